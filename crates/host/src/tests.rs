@@ -1,0 +1,89 @@
+use std::path::Path;
+
+use crate::{Asked, Cause, Host, MAX_FILE_BYTES, RootError, testing::TestHost};
+
+#[test]
+fn an_absolute_link_is_followed_beneath_the_root() {
+    let folder = TestHost::new()
+        .file("/sys/devices/d0/vendor", "0x10de\n")
+        .link("/sys/class/c0", "/sys/devices/d0")
+        .link("/sys/class/out", "../../../../../../etc/passwd")
+        .link("/sys/class/passwd", "/etc/passwd");
+    let host = folder.open();
+    assert_eq!(host.read("/sys/class/c0/vendor"), Ok(b"0x10de\n".to_vec()));
+    for escape in ["/sys/class/out", "/sys/class/passwd", "/../../etc/passwd"] {
+        assert_eq!(host.read(escape).map_err(|error| error.cause), Err(Cause::Absent), "{escape}");
+    }
+}
+
+#[test]
+fn causes_are_told_apart() {
+    let folder = TestHost::new()
+        .file("/long", vec![b'1'; MAX_FILE_BYTES + 1])
+        .file("/whole", vec![b'1'; MAX_FILE_BYTES])
+        .link("/circle", "circle")
+        .link("/nowhere", "gone");
+    let host = folder.open();
+    let cause = |path: &str| host.read(path).expect_err(path).cause;
+    assert_eq!(cause("/long"), Cause::TooLong);
+    assert_eq!(host.read("/whole").map(|content| content.len()), Ok(MAX_FILE_BYTES));
+    assert_eq!(cause("/nowhere"), Cause::Absent);
+    assert!(matches!(cause("/circle"), Cause::Failed(_)));
+    assert!(matches!(cause("/"), Cause::Failed(_)));
+    assert_eq!(host.read("/circle").expect_err("no file").to_string(), "/circle: Too many levels of symbolic links (os error 40)");
+    assert!(matches!(host.link("/whole").expect_err("no link").cause, Cause::Failed(_)));
+    assert_eq!(host.link("/circle").as_deref(), Ok("circle"));
+}
+
+#[test]
+fn a_pipe_does_not_block() {
+    let folder = TestHost::new();
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .expect("a pipe can be made");
+    assert_eq!(folder.open().read("/pipe"), Ok(Vec::new()));
+}
+
+#[test]
+fn a_root_that_is_no_directory_is_refused() {
+    let folder = TestHost::new().file("/file", "");
+    let error = Host::open(folder.path().join("file")).expect_err("a file is no root");
+    assert!(matches!(error, RootError::Open { .. }));
+    assert!(Host::open(Path::new("/no/such/root")).is_err());
+}
+
+#[test]
+fn a_copy_answers_as_the_host_did() {
+    let folder = TestHost::new()
+        .file("/sys/devices/pci0/0000:01:00.0/vendor", "0x10de\n")
+        .file("/sys/devices/pci0/0000:01:00.0/serial", "123\n")
+        .file("/sys/devices/pci0/0000:01:00.0/never_asked", "1\n")
+        .file("/dev/dri/card0", "")
+        .link("/sys/bus/pci/devices/0000:01:00.0", "../../../devices/pci0/0000:01:00.0");
+    let host = folder.open().recorded();
+    let ask = |host: &Host| {
+        (
+            host.list("/sys/bus/pci/devices"),
+            host.link("/sys/bus/pci/devices/0000:01:00.0"),
+            host.read("/sys/bus/pci/devices/0000:01:00.0/vendor"),
+            host.read("/sys/bus/pci/devices/0000:01:00.0/absent"),
+            host.list("/dev/dri"),
+            host.exists("/dev/dri/card0"),
+        )
+    };
+    let answers = ask(&host);
+    host.read("/sys/bus/pci/devices/0000:01:00.0/serial").expect("it is there");
+    let recording = host.recording();
+    assert!(recording.asked().any(|(path, asked)| path.ends_with("absent") && *asked == Asked::Absent));
+
+    let copy = TestHost::new();
+    recording
+        .copy(&host, copy.path(), |path, content| {
+            if path.ends_with("serial") { b"redacted".to_vec() } else { content.to_vec() }
+        })
+        .expect("the copy can be written");
+    let copied = copy.open();
+    assert_eq!(ask(&copied), answers);
+    assert_eq!(copied.read("/sys/bus/pci/devices/0000:01:00.0/serial"), Ok(b"redacted".to_vec()));
+    assert!(!copied.exists("/sys/devices/pci0/0000:01:00.0/never_asked"));
+}

@@ -1,0 +1,191 @@
+//! One physical accelerator, and the parts it is cut into.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{DeviceId, Health, Known, LinkKind, Pci, PciAddress, Variant, Vendor};
+
+/// One physical accelerator of any vendor: one PCI function that computes.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Device {
+    /// Its identity: the PCI address.
+    pub id: DeviceId,
+    /// Who made it.
+    pub vendor: Vendor,
+    /// Which kind it is.
+    pub variant: Variant,
+    /// Which product it is, by this project's sourced table, else by what the driver says.
+    pub product: Known<Product>,
+    /// Part of a processor that shares the system's memory (a laptop's GPU, an APU). Such devices get no labels
+    /// unless asked for.
+    pub integrated: bool,
+    /// An SR-IOV virtual function seen without its physical function, as in a virtual machine.
+    pub virtual_function: bool,
+    /// How it sits on PCI.
+    pub pci: Pci,
+    /// NUMA node of its PCI slot.
+    pub numa_node: Known<u32>,
+    /// The kernel driver bound to it.
+    pub driver: Known<String>,
+    /// Version of that driver; the kernel's own release where the driver is part of the kernel.
+    pub driver_version: Known<String>,
+    /// Version of the device's firmware (VBIOS, or the vendor's name for it).
+    pub firmware_version: Known<String>,
+    /// Device memory in bytes.
+    pub memory_bytes: Known<u64>,
+    /// Who told the memory.
+    pub memory_source: Known<MemorySource>,
+    /// What a kernel is compiled for: `9.0`, `gfx942`.
+    pub compute: Known<String>,
+    /// The vendor's unique name of the device.
+    pub uuid: Known<String>,
+    /// Serial number of the board.
+    pub serial: Known<String>,
+    /// How the device is cut into partitions.
+    pub partitioning: Known<Partitioning>,
+    /// Its partitions. Empty for a whole device.
+    pub partitions: Vec<Partition>,
+    /// Devices as a framework counts them, where the vendor's rule tells (TPU 7x: 2 per chip).
+    pub logical_devices: Known<u32>,
+    /// The fastest way from this device to the next one of the node.
+    pub interconnect: Known<LinkKind>,
+    /// Devices with the same value reach each other over that way (AMD: the XGMI hive).
+    pub link_domain: Known<String>,
+    /// Whether it may take work.
+    pub health: Health,
+    /// Other names of it.
+    pub handles: Vec<Handle>,
+}
+
+/// A product as the vendor sells it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Product {
+    /// Marketing name: `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// The short name that people say: `H100`.
+    pub model: Known<String>,
+    /// Silicon generation: `hopper`, `cdna3`.
+    pub architecture: Known<String>,
+}
+
+/// Who told how much memory a device has.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemorySource {
+    /// The DRM driver's attribute.
+    Drm,
+    /// The KFD topology.
+    Kfd,
+    /// The size of a PCI BAR that maps the whole memory.
+    PciBar,
+    /// The product table: every part with this id has this much.
+    ProductTable,
+}
+
+/// How a device is cut.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "scheme")]
+pub enum Partitioning {
+    /// Not at all, and a source said so.
+    Whole,
+    /// AMD accelerator partitions.
+    Xcp {
+        /// Compute partition mode: `SPX`, `DPX`, `TPX`, `QPX` or `CPX`.
+        compute: String,
+        /// Memory partition mode: `NPS1`, `NPS4`, ...
+        memory: Known<String>,
+    },
+    /// SR-IOV virtual functions are enabled on it.
+    Sriov {
+        /// How many.
+        functions: u32,
+    },
+}
+
+/// A part of a device that can be allocated on its own.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Partition {
+    /// `<device>/<name>`.
+    pub id: String,
+    /// Its name within the device: `xcp3`, `vf0`.
+    pub name: String,
+    /// The PCI function, where the part has one of its own.
+    pub function: Known<PartitionFunction>,
+    /// Memory of the part in bytes.
+    pub memory_bytes: Known<u64>,
+    /// Compute units (AMD) of the part.
+    pub compute_units: Known<u32>,
+    /// NUMA node.
+    pub numa_node: Known<u32>,
+    /// Other names of it.
+    pub handles: Vec<Handle>,
+}
+
+/// The PCI function of a partition.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionFunction {
+    /// Its address.
+    pub address: PciAddress,
+    /// The driver bound to it.
+    pub driver: Known<String>,
+}
+
+/// A name that others use for a device or partition.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Handle {
+    /// Whose name it is.
+    pub kind: HandleKind,
+    /// The name.
+    pub value: String,
+}
+
+/// Who uses a handle.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandleKind {
+    /// The vendor's UUID.
+    Uuid,
+    /// AMD's unique id, 16 hexadecimal digits.
+    UniqueId,
+    /// Minor number of the vendor's device node (`/dev/nvidia0`).
+    Minor,
+    /// DRM card: `card0`.
+    DrmCard,
+    /// DRM render node: `renderD128`.
+    DrmRender,
+    /// KFD topology node number.
+    KfdNode,
+    /// KFD's gpu_id.
+    KfdGpuId,
+    /// AMD's platform device of a partition: `amdgpu_xcp_3`.
+    XcpDevice,
+    /// Accel node: `accel0`.
+    Accel,
+    /// VFIO group number: `/dev/vfio/7`.
+    VfioGroup,
+    /// What functions on one board share.
+    Board,
+    /// Position of the module in its chassis (Gaudi's module id).
+    Module,
+}
+
+impl Handle {
+    /// A handle.
+    pub fn new(kind: HandleKind, value: impl Into<String>) -> Handle {
+        Handle { kind, value: value.into() }
+    }
+}
+
+impl Device {
+    /// The first handle of a kind.
+    pub fn handle(&self, kind: HandleKind) -> Option<&str> {
+        self.handles.iter().find(|handle| handle.kind == kind).map(|handle| handle.value.as_str())
+    }
+
+    /// Its marketing name, if it is recognised.
+    pub fn product_name(&self) -> Option<&str> {
+        self.product.value().map(|product| product.name.as_str())
+    }
+}

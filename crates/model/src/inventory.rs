@@ -1,0 +1,110 @@
+//! The whole node's devices, and the joining of what the probes found.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Device, Known, Link, Missing, Nic, Problem};
+
+/// What one probe found, and what it could not learn.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Findings {
+    /// Devices, in any order.
+    pub devices: Vec<Device>,
+    /// Links between them, in any order.
+    pub links: Vec<Link>,
+    /// What could not be learnt.
+    pub problems: Vec<Problem>,
+}
+
+/// The accelerators of a node and what surrounds them.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Inventory {
+    /// Kernel release of the host, e.g. `6.12.41`.
+    pub kernel_release: Known<String>,
+    /// The NUMA nodes of the host.
+    pub numa_nodes: Vec<NumaNode>,
+    /// Physical devices, sorted by id.
+    pub devices: Vec<Device>,
+    /// Links between devices, sorted.
+    pub links: Vec<Link>,
+    /// RDMA devices, sorted by name.
+    pub nics: Vec<Nic>,
+    /// What could not be learnt, sorted.
+    pub problems: Vec<Problem>,
+    /// What was looked at, so that "nothing found" can be believed.
+    pub looked_at: LookedAt,
+}
+
+/// A NUMA node of the host.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct NumaNode {
+    /// Its number.
+    pub number: u32,
+    /// The processors in it, as the kernel lists them: `0-31,64-95`.
+    pub cpus: Known<String>,
+}
+
+/// How much of the host was seen.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct LookedAt {
+    /// PCI functions.
+    pub pci_functions: u32,
+    /// RDMA devices.
+    pub rdma_devices: u32,
+}
+
+impl Inventory {
+    /// An inventory of nothing.
+    pub fn empty() -> Inventory {
+        Inventory {
+            kernel_release: Missing::NotExposed.into(),
+            numa_nodes: Vec::new(),
+            devices: Vec::new(),
+            links: Vec::new(),
+            nics: Vec::new(),
+            problems: Vec::new(),
+            looked_at: LookedAt::default(),
+        }
+    }
+
+    /// Joins what the probes found into `self`, sorted, so that equal nodes give equal inventories whatever the
+    /// order of listing. A device that two probes claim stays with the first.
+    #[must_use]
+    pub fn assemble(mut self, findings: impl IntoIterator<Item = Findings>) -> Inventory {
+        for found in findings {
+            self.devices.extend(found.devices);
+            self.links.extend(found.links);
+            self.problems.extend(found.problems);
+        }
+        self.devices.sort_by_key(|device| device.id);
+        self.devices.dedup_by_key(|device| device.id);
+        for device in &mut self.devices {
+            device.handles.sort();
+            device.handles.dedup();
+        }
+        self.links.sort_by_key(|link| (link.a, link.b, link.kind));
+        self.links.dedup_by_key(|link| (link.a, link.b, link.kind));
+        self.nics.sort_by(|left, right| natural(&left.name).cmp(&natural(&right.name)));
+        self.problems.sort();
+        self.problems.dedup();
+        self
+    }
+}
+
+/// Orders `mlx5_2` before `mlx5_10`: the text before the last run of digits, then the number.
+fn natural(name: &str) -> (&str, u64, &str) {
+    let head = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    (head, name[head.len()..].parse().unwrap_or(0), name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nics_are_sorted_as_people_count() {
+        let mut names = ["mlx5_10", "mlx5_2", "bnxt_re0"];
+        names.sort_by(|left, right| natural(left).cmp(&natural(right)));
+        assert_eq!(names, ["bnxt_re0", "mlx5_2", "mlx5_10"]);
+    }
+}

@@ -1,0 +1,32 @@
+//! What a node's accelerators are, as plain data.
+//!
+//! Probes fill these types, `Inventory::assemble` joins them, `afd-derive` turns them into labels and metric
+//! families. Nothing here opens a file, knows a vendor's formats or keeps time, so nothing here can fail.
+//! The JSON of `afd show --output json` is the serialised [`Inventory`]; its schema is generated from these types.
+
+mod device;
+mod health;
+mod inventory;
+mod known;
+mod link;
+mod nic;
+mod pci;
+mod problem;
+mod sample;
+mod vendor;
+
+pub use device::{
+    Device, Handle, HandleKind, MemorySource, Partition, PartitionFunction, Partitioning, Product,
+};
+pub use health::{Health, HealthReason, HealthState};
+pub use inventory::{Findings, Inventory, LookedAt, NumaNode};
+pub use known::{Known, Missing};
+pub use link::{Link, LinkKind};
+pub use nic::{LinkLayer, Nic, NicPort, NicProtocol, PortState};
+pub use pci::{DeviceId, Pci, PciAddress, PciAddressError, PciClass, PciId, PcieLink};
+pub use problem::Problem;
+pub use sample::{
+    Clock, Direction, Engine, ErrorKind, LinkCounter, Quantity, Reading, Sample, Sampling, Sensor,
+    ThrottleCause, Which,
+};
+pub use vendor::{Variant, Vendor};

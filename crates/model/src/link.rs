@@ -1,0 +1,55 @@
+//! Links between the devices of a node.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{DeviceId, Known};
+
+/// A direct link between two devices of the node, told once for each pair (`a` < `b`).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Link {
+    /// One end.
+    pub a: DeviceId,
+    /// The other end.
+    pub b: DeviceId,
+    /// What it is made of.
+    pub kind: LinkKind,
+    /// The kernel's cost of the way (KFD: 15 for one XGMI hop); smaller is nearer.
+    pub weight: Known<u32>,
+    /// Greatest bandwidth in one direction.
+    pub bandwidth_bytes_per_second: Known<u64>,
+}
+
+/// What a link is made of; the order is from slow to fast.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkKind {
+    /// PCI Express, through the host or a switch.
+    Pcie,
+    /// Ethernet ports of the devices themselves (Gaudi).
+    Roce,
+    /// Intel Xe Link.
+    Xelink,
+    /// AMD Infinity Fabric between GPUs.
+    Xgmi,
+    /// NVIDIA NVLink.
+    Nvlink,
+    /// Google's inter-chip interconnect.
+    Ici,
+}
+
+impl LinkKind {
+    /// The value of the label `interconnect`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LinkKind::Pcie => "pcie",
+            LinkKind::Roce => "roce",
+            LinkKind::Xelink => "xelink",
+            LinkKind::Xgmi => "xgmi",
+            LinkKind::Nvlink => "nvlink",
+            LinkKind::Ici => "ici",
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Values that move: what a probe's second verb, `sample`, brings.
+//!
+//! A sample is a list of readings. What could not be read is not in the list, so nothing can be published that
+//! was not read.
+
+use crate::{DeviceId, Problem};
+
+/// What one probe sampled, and what it could not read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sampling {
+    /// One sample per device or partition.
+    pub samples: Vec<Sample>,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
+}
+
+/// The readings of one device or partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The device.
+    pub device: DeviceId,
+    /// Name of the partition, if the readings are a partition's.
+    pub partition: Option<String>,
+    /// What was read.
+    pub readings: Vec<Reading>,
+}
+
+/// One value, in the unit that its quantity states.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// What was measured.
+    pub quantity: Quantity,
+    /// The value.
+    pub value: f64,
+}
+
+/// What can be measured, with its unit. One quantity is one series of the device or partition.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Quantity {
+    /// Share of the time in which an engine was busy, 0-1.
+    Utilization(Engine),
+    /// Device memory in bytes.
+    MemoryTotalBytes,
+    /// Device memory in use, bytes.
+    MemoryUsedBytes,
+    /// Device memory that driver and firmware keep, bytes.
+    MemoryReservedBytes,
+    /// Share of the memory bandwidth in use, 0-1.
+    MemoryBandwidthRatio,
+    /// Watts.
+    PowerWatts,
+    /// The power limit in force, watts.
+    PowerLimitWatts,
+    /// Joules since a point in the past that does not move while the driver is loaded.
+    EnergyJoules,
+    /// Degrees Celsius.
+    TemperatureCelsius(Sensor),
+    /// Hertz now.
+    ClockHertz(Clock),
+    /// The highest clock, hertz.
+    ClockMaxHertz(Clock),
+    /// Whether the device is being slowed down, 0 or 1.
+    Throttled(ThrottleCause),
+    /// Seconds spent slowed down.
+    ThrottleSeconds(ThrottleCause),
+    /// Count of errors since the driver was loaded; the text tells the block of the device, or is empty.
+    Errors(ErrorKind, &'static str),
+    /// Transfers per second on each PCIe lane.
+    PcieTransfersPerSecond(Which),
+    /// Number of PCIe lanes.
+    PcieWidth(Which),
+    /// Bytes over the device-to-device links.
+    LinkBytes(LinkCounter, Direction),
+}
+
+/// Part of a device that works on its own (metric label `engine`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Engine {
+    /// Shaders, matrix units: what models run on.
+    Compute,
+    /// The memory controller.
+    Memory,
+    /// Video units where the source does not tell encoder and decoder apart.
+    Media,
+    /// JPEG decoder.
+    Jpeg,
+}
+
+/// Where a temperature is taken (metric label `sensor`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Sensor {
+    /// Edge of the die.
+    Edge,
+    /// Hottest point of the die.
+    Junction,
+    /// Device memory.
+    Memory,
+    /// Voltage regulator of the SoC domain.
+    Vrsoc,
+    /// Package.
+    Package,
+    /// Board.
+    Board,
+    /// A sensor of the device that the driver gives no name.
+    Device,
+}
+
+/// Which clock (metric label `clock`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Clock {
+    /// Shaders.
+    Compute,
+    /// Device memory.
+    Memory,
+    /// The SoC fabric.
+    Soc,
+    /// Media engines.
+    Media,
+}
+
+/// Why a device is slowed down (metric label `cause`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ThrottleCause {
+    /// Any cause.
+    Any,
+    /// Power limit.
+    Power,
+    /// Temperature of the die.
+    Thermal,
+    /// Temperature of the memory.
+    MemoryThermal,
+    /// Temperature of a voltage regulator.
+    RegulatorThermal,
+    /// Current limit.
+    Current,
+    /// The board asserted PROCHOT.
+    Prochot,
+}
+
+/// What went wrong (metric label `kind`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ErrorKind {
+    /// Memory error that ECC put right.
+    EccCorrectable,
+    /// Memory error that ECC could not put right.
+    EccUncorrectable,
+    /// Memory error left for later: poison not yet consumed.
+    EccDeferred,
+    /// PCIe packets sent again.
+    PcieReplay,
+    /// Resets of the device.
+    Reset,
+}
+
+/// Which state of the PCIe link (metric label `which`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Which {
+    /// As it runs now.
+    Current,
+    /// The fastest that the device can drive.
+    Max,
+}
+
+/// Over which links bytes are counted (metric label `type`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum LinkCounter {
+    /// All XGMI links of the device.
+    Xgmi,
+}
+
+/// Seen from the device (metric label `direction`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Direction {
+    /// Into the device.
+    Receive,
+    /// Out of the device.
+    Transmit,
+}
+
+macro_rules! spelling {
+    ($name:ident { $($variant:ident => $text:literal),* $(,)? }) => {
+        impl $name {
+            /// The value of the metric label.
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text),* }
+            }
+        }
+    };
+}
+
+spelling!(Engine { Compute => "compute", Memory => "memory", Media => "media", Jpeg => "jpeg" });
+spelling!(Sensor {
+    Edge => "edge", Junction => "junction", Memory => "memory", Vrsoc => "vrsoc", Package => "package",
+    Board => "board", Device => "device",
+});
+spelling!(Clock { Compute => "compute", Memory => "memory", Soc => "soc", Media => "media" });
+spelling!(ThrottleCause {
+    Any => "any", Power => "power", Thermal => "thermal", MemoryThermal => "memory_thermal",
+    RegulatorThermal => "regulator_thermal", Current => "current", Prochot => "prochot",
+});
+spelling!(ErrorKind {
+    EccCorrectable => "ecc_correctable", EccUncorrectable => "ecc_uncorrectable",
+    EccDeferred => "ecc_deferred", PcieReplay => "pcie_replay", Reset => "reset",
+});
+spelling!(Which { Current => "current", Max => "max" });
+spelling!(LinkCounter { Xgmi => "xgmi" });
+spelling!(Direction { Receive => "receive", Transmit => "transmit" });
