@@ -1,0 +1,187 @@
+//! RDMA devices and their ports (`Documentation/ABI/stable/sysfs-class-infiniband`): InfiniBand, RoCE, EFA, and the
+//! ports of accelerators themselves.
+
+use afd_host::Host;
+use afd_model::{Known, LinkLayer, Missing, Nic, NicPort, NicProtocol, PciAddress, PortState, Problem};
+
+use crate::{Facts, PciBus, pci::parse_numa_node};
+
+const CLASS: &str = "/sys/class/infiniband";
+
+/// Vendors whose accelerators have RDMA ports of their own: Habana Labs.
+const ACCELERATOR_VENDORS: [u16; 1] = [0x1da3];
+const AMAZON: u16 = 0x1d0f;
+
+/// The RDMA devices of the host, and what could not be learnt of them.
+pub fn nics(host: &Host, bus: &PciBus) -> (Vec<Nic>, Vec<Problem>) {
+    let mut facts = Facts::new(host, "rdma");
+    let names = facts.names("nics", CLASS);
+    let nics = names.into_iter().map(|name| nic(&mut facts, bus, name)).collect();
+    (nics, facts.into_problems())
+}
+
+fn nic(facts: &mut Facts<'_>, bus: &PciBus, name: String) -> Nic {
+    let directory = format!("{CLASS}/{name}");
+    let pci_address = facts
+        .link_name("nics.pci_address", &format!("{directory}/device"))
+        .and_then(|target| Known::from_option(target.parse::<PciAddress>().ok(), Missing::NotAvailable));
+    let function = pci_address.value().and_then(|address| bus.function(*address));
+    let no_function = Known::from(Missing::NotExposed);
+    let vendor_id = function.map_or(no_function, |function| function.vendor_id);
+    let device_id = function.map_or(Missing::NotExposed.into(), |function| function.device_id);
+    let vendor = vendor_id.value().map(|id| id.0);
+    let node_type = facts.text("nics.node_type", &format!("{directory}/node_type"));
+    let ports = ports(facts, &directory, vendor, node_type.value().map(String::as_str));
+    Nic {
+        pci_address,
+        vendor_id,
+        device_id,
+        product: product(vendor, device_id.value().map(|id| id.0)),
+        driver: facts.link_name("nics.driver", &format!("{directory}/device/driver")),
+        firmware_version: facts.text("nics.firmware_version", &format!("{directory}/fw_ver")),
+        numa_node: facts.parse_known("nics.numa_node", &format!("{directory}/device/numa_node"), parse_numa_node),
+        upstream: function.map(|function| function.upstream.clone()).unwrap_or_default(),
+        virtual_function: facts.host().link(&format!("{directory}/device/physfn")).is_ok(),
+        of_accelerator: vendor.is_some_and(|vendor| ACCELERATOR_VENDORS.contains(&vendor)),
+        ports,
+        name,
+    }
+}
+
+/// Vendor and product by the public PCI id list.
+fn product(vendor: Option<u16>, device: Option<u16>) -> Known<String> {
+    let name = vendor.zip(device).map(|(vendor, device)| {
+        pci_ids::Device::from_vid_pid(vendor, device)
+            .map(|device| format!("{} {}", device.vendor().name(), device.name()))
+    });
+    match name {
+        None => Missing::NotExposed.into(),
+        Some(name) => Known::from_option(name, Missing::Unrecognized),
+    }
+}
+
+fn ports(facts: &mut Facts<'_>, directory: &str, vendor: Option<u16>, node_type: Option<&str>) -> Vec<NicPort> {
+    let mut numbers: Vec<u32> = facts
+        .names("nics.ports", &format!("{directory}/ports"))
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+        .into_iter()
+        .map(|number| {
+            let port = format!("{directory}/ports/{number}");
+            let link_layer =
+                facts.parse_known("nics.ports.link_layer", &format!("{port}/link_layer"), parse_link_layer);
+            NicPort {
+                number,
+                state: facts.parse("nics.ports.state", &format!("{port}/state"), parse_state),
+                link_layer,
+                protocol: link_layer.map(|layer| protocol(layer, vendor, node_type)),
+                rate_bits_per_second: facts.parse("nics.ports.rate", &format!("{port}/rate"), parse_rate),
+            }
+        })
+        .collect()
+}
+
+/// EFA presents itself as an unspecified transport of Amazon's; iWARP as an RNIC.
+fn protocol(layer: LinkLayer, vendor: Option<u16>, node_type: Option<&str>) -> NicProtocol {
+    match (layer, node_type) {
+        _ if vendor == Some(AMAZON) => NicProtocol::Efa,
+        (LinkLayer::Infiniband, _) => NicProtocol::Infiniband,
+        (LinkLayer::Ethernet, Some(text)) if !text.ends_with("CA") => NicProtocol::Other,
+        (LinkLayer::Ethernet, _) => NicProtocol::Roce,
+    }
+}
+
+/// `4: ACTIVE`: the number and name of `enum ib_port_state`.
+///
+/// # Errors
+/// When the number is none of the kernel's.
+pub fn parse_state(text: &str) -> Result<PortState, &'static str> {
+    match text.split(':').next().map(str::trim) {
+        Some("1") => Ok(PortState::Down),
+        Some("2") => Ok(PortState::Init),
+        Some("3") => Ok(PortState::Armed),
+        Some("4") => Ok(PortState::Active),
+        Some("5") => Ok(PortState::ActiveDefer),
+        _ => Err("no port state such as \"4: ACTIVE\""),
+    }
+}
+
+/// `InfiniBand`, `Ethernet`, or `Unknown` and `Unspecified`.
+///
+/// # Errors
+/// When it is another word.
+pub fn parse_link_layer(text: &str) -> Result<Known<LinkLayer>, &'static str> {
+    match text {
+        "InfiniBand" => Ok(Known::Value(LinkLayer::Infiniband)),
+        "Ethernet" => Ok(Known::Value(LinkLayer::Ethernet)),
+        "Unknown" | "Unspecified" => Ok(Missing::NotAvailable.into()),
+        _ => Err("no link layer such as \"InfiniBand\""),
+    }
+}
+
+/// `400 Gb/sec (4X NDR)` or `2.5 Gb/sec (1X SDR)`: bits per second. What the bracket says repeats the number.
+///
+/// # Errors
+/// When no number stands before `Gb/sec`.
+pub fn parse_rate(text: &str) -> Result<u64, &'static str> {
+    const WRONG: &str = "no rate such as \"400 Gb/sec (4X NDR)\"";
+    let (number, _) = text.split_once(" Gb/sec").ok_or(WRONG)?;
+    let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(tenth) || tenth.len() != 1 {
+        return Err(WRONG);
+    }
+    let tenths = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(10)).ok_or(WRONG)?
+        + tenth.parse::<u64>().map_err(|_| WRONG)?;
+    tenths.checked_mul(100_000_000).ok_or(WRONG)
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_host::testing::TestHost;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rates_of_all_generations() {
+        assert_eq!(parse_rate("400 Gb/sec (4X NDR)"), Ok(400_000_000_000));
+        assert_eq!(parse_rate("2.5 Gb/sec (1X SDR)"), Ok(2_500_000_000));
+        for wrong in ["", "fast", "Gb/sec", " Gb/sec", "-1 Gb/sec", "1.25 Gb/sec", "99999999999999999999 Gb/sec"] {
+            assert!(parse_rate(wrong).is_err(), "{wrong:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_port_that_tells_nonsense_keeps_the_nic() {
+        let folder = TestHost::with_files([
+            ("/sys/class/infiniband/mlx5_0/ports/1/rate", "fast"),
+            ("/sys/class/infiniband/mlx5_0/ports/1/state", ""),
+            ("/sys/class/infiniband/mlx5_0/ports/1/link_layer", "Ethernet\n"),
+        ]);
+        let host = folder.open();
+        let (nics, problems) = nics(&host, &PciBus::read(&host));
+        assert_eq!(nics.len(), 1);
+        assert_eq!(nics[0].ports[0].protocol, Known::Value(NicProtocol::Roce));
+        assert_eq!(nics[0].ports[0].state.missing(), Some(Missing::Malformed));
+        assert_eq!(problems.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".*") {
+            let _ = parse_rate(&text);
+            let _ = parse_state(&text);
+            let _ = parse_link_layer(&text);
+        }
+
+        #[test]
+        fn a_rate_is_read_back(tenths in 0_u64..100_000) {
+            let text = format!("{}.{} Gb/sec (4X HDR)", tenths / 10, tenths % 10);
+            prop_assert_eq!(parse_rate(&text), Ok(tenths * 100_000_000));
+        }
+    }
+}
