@@ -1,1 +1,63 @@
-//! wip
+//! What the tests of the whole share: the binary, the fixture hosts, an agent that serves.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
+
+pub mod agent;
+pub mod fixture;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+/// The root of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the workspace")
+}
+
+/// The binary, built now if it is not up to date.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["build", "--quiet", "--package", "afd-agent", "--bin", "afd"])
+            .current_dir(workspace())
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "the binary cannot be built");
+        let test = std::env::current_exe().expect("a test has a path");
+        let folder =
+            test.parent().and_then(Path::parent).expect("tests are built into target/<profile>/deps");
+        folder.join("afd")
+    })
+}
+
+/// A command of the binary.
+pub fn afd<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).env_remove("AFD_LOG");
+    command
+}
+
+/// What a command wrote to its standard output; it must succeed.
+///
+/// # Panics
+/// When it fails.
+pub fn stdout(command: &mut Command) -> String {
+    let output = output(command);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} ended with {}: {error}", output.status);
+    String::from_utf8(output.stdout).expect("our output is UTF-8")
+}
+
+/// All that a command answered.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn output(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"))
+}

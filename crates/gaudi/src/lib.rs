@@ -1,1 +1,67 @@
-//! wip
+//! Intel Gaudi (Habana Labs) under habanalabs.
+//!
+//! What is peculiar about them:
+//!
+//! - The driver's attributes moved: they are in the PCI directory, in that of the accel node or, on kernels before
+//!   6.2, in `/sys/class/habanalabs/hl<N>`. A node with ten devices or more has two-digit accel numbers.
+//! - Sysfs has neither serial number nor UUID nor memory: these are the vendor library's to tell. The memory is the
+//!   same for every part of a generation.
+//! - The second die of a Gaudi 3 (1061) is a function that computes and counts as a device.
+//! - The Ethernet ports are RDMA devices of the same PCI function (`hbl_0`, `hlib_0`); that one is up makes RoCE the
+//!   way to the other devices.
+//! - `status` is the driver's own verdict, and the source of the health.
+
+mod interpret;
+mod products;
+mod sysfs;
+
+use std::time::Instant;
+
+use afd_host::Host;
+use afd_model::{Findings, Sample, Sampling};
+use afd_probe::{Facts, PciBus, Probe};
+
+use crate::sysfs::Source;
+
+const NAME: &str = "gaudi";
+const VENDOR_ID: u16 = 0x1da3;
+
+/// The reader of Gaudi devices.
+#[derive(Debug, Default)]
+pub struct Gaudi {
+    sources: Vec<Source>,
+}
+
+impl Probe for Gaudi {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings {
+        let mut facts = Facts::new(host, NAME);
+        let mut devices = Vec::new();
+        self.sources.clear();
+        for function in bus.of_vendor(VENDOR_ID) {
+            if !sysfs::is_device(&facts, bus, function) {
+                continue;
+            }
+            let (device, source) = sysfs::describe(&mut facts, bus, function);
+            devices.push(device);
+            self.sources.push(source);
+        }
+        Findings { devices, links: Vec::new(), problems: facts.into_problems() }
+    }
+
+    fn sample(&mut self, host: &Host, _now: Instant) -> Sampling {
+        let mut facts = Facts::new(host, NAME);
+        let sample = |source: &Source| {
+            facts.about(Some(source.device));
+            Sample { device: source.device, partition: None, readings: source.read(&mut facts) }
+        };
+        let samples = self.sources.iter().map(sample).collect();
+        Sampling { samples, problems: facts.into_problems() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,10 @@ fn causes_are_told_apart() {
     assert_eq!(cause("/nowhere"), Cause::Absent);
     assert!(matches!(cause("/circle"), Cause::Failed(_)));
     assert!(matches!(cause("/"), Cause::Failed(_)));
-    assert_eq!(host.read("/circle").expect_err("no file").to_string(), "/circle: Too many levels of symbolic links (os error 40)");
+    assert_eq!(
+        host.read("/circle").expect_err("no file").to_string(),
+        "/circle: Too many levels of symbolic links (os error 40)"
+    );
     assert!(matches!(host.link("/whole").expect_err("no link").cause, Cause::Failed(_)));
     assert_eq!(host.link("/circle").as_deref(), Ok("circle"));
 }

@@ -1,1 +1,76 @@
-//! wip
+//! Intel GPUs: Data Center GPU Max and Flex, Arc, and those within processors, under i915 or xe.
+//!
+//! What is peculiar about them:
+//!
+//! - A GPU is known by PCI alone: Intel's display functions, whatever driver is bound to them. NPUs, QAT, Xeon Phi and
+//!   audio functions are no GPUs. The ids 0be0, 0be1 and 0be5 belong to two products and are in no table.
+//! - Upstream drivers tell the memory by ioctl only, which needs the device node. Without it there is i915's
+//!   `lmem_total_bytes` (one tile's), else what every part of the id has, else a BAR of the part's full size.
+//! - On Arc, Flex and Battlemage the GPU sits behind a PCIe switch on its card, and its own link files read 2.5 GT/s
+//!   x1. The link that counts is that of the switch's upstream port.
+//! - Virtual functions on the host are partitions; nothing else cuts these GPUs. A virtual function in a guest has the
+//!   id of the whole GPU, so the memory of the table is the whole GPU's there.
+//! - A GPU at rest has an actual clock of 0 MHz; that is a value.
+
+mod interpret;
+mod products;
+mod sysfs;
+
+use std::{collections::BTreeMap, time::Instant};
+
+use afd_host::Host;
+use afd_model::{DeviceId, Findings, Sample, Sampling};
+use afd_probe::{Facts, PciBus, Probe};
+
+use crate::sysfs::sampling::Source;
+
+const NAME: &str = "intel";
+const VENDOR_ID: u16 = 0x8086;
+
+/// The reader of Intel's GPUs.
+#[derive(Debug, Default)]
+pub struct Intel {
+    sources: Vec<Source>,
+    /// The last reading of each energy counter, in microjoules.
+    energies: BTreeMap<DeviceId, (Instant, u64)>,
+}
+
+impl Probe for Intel {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings {
+        let mut facts = Facts::new(host, NAME);
+        let mut devices = Vec::new();
+        self.sources.clear();
+        for function in bus.of_vendor(VENDOR_ID) {
+            if !sysfs::is_device(&facts, bus, function) {
+                continue;
+            }
+            let (device, source) = sysfs::describe(&mut facts, bus, function);
+            self.sources.push(source);
+            devices.push(device);
+        }
+        self.energies.retain(|id, _| devices.iter().any(|device| device.id == *id));
+        Findings { devices, links: Vec::new(), problems: facts.into_problems() }
+    }
+
+    fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
+        let mut facts = Facts::new(host, NAME);
+        let mut samples = Vec::new();
+        for source in &self.sources {
+            facts.about(Some(source.device));
+            let before = self.energies.get(&source.device).copied();
+            let (readings, energy) = source.read(&mut facts, now, before);
+            if let Some(energy) = energy {
+                self.energies.insert(source.device, energy);
+            }
+            samples.push(Sample { device: source.device, partition: None, readings });
+        }
+        Sampling { samples, problems: facts.into_problems() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

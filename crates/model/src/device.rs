@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, Health, Known, LinkKind, Pci, PciAddress, Variant, Vendor};
+use crate::{DeviceId, Health, Known, LinkKind, Missing, Pci, PciAddress, PcieLink, Variant, Vendor};
 
 /// One physical accelerator of any vendor: one PCI function that computes.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -179,6 +179,48 @@ impl Handle {
 }
 
 impl Device {
+    /// A device of which only the address is known.
+    pub fn bare(address: PciAddress, vendor: Vendor, variant: Variant) -> Device {
+        let unknown = Missing::NotExposed;
+        let no_link = PcieLink { transfers_per_second: unknown.into(), width: unknown.into() };
+        Device {
+            id: address.into(),
+            vendor,
+            variant,
+            product: unknown.into(),
+            integrated: false,
+            virtual_function: false,
+            pci: Pci {
+                address,
+                vendor_id: unknown.into(),
+                device_id: unknown.into(),
+                class: unknown.into(),
+                revision: unknown.into(),
+                subsystem_vendor_id: unknown.into(),
+                subsystem_device_id: unknown.into(),
+                link: no_link,
+                max_link: no_link,
+                upstream: Vec::new(),
+            },
+            numa_node: unknown.into(),
+            driver: unknown.into(),
+            driver_version: unknown.into(),
+            firmware_version: unknown.into(),
+            memory_bytes: unknown.into(),
+            memory_source: unknown.into(),
+            compute: unknown.into(),
+            uuid: unknown.into(),
+            serial: unknown.into(),
+            partitioning: unknown.into(),
+            partitions: Vec::new(),
+            logical_devices: unknown.into(),
+            interconnect: unknown.into(),
+            link_domain: unknown.into(),
+            health: Health::unknown(),
+            handles: Vec::new(),
+        }
+    }
+
     /// The first handle of a kind.
     pub fn handle(&self, kind: HandleKind) -> Option<&str> {
         self.handles.iter().find(|handle| handle.kind == kind).map(|handle| handle.value.as_str())

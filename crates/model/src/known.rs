@@ -20,9 +20,7 @@ pub enum Known<T> {
 }
 
 /// Why a fact is not known.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
     /// The kernel has no such file here (ENOENT): not every device, driver or kernel version tells this fact.

@@ -21,9 +21,7 @@ pub struct Link {
 }
 
 /// What a link is made of; the order is from slow to fast.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkKind {
     /// PCI Express, through the host or a switch.

@@ -95,9 +95,7 @@ impl JsonSchema for PciAddress {
 }
 
 /// The identity of a device: its PCI address. All other names of it are handles.
-#[derive(
-    Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct DeviceId(pub PciAddress);
 
@@ -221,7 +219,9 @@ mod tests {
         let parse = |text: &str| text.parse::<PciAddress>().map(|address| address.to_string());
         assert_eq!(parse("0000:1B:00.0").as_deref(), Ok("0000:1b:00.0"));
         assert_eq!(parse("10000:00:02.7").as_deref(), Ok("10000:00:02.7"));
-        for wrong in ["", "1b:00.0", "0000:1b:00", "0000:1b:00.8", "0000:1b:20.0", "+000:1b:00.0", "0000:1b:00.0 "] {
+        for wrong in
+            ["", "1b:00.0", "0000:1b:00", "0000:1b:00.8", "0000:1b:20.0", "+000:1b:00.0", "0000:1b:00.0 "]
+        {
             assert!(parse(wrong).is_err(), "{wrong:?} was accepted");
         }
     }

@@ -1,1 +1,210 @@
-//! wip
+//! NVIDIA GPUs by the kernel's word: PCI, and what the driver tells under `/proc/driver/nvidia`.
+//!
+//! What is peculiar to this vendor:
+//!
+//! - A GPU is a function of class 0300 or 0302. NVSwitches (0680), audio (0403), USB (0c03) and UCSI (0c80) functions of
+//!   the same vendor are none.
+//! - The driver tells model, UUID, VBIOS and minor number of each GPU in `/proc/driver/nvidia/gpus/<address>/information`,
+//!   world-readable and without a library. Memory, MIG, ECC, utilisation, power and NVLink need NVML: they are missing
+//!   here, never 0.
+//! - One device id can be sold under several names, which the board's subsystem id tells apart; so the driver's own word
+//!   goes before the table for the name.
+
+mod procfs;
+pub mod products;
+
+use std::time::Instant;
+
+use afd_host::Host;
+use afd_model::{
+    Device, Findings, Handle, HandleKind, Health, Known, Missing, PciAddress, Product, Sample, Sampling,
+    Variant, Vendor,
+};
+use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
+
+const NAME: &str = "nvidia";
+const VENDOR_ID: u16 = 0x10de;
+const DISPLAY: u16 = 0x0300;
+const CONTROLLER_3D: u16 = 0x0302;
+
+/// The probe of NVIDIA GPUs.
+#[derive(Debug, Default)]
+pub struct Nvidia {
+    functions: Vec<PciFunction>,
+}
+
+impl Probe for Nvidia {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings {
+        let mut facts = Facts::new(host, NAME);
+        self.functions =
+            bus.of_vendor(VENDOR_ID).filter(|function| is_gpu(host, function)).cloned().collect();
+        let mut devices: Vec<Device> =
+            self.functions.iter().map(|function| device_of(&mut facts, bus, function)).collect();
+        devices.extend(beside_pci(&mut facts, bus));
+        facts.about(None);
+        Findings { devices, links: Vec::new(), problems: facts.into_problems() }
+    }
+
+    fn sample(&mut self, host: &Host, _: Instant) -> Sampling {
+        let mut facts = Facts::new(host, NAME);
+        let samples = self
+            .functions
+            .iter()
+            .map(|function| {
+                facts.about(Some(function.address.into()));
+                let readings = pci::link_readings(&mut facts, function);
+                Sample { device: function.address.into(), partition: None, readings }
+            })
+            .filter(|sample| !sample.readings.is_empty())
+            .collect();
+        Sampling { samples, problems: facts.into_problems() }
+    }
+}
+
+fn is_gpu(host: &Host, function: &PciFunction) -> bool {
+    let of_class = match function.class() {
+        Some(class) => class == DISPLAY || class == CONTROLLER_3D,
+        None => function.device_id().is_some_and(|id| products::find(id).is_some()),
+    };
+    of_class && function.physical_function(host).is_none()
+}
+
+fn device_of(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Device {
+    let mut device = device::begin(facts, bus, function, Vendor::Nvidia, Variant::Gpu);
+    describe(facts, &mut device);
+    device
+}
+
+/// GPUs that the driver tells of and PCI does not, as in reduced copies of a host.
+fn beside_pci(facts: &mut Facts<'_>, bus: &PciBus) -> Vec<Device> {
+    facts.about(None);
+    let names = facts.names("devices", procfs::GPUS);
+    let addresses = names.iter().filter_map(|name| name.parse().ok());
+    let unseen: Vec<PciAddress> = addresses.filter(|address| bus.function(*address).is_none()).collect();
+    unseen
+        .into_iter()
+        .map(|address| {
+            facts.about(Some(address.into()));
+            let mut device = Device::bare(address, Vendor::Nvidia, Variant::Gpu);
+            device.driver = Known::Value(NAME.to_owned());
+            describe(facts, &mut device);
+            device
+        })
+        .collect()
+}
+
+/// Fills in what the driver and the table tell.
+fn describe(facts: &mut Facts<'_>, device: &mut Device) {
+    let information = procfs::information(facts, device.id.0);
+    let row = device.pci.device_id.value().and_then(|id| products::find(id.0));
+    device.product = product(facts, device, row, &information.model);
+    device.compute = Known::from_option(row.map(|row| row.compute.to_owned()), Missing::Unrecognized);
+    device.driver_version = std::mem::replace(&mut device.driver_version, Missing::NotExposed.into())
+        .or_else(|| procfs::driver_version(facts));
+    device.firmware_version = information.video_bios;
+    if let Known::Value(uuid) = &information.uuid {
+        device.handles.push(Handle::new(HandleKind::Uuid, uuid.as_str()));
+    }
+    if let Known::Value(minor) = &information.minor {
+        device.handles.push(Handle::new(HandleKind::Minor, minor.to_string()));
+    }
+    device.uuid = information.uuid;
+    if information.excluded == Known::Value(true) {
+        device.health = Health::failed(
+            "GpuExcluded",
+            "the driver was told to leave this GPU out (module option NVreg_ExcludedGpus)",
+        );
+    }
+}
+
+fn product(
+    facts: &mut Facts<'_>,
+    device: &Device,
+    row: Option<&products::Row>,
+    model: &Known<String>,
+) -> Known<Product> {
+    let known = |text: Option<&str>| Known::from_option(text.map(str::to_owned), Missing::Unrecognized);
+    match (model.value(), row) {
+        (None, None) => {
+            let id = device.pci.device_id.value().map_or_else(|| "????".to_owned(), ToString::to_string);
+            facts.missing(
+                "product",
+                Missing::Unrecognized,
+                None,
+                format_args!("device id {id} is not in the table"),
+            )
+        }
+        (name, row) => Known::Value(Product {
+            name: name.cloned().or_else(|| row.map(|row| row.name.to_owned())).unwrap_or_default(),
+            model: known(row.map(|row| row.model)),
+            architecture: known(row.map(|row| row.architecture)),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_host::testing::TestHost;
+    use afd_model::HealthState;
+
+    use super::*;
+
+    fn discovered(folder: &TestHost) -> Findings {
+        let host = folder.open();
+        Nvidia::default().discover(&host, &PciBus::read(&host))
+    }
+
+    fn function(folder: TestHost, address: &str, device: &str, class: &str) -> TestHost {
+        let path = |file: &str| format!("/sys/bus/pci/devices/{address}/{file}");
+        folder
+            .file(&path("vendor"), "0x10de\n")
+            .file(&path("device"), format!("{device}\n"))
+            .file(&path("class"), format!("{class}\n"))
+    }
+
+    #[test]
+    fn switches_and_audio_are_no_gpus() {
+        let folder = function(TestHost::new(), "0000:01:00.0", "0x2330", "0x030200");
+        let folder = function(folder, "0000:01:00.1", "0x10f0", "0x040300");
+        let folder = function(folder, "0000:02:00.0", "0x22a3", "0x068000");
+        let devices = discovered(&folder).devices;
+        assert_eq!(devices.len(), 1);
+        assert_eq!(devices[0].product_name(), Some("NVIDIA H100 80GB HBM3"));
+        assert_eq!(devices[0].compute, Known::Value("9.0".to_owned()));
+        assert_eq!(devices[0].memory_bytes.missing(), Some(Missing::NotExposed));
+    }
+
+    #[test]
+    fn an_unknown_id_is_a_device_with_a_problem() {
+        let findings = discovered(&function(TestHost::new(), "0000:01:00.0", "0xffff", "0x030200"));
+        assert_eq!(findings.devices[0].product.missing(), Some(Missing::Unrecognized));
+        assert_eq!(findings.problems.len(), 1);
+    }
+
+    #[test]
+    fn the_drivers_word_goes_before_the_table() {
+        let folder = function(TestHost::new(), "0000:01:00.0", "0x20b5", "0x030200").file(
+            "/proc/driver/nvidia/gpus/0000:01:00.0/information",
+            "Model: \t\t NVIDIA A100 80GB PCIe\nGPU UUID: \t GPU-00000000-0000-0000-0000-000000000001\nDevice Minor: \t 3\nGPU Excluded:\t Yes\n",
+        );
+        let device = &discovered(&folder).devices[0];
+        assert_eq!(device.product_name(), Some("NVIDIA A100 80GB PCIe"));
+        assert_eq!(device.handle(HandleKind::Minor), Some("3"));
+        assert_eq!(device.health.state, HealthState::Failed);
+    }
+
+    #[test]
+    fn a_gpu_that_only_the_driver_shows_is_a_device() {
+        let folder = TestHost::with_files([(
+            "/proc/driver/nvidia/gpus/0000:04:00.0/information",
+            "Model: \t\t Tesla K80\nIRQ:   \t\t 33\n",
+        )]);
+        let devices = discovered(&folder).devices;
+        assert_eq!(devices[0].product_name(), Some("Tesla K80"));
+        assert_eq!(devices[0].id.to_string(), "0000:04:00.0");
+    }
+}

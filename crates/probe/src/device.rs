@@ -1,8 +1,8 @@
 //! What PCI, its drivers and SR-IOV tell of any accelerator: the device as a vendor's probe begins to describe it.
 
 use afd_model::{
-    Device, Handle, HandleKind, Health, Known, Missing, Partition, PartitionFunction, Partitioning, PciAddress,
-    Variant, Vendor,
+    Device, Handle, HandleKind, Health, Known, Missing, Partition, PartitionFunction, Partitioning,
+    PciAddress, Variant, Vendor,
 };
 
 use crate::{
@@ -24,8 +24,7 @@ pub fn begin(
     let driver = driver_of(facts, &function.attribute("driver"));
     let mut device = bare(function.address, vendor, variant);
     device.pci = function.describe(facts);
-    device.numa_node =
-        facts.parse_known("numa_node", &function.attribute("numa_node"), parse_numa_node);
+    device.numa_node = facts.parse_known("numa_node", &function.attribute("numa_node"), parse_numa_node);
     device.driver_version = driver_version(facts, &driver);
     if driver.missing() == Some(Missing::DriverNotBound) {
         device.health = Health::failed(
@@ -41,44 +40,7 @@ pub fn begin(
 
 /// A device of which only the address is known.
 pub fn bare(address: PciAddress, vendor: Vendor, variant: Variant) -> Device {
-    let unknown = Missing::NotExposed;
-    let no_link = afd_model::PcieLink { transfers_per_second: unknown.into(), width: unknown.into() };
-    Device {
-        id: address.into(),
-        vendor,
-        variant,
-        product: unknown.into(),
-        integrated: false,
-        virtual_function: false,
-        pci: afd_model::Pci {
-            address,
-            vendor_id: unknown.into(),
-            device_id: unknown.into(),
-            class: unknown.into(),
-            revision: unknown.into(),
-            subsystem_vendor_id: unknown.into(),
-            subsystem_device_id: unknown.into(),
-            link: no_link,
-            max_link: no_link,
-            upstream: Vec::new(),
-        },
-        numa_node: unknown.into(),
-        driver: unknown.into(),
-        driver_version: unknown.into(),
-        firmware_version: unknown.into(),
-        memory_bytes: unknown.into(),
-        memory_source: unknown.into(),
-        compute: unknown.into(),
-        uuid: unknown.into(),
-        serial: unknown.into(),
-        partitioning: unknown.into(),
-        partitions: Vec::new(),
-        logical_devices: unknown.into(),
-        interconnect: unknown.into(),
-        link_domain: unknown.into(),
-        health: Health::unknown(),
-        handles: Vec::new(),
-    }
+    Device::bare(address, vendor, variant)
 }
 
 /// The driver behind a `driver` link; where there is no link, none is bound.
@@ -137,9 +99,10 @@ fn virtual_functions(
         .filter_map(|index| {
             let target = facts.link_name("partitions", &function.attribute(&format!("virtfn{index}")));
             let address: PciAddress = target.into_value()?.parse().ok()?;
-            let directory = bus
-                .function(address)
-                .map_or_else(|| format!("{DEVICES}/{address}"), |virtual_function| virtual_function.directory.clone());
+            let directory = bus.function(address).map_or_else(
+                || format!("{DEVICES}/{address}"),
+                |virtual_function| virtual_function.directory.clone(),
+            );
             let name = format!("vf{index}");
             Some(Partition {
                 id: format!("{id}/{name}"),
@@ -210,8 +173,13 @@ mod tests {
             folder.link("/sys/bus/pci/devices/0000:01:00.0/driver", "../../../bus/pci/drivers/vfio-pci")
         };
         let (device, _) = described(&bound(TestHost::with_files(files)));
-        assert_eq!(device.driver_version.missing(), Some(Missing::NotExposed), "nothing says that it is loaded");
-        let (device, _) = described(&bound(TestHost::with_files(files).file("/sys/module/vfio_pci/initstate", "live\n")));
+        assert_eq!(
+            device.driver_version.missing(),
+            Some(Missing::NotExposed),
+            "nothing says that it is loaded"
+        );
+        let (device, _) =
+            described(&bound(TestHost::with_files(files).file("/sys/module/vfio_pci/initstate", "live\n")));
         assert_eq!(device.driver_version, Known::Value("6.12.41".to_owned()));
     }
 }

@@ -82,9 +82,12 @@ impl<'h> Facts<'h> {
     ) -> Known<T> {
         self.text(fact, path).and_then(|text| match parse(&text) {
             Ok(value) => Known::Value(value),
-            Err(error) => {
-                self.missing(fact, Missing::Malformed, Some(path), format_args!("{}: {error}", excerpt(&text)))
-            }
+            Err(error) => self.missing(
+                fact,
+                Missing::Malformed,
+                Some(path),
+                format_args!("{}: {error}", excerpt(&text)),
+            ),
         })
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use afd_host::Host;
-use afd_model::{Known, Missing, Pci, PciAddress, PciClass, PciId, PcieLink, Problem};
+use afd_model::{
+    Known, Missing, Pci, PciAddress, PciClass, PciId, PcieLink, Problem, Quantity, Reading, Which,
+};
 
 use crate::Facts;
 
@@ -176,6 +178,21 @@ pub fn pcie_link(facts: &mut Facts<'_>, function: &PciFunction, which: &str) -> 
     }
 }
 
+/// What a sample tells of the link of a function; what it does not tell is left out.
+pub fn link_readings(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    for (name, which) in [("current", Which::Current), ("max", Which::Max)] {
+        let link = pcie_link(facts, function, name);
+        if let Known::Value(speed) = link.transfers_per_second {
+            readings.push(Reading { quantity: Quantity::PcieTransfersPerSecond(which), value: speed as f64 });
+        }
+        if let Known::Value(width) = link.width {
+            readings.push(Reading { quantity: Quantity::PcieWidth(which), value: f64::from(width) });
+        }
+    }
+    readings
+}
+
 /// `32.0 GT/s PCIe`, `8 GT/s` or `Unknown`: transfers per second on a lane.
 ///
 /// # Errors
@@ -191,7 +208,10 @@ pub fn parse_link_speed(text: &str) -> Result<Known<u64>, &'static str> {
         (digits(whole) && digits(tenth) && tenth.len() == 1)
             .then(|| Some(whole.parse::<u64>().ok()?.checked_mul(10)? + tenth.parse::<u64>().ok()?))?
     });
-    tenths.and_then(|tenths| tenths.checked_mul(100_000_000)).map(Known::Value).ok_or("no speed such as \"32.0 GT/s PCIe\"")
+    tenths
+        .and_then(|tenths| tenths.checked_mul(100_000_000))
+        .map(Known::Value)
+        .ok_or("no speed such as \"32.0 GT/s PCIe\"")
 }
 
 /// Number of lanes; 0, 63 and 255 are the kernel's "unknown" (`PCIE_LNK_WIDTH_UNKNOWN` is 0xff).
@@ -224,7 +244,9 @@ fn pci_id_pair(text: &str) -> Option<(PciId, PciId)> {
 
 /// The value of a key in the `KEY=value` lines of a uevent.
 pub fn uevent_value<'t>(text: &'t str, key: &str) -> Option<&'t str> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(|value| value.trim_matches(['\0', ' ']))
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+        .map(|value| value.trim_matches(['\0', ' ']))
 }
 
 fn uevent_text(host: &Host, directory: &str) -> String {
@@ -237,7 +259,8 @@ fn slot_of(host: &Host, directory: &str) -> Option<PciAddress> {
 }
 
 fn is_card(name: &str) -> bool {
-    name.strip_prefix("card").is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    name.strip_prefix("card")
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The addresses in the way from the root complex, `../../../devices/pci0000:15/0000:15:01.0/0000:16:00.0`.
@@ -256,14 +279,16 @@ mod tests {
     #[test]
     fn ids_come_from_uevent_where_their_files_are_missing() {
         let folder = TestHost::with_files([
-            ("/sys/bus/pci/devices/0000:01:00.0/uevent", "DRIVER=nvidia\nPCI_CLASS=30200\nPCI_ID=10DE:2330\n"),
+            (
+                "/sys/bus/pci/devices/0000:01:00.0/uevent",
+                "DRIVER=nvidia\nPCI_CLASS=30200\nPCI_ID=10DE:2330\n",
+            ),
             ("/sys/bus/pci/devices/0000:02:00.0/vendor", "0x1002\n"),
             ("/sys/bus/pci/devices/0000:02:00.0/device", "0x74a1\n"),
             ("/sys/bus/pci/devices/0000:02:00.0/class", "0x120000\n"),
         ]);
         let bus = PciBus::read(&folder.open());
-        let ids: Vec<_> =
-            bus.functions().map(|function| (function.device_id(), function.class())).collect();
+        let ids: Vec<_> = bus.functions().map(|function| (function.device_id(), function.class())).collect();
         assert_eq!(ids, [(Some(0x2330), Some(0x0302)), (Some(0x74a1), Some(0x1200))]);
         assert_eq!(bus.of_vendor(0x10de).count(), 1);
         assert!(bus.problems().is_empty());
@@ -271,8 +296,12 @@ mod tests {
 
     #[test]
     fn the_way_from_the_root_complex_is_in_the_link() {
-        let folder = TestHost::with_files([("/sys/devices/pci0000:15/0000:15:01.0/0000:16:00.0/vendor", "0x8086\n")])
-            .link("/sys/bus/pci/devices/0000:16:00.0", "../../../devices/pci0000:15/0000:15:01.0/0000:16:00.0");
+        let folder =
+            TestHost::with_files([("/sys/devices/pci0000:15/0000:15:01.0/0000:16:00.0/vendor", "0x8086\n")])
+                .link(
+                    "/sys/bus/pci/devices/0000:16:00.0",
+                    "../../../devices/pci0000:15/0000:15:01.0/0000:16:00.0",
+                );
         let bus = PciBus::read(&folder.open());
         let upstream: Vec<_> =
             bus.functions().flat_map(|function| &function.upstream).map(ToString::to_string).collect();

@@ -39,7 +39,11 @@ fn nic(facts: &mut Facts<'_>, bus: &PciBus, name: String) -> Nic {
         product: product(vendor, device_id.value().map(|id| id.0)),
         driver: facts.link_name("nics.driver", &format!("{directory}/device/driver")),
         firmware_version: facts.text("nics.firmware_version", &format!("{directory}/fw_ver")),
-        numa_node: facts.parse_known("nics.numa_node", &format!("{directory}/device/numa_node"), parse_numa_node),
+        numa_node: facts.parse_known(
+            "nics.numa_node",
+            &format!("{directory}/device/numa_node"),
+            parse_numa_node,
+        ),
         upstream: function.map(|function| function.upstream.clone()).unwrap_or_default(),
         virtual_function: facts.host().link(&format!("{directory}/device/physfn")).is_ok(),
         of_accelerator: vendor.is_some_and(|vendor| ACCELERATOR_VENDORS.contains(&vendor)),
@@ -60,7 +64,12 @@ fn product(vendor: Option<u16>, device: Option<u16>) -> Known<String> {
     }
 }
 
-fn ports(facts: &mut Facts<'_>, directory: &str, vendor: Option<u16>, node_type: Option<&str>) -> Vec<NicPort> {
+fn ports(
+    facts: &mut Facts<'_>,
+    directory: &str,
+    vendor: Option<u16>,
+    node_type: Option<&str>,
+) -> Vec<NicPort> {
     let mut numbers: Vec<u32> = facts
         .names("nics.ports", &format!("{directory}/ports"))
         .iter()
@@ -150,7 +159,9 @@ mod tests {
     fn rates_of_all_generations() {
         assert_eq!(parse_rate("400 Gb/sec (4X NDR)"), Ok(400_000_000_000));
         assert_eq!(parse_rate("2.5 Gb/sec (1X SDR)"), Ok(2_500_000_000));
-        for wrong in ["", "fast", "Gb/sec", " Gb/sec", "-1 Gb/sec", "1.25 Gb/sec", "99999999999999999999 Gb/sec"] {
+        for wrong in
+            ["", "fast", "Gb/sec", " Gb/sec", "-1 Gb/sec", "1.25 Gb/sec", "99999999999999999999 Gb/sec"]
+        {
             assert!(parse_rate(wrong).is_err(), "{wrong:?} was accepted");
         }
     }

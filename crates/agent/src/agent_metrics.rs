@@ -1,0 +1,62 @@
+//! What the agent tells of itself: its version, how long its probes take, what it costs.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use afd_derive::families::Family;
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, process_collector::ProcessCollector,
+    proto::MetricFamily,
+};
+
+/// The agent's own families.
+#[derive(Debug)]
+pub struct AgentMetrics {
+    registry: Registry,
+    durations: HistogramVec,
+    last_sample: GaugeVec,
+}
+
+/// From a tenth of a millisecond to a second; a step that takes longer is in trouble.
+const BUCKETS: [f64; 9] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
+
+impl AgentMetrics {
+    /// With the version of this build and no step taken yet.
+    #[expect(clippy::new_without_default, reason = "it reads the process, which no default should")]
+    pub fn new() -> AgentMetrics {
+        const CONSTANT: &str = "names and labels of the table are valid and registered once";
+        let registry = Registry::new();
+        let spec = Family::ProbeDurationSeconds.spec();
+        let options = HistogramOpts::new(spec.name, spec.help).buckets(BUCKETS.to_vec());
+        let durations = HistogramVec::new(options, spec.labels).expect(CONSTANT);
+        let last_sample = gauge(Family::LastSampleTimestampSeconds);
+        let build = gauge(Family::BuildInfo);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        registry.register(Box::new(durations.clone())).expect(CONSTANT);
+        registry.register(Box::new(last_sample.clone())).expect(CONSTANT);
+        registry.register(Box::new(build)).expect(CONSTANT);
+        registry.register(Box::new(ProcessCollector::for_self())).expect(CONSTANT);
+        AgentMetrics { registry, durations, last_sample }
+    }
+
+    /// A probe took this long for a step.
+    pub fn took(&self, probe: &str, step: &str, duration: Duration) {
+        self.durations.with_label_values(&[probe, step]).observe(duration.as_secs_f64());
+    }
+
+    /// A probe has sampled its devices now.
+    pub fn sampled(&self, probe: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_sample.with_label_values(&[probe]).set(now.as_secs_f64());
+    }
+
+    /// The families as they stand.
+    pub fn families(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+fn gauge(family: Family) -> GaugeVec {
+    let spec = family.spec();
+    GaugeVec::new(Opts::new(spec.name, spec.help), spec.labels)
+        .expect("names and labels of the table are valid")
+}

@@ -1,0 +1,159 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use afd_derive::labels::{DEFAULT_PREFIX, LabelOptions};
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Finds the accelerators of a node, whoever made them, and tells it to people, Kubernetes and Prometheus.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "afd",
+    version,
+    after_help = "Logs go to standard error; AFD_LOG sets their level (error, warn, info, debug)."
+)]
+pub struct Args {
+    /// The root of the host: / on a node, /host in a container, a recorded or hand-made host in tests.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    pub host_root: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Show the accelerators of this node now; needs no cluster.
+    Show {
+        /// In which form.
+        #[arg(long, short, value_enum, default_value_t = ShowOutput::Table)]
+        output: ShowOutput,
+        /// How labels are made.
+        #[command(flatten)]
+        labels: LabelArgs,
+    },
+    /// Show devices, NUMA nodes, NICs and the links between them as a picture.
+    Topology {
+        /// In which form.
+        #[arg(long, short, value_enum, default_value_t = TopologyOutput::Text)]
+        output: TopologyOutput,
+    },
+    /// Write a copy of all that AFD reads on this node, to show a problem elsewhere or to test against.
+    Record {
+        /// A directory that is empty or not there yet.
+        directory: PathBuf,
+        /// Keep serial numbers, UUIDs, MAC addresses and host names instead of replacing them.
+        #[arg(long)]
+        no_redact: bool,
+    },
+    /// Run as the node's agent: sample devices, notice changes, serve metrics.
+    Run(RunArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// How labels are made.
+#[derive(Clone, Debug, Group)]
+pub struct LabelArgs {
+    /// Prefix of our own labels.
+    #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_PREFIX, value_parser = domain)]
+    pub label_prefix: String,
+    /// Count integrated GPUs as well.
+    #[arg(long)]
+    pub include_integrated: bool,
+}
+
+impl From<LabelArgs> for LabelOptions {
+    fn from(args: LabelArgs) -> LabelOptions {
+        LabelOptions { prefix: args.label_prefix, include_integrated: args.include_integrated }
+    }
+}
+
+/// How the agent runs.
+#[derive(Clone, Debug, Group)]
+pub struct RunArgs {
+    /// Serve metrics without a cluster.
+    #[arg(long, required = true)]
+    pub no_kubernetes: bool,
+    /// Where to serve /metrics, /inventory, /healthz and /readyz.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9109")]
+    pub listen: SocketAddr,
+    /// Seconds between two samples.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub sample_interval: Duration,
+    /// Seconds between two looks for devices, beside those that the kernel's events cause.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub look_interval: Duration,
+}
+
+/// Forms of `afd show`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ShowOutput {
+    /// A table for people.
+    Table,
+    /// The whole inventory; its schema is docs/inventory.schema.json.
+    Json,
+    /// The node's labels, one key=value a line.
+    Labels,
+    /// Metrics as Prometheus reads them.
+    Metrics,
+}
+
+/// Forms of `afd topology`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum TopologyOutput {
+    /// A tree and a table of paths.
+    Text,
+    /// A drawing.
+    Svg,
+}
+
+/// From a tenth of a second to a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if !(0.1..=86400.0).contains(&seconds) {
+        return Err("not between 0.1 and 86400 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// A DNS subdomain as Kubernetes takes it for the prefix of a key.
+fn domain(text: &str) -> Result<String, String> {
+    let label = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(label) {
+        Ok(text.to_owned())
+    } else {
+        Err("not a DNS name such as accelerator.llm-d.ai (lower case, digits, - and .)".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_told() {
+        assert!(seconds("0").is_err() && seconds("x").is_err() && seconds("inf").is_err());
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert!(domain("Accelerator.llm-d.ai").is_err() && domain("a..b").is_err() && domain("a/b").is_err());
+        assert!(domain("accelerator.llm-d.ai").is_ok());
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,48 @@
+//! `afd`: finds the accelerators of a node, whoever made them.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use afd_agent::{args::Args, command, show::Style};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let wrong = error.use_stderr();
+            // The reader of a pipe that is gone has no use for the text.
+            let _ = error.print();
+            return if wrong { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    log_to_stderr();
+    let style = Style::of_terminal(io::stdout().is_terminal(), environment("NO_COLOR").is_some());
+    match command::execute(args, style, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if command::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "afd: {error:#}");
+            if command::is_usage(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_new(environment("AFD_LOG").unwrap_or_else(|| "info".to_owned()))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let ansi = io::stderr().is_terminal() && environment("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).with_ansi(ansi).init();
+}
+
+/// An environment variable that is set and not empty.
+#[expect(clippy::disallowed_methods, reason = "the environment is read here and nowhere deeper")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

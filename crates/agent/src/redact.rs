@@ -1,0 +1,171 @@
+//! Takes serial numbers, UUIDs, MAC addresses, GUIDs and host names out of a recording.
+//!
+//! Every secret is replaced by one of the same form whose digits are a number counted up, so that equal ones stay equal,
+//! different ones stay different, and every parser still takes them. What is secret is told by the name of the file, or
+//! by the name of the line in files of many lines.
+
+use std::collections::BTreeMap;
+
+use afd_host::Asked;
+
+/// Files of one secret.
+const SECRET_FILES: [&str; 9] = [
+    "unique_id",
+    "serial_number",
+    "serial",
+    "node_guid",
+    "sys_image_guid",
+    "board_id",
+    "address",
+    "hostname",
+    "uuid",
+];
+/// Lines of one secret: `unique_id 16404946649897475633`, `GPU UUID: \t GPU-...`. A hive's id names a machine as well.
+const SECRET_LINES: [&str; 3] = ["unique_id", "hive_id", "GPU UUID"];
+/// A file of one secret in decimal.
+const HIVE_FILE: &str = "xgmi_hive_id";
+
+/// The replacements of one recording.
+#[derive(Debug, Default)]
+pub struct Redaction {
+    numbers: BTreeMap<String, u64>,
+}
+
+impl Redaction {
+    /// Finds the secrets of a recording, in the order of their paths.
+    pub fn of<'a>(asked: impl Iterator<Item = (&'a str, &'a Asked)>) -> Redaction {
+        let mut redaction = Redaction::default();
+        for (path, asked) in asked {
+            if let Asked::File(content) = asked {
+                rewrite(path, content, &mut |secret| {
+                    let next = redaction.numbers.len() as u64 + 1;
+                    redaction.numbers.entry(canonical(secret)).or_insert(next);
+                    secret.to_owned()
+                });
+            }
+        }
+        redaction
+    }
+
+    /// The content of a file with its secrets replaced.
+    pub fn apply(&self, path: &str, content: &[u8]) -> Vec<u8> {
+        rewrite(path, content, &mut |secret| {
+            let number = self.numbers.get(&canonical(secret)).copied().unwrap_or_default();
+            placeholder(secret, number)
+        })
+    }
+}
+
+/// A number is the same secret whether a file writes it in decimal (KFD) or in hexadecimal (amdgpu's `unique_id`).
+fn canonical(secret: &str) -> String {
+    match secret.parse::<u64>() {
+        Ok(number) if secret.len() > 16 => format!("{number:016x}"),
+        _ => secret.to_lowercase(),
+    }
+}
+
+/// A content with `replace` applied to each of its secrets.
+fn rewrite(path: &str, content: &[u8], replace: &mut impl FnMut(&str) -> String) -> Vec<u8> {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let Ok(text) = str::from_utf8(content) else { return content.to_vec() };
+    if SECRET_FILES.contains(&name) || name == HIVE_FILE {
+        let secret = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+        if secret.is_empty() {
+            return content.to_vec();
+        }
+        return text.replacen(secret, &replace(secret), 1).into_bytes();
+    }
+    if !SECRET_LINES.iter().any(|line| text.contains(line)) {
+        return content.to_vec();
+    }
+    let lines = text.split_inclusive('\n').map(|line| {
+        let secret = SECRET_LINES.iter().find_map(|name| line.trim_start().strip_prefix(name));
+        match secret.map(|rest| rest.trim_matches(|c: char| c.is_whitespace() || c == ':')) {
+            Some(secret) if !secret.is_empty() && secret != "0" => line.replacen(secret, &replace(secret), 1),
+            _ => line.to_owned(),
+        }
+    });
+    lines.collect::<String>().into_bytes()
+}
+
+/// A text of the same form: the digits of `number`, from the right, in the places of the secret's digits and lower-case
+/// hexadecimal letters; all other places `0`, and what is no digit stays.
+fn placeholder(secret: &str, number: u64) -> String {
+    if secret.len() > 16 && secret.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Decimal: the reader compares it with the hexadecimal form of the same number.
+        return number.to_string();
+    }
+    let hexadecimal =
+        secret.trim_start_matches("GPU-").bytes().all(|b| b.is_ascii_hexdigit() || b"-:x".contains(&b));
+    let mut rest = number;
+    let mut characters: Vec<char> = secret.chars().collect();
+    let kept = if secret.starts_with("GPU-") {
+        4
+    } else if secret.starts_with("0x") {
+        2
+    } else {
+        0
+    };
+    for character in characters[kept..].iter_mut().rev() {
+        let digit = character.is_ascii_digit() || (hexadecimal && character.is_ascii_hexdigit());
+        if digit {
+            *character = char::from_digit((rest % 10) as u32, 10).expect("a digit is below ten");
+            rest /= 10;
+        } else if character.is_alphabetic() {
+            *character = 'x';
+        }
+    }
+    characters.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redacted(files: &[(&str, &str)]) -> Vec<String> {
+        let asked: Vec<_> =
+            files.iter().map(|(path, text)| (*path, Asked::File(text.as_bytes().to_vec()))).collect();
+        let redaction = Redaction::of(asked.iter().map(|(path, asked)| (*path, asked)));
+        files
+            .iter()
+            .map(|(path, text)| {
+                String::from_utf8(redaction.apply(path, text.as_bytes())).expect("a text stays a text")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn secrets_keep_their_form() {
+        assert_eq!(
+            redacted(&[
+                ("/a/serial_number", "692234000123\n"),
+                ("/b/address", "3c:6d:66:1f:aa:01\n"),
+                (
+                    "/c/information",
+                    "Model: \t Tesla T4\nGPU UUID: \t GPU-eaf23aa1-4d3d-596c-da66-b86b0e5db584\n"
+                ),
+                ("/d/hostname", "gpu-node-7\n"),
+                ("/e/vendor", "0x10de\n"),
+            ]),
+            [
+                "000000000001\n",
+                "00:00:00:00:00:02\n",
+                "Model: \t Tesla T4\nGPU UUID: \t GPU-00000000-0000-0000-0000-000000000003\n",
+                "xxx-xxxx-4\n",
+                "0x10de\n",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_same_secret_stays_the_same_in_decimal_and_in_hexadecimal() {
+        let texts = redacted(&[
+            ("/drm/unique_id", "e3aa140f9a5f9e31\n"),
+            ("/kfd/properties", "simd_count 304\nunique_id 16404946649897475633\nhive_id 0\n"),
+            ("/drm2/unique_id", "2250f807caf2231a\n"),
+        ]);
+        assert_eq!(texts[0], "0000000000000001\n");
+        assert_eq!(texts[1], "simd_count 304\nunique_id 1\nhive_id 0\n");
+        assert_eq!(texts[2], "0000000000000002\n");
+    }
+}

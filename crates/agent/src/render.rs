@@ -1,0 +1,42 @@
+//! Inventory and samples to the bytes that are served.
+
+use std::time::{Duration, Instant};
+
+use afd_derive::series;
+use afd_model::{Inventory, Sampling};
+use afd_publish::page::{Page, Pages};
+use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
+
+/// The text of `/metrics`: devices first, then the agent's own families.
+///
+/// # Errors
+/// When a family has no series, which the callers never pass.
+pub fn metrics(
+    inventory: &Inventory,
+    sampling: &Sampling,
+    own: &[MetricFamily],
+) -> prometheus::Result<Vec<u8>> {
+    let families = series::families(inventory, &sampling.samples, &sampling.problems);
+    let mut text = Vec::with_capacity(64 * 1024);
+    TextEncoder::new().encode(&families, &mut text)?;
+    TextEncoder::new().encode(own, &mut text)?;
+    Ok(text)
+}
+
+/// The answers of one turn of the loop.
+///
+/// # Errors
+/// When something cannot be encoded.
+pub fn pages(
+    inventory: &Inventory,
+    sampling: &Sampling,
+    own: &[MetricFamily],
+    patience: Duration,
+) -> anyhow::Result<Pages> {
+    Ok(Pages {
+        metrics: Page::new(TEXT_FORMAT, metrics(inventory, sampling, own)?),
+        inventory: Page::new("application/json", crate::show::json(inventory)?),
+        made: Instant::now(),
+        patience,
+    })
+}

@@ -1,0 +1,148 @@
+//! `afd run`: the loop of the agent, and the server of what it learns.
+//!
+//! One thread asks the kernel, another serves. A kernel file that hangs stops the first alone: what was learnt goes on
+//! being served, and `/healthz` says that the loop is stuck.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use afd_host::Host;
+use afd_model::Inventory;
+use afd_publish::{http, page::Pages};
+use anyhow::Context;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{args::RunArgs, render, survey::Survey, uevents::Uevents};
+
+/// After an event more are likely to follow: a driver that loads raises one for each of its devices.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How many sample intervals the loop may miss before it counts as stuck.
+const MISSED_TURNS: u32 = 6;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the address cannot be served on.
+pub fn run(host: Host, args: &RunArgs) -> anyhow::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let listener = listen(args.listen).await?;
+        let stop = stop_signal().context("listening for signals")?;
+        let (publish, pages) = watch::channel(None);
+        start_loop(host, args, publish);
+        tracing::info!(address = %listener.local_addr()?, "serving");
+        http::serve(listener, pages, stop).await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (--listen)"))
+}
+
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Starts the thread that asks the kernel, and the one that waits for its events. Both end with the process: they hold
+/// nothing that would have to be given back.
+fn start_loop(host: Host, args: &RunArgs, publish: watch::Sender<Option<Arc<Pages>>>) {
+    let (event, events) = mpsc::sync_channel(1);
+    thread::spawn(move || forward_uevents(&event));
+    let (sample_interval, look_interval) = (args.sample_interval, args.look_interval);
+    thread::spawn(move || turn(Survey::new(host), &events, sample_interval, look_interval, &publish));
+}
+
+fn forward_uevents(event: &mpsc::SyncSender<()>) {
+    let uevents = match Uevents::listen() {
+        Ok(uevents) => uevents,
+        Err(error) => {
+            tracing::info!(%error, "no kernel events here; devices are found by the periodic look");
+            // The loop waits on the other end of the channel, which has to stay open.
+            loop {
+                thread::park();
+            }
+        }
+    };
+    loop {
+        match uevents.wait(Duration::from_secs(3600)) {
+            // A full channel means that the loop is going to look already.
+            Ok(true) => drop(event.try_send(())),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "kernel events failed; trying again in a minute");
+                thread::sleep(Duration::from_secs(60));
+            }
+        }
+    }
+}
+
+/// Discovers, samples and publishes, for ever.
+fn turn(
+    mut survey: Survey,
+    events: &mpsc::Receiver<()>,
+    sample_interval: Duration,
+    look_interval: Duration,
+    publish: &watch::Sender<Option<Arc<Pages>>>,
+) {
+    let patience = sample_interval * MISSED_TURNS + Duration::from_secs(10);
+    let mut inventory = discover(&mut survey, None);
+    let mut looked = Instant::now();
+    loop {
+        let begun = Instant::now();
+        let sampling = survey.sample();
+        match render::pages(&inventory, &sampling, &survey.metrics().families(), patience) {
+            Ok(pages) => drop(publish.send_replace(Some(Arc::new(pages)))),
+            Err(error) => tracing::error!(%error, "the answer could not be rendered"),
+        }
+        let event = events.recv_timeout(sample_interval.saturating_sub(begun.elapsed())).is_ok();
+        if event {
+            thread::sleep(SETTLE);
+            let _ = events.try_recv();
+        }
+        if event || looked.elapsed() >= look_interval {
+            inventory = discover(&mut survey, Some(inventory));
+            looked = Instant::now();
+        }
+    }
+}
+
+/// Looks again, and logs what is new.
+fn discover(survey: &mut Survey, before: Option<Inventory>) -> Inventory {
+    let inventory = survey.discover();
+    let devices = inventory.devices.len();
+    match before {
+        None => tracing::info!(devices, nics = inventory.nics.len(), "first inventory"),
+        Some(before) if before != inventory => {
+            let ids =
+                |inventory: &Inventory| inventory.devices.iter().map(|device| device.id).collect::<Vec<_>>();
+            let (old, new) = (ids(&before), ids(&inventory));
+            for gone in old.iter().filter(|id| !new.contains(id)) {
+                tracing::warn!(device = %gone, "device is gone");
+            }
+            for came in new.iter().filter(|id| !old.contains(id)) {
+                tracing::info!(device = %came, "device is new");
+            }
+            tracing::info!(devices, problems = inventory.problems.len(), "inventory changed");
+        }
+        Some(_) => tracing::debug!(devices, "inventory unchanged"),
+    }
+    inventory
+}

@@ -1,0 +1,245 @@
+//! The topology as a drawing.
+//!
+//! NUMA nodes stand side by side, or below each other if they would not fit; in each are boxes for its root ports with
+//! devices and NICs in them. Below is the table of paths. Every text is measured before its box is made, so that nothing
+//! is cut.
+
+use afd_model::Inventory;
+use svg::{
+    Document, Node,
+    node::element::{Group, Rectangle, Style, Text, Title},
+};
+
+use super::{Branch, Path, Place, Plan, device_line, nic_line};
+
+const MARGIN: f64 = 24.0;
+const GAP: f64 = 12.0;
+const LINE: f64 = 18.0;
+const PAD: f64 = 10.0;
+/// Width of a character: the font is monospaced, 13 px high.
+const CHARACTER: f64 = 7.9;
+/// Places stand side by side up to this width.
+const WIDEST: f64 = 1600.0;
+
+const LOOK: &str = "text { font-family: 'DejaVu Sans Mono', Menlo, Consolas, monospace; font-size: 13px; fill: #1b1f24 } \
+    .title { font-weight: bold } .quiet { fill: #57606a } .page { fill: #ffffff } \
+    .place { fill: #f6f8fa; stroke: #8c959f } .branch { fill: #ffffff; stroke: #c6cdd5 } \
+    .device { fill: #ddf4ff; stroke: #0969da } .nic { fill: #fff8c5; stroke: #9a6700 } \
+    .near { fill: #dafbe1; stroke: #c6cdd5 } .middle { fill: #f6f8fa; stroke: #c6cdd5 } .far { fill: #ffebe9; stroke: #c6cdd5 }";
+
+/// Draws the node as an SVG document.
+pub fn draw(inventory: &Inventory) -> String {
+    let plan = Plan::of(inventory);
+    let boxes: Vec<Drawn> = plan.places.iter().map(draw_place).collect();
+    let mut page = Flow::new(MARGIN, MARGIN);
+    let mut content = Group::new();
+    for drawn in boxes {
+        let (x, y) = page.put(drawn.width, drawn.height);
+        content = content.add(drawn.at(x, y));
+    }
+    page.new_row();
+    if plan.devices.is_empty() {
+        let drawn = sentence("No accelerators found.");
+        let (x, y) = page.put(drawn.width, drawn.height);
+        content = content.add(drawn.at(x, y));
+    } else if plan.devices.len() > 1 {
+        let drawn = draw_paths(&plan);
+        let (x, y) = page.put(drawn.width, drawn.height);
+        content = content.add(drawn.at(x, y));
+    }
+    page.new_row();
+    let (width, height) = (page.right + MARGIN, page.y - GAP + MARGIN);
+    let document = Document::new()
+        .set("width", width)
+        .set("height", height)
+        .set("viewBox", (0, 0, width, height))
+        .set("role", "img")
+        .add(Title::new("Accelerators of the node"))
+        .add(Style::new(LOOK))
+        .add(rectangle("page", width, height))
+        .add(content);
+    format!("{document}\n")
+}
+
+/// A picture with its size, drawn from its own corner.
+struct Drawn {
+    group: Group,
+    width: f64,
+    height: f64,
+}
+
+impl Drawn {
+    fn at(self, x: f64, y: f64) -> Group {
+        self.group.set("transform", format!("translate({x:.0} {y:.0})"))
+    }
+}
+
+/// Puts boxes side by side, and begins a new row when the page is full.
+struct Flow {
+    left: f64,
+    x: f64,
+    y: f64,
+    row_height: f64,
+    right: f64,
+}
+
+impl Flow {
+    fn new(x: f64, y: f64) -> Flow {
+        Flow { left: x, x, y, row_height: 0.0, right: x }
+    }
+
+    fn put(&mut self, width: f64, height: f64) -> (f64, f64) {
+        if self.x > self.left && self.x + width > WIDEST {
+            self.new_row();
+        }
+        let place = (self.x, self.y);
+        self.right = self.right.max(self.x + width);
+        self.x += width + GAP;
+        self.row_height = self.row_height.max(height);
+        place
+    }
+
+    fn new_row(&mut self) {
+        if self.row_height > 0.0 {
+            self.y += self.row_height + GAP;
+        }
+        self.x = self.left;
+        self.row_height = 0.0;
+    }
+}
+
+fn draw_place(place: &Place<'_>) -> Drawn {
+    let cpus = place.cpus.map(|cpus| format!("CPUs {cpus}"));
+    stack("place", Some(&place.title), cpus.as_deref(), place.branches.iter().map(draw_branch).collect())
+}
+
+fn draw_branch(branch: &Branch<'_>) -> Drawn {
+    let devices =
+        branch.devices.iter().map(|device| card("device", &[&device.id.to_string(), &device_line(device)]));
+    let nics = branch.nics.iter().map(|nic| {
+        let address = nic.pci_address.value().map(|address| format!(" {address}")).unwrap_or_default();
+        card("nic", &[&format!("{}{address}", nic.name), &nic_line(nic)])
+    });
+    let title = branch.root_port.map(|port| format!("root port {port}"));
+    row("branch", title.as_deref(), devices.chain(nics).collect())
+}
+
+/// Boxes below each other in a frame with a title.
+fn stack(class: &str, title: Option<&str>, subtitle: Option<&str>, inner: Vec<Drawn>) -> Drawn {
+    let mut y = PAD;
+    let mut widest: f64 = 0.0;
+    let mut content = Group::new();
+    for (text, class) in [(title, "title"), (subtitle, "quiet")] {
+        if let Some(text) = text {
+            content = content.add(line(class, text, PAD, y));
+            widest = widest.max(text_width(text));
+            y += LINE;
+        }
+    }
+    y += PAD / 2.0;
+    for drawn in inner {
+        let (width, height) = (drawn.width, drawn.height);
+        content = content.add(drawn.at(PAD, y));
+        widest = widest.max(width);
+        y += height + PAD;
+    }
+    framed(class, content, widest + 2.0 * PAD, y)
+}
+
+/// Boxes side by side in a frame with a title.
+fn row(class: &str, title: Option<&str>, inner: Vec<Drawn>) -> Drawn {
+    let mut content = Group::new();
+    let mut top = PAD;
+    let mut widest = 0.0;
+    if let Some(title) = title {
+        content = content.add(line("quiet", title, PAD, top));
+        top += LINE;
+        widest = text_width(title);
+    }
+    let (mut x, mut tallest) = (PAD, 0.0_f64);
+    for drawn in inner {
+        let (width, height) = (drawn.width, drawn.height);
+        content = content.add(drawn.at(x, top));
+        x += width + PAD;
+        tallest = tallest.max(height);
+    }
+    framed(class, content, x.max(widest + 2.0 * PAD), top + tallest + PAD)
+}
+
+/// A box with lines of text, the first one bold.
+fn card(class: &str, lines: &[&str]) -> Drawn {
+    let mut content = Group::new();
+    for (number, text) in lines.iter().enumerate() {
+        let class = if number == 0 { "title" } else { "" };
+        content = content.add(line(class, text, PAD, PAD / 2.0 + LINE * number as f64));
+    }
+    let widest = lines.iter().map(|text| text_width(text)).fold(0.0, f64::max);
+    framed(class, content, widest + 2.0 * PAD, LINE * lines.len() as f64 + PAD)
+}
+
+fn sentence(text: &str) -> Drawn {
+    Drawn { group: Group::new().add(line("", text, 0.0, 0.0)), width: text_width(text), height: LINE }
+}
+
+fn draw_paths(plan: &Plan<'_>) -> Drawn {
+    const CELL: f64 = 66.0;
+    let names: Vec<String> = plan
+        .devices
+        .iter()
+        .enumerate()
+        .map(|(index, device)| format!("{:>2} {}", index + 1, device.id))
+        .collect();
+    let head = names.iter().map(|name| text_width(name)).fold(0.0, f64::max) + PAD;
+    let mut content = Group::new().add(line("title", "Paths between devices", 0.0, 0.0));
+    let top = LINE + PAD;
+    for (column, _) in plan.devices.iter().enumerate() {
+        content = content.add(centred(&(column + 1).to_string(), head + CELL * column as f64, top, CELL));
+    }
+    for (row, from) in plan.devices.iter().enumerate() {
+        let y = top + LINE * 1.3 * (row as f64 + 1.0);
+        content = content.add(line("", &names[row], 0.0, y));
+        for (column, to) in plan.devices.iter().enumerate() {
+            let x = head + CELL * column as f64;
+            let path = plan.path(from, to);
+            let (class, word) = match path {
+                _ if from.id == to.id => ("middle", "-"),
+                Path::Link(_) | Path::Switch => ("near", path.as_str()),
+                Path::Node | Path::Unknown => ("middle", path.as_str()),
+                Path::System => ("far", path.as_str()),
+            };
+            let cell = rectangle(class, CELL, LINE * 1.3).set("x", x).set("y", y - LINE * 0.15);
+            content = content.add(cell).add(centred(word, x, y, CELL));
+        }
+    }
+    let mut bottom = top + LINE * 1.3 * (plan.devices.len() as f64 + 1.0) + PAD;
+    let mut width = head + CELL * plan.devices.len() as f64;
+    for text in Path::LEGEND.split("; ") {
+        content = content.add(line("quiet", text, 0.0, bottom));
+        width = width.max(text_width(text));
+        bottom += LINE;
+    }
+    Drawn { group: content, width, height: bottom }
+}
+
+fn framed(class: &str, content: Group, width: f64, height: f64) -> Drawn {
+    let mut group = Group::new().add(rectangle(class, width, height).set("rx", 4));
+    group.append(content);
+    Drawn { group, width, height }
+}
+
+fn rectangle(class: &str, width: f64, height: f64) -> Rectangle {
+    Rectangle::new().set("class", class).set("width", width).set("height", height)
+}
+
+/// A line of text whose top left corner is at a point.
+fn line(class: &str, text: &str, x: f64, y: f64) -> Text {
+    Text::new(text).set("class", class).set("x", x).set("y", y + LINE * 0.75)
+}
+
+fn centred(text: &str, x: f64, y: f64, width: f64) -> Text {
+    line("", text, x + width / 2.0, y).set("text-anchor", "middle")
+}
+
+fn text_width(text: &str) -> f64 {
+    text.chars().count() as f64 * CHARACTER
+}

@@ -1,0 +1,115 @@
+//! Revision 1.9: after the header the number of attributes, then each attribute's encoding word and its values.
+//!
+//! The encoding word has the unit in bits 31-24, the type in 23-20 (u8 s8 u16 s16 u32 s32 u64 s64), the attribute in 19-10
+//! and the number of values in 9-0.
+
+use super::{GpuMetrics, KILOBYTE, TableError, joules, ratio};
+
+const HEADER_BYTES: usize = 4;
+
+const HOTSPOT: u64 = 0;
+const MEMORY: u64 = 1;
+const VRSOC: u64 = 2;
+const POWER: u64 = 3;
+const GFX: u64 = 4;
+const UMC: u64 = 5;
+const ENERGY: u64 = 7;
+const XGMI_READ: u64 = 29;
+const XGMI_WRITE: u64 = 30;
+
+pub(super) fn parse(content: &[u8]) -> Result<GpuMetrics, TableError> {
+    let mut rest = &content[HEADER_BYTES..];
+    let count = i32::from_le_bytes(take(&mut rest, 4)?.try_into().map_err(|_| TableError::CutShort)?);
+    let mut told = GpuMetrics::default();
+    for _ in 0..count.max(0) {
+        let encoding = number(take(&mut rest, 8)?);
+        let (kind, attribute, values) = ((encoding >> 20) & 0xf, (encoding >> 10) & 0x3ff, encoding & 0x3ff);
+        let width = width(kind).ok_or(TableError::CutShort)?;
+        let bytes = take(&mut rest, width * values as usize)?;
+        let values = || bytes.chunks_exact(width).filter_map(|value| value_of(value, kind % 2 == 1));
+        let first = || values().next();
+        let sum = || values().reduce(|left, right| left + right).map(|kilobytes| kilobytes * KILOBYTE);
+        match attribute {
+            HOTSPOT => told.hotspot_celsius = first(),
+            MEMORY => told.memory_celsius = first(),
+            VRSOC => told.vrsoc_celsius = first(),
+            POWER => told.socket_watts = first(),
+            GFX => told.gfx_ratio = first().and_then(ratio),
+            UMC => told.umc_ratio = first().and_then(ratio),
+            ENERGY => told.energy_joules = first().map(|count| joules(count as u64)),
+            XGMI_READ => told.xgmi_read_bytes = sum(),
+            XGMI_WRITE => told.xgmi_write_bytes = sum(),
+            _ => {}
+        }
+    }
+    Ok(told)
+}
+
+fn width(kind: u64) -> Option<usize> {
+    match kind {
+        0 | 1 => Some(1),
+        2 | 3 => Some(2),
+        4 | 5 => Some(4),
+        6 | 7 => Some(8),
+        _ => None,
+    }
+}
+
+fn take<'b>(rest: &mut &'b [u8], length: usize) -> Result<&'b [u8], TableError> {
+    let (head, tail) = rest.split_at_checked(length).ok_or(TableError::CutShort)?;
+    *rest = tail;
+    Ok(head)
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// All ones of the value's own width is no value.
+fn value_of(bytes: &[u8], signed: bool) -> Option<f64> {
+    if bytes.iter().all(|byte| *byte == 0xff) {
+        return None;
+    }
+    let bits = 8 * bytes.len() as u32;
+    let raw = number(bytes);
+    let negative = signed && raw >> (bits - 1) == 1;
+    Some(if negative { raw as f64 - 2_f64.powi(bits as i32) } else { raw as f64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u64, id: u64, values: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = (kind << 20 | id << 10 | values.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(values.concat());
+        bytes
+    }
+
+    fn table(attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = vec![0, 0, 1, 9];
+        bytes.extend((attributes.len() as i32).to_le_bytes());
+        bytes.extend(attributes.concat());
+        bytes
+    }
+
+    #[test]
+    fn attributes_are_read_by_their_encoding() {
+        let bytes = table(&[
+            attribute(2, HOTSPOT, &[&61_u16.to_le_bytes()]),
+            attribute(2, MEMORY, &[&u16::MAX.to_le_bytes()]),
+            attribute(4, 1000, &[&[1; 4], &[2; 4]]),
+            attribute(2, GFX, &[&50_u16.to_le_bytes()]),
+            attribute(6, XGMI_READ, &[&1_u64.to_le_bytes(), &2_u64.to_le_bytes()]),
+        ]);
+        let told = parse(&bytes).expect("the table is whole");
+        assert_eq!((told.hotspot_celsius, told.memory_celsius), (Some(61.0), None));
+        assert_eq!((told.gfx_ratio, told.xgmi_read_bytes), (Some(0.5), Some(3.0 * 1024.0)));
+        assert_eq!(parse(&bytes[..bytes.len() - 1]), Err(TableError::CutShort));
+    }
+
+    #[test]
+    fn a_number_of_attributes_without_end_is_cut_short() {
+        assert_eq!(parse(&[0, 0, 1, 9, 0xff, 0xff, 0xff, 0x7f]), Err(TableError::CutShort));
+    }
+}

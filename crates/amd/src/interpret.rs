@@ -1,0 +1,178 @@
+//! From what amdgpu and KFD tell to the device, its partitions and its links. Pure.
+
+use std::collections::BTreeMap;
+
+use afd_model::{
+    Device, DeviceId, Handle, HandleKind, Known, Link, LinkKind, MemorySource, Missing, Partition,
+    Partitioning,
+};
+
+use crate::{
+    kfd::{self, Node},
+    products::Row,
+    sysfs::Attributes,
+};
+
+/// What there is of partitions on the node.
+pub(crate) struct Parts<'a> {
+    /// KFD's nodes.
+    pub(crate) nodes: &'a [Node],
+    /// Platform devices by render minor.
+    pub(crate) xcp_devices: &'a BTreeMap<u64, String>,
+}
+
+/// Fills in what amdgpu's attributes and the table tell.
+pub(crate) fn attributes(device: &mut Device, attributes: Attributes, row: Option<&Row>) {
+    device.memory_source = attributes.vram_bytes.map(|_| MemorySource::Drm);
+    device.memory_bytes = attributes.vram_bytes;
+    device.serial = attributes.serial;
+    device.firmware_version = attributes.vbios;
+    device.compute = Known::from_option(row.map(|row| row.compute.to_owned()), Missing::Unrecognized);
+    device.link_domain = attributes.hive_id.map(|id| id.to_string());
+    identify(device, attributes.unique_id);
+    if let Known::Value(compute) = attributes.compute_mode {
+        device.partitioning = Known::Value(Partitioning::Xcp { compute, memory: attributes.memory_mode });
+    }
+}
+
+fn identify(device: &mut Device, unique_id: Known<u64>) {
+    if let Known::Value(id) = unique_id {
+        device.handles.push(Handle::new(HandleKind::UniqueId, format!("{id:016x}")));
+    }
+    let device_id = device.pci.device_id;
+    device.uuid = unique_id.and_then(|id| device_id.map(|device_id| uuid(id, 0, device_id.0)));
+    if let Known::Value(uuid) = &device.uuid {
+        device.handles.push(Handle::new(HandleKind::Uuid, uuid.as_str()));
+    }
+}
+
+/// The UUID that AMD SMI gives a device: its unique id, partition and PCI device id in the form of a UUID.
+fn uuid(unique_id: u64, partition: u8, device_id: u16) -> String {
+    let id = format!("{unique_id:016x}");
+    format!("{}{partition:02x}{device_id:04x}-0000-1000-80{}-{}", &id[..2], &id[2..4], &id[4..])
+}
+
+/// Fills in what KFD tells of a device: partitions, and what amdgpu's attributes did not tell.
+pub(crate) fn partitions(device: &mut Device, parts: &Parts<'_>) {
+    let mut nodes: Vec<&Node> = parts.nodes.iter().filter(|node| same_slot(node, device)).collect();
+    nodes.sort_by_key(|node| (node.partition, node.render_minor, node.number));
+    let Some(first) = nodes.first() else { return };
+    if let Some(isa) = first.gfx_target_version.and_then(kfd::isa) {
+        device.compute = Known::Value(isa);
+    }
+    if !device.uuid.is_known() {
+        identify(device, Known::from_option(first.unique_id, Missing::NotExposed));
+    }
+    if !device.link_domain.is_known() {
+        device.link_domain =
+            Known::from_option(first.hive_id.map(|id| id.to_string()), Missing::NotAvailable);
+    }
+    if !device.memory_bytes.is_known() {
+        let total = nodes.iter().map(|node| node.memory_bytes.value().copied()).sum::<Option<u64>>();
+        if let Some(total) = total.filter(|_| device.memory_bytes.missing() == Some(Missing::NotExposed)) {
+            device.memory_bytes = Known::Value(total);
+            device.memory_source = Known::Value(MemorySource::Kfd);
+        }
+    }
+    if let [node] = nodes[..] {
+        device.handles.extend(handles(node, parts.xcp_devices));
+        if device.partitioning.missing() == Some(Missing::NotExposed) {
+            device.partitioning = Known::Value(Partitioning::Whole);
+        }
+        return;
+    }
+    // Where the partition numbers are of no use, the order of the render nodes counts.
+    let numbered = nodes.windows(2).all(|pair| pair[0].partition < pair[1].partition);
+    device.partitions = nodes
+        .iter()
+        .enumerate()
+        .map(|(order, node)| {
+            let number = if numbered { node.partition as usize } else { order };
+            let name = format!("xcp{number}");
+            Partition {
+                id: format!("{}/{name}", device.id),
+                name,
+                function: Missing::NotExposed.into(),
+                memory_bytes: node.memory_bytes,
+                compute_units: Known::from_option(node.compute_units, Missing::NotExposed),
+                numa_node: device.numa_node,
+                handles: handles(node, parts.xcp_devices),
+            }
+        })
+        .collect();
+}
+
+/// KFD's nodes know the slot; the function digit is the partition.
+fn same_slot(node: &Node, device: &Device) -> bool {
+    let (address, own) = (node.address, device.id.0);
+    (address.domain, address.bus, address.device) == (own.domain, own.bus, own.device)
+}
+
+fn handles(node: &Node, xcp_devices: &BTreeMap<u64, String>) -> Vec<Handle> {
+    let mut handles = vec![Handle::new(HandleKind::KfdNode, node.number.to_string())];
+    if let Some(id) = node.gpu_id {
+        handles.push(Handle::new(HandleKind::KfdGpuId, id.to_string()));
+    }
+    if let Some(minor) = node.render_minor {
+        handles.push(Handle::new(HandleKind::DrmRender, format!("renderD{minor}")));
+        if let Some(name) = xcp_devices.get(&minor) {
+            handles.push(Handle::new(HandleKind::XcpDevice, name.as_str()));
+        }
+    }
+    handles
+}
+
+/// XGMI links between devices, and for each device the fastest way to the next one.
+pub(crate) fn links(devices: &mut [Device], nodes: &[Node]) -> Vec<Link> {
+    let owner = |node: &Node| devices.iter().find(|device| same_slot(node, device)).map(|device| device.id);
+    let owners: BTreeMap<u32, DeviceId> =
+        nodes.iter().filter_map(|node| Some((node.number, owner(node)?))).collect();
+    let mut links: BTreeMap<(DeviceId, DeviceId), Link> = BTreeMap::new();
+    for node in nodes {
+        for to in &node.links {
+            let (Some(from), Some(other)) = (owners.get(&node.number), owners.get(&to.to)) else { continue };
+            if from == other {
+                continue;
+            }
+            let (a, b) = (*from.min(other), *from.max(other));
+            let weight = Known::from_option(
+                u32::try_from(to.weight).ok().filter(|weight| *weight > 0),
+                Missing::NotAvailable,
+            );
+            let bandwidth =
+                Some(to.max_bandwidth.saturating_mul(1_000_000)).filter(|bandwidth| *bandwidth > 0);
+            let link = Link {
+                a,
+                b,
+                kind: LinkKind::Xgmi,
+                weight,
+                bandwidth_bytes_per_second: Known::from_option(bandwidth, Missing::NotAvailable),
+            };
+            let nearer = |known: &Link| known.weight.value() <= link.weight.value();
+            if !links.get(&(a, b)).is_some_and(nearer) {
+                links.insert((a, b), link);
+            }
+        }
+    }
+    let several = devices.len() > 1;
+    for device in devices.iter_mut() {
+        let told = owners.values().any(|owner| *owner == device.id);
+        let linked = links.keys().any(|(a, b)| *a == device.id || *b == device.id);
+        if linked {
+            device.interconnect = Known::Value(LinkKind::Xgmi);
+        } else if told && several {
+            device.interconnect = Known::Value(LinkKind::Pcie);
+        }
+    }
+    links.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uuid_is_amd_smis() {
+        assert_eq!(uuid(0xe3a9_f00d_0000_0001, 0, 0x74a1), "e30074a1-0000-1000-80a9-f00d00000001");
+    }
+}

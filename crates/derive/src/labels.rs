@@ -1,0 +1,296 @@
+//! Inventory to node labels. The keys are an API: they change only with a major version.
+
+use std::collections::BTreeMap;
+
+use afd_model::{Device, HealthState, Inventory, NicProtocol, Partitioning, PortState, Variant, Vendor};
+
+use crate::value::{MAX_LENGTH, label_value};
+
+/// The prefix of our own labels unless the admin chooses another.
+pub const DEFAULT_PREFIX: &str = "accelerator.llm-d.ai";
+
+/// What the admin can choose.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LabelOptions {
+    /// Prefix of our own labels, without the slash.
+    pub prefix: String,
+    /// Whether integrated GPUs count.
+    pub include_integrated: bool,
+}
+
+impl Default for LabelOptions {
+    fn default() -> Self {
+        LabelOptions { prefix: DEFAULT_PREFIX.to_owned(), include_integrated: false }
+    }
+}
+
+/// One label of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// The key: after our prefix, or whole if it contains a slash.
+    pub key: &'static str,
+    /// Values as they occur.
+    pub examples: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+    value: fn(&Scope<'_>) -> Option<String>,
+}
+
+/// All labels with a fixed key, in the order of the documentation. Besides, each product has a key of its own:
+/// [`PRODUCT_KEY`].
+pub const LABELS: [Label; 19] = [
+    Label {
+        key: "present",
+        examples: "`true`",
+        meaning: "at least one accelerator",
+        value: |_| Some("true".to_owned()),
+    },
+    Label {
+        key: "vendor",
+        examples: "`nvidia`, `amd`, `intel`, `google`",
+        meaning: "who made the primary product; Gaudi is `intel`",
+        value: |scope| Some(scope.primary.vendor.as_str().to_owned()),
+    },
+    Label {
+        key: "variant",
+        examples: "`gpu`, `xpu`, `hpu`, `tpu`",
+        meaning: "its kind: Intel GPUs are `xpu`, Gaudi is `hpu`",
+        value: |scope| Some(scope.primary.variant.as_str().to_owned()),
+    },
+    Label {
+        key: "product",
+        examples: "`NVIDIA-H100-80GB-HBM3`, `Intel-Gaudi-3`",
+        meaning: "marketing name",
+        value: |scope| scope.primary.product.clone(),
+    },
+    Label {
+        key: "model",
+        examples: "`H100`, `MI300X`, `Max-1550`, `Gaudi3`, `v6e`",
+        meaning: "the short name that people say",
+        value: |scope| scope.agreed_text(|device| device.product.value()?.model.value().map(String::as_str)),
+    },
+    Label {
+        key: "architecture",
+        examples: "`hopper`, `cdna3`, `xe-hpc`, `gaudi3`, `trillium`",
+        meaning: "silicon generation",
+        value: |scope| {
+            scope.agreed_text(|device| device.product.value()?.architecture.value().map(String::as_str))
+        },
+    },
+    Label {
+        key: "compute",
+        examples: "`9.0`, `gfx942`",
+        meaning: "what a kernel is compiled for",
+        value: |scope| scope.agreed_text(|device| device.compute.value().map(String::as_str)),
+    },
+    Label {
+        key: "count",
+        examples: "`8`",
+        meaning: "physical devices of the primary product",
+        value: |scope| Some(scope.primary.devices.len().to_string()),
+    },
+    Label {
+        key: "healthy",
+        examples: "`8`",
+        meaning: "of those, how many may take work; absent while no source tells of one of them",
+        value: healthy,
+    },
+    Label {
+        key: "memory-mib",
+        examples: "`81559`",
+        meaning: "memory of one device, whole MiB",
+        value: |scope| {
+            scope.agreed(|device| device.memory_bytes.value().map(|bytes| (bytes >> 20).to_string()))
+        },
+    },
+    Label {
+        key: "driver-version",
+        examples: "`580.105.08`",
+        meaning: "loaded kernel driver; the kernel's release where the driver is part of the kernel",
+        value: |scope| scope.agreed_text(|device| device.driver_version.value().map(String::as_str)),
+    },
+    Label {
+        key: "partition",
+        examples: "`none`, `cpx-nps4`, `sriov`, `mixed`",
+        meaning: "how the devices are cut",
+        value: partition,
+    },
+    Label {
+        key: "partition-count",
+        examples: "`64`",
+        meaning: "allocatable parts, where devices are cut",
+        value: |scope| {
+            let parts: usize = scope.devices().map(|device| device.partitions.len()).sum();
+            (parts > 0).then(|| parts.to_string())
+        },
+    },
+    Label {
+        key: "logical-count",
+        examples: "`8`",
+        meaning: "devices as a framework counts them, where that differs (TPU 7x: 2 per chip)",
+        value: logical_count,
+    },
+    Label {
+        key: "interconnect",
+        examples: "`xgmi`, `ici`, `roce`, `pcie`",
+        meaning: "fastest link from device to device in the node",
+        value: |scope| {
+            let kind = scope.devices().filter_map(|device| device.interconnect.value()).max()?;
+            Some(kind.as_str().to_owned())
+        },
+    },
+    Label {
+        key: "rdma",
+        examples: "`infiniband`, `roce`, `efa`, `none`",
+        meaning: "active RDMA ports of the node, those of accelerators aside",
+        value: rdma,
+    },
+    Label {
+        key: "homogeneous",
+        examples: "`true`, `false`",
+        meaning: "whether all accelerators are of one product",
+        value: |scope| Some(scope.homogeneous.to_string()),
+    },
+    Label {
+        key: "llm-d.ai/accelerator-vendor",
+        examples: "as `vendor`",
+        meaning: "the key that llm-d's guides put on pods, so that the two can be matched",
+        value: |scope| Some(scope.primary.vendor.as_str().to_owned()),
+    },
+    Label {
+        key: "llm-d.ai/accelerator-variant",
+        examples: "as `variant`",
+        meaning: "the same",
+        value: |scope| Some(scope.primary.variant.as_str().to_owned()),
+    },
+];
+
+/// The beginning of the key that each product has; after it stands the value of the label `product`, cut so that
+/// Kubernetes takes the key. Its value is the number of devices.
+pub const PRODUCT_KEY: &str = "product.";
+
+/// The labels of a node; none if it has no accelerator.
+pub fn labels(inventory: &Inventory, options: &LabelOptions) -> BTreeMap<String, String> {
+    let counted = inventory.devices.iter().filter(|device| options.include_integrated || !device.integrated);
+    let groups = groups(counted);
+    let Some(primary) = primary(&groups) else { return BTreeMap::new() };
+    let scope = Scope { inventory, primary, homogeneous: groups.len() == 1 };
+    let mut labels: BTreeMap<String, String> =
+        LABELS.iter().filter_map(|label| Some((key(label.key, options), (label.value)(&scope)?))).collect();
+    for group in &groups {
+        let slug =
+            group.product.as_deref().and_then(|product| label_value(product, MAX_LENGTH - PRODUCT_KEY.len()));
+        if let Some(slug) = slug {
+            let count = group.devices.len().to_string();
+            labels.insert(key(&format!("{PRODUCT_KEY}{slug}"), options), count);
+        }
+    }
+    labels
+}
+
+fn key(key: &str, options: &LabelOptions) -> String {
+    if key.contains('/') { key.to_owned() } else { format!("{}/{key}", options.prefix) }
+}
+
+/// The devices of one product.
+struct Group<'a> {
+    vendor: Vendor,
+    variant: Variant,
+    product: Option<String>,
+    devices: Vec<&'a Device>,
+}
+
+/// What the value of a label is made from.
+struct Scope<'a> {
+    inventory: &'a Inventory,
+    primary: &'a Group<'a>,
+    homogeneous: bool,
+}
+
+impl<'a> Scope<'a> {
+    /// The devices of the primary product.
+    fn devices(&self) -> impl Iterator<Item = &'a Device> + Clone {
+        self.primary.devices.iter().copied()
+    }
+
+    /// The value that all devices share which tell one.
+    fn agreed<T: PartialEq>(&self, tell: impl Fn(&'a Device) -> Option<T>) -> Option<T> {
+        let mut told = self.devices().filter_map(tell);
+        let first = told.next()?;
+        told.all(|value| value == first).then_some(first)
+    }
+
+    fn agreed_text(&self, tell: impl Fn(&'a Device) -> Option<&'a str>) -> Option<String> {
+        self.agreed(tell).and_then(|text| label_value(text, MAX_LENGTH))
+    }
+}
+
+fn groups<'a>(devices: impl Iterator<Item = &'a Device>) -> Vec<Group<'a>> {
+    let mut groups: BTreeMap<_, Group<'a>> = BTreeMap::new();
+    for device in devices {
+        let product = device.product_name().and_then(|name| label_value(name, MAX_LENGTH));
+        let (vendor, variant) = (device.vendor, device.variant);
+        groups
+            .entry((vendor.as_str(), product.clone(), variant))
+            .or_insert(Group { vendor, variant, product, devices: Vec::new() })
+            .devices
+            .push(device);
+    }
+    groups.into_values().collect()
+}
+
+/// The product with most devices; of equal ones the first by vendor, then by product name.
+fn primary<'g, 'a>(groups: &'g [Group<'a>]) -> Option<&'g Group<'a>> {
+    groups.iter().rev().max_by_key(|group| group.devices.len())
+}
+
+fn healthy(scope: &Scope<'_>) -> Option<String> {
+    let states = scope.devices().map(|device| device.health.state);
+    if states.clone().any(|state| state == HealthState::Unknown) {
+        return None;
+    }
+    let able = states.filter(|state| matches!(state, HealthState::Healthy | HealthState::Degraded)).count();
+    Some(able.to_string())
+}
+
+fn partition(scope: &Scope<'_>) -> Option<String> {
+    let mut cuts = scope.devices().filter_map(|device| device.partitioning.value()).map(cut);
+    let first = cuts.next()?;
+    if cuts.all(|cut| cut == first) { label_value(&first, MAX_LENGTH) } else { Some("mixed".to_owned()) }
+}
+
+fn cut(partitioning: &Partitioning) -> String {
+    match partitioning {
+        Partitioning::Whole => "none".to_owned(),
+        Partitioning::Sriov { .. } => "sriov".to_owned(),
+        Partitioning::Xcp { compute, memory } => match memory.value().map(String::as_str) {
+            Some("NPS1") | None if compute == "SPX" => "none".to_owned(),
+            Some(memory) => format!("{compute}-{memory}").to_lowercase(),
+            None => compute.to_lowercase(),
+        },
+    }
+}
+
+fn logical_count(scope: &Scope<'_>) -> Option<String> {
+    let counts = scope.devices().map(|device| device.logical_devices.value().copied());
+    let logical: u32 = counts.sum::<Option<u32>>()?;
+    (logical as usize != scope.primary.devices.len()).then(|| logical.to_string())
+}
+
+fn rdma(scope: &Scope<'_>) -> Option<String> {
+    let ports = scope.inventory.nics.iter().filter(|nic| !nic.of_accelerator).flat_map(|nic| &nic.ports);
+    let unknown = ports.clone().any(|port| !port.state.is_known());
+    let active = ports
+        .filter(|port| port.state.value() == Some(&PortState::Active))
+        .filter_map(|port| port.protocol.value().copied())
+        .filter(|protocol| *protocol != NicProtocol::Other)
+        .min();
+    match active {
+        Some(protocol) => Some(protocol.as_str().to_owned()),
+        None if unknown => None,
+        None => Some("none".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

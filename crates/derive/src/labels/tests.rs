@@ -1,0 +1,115 @@
+use afd_model::{Health, Known, LinkKind, Missing, Partition, PciAddress, Product};
+
+use super::*;
+
+fn device(bus: u8) -> Device {
+    Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
+}
+
+fn labelled(devices: Vec<Device>) -> BTreeMap<String, String> {
+    let inventory = Inventory { devices, ..Inventory::empty() };
+    labels(&inventory, &LabelOptions::default())
+        .into_iter()
+        .map(|(key, value)| (key.replace("accelerator.llm-d.ai/", ""), value))
+        .collect()
+}
+
+fn named(number: u8, name: &str) -> Device {
+    let product = Product {
+        name: name.to_owned(),
+        model: Missing::Unrecognized.into(),
+        architecture: Missing::Unrecognized.into(),
+    };
+    Device { product: Known::Value(product), ..device(number) }
+}
+
+#[test]
+fn a_node_without_accelerators_gets_no_label() {
+    assert!(labelled(Vec::new()).is_empty());
+    let integrated = Device { integrated: true, ..device(0) };
+    assert!(labelled(vec![integrated]).is_empty());
+}
+
+#[test]
+fn integrated_devices_count_when_asked_for() {
+    let inventory =
+        Inventory { devices: vec![Device { integrated: true, ..device(0) }], ..Inventory::empty() };
+    let options = LabelOptions { include_integrated: true, prefix: "example.com".to_owned() };
+    let labels = labels(&inventory, &options);
+    assert_eq!(labels.get("example.com/present").map(String::as_str), Some("true"));
+}
+
+#[test]
+fn an_unknown_fact_gives_no_label() {
+    let labels = labelled(vec![device(0)]);
+    for absent in
+        ["product", "memory-mib", "healthy", "partition", "compute", "interconnect", "driver-version"]
+    {
+        assert!(!labels.contains_key(absent), "{absent} was made up");
+    }
+    assert_eq!(labels["count"], "1");
+    assert_eq!(labels["rdma"], "none");
+}
+
+#[test]
+fn the_primary_product_has_most_devices_and_ties_go_by_name() {
+    let labels = labelled(vec![named(0, "B 2"), named(1, "A 1"), named(2, "B 2")]);
+    assert_eq!((labels["product"].as_str(), labels["count"].as_str()), ("B-2", "2"));
+    assert_eq!(labels["homogeneous"], "false");
+    assert_eq!((labels["product.A-1"].as_str(), labels["product.B-2"].as_str()), ("1", "2"));
+    assert_eq!(labelled(vec![named(0, "B 2"), named(1, "A 1")])["product"], "A-1");
+}
+
+#[test]
+fn one_device_of_which_nobody_tells_leaves_the_healthy_count_unknown() {
+    let healthy = Device { health: Health::healthy(), ..device(0) };
+    let failed = Device { health: Health::failed("DriverMissing", ""), ..device(1) };
+    assert_eq!(labelled(vec![healthy.clone(), failed.clone()])["healthy"], "1");
+    assert!(!labelled(vec![healthy, failed, device(2)]).contains_key("healthy"));
+}
+
+#[test]
+fn devices_that_disagree_give_no_memory_label() {
+    let sized = |number, bytes| Device { memory_bytes: Known::Value(bytes), ..device(number) };
+    assert_eq!(labelled(vec![sized(0, 1 << 34), device(1)])["memory-mib"], "16384");
+    assert!(!labelled(vec![sized(0, 1 << 34), sized(1, 1 << 35)]).contains_key("memory-mib"));
+}
+
+#[test]
+fn partitions_are_named_by_their_mode() {
+    let cut = |number, compute: &str, memory: &str| {
+        let memory = Known::Value(memory.to_owned());
+        Device {
+            partitioning: Known::Value(Partitioning::Xcp { compute: compute.to_owned(), memory }),
+            ..device(number)
+        }
+    };
+    assert_eq!(labelled(vec![cut(0, "CPX", "NPS4")])["partition"], "cpx-nps4");
+    assert_eq!(labelled(vec![cut(0, "SPX", "NPS1")])["partition"], "none");
+    assert_eq!(labelled(vec![cut(0, "CPX", "NPS4"), cut(1, "SPX", "NPS1")])["partition"], "mixed");
+    let part = Partition {
+        id: String::new(),
+        name: "xcp0".to_owned(),
+        function: Missing::NotExposed.into(),
+        memory_bytes: Missing::NotExposed.into(),
+        compute_units: Missing::NotExposed.into(),
+        numa_node: Missing::NotExposed.into(),
+        handles: Vec::new(),
+    };
+    let parted = Device { partitions: vec![part.clone(), part], ..device(0) };
+    assert_eq!(labelled(vec![parted])["partition-count"], "2");
+}
+
+#[test]
+fn logical_devices_are_told_where_they_differ() {
+    let chip = |number, logical| Device { logical_devices: Known::Value(logical), ..device(number) };
+    assert_eq!(labelled(vec![chip(0, 2), chip(1, 2)])["logical-count"], "4");
+    assert!(!labelled(vec![chip(0, 1), chip(1, 1)]).contains_key("logical-count"));
+    assert!(!labelled(vec![chip(0, 2), device(1)]).contains_key("logical-count"));
+}
+
+#[test]
+fn the_fastest_link_is_the_interconnect() {
+    let linked = |number, kind| Device { interconnect: Known::Value(kind), ..device(number) };
+    assert_eq!(labelled(vec![linked(0, LinkKind::Pcie), linked(1, LinkKind::Xgmi)])["interconnect"], "xgmi");
+}

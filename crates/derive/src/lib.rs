@@ -1,0 +1,11 @@
+//! Turns an inventory into what is published: node labels and metric families.
+//!
+//! Pure functions of their arguments: no clock, no files, no errors. A fact that is not known becomes no label and no
+//! series. Every label and every family stands in one table ([`labels::LABELS`], [`families::Family`]), from which
+//! the documentation is generated as well.
+
+pub mod families;
+pub mod labels;
+pub mod markdown;
+pub mod series;
+pub mod value;

@@ -1,0 +1,198 @@
+//! Inventory and samples to metric families, built anew each time so that a vanished device is gone at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use afd_model::{Device, HealthState, Inventory, Known, Nic, PortState, Problem, Quantity, Sample};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+use crate::families::{Family, Kind};
+
+/// The families of devices, node and problems. `problems` are those of the last sampling; the inventory has its own.
+pub fn families(inventory: &Inventory, samples: &[Sample], problems: &[Problem]) -> Vec<MetricFamily> {
+    let mut series = Series::default();
+    for device in &inventory.devices {
+        static_series(&mut series, device);
+    }
+    for sample in samples {
+        if let Some(device) = inventory.devices.iter().find(|device| device.id == sample.device) {
+            sampled_series(&mut series, device, sample);
+        }
+    }
+    for nic in &inventory.nics {
+        rdma_series(&mut series, inventory, nic);
+    }
+    problem_series(&mut series, inventory.problems.iter().chain(problems));
+    series.into_families()
+}
+
+/// Series by family, one value for each set of label values.
+#[derive(Debug, Default)]
+struct Series(BTreeMap<Family, BTreeMap<Vec<String>, f64>>);
+
+impl Series {
+    /// Adds a series unless it is there: what was read first stays.
+    fn add<'v>(&mut self, family: Family, values: impl IntoIterator<Item = &'v str>, value: f64) {
+        let values: Vec<String> = values.into_iter().map(str::to_owned).collect();
+        self.0.entry(family).or_default().entry(values).or_insert(value);
+    }
+
+    fn into_families(self) -> Vec<MetricFamily> {
+        self.0.into_iter().map(|(family, series)| family_of(family, series)).collect()
+    }
+}
+
+fn family_of(family: Family, series: BTreeMap<Vec<String>, f64>) -> MetricFamily {
+    let spec = family.spec();
+    let names = || spec.subject.labels().iter().chain(spec.labels);
+    let metrics = series.into_iter().map(|(values, value)| {
+        debug_assert_eq!(values.len(), names().count(), "{} has a value for each label", spec.name);
+        let labels = names().zip(values).map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value(value);
+            pair
+        });
+        let mut metric = Metric::from_label(labels.collect());
+        if spec.kind == Kind::Counter {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        metric
+    });
+    let mut built = MetricFamily::default();
+    built.set_name(spec.name.to_owned());
+    built.set_help(spec.help.to_owned());
+    built.set_field_type(if spec.kind == Kind::Counter { MetricType::COUNTER } else { MetricType::GAUGE });
+    built.set_metric(metrics.collect());
+    built
+}
+
+/// The values of the labels that every series of a device or partition has.
+fn subject<'a>(device: &'a Device, address: &'a str, partition: &'a str) -> [&'a str; 4] {
+    let uuid = device.uuid.value().map_or("", String::as_str);
+    [device.vendor.as_str(), address, uuid, partition]
+}
+
+fn static_series(series: &mut Series, device: &Device) {
+    let address = device.id.to_string();
+    let whole = subject(device, &address, "");
+    let product = device.product.value();
+    let ids = device.pci.vendor_id.value().zip(device.pci.device_id.value());
+    let pci_id = ids.map_or_else(String::new, |(vendor, device)| format!("{vendor}:{device}"));
+    let numa_node = device.numa_node.value().map_or_else(String::new, u32::to_string);
+    let integrated = device.integrated.to_string();
+    let facts = [
+        product.map_or("", |product| product.name.as_str()),
+        product.and_then(|product| product.model.value()).map_or("", String::as_str),
+        product.and_then(|product| product.architecture.value()).map_or("", String::as_str),
+        text(&device.compute),
+        text(&device.driver_version),
+        text(&device.firmware_version),
+        &pci_id,
+        &numa_node,
+        &integrated,
+    ];
+    series.add(Family::DeviceInfo, whole.into_iter().chain(facts), 1.0);
+    for state in HealthState::ALL {
+        let holds = f64::from(u8::from(device.health.state == state));
+        series.add(Family::Health, whole.into_iter().chain([state.as_str()]), holds);
+    }
+    for reason in &device.health.reasons {
+        series.add(Family::HealthReason, whole.into_iter().chain([reason.code.as_str()]), 1.0);
+    }
+    if let Known::Value(bytes) = device.memory_bytes {
+        series.add(Family::MemoryTotalBytes, whole, bytes as f64);
+    }
+    for partition in &device.partitions {
+        if let Known::Value(bytes) = partition.memory_bytes {
+            series.add(Family::MemoryTotalBytes, subject(device, &address, &partition.name), bytes as f64);
+        }
+    }
+}
+
+fn text(fact: &Known<String>) -> &str {
+    fact.value().map_or("", String::as_str)
+}
+
+fn sampled_series(series: &mut Series, device: &Device, sample: &Sample) {
+    let address = device.id.to_string();
+    let subject = subject(device, &address, sample.partition.as_deref().unwrap_or(""));
+    for reading in &sample.readings {
+        let (family, values) = place(&reading.quantity);
+        series.add(family, subject.into_iter().chain(values.into_iter().flatten()), reading.value);
+    }
+}
+
+/// The family of a quantity, and the values of the family's own labels.
+fn place(quantity: &Quantity) -> (Family, [Option<&'static str>; 2]) {
+    let one = |value| [Some(value), None];
+    match *quantity {
+        Quantity::Utilization(engine) => (Family::UtilizationRatio, one(engine.as_str())),
+        Quantity::MemoryTotalBytes => (Family::MemoryTotalBytes, [None; 2]),
+        Quantity::MemoryUsedBytes => (Family::MemoryUsedBytes, [None; 2]),
+        Quantity::MemoryReservedBytes => (Family::MemoryReservedBytes, [None; 2]),
+        Quantity::MemoryBandwidthRatio => (Family::MemoryBandwidthRatio, [None; 2]),
+        Quantity::PowerWatts => (Family::PowerWatts, [None; 2]),
+        Quantity::PowerLimitWatts => (Family::PowerLimitWatts, [None; 2]),
+        Quantity::EnergyJoules => (Family::EnergyJoulesTotal, [None; 2]),
+        Quantity::TemperatureCelsius(sensor) => (Family::TemperatureCelsius, one(sensor.as_str())),
+        Quantity::ClockHertz(clock) => (Family::ClockHertz, one(clock.as_str())),
+        Quantity::ClockMaxHertz(clock) => (Family::ClockMaxHertz, one(clock.as_str())),
+        Quantity::Throttled(cause) => (Family::Throttled, one(cause.as_str())),
+        Quantity::ThrottleSeconds(cause) => (Family::ThrottleSecondsTotal, one(cause.as_str())),
+        Quantity::Errors(kind, detail) => (Family::ErrorsTotal, [Some(kind.as_str()), Some(detail)]),
+        Quantity::PcieTransfersPerSecond(which) => (Family::PcieLinkSpeed, one(which.as_str())),
+        Quantity::PcieWidth(which) => (Family::PcieLinkWidth, one(which.as_str())),
+        Quantity::LinkBytes(link, direction) => {
+            (Family::LinkBytesTotal, [Some(link.as_str()), Some(direction.as_str())])
+        }
+    }
+}
+
+fn rdma_series(series: &mut Series, inventory: &Inventory, nic: &Nic) {
+    let device = nearest(inventory, nic).map(|device| device.id.to_string()).unwrap_or_default();
+    for port in &nic.ports {
+        let Known::Value(state) = port.state else { continue };
+        let number = port.number.to_string();
+        let link_layer = port.link_layer.value().map_or("", |layer| layer.as_str());
+        let up = f64::from(u8::from(state == PortState::Active));
+        series.add(Family::RdmaPortUp, [nic.name.as_str(), &number, link_layer, &device], up);
+    }
+}
+
+/// The accelerator that shares most bridges with a NIC, at least one, if it is the only such one.
+pub fn nearest<'i>(inventory: &'i Inventory, nic: &Nic) -> Option<&'i Device> {
+    if nic.of_accelerator {
+        return inventory.devices.iter().find(|device| nic.pci_address == Known::Value(device.id.0));
+    }
+    let shared = |device: &Device| {
+        device.pci.upstream.iter().zip(&nic.upstream).take_while(|(left, right)| left == right).count()
+    };
+    let most = inventory.devices.iter().map(shared).max().filter(|bridges| *bridges > 0)?;
+    let mut nearest = inventory.devices.iter().filter(|device| shared(device) == most);
+    nearest.next().filter(|_| nearest.next().is_none())
+}
+
+fn problem_series<'p>(series: &mut Series, problems: impl Iterator<Item = &'p Problem>) {
+    // The same fact can be missed by both verbs of a probe; it is one problem.
+    let distinct: BTreeSet<_> = problems
+        .map(|problem| {
+            (problem.probe.as_str(), problem.reason.as_str(), &problem.device, &problem.fact, &problem.path)
+        })
+        .collect();
+    let mut counts: BTreeMap<_, f64> = BTreeMap::new();
+    for (probe, reason, ..) in distinct {
+        *counts.entry([probe, reason]).or_default() += 1.0;
+    }
+    for (values, count) in counts {
+        series.add(Family::ProbeProblems, values, count);
+    }
+}
+
+#[cfg(test)]
+mod tests;

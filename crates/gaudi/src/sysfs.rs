@@ -1,0 +1,181 @@
+//! The kernel's word on a Gaudi: PCI, the accel class and the attributes of habanalabs (`sysfs-driver-habanalabs`).
+
+use afd_model::{
+    Clock, Device, DeviceId, ErrorKind, Handle, HandleKind, Known, LinkKind, MemorySource, Missing,
+    Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor,
+};
+use afd_probe::{Facts, PciBus, PciFunction, device, hwmon, pci, rdma};
+
+use crate::{
+    interpret::{firmware_version, health, is_numbered, sensor},
+    products::{self, Generation},
+};
+
+const PROCESSING_ACCELERATOR: u16 = 0x1200;
+
+/// Where to sample one device.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The device.
+    pub(crate) device: DeviceId,
+    function: PciFunction,
+    /// The directory of the driver's attributes.
+    attributes: String,
+    hwmon: Option<String>,
+}
+
+/// Whether a function of Habana's is a device: every id of the table, and every processing accelerator. A virtual
+/// function whose physical function is on this host is a partition of that one.
+pub(crate) fn is_device(facts: &Facts<'_>, bus: &PciBus, function: &PciFunction) -> bool {
+    let known = function.device_id().and_then(products::find).is_some();
+    let is_part =
+        function.physical_function(facts.host()).is_some_and(|physical| bus.function(physical).is_some());
+    (known || function.class() == Some(PROCESSING_ACCELERATOR)) && !is_part
+}
+
+/// The device that a function is, and where to sample it.
+pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> (Device, Source) {
+    let mut device = device::begin(facts, bus, function, Vendor::Intel, Variant::Hpu);
+    let generation = function.device_id().and_then(products::find);
+    device.product = match generation {
+        Some(generation) => Known::Value(generation.product()),
+        None => function.device_id.and_then(|id| {
+            let path = function.attribute("device");
+            facts.missing(
+                "product",
+                Missing::Unrecognized,
+                Some(&path),
+                format_args!("unknown Gaudi 1da3:{id}"),
+            )
+        }),
+    };
+    if let Some(bytes) = generation.and_then(Generation::memory_bytes) {
+        device.memory_bytes = Known::Value(bytes);
+        device.memory_source = Known::Value(MemorySource::ProductTable);
+    }
+    let node = accel_node(facts, function);
+    let attributes = attributes(facts, function, node.as_ref());
+    if let Some((name, _)) = node {
+        device.handles.push(Handle::new(HandleKind::Accel, name));
+    }
+    if let Known::Value(module) = facts.number::<u32>("module", &format!("{attributes}/module_id")) {
+        device.handles.push(Handle::new(HandleKind::Module, module.to_string()));
+    }
+    device.firmware_version = facts
+        .text("firmware_version", &format!("{attributes}/fw_os_ver"))
+        .map(|text| firmware_version(&text));
+    if let Known::Value(health) = facts.parse("health", &format!("{attributes}/status"), health) {
+        device.health = health;
+    }
+    if !device.partitioning.is_known() {
+        device.partitioning = Known::Value(Partitioning::Whole);
+    }
+    if has_active_port(facts, function) {
+        device.interconnect = Known::Value(LinkKind::Roce);
+    }
+    let hwmon = hwmon::directories(facts, function).into_iter().next().map(|(directory, _)| directory);
+    let source = Source { device: device.id, function: function.clone(), attributes, hwmon };
+    (device, source)
+}
+
+/// The accel node of a function, or `hl<N>` of kernels before 6.2: its name and its class directory.
+fn accel_node(facts: &mut Facts<'_>, function: &PciFunction) -> Option<(String, String)> {
+    for (class, prefix) in [("accel", "accel"), ("habanalabs", "hl")] {
+        let below = function.attribute(class);
+        let names = facts.names("accel_node", &below);
+        if let Some(name) = names.into_iter().find(|name| is_numbered(name, prefix)) {
+            let directory = format!("{below}/{name}");
+            return Some((name, directory));
+        }
+        // Nodes of a virtual parent name their function in a link or in a file.
+        let class = format!("/sys/class/{class}");
+        for name in facts.names("accel_node", &class).into_iter().filter(|name| is_numbered(name, prefix)) {
+            let directory = format!("{class}/{name}");
+            let told = [
+                facts.link_name("accel_node", &format!("{directory}/device")),
+                facts.text("accel_node", &format!("{directory}/device/pci_addr")),
+                facts.text("accel_node", &format!("{directory}/pci_addr")),
+            ];
+            if told.iter().filter_map(Known::value).any(|text| text.parse() == Ok(function.address)) {
+                return Some((name, directory));
+            }
+        }
+    }
+    None
+}
+
+/// The directory that has the driver's attributes; the PCI directory if none has.
+fn attributes(facts: &Facts<'_>, function: &PciFunction, node: Option<&(String, String)>) -> String {
+    let of_node = node.map(|(_, directory)| [directory.clone(), format!("{directory}/device")]);
+    let mut places = of_node.into_iter().flatten();
+    let has_status = |place: &String| facts.host().exists(&format!("{place}/status"));
+    let own = function.directory.clone();
+    if has_status(&own) { own } else { places.find(has_status).unwrap_or(own) }
+}
+
+/// Whether a port of an RDMA device of this function is up.
+fn has_active_port(facts: &mut Facts<'_>, function: &PciFunction) -> bool {
+    const FACT: &str = "interconnect";
+    let parent = function.attribute("infiniband");
+    facts.names(FACT, &parent).into_iter().any(|name| {
+        let ports = format!("{parent}/{name}/ports");
+        facts.names(FACT, &ports).into_iter().any(|port| {
+            facts.parse(FACT, &format!("{ports}/{port}/state"), rdma::parse_state)
+                == Known::Value(PortState::Active)
+        })
+    })
+}
+
+impl Source {
+    /// Reads the moving values: clocks in MHz, the power limit in milliwatts, resets, hwmon, the PCIe link.
+    pub(crate) fn read(&self, facts: &mut Facts<'_>) -> Vec<Reading> {
+        let scaled = [
+            ("clk_cur_freq_mhz", Quantity::ClockHertz(Clock::Compute), 1e6),
+            ("clk_max_freq_mhz", Quantity::ClockMaxHertz(Clock::Compute), 1e6),
+            ("max_power", Quantity::PowerLimitWatts, 1e-3),
+            ("hard_reset_cnt", Quantity::Errors(ErrorKind::Reset, "hard"), 1.0),
+            ("soft_reset_cnt", Quantity::Errors(ErrorKind::Reset, "soft"), 1.0),
+        ];
+        let mut readings = Vec::new();
+        for (file, quantity, scale) in scaled {
+            if let Known::Value(value) = facts.number::<u64>(file, &format!("{}/{file}", self.attributes)) {
+                readings.push(Reading { quantity, value: value as f64 * scale });
+            }
+        }
+        if let Some(directory) = &self.hwmon {
+            readings.extend(sensors(facts, directory));
+        }
+        readings.extend(pci::link_readings(facts, &self.function));
+        readings
+    }
+}
+
+/// Power in microwatts and temperatures in thousandths of a degree, as hwmon has them; of several temperatures of
+/// one place the hottest.
+fn sensors(facts: &mut Facts<'_>, directory: &str) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    if let Known::Value(microwatts) = facts.number::<u64>("power", &format!("{directory}/power1_input")) {
+        readings.push(Reading { quantity: Quantity::PowerWatts, value: microwatts as f64 / 1e6 });
+    }
+    let mut hottest: Vec<(Sensor, i32)> = Vec::new();
+    for name in facts.names("temperature", directory) {
+        let Some(stem) = name.strip_suffix("_input").filter(|stem| is_numbered(stem, "temp")) else {
+            continue;
+        };
+        let Known::Value(thousandths) = facts.number::<i32>("temperature", &format!("{directory}/{name}"))
+        else {
+            continue;
+        };
+        let label = facts.text("temperature", &format!("{directory}/{stem}_label"));
+        let place = sensor(label.value().map(String::as_str));
+        match hottest.iter_mut().find(|(other, _)| *other == place) {
+            Some((_, greatest)) => *greatest = thousandths.max(*greatest),
+            None => hottest.push((place, thousandths)),
+        }
+    }
+    readings.extend(hottest.into_iter().map(|(place, thousandths)| Reading {
+        quantity: Quantity::TemperatureCelsius(place),
+        value: f64::from(thousandths) / 1000.0,
+    }));
+    readings
+}

@@ -1,0 +1,188 @@
+//! Where a GPU's moving values are, found once, and the reading of them: `sysfs-driver-intel-i915-hwmon`,
+//! `sysfs-driver-intel-xe-hwmon`, and the frequency and throttle files of the GTs of i915 and xe.
+//!
+//! Power is not told; it is the difference of two readings of the energy counter. Memory in use is not read: without
+//! CAP_PERFMON the drivers answer 0 or "all free".
+
+use std::time::Instant;
+
+use afd_model::{Clock, Device, HandleKind, Quantity, Reading, ThrottleCause};
+use afd_probe::{Facts, PciFunction, hwmon};
+
+use crate::interpret::{sensor, throttle_cause, watts};
+
+/// Where to sample one GPU.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The GPU.
+    pub(crate) device: afd_model::DeviceId,
+    /// The function whose link files count.
+    pub(crate) link: Option<PciFunction>,
+    /// The driver's own hwmon directory and the driver's name.
+    hwmon: Option<(String, String)>,
+    gts: Vec<Gt>,
+}
+
+/// A GT: a part of a tile with clocks of its own, for compute or for media.
+#[derive(Debug)]
+struct Gt {
+    clock: Clock,
+    actual: String,
+    maximum: String,
+    throttles: Vec<(ThrottleCause, String)>,
+}
+
+impl Source {
+    /// Looks where the values of a GPU are.
+    pub(crate) fn find(
+        facts: &mut Facts<'_>,
+        function: &PciFunction,
+        device: &Device,
+        link: Option<&PciFunction>,
+    ) -> Source {
+        let drivers = |(_, name): &(String, String)| matches!(name.as_str(), "i915" | "xe");
+        let mut gts = xe_gts(facts, function);
+        if let (true, Some(card)) = (gts.is_empty(), device.handle(HandleKind::DrmCard)) {
+            gts = i915_gts(facts, &function.attribute(&format!("drm/{card}")), device.integrated);
+        }
+        let hwmon = hwmon::directories(facts, function).into_iter().find(drivers);
+        Source { device: device.id, link: link.cloned(), hwmon, gts }
+    }
+
+    /// Reads the values; the energy in microjoules as well, for the next power. `before` is that of the last time.
+    pub(crate) fn read(
+        &self,
+        facts: &mut Facts<'_>,
+        now: Instant,
+        before: Option<(Instant, u64)>,
+    ) -> (Vec<Reading>, Option<(Instant, u64)>) {
+        let mut readings = Vec::new();
+        let mut put = |quantity, value| readings.push(Reading { quantity, value });
+        let mut energy = None;
+        if let Some((directory, driver)) = &self.hwmon {
+            energy = first(facts, "energy", directory, &["energy1_input", "energy2_input"])
+                .map(|count| (now, count));
+            if let Some((_, microjoules)) = energy {
+                put(Quantity::EnergyJoules, microjoules as f64 / 1e6);
+            }
+            if let Some(watts) = before.zip(energy).and_then(|(before, energy)| watts(before, energy)) {
+                put(Quantity::PowerWatts, watts);
+            }
+            // 0 says that the limit is off. PL2 (`cap`) is the limit of bursts: the one in force where there is no PL1.
+            let limits = ["power1_max", "power2_max", "power1_cap", "power2_cap"];
+            if let Some(microwatts) = first(facts, "power_limit", directory, &limits) {
+                put(Quantity::PowerLimitWatts, microwatts as f64 / 1e6);
+            }
+            temperatures(facts, directory, driver, &mut put);
+        }
+        for clock in [Clock::Compute, Clock::Media] {
+            let gts = || self.gts.iter().filter(move |gt| gt.clock == clock);
+            let mut greatest = |path: fn(&Gt) -> &str| {
+                gts().filter_map(|gt| facts.number::<u32>("clock", path(gt)).into_value()).max()
+            };
+            if let Some(megahertz) = greatest(|gt| &gt.actual) {
+                put(Quantity::ClockHertz(clock), f64::from(megahertz) * 1e6);
+            }
+            if let Some(megahertz) = greatest(|gt| &gt.maximum) {
+                put(Quantity::ClockMaxHertz(clock), f64::from(megahertz) * 1e6);
+            }
+        }
+        for (cause, throttled) in self.throttled(facts) {
+            put(Quantity::Throttled(cause), f64::from(u8::from(throttled)));
+        }
+        if let Some(port) = &self.link {
+            readings.extend(afd_probe::pci::link_readings(facts, port));
+        }
+        (readings, energy)
+    }
+
+    /// Each cause that a GT tells; throttled if one GT is.
+    fn throttled(&self, facts: &mut Facts<'_>) -> Vec<(ThrottleCause, bool)> {
+        let mut causes: Vec<(ThrottleCause, bool)> = Vec::new();
+        for (cause, path) in self.gts.iter().flat_map(|gt| &gt.throttles) {
+            let Some(value) = facts.number::<u32>("throttled", path).into_value() else { continue };
+            match causes.iter_mut().find(|(other, _)| other == cause) {
+                Some((_, throttled)) => *throttled |= value != 0,
+                None => causes.push((*cause, value != 0)),
+            }
+        }
+        causes
+    }
+}
+
+/// The first of these files that has a value other than 0.
+fn first(facts: &mut Facts<'_>, fact: &str, directory: &str, files: &[&str]) -> Option<u64> {
+    files
+        .iter()
+        .filter_map(|file| facts.number(fact, &format!("{directory}/{file}")).into_value())
+        .find(|value| *value != 0)
+}
+
+/// `temp<N>_input` in thousandths of a degree, with `temp<N>_label`.
+fn temperatures(facts: &mut Facts<'_>, directory: &str, driver: &str, put: &mut impl FnMut(Quantity, f64)) {
+    for name in facts.names("temperature", directory) {
+        let number = name.strip_prefix("temp").and_then(|rest| rest.strip_suffix("_input"));
+        let Some(number) = number.and_then(|number| number.parse().ok()) else { continue };
+        let label = facts.text("temperature", &format!("{directory}/temp{number}_label"));
+        let Some(sensor) = sensor(driver, number, label.value().map(String::as_str)) else { continue };
+        if let Some(thousandths) =
+            facts.number::<i32>("temperature", &format!("{directory}/{name}")).into_value()
+        {
+            put(Quantity::TemperatureCelsius(sensor), f64::from(thousandths) / 1000.0);
+        }
+    }
+}
+
+/// `tile<T>/gt<G>` of xe. The name of a media GT's idle state ends in `mc`, `gt1-mc`; that of others in `rc`.
+fn xe_gts(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Gt> {
+    let mut gts = Vec::new();
+    for tile in numbered(facts, &function.directory, "tile") {
+        for gt in numbered(facts, &tile, "gt") {
+            let idle = facts.text("clock", &format!("{gt}/gtidle/name"));
+            let is_media = idle.value().is_some_and(|name| name.ends_with("-mc"));
+            gts.push(Gt {
+                clock: if is_media { Clock::Media } else { Clock::Compute },
+                actual: format!("{gt}/freq0/act_freq"),
+                maximum: format!("{gt}/freq0/max_freq"),
+                throttles: throttles(facts, &format!("{gt}/freq0/throttle")),
+            });
+        }
+    }
+    gts
+}
+
+/// `gt/gt<G>` of i915: the tiles of a discrete GPU, or GT 0 and the media GT of an integrated one. Kernels before
+/// 5.18 have the clocks of the one GT in the card's own directory.
+fn i915_gts(facts: &mut Facts<'_>, card: &str, integrated: bool) -> Vec<Gt> {
+    let directories = numbered(facts, &format!("{card}/gt"), "gt");
+    if directories.is_empty() {
+        return vec![Gt {
+            clock: Clock::Compute,
+            actual: format!("{card}/gt_act_freq_mhz"),
+            maximum: format!("{card}/gt_max_freq_mhz"),
+            throttles: Vec::new(),
+        }];
+    }
+    directories
+        .into_iter()
+        .map(|gt| Gt {
+            clock: if integrated && !gt.ends_with("/gt0") { Clock::Media } else { Clock::Compute },
+            actual: format!("{gt}/rps_act_freq_mhz"),
+            maximum: format!("{gt}/rps_max_freq_mhz"),
+            throttles: throttles(facts, &gt),
+        })
+        .collect()
+}
+
+fn throttles(facts: &mut Facts<'_>, directory: &str) -> Vec<(ThrottleCause, String)> {
+    let cause = |name: String| Some((throttle_cause(&name)?, format!("{directory}/{name}")));
+    facts.names("throttled", directory).into_iter().filter_map(cause).collect()
+}
+
+/// The paths of the entries of a directory that are called `<prefix><number>`.
+pub(crate) fn numbered(facts: &mut Facts<'_>, directory: &str, prefix: &str) -> Vec<String> {
+    let is_numbered =
+        |name: &String| name.strip_prefix(prefix).is_some_and(|rest| rest.parse::<u32>().is_ok());
+    let names = facts.names("tiles", directory);
+    names.into_iter().filter(is_numbered).map(|name| format!("{directory}/{name}")).collect()
+}

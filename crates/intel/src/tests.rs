@@ -1,0 +1,204 @@
+use std::time::Duration;
+
+use afd_host::testing::TestHost;
+use afd_model::{
+    Clock, Device, HealthState, Known, MemorySource, Missing, Partitioning, Quantity, Sensor, ThrottleCause,
+    Which,
+};
+
+use super::*;
+
+const CARD: &str = "/sys/bus/pci/devices/0000:03:00.0";
+
+fn gpu(address: &str, device: &str, class: &str) -> TestHost {
+    add(TestHost::new(), address, device, class)
+}
+
+fn add(folder: TestHost, address: &str, device: &str, class: &str) -> TestHost {
+    let directory = format!("/sys/bus/pci/devices/{address}");
+    folder
+        .file(&format!("{directory}/vendor"), "0x8086\n")
+        .file(&format!("{directory}/device"), format!("{device}\n"))
+        .file(&format!("{directory}/class"), format!("{class}\n"))
+}
+
+fn discover(folder: &TestHost) -> (Intel, Findings) {
+    let host = folder.open();
+    let mut intel = Intel::default();
+    let findings = intel.discover(&host, &PciBus::read(&host));
+    (intel, findings)
+}
+
+fn only(folder: &TestHost) -> Device {
+    let mut devices = discover(folder).1.devices;
+    assert_eq!(devices.len(), 1);
+    devices.remove(0)
+}
+
+fn value(sampling: &Sampling, quantity: Quantity) -> Option<f64> {
+    let readings = &sampling.samples[0].readings;
+    assert!(
+        readings.iter().filter(|reading| reading.quantity == quantity).count() <= 1,
+        "{quantity:?} is told twice"
+    );
+    readings.iter().find(|reading| reading.quantity == quantity).map(|reading| reading.value)
+}
+
+#[test]
+fn npus_quickassist_and_audio_functions_are_no_gpus() {
+    let folder = gpu("0000:00:0b.0", "0x7d1d", "0x120000");
+    let folder = add(folder, "0000:3b:00.0", "0x37c8", "0x0b4000");
+    let folder = add(folder, "0000:83:00.0", "0x225c", "0x0b4000");
+    let folder = add(folder, "0000:04:00.0", "0x4f90", "0x040300");
+    assert_eq!(discover(&folder).1, Findings::default());
+}
+
+#[test]
+fn an_unknown_gpu_is_integrated_only_where_integrated_gpus_are() {
+    let integrated = only(&gpu("0000:00:02.0", "0xffff", "0x030000"));
+    assert!(integrated.integrated);
+    assert_eq!(integrated.product.missing(), Some(Missing::Unrecognized));
+    let folder = gpu("0000:03:00.0", "0xffff", "0x038000");
+    assert!(!only(&folder).integrated);
+    assert_eq!(discover(&folder).1.problems.len(), 1);
+}
+
+#[test]
+fn the_second_head_of_an_old_gpu_is_no_second_gpu() {
+    let folder = add(gpu("0000:00:02.0", "0x27a2", "0x030000"), "0000:00:02.1", "0x27a6", "0x038000");
+    assert_eq!(only(&folder).product_name(), Some("Intel GMA 950"));
+}
+
+#[test]
+fn virtual_functions_on_the_host_are_partitions_and_in_a_guest_devices() {
+    let host = add(gpu("0000:03:00.0", "0x0bd5", "0x038000"), "0000:03:00.1", "0x0bd5", "0x038000")
+        .file(&format!("{CARD}/sriov_numvfs"), "1\n")
+        .link(&format!("{CARD}/virtfn0"), "../0000:03:00.1")
+        .link("/sys/bus/pci/devices/0000:03:00.1/physfn", "../0000:03:00.0");
+    let device = only(&host);
+    assert_eq!(device.partitioning, Known::Value(Partitioning::Sriov { functions: 1 }));
+    assert_eq!(device.partitions[0].id, "0000:03:00.0/vf0");
+    let guest = only(&gpu("0000:03:00.0", "0x0bd5", "0x038000"));
+    assert_eq!(guest.partitioning, Known::Value(Partitioning::Whole));
+}
+
+#[test]
+fn memory_comes_from_the_driver_for_all_tiles_before_the_table() {
+    let table = gpu("0000:03:00.0", "0x0bd5", "0x038000");
+    let device = only(&table);
+    assert_eq!(device.memory_bytes, Known::Value(128 << 30));
+    assert_eq!(device.memory_source, Known::Value(MemorySource::ProductTable));
+    let driver = table
+        .file(&format!("{CARD}/drm/card0/lmem_total_bytes"), "68451041280\n")
+        .file(&format!("{CARD}/drm/card0/gt/gt0/id"), "0\n")
+        .file(&format!("{CARD}/drm/card0/gt/gt1/id"), "1\n");
+    let device = only(&driver);
+    assert_eq!(device.memory_bytes, Known::Value(136_902_082_560));
+    assert_eq!(device.memory_source, Known::Value(MemorySource::Drm));
+}
+
+#[test]
+fn a_card_with_a_switch_is_as_fast_as_the_switchs_upstream_port() {
+    const PATH: &str = "/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/0000:02:01.0/0000:03:00.0";
+    let link = |folder: TestHost, directory: &str, speed: &str, width: &str| {
+        let folder = folder.file(&format!("{directory}/current_link_speed"), speed);
+        folder.file(&format!("{directory}/current_link_width"), width)
+    };
+    let alone = gpu("0000:03:00.0", "0xe20b", "0x030000");
+    let alone = link(alone, CARD, "2.5 GT/s PCIe\n", "1\n");
+    assert_eq!(only(&alone).pci.link.width.missing(), Some(Missing::NotExposed), "its own word is not taken");
+
+    let folder = TestHost::new()
+        .file(&format!("{PATH}/vendor"), "0x8086\n")
+        .file(&format!("{PATH}/device"), "0xe20b\n")
+        .file(&format!("{PATH}/class"), "0x030000\n")
+        .link("/sys/bus/pci/devices/0000:03:00.0", &format!("../../../..{PATH}"));
+    let folder = link(folder, PATH, "2.5 GT/s PCIe\n", "1\n");
+    let port = "/sys/bus/pci/devices/0000:01:00.0";
+    let folder = link(add(folder, "0000:01:00.0", "0xe2ff", "0x060400"), port, "16.0 GT/s PCIe\n", "8\n");
+    let device = only(&folder);
+    assert_eq!(device.pci.link.transfers_per_second, Known::Value(16_000_000_000));
+    assert_eq!(device.pci.link.width, Known::Value(8));
+    let (mut intel, _) = discover(&folder);
+    let sampling = intel.sample(&folder.open(), Instant::now());
+    assert_eq!(value(&sampling, Quantity::PcieWidth(Which::Current)), Some(8.0));
+}
+
+#[test]
+fn a_gpu_in_survivability_mode_has_failed() {
+    let folder =
+        gpu("0000:03:00.0", "0xe20b", "0x030000").file(&format!("{CARD}/survivability_mode"), "Boot\n");
+    let health = only(&folder).health;
+    assert_eq!((health.state, health.reasons[0].code.as_str()), (HealthState::Failed, "SurvivabilityMode"));
+}
+
+#[test]
+fn xe_tells_energy_limits_temperatures_clocks_and_throttling() {
+    let hwmon = format!("{CARD}/hwmon/hwmon2");
+    let gt = |number: u32| format!("{CARD}/tile0/gt{number}");
+    let folder = gpu("0000:03:00.0", "0xe20b", "0x030000")
+        .file(&format!("{hwmon}/name"), "xe\n")
+        .file(&format!("{hwmon}/energy1_input"), "11000000\n")
+        .file(&format!("{hwmon}/energy2_input"), "99000000\n")
+        .file(&format!("{hwmon}/power1_max"), "0\n")
+        .file(&format!("{hwmon}/power1_cap"), "190000000\n")
+        .file(&format!("{hwmon}/temp2_input"), "54000\n")
+        .file(&format!("{hwmon}/temp2_label"), "pkg\n")
+        .file(&format!("{hwmon}/temp6_input"), "90000\n")
+        .file(&format!("{hwmon}/temp6_label"), "vram_ch_0\n")
+        .file(&format!("{}/gtidle/name", gt(0)), "gt0-rc\n")
+        .file(&format!("{}/freq0/act_freq", gt(0)), "0\n")
+        .file(&format!("{}/freq0/max_freq", gt(0)), "2850\n")
+        .file(&format!("{}/freq0/throttle/status", gt(0)), "1\n")
+        .file(&format!("{}/freq0/throttle/reason_pl1", gt(0)), "0\n")
+        .file(&format!("{}/freq0/throttle/reason_pl2", gt(0)), "1\n")
+        .file(&format!("{}/freq0/throttle/reason_thermal", gt(0)), "0\n")
+        .file(&format!("{}/gtidle/name", gt(1)), "gt1-mc\n")
+        .file(&format!("{}/freq0/act_freq", gt(1)), "1200\n")
+        .file(&format!("{}/freq0/throttle/reason_pl2", gt(1)), "0\n");
+    let (mut intel, _) = discover(&folder);
+    let start = Instant::now();
+    let first = intel.sample(&folder.open(), start);
+    assert_eq!(value(&first, Quantity::EnergyJoules), Some(11.0));
+    assert_eq!(value(&first, Quantity::PowerWatts), None);
+    assert_eq!(value(&first, Quantity::PowerLimitWatts), Some(190.0));
+    assert_eq!(value(&first, Quantity::TemperatureCelsius(Sensor::Package)), Some(54.0));
+    assert_eq!(value(&first, Quantity::TemperatureCelsius(Sensor::Memory)), None);
+    assert_eq!(value(&first, Quantity::ClockHertz(Clock::Compute)), Some(0.0));
+    assert_eq!(value(&first, Quantity::ClockMaxHertz(Clock::Compute)), Some(2.85e9));
+    assert_eq!(value(&first, Quantity::ClockHertz(Clock::Media)), Some(1.2e9));
+    assert_eq!(value(&first, Quantity::Throttled(ThrottleCause::Any)), Some(1.0));
+    assert_eq!(value(&first, Quantity::Throttled(ThrottleCause::Power)), Some(1.0));
+    assert_eq!(value(&first, Quantity::Throttled(ThrottleCause::Thermal)), Some(0.0));
+    assert_eq!(value(&first, Quantity::Throttled(ThrottleCause::Prochot)), None);
+    assert!(first.problems.is_empty());
+
+    let folder = folder.file(&format!("{hwmon}/energy1_input"), "91000000\n");
+    let second = intel.sample(&folder.open(), start + Duration::from_secs(2));
+    assert_eq!(value(&second, Quantity::PowerWatts), Some(40.0));
+}
+
+#[test]
+fn i915_of_old_kernels_has_the_clocks_of_the_card() {
+    let folder = gpu("0000:00:02.0", "0x5917", "0x030000")
+        .file("/sys/bus/pci/devices/0000:00:02.0/drm/card1/gt_act_freq_mhz", "300\n")
+        .file("/sys/bus/pci/devices/0000:00:02.0/drm/card1/gt_max_freq_mhz", "1150\n");
+    let (mut intel, _) = discover(&folder);
+    let sampling = intel.sample(&folder.open(), Instant::now());
+    assert_eq!(value(&sampling, Quantity::ClockHertz(Clock::Compute)), Some(3e8));
+    assert_eq!(value(&sampling, Quantity::ClockMaxHertz(Clock::Compute)), Some(1.15e9));
+}
+
+#[test]
+fn i915_takes_the_fastest_tile_of_a_discrete_gpu() {
+    let gt = |number: u32| format!("{CARD}/drm/card0/gt/gt{number}");
+    let folder = gpu("0000:03:00.0", "0x0bd5", "0x038000")
+        .file(&format!("{}/rps_act_freq_mhz", gt(0)), "900\n")
+        .file(&format!("{}/rps_act_freq_mhz", gt(1)), "1600\n")
+        .file(&format!("{}/throttle_reason_prochot", gt(0)), "0\n")
+        .file(&format!("{}/throttle_reason_prochot", gt(1)), "1\n");
+    let (mut intel, _) = discover(&folder);
+    let sampling = intel.sample(&folder.open(), Instant::now());
+    assert_eq!(value(&sampling, Quantity::ClockHertz(Clock::Compute)), Some(1.6e9));
+    assert_eq!(value(&sampling, Quantity::Throttled(ThrottleCause::Prochot)), Some(1.0));
+}

@@ -1,0 +1,173 @@
+//! The scrape endpoints: `/metrics`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1.
+//!
+//! A request copies bytes that were made before: it reads no file, asks no library and takes no lock that the loop
+//! holds while it works.
+
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
+
+use crate::page::{Page, Pages};
+
+/// The pages of the last turn; `None` before the first inventory is complete.
+pub type LatestPages = watch::Receiver<Option<Arc<Pages>>>;
+
+/// More clients at a time wait until one is done; Prometheus, EPP and a few people need no more.
+const MOST_CONNECTIONS: usize = 256;
+/// A client that does not finish its request headers in this time is let go.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Answers requests until `shutdown` is done.
+pub async fn serve(listener: TcpListener, pages: LatestPages, shutdown: impl Future<Output = ()>) {
+    tokio::pin!(shutdown);
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut shutdown => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "connection not accepted");
+                // Out of descriptors, most likely: it would fail at once again.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // A scrape answer is written at once, not held back for more.
+        let _ = stream.set_nodelay(true);
+        let pages = pages.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let response = answer(&request, pages.borrow().as_deref());
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "connection ended early");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn answer<B>(request: &Request<B>, pages: Option<&Pages>) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    const NOT_YET: &str = "the first inventory is not complete yet\n";
+    match (request.uri().path(), pages) {
+        ("/healthz", Some(pages)) if pages.made.elapsed() > pages.patience => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the loop has not turned for a while: a kernel file may hang\n",
+        ),
+        ("/healthz", _) | ("/readyz", Some(_)) => text(StatusCode::OK, "ok\n"),
+        ("/metrics", Some(pages)) => page(request.headers(), &pages.metrics),
+        ("/inventory", Some(pages)) => page(request.headers(), &pages.inventory),
+        ("/metrics" | "/inventory" | "/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /inventory, /healthz and /readyz\n"),
+    }
+}
+
+fn page(request: &HeaderMap, page: &Page) -> Response<Full<Bytes>> {
+    let compressed = accepts_gzip(request);
+    let body = if compressed { page.gzip() } else { page.plain() };
+    let mut response = Response::new(Full::new(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type()));
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if compressed {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+/// Whether `gzip` is among the accepted encodings with a quality above 0 (RFC 9110, 12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let listed = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    listed.flat_map(|value| value.split(',')).any(|encoding| {
+        let (name, quality) = encoding.split_once(';').unwrap_or((encoding, ""));
+        let refused = quality.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+fn text(status: StatusCode, message: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(message.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn pages(patience: Duration) -> Pages {
+        Pages {
+            metrics: Page::new("text/plain; version=0.0.4", "up 1\n"),
+            inventory: Page::new("application/json", "{}"),
+            made: Instant::now(),
+            patience,
+        }
+    }
+
+    fn asked(method: &str, path: &str, encoding: &str, pages: Option<&Pages>) -> (u16, bool) {
+        let request = Request::builder().method(method).uri(path).header(ACCEPT_ENCODING, encoding).body(());
+        let response = answer(&request.expect("the request is complete"), pages);
+        (response.status().as_u16(), response.headers().contains_key(CONTENT_ENCODING))
+    }
+
+    #[test]
+    fn nothing_is_answered_before_the_first_inventory_but_the_loop_lives() {
+        assert_eq!(asked("GET", "/metrics", "", None).0, 503);
+        assert_eq!(asked("GET", "/readyz", "", None).0, 503);
+        assert_eq!(asked("GET", "/healthz", "", None).0, 200);
+    }
+
+    #[test]
+    fn a_loop_that_does_not_turn_is_unhealthy_and_still_answers() {
+        let stuck = pages(Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(asked("GET", "/healthz", "", Some(&stuck)).0, 503);
+        assert_eq!(asked("GET", "/metrics", "", Some(&stuck)).0, 200);
+    }
+
+    #[test]
+    fn gzip_is_sent_only_to_who_takes_it() {
+        let pages = pages(Duration::from_secs(60));
+        assert_eq!(asked("GET", "/metrics", "gzip", Some(&pages)), (200, true));
+        assert_eq!(asked("GET", "/metrics", "deflate, gzip;q=0.5", Some(&pages)), (200, true));
+        assert_eq!(asked("GET", "/metrics", "gzip;q=0, identity", Some(&pages)), (200, false));
+        assert_eq!(asked("GET", "/metrics", "identity", Some(&pages)), (200, false));
+    }
+
+    #[test]
+    fn wrong_methods_and_paths_are_told_apart() {
+        let pages = pages(Duration::from_secs(60));
+        assert_eq!(asked("POST", "/metrics", "", Some(&pages)).0, 405);
+        assert_eq!(asked("GET", "/", "", Some(&pages)).0, 404);
+    }
+}

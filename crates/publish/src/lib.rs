@@ -1,0 +1,4 @@
+//! Hands out what was derived, and decides nothing.
+
+pub mod http;
+pub mod page;

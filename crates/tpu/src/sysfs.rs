@@ -1,0 +1,143 @@
+//! The kernel's word on a TPU chip: PCI, its IOMMU group and Google's accel class.
+
+use afd_model::{
+    Device, Handle, HandleKind, Known, MemorySource, Missing, Partitioning, PciAddress, Product, Variant,
+    Vendor,
+};
+use afd_probe::{Facts, PciBus, PciFunction, device};
+
+use crate::products::{self, Generation, Kind};
+
+const ACCEL_CLASS: &str = "/sys/class/accel";
+
+/// The functions of one chip, lowest first.
+pub(crate) type Chip<'b> = Vec<&'b PciFunction>;
+
+/// The TPU chips of a host: functions of one slot are one chip. What is Google's and in no list is a problem, for it
+/// may be a TPU of a generation to come.
+pub(crate) fn chips<'b>(facts: &mut Facts<'_>, bus: &'b PciBus, vendor_id: u16) -> Vec<Chip<'b>> {
+    let mut chips: Vec<Chip<'b>> = Vec::new();
+    for function in bus.of_vendor(vendor_id) {
+        let Some(device_id) = function.device_id() else { continue };
+        match products::kind(device_id) {
+            Kind::Tpu if is_part(facts, bus, function) => {}
+            Kind::Tpu => match chips.last_mut() {
+                Some(chip) if chip.iter().any(|other| slot(other.address) == slot(function.address)) => {
+                    chip.push(function);
+                }
+                _ => chips.push(vec![function]),
+            },
+            Kind::Other => {}
+            Kind::Unknown => {
+                let path = function.attribute("device");
+                let message =
+                    format!("unknown Google device {vendor_id:04x}:{device_id:04x} at {}", function.address);
+                let _: Known<()> = facts.missing("product", Missing::Unrecognized, Some(&path), message);
+            }
+        }
+    }
+    chips
+}
+
+/// Whether a function is a virtual one whose physical function is on this host.
+fn is_part(facts: &Facts<'_>, bus: &PciBus, function: &PciFunction) -> bool {
+    function.physical_function(facts.host()).is_some_and(|physical| bus.function(physical).is_some())
+}
+
+fn slot(address: PciAddress) -> (u32, u8, u8) {
+    (address.domain, address.bus, address.device)
+}
+
+/// The device that a chip is, and its generation.
+pub(crate) fn describe(
+    facts: &mut Facts<'_>,
+    bus: &PciBus,
+    function: &PciFunction,
+    chip: &Chip<'_>,
+) -> (Device, Option<&'static Generation>) {
+    let mut device = device::begin(facts, bus, function, Vendor::Google, Variant::Tpu);
+    let generation = function.device_id().and_then(|id| {
+        let subsystem = device.pci.subsystem_device_id.value().map(|id| id.0);
+        products::find(id, subsystem)
+    });
+    device.product = match generation {
+        Some(generation) => Known::Value(generation.product()),
+        None => unknown_generation(facts, function, &device),
+    };
+    if let Some(generation) = generation {
+        device.memory_bytes = Known::Value(generation.memory_bytes());
+        device.memory_source = Known::Value(MemorySource::ProductTable);
+        device.logical_devices = Known::Value(generation.logical_devices);
+    }
+    if !device.partitioning.is_known() {
+        device.partitioning = Known::Value(Partitioning::Whole);
+    }
+    for function in chip {
+        device.handles.extend(handles(facts, function));
+    }
+    (device, generation)
+}
+
+/// Why the generation is not known: the subsystem id is not, or is in no list.
+fn unknown_generation(facts: &mut Facts<'_>, function: &PciFunction, device: &Device) -> Known<Product> {
+    if function.device_id().is_some_and(products::needs_subsystem) {
+        return device.pci.subsystem_device_id.and_then(|id| {
+            let path = function.attribute("subsystem_device");
+            facts.missing(
+                "product",
+                Missing::Unrecognized,
+                Some(&path),
+                format_args!("unknown TPU board {id}"),
+            )
+        });
+    }
+    Missing::Unrecognized.into()
+}
+
+/// The names of a function's device node: the VFIO group, or Google's accel node.
+fn handles(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Handle> {
+    let mut handles = Vec::new();
+    let driver = facts.link_name("driver", &function.attribute("driver"));
+    if driver.value().is_some_and(|name| name == "vfio-pci")
+        && let Known::Value(group) = facts.link_name("vfio_group", &function.attribute("iommu_group"))
+    {
+        handles.push(Handle::new(HandleKind::VfioGroup, group));
+    }
+    let below = facts.names("accel_node", &function.attribute("accel"));
+    let mut nodes: Vec<String> = below.into_iter().filter(|name| is_accel(name)).collect();
+    if nodes.is_empty() {
+        let names = facts.names("accel_node", ACCEL_CLASS);
+        let is_of_function = |name: &String| {
+            let parent = facts.link_name("accel_node", &format!("{ACCEL_CLASS}/{name}/device"));
+            parent.value().is_some_and(|name| name.parse() == Ok(function.address))
+        };
+        nodes = names.into_iter().filter(|name| is_accel(name)).filter(is_of_function).collect();
+    }
+    handles.extend(nodes.into_iter().map(|name| Handle::new(HandleKind::Accel, name)));
+    handles
+}
+
+fn is_accel(name: &str) -> bool {
+    name.strip_prefix("accel")
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_name_panics(name in ".*") {
+            let _ = is_accel(&name);
+        }
+
+        #[test]
+        fn accel_nodes_have_any_number(number: u32) {
+            let name = format!("accel{number}");
+            prop_assert!(is_accel(&name));
+        }
+    }
+}

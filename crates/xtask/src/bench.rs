@@ -1,0 +1,167 @@
+//! `cargo xtask bench`: what the agent costs, beside its budgets.
+//!
+//! First the micro-benchmarks of afd-tests, then whole processes: the release binary over fixture hosts, and Debian's
+//! prometheus-node-exporter as a peer in the same run. The result is a table; nothing here fails because of a time.
+
+mod budgets;
+mod figures;
+mod http;
+mod large_host;
+mod process;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+
+use self::{
+    figures::{Figure, Spread, kibibytes, mebibytes, milliseconds, percent},
+    http::Connection,
+    process::Running,
+};
+use crate::{
+    setup,
+    steps::{Workspace, on_path, run},
+};
+
+/// Starts of `afd show`.
+const STARTS: usize = 20;
+/// How long a process runs before its memory is read.
+const SETTLE: Duration = Duration::from_secs(15);
+/// How long the resting process is watched.
+const REST: Duration = Duration::from_secs(60);
+/// Scrapes of both are spread over as many rounds, so that noise of the machine meets both.
+const ROUNDS: usize = 10;
+/// Scrapes of the agent in a round.
+const AGENT_SCRAPES: usize = 200;
+/// Scrapes of the peer in a round.
+const PEER_SCRAPES: usize = 20;
+
+/// Measures everything and prints the table.
+pub(crate) fn bench(workspace: &Workspace, whole_process_only: bool) -> anyhow::Result<()> {
+    setup::install_missing(&setup::BENCH)?;
+    if !whole_process_only {
+        run(&mut workspace.cargo("bench --package afd-tests"))?;
+    }
+    run(&mut workspace.cargo("build --release --package afd-agent --bin afd"))?;
+    let afd = workspace.target.join("release/afd");
+    let hosts = workspace.root.join("fixtures/hosts");
+
+    let mut figures = vec![binary(&afd)?];
+    eprintln!("\n==> {STARTS} starts beneath {} PCI functions", large_host::FUNCTIONS);
+    figures.push(start(&afd, &hosts.join("nvidia-h100x8/root"))?);
+    eprintln!("==> a running agent, for {} s", (SETTLE + REST).as_secs());
+    figures.extend(agent(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
+    println!("\n{}", figures::table(&figures));
+    Ok(())
+}
+
+fn binary(afd: &Path) -> anyhow::Result<Figure> {
+    let bytes = afd.metadata().with_context(|| format!("{} was not built", afd.display()))?.len();
+    Ok(Figure::new("binary, stripped", mebibytes(bytes), mebibytes(budgets::BINARY_BYTES)))
+}
+
+/// From the start of `afd show` to its end: the inventory is complete then, and written.
+fn start(afd: &Path, fixture: &Path) -> anyhow::Result<Figure> {
+    let host = large_host::lay_out(fixture)?;
+    let mut times = Vec::with_capacity(STARTS);
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        let output = Command::new(afd)
+            .args(["show", "--output", "json", "--host-root"])
+            .arg(host.path())
+            .output()
+            .context("starting afd show")?;
+        times.push(begun.elapsed());
+        ensure!(output.status.success(), "afd show failed: {}", String::from_utf8_lossy(&output.stderr));
+        let inventory: serde_json::Value =
+            serde_json::from_slice(&output.stdout).context("reading the inventory")?;
+        let devices = inventory["devices"].as_array().map_or(0, Vec::len);
+        ensure!(devices == 8, "the inventory has {devices} devices instead of 8");
+    }
+    let spread = Spread::of(times);
+    let measured = format!(
+        "{} (min {}, max {})",
+        milliseconds(spread.p50),
+        milliseconds(spread.min),
+        milliseconds(spread.max)
+    );
+    Ok(Figure::new("start to complete inventory, median", measured, milliseconds(budgets::START)))
+}
+
+/// Memory, scrapes and CPU of the agent, and scrapes of the peer.
+fn agent(afd: &Path, fixture: &Path) -> anyhow::Result<Vec<Figure>> {
+    let mut command = Command::new(afd);
+    command.args(["run", "--no-kubernetes", "--listen", "127.0.0.1:0", "--host-root"]).arg(fixture);
+    let agent = Running::agent(command)?;
+    thread::sleep(SETTLE);
+    let memory = agent.memory()?;
+    let cpu_before = agent.cpu_time()?;
+    thread::sleep(REST);
+    let rest = agent.cpu_time()?.saturating_sub(cpu_before);
+
+    let (agent_times, peer_times, series, peer_series) = scrapes(&agent)?;
+    let ratio = peer_times.p50.as_secs_f64() / agent_times.p50.as_secs_f64();
+    let memory_after = agent.memory()?;
+    Ok(vec![
+        Figure::new("resident memory", kibibytes(memory.resident), kibibytes(budgets::RESIDENT_KIBIBYTES)),
+        Figure::new("anonymous memory", kibibytes(memory.anonymous), kibibytes(budgets::ANONYMOUS_KIBIBYTES)),
+        Figure::unbudgeted("private memory (smaps_rollup)", kibibytes(memory.private)),
+        Figure::unbudgeted("resident memory after the scrapes", kibibytes(memory_after.resident)),
+        Figure::new("CPU at rest, of one core", percent(rest, REST), format!("{} %", budgets::REST_PERCENT)),
+        Figure::at_least("series in /metrics", series.to_string(), budgets::SERIES.to_string()),
+        Figure::new("/metrics p50", milliseconds(agent_times.p50), milliseconds(budgets::SCRAPE_P50)),
+        Figure::new("/metrics p99", milliseconds(agent_times.p99), milliseconds(budgets::SCRAPE_P99)),
+        Figure::unbudgeted(
+            "node_exporter p50, p99, series",
+            format!("{}, {}, {peer_series}", milliseconds(peer_times.p50), milliseconds(peer_times.p99)),
+        ),
+        Figure::at_least(
+            "node_exporter p50 / our p50",
+            format!("{ratio:.1} x"),
+            format!("{:.1} x", budgets::PEER_RATIO),
+        ),
+    ])
+}
+
+/// Times of the agent's and the peer's scrapes over keep-alive, and the number of series of each.
+fn scrapes(agent: &Running) -> anyhow::Result<(Spread, Spread, usize, usize)> {
+    let peer = Running::peer(Command::new(peer_program()?).stderr(Stdio::null()))?;
+    let mut ours = Connection::open(agent.address())?;
+    let mut theirs = Connection::open(peer.address())?;
+    // The first answers are not timed: they count the series.
+    let series = series(&ours.get("/metrics")?);
+    let peer_series = self::series(&theirs.get("/metrics")?);
+    let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        our_times.extend(timed(&mut ours, AGENT_SCRAPES)?);
+        their_times.extend(timed(&mut theirs, PEER_SCRAPES)?);
+    }
+    Ok((Spread::of(our_times), Spread::of(their_times), series, peer_series))
+}
+
+fn timed(connection: &mut Connection, times: usize) -> anyhow::Result<Vec<Duration>> {
+    (0..times)
+        .map(|_| {
+            let begun = Instant::now();
+            connection.get("/metrics")?;
+            Ok(begun.elapsed())
+        })
+        .collect()
+}
+
+/// Lines of a scrape that are no comments.
+fn series(scrape: &[u8]) -> usize {
+    scrape.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && !line.starts_with(b"#")).count()
+}
+
+fn peer_program() -> anyhow::Result<PathBuf> {
+    match on_path("prometheus-node-exporter") {
+        Some(program) => Ok(program),
+        None => bail!("prometheus-node-exporter is not on PATH"),
+    }
+}

@@ -1,0 +1,154 @@
+//! The fixture hosts of `fixtures/hosts`, laid out so that the binary can be pointed at them.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::{afd, workspace};
+
+/// A fixture host as it stands in the repository.
+#[derive(Clone, Debug)]
+pub struct Fixture {
+    /// Its name.
+    pub name: String,
+    folder: PathBuf,
+    notes: Notes,
+}
+
+/// What `host.toml` says of files that a repository cannot hold as they are.
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Notes {
+    #[serde(default)]
+    unreadable: Vec<String>,
+    #[serde(default)]
+    oversized: Vec<Oversized>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Oversized {
+    path: String,
+    bytes: usize,
+}
+
+/// A user that owns nothing and may read only what everybody may.
+const NOBODY: u32 = 65534;
+
+/// A host that the binary can be pointed at.
+#[derive(Debug)]
+pub struct LaidOut {
+    root: PathBuf,
+    unprivileged: bool,
+    _folder: Option<TempDir>,
+}
+
+/// All fixture hosts, by name.
+///
+/// # Panics
+/// When the folder or a `host.toml` cannot be read.
+pub fn all() -> Vec<Fixture> {
+    let hosts = workspace().join("fixtures/hosts");
+    let mut names: Vec<String> = fs::read_dir(&hosts)
+        .expect("the fixtures are there")
+        .map(|entry| {
+            entry.expect("the folder can be read").file_name().into_string().expect("names are UTF-8")
+        })
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "{} has no fixtures", hosts.display());
+    names.into_iter().map(|name| Fixture::named(&name)).collect()
+}
+
+impl Fixture {
+    /// The fixture of a name.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn named(name: &str) -> Fixture {
+        let folder = workspace().join("fixtures/hosts").join(name);
+        let notes = fs::read_to_string(folder.join("host.toml"))
+            .unwrap_or_else(|error| panic!("{name}/host.toml cannot be read: {error}"));
+        let notes = toml::from_str(&notes).unwrap_or_else(|error| panic!("{name}/host.toml: {error}"));
+        Fixture { name: name.to_owned(), folder, notes }
+    }
+
+    /// The file with what the binary is expected to say.
+    pub fn expected(&self, file: &str) -> PathBuf {
+        self.folder.join("expected").join(file)
+    }
+
+    /// The host as it is, or a copy where a repository cannot hold it as it is.
+    pub fn lay_out(&self) -> LaidOut {
+        if self.notes.unreadable.is_empty() && self.notes.oversized.is_empty() {
+            return LaidOut { root: self.folder.join("root"), unprivileged: false, _folder: None };
+        }
+        self.copy()
+    }
+
+    /// A copy of the host that a test may change.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn copy(&self) -> LaidOut {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        // The program that reads it may be another user.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+            .expect("our folder can be opened to all");
+        let root = folder.path().join("root");
+        copy_tree(&self.folder.join("root"), &root);
+        for file in &self.notes.oversized {
+            let place = root.join(&file.path);
+            fs::remove_file(&place).ok();
+            fs::write(place, vec![b'7'; file.bytes]).expect("a large file can be written");
+        }
+        for path in &self.notes.unreadable {
+            fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o000))
+                .unwrap_or_else(|error| panic!("{path} of {}: {error}", self.name));
+        }
+        LaidOut { root, unprivileged: !self.notes.unreadable.is_empty(), _folder: Some(folder) }
+    }
+}
+
+impl LaidOut {
+    /// The host root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A command of the binary over this host, as a user who may not read everything where that is the point.
+    pub fn afd<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = afd(arguments);
+        command.arg("--host-root").arg(&self.root);
+        if self.unprivileged && is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder of the copy can be made");
+    for entry in fs::read_dir(from).expect("the fixture can be read") {
+        let entry = entry.expect("the fixture can be read");
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().expect("the fixture can be read");
+        if kind.is_symlink() {
+            let text = fs::read_link(&source).expect("a link can be read");
+            std::os::unix::fs::symlink(text, target).expect("a link can be made");
+        } else if kind.is_dir() {
+            copy_tree(&source, &target);
+        } else {
+            fs::copy(&source, &target).expect("a file can be copied");
+        }
+    }
+}

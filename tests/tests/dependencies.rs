@@ -1,0 +1,74 @@
+//! The direction of dependencies between the crates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use afd_tests::workspace;
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Which of our crates a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never sees
+/// a probe.
+const ALLOWED: [(&str, &[&str]); 13] = [
+    ("afd-model", &[]),
+    ("afd-host", &[]),
+    ("afd-probe", &["afd-host", "afd-model"]),
+    ("afd-nvidia", &["afd-host", "afd-model", "afd-probe"]),
+    ("afd-amd", &["afd-host", "afd-model", "afd-probe"]),
+    ("afd-intel", &["afd-host", "afd-model", "afd-probe"]),
+    ("afd-gaudi", &["afd-host", "afd-model", "afd-probe"]),
+    ("afd-tpu", &["afd-host", "afd-model", "afd-probe"]),
+    ("afd-derive", &["afd-model"]),
+    ("afd-publish", &["afd-derive", "afd-model"]),
+    (
+        "afd-agent",
+        &[
+            "afd-amd",
+            "afd-derive",
+            "afd-gaudi",
+            "afd-host",
+            "afd-intel",
+            "afd-model",
+            "afd-nvidia",
+            "afd-probe",
+            "afd-publish",
+            "afd-tpu",
+        ],
+    ),
+    ("afd-tests", &["afd-agent", "afd-derive", "afd-model"]),
+    ("afd-xtask", &[]),
+];
+
+/// What a vendor's crate, and the crates below it, must not use from elsewhere.
+const NOT_FOR_PROBES: [&str; 4] = ["tokio", "kube", "hyper", "prometheus"];
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let metadata = MetadataCommand::new()
+        .manifest_path(workspace().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo tells about the workspace");
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ALLOWED.iter().map(|(name, uses)| (*name, uses.iter().copied().collect())).collect();
+    let mut wrong = Vec::new();
+    for package in &metadata.packages {
+        let name = package.name.as_str();
+        let Some(allowed) = allowed.get(name) else {
+            wrong.push(format!("{name} is not in the table"));
+            continue;
+        };
+        let tests = name == "afd-tests";
+        let probes =
+            allowed.contains("afd-probe") && name != "afd-agent" || name == "afd-probe" || name == "afd-host";
+        for dependency in &package.dependencies {
+            let counts = dependency.kind == DependencyKind::Normal || tests;
+            let ours = dependency.name.starts_with("afd-") && dependency.name != name;
+            if counts && ours && !allowed.contains(dependency.name.as_str()) {
+                wrong.push(format!("{name} must not use {}", dependency.name));
+            }
+            if counts && probes && NOT_FOR_PROBES.contains(&dependency.name.as_str()) {
+                wrong.push(format!("{name} must not use {}", dependency.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,73 @@
+//! What is generated from the code is as the code is: the documentation of labels and metrics, the JSON Schema, and the
+//! README's picture. `cargo xtask bless` writes them anew.
+
+use std::{collections::BTreeSet, fs};
+
+use afd_derive::{families::Family, markdown};
+use afd_model::Inventory;
+use afd_tests::{fixture, fixture::Fixture, stdout, workspace};
+use expect_test::expect_file;
+
+#[test]
+fn labels_are_documented_from_their_table() {
+    expect_file![workspace().join("docs/labels.md")].assert_eq(&markdown::labels());
+}
+
+#[test]
+fn metrics_are_documented_from_their_table() {
+    expect_file![workspace().join("docs/metrics.md")].assert_eq(&markdown::metrics());
+}
+
+#[test]
+fn the_schema_is_generated_from_the_model() {
+    let schema = serde_json::to_string_pretty(&schemars::schema_for!(Inventory)).expect("a schema is JSON");
+    expect_file![workspace().join("docs/inventory.schema.json")].assert_eq(&(schema + "\n"));
+}
+
+#[test]
+fn every_inventory_obeys_the_schema_and_is_read_back() {
+    let schema = serde_json::to_value(schemars::schema_for!(Inventory)).expect("a schema is JSON");
+    let validator = jsonschema::validator_for(&schema).expect("the schema is one");
+    for fixture in fixture::all() {
+        let text = fs::read_to_string(fixture.expected("inventory.json")).expect("the expectation is there");
+        let value: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        let wrong: Vec<String> = validator
+            .iter_errors(&value)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(wrong.is_empty(), "{}: {}", fixture.name, wrong.join("\n"));
+        let inventory: Inventory = serde_json::from_value(value.clone()).expect("it is an inventory");
+        assert_eq!(serde_json::to_value(inventory).expect("it is JSON"), value, "{}", fixture.name);
+    }
+}
+
+/// A family that stands in the table and that no host can show would be a promise that nothing keeps.
+#[test]
+fn every_family_is_shown_by_a_fixture() {
+    let shown: BTreeSet<String> = fixture::all()
+        .iter()
+        .map(|fixture| fs::read_to_string(fixture.expected("metrics.txt")).expect("the expectation is there"))
+        .flat_map(|text| {
+            text.lines()
+                .filter_map(|line| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned()))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    // Only a running agent has these.
+    let own = [Family::BuildInfo, Family::ProbeDurationSeconds, Family::LastSampleTimestampSeconds];
+    let missing: Vec<&str> = Family::ALL
+        .iter()
+        .filter(|family| !own.contains(family))
+        .map(|family| family.spec().name)
+        .filter(|name| !shown.contains(*name))
+        .collect();
+    assert!(missing.is_empty(), "no fixture shows {missing:?}");
+}
+
+#[test]
+fn the_readme_shows_what_the_binary_says() {
+    let readme = fs::read_to_string(workspace().join("README.md")).expect("there is a README");
+    let shown = stdout(&mut Fixture::named("nvidia-h100x8").lay_out().afd(["show"]));
+    let table: Vec<&str> = shown.lines().take(9).map(str::trim_end).collect();
+    assert!(readme.contains(&table.join("\n")), "the README should show:\n{}", table.join("\n"));
+}

@@ -1,0 +1,53 @@
+//! A recording answers as the host did, and keeps no secret.
+
+use std::{fs, path::Path};
+
+use afd_model::Inventory;
+use afd_tests::{afd, fixture, fixture::Fixture, output, stdout};
+
+fn show(root: &Path) -> Inventory {
+    let root = root.to_string_lossy();
+    serde_json::from_str(&stdout(&mut afd(["show", "--output", "json", "--host-root", &root])))
+        .expect("the inventory is JSON")
+}
+
+#[test]
+fn a_recording_of_every_host_shows_the_same() {
+    for fixture in fixture::all().into_iter().filter(|fixture| fixture.name != "unhappy") {
+        let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+        let copy = folder.path().join("copy");
+        let host = fixture.lay_out();
+        stdout(host.afd(["record", "--no-redact"]).arg(&copy));
+        assert_eq!(show(&copy.join("root")), show(host.root()), "{}", fixture.name);
+    }
+}
+
+#[test]
+fn a_redacted_recording_holds_no_secret_and_shows_as_many_devices() {
+    for name in ["nvidia-h100x8", "amd-mi300x8-cpx-nps4"] {
+        let host = Fixture::named(name).lay_out();
+        let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+        stdout(host.afd(["record"]).arg(folder.path().join("copy")));
+        let (before, after) = (show(host.root()), show(&folder.path().join("copy/root")));
+        assert_eq!(before.devices.len(), after.devices.len());
+        assert_eq!(before.problems, after.problems, "{name}");
+        let text = serde_json::to_string(&after).expect("it is JSON");
+        for device in &before.devices {
+            for secret in [&device.uuid, &device.serial].into_iter().filter_map(|known| known.value()) {
+                assert!(!text.contains(secret.as_str()), "{secret} of {name} is in the recording");
+            }
+        }
+        let notes = fs::read_to_string(folder.path().join("copy/host.toml")).expect("there is a host.toml");
+        assert!(notes.contains("redacted = true") && notes.contains("absent = ["), "{notes}");
+    }
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+    fs::write(folder.path().join("precious"), "1").expect("our folder can be written");
+    let host = Fixture::named("no-accelerator").lay_out();
+    let output = output(host.afd(["record"]).arg(folder.path()));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the directory is not empty"));
+}

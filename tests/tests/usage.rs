@@ -1,0 +1,70 @@
+//! What users get wrong, and what they see of a host without accelerators.
+
+use std::net::TcpListener;
+
+use afd_tests::{afd, fixture::Fixture, output, stdout};
+
+fn exit_and_error(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = output(&mut afd(arguments.iter().copied()));
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_host_root_that_is_no_directory_is_wrong_usage() {
+    let (code, error) = exit_and_error(&["show", "--host-root", "/no/such/root"]);
+    assert_eq!(code, Some(64));
+    assert_eq!(
+        error,
+        "afd: host root /no/such/root cannot be opened as a directory: No such file or directory (os error 2)\n"
+    );
+    let (code, error) = exit_and_error(&["show", "--host-root", "/proc/self/status"]);
+    assert_eq!(code, Some(64));
+    assert!(error.contains("Not a directory"), "{error}");
+}
+
+#[test]
+fn an_unknown_option_is_wrong_usage() {
+    let (code, error) = exit_and_error(&["show", "--outptu", "json"]);
+    assert_eq!(code, Some(64));
+    assert!(error.contains("unexpected argument '--outptu'") && error.contains("--output"), "{error}");
+    let (code, _) = exit_and_error(&["run"]);
+    assert_eq!(code, Some(64), "a cluster is not served yet");
+}
+
+#[test]
+fn an_address_in_use_is_a_failure() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = taken.local_addr().expect("it has an address").to_string();
+    let (code, error) = exit_and_error(&["run", "--no-kubernetes", "--listen", &address]);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        error,
+        format!("afd: cannot listen on {address} (--listen): Address already in use (os error 98)\n")
+    );
+}
+
+#[test]
+fn this_machine_is_shown_with_what_was_looked_at() {
+    let text = stdout(&mut afd(["show"]));
+    assert!(text.contains("Looked at ") && text.contains(" beneath / (Linux "), "{text}");
+}
+
+#[test]
+fn a_host_without_accelerators_says_so() {
+    let host = Fixture::named("no-accelerator").lay_out();
+    let text = stdout(&mut host.afd(["show"]));
+    assert!(text.starts_with("No accelerators found.\n"), "{text}");
+    assert_eq!(stdout(&mut host.afd(["show", "--output", "labels"])), "");
+}
+
+#[test]
+fn colour_is_for_terminals_alone() {
+    let host = Fixture::named("nvidia-a100x2-no-driver").lay_out();
+    assert!(!stdout(&mut host.afd(["show"])).contains('\u{1b}'));
+}
+
+#[test]
+fn completions_and_the_manual_page_are_printed() {
+    assert!(stdout(&mut afd(["completions", "bash"])).contains("_afd()"));
+    assert!(stdout(&mut afd(["man"])).contains(".TH afd 1"));
+}
