@@ -51,14 +51,14 @@ fn a_compressed_answer_is_the_same() {
 
 #[test]
 fn a_device_that_goes_or_comes_is_seen_by_the_periodic_look() {
-    let host = Fixture::named("amd-mi300x8-spx").copy();
+    let host = Fixture::named("gaudi2-x8").copy();
     let agent = start(&host);
     let devices_folder = host.root().join("sys/bus/pci/devices");
     let link = fs::read_dir(&devices_folder)
         .expect("the bus can be listed")
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| fs::read_to_string(path.join("device")).is_ok_and(|id| id.trim() == "0x74a1"))
-        .expect("the host has an MI300X");
+        .find(|path| fs::read_to_string(path.join("device")).is_ok_and(|id| id.trim() == "0x1020"))
+        .expect("the host has a Gaudi 2");
     let target = fs::read_link(&link).expect("a function is a link");
     fs::remove_file(&link).expect("a link can be removed");
     agent.until("the device is gone", |agent| devices(agent) == 7);
@@ -95,7 +95,7 @@ fn a_kernel_event_causes_a_look() {
     else {
         panic!("this test raises a uevent and needs root and a PCI function under /sys");
     };
-    let host = Fixture::named("nvidia-h100x8").copy();
+    let host = Fixture::named("gaudi2-x8").copy();
     let agent = Agent::start(host.afd([
         "run",
         "--no-kubernetes",
