@@ -1,4 +1,9 @@
 //! The running agent: endpoints, devices that come and go, the end.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
 
 use std::{fs, io::Read, time::Duration};
 

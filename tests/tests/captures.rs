@@ -1,6 +1,12 @@
 //! Recordings of real hosts, each with the truth that was read from it by hand. They are no part of this repository:
 //! they lie beside the checkout, in `../shared/captures/roots`. Where they are absent the trial says so and counts as
 //! ignored.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    reason = "tests lay out hosts and start programs"
+)]
 
 use std::{collections::BTreeMap, fs::File, path::Path};
 

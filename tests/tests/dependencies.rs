@@ -1,4 +1,9 @@
 //! The direction of dependencies between the crates.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 

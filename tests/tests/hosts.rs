@@ -1,6 +1,11 @@
 //! The binary over every fixture host: inventory, labels, metrics and the table for people are as expected.
 //!
 //! `cargo xtask bless` accepts what the binary says now.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
 
 use afd_tests::{fixture, fixture::Fixture, stdout};
 use expect_test::expect_file;

@@ -1,4 +1,9 @@
 //! The drawing of the topology in a real browser: no text leaves its box and no box covers another.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
 
 use std::{fs, process::Command};
 

@@ -1,4 +1,9 @@
 //! A real Prometheus scrapes the agent, and its promtool finds nothing wrong with any answer.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
 
 use std::{
     fs,

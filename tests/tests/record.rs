@@ -1,4 +1,9 @@
 //! A recording answers as the host did, and keeps no secret.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
 
 use std::{fs, path::Path};
 

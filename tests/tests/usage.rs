@@ -1,4 +1,9 @@
 //! What users get wrong, and what they see of a host without accelerators.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
 
 use std::net::TcpListener;
 

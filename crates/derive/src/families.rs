@@ -90,10 +90,6 @@ families! {
         "Memory of a device or partition.";
     MemoryUsedBytes = "accelerator_memory_used_bytes", Gauge, Device, [],
         "Memory in use.";
-    MemoryReservedBytes = "accelerator_memory_reserved_bytes", Gauge, Device, [],
-        "Memory that driver and firmware keep for themselves.";
-    MemoryBandwidthRatio = "accelerator_memory_bandwidth_ratio", Gauge, Device, [],
-        "Share of the memory bandwidth in use, 0 to 1.";
     PowerWatts = "accelerator_power_watts", Gauge, Device, [],
         "Power drawn now; from two readings of the energy where the device tells only energy.";
     PowerLimitWatts = "accelerator_power_limit_watts", Gauge, Device, [],
@@ -108,8 +104,6 @@ families! {
         "The highest clock.";
     Throttled = "accelerator_throttled", Gauge, Device, ["cause"],
         "Whether the device is being slowed down, 0 or 1.";
-    ThrottleSecondsTotal = "accelerator_throttle_seconds_total", Counter, Device, ["cause"],
-        "Time in which the device was slowed down, where the vendor counts it.";
     ErrorsTotal = "accelerator_errors_total", Counter, Device, ["kind", "detail"],
         "Errors since the driver was loaded; detail names the block of the device, where there is one.";
     LinkBytesTotal = "accelerator_link_bytes_total", Counter, Device, ["type", "direction"],

@@ -43,10 +43,6 @@ pub enum Quantity {
     MemoryTotalBytes,
     /// Device memory in use, bytes.
     MemoryUsedBytes,
-    /// Device memory that driver and firmware keep, bytes.
-    MemoryReservedBytes,
-    /// Share of the memory bandwidth in use, 0-1.
-    MemoryBandwidthRatio,
     /// Watts.
     PowerWatts,
     /// The power limit in force, watts.
@@ -61,8 +57,6 @@ pub enum Quantity {
     ClockMaxHertz(Clock),
     /// Whether the device is being slowed down, 0 or 1.
     Throttled(ThrottleCause),
-    /// Seconds spent slowed down.
-    ThrottleSeconds(ThrottleCause),
     /// Count of errors since the driver was loaded; the text tells the block of the device, or is empty.
     Errors(ErrorKind, &'static str),
     /// Transfers per second on each PCIe lane.
