@@ -38,7 +38,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "afd-tpu",
         ],
     ),
-    ("afd-tests", &["afd-agent", "afd-derive", "afd-model"]),
+    ("afd-tests", &["afd-agent", "afd-derive", "afd-host", "afd-model", "afd-publish"]),
     ("afd-xtask", &[]),
 ];
 

@@ -9,7 +9,7 @@ use afd_model::{Health, Sensor};
 pub(crate) fn health(status: &str) -> Result<Health, &'static str> {
     match status {
         "Operational" => Ok(Health::healthy()),
-        "In reset" | "In device creation" | "In reset after device release" => Ok(Health::degraded(
+        "In reset" | "In device creation" | "In reset after device release" => Ok(Health::failed(
             "InReset",
             format!("the driver says \"{status}\"; the device takes no work until it is done"),
         )),
@@ -62,7 +62,7 @@ mod tests {
     fn only_an_operational_device_is_healthy() {
         let state = |status| health(status).map(|health| health.state);
         assert_eq!(state("Operational"), Ok(HealthState::Healthy));
-        assert_eq!(state("In reset after device release"), Ok(HealthState::Degraded));
+        assert_eq!(state("In reset after device release"), Ok(HealthState::Failed));
         assert_eq!(state("Needs reset"), Ok(HealthState::Failed));
         assert!(state("operational?").is_err());
     }

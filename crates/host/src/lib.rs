@@ -153,13 +153,24 @@ impl Host {
         };
         let flags = flags | OFlags::CLOEXEC;
         let opened = match self.containment {
-            Containment::Kernel => {
-                let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-                openat2(&self.root, relative, flags, Mode::empty(), resolve)
-            }
+            Containment::Kernel => self.open_in_root(relative, flags),
             Containment::Root => openat(&self.root, relative, flags, Mode::empty()),
         };
         opened.map_err(Cause::from)
+    }
+
+    /// The kernel answers EAGAIN where a `..` was resolved while somebody renamed or mounted something, anywhere on the
+    /// machine (openat2(2)): it cannot tell whether the way led out. Asking again is what it wants.
+    fn open_in_root(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        const MOST_TRIES: usize = 1000;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        for _ in 0..MOST_TRIES {
+            match openat2(&self.root, relative, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                answer => return answer,
+            }
+        }
+        Err(Errno::IO)
     }
 
     fn note(&self, path: &str, asked: impl FnOnce() -> Asked) {

@@ -90,3 +90,24 @@ fn a_copy_answers_as_the_host_did() {
     assert_eq!(copied.read("/sys/bus/pci/devices/0000:01:00.0/serial"), Ok(b"redacted".to_vec()));
     assert!(!copied.exists("/sys/devices/pci0/0000:01:00.0/never_asked"));
 }
+
+#[test]
+fn renames_elsewhere_do_not_disturb_a_way_with_dots() {
+    let folder = TestHost::new()
+        .file("/sys/devices/d0/vendor", "0x10de\n")
+        .link("/sys/bus/pci/devices/d0", "../../../devices/d0")
+        .file("/elsewhere/a", "");
+    let host = folder.open();
+    let (from, to) = (folder.path().join("elsewhere/a"), folder.path().join("elsewhere/b"));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = std::fs::rename(&from, &to).and_then(|()| std::fs::rename(&to, &from));
+            }
+        });
+        let wrong = (0..20_000).filter(|_| host.read("/sys/bus/pci/devices/d0/vendor").is_err()).count();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(wrong, 0);
+    });
+}

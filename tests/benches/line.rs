@@ -1,0 +1,34 @@
+//! The steps of the straight line over a fixture host: discover, sample, derive and render, and one scrape's page.
+
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
+use std::hint::black_box;
+
+use afd_agent::{render, survey::Survey};
+use afd_derive::labels::{LabelOptions, labels};
+use afd_host::Host;
+use afd_publish::page::Page;
+use afd_tests::fixture::Fixture;
+use criterion::{Criterion, criterion_group, criterion_main};
+
+fn line(criterion: &mut Criterion) {
+    let laid_out = Fixture::named("amd-mi300x8-spx").lay_out();
+    let mut survey = Survey::new(Host::open(laid_out.root()).expect("the fixture is a directory"));
+    criterion.bench_function("discover 8 devices", |bencher| bencher.iter(|| black_box(survey.discover())));
+    let inventory = survey.discover();
+    criterion.bench_function("sample 8 devices", |bencher| bencher.iter(|| black_box(survey.sample())));
+    let sampling = survey.sample();
+    criterion.bench_function("derive labels", |bencher| {
+        bencher.iter(|| labels(black_box(&inventory), &LabelOptions::default()));
+    });
+    criterion.bench_function("render /metrics", |bencher| {
+        bencher
+            .iter(|| render::metrics(black_box(&inventory), &sampling, &[]).expect("families are complete"));
+    });
+    let page =
+        Page::new("text/plain", render::metrics(&inventory, &sampling, &[]).expect("families are complete"));
+    criterion.bench_function("a scrape's page", |bencher| bencher.iter(|| black_box(&page).plain()));
+}
+
+criterion_group!(benches, line);
+criterion_main!(benches);
