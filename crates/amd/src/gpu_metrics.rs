@@ -25,6 +25,9 @@ pub struct GpuMetrics {
     pub umc_ratio: Option<f64>,
     /// Energy since the driver was loaded, joules.
     pub energy_joules: Option<f64>,
+    /// The same counter in a revision (1.3) that leaves the unit to the part: 2^-16 J on Aldebaran, about 1 mJ on
+    /// Navi 2x.
+    pub energy_count: Option<u64>,
     /// Bytes read over all XGMI links.
     pub xgmi_read_bytes: Option<f64>,
     /// Bytes written over all XGMI links.
@@ -75,7 +78,7 @@ const HEADER_BYTES: usize = 4;
 /// Kilobytes of the XGMI counters.
 const KILOBYTE: f64 = 1024.0;
 /// One count of the energy counter: 2^-16 J, which the header calls 15.259 uJ.
-const JOULES_PER_COUNT: f64 = 1.0 / 65536.0;
+pub(crate) const JOULES_PER_COUNT: f64 = 1.0 / 65536.0;
 
 /// Where the fields of a fixed table are. Offsets from the beginning of the table; `None` where it has no such field.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,7 @@ struct Layout {
     gfx: Option<usize>,
     umc: Option<usize>,
     energy: Option<usize>,
+    energy_count: Option<usize>,
     xgmi_read: Option<usize>,
     xgmi_write: Option<usize>,
 }
@@ -94,7 +98,7 @@ struct Layout {
 const LINKS: usize = 8;
 
 /// The older discrete parts: six temperatures, then activity and power.
-const fn discrete(first: usize, energy: Option<usize>) -> Layout {
+const fn discrete(first: usize, energy_count: Option<usize>) -> Layout {
     Layout {
         hotspot: Some(first + 2),
         memory: Some(first + 4),
@@ -102,7 +106,8 @@ const fn discrete(first: usize, energy: Option<usize>) -> Layout {
         gfx: Some(first + 12),
         umc: Some(first + 14),
         power: Some(first + 18),
-        energy,
+        energy: None,
+        energy_count,
         xgmi_read: None,
         xgmi_write: None,
     }
@@ -118,6 +123,7 @@ const fn accelerator(energy: usize, xgmi_read: usize, xgmi_write: usize) -> Layo
         gfx: Some(12),
         umc: Some(14),
         energy: Some(energy),
+        energy_count: None,
         xgmi_read: Some(xgmi_read),
         xgmi_write: Some(xgmi_write),
     }
@@ -133,13 +139,14 @@ const APU: Layout = Layout {
     gfx: None,
     umc: None,
     energy: None,
+    energy_count: None,
     xgmi_read: None,
     xgmi_write: None,
 };
 
 fn layout(format: u8, content: u8) -> Option<Layout> {
     match (format, content) {
-        // The unit of the energy counter is documented from 1.3 on.
+        // Before 1.3 the energy counter is of unknown width and unit.
         (1, 0) => Some(discrete(16, None)),
         (1, 1 | 2) => Some(discrete(4, None)),
         (1, 3) => Some(discrete(4, Some(24))),
@@ -184,6 +191,7 @@ fn fixed(table: &[u8], layout: Layout) -> GpuMetrics {
         gfx_ratio: short(layout.gfx).and_then(ratio),
         umc_ratio: short(layout.umc).and_then(ratio),
         energy_joules: layout.energy.and_then(|offset| long(table, offset)).map(joules),
+        energy_count: layout.energy_count.and_then(|offset| long(table, offset)),
         xgmi_read_bytes: links(layout.xgmi_read),
         xgmi_write_bytes: links(layout.xgmi_write),
     }
@@ -253,7 +261,7 @@ mod tests {
         assert_eq!((told.hotspot_celsius, told.memory_celsius), (Some(55.0), Some(61.0)));
         assert_eq!(told.socket_watts, Some(255.0), "255 in two bytes is a value");
         assert_eq!((told.gfx_ratio, told.umc_ratio), (Some(0.37), None));
-        assert_eq!(told.energy_joules, Some(10.0));
+        assert_eq!((told.energy_joules, told.energy_count), (None, Some(655_360)));
     }
 
     #[test]

@@ -30,8 +30,9 @@ pub(crate) fn attributes(device: &mut Device, attributes: Attributes, row: Optio
     device.compute = Known::from_option(row.map(|row| row.compute.to_owned()), Missing::Unrecognized);
     device.link_domain = attributes.hive_id.map(|id| id.to_string());
     identify(device, attributes.unique_id);
-    if let Known::Value(compute) = attributes.compute_mode {
-        device.partitioning = Known::Value(Partitioning::Xcp { compute, memory: attributes.memory_mode });
+    if !device.partitioning.is_known() {
+        let memory = attributes.memory_mode;
+        device.partitioning = attributes.compute_mode.map(|compute| Partitioning::Xcp { compute, memory });
     }
 }
 
@@ -74,16 +75,31 @@ pub(crate) fn partitions(device: &mut Device, parts: &Parts<'_>) {
             device.memory_source = Known::Value(MemorySource::Kfd);
         }
     }
-    if let [node] = nodes[..] {
-        device.handles.extend(handles(node, parts.xcp_devices));
-        if device.partitioning.missing() == Some(Missing::NotExposed) {
-            device.partitioning = Known::Value(Partitioning::Whole);
-        }
-        return;
+    let cut =
+        matches!(&device.partitioning, Known::Value(Partitioning::Xcp { compute, .. }) if compute != "SPX");
+    match nodes[..] {
+        [node] if !cut => device.handles.extend(handles(node, parts.xcp_devices)),
+        _ if matches!(device.partitioning, Known::Value(Partitioning::Sriov { .. })) => {}
+        _ => device.partitions = xcps(device, &nodes, parts.xcp_devices),
     }
+}
+
+/// Says that a device is whole where nothing told how it is cut and no part of its kind can be.
+pub(crate) fn wholeness(device: &mut Device) {
+    let can_be_cut = |compute: &String| matches!(compute.as_str(), "gfx942" | "gfx950");
+    if device.partitioning.missing() == Some(Missing::NotExposed)
+        && device.partitions.is_empty()
+        && device.compute.value().is_some_and(|compute| !can_be_cut(compute))
+    {
+        device.partitioning = Known::Value(Partitioning::Whole);
+    }
+}
+
+/// The partitions of a device, by its nodes in the order of their numbers.
+fn xcps(device: &Device, nodes: &[&Node], xcp_devices: &BTreeMap<u64, String>) -> Vec<Partition> {
     // Where the partition numbers are of no use, the order of the render nodes counts.
     let numbered = nodes.windows(2).all(|pair| pair[0].partition < pair[1].partition);
-    device.partitions = nodes
+    nodes
         .iter()
         .enumerate()
         .map(|(order, node)| {
@@ -96,10 +112,10 @@ pub(crate) fn partitions(device: &mut Device, parts: &Parts<'_>) {
                 memory_bytes: node.memory_bytes,
                 compute_units: Known::from_option(node.compute_units, Missing::NotExposed),
                 numa_node: device.numa_node,
-                handles: handles(node, parts.xcp_devices),
+                handles: handles(node, xcp_devices),
             }
         })
-        .collect();
+        .collect()
 }
 
 /// KFD's nodes know the slot; the function digit is the partition.

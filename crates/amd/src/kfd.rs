@@ -48,6 +48,11 @@ pub(crate) fn nodes(facts: &mut Facts<'_>) -> Vec<Node> {
     numbers.into_iter().filter_map(|number| node(facts, number)).collect()
 }
 
+/// The file that tells how much memory of a node is used. Only AMD's own build of the driver has it.
+pub(crate) fn used_memory_path(node: &str) -> String {
+    format!("{NODES}/{node}/mem_banks/0/used_memory")
+}
+
 fn node(facts: &mut Facts<'_>, number: u32) -> Option<Node> {
     let directory = format!("{NODES}/{number}");
     let properties =

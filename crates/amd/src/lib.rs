@@ -8,6 +8,9 @@
 //!   is in the function bits of its `location_id`. The first partition is the PCI device, the others have a platform device
 //!   (`amdgpu_xcp_N`, `amdgpu_xcp.N` on older kernels) of which more may exist than are in use: only those count that a
 //!   KFD node names by its render minor.
+//! - A part without a file that tells its mode is whole only if no part of its kind can be cut.
+//! - Many Radeon parts, and the Instincts MI25 to MI60, sit behind a switch on their card. The link that counts is that of
+//!   the switch's upstream port.
 //! - The PCI domain matters: four MI300A have the same bus in four domains.
 //! - ES1000 and its kin on server boards are displays of the same vendor and no accelerators.
 
@@ -20,10 +23,10 @@ mod sysfs;
 use std::{collections::BTreeMap, time::Instant};
 
 use afd_host::Host;
-use afd_model::{Device, DeviceId, Findings, Known, Missing, Product, Sample, Sampling, Variant, Vendor};
-use afd_probe::{Facts, PciBus, PciFunction, Probe, device};
+use afd_model::{Device, Findings, Known, Missing, Product, Sampling, Variant, Vendor};
+use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
 
-use crate::{interpret::Parts, sysfs::Place};
+use crate::{interpret::Parts, sysfs::sampling::Place};
 
 const NAME: &str = "amd";
 const VENDOR_ID: u16 = 0x1002;
@@ -57,7 +60,11 @@ impl Probe for Amd {
             let mut device = device_of(&mut facts, bus, function);
             let parts = Parts { nodes: &nodes, xcp_devices: &xcp_devices };
             interpret::partitions(&mut device, &parts);
-            self.places.push(Place::of(&mut facts, function));
+            interpret::wholeness(&mut device);
+            let link = sysfs::link_function(bus, function);
+            device.pci.link = pci::pcie_link(&mut facts, link, "current");
+            device.pci.max_link = pci::pcie_link(&mut facts, link, "max");
+            self.places.push(Place::of(&mut facts, function, link, &device));
             findings.devices.push(device);
         }
         findings.links = interpret::links(&mut findings.devices, &nodes);
@@ -66,25 +73,20 @@ impl Probe for Amd {
         findings
     }
 
+    /// Attributes of amdgpu are readable by everyone. Where one answers EPERM its device sleeps or is being reset: the
+    /// value is not known now, and nobody has a permission to mend.
     fn sample(&mut self, host: &Host, _: Instant) -> Sampling {
         let mut facts = Facts::new(host, NAME);
-        let samples = self
-            .places
-            .iter()
-            .map(|place| {
-                let device: DeviceId = place.function().address.into();
-                facts.about(Some(device));
-                Sample { device, partition: None, readings: place.sample(&mut facts) }
-            })
-            .filter(|sample| !sample.readings.is_empty())
-            .collect();
-        Sampling { samples, problems: facts.into_problems() }
+        let samples = self.places.iter().flat_map(|place| place.sample(&mut facts)).collect();
+        let mut problems = facts.into_problems();
+        problems.retain(|problem| problem.reason != Missing::NotPermitted);
+        Sampling { samples, problems }
     }
 }
 
 fn is_gpu(host: &Host, function: &PciFunction) -> bool {
     let id = function.device_id();
-    let named = id.is_some_and(|id| products::find(id).is_some());
+    let named = id.is_some_and(|id| products::find(id, None).is_some());
     let of_class = function.class().is_some_and(|class| CLASSES.contains(&class));
     let display = id.is_some_and(products::is_display_only);
     (named || of_class && !display) && function.physical_function(host).is_none()
@@ -92,33 +94,36 @@ fn is_gpu(host: &Host, function: &PciFunction) -> bool {
 
 fn device_of(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Device {
     let mut device = device::begin(facts, bus, function, Vendor::Amd, Variant::Gpu);
-    let attributes = sysfs::attributes(facts, function);
-    let row = function.device_id().and_then(products::find);
-    device.product = match (row, &attributes.product_name) {
-        (Some(row), _) => Known::Value(Product {
+    let revision = device.pci.revision.value().copied();
+    let row = function.device_id().and_then(|id| products::find(id, revision));
+    device.product = match row {
+        Some(row) => Known::Value(Product {
             name: row.name.to_owned(),
             model: Known::Value(row.model.to_owned()),
             architecture: Known::Value(row.architecture.to_owned()),
         }),
-        (None, Known::Value(name)) => Known::Value(Product {
-            name: name.clone(),
-            model: Missing::Unrecognized.into(),
-            architecture: Missing::Unrecognized.into(),
-        }),
-        (None, Known::Missing { .. }) => {
-            let id = function.device_id.value().map_or_else(|| "????".to_owned(), ToString::to_string);
-            facts.missing(
-                "product",
-                Missing::Unrecognized,
-                None,
-                format_args!("device id {id} is not in the table"),
-            )
-        }
+        None => by_driver(facts, function),
     };
     device.integrated = row.is_some_and(|row| row.integrated);
     device.virtual_function = row.is_some_and(|row| row.virtual_function);
-    interpret::attributes(&mut device, attributes, row);
+    interpret::attributes(&mut device, sysfs::attributes(facts, function), row);
     device
+}
+
+/// The product that the table does not know, by the driver's word.
+fn by_driver(facts: &mut Facts<'_>, function: &PciFunction) -> Known<Product> {
+    match sysfs::product_name(facts, function) {
+        Known::Value(name) => Known::Value(Product {
+            name,
+            model: Missing::Unrecognized.into(),
+            architecture: Missing::Unrecognized.into(),
+        }),
+        Known::Missing { .. } => {
+            let id = function.device_id.value().map_or_else(|| "????".to_owned(), ToString::to_string);
+            let message = format_args!("device id {id} is not in the table");
+            facts.missing("product", Missing::Unrecognized, None, message)
+        }
+    }
 }
 
 /// Platform devices of partitions, by the number of their render node.

@@ -1,5 +1,5 @@
 use afd_host::testing::TestHost;
-use afd_model::{HandleKind, LinkKind, MemorySource, Partitioning, Quantity};
+use afd_model::{HandleKind, LinkKind, MemorySource, Partitioning, Quantity, Reading};
 
 use super::*;
 
@@ -96,4 +96,93 @@ fn a_truncated_table_is_a_problem_and_the_other_values_stay() {
     assert_eq!(sampling.samples[0].readings.len(), 1);
     assert_eq!(sampling.samples[0].readings[0].quantity, Quantity::MemoryUsedBytes);
     assert_eq!(sampling.problems.len(), 1);
+}
+
+#[test]
+fn one_visible_partition_of_a_cut_device_is_a_partition() {
+    let folder = function(TestHost::new(), "0000:05:00.0", "0x74a1")
+        .file("/sys/bus/pci/devices/0000:05:00.0/current_compute_partition", "CPX\n");
+    let folder = node(folder, 9, "location_id 1283\ndrm_render_minor 131\n", 1 << 34)
+        .file("/sys/class/kfd/kfd/topology/nodes/9/mem_banks/0/used_memory", "4096\n");
+    let host = folder.open();
+    let mut probe = Amd::default();
+    let findings = probe.discover(&host, &PciBus::read(&host));
+    let names: Vec<_> = findings.devices[0].partitions.iter().map(|part| part.name.as_str()).collect();
+    assert_eq!(names, ["xcp3"]);
+    let sampling = probe.sample(&host, Instant::now());
+    let used = Reading { quantity: Quantity::MemoryUsedBytes, value: 4096.0 };
+    assert_eq!(sampling.samples[0].partition.as_deref(), Some("xcp3"));
+    assert_eq!(sampling.samples[0].readings, [used]);
+}
+
+#[test]
+fn only_a_part_that_cannot_be_cut_is_whole_without_a_word() {
+    let partitioning = |id: &str| {
+        let folder = function(TestHost::new(), "0000:05:00.0", id);
+        discovered(&folder).devices.remove(0).partitioning
+    };
+    assert_eq!(partitioning("0x740f"), Known::Value(Partitioning::Whole));
+    assert_eq!(partitioning("0x74b5"), Missing::NotExposed.into());
+    assert_eq!(partitioning("0x7fff"), Missing::NotExposed.into());
+}
+
+#[test]
+fn an_unknown_part_is_called_as_the_driver_calls_it_and_else_is_a_problem() {
+    let unknown = || function(TestHost::new(), "0000:05:00.0", "0x7fff");
+    let path = "/sys/bus/pci/devices/0000:05:00.0/product_name";
+    let findings = discovered(&unknown().file(path, "AMD Instinct MI999X\n"));
+    assert_eq!(findings.devices[0].product_name(), Some("AMD Instinct MI999X"));
+    assert!(findings.problems.is_empty());
+    let findings = discovered(&unknown().file(path, "\n"));
+    assert_eq!(findings.devices[0].product.missing(), Some(Missing::Unrecognized));
+    assert_eq!(findings.problems.len(), 1, "an empty name is no problem of its own");
+}
+
+#[test]
+fn a_sleeping_device_is_not_asked() {
+    let folder = function(TestHost::new(), "0000:05:00.0", "0x744c")
+        .file("/sys/bus/pci/devices/0000:05:00.0/power/runtime_status", "suspended\n")
+        .file("/sys/bus/pci/devices/0000:05:00.0/gpu_busy_percent", "0\n");
+    let host = folder.open();
+    let mut probe = Amd::default();
+    probe.discover(&host, &PciBus::read(&host));
+    assert!(probe.sample(&host, Instant::now()).samples.is_empty());
+}
+
+#[test]
+fn the_link_of_a_card_with_a_switch_is_that_of_its_upstream_port() {
+    let above = "/sys/devices/pci0000:00/0000:00:01.1";
+    let (up, down) = (format!("{above}/0000:01:00.0"), format!("{above}/0000:01:00.0/0000:02:00.0"));
+    let gpu = format!("{down}/0000:03:00.0");
+    let mut folder = TestHost::new();
+    for (directory, id, speed) in
+        [(&up, "0x14a0", "8.0"), (&down, "0x14a1", "16.0"), (&gpu, "0x66a1", "16.0")]
+    {
+        let address = directory.rsplit('/').next().expect("a path has a last name");
+        folder = folder
+            .file(&format!("{directory}/vendor"), "0x1002\n")
+            .file(&format!("{directory}/device"), format!("{id}\n"))
+            .file(&format!("{directory}/current_link_speed"), format!("{speed} GT/s PCIe\n"))
+            .link(&format!("/sys/bus/pci/devices/{address}"), &format!("../../..{}", &directory[4..]));
+    }
+    let device = discovered(&folder).devices.remove(0);
+    assert_eq!(device.pci.link.transfers_per_second, Known::Value(8_000_000_000));
+}
+
+#[test]
+fn energy_of_revision_1_3_is_known_of_aldebaran_only() {
+    let joules = |id: &str| {
+        let mut table = vec![0xff; 120];
+        table[..4].copy_from_slice(&[120, 0, 1, 3]);
+        table[24..32].copy_from_slice(&655_360_u64.to_le_bytes());
+        let folder = function(TestHost::new(), "0000:05:00.0", id)
+            .file("/sys/bus/pci/devices/0000:05:00.0/gpu_metrics", table);
+        let host = folder.open();
+        let mut probe = Amd::default();
+        probe.discover(&host, &PciBus::read(&host));
+        let samples = probe.sample(&host, Instant::now()).samples;
+        samples.into_iter().flat_map(|sample| sample.readings).map(|reading| reading.value).next()
+    };
+    assert_eq!(joules("0x740f"), Some(10.0));
+    assert_eq!(joules("0x73bf"), None);
 }

@@ -7,8 +7,24 @@ use super::Row;
 
 pub(super) const ROWS: &[Row] = &[
     Row::new(0x6860, "AMD Radeon Instinct MI25", "MI25", "vega", "gfx900"),
+    Row::new(0x6860, "AMD Radeon Pro V340", "V340", "vega", "gfx900").revisions(&[0x03]),
+    Row::new(0x6860, "AMD Radeon Instinct MI25x2", "MI25x2", "vega", "gfx900").revisions(&[0x04]),
+    Row::new(0x6860, "AMD Radeon Pro V320", "V320", "vega", "gfx900").revisions(&[0x07]),
+    Row::new(0x6864, "AMD Radeon Pro V340", "V340", "vega", "gfx900"),
+    Row::new(0x6864, "AMD Radeon Instinct MI25x2", "MI25x2", "vega", "gfx900").revisions(&[0x04]),
+    Row::new(0x686c, "AMD Radeon Instinct MI25 MxGPU", "MI25", "vega", "gfx900").virtual_function(),
+    Row::new(0x686c, "AMD Radeon Pro V340 MxGPU", "V340", "vega", "gfx900")
+        .revisions(&[0x03])
+        .virtual_function(),
+    Row::new(0x686c, "AMD Radeon Instinct MI25x2 MxGPU", "MI25x2", "vega", "gfx900")
+        .revisions(&[0x04])
+        .virtual_function(),
+    Row::new(0x686c, "AMD Radeon Pro V340L MxGPU", "V340L", "vega", "gfx900")
+        .revisions(&[0x05])
+        .virtual_function(),
     Row::new(0x66a0, "AMD Radeon Instinct MI50", "MI50", "vega", "gfx906"),
     Row::new(0x66a1, "AMD Instinct MI60 / MI50", "MI50", "vega", "gfx906"),
+    Row::new(0x66a1, "AMD Radeon Pro VII", "Pro-VII", "vega", "gfx906").revisions(&[0x06]),
     Row::new(0x738c, "AMD Instinct MI100", "MI100", "cdna", "gfx908"),
     Row::new(0x738e, "AMD Instinct MI100", "MI100", "cdna", "gfx908"),
     Row::new(0x7408, "AMD Instinct MI250X", "MI250X", "cdna2", "gfx90a"),
@@ -42,4 +58,6 @@ pub(super) const ROWS: &[Row] = &[
     Row::new(0x7449, "AMD Radeon PRO W7800 48GB", "W7800", "rdna3", "gfx1100"),
     Row::new(0x745e, "AMD Radeon PRO W7800", "W7800", "rdna3", "gfx1100"),
     Row::new(0x7551, "AMD Radeon AI PRO R9700", "R9700", "rdna4", "gfx1201"),
+    Row::new(0x7551, "AMD Radeon AI PRO R9700S", "R9700S", "rdna4", "gfx1201").revisions(&[0xc1]),
+    Row::new(0x7551, "AMD Radeon AI PRO R9600D", "R9600D", "rdna4", "gfx1201").revisions(&[0xc8]),
 ];

@@ -1,11 +1,24 @@
 //! GPUs that are part of a processor.
 //!
-//! Sources: as for Radeon parts; Strix Point and Strix Halo from `amdgpu.ids` of libdrm.
+//! Sources: the public PCI id list for ids, chips and names, LLVM's AMDGPU user guide for instruction sets; names by revision from `amdgpu.ids` of libdrm.
 
 use super::Row;
 
 pub(super) const ROWS: &[Row] = &[
-    Row::new(0x1114, "AMD Radeon 840M", "Radeon-840M", "rdna3.5", "gfx1152").integrated(),
+    Row::new(
+        0x1114,
+        "AMD Radeon Graphics (Krackan Point)",
+        "Radeon-Graphics-Krackan-Point",
+        "rdna3.5",
+        "gfx1152",
+    )
+    .integrated(),
+    Row::new(0x1114, "AMD Radeon 860M Graphics", "Radeon-860M", "rdna3.5", "gfx1152")
+        .revisions(&[0xc2, 0xd2, 0xe2, 0xe4, 0xe9, 0xed, 0xf2, 0xf9, 0xfc])
+        .integrated(),
+    Row::new(0x1114, "AMD Radeon 840M Graphics", "Radeon-840M", "rdna3.5", "gfx1152")
+        .revisions(&[0xc3, 0xd3, 0xe5, 0xea, 0xee, 0xf3, 0xfa, 0xfd])
+        .integrated(),
     Row::new(0x1304, "AMD Radeon Graphics (Kaveri)", "Radeon-Graphics-Kaveri", "gcn2", "gfx700").integrated(),
     Row::new(0x1305, "AMD Radeon Graphics (Kaveri)", "Radeon-Graphics-Kaveri", "gcn2", "gfx700").integrated(),
     Row::new(0x1306, "AMD Radeon Graphics (Kaveri)", "Radeon-Graphics-Kaveri", "gcn2", "gfx700").integrated(),
@@ -31,21 +44,42 @@ pub(super) const ROWS: &[Row] = &[
     Row::new(0x13c0, "AMD Radeon Graphics", "Radeon-Graphics", "rdna2", "gfx1036").integrated(),
     Row::new(0x1506, "AMD Radeon Graphics (Mendocino)", "Radeon-Graphics-Mendocino", "rdna2", "gfx1037")
         .integrated(),
-    Row::new(0x150e, "AMD Radeon 880M", "Radeon-880M", "rdna3.5", "gfx1150").integrated(),
-    Row::new(0x1586, "AMD Radeon 8060S", "Radeon-8060S", "rdna3.5", "gfx1151").integrated(),
+    Row::new(
+        0x150e,
+        "AMD Radeon Graphics (Strix Point)",
+        "Radeon-Graphics-Strix-Point",
+        "rdna3.5",
+        "gfx1150",
+    )
+    .integrated(),
+    Row::new(0x150e, "AMD Radeon 890M Graphics", "Radeon-890M", "rdna3.5", "gfx1150")
+        .revisions(&[0xc1, 0xc5, 0xc6, 0xc7, 0xd1, 0xd3, 0xe1, 0xe3, 0xe4, 0xf1, 0xf3])
+        .integrated(),
+    Row::new(0x150e, "AMD Radeon 880M Graphics", "Radeon-880M", "rdna3.5", "gfx1150")
+        .revisions(&[0xc4, 0xd2])
+        .integrated(),
+    Row::new(0x1586, "AMD Radeon Graphics (Strix Halo)", "Radeon-Graphics-Strix-Halo", "rdna3.5", "gfx1151")
+        .integrated(),
+    Row::new(0x1586, "AMD Radeon 8060S Graphics", "Radeon-8060S", "rdna3.5", "gfx1151")
+        .revisions(&[0xc1, 0xc3, 0xc6, 0xd1])
+        .integrated(),
+    Row::new(0x1586, "AMD Radeon 8050S Graphics", "Radeon-8050S", "rdna3.5", "gfx1151")
+        .revisions(&[0xc2, 0xc4, 0xd2, 0xd4])
+        .integrated(),
+    Row::new(0x1586, "AMD Radeon 8040S Graphics", "Radeon-8040S", "rdna3.5", "gfx1151")
+        .revisions(&[0xd5])
+        .integrated(),
     Row::new(0x15bf, "AMD Radeon Graphics (Phoenix)", "Radeon-Graphics-Phoenix", "rdna3", "gfx1103")
         .integrated(),
     Row::new(0x15c8, "AMD Radeon Graphics (Phoenix)", "Radeon-Graphics-Phoenix", "rdna3", "gfx1103")
         .integrated(),
     Row::new(0x15d8, "AMD Radeon Vega Series", "Radeon-Vega-Series", "gcn5", "gfx902").integrated(),
     Row::new(0x15dd, "AMD Radeon Vega Series", "Radeon-Vega-Series", "gcn5", "gfx902").integrated(),
-    Row::new(0x15df, "AMD Radeon Graphics (Raven)", "Radeon-Graphics-Raven", "gcn5", "gfx902").integrated(),
     Row::new(0x15e7, "AMD Radeon Graphics (Barcelo)", "Radeon-Graphics-Barcelo", "gcn5", "gfx90c")
         .integrated(),
     Row::new(0x1636, "AMD Radeon Vega Series", "Radeon-Vega-Series", "gcn5", "gfx90c").integrated(),
     Row::new(0x1638, "AMD Radeon Vega Series", "Radeon-Vega-Series", "gcn5", "gfx90c").integrated(),
-    Row::new(0x163f, "AMD Radeon AMD Custom GPU 0405", "Radeon-AMD-Custom-GPU-0405", "rdna2", "gfx1033")
-        .integrated(),
+    Row::new(0x163f, "AMD Custom GPU 0405", "Custom-GPU-0405", "rdna2", "gfx1033").integrated(),
     Row::new(0x164c, "AMD Radeon Graphics (Lucienne)", "Radeon-Graphics-Lucienne", "gcn5", "gfx90c")
         .integrated(),
     Row::new(0x164d, "AMD Radeon Graphics (Rembrandt)", "Radeon-Graphics-Rembrandt", "rdna2", "gfx1035")
@@ -54,12 +88,31 @@ pub(super) const ROWS: &[Row] = &[
         .integrated(),
     Row::new(0x164f, "AMD Radeon Graphics (Phoenix)", "Radeon-Graphics-Phoenix", "rdna3", "gfx1103")
         .integrated(),
-    Row::new(0x1681, "AMD Radeon 680M", "Radeon-680M", "rdna2", "gfx1035").integrated(),
+    Row::new(0x1681, "AMD Radeon Graphics (Rembrandt)", "Radeon-Graphics-Rembrandt", "rdna2", "gfx1035")
+        .integrated(),
+    Row::new(0x1681, "AMD Radeon 680M", "Radeon-680M", "rdna2", "gfx1035")
+        .revisions(&[0x06, 0x0a, 0xc7, 0xc8])
+        .integrated(),
+    Row::new(0x1681, "AMD Radeon 660M", "Radeon-660M", "rdna2", "gfx1035")
+        .revisions(&[0x07, 0x0b, 0xc9])
+        .integrated(),
     Row::new(0x1900, "AMD Radeon Graphics (HawkPoint)", "Radeon-Graphics-HawkPoint", "rdna3", "gfx1103")
         .integrated(),
     Row::new(0x1901, "AMD Radeon Graphics (HawkPoint)", "Radeon-Graphics-HawkPoint", "rdna3", "gfx1103")
         .integrated(),
-    Row::new(0x1902, "AMD Radeon Graphics (Krackan)", "Radeon-Graphics-Krackan", "rdna3.5", "gfx1152")
+    Row::new(
+        0x1902,
+        "AMD Radeon Graphics (Krackan Point 2)",
+        "Radeon-Graphics-Krackan-Point-2",
+        "rdna3.5",
+        "gfx1153",
+    )
+    .integrated(),
+    Row::new(0x1902, "AMD Radeon 840M Graphics", "Radeon-840M", "rdna3.5", "gfx1153")
+        .revisions(&[0xc0, 0xc1, 0xc3, 0xc7, 0xc8, 0xca, 0xd1, 0xd3, 0xd7, 0xd8])
+        .integrated(),
+    Row::new(0x1902, "AMD Radeon 820M Graphics", "Radeon-820M", "rdna3.5", "gfx1153")
+        .revisions(&[0xc2, 0xc6, 0xc9])
         .integrated(),
     Row::new(0x9830, "AMD Radeon HD 8400", "Radeon-HD-8400", "gcn2", "gfx703").integrated(),
     Row::new(0x9831, "AMD Radeon HD 8400E", "Radeon-HD-8400E", "gcn2", "gfx703").integrated(),
