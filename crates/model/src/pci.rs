@@ -130,6 +130,8 @@ macro_rules! hexadecimal {
             /// Hexadecimal with or without `0x`, in either case.
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+                // `from_str_radix` takes a sign before the digits; no id has one, and a sign alone is no number.
+                let digits = if digits.starts_with(['+', '-']) { "+" } else { digits };
                 <$int>::from_str_radix(digits, 16).map($name)
             }
         }
@@ -230,6 +232,8 @@ mod tests {
     fn ids_are_read_with_and_without_prefix() {
         assert_eq!("0x10DE".parse(), Ok(PciId(0x10de)));
         assert_eq!("10de".parse(), Ok(PciId(0x10de)));
-        assert!("0x110de".parse::<PciId>().is_err());
+        for wrong in ["", "0x", "0x110de", "0x+10de", "-10de", "0x10dé"] {
+            assert!(wrong.parse::<PciId>().is_err(), "{wrong:?} was accepted");
+        }
     }
 }

@@ -22,7 +22,7 @@ pub fn begin(
     let id = function.address.into();
     facts.about(Some(id));
     let driver = driver_of(facts, &function.attribute("driver"));
-    let mut device = bare(function.address, vendor, variant);
+    let mut device = Device::bare(function.address, vendor, variant);
     device.pci = function.describe(facts);
     device.numa_node = facts.parse_known("numa_node", &function.attribute("numa_node"), parse_numa_node);
     device.driver_version = driver_version(facts, &driver);
@@ -36,11 +36,6 @@ pub fn begin(
     device.handles = drm_handles(facts, function);
     (device.partitioning, device.partitions) = virtual_functions(facts, bus, function);
     device
-}
-
-/// A device of which only the address is known.
-pub fn bare(address: PciAddress, vendor: Vendor, variant: Variant) -> Device {
-    Device::bare(address, vendor, variant)
 }
 
 /// The driver behind a `driver` link; where there is no link, none is bound.

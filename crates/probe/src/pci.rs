@@ -202,16 +202,18 @@ pub fn parse_link_speed(text: &str) -> Result<Known<u64>, &'static str> {
         return Ok(Missing::NotAvailable.into());
     }
     let number = text.split(" GT/s").next().filter(|number| number.len() < text.len());
-    let tenths = number.and_then(|number| {
-        let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
-        (digits(whole) && digits(tenth) && tenth.len() == 1)
-            .then(|| Some(whole.parse::<u64>().ok()?.checked_mul(10)? + tenth.parse::<u64>().ok()?))?
-    });
-    tenths
-        .and_then(|tenths| tenths.checked_mul(100_000_000))
-        .map(Known::Value)
-        .ok_or("no speed such as \"32.0 GT/s PCIe\"")
+    number.and_then(giga).map(Known::Value).ok_or("no speed such as \"32.0 GT/s PCIe\"")
+}
+
+/// `2.5` or `400` billions, as the kernel writes rates: with at most one digit after the point.
+pub(crate) fn giga(number: &str) -> Option<u64> {
+    let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(tenth) || tenth.len() != 1 {
+        return None;
+    }
+    let tenths = whole.parse::<u64>().ok()?.checked_mul(10)?.checked_add(tenth.parse().ok()?)?;
+    tenths.checked_mul(100_000_000)
 }
 
 /// Number of lanes; 0, 63 and 255 are the kernel's "unknown" (`PCIE_LNK_WIDTH_UNKNOWN` is 0xff).
@@ -316,6 +318,7 @@ mod tests {
         assert_eq!(parse_link_speed("Unknown speed"), Ok(Missing::NotAvailable.into()));
         assert!(parse_link_speed("fast").is_err());
         assert!(parse_link_speed("-1.0 GT/s").is_err());
+        assert!(parse_link_speed("1844674407370955161.9 GT/s").is_err());
     }
 
     proptest! {

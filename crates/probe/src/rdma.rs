@@ -4,7 +4,10 @@
 use afd_host::Host;
 use afd_model::{Known, LinkLayer, Missing, Nic, NicPort, NicProtocol, PciAddress, PortState, Problem};
 
-use crate::{Facts, PciBus, pci::parse_numa_node};
+use crate::{
+    Facts, PciBus,
+    pci::{giga, parse_numa_node},
+};
 
 const CLASS: &str = "/sys/class/infiniband";
 
@@ -138,14 +141,7 @@ pub fn parse_link_layer(text: &str) -> Result<Known<LinkLayer>, &'static str> {
 pub fn parse_rate(text: &str) -> Result<u64, &'static str> {
     const WRONG: &str = "no rate such as \"400 Gb/sec (4X NDR)\"";
     let (number, _) = text.split_once(" Gb/sec").ok_or(WRONG)?;
-    let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(tenth) || tenth.len() != 1 {
-        return Err(WRONG);
-    }
-    let tenths = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(10)).ok_or(WRONG)?
-        + tenth.parse::<u64>().map_err(|_| WRONG)?;
-    tenths.checked_mul(100_000_000).ok_or(WRONG)
+    giga(number).ok_or(WRONG)
 }
 
 #[cfg(test)]
@@ -159,9 +155,16 @@ mod tests {
     fn rates_of_all_generations() {
         assert_eq!(parse_rate("400 Gb/sec (4X NDR)"), Ok(400_000_000_000));
         assert_eq!(parse_rate("2.5 Gb/sec (1X SDR)"), Ok(2_500_000_000));
-        for wrong in
-            ["", "fast", "Gb/sec", " Gb/sec", "-1 Gb/sec", "1.25 Gb/sec", "99999999999999999999 Gb/sec"]
-        {
+        for wrong in [
+            "",
+            "fast",
+            "Gb/sec",
+            " Gb/sec",
+            "-1 Gb/sec",
+            "1.25 Gb/sec",
+            "99999999999999999999 Gb/sec",
+            "1844674407370955161.9 Gb/sec (4X)",
+        ] {
             assert!(parse_rate(wrong).is_err(), "{wrong:?} was accepted");
         }
     }
