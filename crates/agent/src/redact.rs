@@ -20,10 +20,21 @@ const SECRET_FILES: [&str; 9] = [
     "hostname",
     "uuid",
 ];
-/// Lines of one secret: `unique_id 16404946649897475633`, `GPU UUID: \t GPU-...`. A hive's id names a machine as well.
-const SECRET_LINES: [&str; 3] = ["unique_id", "hive_id", "GPU UUID"];
-/// A file of one secret in decimal.
+/// A file of one secret that amdgpu writes in decimal.
 const HIVE_FILE: &str = "xgmi_hive_id";
+/// Lines of one secret: `unique_id 16404946649897475633` of KFD, in decimal, and `GPU UUID: \t GPU-...` of NVIDIA. A
+/// hive's id names a machine as well.
+const SECRET_LINES: [(&str, Form); 3] =
+    [("unique_id", Form::Decimal), ("hive_id", Form::Decimal), ("GPU UUID", Form::Text)];
+
+/// How a secret is written.
+#[derive(Clone, Copy)]
+enum Form {
+    /// A decimal number, which another file may write in hexadecimal.
+    Decimal,
+    /// Whatever its characters are: a UUID, a name, hexadecimal digits.
+    Text,
+}
 
 /// The replacements of one recording.
 #[derive(Debug, Default)]
@@ -37,9 +48,9 @@ impl Redaction {
         let mut redaction = Redaction::default();
         for (path, asked) in asked {
             if let Asked::File(content) = asked {
-                rewrite(path, content, &mut |secret| {
+                rewrite(path, content, &mut |secret, form| {
                     let next = redaction.numbers.len() as u64 + 1;
-                    redaction.numbers.entry(canonical(secret)).or_insert(next);
+                    redaction.numbers.entry(canonical(secret, form)).or_insert(next);
                     secret.to_owned()
                 });
             }
@@ -49,39 +60,47 @@ impl Redaction {
 
     /// The content of a file with its secrets replaced.
     pub fn apply(&self, path: &str, content: &[u8]) -> Vec<u8> {
-        rewrite(path, content, &mut |secret| {
-            let number = self.numbers.get(&canonical(secret)).copied().unwrap_or_default();
-            placeholder(secret, number)
+        rewrite(path, content, &mut |secret, form| {
+            let number = self.numbers.get(&canonical(secret, form)).copied().unwrap_or_default();
+            match form {
+                Form::Decimal => number.to_string(),
+                Form::Text => placeholder(secret, number),
+            }
         })
     }
 }
 
 /// A number is the same secret whether a file writes it in decimal (KFD) or in hexadecimal (amdgpu's `unique_id`).
-fn canonical(secret: &str) -> String {
-    match secret.parse::<u64>() {
-        Ok(number) if secret.len() > 16 => format!("{number:016x}"),
+fn canonical(secret: &str, form: Form) -> String {
+    match (form, secret.parse::<u64>()) {
+        (Form::Decimal, Ok(number)) => format!("{number:016x}"),
         _ => secret.to_lowercase(),
     }
 }
 
 /// A content with `replace` applied to each of its secrets.
-fn rewrite(path: &str, content: &[u8], replace: &mut impl FnMut(&str) -> String) -> Vec<u8> {
+fn rewrite(path: &str, content: &[u8], replace: &mut impl FnMut(&str, Form) -> String) -> Vec<u8> {
     let name = path.rsplit('/').next().unwrap_or_default();
     let Ok(text) = str::from_utf8(content) else { return content.to_vec() };
+    let form = if name == HIVE_FILE { Form::Decimal } else { Form::Text };
     if SECRET_FILES.contains(&name) || name == HIVE_FILE {
         let secret = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
         if secret.is_empty() {
             return content.to_vec();
         }
-        return text.replacen(secret, &replace(secret), 1).into_bytes();
+        return text.replacen(secret, &replace(secret, form), 1).into_bytes();
     }
-    if !SECRET_LINES.iter().any(|line| text.contains(line)) {
+    if !SECRET_LINES.iter().any(|(line, _)| text.contains(line)) {
         return content.to_vec();
     }
     let lines = text.split_inclusive('\n').map(|line| {
-        let secret = SECRET_LINES.iter().find_map(|name| line.trim_start().strip_prefix(name));
-        match secret.map(|rest| rest.trim_matches(|c: char| c.is_whitespace() || c == ':')) {
-            Some(secret) if !secret.is_empty() && secret != "0" => line.replacen(secret, &replace(secret), 1),
+        let found = SECRET_LINES
+            .iter()
+            .find_map(|(name, form)| line.trim_start().strip_prefix(name).map(|rest| (rest, *form)));
+        match found.map(|(rest, form)| (rest.trim_matches(|c: char| c.is_whitespace() || c == ':'), form)) {
+            Some((secret, form)) if !secret.is_empty() && secret != "0" => {
+                line.replacen(secret, &replace(secret, form), 1)
+            }
             _ => line.to_owned(),
         }
     });
@@ -91,10 +110,6 @@ fn rewrite(path: &str, content: &[u8], replace: &mut impl FnMut(&str) -> String)
 /// A text of the same form: the digits of `number`, from the right, in the places of the secret's digits and lower-case
 /// hexadecimal letters; all other places `0`, and what is no digit stays.
 fn placeholder(secret: &str, number: u64) -> String {
-    if secret.len() > 16 && secret.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Decimal: the reader compares it with the hexadecimal form of the same number.
-        return number.to_string();
-    }
     let hexadecimal =
         secret.trim_start_matches("GPU-").bytes().all(|b| b.is_ascii_hexdigit() || b"-:x".contains(&b));
     let mut rest = number;
@@ -163,9 +178,12 @@ mod tests {
             ("/drm/unique_id", "e3aa140f9a5f9e31\n"),
             ("/kfd/properties", "simd_count 304\nunique_id 16404946649897475633\nhive_id 0\n"),
             ("/drm2/unique_id", "2250f807caf2231a\n"),
+            ("/drm3/unique_id", "00000000499602d2\n"),
+            ("/kfd3/properties", "unique_id 1234567890\n"),
         ]);
         assert_eq!(texts[0], "0000000000000001\n");
         assert_eq!(texts[1], "simd_count 304\nunique_id 1\nhive_id 0\n");
         assert_eq!(texts[2], "0000000000000002\n");
+        assert_eq!(texts[3..], ["0000000000000003\n", "unique_id 3\n"]);
     }
 }
