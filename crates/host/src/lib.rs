@@ -7,6 +7,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the crate that opens files")]
 
+pub mod child;
 mod read;
 mod recording;
 #[cfg(feature = "testing")]
@@ -15,7 +16,7 @@ pub mod testing;
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -144,6 +145,20 @@ impl Host {
         let exists = self.open_beneath(path, OFlags::PATH).is_ok();
         self.note(path, || Asked::existence(exists));
         exists
+    }
+
+    /// Where something beneath the root lies for a library or program that cannot be given a `Host`, links resolved beneath
+    /// the root. A recording does not note it: what is used from there is no file of the kernel.
+    ///
+    /// # Errors
+    /// When it is absent or refused.
+    pub fn real_path(&self, path: &str) -> Result<PathBuf, ReadError> {
+        let descriptor =
+            self.open_beneath(path, OFlags::PATH).map_err(|cause| ReadError::new(path, cause))?;
+        std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd())).map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            ReadError::new(path, Cause::from(errno))
+        })
     }
 
     fn open_beneath(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Cause> {
