@@ -13,7 +13,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 
 fn line(criterion: &mut Criterion) {
     let laid_out = Fixture::named("amd-mi300x8-spx").lay_out();
-    let mut survey = Survey::new(Host::open(laid_out.root()).expect("the fixture is a directory"));
+    let mut survey = Survey::new(Host::open(laid_out.root()).expect("the fixture is a directory"), None);
     criterion.bench_function("discover 8 devices", |bencher| bencher.iter(|| black_box(survey.discover())));
     let inventory = survey.discover();
     criterion.bench_function("sample 8 devices", |bencher| bencher.iter(|| black_box(survey.sample())));

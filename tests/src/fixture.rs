@@ -10,7 +10,7 @@ use std::{
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::{afd, binary, workspace};
+use crate::{afd, binary, driver_root::DriverRoot, workspace};
 
 /// A fixture host as it stands in the repository.
 #[derive(Clone, Debug)]
@@ -44,6 +44,7 @@ const NOBODY: u32 = 65534;
 pub struct LaidOut {
     root: PathBuf,
     unprivileged: bool,
+    driver_root: Option<DriverRoot>,
     _folder: Option<TempDir>,
 }
 
@@ -85,7 +86,12 @@ impl Fixture {
     /// The host as it is, or a copy where a repository cannot hold it as it is.
     pub fn lay_out(&self) -> LaidOut {
         if self.notes.unreadable.is_empty() && self.notes.oversized.is_empty() {
-            return LaidOut { root: self.folder.join("root"), unprivileged: false, _folder: None };
+            return LaidOut {
+                root: self.folder.join("root"),
+                unprivileged: false,
+                driver_root: self.driver_root(),
+                _folder: None,
+            };
         }
         self.copy()
     }
@@ -110,7 +116,14 @@ impl Fixture {
             fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o000))
                 .unwrap_or_else(|error| panic!("{path} of {}: {error}", self.name));
         }
-        LaidOut { root, unprivileged: !self.notes.unreadable.is_empty(), _folder: Some(folder) }
+        let unprivileged = !self.notes.unreadable.is_empty();
+        LaidOut { root, unprivileged, driver_root: self.driver_root(), _folder: Some(folder) }
+    }
+
+    /// A driver root, for a host with a recording of NVML.
+    fn driver_root(&self) -> Option<DriverRoot> {
+        let recording = self.folder.join("libraries/nvml.json");
+        recording.exists().then(|| DriverRoot::new(&recording))
     }
 }
 
@@ -118,6 +131,14 @@ impl LaidOut {
     /// The host root.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The driver root with the fake NVML.
+    ///
+    /// # Panics
+    /// When the host has no recording of NVML.
+    pub fn driver_root(&self) -> &DriverRoot {
+        self.driver_root.as_ref().expect("the host has a recording of NVML")
     }
 
     /// A command of the binary over this host, as a user who may not read everything where that is the point.
@@ -133,6 +154,9 @@ impl LaidOut {
             command.env_remove("AFD_LOG").uid(NOBODY).gid(NOBODY);
         }
         command.args(arguments).arg("--host-root").arg(&self.root);
+        if let Some(driver_root) = &self.driver_root {
+            command.arg("--nvidia-driver-root").arg(driver_root.path());
+        }
         command
     }
 }

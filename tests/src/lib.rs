@@ -6,6 +6,7 @@
 )]
 
 pub mod agent;
+pub mod driver_root;
 pub mod fixture;
 
 use std::{
@@ -22,18 +23,23 @@ pub fn workspace() -> &'static Path {
 /// The binary, built now if it is not up to date.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "afd-agent", "--bin", "afd"])
-            .current_dir(workspace())
-            .status();
-        assert!(built.is_ok_and(|status| status.success()), "the binary cannot be built");
-        let test = std::env::current_exe().expect("a test has a path");
-        let folder =
-            test.parent().and_then(Path::parent).expect("tests are built into target/<profile>/deps");
-        folder.join("afd")
-    })
+    BINARY.get_or_init(|| built(&["--package", "afd-agent", "--bin", "afd"], "afd"))
+}
+
+/// The fake NVML, built now if it is not up to date.
+pub fn fake_nvml() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| built(&["--package", "afd-fake-nvml"], "libafd_fake_nvml.so"))
+}
+
+/// Builds something of the workspace; where it is.
+fn built(what: &[&str], file: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo).args(["build", "--quiet"]).args(what).current_dir(workspace()).status();
+    assert!(built.is_ok_and(|status| status.success()), "{file} cannot be built");
+    let test = std::env::current_exe().expect("a test has a path");
+    let folder = test.parent().and_then(Path::parent).expect("tests are built into target/<profile>/deps");
+    folder.join(file)
 }
 
 /// A command of the binary.

@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Which of our crates a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never sees
 /// a probe.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
     ("afd-probe", &["afd-host", "afd-model"]),
@@ -39,6 +39,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
         ],
     ),
     ("afd-tests", &["afd-agent", "afd-derive", "afd-host", "afd-model", "afd-publish"]),
+    ("afd-fake-nvml", &["afd-nvidia"]),
     ("afd-xtask", &[]),
 ];
 

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use afd_derive::families::Family;
 use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, process_collector::ProcessCollector,
-    proto::MetricFamily,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry,
+    process_collector::ProcessCollector, proto::MetricFamily,
 };
 
 /// The agent's own families.
@@ -14,6 +14,7 @@ pub struct AgentMetrics {
     registry: Registry,
     durations: HistogramVec,
     last_sample: GaugeVec,
+    restarts: IntCounterVec,
 }
 
 /// From a tenth of a millisecond to a second; a step that takes longer is in trouble.
@@ -29,13 +30,16 @@ impl AgentMetrics {
         let options = HistogramOpts::new(spec.name, spec.help).buckets(BUCKETS.to_vec());
         let durations = HistogramVec::new(options, spec.labels).expect(CONSTANT);
         let last_sample = gauge(Family::LastSampleTimestampSeconds);
+        let spec = Family::ProbeRestartsTotal.spec();
+        let restarts = IntCounterVec::new(Opts::new(spec.name, spec.help), spec.labels).expect(CONSTANT);
         let build = gauge(Family::BuildInfo);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         registry.register(Box::new(durations.clone())).expect(CONSTANT);
         registry.register(Box::new(last_sample.clone())).expect(CONSTANT);
+        registry.register(Box::new(restarts.clone())).expect(CONSTANT);
         registry.register(Box::new(build)).expect(CONSTANT);
         registry.register(Box::new(ProcessCollector::for_self())).expect(CONSTANT);
-        AgentMetrics { registry, durations, last_sample }
+        AgentMetrics { registry, durations, last_sample, restarts }
     }
 
     /// A probe took this long for a step.
@@ -47,6 +51,12 @@ impl AgentMetrics {
     pub fn sampled(&self, probe: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.last_sample.with_label_values(&[probe]).set(now.as_secs_f64());
+    }
+
+    /// The process that asks the vendor's library was started anew this often, in all.
+    pub fn restarted(&self, probe: &str, restarts: u64) {
+        let counter = self.restarts.with_label_values(&[probe]);
+        counter.inc_by(restarts.saturating_sub(counter.get()));
     }
 
     /// The families as they stand.

@@ -17,9 +17,23 @@ pub struct Args {
     /// The root of the host: / on a node, /host in a container, a recorded or hand-made host in tests.
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub host_root: PathBuf,
+    /// How vendors' libraries are found.
+    #[command(flatten)]
+    pub libraries: LibraryArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// How vendors' libraries are found.
+#[derive(Clone, Debug, Group)]
+pub struct LibraryArgs {
+    /// Ask the kernel's files alone and no vendor's library.
+    #[arg(long, global = true)]
+    pub no_libraries: bool,
+    /// A root with NVIDIA's driver, if it is not beneath the host: / where a runtime put its library into the container.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub nvidia_driver_root: Option<PathBuf>,
 }
 
 /// The commands.
@@ -50,6 +64,17 @@ pub enum Command {
     },
     /// Run as the node's agent: sample devices, notice changes, serve metrics.
     Run(RunArgs),
+    /// Ask a vendor's library for the agent, which starts this by itself: requests on standard input, answers on standard
+    /// output.
+    #[command(hide = true)]
+    Probe {
+        /// Whose library.
+        #[arg(value_enum)]
+        vendor: LibraryVendor,
+        /// The library.
+        #[arg(long, value_name = "FILE")]
+        library: PathBuf,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -91,6 +116,13 @@ pub struct RunArgs {
     /// Seconds between two looks for devices, beside those that the kernel's events cause.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub look_interval: Duration,
+}
+
+/// Vendors whose libraries are asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LibraryVendor {
+    /// NVML.
+    Nvidia,
 }
 
 /// Forms of `afd show`.

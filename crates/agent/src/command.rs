@@ -1,28 +1,36 @@
 //! The commands, one after the other.
 
-use std::io::Write;
+use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
 
-use afd_host::{Host, RootError};
+use afd_host::{Host, RootError, child::Launcher};
 use anyhow::Context;
 use clap::CommandFactory;
 
 use crate::{
-    args::{Args, Command, ShowOutput, TopologyOutput},
-    record, run,
+    args::{Args, Command, LibraryArgs, ShowOutput, TopologyOutput},
+    library, record, run,
     show::{self, Style},
-    survey::Survey,
+    survey::{Libraries, Survey},
     topology,
 };
 
-/// Does what the command line says, and writes the answer for people to `output`.
+/// A command that answers once waits for a library as long as the library may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Does what the command line says, and writes the answer for people to `output`. `program` is this program, for the
+/// processes that ask vendors' libraries.
 ///
 /// # Errors
 /// When the host root cannot be opened, when something cannot be written, or when the address to serve on is taken.
-pub fn execute(args: Args, style: Style, output: &mut impl Write) -> anyhow::Result<()> {
+pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Write) -> anyhow::Result<()> {
     let host = || Host::open(&args.host_root);
+    let survey = |host| {
+        let launcher = Launcher { program: program.clone(), patience: PATIENCE, wake: Arc::new(|| ()) };
+        Ok::<_, anyhow::Error>(Survey::new(host, libraries(&args.libraries, launcher)?))
+    };
     match args.command.clone() {
         Command::Show { output: form, labels } => {
-            let mut survey = Survey::new(host()?);
+            let mut survey = survey(host()?)?;
             let text = match form {
                 ShowOutput::Table => show::table(&survey.discover(), &args.host_root, style),
                 ShowOutput::Json => show::json(&survey.discover())?,
@@ -32,7 +40,7 @@ pub fn execute(args: Args, style: Style, output: &mut impl Write) -> anyhow::Res
             output.write_all(text.as_bytes())?;
         }
         Command::Topology { output: form } => {
-            let inventory = Survey::new(host()?).discover();
+            let inventory = survey(host()?)?.discover();
             let text = match form {
                 TopologyOutput::Text => topology::text::draw(&inventory),
                 TopologyOutput::Svg => topology::svg::draw(&inventory),
@@ -40,11 +48,14 @@ pub fn execute(args: Args, style: Style, output: &mut impl Write) -> anyhow::Res
             output.write_all(text.as_bytes())?;
         }
         Command::Record { directory, no_redact } => {
-            let told = record::record(host()?.recorded(), &directory, !no_redact)
+            let told = record::record(survey(host()?.recorded())?, &directory, !no_redact)
                 .with_context(|| format!("recording to {}", directory.display()))?;
             output.write_all(told.as_bytes())?;
         }
-        Command::Run(arguments) => run::run(host()?, &arguments)?,
+        Command::Run(arguments) => {
+            run::run(host()?, &arguments, |launcher| libraries(&args.libraries, launcher), program)?;
+        }
+        Command::Probe { vendor, library } => library::serve(vendor, &library)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "afd", output);
         }
@@ -52,6 +63,15 @@ pub fn execute(args: Args, style: Style, output: &mut impl Write) -> anyhow::Res
     }
     output.flush()?;
     Ok(())
+}
+
+/// How vendors' libraries are asked, unless nobody wants them.
+fn libraries(args: &LibraryArgs, launcher: Launcher) -> Result<Option<Libraries>, RootError> {
+    if args.no_libraries {
+        return Ok(None);
+    }
+    let nvidia_driver_root = args.nvidia_driver_root.as_ref().map(Host::open).transpose()?;
+    Ok(Some(Libraries { launcher, nvidia_driver_root }))
 }
 
 /// Whether the mistake is in the command line.

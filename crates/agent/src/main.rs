@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     };
     log_to_stderr();
     let style = Style::of_terminal(io::stdout().is_terminal(), environment("NO_COLOR").is_some());
-    match command::execute(args, style, &mut io::stdout().lock()) {
+    match command::execute(args, program(), style, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if command::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -32,6 +33,11 @@ fn main() -> ExitCode {
             if command::is_usage(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// This program, also when its file was replaced by a newer one.
+fn program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
 }
 
 fn log_to_stderr() {

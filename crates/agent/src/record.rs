@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use afd_host::{Asked, Host};
+use afd_host::Asked;
 use anyhow::{Context, bail};
 use serde::Serialize;
 
@@ -29,12 +29,12 @@ struct Failure<'a> {
     cause: String,
 }
 
-/// Asks all probes of a recording host and writes the copy; what to tell the user.
+/// Asks all probes of a recording host and writes the copy, and what vendors' libraries answered; what to tell the user.
 ///
 /// # Errors
 /// When the directory is not empty or cannot be written.
 #[expect(clippy::disallowed_methods, reason = "the copy is written to our own disk, never to the host")]
-pub fn record(host: Host, directory: &Path, redact: bool) -> anyhow::Result<String> {
+pub fn record(mut survey: Survey, directory: &Path, redact: bool) -> anyhow::Result<String> {
     let root = directory.join("root");
     std::fs::create_dir_all(directory)?;
     if std::fs::read_dir(directory)?.next().is_some() {
@@ -42,12 +42,11 @@ pub fn record(host: Host, directory: &Path, redact: bool) -> anyhow::Result<Stri
     }
     std::fs::create_dir(&root)?;
 
-    let mut survey = Survey::new(host);
     let inventory = survey.discover();
     survey.sample();
     let recording = survey.host().recording();
 
-    let redaction = Redaction::of(recording.asked());
+    let mut redaction = Redaction::of(recording.asked());
     recording.copy(survey.host(), &root, |path, content| {
         if redact { redaction.apply(path, content) } else { content.to_vec() }
     })?;
@@ -68,6 +67,12 @@ pub fn record(host: Host, directory: &Path, redact: bool) -> anyhow::Result<Stri
         absent,
         failed,
     };
+    let libraries = directory.join("libraries");
+    for (file, answers) in survey.library_recordings() {
+        std::fs::create_dir_all(&libraries)?;
+        let answers = if redact { redaction.apply_to_answers(answers) } else { answers };
+        std::fs::write(libraries.join(file), serde_json::to_string_pretty(&answers)? + "\n")?;
+    }
     let text = toml::to_string(&provenance).context("writing host.toml")?;
     std::fs::write(directory.join("host.toml"), text)?;
     Ok(format!(

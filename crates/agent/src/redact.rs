@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use afd_host::Asked;
+use serde_json::{Value, json};
 
 /// Files of one secret.
 const SECRET_FILES: [&str; 9] = [
@@ -58,6 +59,34 @@ impl Redaction {
         redaction
     }
 
+    /// The answers of a vendor's library with their secrets replaced. A secret that no file of the node held gets the next
+    /// number.
+    pub fn apply_to_answers(&mut self, answers: Value) -> Value {
+        match answers {
+            Value::Array(answers) => {
+                Value::Array(answers.into_iter().map(|answers| self.apply_to_answers(answers)).collect())
+            }
+            Value::Object(answers) => Value::Object(
+                answers
+                    .into_iter()
+                    .map(|(call, answer)| (call.clone(), self.answer(&call, answer)))
+                    .collect(),
+            ),
+            other => other,
+        }
+    }
+
+    fn answer(&mut self, call: &str, answer: Value) -> Value {
+        match answer.get("value").and_then(Value::as_str) {
+            Some(secret) if SECRET_CALLS.contains(&call) => {
+                let next = self.numbers.len() as u64 + 1;
+                let number = *self.numbers.entry(canonical(secret, Form::Text)).or_insert(next);
+                json!({ "value": placeholder(secret, number) })
+            }
+            _ => self.apply_to_answers(answer),
+        }
+    }
+
     /// The content of a file with its secrets replaced.
     pub fn apply(&self, path: &str, content: &[u8]) -> Vec<u8> {
         rewrite(path, content, &mut |secret, form| {
@@ -69,6 +98,9 @@ impl Redaction {
         })
     }
 }
+
+/// Calls of vendors' libraries that answer with a secret.
+const SECRET_CALLS: [&str; 2] = ["nvmlDeviceGetUUID", "nvmlDeviceGetSerial"];
 
 /// A number is the same secret whether a file writes it in decimal (KFD) or in hexadecimal (amdgpu's `unique_id`).
 fn canonical(secret: &str, form: Form) -> String {
@@ -110,11 +142,14 @@ fn rewrite(path: &str, content: &[u8], replace: &mut impl FnMut(&str, Form) -> S
 /// A text of the same form: the digits of `number`, from the right, in the places of the secret's digits and lower-case
 /// hexadecimal letters; all other places `0`, and what is no digit stays.
 fn placeholder(secret: &str, number: u64) -> String {
-    let hexadecimal =
-        secret.trim_start_matches("GPU-").bytes().all(|b| b.is_ascii_hexdigit() || b"-:x".contains(&b));
+    let hexadecimal = secret
+        .trim_start_matches("GPU-")
+        .trim_start_matches("MIG-")
+        .bytes()
+        .all(|b| b.is_ascii_hexdigit() || b"-:x".contains(&b));
     let mut rest = number;
     let mut characters: Vec<char> = secret.chars().collect();
-    let kept = if secret.starts_with("GPU-") {
+    let kept = if secret.starts_with("GPU-") || secret.starts_with("MIG-") {
         4
     } else if secret.starts_with("0x") {
         2

@@ -5,12 +5,13 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use afd_host::Host;
+use afd_host::{Host, RootError, child::Launcher};
 use afd_model::Inventory;
 use afd_publish::{http, page::Pages};
 use anyhow::Context;
@@ -20,10 +21,17 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{args::RunArgs, render, survey::Survey, uevents::Uevents};
+use crate::{
+    args::RunArgs,
+    render,
+    survey::{Libraries, Survey},
+    uevents::Uevents,
+};
 
 /// After an event more are likely to follow: a driver that loads raises one for each of its devices.
 const SETTLE: Duration = Duration::from_millis(200);
+/// How long the loop waits for a vendor's library before it goes on without its word.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How many sample intervals the loop may miss before it counts as stuck.
 const MISSED_TURNS: u32 = 6;
 
@@ -31,14 +39,26 @@ const MISSED_TURNS: u32 = 6;
 ///
 /// # Errors
 /// When the address cannot be served on.
-pub fn run(host: Host, args: &RunArgs) -> anyhow::Result<()> {
+pub fn run(
+    host: Host,
+    args: &RunArgs,
+    libraries: impl FnOnce(Launcher) -> Result<Option<Libraries>, RootError>,
+    program: PathBuf,
+) -> anyhow::Result<()> {
+    let (event, events) = mpsc::sync_channel(1);
+    let wake = event.clone();
+    // A full channel means that the loop is going to look already.
+    let wake = Arc::new(move || {
+        let _ = wake.try_send(());
+    });
+    let survey = Survey::new(host, libraries(Launcher { program, patience: PATIENCE, wake })?);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let listener = listen(args.listen).await?;
         let stop = stop_signal().context("listening for signals")?;
         let (publish, pages) = watch::channel(None);
-        start_loop(host, args, publish);
+        start_loop(survey, args, event, events, publish);
         tracing::info!(address = %listener.local_addr()?, "serving");
         http::serve(listener, pages, stop).await;
         tracing::info!("stopped");
@@ -63,11 +83,16 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 
 /// Starts the thread that asks the kernel, and the one that waits for its events. Both end with the process: they hold
 /// nothing that would have to be given back.
-fn start_loop(host: Host, args: &RunArgs, publish: watch::Sender<Option<Arc<Pages>>>) {
-    let (event, events) = mpsc::sync_channel(1);
+fn start_loop(
+    survey: Survey,
+    args: &RunArgs,
+    event: mpsc::SyncSender<()>,
+    events: mpsc::Receiver<()>,
+    publish: watch::Sender<Option<Arc<Pages>>>,
+) {
     thread::spawn(move || forward_uevents(&event));
     let (sample_interval, look_interval) = (args.sample_interval, args.look_interval);
-    thread::spawn(move || turn(Survey::new(host), &events, sample_interval, look_interval, &publish));
+    thread::spawn(move || turn(survey, &events, sample_interval, look_interval, &publish));
 }
 
 fn forward_uevents(event: &mpsc::SyncSender<()>) {
@@ -112,7 +137,8 @@ fn turn(
             Ok(pages) => drop(publish.send_replace(Some(Arc::new(pages)))),
             Err(error) => tracing::error!(%error, "the answer could not be rendered"),
         }
-        let event = events.recv_timeout(sample_interval.saturating_sub(begun.elapsed())).is_ok();
+        let event = sampling.look_again
+            || events.recv_timeout(sample_interval.saturating_sub(begun.elapsed())).is_ok();
         if event {
             thread::sleep(SETTLE);
             let _ = events.try_recv();

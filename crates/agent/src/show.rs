@@ -151,6 +151,16 @@ fn partitions(device: &Device) -> String {
             let mode = memory.value().map_or_else(|| compute.clone(), |memory| format!("{compute}/{memory}"));
             format!("{} {mode}", device.partitions.len().max(1))
         }
+        Some(Partitioning::Mig) => {
+            let mut profiles: Vec<&str> = device
+                .partitions
+                .iter()
+                .map(|partition| partition.profile.value().map_or("?", String::as_str))
+                .collect();
+            profiles.sort_unstable();
+            profiles.dedup();
+            format!("{} MIG {}", device.partitions.len(), profiles.join(", "))
+        }
         Some(Partitioning::Sriov { functions }) => format!("{functions} SR-IOV"),
         Some(Partitioning::Whole) => "whole".to_owned(),
         None if device.partitions.is_empty() => "-".to_owned(),

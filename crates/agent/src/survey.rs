@@ -2,11 +2,20 @@
 
 use std::time::Instant;
 
-use afd_host::Host;
+use afd_host::{Host, child::Launcher};
 use afd_model::{Inventory, Sampling};
 use afd_probe::{PciBus, Probe, node};
 
 use crate::agent_metrics::AgentMetrics;
+
+/// How vendors' libraries are asked.
+#[derive(Debug)]
+pub struct Libraries {
+    /// Starts the processes that ask them.
+    pub launcher: Launcher,
+    /// Where NVIDIA's is, unless beneath the host.
+    pub nvidia_driver_root: Option<Host>,
+}
 
 /// Asks the probes of a host.
 pub struct Survey {
@@ -16,10 +25,13 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Of this host, by every vendor's probe.
-    pub fn new(host: Host) -> Survey {
+    /// Of this host, by every vendor's probe: by the kernel's files, and by the vendors' libraries if they may be asked.
+    pub fn new(host: Host, libraries: Option<Libraries>) -> Survey {
+        let nvidia = libraries.map_or_else(afd_nvidia::Nvidia::default, |libraries| {
+            afd_nvidia::Nvidia::with_library(libraries.launcher, libraries.nvidia_driver_root)
+        });
         let probes: Vec<Box<dyn Probe + Send>> = vec![
-            Box::new(afd_nvidia::Nvidia::default()),
+            Box::new(nvidia),
             Box::new(afd_amd::Amd::default()),
             Box::new(afd_intel::Intel::default()),
             Box::new(afd_gaudi::Gaudi::default()),
@@ -47,6 +59,9 @@ impl Survey {
             let begun = Instant::now();
             findings.push(probe.discover(&self.host, &bus));
             self.metrics.took(probe.name(), "discover", begun.elapsed());
+            if let Some(restarts) = probe.restarts() {
+                self.metrics.restarted(probe.name(), restarts);
+            }
         }
         node::surroundings(&self.host, &bus).assemble(findings)
     }
@@ -63,7 +78,13 @@ impl Survey {
             }
             all.samples.extend(sampling.samples);
             all.problems.extend(sampling.problems);
+            all.look_again |= sampling.look_again;
         }
         all
+    }
+
+    /// What vendors' libraries answered last, by the name of the file in a recording.
+    pub fn library_recordings(&self) -> impl Iterator<Item = (&'static str, serde_json::Value)> {
+        self.probes.iter().filter_map(|probe| probe.recording())
     }
 }

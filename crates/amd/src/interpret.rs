@@ -104,15 +104,12 @@ fn xcps(device: &Device, nodes: &[&Node], xcp_devices: &BTreeMap<u64, String>) -
         .enumerate()
         .map(|(order, node)| {
             let number = if numbered { node.partition as usize } else { order };
-            let name = format!("xcp{number}");
             Partition {
-                id: format!("{}/{name}", device.id),
-                name,
-                function: Missing::NotExposed.into(),
                 memory_bytes: node.memory_bytes,
                 compute_units: Known::from_option(node.compute_units, Missing::NotExposed),
                 numa_node: device.numa_node,
                 handles: handles(node, xcp_devices),
+                ..Partition::bare(device.id, format!("xcp{number}"))
             }
         })
         .collect()

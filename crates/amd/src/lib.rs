@@ -80,7 +80,7 @@ impl Probe for Amd {
         let samples = self.places.iter().flat_map(|place| place.sample(&mut facts)).collect();
         let mut problems = facts.into_problems();
         problems.retain(|problem| problem.reason != Missing::NotPermitted);
-        Sampling { samples, problems }
+        Sampling { samples, problems, look_again: false }
     }
 }
 

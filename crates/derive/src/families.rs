@@ -90,6 +90,12 @@ families! {
         "Memory of a device or partition.";
     MemoryUsedBytes = "accelerator_memory_used_bytes", Gauge, Device, [],
         "Memory in use.";
+    MemoryReservedBytes = "accelerator_memory_reserved_bytes", Gauge, Device, [],
+        "Memory that driver and firmware keep for themselves.";
+    MemoryBandwidthRatio = "accelerator_memory_bandwidth_ratio", Gauge, Device, [],
+        "Share of the memory bandwidth in use, 0 to 1.";
+    MemoryRowsRemapped = "accelerator_memory_rows_remapped", Gauge, Device, ["kind"],
+        "Faulty memory rows that were replaced, by the kind of error; `pending` and `failed` are 0 or 1.";
     PowerWatts = "accelerator_power_watts", Gauge, Device, [],
         "Power drawn now; from two readings of the energy where the device tells only energy.";
     PowerLimitWatts = "accelerator_power_limit_watts", Gauge, Device, [],
@@ -104,6 +110,8 @@ families! {
         "The highest clock.";
     Throttled = "accelerator_throttled", Gauge, Device, ["cause"],
         "Whether the device is being slowed down, 0 or 1.";
+    ThrottleSecondsTotal = "accelerator_throttle_seconds_total", Counter, Device, ["cause"],
+        "Time in which the device was slowed down.";
     ErrorsTotal = "accelerator_errors_total", Counter, Device, ["kind", "detail"],
         "Errors since the driver was loaded; detail names the block of the device, where there is one.";
     LinkBytesTotal = "accelerator_link_bytes_total", Counter, Device, ["type", "direction"],
@@ -116,6 +124,8 @@ families! {
         "Whether an RDMA port is active, 0 or 1; device is the accelerator behind the same PCIe switch, if there is just one.";
     ProbeProblems = "afd_probe_problems", Gauge, Agent, ["vendor", "reason"],
         "Facts that a probe could not learn now, although they should be there.";
+    ProbeRestartsTotal = "afd_probe_restarts_total", Counter, Agent, ["vendor"],
+        "Starts of the process that asks a vendor's library, after it had ended, hung or crashed.";
     BuildInfo = "afd_build_info", Gauge, Agent, ["version"],
         "The version of the agent; always 1.";
     ProbeDurationSeconds = "afd_probe_duration_seconds", Histogram, Agent, ["vendor", "step"],

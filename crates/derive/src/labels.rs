@@ -38,7 +38,7 @@ pub struct Label {
 
 /// All labels with a fixed key, in the order of the documentation. Besides, each product has a key of its own:
 /// [`PRODUCT_KEY`].
-pub const LABELS: [Label; 19] = [
+pub const LABELS: [Label; 21] = [
     Label {
         key: "present",
         examples: "`true`",
@@ -110,8 +110,14 @@ pub const LABELS: [Label; 19] = [
         value: |scope| scope.agreed_text(|device| device.driver_version.value().map(String::as_str)),
     },
     Label {
+        key: "runtime-version",
+        examples: "`13.0`",
+        meaning: "CUDA version that the driver supports; absent where there is no such thing",
+        value: |scope| scope.agreed_text(|device| device.runtime_version.value().map(String::as_str)),
+    },
+    Label {
         key: "partition",
-        examples: "`none`, `cpx-nps4`, `sriov`, `mixed`",
+        examples: "`none`, `mig-1g.10gb`, `cpx-nps4`, `sriov`, `mixed`",
         meaning: "how the devices are cut",
         value: partition,
     },
@@ -132,12 +138,18 @@ pub const LABELS: [Label; 19] = [
     },
     Label {
         key: "interconnect",
-        examples: "`xgmi`, `ici`, `roce`, `pcie`",
+        examples: "`nvlink`, `xgmi`, `ici`, `roce`, `pcie`",
         meaning: "fastest link from device to device in the node",
         value: |scope| {
             let kind = scope.devices().filter_map(|device| device.interconnect.value()).max()?;
             Some(kind.as_str().to_owned())
         },
+    },
+    Label {
+        key: "fabric-domain",
+        examples: "`<cluster uuid>.<clique>`",
+        meaning: "devices of different nodes with the same value share a scale-up fabric",
+        value: |scope| scope.agreed_text(|device| device.fabric_domain.value().map(String::as_str)),
     },
     Label {
         key: "rdma",
@@ -254,13 +266,14 @@ fn healthy(scope: &Scope<'_>) -> Option<String> {
 }
 
 fn partition(scope: &Scope<'_>) -> Option<String> {
-    let mut cuts = scope.devices().filter_map(|device| device.partitioning.value()).map(cut);
+    let mut cuts = scope.devices().filter_map(|device| Some(cut(device, device.partitioning.value()?)));
     let first = cuts.next()?;
     if cuts.all(|cut| cut == first) { label_value(&first, MAX_LENGTH) } else { Some("mixed".to_owned()) }
 }
 
-fn cut(partitioning: &Partitioning) -> String {
+fn cut(device: &Device, partitioning: &Partitioning) -> String {
     match partitioning {
+        Partitioning::Mig => mig(device),
         Partitioning::Whole => "none".to_owned(),
         Partitioning::Sriov { .. } => "sriov".to_owned(),
         Partitioning::Xcp { compute, memory } => match memory.value().map(String::as_str) {
@@ -268,6 +281,16 @@ fn cut(partitioning: &Partitioning) -> String {
             Some(memory) => format!("{compute}-{memory}").to_lowercase(),
             None => compute.to_lowercase(),
         },
+    }
+}
+
+/// `mig-1g.10gb`; `mig` for a GPU that is not cut yet, or whose driver does not tell how.
+fn mig(device: &Device) -> String {
+    let mut profiles = device.partitions.iter().filter_map(|partition| partition.profile.value());
+    match profiles.next() {
+        None => "mig".to_owned(),
+        Some(first) if profiles.all(|profile| profile == first) => format!("mig-{}", first.replace('+', ".")),
+        Some(_) => "mixed".to_owned(),
     }
 }
 

@@ -1,8 +1,11 @@
 //! Inventory and samples to metric families, built anew each time so that a vanished device is gone at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use afd_model::{Device, HealthState, Inventory, Known, Nic, PortState, Problem, Quantity, Sample};
+use afd_model::{Device, Health, HealthState, Inventory, Known, Nic, PortState, Problem, Quantity, Sample};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::families::{Family, Kind};
@@ -98,20 +101,29 @@ fn static_series(series: &mut Series, device: &Device) {
         &integrated,
     ];
     series.add(Family::DeviceInfo, whole.into_iter().chain(facts), 1.0);
-    for state in HealthState::ALL {
-        let holds = f64::from(u8::from(device.health.state == state));
-        series.add(Family::Health, whole.into_iter().chain([state.as_str()]), holds);
-    }
-    for reason in &device.health.reasons {
-        series.add(Family::HealthReason, whole.into_iter().chain([reason.code.as_str()]), 1.0);
-    }
+    health_series(series, whole, &device.health);
     if let Known::Value(bytes) = device.memory_bytes {
         series.add(Family::MemoryTotalBytes, whole, bytes as f64);
     }
     for partition in &device.partitions {
+        let part = subject(device, &address, &partition.name);
         if let Known::Value(bytes) = partition.memory_bytes {
-            series.add(Family::MemoryTotalBytes, subject(device, &address, &partition.name), bytes as f64);
+            series.add(Family::MemoryTotalBytes, part, bytes as f64);
         }
+        // Of most partitions nobody tells, and their device's health is theirs.
+        if partition.health.state != HealthState::Unknown {
+            health_series(series, part, &partition.health);
+        }
+    }
+}
+
+fn health_series(series: &mut Series, subject: [&str; 4], health: &Health) {
+    for state in HealthState::ALL {
+        let holds = f64::from(u8::from(health.state == state));
+        series.add(Family::Health, subject.into_iter().chain([state.as_str()]), holds);
+    }
+    for reason in &health.reasons {
+        series.add(Family::HealthReason, subject.into_iter().chain([reason.code.as_str()]), 1.0);
     }
 }
 
@@ -123,32 +135,45 @@ fn sampled_series(series: &mut Series, device: &Device, sample: &Sample) {
     let address = device.id.to_string();
     let subject = subject(device, &address, sample.partition.as_deref().unwrap_or(""));
     for reading in &sample.readings {
-        let (family, values) = place(&reading.quantity);
-        series.add(family, subject.into_iter().chain(values.into_iter().flatten()), reading.value);
+        if let Some((family, values)) = place(&reading.quantity) {
+            let values = values.iter().flatten().map(AsRef::as_ref);
+            series.add(family, subject.into_iter().chain(values), reading.value);
+        }
     }
 }
 
-/// The family of a quantity, and the values of the family's own labels.
-fn place(quantity: &Quantity) -> (Family, [Option<&'static str>; 2]) {
-    let one = |value| [Some(value), None];
-    match *quantity {
+/// The family of a quantity, and the values of the family's own labels; none for what only another tool's families tell.
+fn place(quantity: &Quantity) -> Option<(Family, [Option<Cow<'static, str>>; 2])> {
+    let none = || [None, None];
+    let one = |value: &'static str| [Some(value.into()), None];
+    Some(match *quantity {
         Quantity::Utilization(engine) => (Family::UtilizationRatio, one(engine.as_str())),
-        Quantity::MemoryTotalBytes => (Family::MemoryTotalBytes, [None; 2]),
-        Quantity::MemoryUsedBytes => (Family::MemoryUsedBytes, [None; 2]),
-        Quantity::PowerWatts => (Family::PowerWatts, [None; 2]),
-        Quantity::PowerLimitWatts => (Family::PowerLimitWatts, [None; 2]),
-        Quantity::EnergyJoules => (Family::EnergyJoulesTotal, [None; 2]),
+        Quantity::MemoryTotalBytes => (Family::MemoryTotalBytes, none()),
+        Quantity::MemoryUsedBytes => (Family::MemoryUsedBytes, none()),
+        Quantity::MemoryReservedBytes => (Family::MemoryReservedBytes, none()),
+        Quantity::MemoryBandwidthRatio => (Family::MemoryBandwidthRatio, none()),
+        Quantity::RowsRemapped(rows) => (Family::MemoryRowsRemapped, one(rows.as_str())),
+        Quantity::PowerWatts => (Family::PowerWatts, none()),
+        Quantity::PowerLimitWatts => (Family::PowerLimitWatts, none()),
+        Quantity::EnergyJoules => (Family::EnergyJoulesTotal, none()),
         Quantity::TemperatureCelsius(sensor) => (Family::TemperatureCelsius, one(sensor.as_str())),
         Quantity::ClockHertz(clock) => (Family::ClockHertz, one(clock.as_str())),
         Quantity::ClockMaxHertz(clock) => (Family::ClockMaxHertz, one(clock.as_str())),
         Quantity::Throttled(cause) => (Family::Throttled, one(cause.as_str())),
-        Quantity::Errors(kind, detail) => (Family::ErrorsTotal, [Some(kind.as_str()), Some(detail)]),
+        Quantity::ThrottleSeconds(cause) => (Family::ThrottleSecondsTotal, one(cause.as_str())),
+        Quantity::Errors(kind, detail) => {
+            (Family::ErrorsTotal, [Some(kind.as_str().into()), Some(detail.into())])
+        }
+        Quantity::Xids(number) => {
+            (Family::ErrorsTotal, [Some("xid".into()), Some(number.to_string().into())])
+        }
         Quantity::PcieTransfersPerSecond(which) => (Family::PcieLinkSpeed, one(which.as_str())),
         Quantity::PcieWidth(which) => (Family::PcieLinkWidth, one(which.as_str())),
         Quantity::LinkBytes(link, direction) => {
-            (Family::LinkBytesTotal, [Some(link.as_str()), Some(direction.as_str())])
+            (Family::LinkBytesTotal, [Some(link.as_str().into()), Some(direction.as_str().into())])
         }
-    }
+        Quantity::LastXid | Quantity::PcieBytesPerSecond(_) => return None,
+    })
 }
 
 fn rdma_series(series: &mut Series, inventory: &Inventory, nic: &Nic) {

@@ -59,7 +59,7 @@ impl Probe for Gaudi {
             Sample { device: source.device, partition: None, readings: source.read(&mut facts) }
         };
         let samples = self.sources.iter().map(sample).collect();
-        Sampling { samples, problems: facts.into_problems() }
+        Sampling { samples, problems: facts.into_problems(), look_again: false }
     }
 }
 

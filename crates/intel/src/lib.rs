@@ -68,7 +68,7 @@ impl Probe for Intel {
             }
             samples.push(Sample { device: source.device, partition: None, readings });
         }
-        Sampling { samples, problems: facts.into_problems() }
+        Sampling { samples, problems: facts.into_problems(), look_again: false }
     }
 }
 

@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, Health, Known, LinkKind, Missing, Pci, PciAddress, PcieLink, Variant, Vendor};
+use crate::{
+    DeviceId, Health, Known, LinkKind, MigInstance, Missing, NvidiaFacts, Pci, PciAddress, PcieLink, Variant,
+    Vendor,
+};
 
 /// One physical accelerator of any vendor: one PCI function that computes.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -29,6 +32,8 @@ pub struct Device {
     pub driver: Known<String>,
     /// Version of that driver; the kernel's own release where the driver is part of the kernel.
     pub driver_version: Known<String>,
+    /// Version of the compute interface that the driver supports, where there is such a thing: CUDA's, `13.0`.
+    pub runtime_version: Known<String>,
     /// Version of the device's firmware (VBIOS, or the vendor's name for it).
     pub firmware_version: Known<String>,
     /// Device memory in bytes.
@@ -51,10 +56,15 @@ pub struct Device {
     pub interconnect: Known<LinkKind>,
     /// Devices with the same value reach each other over that way (AMD: the XGMI hive).
     pub link_domain: Known<String>,
+    /// Devices of different nodes with the same value share a scale-up fabric: `<cluster uuid>.<clique>`.
+    pub fabric_domain: Known<String>,
     /// Whether it may take work.
     pub health: Health,
     /// Other names of it.
     pub handles: Vec<Handle>,
+    /// What only NVIDIA's devices have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvidia: Option<Box<NvidiaFacts>>,
 }
 
 /// A product as the vendor sells it.
@@ -79,6 +89,10 @@ pub enum MemorySource {
     Kfd,
     /// The size of a PCI BAR that maps the whole memory.
     PciBar,
+    /// The vendor's library.
+    Library,
+    /// The memory of the system, which the device shares.
+    System,
     /// The product table: every part with this id has this much.
     ProductTable,
 }
@@ -96,6 +110,8 @@ pub enum Partitioning {
         /// Memory partition mode: `NPS1`, `NPS4`, ...
         memory: Known<String>,
     },
+    /// NVIDIA Multi-Instance GPU is on.
+    Mig,
     /// SR-IOV virtual functions are enabled on it.
     Sriov {
         /// How many.
@@ -108,18 +124,25 @@ pub enum Partitioning {
 pub struct Partition {
     /// `<device>/<name>`.
     pub id: String,
-    /// Its name within the device: `xcp3`, `vf0`.
+    /// Its name within the device: `xcp3`, `vf0`, `gi3-ci0`.
     pub name: String,
+    /// What it was cut by, as its vendor spells it: `1g.10gb`.
+    pub profile: Known<String>,
     /// The PCI function, where the part has one of its own.
     pub function: Known<PartitionFunction>,
     /// Memory of the part in bytes.
     pub memory_bytes: Known<u64>,
-    /// Compute units (AMD) of the part.
+    /// Compute units (AMD) or multiprocessors (NVIDIA) of the part.
     pub compute_units: Known<u32>,
     /// NUMA node.
     pub numa_node: Known<u32>,
+    /// Whether it may take work, where that is told of the part itself.
+    pub health: Health,
     /// Other names of it.
     pub handles: Vec<Handle>,
+    /// Where it lies in its GPU and what it has of it, for a MIG device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig: Option<MigInstance>,
 }
 
 /// The PCI function of a partition.
@@ -151,6 +174,10 @@ pub enum HandleKind {
     UniqueId,
     /// Minor number of the vendor's device node (`/dev/nvidia0`).
     Minor,
+    /// Position in the order of the vendor's library; it can change when devices come and go.
+    Index,
+    /// GKE's name of a device or MIG instance: `nvidia0`, `nvidia0/gi3`.
+    Gke,
     /// DRM card: `card0`.
     DrmCard,
     /// DRM render node: `renderD128`.
@@ -175,6 +202,25 @@ impl Handle {
     /// A handle.
     pub fn new(kind: HandleKind, value: impl Into<String>) -> Handle {
         Handle { kind, value: value.into() }
+    }
+}
+
+impl Partition {
+    /// A partition of which only the name is known.
+    pub fn bare(device: DeviceId, name: impl Into<String>) -> Partition {
+        let (name, unknown) = (name.into(), Missing::NotExposed);
+        Partition {
+            id: format!("{device}/{name}"),
+            name,
+            profile: unknown.into(),
+            function: unknown.into(),
+            memory_bytes: unknown.into(),
+            compute_units: unknown.into(),
+            numa_node: unknown.into(),
+            health: Health::unknown(),
+            handles: Vec::new(),
+            mig: None,
+        }
     }
 }
 
@@ -205,6 +251,7 @@ impl Device {
             numa_node: unknown.into(),
             driver: unknown.into(),
             driver_version: unknown.into(),
+            runtime_version: unknown.into(),
             firmware_version: unknown.into(),
             memory_bytes: unknown.into(),
             memory_source: unknown.into(),
@@ -216,8 +263,10 @@ impl Device {
             logical_devices: unknown.into(),
             interconnect: unknown.into(),
             link_domain: unknown.into(),
+            fabric_domain: unknown.into(),
             health: Health::unknown(),
             handles: Vec::new(),
+            nvidia: None,
         }
     }
 

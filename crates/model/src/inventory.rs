@@ -21,6 +21,8 @@ pub struct Findings {
 pub struct Inventory {
     /// Kernel release of the host, e.g. `6.12.41`.
     pub kernel_release: Known<String>,
+    /// What machine it is, as its firmware says (DMI product name).
+    pub machine: Known<String>,
     /// The NUMA nodes of the host.
     pub numa_nodes: Vec<NumaNode>,
     /// Physical devices, sorted by id.
@@ -58,6 +60,7 @@ impl Inventory {
     pub fn empty() -> Inventory {
         Inventory {
             kernel_release: Missing::NotExposed.into(),
+            machine: Missing::NotExposed.into(),
             numa_nodes: Vec::new(),
             devices: Vec::new(),
             links: Vec::new(),

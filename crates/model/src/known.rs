@@ -23,7 +23,8 @@ pub enum Known<T> {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
-    /// The kernel has no such file here (ENOENT): not every device, driver or kernel version tells this fact.
+    /// The kernel has no such file here (ENOENT), or the library no such call: not every device, driver or version tells
+    /// this fact.
     NotExposed,
     /// The source exists and says itself that it has no value (NUMA node -1, an all-ones sentinel, "Unknown").
     NotAvailable,
@@ -61,7 +62,7 @@ impl Missing {
     /// The same for people, as the end of a sentence.
     pub fn explain(self) -> &'static str {
         match self {
-            Missing::NotExposed => "the kernel does not tell",
+            Missing::NotExposed => "no source tells",
             Missing::NotAvailable => "the source has no value",
             Missing::NotPermitted => "permission denied",
             Missing::Unreadable => "reading failed",

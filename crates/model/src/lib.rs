@@ -10,6 +10,7 @@ mod inventory;
 mod known;
 mod link;
 mod nic;
+mod nvidia;
 mod pci;
 mod problem;
 mod sample;
@@ -23,10 +24,11 @@ pub use inventory::{Findings, Inventory, LookedAt, NumaNode};
 pub use known::{Known, Missing};
 pub use link::{Link, LinkKind};
 pub use nic::{LinkLayer, Nic, NicPort, NicProtocol, PortState};
+pub use nvidia::{MigInstance, NvidiaFacts};
 pub use pci::{DeviceId, Pci, PciAddress, PciAddressError, PciClass, PciId, PcieLink};
 pub use problem::Problem;
 pub use sample::{
-    Clock, Direction, Engine, ErrorKind, LinkCounter, Quantity, Reading, Sample, Sampling, Sensor,
+    Clock, Direction, Engine, ErrorKind, LinkCounter, Quantity, Reading, Rows, Sample, Sampling, Sensor,
     ThrottleCause, Which,
 };
 pub use vendor::{Variant, Vendor};

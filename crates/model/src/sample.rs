@@ -12,6 +12,8 @@ pub struct Sampling {
     pub samples: Vec<Sample>,
     /// What could not be read.
     pub problems: Vec<Problem>,
+    /// Something that discovery tells has changed, such as the health of a device: it should look again.
+    pub look_again: bool,
 }
 
 /// The readings of one device or partition.
@@ -43,6 +45,12 @@ pub enum Quantity {
     MemoryTotalBytes,
     /// Device memory in use, bytes.
     MemoryUsedBytes,
+    /// Device memory that the driver or firmware keeps for itself, bytes.
+    MemoryReservedBytes,
+    /// Share of the memory bandwidth in use, 0-1.
+    MemoryBandwidthRatio,
+    /// Memory rows that were replaced, or the state of replacing them.
+    RowsRemapped(Rows),
     /// Watts.
     PowerWatts,
     /// The power limit in force, watts.
@@ -57,6 +65,14 @@ pub enum Quantity {
     ClockMaxHertz(Clock),
     /// Whether the device is being slowed down, 0 or 1.
     Throttled(ThrottleCause),
+    /// Seconds in which the device was slowed down.
+    ThrottleSeconds(ThrottleCause),
+    /// How often the driver told of an XID (NVIDIA's number of an error) since the agent looks.
+    Xids(u32),
+    /// The last XID since the agent looks, 0 while there was none.
+    LastXid,
+    /// Bytes per second over PCIe.
+    PcieBytesPerSecond(Direction),
     /// Count of errors since the driver was loaded; the text tells the block of the device, or is empty.
     Errors(ErrorKind, &'static str),
     /// Transfers per second on each PCIe lane.
@@ -74,6 +90,18 @@ pub enum Engine {
     Compute,
     /// The memory controller.
     Memory,
+    /// The graphics engine, which runs shaders and compute alike (NVIDIA GPM).
+    Graphics,
+    /// Multiprocessors with at least one warp.
+    Sm,
+    /// Tensor cores.
+    Tensor,
+    /// Video encoder.
+    Encode,
+    /// Video decoder.
+    Decode,
+    /// Optical flow.
+    Ofa,
     /// Video units where the source does not tell encoder and decoder apart.
     Media,
     /// JPEG decoder.
@@ -83,6 +111,8 @@ pub enum Engine {
 /// Where a temperature is taken (metric label `sensor`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Sensor {
+    /// The die, where the vendor has one sensor for it.
+    Gpu,
     /// Edge of the die.
     Edge,
     /// Hottest point of the die.
@@ -129,6 +159,12 @@ pub enum ThrottleCause {
     Current,
     /// The board asserted PROCHOT.
     Prochot,
+    /// The hardware slows itself down, for heat or power.
+    Hardware,
+    /// The hardware slows itself down for heat.
+    HardwareThermal,
+    /// The power supply asserted its brake.
+    PowerBrake,
 }
 
 /// What went wrong (metric label `kind`).
@@ -146,6 +182,19 @@ pub enum ErrorKind {
     Reset,
 }
 
+/// Rows of memory that a part replaces by spare ones (metric label `kind`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Rows {
+    /// Replaced for errors that ECC put right.
+    Correctable,
+    /// Replaced for errors that ECC could not put right.
+    Uncorrectable,
+    /// 1 if a row waits for a reset to be replaced.
+    Pending,
+    /// 1 if there was no spare row left.
+    Failed,
+}
+
 /// Which state of the PCIe link (metric label `which`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Which {
@@ -160,6 +209,8 @@ pub enum Which {
 pub enum LinkCounter {
     /// All XGMI links of the device.
     Xgmi,
+    /// All NVLinks of the device.
+    Nvlink,
 }
 
 /// Seen from the device (metric label `direction`).
@@ -182,20 +233,27 @@ macro_rules! spelling {
     };
 }
 
-spelling!(Engine { Compute => "compute", Memory => "memory", Media => "media", Jpeg => "jpeg" });
+spelling!(Engine {
+    Compute => "compute", Memory => "memory", Graphics => "graphics", Sm => "sm", Tensor => "tensor",
+    Encode => "encode", Decode => "decode", Ofa => "ofa", Media => "media", Jpeg => "jpeg",
+});
 spelling!(Sensor {
-    Edge => "edge", Junction => "junction", Memory => "memory", Vrsoc => "vrsoc", Package => "package",
+    Gpu => "gpu", Edge => "edge", Junction => "junction", Memory => "memory", Vrsoc => "vrsoc", Package => "package",
     Board => "board", Device => "device",
 });
 spelling!(Clock { Compute => "compute", Memory => "memory", Soc => "soc", Media => "media" });
 spelling!(ThrottleCause {
     Any => "any", Power => "power", Thermal => "thermal", MemoryThermal => "memory_thermal",
     RegulatorThermal => "regulator_thermal", Current => "current", Prochot => "prochot",
+    Hardware => "hardware", HardwareThermal => "hardware_thermal", PowerBrake => "power_brake",
+});
+spelling!(Rows {
+    Correctable => "correctable", Uncorrectable => "uncorrectable", Pending => "pending", Failed => "failed",
 });
 spelling!(ErrorKind {
     EccCorrectable => "ecc_correctable", EccUncorrectable => "ecc_uncorrectable",
     EccDeferred => "ecc_deferred", PcieReplay => "pcie_replay", Reset => "reset",
 });
 spelling!(Which { Current => "current", Max => "max" });
-spelling!(LinkCounter { Xgmi => "xgmi" });
+spelling!(LinkCounter { Xgmi => "xgmi", Nvlink => "nvlink" });
 spelling!(Direction { Receive => "receive", Transmit => "transmit" });

@@ -1,36 +1,167 @@
-//! NVIDIA GPUs by the kernel's word: PCI, and what the driver tells under `/proc/driver/nvidia`.
+//! NVIDIA GPUs: the kernel's word, and NVML's.
 //!
 //! What is peculiar to this vendor:
 //!
 //! - A GPU is a function of class 0300 or 0302. NVSwitches (0680), audio (0403), USB (0c03) and UCSI (0c80) functions of
 //!   the same vendor are none.
 //! - The driver tells model, UUID, VBIOS and minor number of each GPU in `/proc/driver/nvidia/gpus/<address>/information`,
-//!   world-readable and without a library. Memory, MIG, ECC, utilisation, power and NVLink need NVML: they are missing
-//!   here, never 0.
+//!   world-readable and without a library. Memory, MIG, ECC, utilisation, power and NVLink need NVML.
+//! - NVML runs in a process of its own (`afd probe nvidia`), which is started only if there is a GPU and a library. While it
+//!   is away the kernel's word goes on, what it told last of what does not move stays, and what moves is absent.
 //! - One device id can be sold under several names, which the board's subsystem id tells apart; so the driver's own word
 //!   goes before the table for the name.
 
+mod health;
+mod interpret;
+mod library;
+pub mod nvml;
 mod procfs;
 pub mod products;
+mod readings;
+mod xids;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use afd_host::Host;
+use afd_host::{
+    Host,
+    child::{AskError, Launcher},
+};
 use afd_model::{
-    Device, Findings, Handle, HandleKind, Health, Known, Missing, PciAddress, Product, Sample, Sampling,
-    Variant, Vendor,
+    Device, Findings, Handle, HandleKind, Health, Known, MemorySource, Missing, PciAddress, Product, Sample,
+    Sampling, Variant, Vendor,
 };
 use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
+use serde_json::Value;
+
+use self::{
+    health::Incidents,
+    library::Library,
+    nvml::answers::{Answers, Report},
+};
 
 const NAME: &str = "nvidia";
 const VENDOR_ID: u16 = 0x10de;
 const DISPLAY: u16 = 0x0300;
 const CONTROLLER_3D: u16 = 0x0302;
 
+/// The first discovery initialises every GPU, which takes seconds for each where nothing keeps them initialised.
+const DISCOVER_DEADLINE: Duration = Duration::from_secs(120);
+const SAMPLE_DEADLINE: Duration = Duration::from_secs(10);
+
 /// The probe of NVIDIA GPUs.
 #[derive(Debug, Default)]
 pub struct Nvidia {
     functions: Vec<PciFunction>,
+    library: Option<Library>,
+    told: Option<Report>,
+    sampled: Report,
+    incidents: Incidents,
+}
+
+impl Nvidia {
+    /// A probe that asks NVML as well, in processes that `launcher` starts. The library is looked for beneath the driver
+    /// root, if there is one, else beneath the host.
+    pub fn with_library(launcher: Launcher, driver_root: Option<Host>) -> Nvidia {
+        Nvidia { library: Some(Library::new(launcher, driver_root)), ..Nvidia::default() }
+    }
+
+    /// Asks the library, and joins its word, or its last, to the kernel's.
+    fn ask_library(&mut self, host: &Host, findings: &mut Findings) {
+        let Some(library) = &mut self.library else { return };
+        for event in library.events() {
+            self.incidents.happened(&event);
+        }
+        let present = !findings.devices.is_empty();
+        match library.ask(host, present, "discover", DISCOVER_DEADLINE) {
+            Ok(Some(report)) => self.told = Some(report),
+            Ok(None) => self.told = None,
+            Err(error) => findings.problems.extend(library::problem(&error)),
+        }
+        let Some(report) = &self.told else { return };
+        if let Some(code) = interpret::init_error(report) {
+            findings.problems.push(library::init_problem(code));
+            for device in &mut findings.devices {
+                if let Some(health) = health::of_init(code) {
+                    device.health = health;
+                }
+            }
+            return;
+        }
+        interpret::enrich(&mut findings.devices, &mut findings.links, &mut findings.problems, report);
+        shared_memory(host, findings);
+        for device in &mut findings.devices {
+            let told =
+                report.devices.iter().find(|told| interpret::address(&told.answers) == Some(device.id.0));
+            // What the kernel says goes before: a GPU that the driver left out is no healthy one.
+            if let Some(told) = told
+                && device.health == Health::unknown()
+            {
+                health::judge(device, &told.answers, &mut self.incidents);
+            }
+        }
+    }
+
+    /// Asks the library for moving values, and whether what discovery tells has changed.
+    fn sample_library(&mut self, host: &Host, sampling: &mut Sampling) {
+        let Some(library) = &mut self.library else { return };
+        if library.has_events() {
+            sampling.look_again = true;
+        }
+        // Nothing was discovered by the library, so there is nothing to sample; the next look asks it again.
+        let Some(told) = self.told.as_ref().filter(|told| interpret::init_error(told).is_none()) else {
+            return;
+        };
+        match library.ask(host, true, "sample", SAMPLE_DEADLINE) {
+            Ok(Some(report)) => {
+                sampling.look_again |= wellbeing_changed(told, &report);
+                self.sampled = report;
+            }
+            Ok(None) => sampling.look_again = true,
+            Err(AskError::Pending) => return,
+            Err(error) => {
+                sampling.problems.extend(library::problem(&error));
+                return;
+            }
+        }
+        for told in &self.sampled.devices {
+            let Some(address) = interpret::address(&told.answers) else { continue };
+            readings::add(sampling, address, told, &self.incidents);
+        }
+    }
+}
+
+/// NVML tells no memory of a GPU that shares the system's (GB10): the system's is what it has.
+fn shared_memory(host: &Host, findings: &mut Findings) {
+    let mut facts = Facts::new(host, NAME);
+    for device in &mut findings.devices {
+        if device.nvidia.is_some() && device.memory_bytes.missing() == Some(Missing::NotAvailable) {
+            facts.about(Some(device.id));
+            device.memory_bytes = facts.parse("memory_bytes", "/proc/meminfo", parse_total);
+            device.memory_source = device.memory_bytes.map(|_| MemorySource::System);
+        }
+    }
+    findings.problems.extend(facts.into_problems());
+}
+
+/// `MemTotal:  125596480 kB` (proc_meminfo(5)): bytes.
+fn parse_total(text: &str) -> Result<u64, &'static str> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kibibytes
+        .and_then(|kibibytes| kibibytes.checked_mul(1024))
+        .ok_or("no line such as \"MemTotal: 16384 kB\"")
+}
+
+/// Whether something that health is read from is no longer as it was discovered.
+fn wellbeing_changed(before: &Report, now: &Report) -> bool {
+    let of = |report: &Report, address: Option<PciAddress>| -> Option<Answers> {
+        let device = report.devices.iter().find(|device| interpret::address(&device.answers) == address)?;
+        Some(device.answers.clone())
+    };
+    now.devices.iter().any(|device| {
+        let before = of(before, interpret::address(&device.answers));
+        before.is_none_or(|before| health::signs(&before) != health::signs(&device.answers))
+    })
 }
 
 impl Probe for Nvidia {
@@ -46,7 +177,9 @@ impl Probe for Nvidia {
             self.functions.iter().map(|function| device_of(&mut facts, bus, function)).collect();
         devices.extend(beside_pci(&mut facts, bus));
         facts.about(None);
-        Findings { devices, links: Vec::new(), problems: facts.into_problems() }
+        let mut findings = Findings { devices, links: Vec::new(), problems: facts.into_problems() };
+        self.ask_library(host, &mut findings);
+        findings
     }
 
     fn sample(&mut self, host: &Host, _: Instant) -> Sampling {
@@ -61,7 +194,26 @@ impl Probe for Nvidia {
             })
             .filter(|sample| !sample.readings.is_empty())
             .collect();
-        Sampling { samples, problems: facts.into_problems() }
+        let mut sampling = Sampling { samples, problems: facts.into_problems(), look_again: false };
+        self.sample_library(host, &mut sampling);
+        sampling
+    }
+
+    fn recording(&self) -> Option<(&'static str, Value)> {
+        let mut report = self.told.clone()?;
+        for (told, sampled) in report.devices.iter_mut().zip(&self.sampled.devices) {
+            told.answers.extend(sampled.answers.clone());
+            for (told, sampled) in told.mig.iter_mut().zip(&sampled.mig) {
+                if let (Some(told), Some(sampled)) = (told, sampled) {
+                    told.extend(sampled.clone());
+                }
+            }
+        }
+        Some(("nvml.json", serde_json::to_value(report).ok()?))
+    }
+
+    fn restarts(&self) -> Option<u64> {
+        self.library.as_ref().map(Library::restarts)
     }
 }
 

@@ -38,6 +38,26 @@ pub fn find(id: u16) -> Option<&'static Row> {
         .find_map(|rows| rows.binary_search_by_key(&id, |row| row.id).ok().map(|index| &rows[index]))
 }
 
+/// The silicon generation of a CUDA compute capability (CUDA C++ Programming Guide, "Compute Capabilities"), as GPU Feature
+/// Discovery spells it; none for one that is newer than this table.
+pub fn architecture(major: u32, minor: u32) -> Option<&'static str> {
+    Some(match (major, minor) {
+        (1, _) => "tesla",
+        (2, _) => "fermi",
+        (3, _) => "kepler",
+        (5, _) => "maxwell",
+        (6, _) => "pascal",
+        (7, ..5) => "volta",
+        (7, _) => "turing",
+        (8, ..9) => "ampere",
+        (8, _) => "ada-lovelace",
+        (9, _) => "hopper",
+        (10..=12, _) => "blackwell",
+        (13, _) => "rubin",
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -98,18 +98,13 @@ fn virtual_functions(
                 || format!("{DEVICES}/{address}"),
                 |virtual_function| virtual_function.directory.clone(),
             );
-            let name = format!("vf{index}");
             Some(Partition {
-                id: format!("{id}/{name}"),
-                name,
                 function: Known::Value(PartitionFunction {
                     address,
                     driver: driver_of(facts, &format!("{directory}/driver")),
                 }),
-                memory_bytes: Missing::NotExposed.into(),
-                compute_units: Missing::NotExposed.into(),
                 numa_node: facts.parse_known("numa_node", &format!("{directory}/numa_node"), parse_numa_node),
-                handles: Vec::new(),
+                ..Partition::bare(id.into(), format!("vf{index}"))
             })
         })
         .collect();

@@ -30,4 +30,14 @@ pub trait Probe {
     /// Reads the moving values of the devices that were last discovered. `now` orders samples, so that a rate can
     /// be had from two of them.
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling;
+
+    /// What the vendor's library answered last, for a recording of the node: the name of the file and its content.
+    fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
+        None
+    }
+
+    /// How often the process that asks the vendor's library had to be started again, where there is one.
+    fn restarts(&self) -> Option<u64> {
+        None
+    }
 }

@@ -8,10 +8,14 @@ use crate::{Facts, PciBus, rdma};
 /// The kernel's release (`uname -r`).
 pub const KERNEL_RELEASE: &str = "/proc/sys/kernel/osrelease";
 
+/// Product name of the machine by its firmware (`drivers/firmware/dmi-id.c`); world-readable.
+const MACHINE: &str = "/sys/class/dmi/id/product_name";
+
 /// An inventory without devices, to which the probes' findings are joined.
 pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     let mut facts = Facts::new(host, "node");
     let kernel_release = facts.text("kernel_release", KERNEL_RELEASE);
+    let machine = facts.text("machine", MACHINE);
     let numa_nodes = numa_nodes(&mut facts);
     let mut problems = facts.into_problems();
     let (nics, nic_problems) = rdma::nics(host, bus);
@@ -19,6 +23,7 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     problems.extend_from_slice(bus.problems());
     Inventory {
         kernel_release,
+        machine,
         numa_nodes,
         looked_at: LookedAt {
             pci_functions: u32::try_from(bus.functions().count()).unwrap_or(u32::MAX),

@@ -63,7 +63,7 @@ impl Probe for Tpu {
             Sample { device, partition: None, readings: pci::link_readings(&mut facts, function) }
         };
         let samples = self.functions.iter().map(sample).collect();
-        Sampling { samples, problems: facts.into_problems() }
+        Sampling { samples, problems: facts.into_problems(), look_again: false }
     }
 }
 

@@ -87,15 +87,7 @@ fn partitions_are_named_by_their_mode() {
     assert_eq!(labelled(vec![cut(0, "CPX", "NPS4")])["partition"], "cpx-nps4");
     assert_eq!(labelled(vec![cut(0, "SPX", "NPS1")])["partition"], "none");
     assert_eq!(labelled(vec![cut(0, "CPX", "NPS4"), cut(1, "SPX", "NPS1")])["partition"], "mixed");
-    let part = Partition {
-        id: String::new(),
-        name: "xcp0".to_owned(),
-        function: Missing::NotExposed.into(),
-        memory_bytes: Missing::NotExposed.into(),
-        compute_units: Missing::NotExposed.into(),
-        numa_node: Missing::NotExposed.into(),
-        handles: Vec::new(),
-    };
+    let part = Partition::bare(device(0).id, "xcp0");
     let parted = Device { partitions: vec![part.clone(), part], ..device(0) };
     assert_eq!(labelled(vec![parted])["partition-count"], "2");
 }

@@ -1,0 +1,61 @@
+//! `afd probe`: the process that asks a vendor's library for the agent.
+
+use std::path::Path;
+
+use afd_host::child::{self, Tell};
+use afd_nvidia::nvml::Nvml;
+use anyhow::{Context, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::args::LibraryVendor;
+
+/// A library that takes more than this leaks; the agent starts the process anew.
+const MOST_MEMORY_BYTES: u64 = 256 << 20;
+
+/// Answers requests until the agent is gone.
+///
+/// # Errors
+/// When the library cannot be loaded, or the process has grown too large.
+pub fn serve(vendor: LibraryVendor, library: &Path) -> anyhow::Result<()> {
+    // An agent that was killed cannot close our input while the library hangs.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("tying this process to the agent")?;
+    match vendor {
+        LibraryVendor::Nvidia => {
+            let mut nvml = Nvml::open(library.as_os_str())
+                .map_err(|error| anyhow::anyhow!("loading {}: {error}", library.display()))?;
+            answer(|ask, tell| nvidia(&mut nvml, ask, tell))
+        }
+    }
+}
+
+fn answer(mut answer: impl FnMut(&str, &Tell) -> anyhow::Result<Value>) -> anyhow::Result<()> {
+    child::serve(|ask, tell| {
+        let value = answer(ask, tell)?;
+        let resident = resident_bytes()?;
+        if resident > MOST_MEMORY_BYTES {
+            bail!("the library made this process grow to {} MiB", resident >> 20);
+        }
+        Ok::<_, anyhow::Error>(value)
+    })
+}
+
+fn nvidia(nvml: &mut Nvml, ask: &str, tell: &Tell) -> anyhow::Result<Value> {
+    let report = match ask {
+        "discover" => {
+            let report = nvml.discover();
+            let tell = tell.clone();
+            nvml.watch(move |event| tell.event(event));
+            report
+        }
+        "sample" => nvml.sample(),
+        other => bail!("nobody knows how to answer {other:?}"),
+    };
+    Ok(serde_json::to_value(report)?)
+}
+
+fn resident_bytes() -> anyhow::Result<u64> {
+    let pages = procfs::process::Process::myself()?.statm()?.resident;
+    Ok(pages * procfs::page_size())
+}

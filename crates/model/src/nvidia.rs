@@ -1,0 +1,68 @@
+//! What only NVIDIA's devices have, as NVML tells it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Known;
+
+/// Facts of one GPU.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct NvidiaFacts {
+    /// Whether MIG mode is on; `not_available` where the part has no MIG.
+    pub mig_enabled: Known<bool>,
+    /// Whether MIG mode will be on after the next reset.
+    pub mig_pending: Known<bool>,
+    /// Whether ECC is on.
+    pub ecc_enabled: Known<bool>,
+    /// Whether the driver stays loaded while nobody uses the GPU.
+    pub persistence: Known<bool>,
+    /// Who may compute: `default`, `exclusive_thread`, `prohibited`, `exclusive_process`.
+    pub compute_mode: Known<String>,
+    /// How the GPU is virtualised: `none`, `passthrough`, `vgpu`, `host_vgpu`, `host_vsga`.
+    pub virtualization: Known<String>,
+    /// How it addresses the system's memory: `hmm`, `ats`, `none`.
+    pub addressing_mode: Known<String>,
+    /// Whether confidential computing is on in the system.
+    pub confidential_compute: Known<bool>,
+    /// Part number of the board.
+    pub board_part_number: Known<String>,
+    /// Version of the GSP firmware that the driver loaded.
+    pub gsp_firmware_version: Known<String>,
+    /// Version of the InfoROM image.
+    pub inforom_version: Known<String>,
+    /// The lowest power limit that can be set, milliwatts.
+    pub min_power_limit_milliwatts: Known<u32>,
+    /// The highest, milliwatts.
+    pub max_power_limit_milliwatts: Known<u32>,
+    /// The one after a reset, milliwatts.
+    pub default_power_limit_milliwatts: Known<u32>,
+    /// NVLinks that are up.
+    pub nvlinks: Known<u32>,
+    /// Version of those links, as NVML numbers it.
+    pub nvlink_version: Known<u32>,
+    /// State of the NVLink fabric: `not_supported`, `not_started`, `in_progress`, `completed`.
+    pub fabric_state: Known<String>,
+}
+
+/// Where a MIG device lies in its GPU, and what it has of it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct MigInstance {
+    /// Id of the GPU instance.
+    pub gpu_instance: u32,
+    /// Id of the compute instance within it.
+    pub compute_instance: u32,
+    /// Slices of the GPU's memory and engines.
+    pub gpu_slices: Known<u32>,
+    /// Slices of the GPU's multiprocessors.
+    pub compute_slices: Known<u32>,
+    /// Copy engines, shared with other compute instances of the GPU instance, as the next ones are.
+    pub copy_engines: Known<u32>,
+    /// Video decoders.
+    pub decoders: Known<u32>,
+    /// Video encoders.
+    pub encoders: Known<u32>,
+    /// JPEG decoders.
+    pub jpeg_engines: Known<u32>,
+    /// Optical flow engines.
+    pub ofa_engines: Known<u32>,
+}

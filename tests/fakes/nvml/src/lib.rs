@@ -1,0 +1,120 @@
+//! NVML's C symbols, answering from `nvml.json` beside the library's own file.
+//!
+//! The recording is what `afd record` writes (`libraries/nvml.json` of a recorded host), with events and faults that only a
+//! test asks for; the README says how it is made. It is read again whenever its file changes, so that a test can move
+//! a value, lose a GPU, raise an XID, or make a call hang or crash while a program uses the library. Types are those of
+//! nvml.h, by the crate `nvml-wrapper-sys`.
+#![allow(
+    unsafe_code,
+    clippy::disallowed_methods,
+    non_snake_case,
+    unreachable_pub,
+    clippy::missing_safety_doc,
+    missing_docs,
+    reason = "these are C's symbols, documented in nvml.h"
+)]
+
+mod devices;
+mod events;
+mod gpm;
+mod recording;
+mod structs;
+
+use std::ffi::{c_char, c_int, c_uint};
+
+use nvml_wrapper_sys::bindings::{nvmlConfComputeSystemState_t, nvmlReturn_t};
+use serde_json::Value;
+
+use crate::recording::{enter, state, system};
+
+pub(crate) const SUCCESS: nvmlReturn_t = 0;
+pub(crate) const UNINITIALIZED: nvmlReturn_t = 1;
+pub(crate) const INVALID_ARGUMENT: nvmlReturn_t = 2;
+pub(crate) const NOT_SUPPORTED: nvmlReturn_t = 3;
+pub(crate) const NOT_FOUND: nvmlReturn_t = 6;
+pub(crate) const INSUFFICIENT_SIZE: nvmlReturn_t = 7;
+pub(crate) const TIMEOUT: nvmlReturn_t = 10;
+pub(crate) const VERSION_MISMATCH: nvmlReturn_t = 25;
+
+/// The result of a call as C has it.
+pub(crate) fn code(result: Result<(), nvmlReturn_t>) -> nvmlReturn_t {
+    result.err().unwrap_or(SUCCESS)
+}
+
+/// Writes a number or struct where the caller wants it.
+pub(crate) fn write<T>(target: *mut T, value: T) -> Result<(), nvmlReturn_t> {
+    if target.is_null() {
+        return Err(INVALID_ARGUMENT);
+    }
+    // SAFETY: the caller passes a pointer to a T, as nvml.h asks it to, and it is not null.
+    unsafe { target.write(value) };
+    Ok(())
+}
+
+/// Writes a text with its NUL.
+pub(crate) fn write_text(target: *mut c_char, length: c_uint, value: &Value) -> Result<(), nvmlReturn_t> {
+    let text = value.as_str().ok_or(INVALID_ARGUMENT)?;
+    if target.is_null() {
+        return Err(INVALID_ARGUMENT);
+    }
+    if text.len() >= length as usize {
+        return Err(INSUFFICIENT_SIZE);
+    }
+    // SAFETY: the caller's buffer has `length` bytes, which are more than the text and its NUL.
+    unsafe {
+        std::ptr::copy_nonoverlapping(text.as_ptr().cast(), target, text.len());
+        target.add(text.len()).write(0);
+    }
+    Ok(())
+}
+
+/// A number of a JSON value, cut to the size of C's.
+pub(crate) fn number(value: &Value) -> u64 {
+    value.as_u64().or_else(|| value.as_i64().map(|number| number as u64)).unwrap_or(0)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
+    code(enter("nvmlInit_v2").and_then(|()| {
+        if let Some(result) = state().recording().system.error("nvmlInit_v2") {
+            return Err(result.0);
+        }
+        state().initialise();
+        Ok(())
+    }))
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlShutdown() -> nvmlReturn_t {
+    SUCCESS
+}
+
+macro_rules! system_texts {
+    ($($symbol:ident),*) => {
+        $(#[unsafe(no_mangle)]
+        pub extern "C" fn $symbol(text: *mut c_char, length: c_uint) -> nvmlReturn_t {
+            code(system(stringify!($symbol)).and_then(|value| write_text(text, length, &value)))
+        })*
+    };
+}
+
+system_texts!(nvmlSystemGetDriverVersion, nvmlSystemGetNVMLVersion);
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: *mut c_int) -> nvmlReturn_t {
+    code(
+        system("nvmlSystemGetCudaDriverVersion_v2").and_then(|value| write(version, number(&value) as c_int)),
+    )
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlSystemGetConfComputeState(target: *mut nvmlConfComputeSystemState_t) -> nvmlReturn_t {
+    code(system("nvmlSystemGetConfComputeState").and_then(|value| {
+        let state = nvmlConfComputeSystemState_t {
+            environment: number(&value["environment"]) as c_uint,
+            ccFeature: number(&value["ccFeature"]) as c_uint,
+            devToolsMode: number(&value["devToolsMode"]) as c_uint,
+        };
+        write(target, state)
+    }))
+}

@@ -1,0 +1,349 @@
+//! NVML through the real binary and the fake library: what the library says and how it fails.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use afd_model::{HealthState, Inventory, Missing};
+use afd_tests::{
+    agent::Agent,
+    driver_root::DriverRoot,
+    fixture::{Fixture, LaidOut},
+    stdout,
+};
+use serde_json::{Value, json};
+
+const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--look-interval", "0.5"];
+const H100: &str = "nvidia-h100x8-nvml";
+const POWER: &str = "accelerator_power_watts{";
+
+fn start(host: &LaidOut) -> Agent {
+    let agent = Agent::start(host.afd(RUN));
+    agent.until("NVML is sampled", |agent| count(agent, POWER) > 0);
+    agent
+}
+
+fn metrics(agent: &Agent) -> String {
+    agent.get("/metrics").text().to_owned()
+}
+
+fn count(agent: &Agent, what: &str) -> usize {
+    metrics(agent).lines().filter(|line| line.starts_with(what)).count()
+}
+
+fn value(agent: &Agent, series: &str) -> Option<f64> {
+    let text = metrics(agent);
+    text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+}
+
+fn inventory(agent: &Agent) -> Inventory {
+    serde_json::from_slice(&agent.get("/inventory").body).expect("the inventory is JSON")
+}
+
+fn states(agent: &Agent) -> Vec<HealthState> {
+    inventory(agent).devices.iter().map(|device| device.health.state).collect()
+}
+
+fn shown(host: &LaidOut) -> Inventory {
+    serde_json::from_str(&stdout(&mut host.afd(["show", "--output", "json"]))).expect("the inventory is JSON")
+}
+
+/// The process that asks the library.
+fn child(agent: &Agent) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", agent.pid())).ok()?;
+    let own: Vec<u32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    // Any thread of the agent may have started it.
+    let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).ok()?;
+    let others = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let all: String = others.collect::<Vec<_>>().join(" ");
+    own.into_iter().chain(all.split_whitespace().filter_map(|pid| pid.parse().ok())).next()
+}
+
+/// A scrape answers fast, whatever the library does.
+fn scrapes_go_on(agent: &Agent) {
+    for _ in 0..20 {
+        let begun = Instant::now();
+        assert_eq!(agent.get("/metrics").status, 200);
+        assert!(begun.elapsed() < Duration::from_secs(1), "a scrape took {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn no_library_is_no_problem() {
+    let host = Fixture::named(H100).lay_out();
+    let root = host.root().to_str().expect("our paths are UTF-8");
+    let told = stdout(&mut afd_tests::afd(["show", "--output", "json", "--host-root", root]));
+    let inventory: Inventory = serde_json::from_str(&told).expect("the inventory is JSON");
+    assert_eq!(inventory.devices.len(), 8);
+    assert!(inventory.problems.is_empty(), "{:?}", inventory.problems);
+    assert_eq!(inventory.devices[0].memory_bytes.missing(), Some(Missing::NotExposed));
+}
+
+#[test]
+fn a_file_that_is_no_library_is_a_problem_and_the_kernels_word_goes_on() {
+    let host = Fixture::named(H100).lay_out();
+    fs::write(host.driver_root().library(), "no ELF").expect("a file can be written");
+    let inventory = shown(&host);
+    assert_eq!(inventory.devices.len(), 8);
+    assert_eq!(inventory.devices[0].product_name(), Some("NVIDIA H100 80GB HBM3"));
+    assert_eq!(inventory.problems.len(), 1, "{:?}", inventory.problems);
+    assert!(inventory.problems[0].message.contains("ended (exit status: 1)"), "{:?}", inventory.problems);
+}
+
+#[test]
+fn a_library_that_lacks_symbols_tells_the_rest() {
+    let host = Fixture::named("nvidia-gb200x4-clique").lay_out();
+    for symbol in ["nvmlDeviceGetGpuFabricInfoV", "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetAddressingMode"]
+    {
+        host.driver_root().without_symbol(symbol);
+    }
+    let device = &shown(&host).devices[0];
+    assert_eq!(
+        device.fabric_domain.missing(),
+        Some(Missing::NotAvailable),
+        "the older call is asked instead"
+    );
+    assert_eq!(device.product_name(), Some("NVIDIA GB200"));
+    let facts = device.nvidia.as_ref().expect("NVML told of it");
+    assert_eq!(facts.addressing_mode.missing(), Some(Missing::NotExposed));
+    assert_eq!(device.health.state, HealthState::Healthy);
+}
+
+#[test]
+fn refused_calls_are_problems_and_unsupported_ones_are_not() {
+    let host = Fixture::named("nvidia-l40sx2").lay_out();
+    host.driver_root().update(|recording| {
+        let answers = recording["devices"][0]["answers"].as_object_mut().expect("answers are an object");
+        for (call, answer) in answers.iter_mut() {
+            if call != "nvmlDeviceGetPciInfo_v3" {
+                *answer = json!({ "error": "NOT_SUPPORTED" });
+            }
+        }
+        recording["devices"][1]["answers"]["nvmlDeviceGetSerial"] = json!({ "error": "NO_PERMISSION" });
+    });
+    let inventory = shown(&host);
+    let [mute, refused] = &inventory.devices[..] else { panic!("there are two devices") };
+    assert_eq!(mute.product_name(), Some("NVIDIA L40S"), "by the table");
+    assert_eq!(refused.serial.missing(), Some(Missing::NotPermitted));
+    let told: Vec<_> = inventory.problems.iter().map(|problem| (problem.device, problem.reason)).collect();
+    assert_eq!(told, [(Some(refused.id), Missing::NotPermitted)]);
+    let metrics = stdout(&mut host.afd(["show", "--output", "metrics"]));
+    assert_eq!(metrics.matches(POWER).count(), 1, "what a device does not tell has no series");
+}
+
+#[test]
+fn values_move_and_the_library_is_initialised_once() {
+    let host = Fixture::named(H100).lay_out();
+    let agent = start(&host);
+    let first = child(&agent).expect("a process asks the library");
+    host.driver_root().answer(0, "nvmlDeviceGetPowerUsage", json!({ "value": 654_321 }));
+    agent.until("the new value is told", |agent| metrics(agent).contains("} 654.321\n"));
+    agent.until("GPM tells of two samples", |agent| count(agent, "accelerator_memory_bandwidth_ratio{") == 8);
+    assert_eq!(child(&agent), Some(first));
+    assert_eq!(value(&agent, "afd_probe_restarts_total{vendor=\"nvidia\"}"), Some(0.0));
+}
+
+#[test]
+fn a_gpu_that_falls_off_the_bus_hides_no_other() {
+    let host = Fixture::named(H100).lay_out();
+    let agent = start(&host);
+    assert_eq!(count(&agent, POWER), 8);
+    host.driver_root().answer(5, "nvmlDeviceGetHandleByIndex_v2", json!({ "error": "GPU_IS_LOST" }));
+    agent.until("it has failed", |agent| states(agent)[5] == HealthState::Failed);
+    agent.until("its series are gone", |agent| count(agent, POWER) == 7);
+    let others = states(&agent);
+    assert_eq!(others.iter().filter(|state| **state == HealthState::Healthy).count(), 7);
+}
+
+#[test]
+fn a_call_that_hangs_costs_a_process_and_no_answer_of_ours() {
+    let host = Fixture::named(H100).lay_out();
+    let agent = start(&host);
+    let first = child(&agent);
+    host.driver_root().fault("hang", &["nvmlDeviceGetPowerUsage"]);
+    agent.until("what moves is absent", |agent| count(agent, POWER) == 0);
+    scrapes_go_on(&agent);
+    let devices = inventory(&agent).devices;
+    assert_eq!(devices.len(), 8);
+    assert!(devices.iter().all(|device| device.memory_bytes.is_known()), "static facts stay");
+    host.driver_root().fault("hang", &[]);
+    agent.until("the process came back", |agent| count(agent, POWER) == 8);
+    assert_ne!(child(&agent), first);
+    assert_eq!(value(&agent, "afd_probe_restarts_total{vendor=\"nvidia\"}"), Some(1.0));
+}
+
+#[test]
+fn a_crash_and_an_abort_within_the_library_are_survived() {
+    for kind in ["crash", "abort"] {
+        let host = Fixture::named(H100).lay_out();
+        let agent = start(&host);
+        host.driver_root().fault(kind, &["nvmlDeviceGetUtilizationRates"]);
+        agent.until("what moves is absent", |agent| count(agent, POWER) == 0);
+        scrapes_go_on(&agent);
+        assert_eq!(inventory(&agent).devices[0].product_name(), Some("NVIDIA H100 80GB HBM3"));
+        host.driver_root().fault(kind, &[]);
+        agent.until("the process came back", |agent| count(agent, POWER) == 8);
+    }
+}
+
+#[test]
+fn a_library_that_leaks_is_started_anew_before_it_hurts() {
+    let host = Fixture::named("nvidia-t4").lay_out();
+    let agent = start(&host);
+    let first = child(&agent);
+    host.driver_root().update(|recording| recording["faults"] = json!({ "leak_bytes": 8 << 20 }));
+    agent.until("it was started anew", |agent| {
+        value(agent, "afd_probe_restarts_total{vendor=\"nvidia\"}").is_some_and(|restarts| restarts >= 1.0)
+    });
+    host.driver_root().update(|recording| recording["faults"] = json!({}));
+    agent.until("the process came back", |agent| count(agent, POWER) == 1);
+    assert_ne!(child(&agent), first);
+}
+
+#[test]
+fn an_xid_is_told_within_a_second_and_forgiven_once_the_driver_asks_for_nothing() {
+    let host = Fixture::named(H100).lay_out();
+    let agent =
+        Agent::start(host.afd(["run", "--no-kubernetes", "--sample-interval", "5", "--look-interval", "60"]));
+    agent.until("NVML is sampled", |agent| states(agent).first() == Some(&HealthState::Healthy));
+    host.driver_root().answer(2, "nvmlDeviceGetFieldValues(230)", json!({ "value": 1 }));
+    let begun = Instant::now();
+    host.driver_root().raise(json!({ "device": 2, "eventType": 8, "eventData": 119 }));
+    agent.until("it is told", |agent| metrics(agent).contains("reason=\"Xid119\"} 1"));
+    assert!(begun.elapsed() < Duration::from_secs(1), "it took {:?}", begun.elapsed());
+    assert_eq!(states(&agent)[2], HealthState::Failed);
+    assert!(metrics(&agent).contains("kind=\"xid\",detail=\"119\"} 1\n"), "{}", metrics(&agent));
+
+    drop(agent);
+    let agent = start(&host);
+    agent.until("the event of before is told again", |agent| states(agent)[2] == HealthState::Failed);
+    host.driver_root().answer(2, "nvmlDeviceGetFieldValues(230)", json!({ "value": 0 }));
+    agent.until("it is healthy again", |agent| states(agent)[2] == HealthState::Healthy);
+}
+
+#[test]
+fn a_programs_own_mistake_is_counted_and_changes_no_health() {
+    let host = Fixture::named(H100).lay_out();
+    let agent = start(&host);
+    host.driver_root().raise(json!({ "device": 0, "eventType": 8, "eventData": 31 }));
+    agent.until("it is counted", |agent| metrics(agent).contains("detail=\"31\""));
+    assert!(states(&agent).iter().all(|state| *state == HealthState::Healthy));
+}
+
+#[test]
+fn an_xid_of_a_mig_instance_fails_that_instance_alone() {
+    let host = Fixture::named("nvidia-h100x2-mig").lay_out();
+    let agent = start(&host);
+    host.driver_root().raise(
+        json!({ "device": 0, "eventType": 8, "eventData": 95, "gpuInstanceId": 1, "computeInstanceId": 0 }),
+    );
+    agent.until("it is told", |agent| states(agent)[0] == HealthState::Degraded);
+    let devices = inventory(&agent).devices;
+    let parts: Vec<_> = devices[0].partitions.iter().map(|partition| partition.health.state).collect();
+    assert_eq!(parts, [HealthState::Failed, HealthState::Healthy]);
+    assert_eq!(devices[1].health.state, HealthState::Healthy);
+}
+
+#[test]
+fn a_row_that_cannot_be_replaced_is_seen_by_the_next_sample() {
+    let host = Fixture::named(H100).lay_out();
+    let agent = Agent::start(host.afd([
+        "run",
+        "--no-kubernetes",
+        "--sample-interval",
+        "0.2",
+        "--look-interval",
+        "60",
+    ]));
+    agent.until("NVML is sampled", |agent| count(agent, POWER) == 8);
+    let rows = json!({ "corrRows": 0, "uncRows": 2, "isPending": 0, "failureOccurred": 1 });
+    host.driver_root().answer(4, "nvmlDeviceGetRemappedRows", json!({ "value": rows }));
+    agent.until("it is told", |agent| states(agent)[4] == HealthState::Failed);
+    assert!(metrics(&agent).contains("reason=\"RowRemapFailure\"} 1"));
+}
+
+#[test]
+fn mig_devices_that_are_made_while_running_appear() {
+    let host = Fixture::named("nvidia-a100x8-mig-mixed").lay_out();
+    let agent = start(&host);
+    let parts = |agent: &Agent| inventory(agent).devices[3].partitions.len();
+    assert_eq!(parts(&agent), 0);
+    host.driver_root().update(|recording| {
+        let mig = recording["devices"][1]["mig"].clone();
+        recording["devices"][3]["mig"] = mig;
+    });
+    agent.until("they are there", |agent| parts(agent) == 4);
+}
+
+#[test]
+fn a_driver_that_is_replaced_by_another_version_is_said() {
+    let host = Fixture::named("nvidia-l40sx2").lay_out();
+    let agent = start(&host);
+    host.driver_root().fault("abort", &["nvmlDeviceGetName"]);
+    host.driver_root().update(|recording| {
+        recording["system"]["nvmlInit_v2"] = json!({ "error": "LIB_RM_VERSION_MISMATCH" });
+    });
+    agent.until("the mismatch is told", |agent| {
+        inventory(agent).devices[0]
+            .health
+            .reasons
+            .first()
+            .is_some_and(|reason| reason.code == "DriverLibraryMismatch")
+    });
+    host.driver_root().update(|recording| {
+        recording["system"]["nvmlInit_v2"] = json!({ "value": Value::Null });
+        recording["system"]["nvmlSystemGetDriverVersion"] = json!({ "value": "590.48.01" });
+        recording["faults"] = json!({});
+    });
+    agent.until("the new driver is told", |agent| {
+        inventory(agent).devices[0].driver_version.value().map(String::as_str) == Some("590.48.01")
+    });
+}
+
+#[test]
+fn the_process_ends_with_the_agent_also_when_the_library_hangs() {
+    let host = Fixture::named("nvidia-t4").lay_out();
+    let agent = start(&host);
+    let pid = child(&agent).expect("a process asks the library");
+    host.driver_root().fault("hang", &["nvmlDeviceGetUtilizationRates"]);
+    agent.until("it hangs", |agent| count(agent, POWER) == 0);
+    let killed = Command::new("kill").args(["-KILL", &agent.pid().to_string()]).status();
+    assert!(killed.is_ok_and(|status| status.success()));
+    let begun = Instant::now();
+    // A zombie whose parent is gone is taken by init.
+    while alive(pid) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "process {pid} outlived its agent");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_recording_of_a_node_answers_as_the_node_did() {
+    let host = Fixture::named("nvidia-h100x2-mig").lay_out();
+    let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+    let target = folder.path().join("recorded");
+    let target_text = target.to_str().expect("our paths are UTF-8");
+    stdout(host.afd(["record", "--no-redact", target_text]).stdin(Stdio::null()));
+    let again = DriverRoot::new(&target.join("libraries/nvml.json"));
+    let mut command = afd_tests::afd(["show", "--output", "json", "--host-root"]);
+    let told = stdout(command.arg(target.join("root")).arg("--nvidia-driver-root").arg(again.path()));
+    let recorded: Inventory = serde_json::from_str(&told).expect("the inventory is JSON");
+    assert_eq!(recorded, shown(&host));
+
+    let redacted = folder.path().join("redacted");
+    stdout(&mut host.afd(["record", redacted.to_str().expect("our paths are UTF-8")]));
+    let text = fs::read_to_string(redacted.join("libraries/nvml.json")).expect("answers were recorded");
+    assert!(!text.contains("1000000000001") && !text.contains("afd0-4000"), "{text}");
+    assert!(text.contains("MIG-00000000-0000-0000-0000-0000000000"), "{text}");
+}
