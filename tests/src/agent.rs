@@ -88,7 +88,16 @@ impl Agent {
     /// # Panics
     /// When no answer comes.
     pub fn get_with(&self, path: &str, headers: &str) -> Answer {
-        let mut stream = TcpStream::connect(&self.address).expect("the agent takes connections");
+        Agent::request(&self.address, path, headers)
+    }
+
+    /// A request to another of its listeners.
+    pub fn get_from(address: &str, path: &str) -> Answer {
+        Agent::request(address, path, "")
+    }
+
+    fn request(address: &str, path: &str, headers: &str) -> Answer {
+        let mut stream = TcpStream::connect(address).expect("the agent takes connections");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         write!(stream, "GET {path} HTTP/1.1\r\nHost: afd\r\nConnection: close\r\n{headers}\r\n")
             .expect("a request can be sent");

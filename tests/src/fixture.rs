@@ -120,10 +120,14 @@ impl Fixture {
         LaidOut { root, unprivileged, driver_root: self.driver_root(), _folder: Some(folder) }
     }
 
+    /// Whether NVML was recorded on the host.
+    pub fn has_nvml(&self) -> bool {
+        self.folder.join("libraries/nvml.json").exists()
+    }
+
     /// A driver root, for a host with a recording of NVML.
     fn driver_root(&self) -> Option<DriverRoot> {
-        let recording = self.folder.join("libraries/nvml.json");
-        recording.exists().then(|| DriverRoot::new(&recording))
+        self.has_nvml().then(|| DriverRoot::new(&self.folder.join("libraries/nvml.json")))
     }
 }
 

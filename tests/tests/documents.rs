@@ -16,11 +16,13 @@ use expect_test::expect_file;
 #[test]
 fn labels_are_documented_from_their_table() {
     expect_file![workspace().join("docs/labels.md")].assert_eq(&markdown::labels());
+    expect_file![workspace().join("docs/compat-gfd.md")].assert_eq(&markdown::compat_gfd());
 }
 
 #[test]
 fn metrics_are_documented_from_their_table() {
     expect_file![workspace().join("docs/metrics.md")].assert_eq(&markdown::metrics());
+    expect_file![workspace().join("docs/compat-dcgm.md")].assert_eq(&markdown::compat_dcgm());
 }
 
 #[test]

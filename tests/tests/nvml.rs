@@ -329,6 +329,46 @@ fn alive(pid: u32) -> bool {
 }
 
 #[test]
+fn the_door_tells_the_load_of_mig_devices_by_gpm() {
+    let host = Fixture::named("nvidia-h100x2-mig").lay_out();
+    let agent = start(&host);
+    let load = "DCGM_FI_DEV_GPU_UTIL{";
+    let told = |agent: &Agent| agent.get("/compat/dcgm").text().to_owned();
+    agent.until("GPM tells of two samples", |agent| told(agent).contains(load));
+    let text = told(&agent);
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(load)).collect();
+    assert_eq!(lines.len(), 4, "one for each MIG device, none for the GPUs: {lines:?}");
+    assert!(
+        lines[0].contains("GPU_I_PROFILE=\"3g.40gb\",GPU_I_ID=\"1\"") && lines[0].ends_with("} 40"),
+        "{}",
+        lines[0]
+    );
+    assert!(lines.iter().all(|line| line.contains("pod=\"\"")), "{lines:?}");
+    for family in
+        ["DCGM_FI_PROF_GR_ENGINE_ACTIVE", "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "DCGM_FI_PROF_DRAM_ACTIVE"]
+    {
+        assert!(text.contains(&format!("\n{family}{{")), "{family} is missing");
+    }
+}
+
+#[test]
+fn the_second_listener_serves_the_door_alone() {
+    let host = Fixture::named("amd-mi300x8-spx").lay_out();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it has an address").to_string();
+    drop(taken);
+    let agent = Agent::start(host.afd(RUN.into_iter().chain(["--dcgm-listen", address.as_str()])));
+    agent.until("a sample was taken", |agent| {
+        agent.get("/compat/dcgm").text().contains("DCGM_FI_DEV_GPU_UTIL")
+    });
+    let door = Agent::get_from(&address, "/metrics");
+    assert_eq!(door.status, 200);
+    assert_eq!(door.text().matches("\nDCGM_FI_DEV_GPU_UTIL{").count(), 8);
+    assert!(!door.text().contains("DCGM_FI_DEV_POWER_USAGE"), "of other vendors the load alone");
+    assert_eq!(Agent::get_from(&address, "/inventory").status, 404);
+}
+
+#[test]
 fn a_recording_of_a_node_answers_as_the_node_did() {
     let host = Fixture::named("nvidia-h100x2-mig").lay_out();
     let folder = tempfile::TempDir::new().expect("a temporary folder can be made");

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use afd_derive::labels::{DEFAULT_PREFIX, LabelOptions};
+use afd_derive::{
+    compat::{CompatSet, Switch, nvidia::MigStrategy},
+    labels::{DEFAULT_PREFIX, LabelOptions},
+};
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -47,6 +50,9 @@ pub enum Command {
         /// How labels are made.
         #[command(flatten)]
         labels: LabelArgs,
+        /// The name of the node, for metrics that carry it.
+        #[arg(long, value_name = "NAME")]
+        node_name: Option<String>,
     },
     /// Show devices, NUMA nodes, NICs and the links between them as a picture.
     Topology {
@@ -93,11 +99,43 @@ pub struct LabelArgs {
     /// Count integrated GPUs as well.
     #[arg(long)]
     pub include_integrated: bool,
+    /// Labels in the spelling of a vendor's own tool. auto, the default, fills keys that nobody else owns, which is known in a
+    /// cluster only: without one it writes none.
+    #[arg(long, value_name = "SET=auto|on|off", value_parser = compat)]
+    pub compat: Vec<(CompatSet, Switch)>,
+    /// How NVIDIA's device plugin offers MIG devices; its configuration goes before.
+    #[arg(long, value_enum, default_value_t = MigStrategyArg::None)]
+    pub nvidia_mig_strategy: MigStrategyArg,
+    /// The configuration of NVIDIA's device plugin, for how devices are shared.
+    #[arg(long, value_name = "FILE")]
+    pub nvidia_device_plugin_config: Option<PathBuf>,
 }
 
-impl From<LabelArgs> for LabelOptions {
-    fn from(args: LabelArgs) -> LabelOptions {
-        LabelOptions { prefix: args.label_prefix, include_integrated: args.include_integrated }
+/// How MIG devices are offered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum MigStrategyArg {
+    /// GPUs are offered whole.
+    None,
+    /// As nvidia.com/gpu.
+    Single,
+    /// As nvidia.com/mig-<profile>.
+    Mixed,
+}
+
+impl From<MigStrategyArg> for MigStrategy {
+    fn from(strategy: MigStrategyArg) -> MigStrategy {
+        match strategy {
+            MigStrategyArg::None => MigStrategy::None,
+            MigStrategyArg::Single => MigStrategy::Single,
+            MigStrategyArg::Mixed => MigStrategy::Mixed,
+        }
+    }
+}
+
+impl LabelArgs {
+    /// The options of our own labels.
+    pub fn own(&self) -> LabelOptions {
+        LabelOptions { prefix: self.label_prefix.clone(), include_integrated: self.include_integrated }
     }
 }
 
@@ -110,6 +148,12 @@ pub struct RunArgs {
     /// Where to serve /metrics, /inventory, /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9109")]
     pub listen: SocketAddr,
+    /// Where to serve /compat/dcgm as /metrics as well, for llm-d's endpoint picker; dcgm-exporter's port is 9400.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub dcgm_listen: Option<SocketAddr>,
+    /// The name of the node, for metrics that carry it.
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
     /// Seconds between two samples.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub sample_interval: Duration,
@@ -136,6 +180,8 @@ pub enum ShowOutput {
     Labels,
     /// Metrics as Prometheus reads them.
     Metrics,
+    /// The metrics of dcgm-exporter, as /compat/dcgm has them.
+    Dcgm,
 }
 
 /// Forms of `afd topology`.
@@ -154,6 +200,20 @@ fn seconds(text: &str) -> Result<Duration, String> {
         return Err("not between 0.1 and 86400 seconds".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+/// `nvidia=on`.
+fn compat(text: &str) -> Result<(CompatSet, Switch), String> {
+    let sets = CompatSet::ALL.map(CompatSet::as_str).join(", ");
+    let (set, switch) = text.split_once('=').ok_or_else(|| format!("not SET=auto|on|off (sets: {sets})"))?;
+    let set = CompatSet::ALL.into_iter().find(|known| known.as_str() == set);
+    let set = set.ok_or_else(|| format!("no such set; there are: {sets}"))?;
+    match switch {
+        "auto" => Ok((set, Switch::Auto)),
+        "on" => Ok((set, Switch::On)),
+        "off" => Ok((set, Switch::Off)),
+        other => Err(format!("{other:?} is neither auto nor on nor off")),
+    }
 }
 
 /// A DNS subdomain as Kubernetes takes it for the prefix of a key.
@@ -181,6 +241,8 @@ mod tests {
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         assert!(domain("Accelerator.llm-d.ai").is_err() && domain("a..b").is_err() && domain("a/b").is_err());
         assert!(domain("accelerator.llm-d.ai").is_ok());
+        assert_eq!(compat("nvidia=on"), Ok((CompatSet::Nvidia, Switch::On)));
+        assert!(compat("nvidia").is_err() && compat("nvidia=yes").is_err() && compat("matrox=on").is_err());
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
 
+use afd_derive::compat::{CompatOptions, nvidia::NvidiaOptions};
 use afd_host::{Host, RootError, child::Launcher};
 use anyhow::Context;
 use clap::CommandFactory;
 
 use crate::{
-    args::{Args, Command, LibraryArgs, ShowOutput, TopologyOutput},
+    args::{Args, Command, LabelArgs, LibraryArgs, ShowOutput, TopologyOutput},
+    device_plugin::{self, ConfigError},
     library, record, run,
     show::{self, Style},
     survey::{Libraries, Survey},
@@ -29,13 +31,14 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
         Ok::<_, anyhow::Error>(Survey::new(host, libraries(&args.libraries, launcher)?))
     };
     match args.command.clone() {
-        Command::Show { output: form, labels } => {
+        Command::Show { output: form, labels, node_name } => {
             let mut survey = survey(host()?)?;
             let text = match form {
                 ShowOutput::Table => show::table(&survey.discover(), &args.host_root, style),
                 ShowOutput::Json => show::json(&survey.discover())?,
-                ShowOutput::Labels => show::labels(&survey.discover(), &labels.into()),
+                ShowOutput::Labels => show::labels(&survey.discover(), &labels.own(), &compat(&labels)?),
                 ShowOutput::Metrics => show::metrics(&mut survey)?,
+                ShowOutput::Dcgm => show::dcgm(&mut survey, node_name.as_deref())?,
             };
             output.write_all(text.as_bytes())?;
         }
@@ -74,9 +77,19 @@ fn libraries(args: &LibraryArgs, launcher: Launcher) -> Result<Option<Libraries>
     Ok(Some(Libraries { launcher, nvidia_driver_root }))
 }
 
-/// Whether the mistake is in the command line.
+/// The options of labels in vendors' spellings.
+fn compat(args: &LabelArgs) -> Result<CompatOptions, ConfigError> {
+    let strategy = args.nvidia_mig_strategy.into();
+    let nvidia = match &args.nvidia_device_plugin_config {
+        None => NvidiaOptions { mig_strategy: strategy, ..NvidiaOptions::default() },
+        Some(path) => device_plugin::read(path, strategy)?,
+    };
+    Ok(CompatOptions { switches: args.compat.iter().copied().collect(), nvidia })
+}
+
+/// Whether the mistake is in the command line or a configuration.
 pub fn is_usage(error: &anyhow::Error) -> bool {
-    error.is::<RootError>()
+    error.is::<RootError>() || error.is::<ConfigError>()
 }
 
 /// Whether the reader of our output went away, as `head` does.

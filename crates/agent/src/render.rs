@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use afd_derive::series;
+use afd_derive::{compat::dcgm, series};
 use afd_model::{Inventory, Sampling};
 use afd_publish::page::{Page, Pages};
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
@@ -23,6 +23,16 @@ pub fn metrics(
     Ok(text)
 }
 
+/// The text of `/compat/dcgm`, of a node that is called `node`.
+///
+/// # Errors
+/// When a family has no series, which the table never gives.
+pub fn dcgm(inventory: &Inventory, sampling: &Sampling, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(16 * 1024);
+    TextEncoder::new().encode(&dcgm::families(inventory, &sampling.samples, node), &mut text)?;
+    Ok(text)
+}
+
 /// The answers of one turn of the loop.
 ///
 /// # Errors
@@ -31,10 +41,12 @@ pub fn pages(
     inventory: &Inventory,
     sampling: &Sampling,
     own: &[MetricFamily],
+    node: Option<&str>,
     patience: Duration,
 ) -> anyhow::Result<Pages> {
     Ok(Pages {
         metrics: Page::new(TEXT_FORMAT, metrics(inventory, sampling, own)?),
+        dcgm: Page::new(TEXT_FORMAT, dcgm(inventory, sampling, node)?),
         inventory: Page::new("application/json", crate::show::json(inventory)?),
         made: Instant::now(),
         patience,

@@ -13,7 +13,10 @@ use std::{
 
 use afd_host::{Host, RootError, child::Launcher};
 use afd_model::Inventory;
-use afd_publish::{http, page::Pages};
+use afd_publish::{
+    http::{self, Door},
+    page::Pages,
+};
 use anyhow::Context;
 use tokio::{
     net::TcpListener,
@@ -55,19 +58,27 @@ pub fn run(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
-        let listener = listen(args.listen).await?;
+        let listener = listen(args.listen, "--listen").await?;
+        let dcgm = match args.dcgm_listen {
+            Some(address) => Some(listen(address, "--dcgm-listen").await?),
+            None => None,
+        };
         let stop = stop_signal().context("listening for signals")?;
         let (publish, pages) = watch::channel(None);
         start_loop(survey, args, event, events, publish);
         tracing::info!(address = %listener.local_addr()?, "serving");
-        http::serve(listener, pages, stop).await;
+        if let Some(listener) = dcgm {
+            tracing::info!(dcgm = %listener.local_addr()?, "serving dcgm-exporter's metrics");
+            tokio::spawn(http::serve(listener, Door::Dcgm, pages.clone(), std::future::pending()));
+        }
+        http::serve(listener, Door::Agent, pages, stop).await;
         tracing::info!("stopped");
         Ok(())
     })
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (--listen)"))
+async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({option})"))
 }
 
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
@@ -91,8 +102,8 @@ fn start_loop(
     publish: watch::Sender<Option<Arc<Pages>>>,
 ) {
     thread::spawn(move || forward_uevents(&event));
-    let (sample_interval, look_interval) = (args.sample_interval, args.look_interval);
-    thread::spawn(move || turn(survey, &events, sample_interval, look_interval, &publish));
+    let args = args.clone();
+    thread::spawn(move || turn(survey, &events, &args, &publish));
 }
 
 fn forward_uevents(event: &mpsc::SyncSender<()>) {
@@ -123,17 +134,23 @@ fn forward_uevents(event: &mpsc::SyncSender<()>) {
 fn turn(
     mut survey: Survey,
     events: &mpsc::Receiver<()>,
-    sample_interval: Duration,
-    look_interval: Duration,
+    args: &RunArgs,
     publish: &watch::Sender<Option<Arc<Pages>>>,
 ) {
+    let (sample_interval, look_interval) = (args.sample_interval, args.look_interval);
     let patience = sample_interval * MISSED_TURNS + Duration::from_secs(10);
     let mut inventory = discover(&mut survey, None);
     let mut looked = Instant::now();
     loop {
         let begun = Instant::now();
         let sampling = survey.sample();
-        match render::pages(&inventory, &sampling, &survey.metrics().families(), patience) {
+        match render::pages(
+            &inventory,
+            &sampling,
+            &survey.metrics().families(),
+            args.node_name.as_deref(),
+            patience,
+        ) {
             Ok(pages) => drop(publish.send_replace(Some(Arc::new(pages)))),
             Err(error) => tracing::error!(%error, "the answer could not be rendered"),
         }

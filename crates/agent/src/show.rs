@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use afd_derive::labels::LabelOptions;
+use afd_derive::{compat::CompatOptions, labels::LabelOptions};
 use afd_model::{Device, HealthState, Inventory, Known, Nic, Partitioning, PortState};
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 
@@ -32,9 +32,10 @@ pub fn json(inventory: &Inventory) -> serde_json::Result<String> {
     serde_json::to_string_pretty(inventory).map(|text| text + "\n")
 }
 
-/// The labels, one `key=value` a line.
-pub fn labels(inventory: &Inventory, options: &LabelOptions) -> String {
-    let labels = afd_derive::labels::labels(inventory, options);
+/// The labels, our own and those in vendors' spellings, one `key=value` a line.
+pub fn labels(inventory: &Inventory, options: &LabelOptions, compat: &CompatOptions) -> String {
+    let mut labels = afd_derive::labels::labels(inventory, options);
+    labels.extend(afd_derive::compat::labels(inventory, compat));
     labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
@@ -46,6 +47,16 @@ pub fn metrics(survey: &mut Survey) -> anyhow::Result<String> {
     let inventory = survey.discover();
     let sampling = survey.sample();
     Ok(String::from_utf8(render::metrics(&inventory, &sampling, &[])?)?)
+}
+
+/// The metrics of dcgm-exporter, of one sample.
+///
+/// # Errors
+/// When they cannot be encoded.
+pub fn dcgm(survey: &mut Survey, node: Option<&str>) -> anyhow::Result<String> {
+    let inventory = survey.discover();
+    let sampling = survey.sample();
+    Ok(String::from_utf8(render::dcgm(&inventory, &sampling, node)?)?)
 }
 
 /// A table for people.

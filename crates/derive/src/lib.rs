@@ -4,6 +4,7 @@
 //! series. Every label and every family stands in one table ([`labels::LABELS`], [`families::Family`]), from which
 //! the documentation is generated as well.
 
+pub mod compat;
 pub mod families;
 pub mod labels;
 pub mod markdown;

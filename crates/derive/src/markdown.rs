@@ -1,6 +1,7 @@
 //! The documentation of labels and metrics, written from the tables that the code uses.
 
 use crate::{
+    compat::{dcgm, nvidia, nvidia::resource::RESOURCE_LABELS},
     families::{Family, Subject},
     labels::{DEFAULT_PREFIX, LABELS, PRODUCT_KEY},
 };
@@ -52,4 +53,49 @@ pub fn metrics() -> String {
         }
     }
     text + "\nThe `process_*` families of Prometheus' client libraries tell what the agent itself costs.\n"
+}
+
+/// The text of `docs/compat-gfd.md`.
+pub fn compat_gfd() -> String {
+    let mut text = "# Labels of NVIDIA GPU Feature Discovery\n\n\
+         Generated from the tables in `crates/derive/src/compat/nvidia.rs`; `cargo xtask bless` writes it anew.\n\n\
+         The set `nvidia` (`--compat nvidia=on`) has the keys of GPU Feature Discovery 0.20, all under `nvidia.com/`. A fact\n\
+         that is not known gives no label. `--nvidia-mig-strategy` says how the device plugin offers MIG devices, and\n\
+         `--nvidia-device-plugin-config` names its configuration, for sharing.\n\n\
+         | key | meaning |\n|---|---|\n"
+        .to_owned();
+    for label in &nvidia::NODE_LABELS {
+        text += &format!("| `{}` | {} |\n", label.key, label.meaning);
+    }
+    text += "\nThe GPUs, and with the strategy `mixed` each MIG profile (`mig-1g.10gb` instead of `gpu`; `+` in a profile is \
+             written `.`):\n\n| key | meaning |\n|---|---|\n";
+    for label in &RESOURCE_LABELS {
+        text += &format!("| `gpu.{}` | {} |\n", label.key, label.meaning);
+    }
+    text += "\n## Not published\n\n";
+    text += &listed(&nvidia::NOT_PUBLISHED.map(|(key, reason)| (format!("`{key}`"), reason)));
+    text += "\n## Differences\n\n";
+    text + &listed(&nvidia::DIFFERENCES)
+}
+
+/// The text of `docs/compat-dcgm.md`.
+pub fn compat_dcgm() -> String {
+    let mut text = "# Metrics of dcgm-exporter\n\n\
+         Generated from the tables in `crates/derive/src/compat/dcgm.rs`; `cargo xtask bless` writes it anew.\n\n\
+         `/compat/dcgm` has the default list of dcgm-exporter 4.8, with its labels `gpu`, `UUID`, `pci_bus_id`, `device`,\n\
+         `modelName`, `GPU_I_PROFILE`, `GPU_I_ID`, `Hostname`, `DCGM_FI_DRIVER_VERSION`, `pod`, `namespace`, `container`.\n\
+         `DCGM_FI_DEV_GPU_UTIL` is told of every vendor's devices, for llm-d's endpoint picker; the others of NVIDIA's.\n\n\
+         | family | type | meaning |\n|---|---|---|\n"
+        .to_owned();
+    for family in &dcgm::FAMILIES {
+        text += &format!("| `{}` | {} | {} |\n", family.name, family.kind.as_str(), family.help);
+    }
+    text += "\n## Not published\n\n";
+    text += &listed(&dcgm::NOT_PUBLISHED.map(|(name, reason)| (format!("`{name}`"), reason)));
+    text += "\n## Differences\n\n";
+    text + &listed(&dcgm::DIFFERENCES)
+}
+
+fn listed<K: std::fmt::Display>(rows: &[(K, &str)]) -> String {
+    rows.iter().map(|(key, text)| format!("- {key}: {text}.\n")).collect()
 }

@@ -44,19 +44,35 @@ impl Series {
     }
 }
 
-fn family_of(family: Family, series: BTreeMap<Vec<String>, f64>) -> MetricFamily {
-    let spec = family.spec();
-    let names = || spec.subject.labels().iter().chain(spec.labels);
-    let metrics = series.into_iter().map(|(values, value)| {
+fn family_of(of: Family, series: BTreeMap<Vec<String>, f64>) -> MetricFamily {
+    let spec = of.spec();
+    let names = || spec.subject.labels().iter().chain(spec.labels).copied();
+    let labelled = series.into_iter().map(|(values, value)| {
         debug_assert_eq!(values.len(), names().count(), "{} has a value for each label", spec.name);
-        let labels = names().zip(values).map(|(name, value)| {
+        (names().zip(values).collect(), value)
+    });
+    family(spec.name, spec.help, spec.kind, labelled)
+}
+
+/// A value with the names and values of its labels.
+pub(crate) type Labelled = (Vec<(&'static str, String)>, f64);
+
+/// A family with these series.
+pub(crate) fn family(
+    name: &str,
+    help: &str,
+    kind: Kind,
+    series: impl IntoIterator<Item = Labelled>,
+) -> MetricFamily {
+    let metrics = series.into_iter().map(|(labels, value)| {
+        let labels = labels.into_iter().map(|(name, value)| {
             let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
+            pair.set_name(name.to_owned());
             pair.set_value(value);
             pair
         });
         let mut metric = Metric::from_label(labels.collect());
-        if spec.kind == Kind::Counter {
+        if kind == Kind::Counter {
             let mut counter = Counter::default();
             counter.set_value(value);
             metric.set_counter(counter);
@@ -67,12 +83,12 @@ fn family_of(family: Family, series: BTreeMap<Vec<String>, f64>) -> MetricFamily
         }
         metric
     });
-    let mut built = MetricFamily::default();
-    built.set_name(spec.name.to_owned());
-    built.set_help(spec.help.to_owned());
-    built.set_field_type(if spec.kind == Kind::Counter { MetricType::COUNTER } else { MetricType::GAUGE });
-    built.set_metric(metrics.collect());
-    built
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(if kind == Kind::Counter { MetricType::COUNTER } else { MetricType::GAUGE });
+    family.set_metric(metrics.collect());
+    family
 }
 
 /// The values of the labels that every series of a device or partition has.

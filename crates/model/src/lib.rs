@@ -24,7 +24,7 @@ pub use inventory::{Findings, Inventory, LookedAt, NumaNode};
 pub use known::{Known, Missing};
 pub use link::{Link, LinkKind};
 pub use nic::{LinkLayer, Nic, NicPort, NicProtocol, PortState};
-pub use nvidia::{MigInstance, NvidiaFacts};
+pub use nvidia::{MigInstance, NvidiaFacts, VgpuGuest};
 pub use pci::{DeviceId, Pci, PciAddress, PciAddressError, PciClass, PciId, PcieLink};
 pub use problem::Problem;
 pub use sample::{

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Known;
+use crate::{Known, Missing};
 
 /// Facts of one GPU.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -42,6 +42,45 @@ pub struct NvidiaFacts {
     pub nvlink_version: Known<u32>,
     /// State of the NVLink fabric: `not_supported`, `not_started`, `in_progress`, `completed`.
     pub fabric_state: Known<String>,
+    /// What a virtual machine is told of the host of its vGPU, if the GPU is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vgpu: Option<VgpuGuest>,
+}
+
+/// The host of a vGPU, as the GPU's PCI configuration tells its guest.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct VgpuGuest {
+    /// Version of the driver there: `550.127.06`.
+    pub host_driver_version: Known<String>,
+    /// Branch of that driver: `r550_00`.
+    pub host_driver_branch: Known<String>,
+}
+
+impl NvidiaFacts {
+    /// Nobody has told anything yet.
+    pub fn unknown() -> NvidiaFacts {
+        let unknown = Missing::NotExposed;
+        NvidiaFacts {
+            mig_enabled: unknown.into(),
+            mig_pending: unknown.into(),
+            ecc_enabled: unknown.into(),
+            persistence: unknown.into(),
+            compute_mode: unknown.into(),
+            virtualization: unknown.into(),
+            addressing_mode: unknown.into(),
+            confidential_compute: unknown.into(),
+            board_part_number: unknown.into(),
+            gsp_firmware_version: unknown.into(),
+            inforom_version: unknown.into(),
+            min_power_limit_milliwatts: unknown.into(),
+            max_power_limit_milliwatts: unknown.into(),
+            default_power_limit_milliwatts: unknown.into(),
+            nvlinks: unknown.into(),
+            nvlink_version: unknown.into(),
+            fabric_state: unknown.into(),
+            vgpu: None,
+        }
+    }
 }
 
 /// Where a MIG device lies in its GPU, and what it has of it.

@@ -111,7 +111,8 @@ fn describe(device: &mut Device, index: usize, system: &Answers, told: &DeviceRe
         device.memory_bytes = memory;
     }
     device.fabric_domain = fabric_domain(answers);
-    let facts = facts(system, answers);
+    let vgpu = device.nvidia.take().and_then(|facts| facts.vgpu);
+    let facts = NvidiaFacts { vgpu, ..facts(system, answers) };
     if facts.nvlinks.value().is_some_and(|links| *links > 0) {
         device.interconnect = Known::Value(LinkKind::Nvlink);
     }
@@ -186,6 +187,7 @@ fn facts(system: &Answers, answers: &Answers) -> NvidiaFacts {
             fabric_field(answers, "state"),
             &["not_supported", "not_started", "in_progress", "completed"],
         ),
+        vgpu: None,
     }
 }
 

@@ -18,6 +18,7 @@ pub mod nvml;
 mod procfs;
 pub mod products;
 mod readings;
+mod vgpu;
 mod xids;
 
 use std::time::{Duration, Instant};
@@ -27,8 +28,8 @@ use afd_host::{
     child::{AskError, Launcher},
 };
 use afd_model::{
-    Device, Findings, Handle, HandleKind, Health, Known, MemorySource, Missing, PciAddress, Product, Sample,
-    Sampling, Variant, Vendor,
+    Device, Findings, Handle, HandleKind, Health, Known, MemorySource, Missing, NvidiaFacts, PciAddress,
+    Product, Sample, Sampling, Variant, Vendor,
 };
 use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
 use serde_json::Value;
@@ -134,7 +135,7 @@ impl Nvidia {
 fn shared_memory(host: &Host, findings: &mut Findings) {
     let mut facts = Facts::new(host, NAME);
     for device in &mut findings.devices {
-        if device.nvidia.is_some() && device.memory_bytes.missing() == Some(Missing::NotAvailable) {
+        if device.runtime_version.is_known() && device.memory_bytes.missing() == Some(Missing::NotAvailable) {
             facts.about(Some(device.id));
             device.memory_bytes = facts.parse("memory_bytes", "/proc/meminfo", parse_total);
             device.memory_source = device.memory_bytes.map(|_| MemorySource::System);
@@ -228,6 +229,11 @@ fn is_gpu(host: &Host, function: &PciFunction) -> bool {
 fn device_of(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Device {
     let mut device = device::begin(facts, bus, function, Vendor::Nvidia, Variant::Gpu);
     describe(facts, &mut device);
+    // Absent or refused is what a reader without privilege meets, and then nobody tells whether it is a vGPU.
+    let configuration = facts.host().read(&function.attribute("config")).unwrap_or_default();
+    if let Some(guest) = vgpu::guest(&configuration) {
+        device.nvidia = Some(Box::new(NvidiaFacts { vgpu: Some(guest), ..NvidiaFacts::unknown() }));
+    }
     device
 }
 

@@ -1,4 +1,4 @@
-//! The scrape endpoints: `/metrics`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1.
+//! The scrape endpoints: `/metrics`, `/compat/dcgm`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1.
 //!
 //! A request copies bytes that were made before: it reads no file, asks no library and takes no lock that the loop
 //! holds while it works.
@@ -29,8 +29,22 @@ const MOST_CONNECTIONS: usize = 256;
 /// A client that does not finish its request headers in this time is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Door {
+    /// Everything.
+    Agent,
+    /// `/compat/dcgm` as `/metrics`, where whoever looks for dcgm-exporter finds it.
+    Dcgm,
+}
+
 /// Answers requests until `shutdown` is done.
-pub async fn serve(listener: TcpListener, pages: LatestPages, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    door: Door,
+    pages: LatestPages,
+    shutdown: impl Future<Output = ()>,
+) {
     tokio::pin!(shutdown);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
@@ -53,7 +67,7 @@ pub async fn serve(listener: TcpListener, pages: LatestPages, shutdown: impl Fut
         let pages = pages.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let response = answer(&request, pages.borrow().as_deref());
+                let response = answer(&request, door, pages.borrow().as_deref());
                 async move { Ok::<_, Infallible>(response) }
             });
             let served = http1::Builder::new()
@@ -69,23 +83,35 @@ pub async fn serve(listener: TcpListener, pages: LatestPages, shutdown: impl Fut
     }
 }
 
-fn answer<B>(request: &Request<B>, pages: Option<&Pages>) -> Response<Full<Bytes>> {
+fn answer<B>(request: &Request<B>, door: Door, pages: Option<&Pages>) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     const NOT_YET: &str = "the first inventory is not complete yet\n";
-    match (request.uri().path(), pages) {
+    let path = match (door, request.uri().path()) {
+        (Door::Dcgm, "/metrics") => "/compat/dcgm",
+        (Door::Dcgm, "/inventory" | "/compat/dcgm") => "",
+        (_, path) => path,
+    };
+    match (path, pages) {
         ("/healthz", Some(pages)) if pages.made.elapsed() > pages.patience => text(
             StatusCode::SERVICE_UNAVAILABLE,
             "the loop has not turned for a while: a kernel file may hang\n",
         ),
         ("/healthz", _) | ("/readyz", Some(_)) => text(StatusCode::OK, "ok\n"),
         ("/metrics", Some(pages)) => page(request.headers(), &pages.metrics),
+        ("/compat/dcgm", Some(pages)) => page(request.headers(), &pages.dcgm),
         ("/inventory", Some(pages)) => page(request.headers(), &pages.inventory),
-        ("/metrics" | "/inventory" | "/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /inventory, /healthz and /readyz\n"),
+        ("/metrics" | "/compat/dcgm" | "/inventory" | "/readyz", None) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET)
+        }
+        _ if door == Door::Dcgm => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /metrics, /compat/dcgm, /inventory, /healthz and /readyz\n",
+        ),
     }
 }
 
@@ -128,6 +154,7 @@ mod tests {
     fn pages(patience: Duration) -> Pages {
         Pages {
             metrics: Page::new("text/plain; version=0.0.4", "up 1\n"),
+            dcgm: Page::new("text/plain; version=0.0.4", "DCGM 1\n"),
             inventory: Page::new("application/json", "{}"),
             made: Instant::now(),
             patience,
@@ -136,7 +163,7 @@ mod tests {
 
     fn asked(method: &str, path: &str, encoding: &str, pages: Option<&Pages>) -> (u16, bool) {
         let request = Request::builder().method(method).uri(path).header(ACCEPT_ENCODING, encoding).body(());
-        let response = answer(&request.expect("the request is complete"), pages);
+        let response = answer(&request.expect("the request is complete"), Door::Agent, pages);
         (response.status().as_u16(), response.headers().contains_key(CONTENT_ENCODING))
     }
 
@@ -162,6 +189,17 @@ mod tests {
         assert_eq!(asked("GET", "/metrics", "deflate, gzip;q=0.5", Some(&pages)), (200, true));
         assert_eq!(asked("GET", "/metrics", "gzip;q=0, identity", Some(&pages)), (200, false));
         assert_eq!(asked("GET", "/metrics", "identity", Some(&pages)), (200, false));
+    }
+
+    #[test]
+    fn the_second_door_has_the_other_metrics_and_nothing_else() {
+        let pages = pages(Duration::from_secs(60));
+        let status = |path: &str| {
+            let request = Request::builder().uri(path).body(()).expect("the request is complete");
+            answer(&request, Door::Dcgm, Some(&pages)).status().as_u16()
+        };
+        assert_eq!([status("/metrics"), status("/healthz"), status("/readyz")], [200, 200, 200]);
+        assert_eq!([status("/inventory"), status("/compat/dcgm")], [404, 404]);
     }
 
     #[test]

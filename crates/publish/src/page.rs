@@ -49,6 +49,8 @@ impl Page {
 pub struct Pages {
     /// `/metrics`.
     pub metrics: Page,
+    /// `/compat/dcgm`.
+    pub dcgm: Page,
     /// `/inventory`.
     pub inventory: Page,
     /// When they were made.

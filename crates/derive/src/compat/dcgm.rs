@@ -1,0 +1,247 @@
+//! The families of dcgm-exporter 4.8, in its names, labels and units: for existing dashboards, and as the door through
+//! which llm-d's endpoint picker sees how busy a device is.
+//!
+//! `DCGM_FI_DEV_GPU_UTIL` is told of every vendor's devices, the others of NVIDIA's. A value that is not known has no
+//! sample: 0 would attract requests.
+
+use std::collections::BTreeMap;
+
+use afd_model::{
+    Clock, Device, Direction, Engine, ErrorKind, HandleKind, Inventory, Known, LinkCounter, Partition,
+    Quantity, Rows, Sample, Sensor, Vendor,
+};
+use prometheus::proto::MetricFamily;
+
+use crate::{
+    families::Kind,
+    series::{self, Labelled},
+};
+
+const MEBIBYTE: f64 = (1_u64 << 20) as f64;
+
+/// A family.
+pub struct DcgmFamily {
+    /// Its name.
+    pub name: &'static str,
+    /// Gauge or counter.
+    pub kind: Kind,
+    /// What it means, with its unit.
+    pub help: &'static str,
+    value: fn(&Subject<'_>) -> Option<f64>,
+}
+
+const fn gauge(name: &'static str, help: &'static str, value: fn(&Subject<'_>) -> Option<f64>) -> DcgmFamily {
+    DcgmFamily { name, kind: Kind::Gauge, help, value }
+}
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Subject<'_>) -> Option<f64>,
+) -> DcgmFamily {
+    DcgmFamily { name, kind: Kind::Counter, help, value }
+}
+
+const GPU_UTIL: &str = "DCGM_FI_DEV_GPU_UTIL";
+
+/// All families, in the order of dcgm-exporter's default list.
+pub const FAMILIES: [DcgmFamily; 24] = [
+    gauge("DCGM_FI_DEV_SM_CLOCK", "Clock of the multiprocessors in MHz.", |s| {
+        s.scaled(Quantity::ClockHertz(Clock::Compute), 1e-6)
+    }),
+    gauge("DCGM_FI_DEV_MEM_CLOCK", "Clock of the memory in MHz.", |s| {
+        s.scaled(Quantity::ClockHertz(Clock::Memory), 1e-6)
+    }),
+    gauge("DCGM_FI_DEV_MEMORY_TEMP", "Temperature of the memory in degrees Celsius.", |s| {
+        s.reading(Quantity::TemperatureCelsius(Sensor::Memory))
+    }),
+    gauge("DCGM_FI_DEV_GPU_TEMP", "Temperature of the GPU in degrees Celsius.", |s| {
+        s.reading(Quantity::TemperatureCelsius(Sensor::Gpu))
+    }),
+    gauge("DCGM_FI_DEV_POWER_USAGE", "Power drawn in watts.", |s| s.reading(Quantity::PowerWatts)),
+    counter("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "Energy used since the driver was loaded, in mJ.", |s| {
+        s.scaled(Quantity::EnergyJoules, 1e3)
+    }),
+    counter("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", "PCIe packets that were sent again.", |s| {
+        s.reading(Quantity::Errors(ErrorKind::PcieReplay, ""))
+    }),
+    gauge(GPU_UTIL, "Share of the time in which the device was busy, 0 to 100.", |s| {
+        s.scaled(Quantity::Utilization(Engine::Compute), 100.0)
+    }),
+    gauge("DCGM_FI_DEV_MEM_COPY_UTIL", "Share of the time in which the memory was busy, 0 to 100.", |s| {
+        s.scaled(Quantity::Utilization(Engine::Memory), 100.0)
+    }),
+    gauge("DCGM_FI_DEV_ENC_UTIL", "Share of the time in which the encoder was busy, 0 to 100.", |s| {
+        s.scaled(Quantity::Utilization(Engine::Encode), 100.0)
+    }),
+    gauge("DCGM_FI_DEV_DEC_UTIL", "Share of the time in which the decoder was busy, 0 to 100.", |s| {
+        s.scaled(Quantity::Utilization(Engine::Decode), 100.0)
+    }),
+    gauge("DCGM_FI_DEV_XID_ERRORS", "The last XID, 0 while there was none.", |s| {
+        s.reading(Quantity::LastXid)
+    }),
+    gauge("DCGM_FI_DEV_FB_FREE", "Free memory in MiB.", |s| {
+        let taken = s.reading(Quantity::MemoryUsedBytes)? + s.reading(Quantity::MemoryReservedBytes)?;
+        Some((s.total_bytes()? - taken) / MEBIBYTE)
+    }),
+    gauge("DCGM_FI_DEV_FB_USED", "Used memory in MiB.", |s| {
+        s.scaled(Quantity::MemoryUsedBytes, 1.0 / MEBIBYTE)
+    }),
+    gauge("DCGM_FI_DEV_FB_RESERVED", "Memory in MiB that driver and firmware keep for themselves.", |s| {
+        s.scaled(Quantity::MemoryReservedBytes, 1.0 / MEBIBYTE)
+    }),
+    counter("DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL", "KiB over all NVLinks in both directions.", |s| {
+        let link = |direction| s.reading(Quantity::LinkBytes(LinkCounter::Nvlink, direction));
+        Some((link(Direction::Transmit)? + link(Direction::Receive)?) / 1024.0)
+    }),
+    counter("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "Rows replaced for uncorrectable errors.", |s| {
+        s.reading(Quantity::RowsRemapped(Rows::Uncorrectable))
+    }),
+    counter("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "Rows replaced for correctable errors.", |s| {
+        s.reading(Quantity::RowsRemapped(Rows::Correctable))
+    }),
+    gauge("DCGM_FI_DEV_ROW_REMAP_FAILURE", "Whether a row could not be replaced.", |s| {
+        s.reading(Quantity::RowsRemapped(Rows::Failed))
+    }),
+    gauge(
+        "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
+        "Share of the time in which the graphics engine was busy, 0 to 1.",
+        |s| s.reading(Quantity::Utilization(Engine::Graphics)),
+    ),
+    gauge(
+        "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+        "Share of the time in which tensor cores were busy, 0 to 1.",
+        |s| s.reading(Quantity::Utilization(Engine::Tensor)),
+    ),
+    gauge("DCGM_FI_PROF_DRAM_ACTIVE", "Share of the memory bandwidth in use, 0 to 1.", |s| {
+        s.reading(Quantity::MemoryBandwidthRatio)
+    }),
+    gauge("DCGM_FI_PROF_PCIE_TX_BYTES", "Bytes per second from the GPU over PCIe.", |s| {
+        s.reading(Quantity::PcieBytesPerSecond(Direction::Transmit))
+    }),
+    gauge("DCGM_FI_PROF_PCIE_RX_BYTES", "Bytes per second to the GPU over PCIe.", |s| {
+        s.reading(Quantity::PcieBytesPerSecond(Direction::Receive))
+    }),
+];
+
+/// What dcgm-exporter publishes by default and we do not.
+pub const NOT_PUBLISHED: [(&str, &str); 1] = [(
+    "DCGM_FI_DEV_VGPU_LICENSE_STATUS",
+    "the licence of a vGPU is not read; on other GPUs dcgm-exporter says 0 whatever is the case",
+)];
+
+/// Where values or labels differ on purpose.
+pub const DIFFERENCES: [(&str, &str); 5] = [
+    (
+        "`DCGM_FI_PROF_*` on Ampere and older",
+        "absent: without DCGM only Hopper and newer tell them (NVML's GPM)",
+    ),
+    (
+        "`DCGM_FI_DEV_GPU_UTIL` of MIG devices and of other vendors' devices",
+        "told: of MIG devices by GPM, of others by their own sources; dcgm-exporter has none",
+    ),
+    (
+        "`pod`, `namespace`, `container`",
+        "always there; empty while nobody is known to hold the device. llm-d's endpoint picker would credit a sample \
+         without `pod` to every endpoint",
+    ),
+    ("`Hostname`", "absent where no node name is given (`--node-name`)"),
+    ("`err_code` and `err_msg` of `DCGM_FI_DEV_XID_ERRORS`", "absent; the number is the value"),
+];
+
+/// What a sample is of.
+struct Subject<'a> {
+    device: &'a Device,
+    partition: Option<&'a Partition>,
+    sample: &'a Sample,
+}
+
+impl Subject<'_> {
+    fn reading(&self, quantity: Quantity) -> Option<f64> {
+        self.sample.readings.iter().find(|reading| reading.quantity == quantity).map(|reading| reading.value)
+    }
+
+    fn scaled(&self, quantity: Quantity, factor: f64) -> Option<f64> {
+        // Rounded to a millionth: a factor such as 0.01 is no binary number.
+        self.reading(quantity).map(|value| (value * factor * 1e6).round() / 1e6)
+    }
+
+    fn total_bytes(&self) -> Option<f64> {
+        let bytes = self.partition.map_or(self.device.memory_bytes, |partition| partition.memory_bytes);
+        bytes.into_value().map(|bytes| bytes as f64)
+    }
+
+    fn labels(&self, index: usize, node: Option<&str>) -> Vec<(&'static str, String)> {
+        let device = self.device;
+        let text = |fact: &Known<String>| fact.value().cloned().unwrap_or_default();
+        let mut labels = vec![
+            ("gpu", device.handle(HandleKind::Index).map_or_else(|| index.to_string(), str::to_owned)),
+            ("UUID", text(&device.uuid)),
+            ("pci_bus_id", bus_id(device)),
+            ("device", name(device)),
+            ("modelName", device.product_name().unwrap_or_default().to_owned()),
+        ];
+        if let Some(partition) = self.partition {
+            labels.push(("GPU_I_PROFILE", text(&partition.profile)));
+            let instance =
+                partition.mig.map_or_else(|| partition.name.clone(), |mig| mig.gpu_instance.to_string());
+            labels.push(("GPU_I_ID", instance));
+        }
+        if let Some(node) = node {
+            labels.push(("Hostname", node.to_owned()));
+        }
+        if let Known::Value(version) = &device.driver_version
+            && device.vendor == Vendor::Nvidia
+        {
+            labels.push(("DCGM_FI_DRIVER_VERSION", version.clone()));
+        }
+        labels.extend(["pod", "namespace", "container"].map(|key| (key, String::new())));
+        labels
+    }
+}
+
+/// `00000000:1B:00.0`, as NVML writes it.
+fn bus_id(device: &Device) -> String {
+    let address = device.id.0;
+    format!("{:08X}:{:02X}:{:02X}.{:X}", address.domain, address.bus, address.device, address.function)
+}
+
+/// `nvidia0`, or another vendor's name of the device node.
+fn name(device: &Device) -> String {
+    let minor = device.handle(HandleKind::Minor).map(|minor| format!("nvidia{minor}"));
+    let other = [HandleKind::Accel, HandleKind::DrmRender].into_iter().find_map(|kind| device.handle(kind));
+    minor.or_else(|| other.map(str::to_owned)).unwrap_or_default()
+}
+
+/// The families of a node that is called `node`, each with at least one sample.
+pub fn families(inventory: &Inventory, samples: &[Sample], node: Option<&str>) -> Vec<MetricFamily> {
+    let mut values: BTreeMap<usize, Vec<Labelled>> = BTreeMap::new();
+    for (index, device) in inventory.devices.iter().enumerate() {
+        for sample in samples.iter().filter(|sample| sample.device == device.id) {
+            let partition = sample
+                .partition
+                .as_ref()
+                .and_then(|name| device.partitions.iter().find(|partition| partition.name == *name));
+            if sample.partition.is_some() != partition.is_some() {
+                // A partition that is gone since it was sampled.
+                continue;
+            }
+            let subject = Subject { device, partition, sample };
+            let labels = subject.labels(index, node);
+            for (place, family) in FAMILIES.iter().enumerate() {
+                let told = device.vendor == Vendor::Nvidia || family.name == GPU_UTIL;
+                if let Some(value) = (family.value)(&subject).filter(|_| told) {
+                    values.entry(place).or_default().push((labels.clone(), value));
+                }
+            }
+        }
+    }
+    let families = values.into_iter().map(|(place, values)| {
+        let family = &FAMILIES[place];
+        series::family(family.name, family.help, family.kind, values)
+    });
+    families.collect()
+}
+
+#[cfg(test)]
+mod tests;
