@@ -22,11 +22,14 @@ fn line(criterion: &mut Criterion) {
         bencher.iter(|| labels(black_box(&inventory), &LabelOptions::default()));
     });
     criterion.bench_function("render /metrics", |bencher| {
-        bencher
-            .iter(|| render::metrics(black_box(&inventory), &sampling, &[]).expect("families are complete"));
+        bencher.iter(|| {
+            render::metrics(black_box(&inventory), &sampling, &[], &[]).expect("families are complete")
+        });
     });
-    let page =
-        Page::new("text/plain", render::metrics(&inventory, &sampling, &[]).expect("families are complete"));
+    let page = Page::new(
+        "text/plain",
+        render::metrics(&inventory, &sampling, &[], &[]).expect("families are complete"),
+    );
     criterion.bench_function("a scrape's page", |bencher| bencher.iter(|| black_box(&page).plain()));
 }
 

@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Which of our crates a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never sees
 /// a probe.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
     ("afd-probe", &["afd-host", "afd-model"]),
@@ -21,6 +21,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("afd-intel", &["afd-host", "afd-model", "afd-probe"]),
     ("afd-gaudi", &["afd-host", "afd-model", "afd-probe"]),
     ("afd-tpu", &["afd-host", "afd-model", "afd-probe"]),
+    ("afd-kubelet", &["afd-model"]),
     ("afd-derive", &["afd-model"]),
     ("afd-publish", &["afd-derive", "afd-model"]),
     (
@@ -31,6 +32,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "afd-gaudi",
             "afd-host",
             "afd-intel",
+            "afd-kubelet",
             "afd-model",
             "afd-nvidia",
             "afd-probe",
@@ -38,7 +40,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "afd-tpu",
         ],
     ),
-    ("afd-tests", &["afd-agent", "afd-derive", "afd-host", "afd-model", "afd-publish"]),
+    ("afd-tests", &["afd-agent", "afd-derive", "afd-host", "afd-kubelet", "afd-model", "afd-publish"]),
     ("afd-fake-nvml", &["afd-nvidia"]),
     ("afd-xtask", &[]),
 ];

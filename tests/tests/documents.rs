@@ -60,10 +60,12 @@ fn every_family_is_shown_by_a_fixture() {
                 .collect::<Vec<_>>()
         })
         .collect();
-    // Only a running agent has these; the bandwidth needs two samples of NVIDIA's GPM (tests/tests/nvml.rs).
+    // Only a running agent has these, the first beside a kubelet; the bandwidth needs two samples of NVIDIA's GPM (tests/tests/nvml.rs).
     let own = [
         Family::BuildInfo,
         Family::ProbeDurationSeconds,
+        Family::Allocation,
+        Family::KubeletErrorsTotal,
         Family::ProbeRestartsTotal,
         Family::LastSampleTimestampSeconds,
         Family::MemoryBandwidthRatio,

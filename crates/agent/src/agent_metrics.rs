@@ -4,17 +4,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use afd_derive::families::Family;
 use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
     process_collector::ProcessCollector, proto::MetricFamily,
 };
 
 /// The agent's own families.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AgentMetrics {
     registry: Registry,
     durations: HistogramVec,
     last_sample: GaugeVec,
     restarts: IntCounterVec,
+    kubelet_errors: IntCounter,
 }
 
 /// From a tenth of a millisecond to a second; a step that takes longer is in trouble.
@@ -32,14 +33,17 @@ impl AgentMetrics {
         let last_sample = gauge(Family::LastSampleTimestampSeconds);
         let spec = Family::ProbeRestartsTotal.spec();
         let restarts = IntCounterVec::new(Opts::new(spec.name, spec.help), spec.labels).expect(CONSTANT);
+        let spec = Family::KubeletErrorsTotal.spec();
+        let kubelet_errors = IntCounter::new(spec.name, spec.help).expect(CONSTANT);
         let build = gauge(Family::BuildInfo);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         registry.register(Box::new(durations.clone())).expect(CONSTANT);
         registry.register(Box::new(last_sample.clone())).expect(CONSTANT);
         registry.register(Box::new(restarts.clone())).expect(CONSTANT);
+        registry.register(Box::new(kubelet_errors.clone())).expect(CONSTANT);
         registry.register(Box::new(build)).expect(CONSTANT);
         registry.register(Box::new(ProcessCollector::for_self())).expect(CONSTANT);
-        AgentMetrics { registry, durations, last_sample, restarts }
+        AgentMetrics { registry, durations, last_sample, restarts, kubelet_errors }
     }
 
     /// A probe took this long for a step.
@@ -57,6 +61,11 @@ impl AgentMetrics {
     pub fn restarted(&self, probe: &str, restarts: u64) {
         let counter = self.restarts.with_label_values(&[probe]);
         counter.inc_by(restarts.saturating_sub(counter.get()));
+    }
+
+    /// The kubelet did not answer.
+    pub fn kubelet_failed(&self) {
+        self.kubelet_errors.inc();
     }
 
     /// The families as they stand.

@@ -154,6 +154,10 @@ pub struct RunArgs {
     /// The name of the node, for metrics that carry it.
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
+    /// The folder of the kubelet's PodResources socket, to tell which pod holds which device; the kubelet makes it
+    /// /var/lib/kubelet/pod-resources. Only user 0 may use it.
+    #[arg(long, value_name = "DIR")]
+    pub pod_resources: Option<PathBuf>,
     /// Seconds between two samples.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub sample_interval: Duration,

@@ -7,6 +7,7 @@ pub mod agent_metrics;
 pub mod args;
 pub mod command;
 pub mod device_plugin;
+pub mod holders;
 pub mod library;
 pub mod record;
 pub mod redact;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use afd_derive::{compat::dcgm, series};
-use afd_model::{Inventory, Sampling};
+use afd_model::{Allocation, Inventory, Sampling};
 use afd_publish::page::{Page, Pages};
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
 
@@ -14,9 +14,10 @@ use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
 pub fn metrics(
     inventory: &Inventory,
     sampling: &Sampling,
+    allocations: &[Allocation],
     own: &[MetricFamily],
 ) -> prometheus::Result<Vec<u8>> {
-    let families = series::families(inventory, &sampling.samples, &sampling.problems);
+    let families = series::families(inventory, &sampling.samples, &sampling.problems, allocations);
     let mut text = Vec::with_capacity(64 * 1024);
     TextEncoder::new().encode(&families, &mut text)?;
     TextEncoder::new().encode(own, &mut text)?;
@@ -27,9 +28,14 @@ pub fn metrics(
 ///
 /// # Errors
 /// When a family has no series, which the table never gives.
-pub fn dcgm(inventory: &Inventory, sampling: &Sampling, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
+pub fn dcgm(
+    inventory: &Inventory,
+    sampling: &Sampling,
+    allocations: &[Allocation],
+    node: Option<&str>,
+) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(16 * 1024);
-    TextEncoder::new().encode(&dcgm::families(inventory, &sampling.samples, node), &mut text)?;
+    TextEncoder::new().encode(&dcgm::families(inventory, &sampling.samples, allocations, node), &mut text)?;
     Ok(text)
 }
 
@@ -40,13 +46,14 @@ pub fn dcgm(inventory: &Inventory, sampling: &Sampling, node: Option<&str>) -> p
 pub fn pages(
     inventory: &Inventory,
     sampling: &Sampling,
+    allocations: &[Allocation],
     own: &[MetricFamily],
     node: Option<&str>,
     patience: Duration,
 ) -> anyhow::Result<Pages> {
     Ok(Pages {
-        metrics: Page::new(TEXT_FORMAT, metrics(inventory, sampling, own)?),
-        dcgm: Page::new(TEXT_FORMAT, dcgm(inventory, sampling, node)?),
+        metrics: Page::new(TEXT_FORMAT, metrics(inventory, sampling, allocations, own)?),
+        dcgm: Page::new(TEXT_FORMAT, dcgm(inventory, sampling, allocations, node)?),
         inventory: Page::new("application/json", crate::show::json(inventory)?),
         made: Instant::now(),
         patience,

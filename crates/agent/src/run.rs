@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     args::RunArgs,
+    holders::{self, Holders},
     render,
     survey::{Libraries, Survey},
     uevents::Uevents,
@@ -65,7 +66,15 @@ pub fn run(
         };
         let stop = stop_signal().context("listening for signals")?;
         let (publish, pages) = watch::channel(None);
-        start_loop(survey, args, event, events, publish);
+        let (tell, holders) = watch::channel(Vec::new());
+        if let Some(folder) = args.pod_resources.clone() {
+            let (metrics, wake) = (survey.metrics().clone(), event.clone());
+            let changed = move || {
+                let _ = wake.try_send(());
+            };
+            tokio::spawn(async move { holders::follow(&folder, tell, metrics, changed).await });
+        }
+        start_loop(survey, args, holders, event, events, publish);
         tracing::info!(address = %listener.local_addr()?, "serving");
         if let Some(listener) = dcgm {
             tracing::info!(dcgm = %listener.local_addr()?, "serving dcgm-exporter's metrics");
@@ -97,13 +106,14 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 fn start_loop(
     survey: Survey,
     args: &RunArgs,
+    holders: Holders,
     event: mpsc::SyncSender<()>,
     events: mpsc::Receiver<()>,
     publish: watch::Sender<Option<Arc<Pages>>>,
 ) {
     thread::spawn(move || forward_uevents(&event));
     let args = args.clone();
-    thread::spawn(move || turn(survey, &events, &args, &publish));
+    thread::spawn(move || turn(survey, &events, &holders, &args, &publish));
 }
 
 fn forward_uevents(event: &mpsc::SyncSender<()>) {
@@ -134,6 +144,7 @@ fn forward_uevents(event: &mpsc::SyncSender<()>) {
 fn turn(
     mut survey: Survey,
     events: &mpsc::Receiver<()>,
+    holders: &Holders,
     args: &RunArgs,
     publish: &watch::Sender<Option<Arc<Pages>>>,
 ) {
@@ -144,13 +155,9 @@ fn turn(
     loop {
         let begun = Instant::now();
         let sampling = survey.sample();
-        match render::pages(
-            &inventory,
-            &sampling,
-            &survey.metrics().families(),
-            args.node_name.as_deref(),
-            patience,
-        ) {
+        let (allocations, _) = afd_kubelet::allocations(&inventory, &holders.borrow());
+        let own = survey.metrics().families();
+        match render::pages(&inventory, &sampling, &allocations, &own, args.node_name.as_deref(), patience) {
             Ok(pages) => drop(publish.send_replace(Some(Arc::new(pages)))),
             Err(error) => tracing::error!(%error, "the answer could not be rendered"),
         }

@@ -46,7 +46,7 @@ pub fn labels(inventory: &Inventory, options: &LabelOptions, compat: &CompatOpti
 pub fn metrics(survey: &mut Survey) -> anyhow::Result<String> {
     let inventory = survey.discover();
     let sampling = survey.sample();
-    Ok(String::from_utf8(render::metrics(&inventory, &sampling, &[])?)?)
+    Ok(String::from_utf8(render::metrics(&inventory, &sampling, &[], &[])?)?)
 }
 
 /// The metrics of dcgm-exporter, of one sample.
@@ -56,7 +56,7 @@ pub fn metrics(survey: &mut Survey) -> anyhow::Result<String> {
 pub fn dcgm(survey: &mut Survey, node: Option<&str>) -> anyhow::Result<String> {
     let inventory = survey.discover();
     let sampling = survey.sample();
-    Ok(String::from_utf8(render::dcgm(&inventory, &sampling, node)?)?)
+    Ok(String::from_utf8(render::dcgm(&inventory, &sampling, &[], node)?)?)
 }
 
 /// A table for people.

@@ -80,6 +80,9 @@ families! {
     DeviceInfo = "accelerator_device_info", Gauge, Device,
         ["product", "model", "architecture", "compute", "driver_version", "firmware_version", "pci_id", "numa_node", "integrated"],
         "What does not change of a device; always 1.";
+    Allocation = "accelerator_allocation", Gauge, Device,
+        ["namespace", "pod", "container", "resource", "mechanism"],
+        "Who holds a device or partition; 1 for each holder, none for a device that nobody holds.";
     Health = "accelerator_health", Gauge, Device, ["state"],
         "Health of a device as a state set: 1 for the state that holds, 0 for the others.";
     HealthReason = "accelerator_health_reason", Gauge, Device, ["reason"],
@@ -124,6 +127,8 @@ families! {
         "Whether an RDMA port is active, 0 or 1; device is the accelerator behind the same PCIe switch, if there is just one.";
     ProbeProblems = "afd_probe_problems", Gauge, Agent, ["vendor", "reason"],
         "Facts that a probe could not learn now, although they should be there.";
+    KubeletErrorsTotal = "afd_kubelet_errors_total", Counter, Agent, [],
+        "Questions to the kubelet that were not answered.";
     ProbeRestartsTotal = "afd_probe_restarts_total", Counter, Agent, ["vendor"],
         "Starts of the process that asks a vendor's library, after it had ended, hung or crashed.";
     BuildInfo = "afd_build_info", Gauge, Agent, ["version"],

@@ -5,13 +5,20 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use afd_model::{Device, Health, HealthState, Inventory, Known, Nic, PortState, Problem, Quantity, Sample};
+use afd_model::{
+    Allocation, Device, Health, HealthState, Inventory, Known, Nic, PortState, Problem, Quantity, Sample,
+};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::families::{Family, Kind};
 
 /// The families of devices, node and problems. `problems` are those of the last sampling; the inventory has its own.
-pub fn families(inventory: &Inventory, samples: &[Sample], problems: &[Problem]) -> Vec<MetricFamily> {
+pub fn families(
+    inventory: &Inventory,
+    samples: &[Sample],
+    problems: &[Problem],
+    allocations: &[Allocation],
+) -> Vec<MetricFamily> {
     let mut series = Series::default();
     for device in &inventory.devices {
         static_series(&mut series, device);
@@ -19,6 +26,11 @@ pub fn families(inventory: &Inventory, samples: &[Sample], problems: &[Problem])
     for sample in samples {
         if let Some(device) = inventory.devices.iter().find(|device| device.id == sample.device) {
             sampled_series(&mut series, device, sample);
+        }
+    }
+    for allocation in allocations {
+        if let Some(device) = inventory.devices.iter().find(|device| device.id == allocation.device) {
+            allocation_series(&mut series, device, allocation);
         }
     }
     for nic in &inventory.nics {
@@ -131,6 +143,19 @@ fn static_series(series: &mut Series, device: &Device) {
             health_series(series, part, &partition.health);
         }
     }
+}
+
+fn allocation_series(series: &mut Series, device: &Device, allocation: &Allocation) {
+    let address = device.id.to_string();
+    let subject = subject(device, &address, allocation.partition.as_deref().unwrap_or(""));
+    let holder = [
+        allocation.namespace.as_str(),
+        &allocation.pod,
+        &allocation.container,
+        &allocation.resource,
+        allocation.mechanism.as_str(),
+    ];
+    series.add(Family::Allocation, subject.into_iter().chain(holder), 1.0);
 }
 
 fn health_series(series: &mut Series, subject: [&str; 4], health: &Health) {

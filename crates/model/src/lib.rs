@@ -4,6 +4,7 @@
 //! families. Nothing here opens a file, knows a vendor's formats or keeps time, so nothing here can fail.
 //! The JSON of `afd show --output json` is the serialised [`Inventory`]; its schema is generated from these types.
 
+mod allocation;
 mod device;
 mod health;
 mod inventory;
@@ -16,6 +17,7 @@ mod problem;
 mod sample;
 mod vendor;
 
+pub use allocation::{Allocation, AllocationMechanism};
 pub use device::{
     Device, Handle, HandleKind, MemorySource, Partition, PartitionFunction, Partitioning, Product,
 };

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use afd_model::{
-    Clock, Device, Direction, Engine, ErrorKind, HandleKind, Inventory, Known, LinkCounter, Partition,
-    Quantity, Rows, Sample, Sensor, Vendor,
+    Allocation, Clock, Device, Direction, Engine, ErrorKind, HandleKind, Inventory, Known, LinkCounter,
+    Partition, Quantity, Rows, Sample, Sensor, Vendor,
 };
 use prometheus::proto::MetricFamily;
 
@@ -195,9 +195,26 @@ impl Subject<'_> {
         {
             labels.push(("DCGM_FI_DRIVER_VERSION", version.clone()));
         }
-        labels.extend(["pod", "namespace", "container"].map(|key| (key, String::new())));
         labels
     }
+}
+
+const HOLDER_LABELS: [&str; 3] = ["pod", "namespace", "container"];
+
+/// Who holds what a sample is of, or nobody. A whole device that is held through its partitions is nobody's.
+fn holders<'a>(allocations: &'a [Allocation], subject: &Subject<'_>) -> Vec<[&'a str; 3]> {
+    let name = subject.partition.map(|partition| partition.name.as_str());
+    let held = |allocation: &&Allocation| {
+        allocation.device == subject.device.id && allocation.partition.as_deref() == name
+    };
+    let mut holders: Vec<[&str; 3]> = allocations
+        .iter()
+        .filter(held)
+        .map(|allocation| [allocation.pod.as_str(), &allocation.namespace, &allocation.container])
+        .collect();
+    holders.sort_unstable();
+    holders.dedup();
+    if holders.is_empty() { vec![[""; 3]] } else { holders }
 }
 
 /// `00000000:1B:00.0`, as NVML writes it.
@@ -213,8 +230,14 @@ fn name(device: &Device) -> String {
     minor.or_else(|| other.map(str::to_owned)).unwrap_or_default()
 }
 
-/// The families of a node that is called `node`, each with at least one sample.
-pub fn families(inventory: &Inventory, samples: &[Sample], node: Option<&str>) -> Vec<MetricFamily> {
+/// The families of a node that is called `node`, each with at least one sample: one for each container that holds the device,
+/// or one with an empty `pod`.
+pub fn families(
+    inventory: &Inventory,
+    samples: &[Sample],
+    allocations: &[Allocation],
+    node: Option<&str>,
+) -> Vec<MetricFamily> {
     let mut values: BTreeMap<usize, Vec<Labelled>> = BTreeMap::new();
     for (index, device) in inventory.devices.iter().enumerate() {
         for sample in samples.iter().filter(|sample| sample.device == device.id) {
@@ -228,10 +251,15 @@ pub fn families(inventory: &Inventory, samples: &[Sample], node: Option<&str>) -
             }
             let subject = Subject { device, partition, sample };
             let labels = subject.labels(index, node);
+            let holders = holders(allocations, &subject);
             for (place, family) in FAMILIES.iter().enumerate() {
                 let told = device.vendor == Vendor::Nvidia || family.name == GPU_UTIL;
                 if let Some(value) = (family.value)(&subject).filter(|_| told) {
-                    values.entry(place).or_default().push((labels.clone(), value));
+                    let held = holders.iter().map(|holder| {
+                        let holder = HOLDER_LABELS.into_iter().zip(holder.map(str::to_owned));
+                        (labels.iter().cloned().chain(holder).collect(), value)
+                    });
+                    values.entry(place).or_default().extend(held);
                 }
             }
         }

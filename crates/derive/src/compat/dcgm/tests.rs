@@ -1,4 +1,4 @@
-use afd_model::{PciAddress, Reading, Variant};
+use afd_model::{AllocationMechanism, PciAddress, Reading, Variant};
 
 use super::*;
 
@@ -53,7 +53,7 @@ fn every_vendor_tells_how_busy_it_is_and_nothing_else() {
         ],
     };
     let inventory = Inventory { devices: vec![device], ..Inventory::empty() };
-    let families = families(&inventory, &[sample], Some("node-7"));
+    let families = families(&inventory, &[sample], &[], Some("node-7"));
     assert_eq!(families.len(), 1);
     assert_eq!(families[0].name(), GPU_UTIL);
     let metric = &families[0].get_metric()[0];
@@ -61,4 +61,31 @@ fn every_vendor_tells_how_busy_it_is_and_nothing_else() {
     let label =
         |name: &str| metric.get_label().iter().find(|pair| pair.name() == name).map(|pair| pair.value());
     assert_eq!((label("pod"), label("Hostname"), label("gpu")), (Some(""), Some("node-7"), Some("0")));
+}
+
+#[test]
+fn a_shared_device_has_a_sample_for_each_pod_that_holds_it() {
+    let address = PciAddress { domain: 0, bus: 3, device: 0, function: 0 };
+    let device = Device::bare(address, Vendor::Amd, Variant::Gpu);
+    let readings = vec![Reading { quantity: Quantity::Utilization(Engine::Compute), value: 0.5 }];
+    let sample = Sample { device: device.id, partition: None, readings };
+    let hold = |pod: &str| Allocation {
+        device: device.id,
+        partition: None,
+        namespace: "serving".to_owned(),
+        pod: pod.to_owned(),
+        container: "vllm".to_owned(),
+        resource: "amd.com/gpu".to_owned(),
+        mechanism: AllocationMechanism::DevicePlugin,
+    };
+    let allocations = [hold("b"), hold("a")];
+    let inventory = Inventory { devices: vec![device], ..Inventory::empty() };
+    let families = families(&inventory, &[sample], &allocations, None);
+    let pods: Vec<String> = families[0]
+        .get_metric()
+        .iter()
+        .filter_map(|metric| metric.get_label().iter().find(|pair| pair.name() == "pod"))
+        .map(|pair| pair.value().to_owned())
+        .collect();
+    assert_eq!(pods, ["a", "b"]);
 }

@@ -1,0 +1,261 @@
+//! Device ids of the kubelet to devices of the inventory: pure.
+
+use std::collections::BTreeMap;
+
+use afd_model::{Allocation, AllocationMechanism, Device, DeviceId, HandleKind, Inventory, PciAddress};
+
+pub use afd_model::AllocationMechanism as Mechanism;
+
+/// A container's hold, as the kubelet tells it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Hold {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Name of the container.
+    pub container: String,
+    /// What is held.
+    pub offer: Offer,
+}
+
+/// A device as its producer calls it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Offer {
+    /// A device plugin's.
+    Plugin {
+        /// The extended resource.
+        resource: String,
+        /// Id of the device.
+        id: String,
+    },
+    /// A DRA driver's.
+    Dra {
+        /// The driver.
+        driver: String,
+        /// The claim through which it is held.
+        claim: String,
+        /// Name of the device in the driver's ResourceSlices.
+        device: String,
+    },
+}
+
+/// Where a handle leads.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Target {
+    device: DeviceId,
+    partition: Option<String>,
+}
+
+/// The holds as allocations of known devices, sorted, and how many holds are of no device that we know (of other kinds of
+/// devices, such as NICs, most of the time).
+pub fn allocations(inventory: &Inventory, holds: &[Hold]) -> (Vec<Allocation>, usize) {
+    let handles = handles(inventory);
+    let mut unknown = 0;
+    let mut allocations: Vec<Allocation> = Vec::new();
+    for hold in holds {
+        let (target, resource, mechanism) = match &hold.offer {
+            Offer::Plugin { resource, id } => {
+                (plugin_device(&handles, id), resource.clone(), AllocationMechanism::DevicePlugin)
+            }
+            Offer::Dra { driver, claim, device } => (
+                dra_device(inventory, &handles, driver, device),
+                format!("{driver}/{claim}"),
+                AllocationMechanism::Dra,
+            ),
+        };
+        let Some(Target { device, partition }) = target else {
+            unknown += 1;
+            continue;
+        };
+        allocations.push(Allocation {
+            device,
+            partition,
+            namespace: hold.namespace.clone(),
+            pod: hold.pod.clone(),
+            container: hold.container.clone(),
+            resource,
+            mechanism,
+        });
+    }
+    allocations.sort();
+    allocations.dedup();
+    (allocations, unknown)
+}
+
+/// All names of devices and partitions by which plugins call them.
+fn handles(inventory: &Inventory) -> BTreeMap<String, Target> {
+    let mut handles = BTreeMap::new();
+    for device in &inventory.devices {
+        let whole = || Target { device: device.id, partition: None };
+        handles.insert(device.id.to_string(), whole());
+        for handle in &device.handles {
+            if let Some(name) = spelt(handle.kind, &handle.value) {
+                handles.insert(name, whole());
+            }
+        }
+        if let Some(serial) = device.serial.value() {
+            handles.insert(serial.clone(), whole());
+        }
+        for partition in &device.partitions {
+            let part = || Target { device: device.id, partition: Some(partition.name.clone()) };
+            if let Some(function) = partition.function.value() {
+                handles.insert(function.address.to_string(), part());
+            }
+            for handle in &partition.handles {
+                if let Some(name) = spelt(handle.kind, &handle.value) {
+                    handles.insert(name, part());
+                }
+            }
+        }
+    }
+    handles
+}
+
+/// How plugins spell a handle, for the kinds that they use. Positions and numbers alone name nothing.
+fn spelt(kind: HandleKind, value: &str) -> Option<String> {
+    match kind {
+        HandleKind::Uuid
+        | HandleKind::UniqueId
+        | HandleKind::Gke
+        | HandleKind::DrmCard
+        | HandleKind::XcpDevice
+        | HandleKind::Accel => Some(value.to_owned()),
+        _ => None,
+    }
+}
+
+/// A plugin's id: a UUID, an address, a name of the driver; with what sharing appends to it (`::3` of NVIDIA's time-slicing
+/// and MPS, `/vgpu2` of GKE's, `-1` of Intel's shares and Google's TPUs).
+fn plugin_device(handles: &BTreeMap<String, Target>, id: &str) -> Option<Target> {
+    let unshared = id.split_once("::").map_or(id, |(id, _)| id);
+    let unshared = unshared.find("/vgpu").map_or(unshared, |place| &unshared[..place]);
+    let lower = unshared.to_ascii_lowercase();
+    let exact = handles.get(unshared).or_else(|| handles.get(&lower));
+    let shared = || {
+        unshared.rsplit_once('-').and_then(|(id, share)| {
+            share.bytes().all(|byte| byte.is_ascii_digit()).then(|| handles.get(id))?
+        })
+    };
+    exact.or_else(shared).cloned()
+}
+
+/// A DRA device by its name in the driver's slices (`reference` of each driver: NVIDIA's `gpu-<minor>` and
+/// `gpu-<minor>-mig-<profile>-...`, AMD's `gpu-<card>-<render>`, Intel's `<address with dashes>-0x<id>`).
+fn dra_device(
+    inventory: &Inventory,
+    handles: &BTreeMap<String, Target>,
+    driver: &str,
+    name: &str,
+) -> Option<Target> {
+    let whole = |device: &Device| Target { device: device.id, partition: None };
+    let with = |kind: HandleKind, value: &str| {
+        inventory
+            .devices
+            .iter()
+            .find(|device| device.handles.iter().any(|h| h.kind == kind && h.value == value))
+    };
+    match driver {
+        "gpu.nvidia.com" => {
+            let minor = name.strip_prefix("gpu-")?;
+            // A MIG device's name tells its profile and place, which no handle of ours does.
+            with(HandleKind::Minor, minor).map(whole)
+        }
+        "gpu.amd.com" => {
+            let (card, render) = name.strip_prefix("gpu-")?.split_once('-')?;
+            let by_card = handles.get(&format!("card{card}")).cloned();
+            by_card.or_else(|| with(HandleKind::DrmRender, &format!("renderD{render}")).map(whole))
+        }
+        "gpu.intel.com" | "gaudi.intel.com" => {
+            let address = address_with_dashes(name)?;
+            handles.get(&address.to_string()).cloned()
+        }
+        _ => handles.get(name).cloned(),
+    }
+}
+
+/// `0000-03-00-0-0x56a0`.
+fn address_with_dashes(name: &str) -> Option<PciAddress> {
+    let mut parts = name.splitn(5, '-');
+    let (domain, bus, device, function) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    format!("{domain}:{bus}:{device}.{function}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_model::{Handle, Partition, Variant, Vendor};
+
+    use super::*;
+
+    fn inventory() -> Inventory {
+        let device = |bus: u8, vendor, handles: &[(HandleKind, &str)]| Device {
+            handles: handles.iter().map(|(kind, value)| Handle::new(*kind, *value)).collect(),
+            ..Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, vendor, Variant::Gpu)
+        };
+        let mut nvidia = device(
+            1,
+            Vendor::Nvidia,
+            &[(HandleKind::Uuid, "GPU-1"), (HandleKind::Minor, "0"), (HandleKind::Gke, "nvidia0")],
+        );
+        nvidia.partitions = vec![Partition {
+            handles: vec![
+                Handle::new(HandleKind::Uuid, "MIG-1"),
+                Handle::new(HandleKind::Gke, "nvidia0/gi3"),
+            ],
+            ..Partition::bare(nvidia.id, "gi3-ci0")
+        }];
+        let mut amd =
+            device(2, Vendor::Amd, &[(HandleKind::DrmCard, "card1"), (HandleKind::DrmRender, "renderD129")]);
+        amd.partitions = vec![Partition {
+            handles: vec![
+                Handle::new(HandleKind::XcpDevice, "amdgpu_xcp_1"),
+                Handle::new(HandleKind::DrmCard, "card2"),
+            ],
+            ..Partition::bare(amd.id, "xcp1")
+        }];
+        let intel = device(3, Vendor::Intel, &[(HandleKind::DrmCard, "card9")]);
+        Inventory { devices: vec![nvidia, amd, intel], ..Inventory::empty() }
+    }
+
+    fn target(offer: Offer) -> Option<(u8, Option<String>)> {
+        let hold = Hold { namespace: "ns".into(), pod: "pod".into(), container: "c".into(), offer };
+        let (allocations, unknown) = allocations(&inventory(), &[hold]);
+        assert_eq!(allocations.len() + unknown, 1);
+        allocations.into_iter().next().map(|allocation| (allocation.device.0.bus, allocation.partition))
+    }
+
+    fn plugin(id: &str) -> Option<(u8, Option<String>)> {
+        target(Offer::Plugin { resource: "r".into(), id: id.into() })
+    }
+
+    fn dra(driver: &str, device: &str) -> Option<(u8, Option<String>)> {
+        target(Offer::Dra { driver: driver.into(), claim: "claim".into(), device: device.into() })
+    }
+
+    #[test]
+    fn ids_of_every_producer_lead_to_their_devices() {
+        let part = |bus, name: &str| Some((bus, Some(name.to_owned())));
+        assert_eq!(plugin("GPU-1"), Some((1, None)));
+        assert_eq!(plugin("GPU-1::7"), Some((1, None)));
+        assert_eq!(plugin("MIG-1"), part(1, "gi3-ci0"));
+        assert_eq!(plugin("nvidia0"), Some((1, None)));
+        assert_eq!(plugin("nvidia0/gi3"), part(1, "gi3-ci0"));
+        assert_eq!(plugin("nvidia0/gi3/vgpu2"), part(1, "gi3-ci0"));
+        assert_eq!(plugin("0000:02:00.0"), Some((2, None)));
+        assert_eq!(plugin("amdgpu_xcp_1"), part(2, "xcp1"));
+        assert_eq!(plugin("card9-3"), Some((3, None)));
+        assert_eq!(dra("gpu.nvidia.com", "gpu-0"), Some((1, None)));
+        assert_eq!(dra("gpu.amd.com", "gpu-1-129"), Some((2, None)));
+        assert_eq!(dra("gpu.amd.com", "gpu-2-130"), part(2, "xcp1"));
+        assert_eq!(dra("gpu.intel.com", "0000-03-00-0-0x56a0"), Some((3, None)));
+    }
+
+    #[test]
+    fn what_is_no_device_of_ours_is_counted_and_never_guessed() {
+        for id in ["", "GPU-2", "mlx5_0", "0", "3", "card1x"] {
+            assert_eq!(plugin(id), None, "{id}");
+        }
+        assert_eq!(dra("gpu.nvidia.com", "gpu-0-mig-1g5gb-19-0"), None);
+        assert_eq!(dra("dra.net", "eth0"), None);
+    }
+}

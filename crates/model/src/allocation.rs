@@ -1,0 +1,41 @@
+//! Who holds a device.
+
+use crate::DeviceId;
+
+/// A container's hold on a device or partition. A shared device has several.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Allocation {
+    /// The device.
+    pub device: DeviceId,
+    /// Name of the partition, if it is one that is held.
+    pub partition: Option<String>,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Name of the container.
+    pub container: String,
+    /// The extended resource (`nvidia.com/gpu`), or `<driver>/<claim>` of a resource claim.
+    pub resource: String,
+    /// How Kubernetes hands the device out.
+    pub mechanism: AllocationMechanism,
+}
+
+/// How Kubernetes hands devices out.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum AllocationMechanism {
+    /// A device plugin.
+    DevicePlugin,
+    /// Dynamic resource allocation.
+    Dra,
+}
+
+impl AllocationMechanism {
+    /// The value of the metric label `mechanism`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AllocationMechanism::DevicePlugin => "device-plugin",
+            AllocationMechanism::Dra => "dra",
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Who holds the devices, by the real binary and a kubelet that the test plays.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
+
+use afd_kubelet::testing::{Played, pod};
+use afd_tests::{agent::Agent, fixture::Fixture};
+use tempfile::TempDir;
+
+const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--pod-resources", "DIR"];
+const LOAD: &str = "DCGM_FI_DEV_GPU_UTIL{";
+
+fn start(fixture: &str, folder: &TempDir) -> Agent {
+    let host = Fixture::named(fixture).lay_out();
+    let folder = folder.path().to_str().expect("our paths are UTF-8");
+    Agent::start(host.afd(RUN.map(|argument| if argument == "DIR" { folder } else { argument })))
+}
+
+fn lines(agent: &Agent, path: &str, family: &str) -> Vec<String> {
+    agent.get(path).text().lines().filter(|line| line.starts_with(family)).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_and_door_name_the_pods_that_hold_devices() {
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let played = Played::default();
+    played.set(vec![
+        pod("decode-0", "amd.com/gpu", &["0000:0c:00.0"]),
+        pod("decode-1", "amd.com/gpu", &["0000:0c:00.0"]),
+        pod("nic", "rdma/ib", &["mlx5_0"]),
+    ]);
+    played.start(folder.path()).expect("a socket can be made");
+    let agent = start("amd-mi300x8-spx", &folder);
+    agent.until("the kubelet was asked", |agent| {
+        lines(agent, "/metrics", "accelerator_allocation{").len() == 2
+    });
+    let held: Vec<String> = lines(&agent, "/compat/dcgm", LOAD);
+    assert_eq!(held.len(), 9, "two of the shared device, one of each other: {held:?}");
+    assert_eq!(held.iter().filter(|line| line.contains("pod=\"\"")).count(), 7);
+    assert!(
+        held.iter().any(|line| line.contains("pod=\"decode-1\",namespace=\"serving\",container=\"vllm\""))
+    );
+    assert!(agent.get("/metrics").text().contains("afd_kubelet_errors_total 0\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_that_is_not_there_is_counted_and_costs_nothing_else() {
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let agent = start("amd-mi300x8-spx", &folder);
+    agent.until("the failure is counted", |agent| {
+        !agent.get("/metrics").text().contains("afd_kubelet_errors_total 0\n")
+    });
+    assert_eq!(lines(&agent, "/compat/dcgm", LOAD).len(), 8);
+    assert!(lines(&agent, "/metrics", "accelerator_allocation{").is_empty());
+    let played = Played::default();
+    played.set(vec![pod("late", "amd.com/gpu", &["0000:0c:00.0"])]);
+    played.start(folder.path()).expect("a socket can be made");
+    agent.until("it is found", |agent| lines(agent, "/metrics", "accelerator_allocation{").len() == 1);
+}
