@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use afd_derive::families::Family;
+use afd_publish::node::Counters;
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
     process_collector::ProcessCollector, proto::MetricFamily,
@@ -16,6 +17,7 @@ pub struct AgentMetrics {
     last_sample: GaugeVec,
     restarts: IntCounterVec,
     kubelet_errors: IntCounter,
+    kubernetes: Counters,
 }
 
 /// From a tenth of a millisecond to a second; a step that takes longer is in trouble.
@@ -31,19 +33,25 @@ impl AgentMetrics {
         let options = HistogramOpts::new(spec.name, spec.help).buckets(BUCKETS.to_vec());
         let durations = HistogramVec::new(options, spec.labels).expect(CONSTANT);
         let last_sample = gauge(Family::LastSampleTimestampSeconds);
-        let spec = Family::ProbeRestartsTotal.spec();
-        let restarts = IntCounterVec::new(Opts::new(spec.name, spec.help), spec.labels).expect(CONSTANT);
-        let spec = Family::KubeletErrorsTotal.spec();
-        let kubelet_errors = IntCounter::new(spec.name, spec.help).expect(CONSTANT);
+        let restarts = counters(Family::ProbeRestartsTotal);
+        let kubelet_errors = counter(Family::KubeletErrorsTotal);
+        let kubernetes = Counters {
+            requests: counters(Family::KubernetesRequestsTotal),
+            label_writes: counter(Family::LabelWritesTotal),
+            contested: counters(Family::LabelContestedTotal),
+        };
         let build = gauge(Family::BuildInfo);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         registry.register(Box::new(durations.clone())).expect(CONSTANT);
         registry.register(Box::new(last_sample.clone())).expect(CONSTANT);
         registry.register(Box::new(restarts.clone())).expect(CONSTANT);
         registry.register(Box::new(kubelet_errors.clone())).expect(CONSTANT);
+        registry.register(Box::new(kubernetes.requests.clone())).expect(CONSTANT);
+        registry.register(Box::new(kubernetes.label_writes.clone())).expect(CONSTANT);
+        registry.register(Box::new(kubernetes.contested.clone())).expect(CONSTANT);
         registry.register(Box::new(build)).expect(CONSTANT);
         registry.register(Box::new(ProcessCollector::for_self())).expect(CONSTANT);
-        AgentMetrics { registry, durations, last_sample, restarts, kubelet_errors }
+        AgentMetrics { registry, durations, last_sample, restarts, kubelet_errors, kubernetes }
     }
 
     /// A probe took this long for a step.
@@ -68,6 +76,11 @@ impl AgentMetrics {
         self.kubelet_errors.inc();
     }
 
+    /// What is counted of the talk with the API server.
+    pub fn kubernetes(&self) -> Counters {
+        self.kubernetes.clone()
+    }
+
     /// The families as they stand.
     pub fn families(&self) -> Vec<MetricFamily> {
         self.registry.gather()
@@ -77,5 +90,16 @@ impl AgentMetrics {
 fn gauge(family: Family) -> GaugeVec {
     let spec = family.spec();
     GaugeVec::new(Opts::new(spec.name, spec.help), spec.labels)
+        .expect("names and labels of the table are valid")
+}
+
+fn counter(family: Family) -> IntCounter {
+    let spec = family.spec();
+    IntCounter::new(spec.name, spec.help).expect("names of the table are valid")
+}
+
+fn counters(family: Family) -> IntCounterVec {
+    let spec = family.spec();
+    IntCounterVec::new(Opts::new(spec.name, spec.help), spec.labels)
         .expect("names and labels of the table are valid")
 }

@@ -70,6 +70,18 @@ pub enum Command {
     },
     /// Run as the node's agent: sample devices, notice changes, serve metrics.
     Run(RunArgs),
+    /// Remove all that AFD wrote on a Node: labels, annotation and condition.
+    Cleanup {
+        /// How to reach the cluster, where this does not run in it.
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
+        /// The Node.
+        #[arg(long, value_name = "NAME", required_unless_present = "all_nodes")]
+        node_name: Option<String>,
+        /// Every Node of the cluster.
+        #[arg(long, conflicts_with = "node_name")]
+        all_nodes: bool,
+    },
     /// Ask a vendor's library for the agent, which starts this by itself: requests on standard input, answers on standard
     /// output.
     #[command(hide = true)]
@@ -118,7 +130,7 @@ pub enum MigStrategyArg {
     None,
     /// As nvidia.com/gpu.
     Single,
-    /// As nvidia.com/mig-<profile>.
+    /// As nvidia.com/mig-1g.10gb and so on.
     Mixed,
 }
 
@@ -142,17 +154,27 @@ impl LabelArgs {
 /// How the agent runs.
 #[derive(Clone, Debug, Group)]
 pub struct RunArgs {
-    /// Serve metrics without a cluster.
-    #[arg(long, required = true)]
+    /// Serve metrics without a cluster; else labels, annotation and condition of the own Node are kept as well.
+    #[arg(long)]
     pub no_kubernetes: bool,
+    /// How to reach the cluster, where the agent does not run in it.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The first request to the API server waits a random time up to this, so that the agents of many nodes that start at once
+    /// are not felt.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = spread)]
+    pub start_spread: Duration,
+    /// How labels are made.
+    #[command(flatten)]
+    pub labels: LabelArgs,
     /// Where to serve /metrics, /inventory, /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9109")]
     pub listen: SocketAddr,
     /// Where to serve /compat/dcgm as /metrics as well, for llm-d's endpoint picker; dcgm-exporter's port is 9400.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub dcgm_listen: Option<SocketAddr>,
-    /// The name of the node, for metrics that carry it.
-    #[arg(long, value_name = "NAME")]
+    /// The name of the own Node.
+    #[arg(long, value_name = "NAME", required_unless_present = "no_kubernetes")]
     pub node_name: Option<String>,
     /// The folder of the kubelet's PodResources socket, to tell which pod holds which device; the kubelet makes it
     /// /var/lib/kubelet/pod-resources. Only user 0 may use it.
@@ -202,6 +224,15 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     if !(0.1..=86400.0).contains(&seconds) {
         return Err("not between 0.1 and 86400 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// From nothing to an hour.
+fn spread(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if !(0.0..=3600.0).contains(&seconds) {
+        return Err("not between 0 and 3600 seconds".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
 }

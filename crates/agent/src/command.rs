@@ -1,14 +1,22 @@
 //! The commands, one after the other.
 
-use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use afd_derive::compat::{CompatOptions, nvidia::NvidiaOptions};
 use afd_host::{Host, RootError, child::Launcher};
+use afd_publish::node;
 use anyhow::Context;
 use clap::CommandFactory;
 
 use crate::{
+    agent_metrics::AgentMetrics,
     args::{Args, Command, LabelArgs, LibraryArgs, ShowOutput, TopologyOutput},
+    cluster::{self, NodeOptions},
     device_plugin::{self, ConfigError},
     library, record, run,
     show::{self, Style},
@@ -56,7 +64,12 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
             output.write_all(told.as_bytes())?;
         }
         Command::Run(arguments) => {
-            run::run(host()?, &arguments, |launcher| libraries(&args.libraries, launcher), program)?;
+            let options = NodeOptions::new(arguments.labels.own(), compat(&arguments.labels)?);
+            run::run(host()?, &arguments, options, |launcher| libraries(&args.libraries, launcher), program)?;
+        }
+        Command::Cleanup { kubeconfig, node_name, all_nodes: _ } => {
+            let told = cleanup(kubeconfig.as_deref(), node_name.as_deref())?;
+            output.write_all(told.as_bytes())?;
         }
         Command::Probe { vendor, library } => library::serve(vendor, &library)?,
         Command::Completions { shell } => {
@@ -66,6 +79,24 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
     }
     output.flush()?;
     Ok(())
+}
+
+/// Removes all that AFD wrote on a Node, or on every one; what to tell the user.
+fn cleanup(kubeconfig: Option<&Path>, node_name: Option<&str>) -> anyhow::Result<String> {
+    let counters = AgentMetrics::new().kubernetes();
+    run::block_on(async {
+        let client = cluster::client(kubeconfig).await?;
+        Ok(match node_name {
+            Some(name) => {
+                node::clean(client, name, counters).await?;
+                format!("Removed what AFD wrote on Node {name}.\n")
+            }
+            None => {
+                let count = node::clean_all(client, counters).await?;
+                format!("Removed what AFD wrote on {count} Nodes.\n")
+            }
+        })
+    })
 }
 
 /// How vendors' libraries are asked, unless nobody wants them.

@@ -5,6 +5,7 @@
 
 pub mod agent_metrics;
 pub mod args;
+pub mod cluster;
 pub mod command;
 pub mod device_plugin;
 pub mod holders;

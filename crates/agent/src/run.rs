@@ -15,6 +15,7 @@ use afd_host::{Host, RootError, child::Launcher};
 use afd_model::Inventory;
 use afd_publish::{
     http::{self, Door},
+    node::Wanted,
     page::Pages,
 };
 use anyhow::Context;
@@ -26,6 +27,7 @@ use tokio::{
 
 use crate::{
     args::RunArgs,
+    cluster::{self, NodeOptions, Steady},
     holders::{self, Holders},
     render,
     survey::{Libraries, Survey},
@@ -46,6 +48,7 @@ const MISSED_TURNS: u32 = 6;
 pub fn run(
     host: Host,
     args: &RunArgs,
+    options: NodeOptions,
     libraries: impl FnOnce(Launcher) -> Result<Option<Libraries>, RootError>,
     program: PathBuf,
 ) -> anyhow::Result<()> {
@@ -56,9 +59,7 @@ pub fn run(
         let _ = wake.try_send(());
     });
     let survey = Survey::new(host, libraries(Launcher { program, patience: PATIENCE, wake })?);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    block_on(async {
         let listener = listen(args.listen, "--listen").await?;
         let dcgm = match args.dcgm_listen {
             Some(address) => Some(listen(address, "--dcgm-listen").await?),
@@ -66,6 +67,11 @@ pub fn run(
         };
         let stop = stop_signal().context("listening for signals")?;
         let (publish, pages) = watch::channel(None);
+        let (want, wanted) = watch::channel(None);
+        if !args.no_kubernetes {
+            let client = cluster::client(args.kubeconfig.as_deref()).await?;
+            tokio::spawn(cluster::keep(client, args.clone(), survey.metrics().clone(), wanted));
+        }
         let (tell, holders) = watch::channel(Vec::new());
         if let Some(folder) = args.pod_resources.clone() {
             let (metrics, wake) = (survey.metrics().clone(), event.clone());
@@ -74,7 +80,8 @@ pub fn run(
             };
             tokio::spawn(async move { holders::follow(&folder, tell, metrics, changed).await });
         }
-        start_loop(survey, args, holders, event, events, publish);
+        let told = Told { publish, want, options };
+        start_loop(survey, args, holders, event, events, told);
         tracing::info!(address = %listener.local_addr()?, "serving");
         if let Some(listener) = dcgm {
             tracing::info!(dcgm = %listener.local_addr()?, "serving dcgm-exporter's metrics");
@@ -84,6 +91,25 @@ pub fn run(
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// Runs something on a runtime of one thread.
+///
+/// # Errors
+/// When the runtime cannot be started, or as the thing itself fails.
+pub fn block_on<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(what)
+}
+
+/// To whom the loop tells what it has learnt.
+struct Told {
+    publish: watch::Sender<Option<Arc<Pages>>>,
+    want: watch::Sender<Option<Wanted>>,
+    options: NodeOptions,
 }
 
 async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
@@ -109,11 +135,11 @@ fn start_loop(
     holders: Holders,
     event: mpsc::SyncSender<()>,
     events: mpsc::Receiver<()>,
-    publish: watch::Sender<Option<Arc<Pages>>>,
+    told: Told,
 ) {
     thread::spawn(move || forward_uevents(&event));
     let args = args.clone();
-    thread::spawn(move || turn(survey, &events, &holders, &args, &publish));
+    thread::spawn(move || turn(survey, &events, &holders, &args, &told));
 }
 
 fn forward_uevents(event: &mpsc::SyncSender<()>) {
@@ -141,16 +167,12 @@ fn forward_uevents(event: &mpsc::SyncSender<()>) {
 }
 
 /// Discovers, samples and publishes, for ever.
-fn turn(
-    mut survey: Survey,
-    events: &mpsc::Receiver<()>,
-    holders: &Holders,
-    args: &RunArgs,
-    publish: &watch::Sender<Option<Arc<Pages>>>,
-) {
+fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, holders: &Holders, args: &RunArgs, told: &Told) {
     let (sample_interval, look_interval) = (args.sample_interval, args.look_interval);
     let patience = sample_interval * MISSED_TURNS + Duration::from_secs(10);
+    let mut steady = Steady::default();
     let mut inventory = discover(&mut survey, None);
+    told.want(steady.look(&inventory));
     let mut looked = Instant::now();
     loop {
         let begun = Instant::now();
@@ -158,7 +180,7 @@ fn turn(
         let (allocations, _) = afd_kubelet::allocations(&inventory, &holders.borrow());
         let own = survey.metrics().families();
         match render::pages(&inventory, &sampling, &allocations, &own, args.node_name.as_deref(), patience) {
-            Ok(pages) => drop(publish.send_replace(Some(Arc::new(pages)))),
+            Ok(pages) => drop(told.publish.send_replace(Some(Arc::new(pages)))),
             Err(error) => tracing::error!(%error, "the answer could not be rendered"),
         }
         let event = sampling.look_again
@@ -169,8 +191,21 @@ fn turn(
         }
         if event || looked.elapsed() >= look_interval {
             inventory = discover(&mut survey, Some(inventory));
+            told.want(steady.look(&inventory));
             looked = Instant::now();
         }
+    }
+}
+
+impl Told {
+    /// What the Node should say now.
+    fn want(&self, inventory: &Inventory) {
+        let wanted = Some(self.options.wanted(inventory));
+        self.want.send_if_modified(|last| {
+            let changed = *last != wanted;
+            *last = wanted;
+            changed
+        });
     }
 }
 

@@ -127,6 +127,12 @@ families! {
         "Whether an RDMA port is active, 0 or 1; device is the accelerator behind the same PCIe switch, if there is just one.";
     ProbeProblems = "afd_probe_problems", Gauge, Agent, ["vendor", "reason"],
         "Facts that a probe could not learn now, although they should be there.";
+    KubernetesRequestsTotal = "afd_kubernetes_requests_total", Counter, Agent, ["verb", "code"],
+        "Requests to the API server, by what was asked and what came back.";
+    LabelWritesTotal = "afd_label_writes_total", Counter, Agent, [],
+        "Writes of labels and annotations to the Node.";
+    LabelContestedTotal = "afd_label_contested_total", Counter, Agent, ["key", "owner"],
+        "Labels that somebody else changed, removed or holds.";
     KubeletErrorsTotal = "afd_kubelet_errors_total", Counter, Agent, [],
         "Questions to the kubelet that were not answered.";
     ProbeRestartsTotal = "afd_probe_restarts_total", Counter, Agent, ["vendor"],

@@ -5,8 +5,10 @@
 //! the documentation is generated as well.
 
 pub mod compat;
+pub mod condition;
 pub mod families;
 pub mod labels;
 pub mod markdown;
+pub mod report;
 pub mod series;
 pub mod value;

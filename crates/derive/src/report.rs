@@ -1,0 +1,100 @@
+//! Inventory to the node's annotation `report`: for people and tools, no scheduler needs it.
+
+use afd_model::Inventory;
+use serde::Serialize;
+
+/// The longest report. All annotations of a node together may have 256 KiB.
+pub const MOST_BYTES: usize = 16 << 10;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    devices: Vec<DeviceReport<'a>>,
+    problems: Vec<ProblemReport<'a>>,
+    /// Whether something was left out to stay below [`MOST_BYTES`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
+#[derive(Serialize)]
+struct DeviceReport<'a> {
+    id: String,
+    product: Option<&'a str>,
+    health: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    partitions: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ProblemReport<'a> {
+    probe: &'a str,
+    device: Option<String>,
+    fact: &'a str,
+    message: &'a str,
+}
+
+/// Compact JSON: devices with product, health and partitions, and problems. What does not fit is left out from the end:
+/// problems first, then partitions, then devices.
+pub fn report(inventory: &Inventory) -> String {
+    let devices = inventory.devices.iter().map(|device| DeviceReport {
+        id: device.id.to_string(),
+        product: device.product_name(),
+        health: device.health.state.as_str(),
+        reasons: device.health.reasons.iter().map(|reason| reason.code.as_str()).collect(),
+        partitions: device.partitions.iter().map(|partition| partition.name.as_str()).collect(),
+    });
+    let problems = inventory.problems.iter().map(|problem| ProblemReport {
+        probe: &problem.probe,
+        device: problem.device.map(|device| device.to_string()),
+        fact: &problem.fact,
+        message: &problem.message,
+    });
+    let mut report = Report { devices: devices.collect(), problems: problems.collect(), truncated: false };
+    loop {
+        let text = serde_json::to_string(&report).expect("texts and lists can always be written");
+        if text.len() <= MOST_BYTES {
+            return text;
+        }
+        report.truncated = true;
+        let cut = report.devices.iter_mut().rev().find(|device| !device.partitions.is_empty());
+        if report.problems.pop().is_none() {
+            match cut {
+                Some(device) => device.partitions.clear(),
+                None => drop(report.devices.pop()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_model::{Device, Missing, PciAddress, Problem, Variant, Vendor};
+
+    use super::*;
+
+    #[test]
+    fn a_report_is_compact_and_has_an_end() {
+        let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
+        let device = Device::bare(address, Vendor::Intel, Variant::Xpu);
+        let mut inventory = Inventory { devices: vec![device], ..Inventory::empty() };
+        assert_eq!(
+            report(&inventory),
+            r#"{"devices":[{"id":"0000:01:00.0","product":null,"health":"unknown"}],"problems":[]}"#
+        );
+        let problem = |number: usize| Problem {
+            probe: "intel".to_owned(),
+            device: None,
+            fact: format!("fact-{number}"),
+            reason: Missing::Malformed,
+            path: None,
+            message: "x".repeat(200),
+        };
+        inventory.problems = (0..1000).map(problem).collect();
+        let text = report(&inventory);
+        assert!(
+            text.len() <= MOST_BYTES && text.contains("fact-0") && text.ends_with("\"truncated\":true}"),
+            "{text}"
+        );
+    }
+}

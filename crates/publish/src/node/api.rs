@@ -1,0 +1,250 @@
+//! The calls to the API server. Each has a deadline and is counted.
+
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use k8s_openapi::{api::core::v1::Node, jiff::Timestamp};
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams},
+    core::PartialObjectMeta,
+};
+use prometheus::{IntCounter, IntCounterVec};
+use serde_json::{Value, json};
+
+use super::{
+    FIELD_MANAGER, WantedCondition,
+    plan::{Metadata, Plan},
+};
+
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Seconds after which the server ends a watch; as client-go asks for, below what proxies allow.
+const WATCH_SECONDS: u32 = 290;
+const PAGE: u32 = 500;
+
+/// What is counted of the talk with the API server.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// Requests, by verb and code.
+    pub requests: IntCounterVec,
+    /// Writes to the Node's metadata.
+    pub label_writes: IntCounter,
+    /// Labels that somebody else changed or holds, by key and owner.
+    pub contested: IntCounterVec,
+}
+
+/// A call failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb} of the Node: {cause}")]
+pub struct Failure {
+    verb: &'static str,
+    cause: Cause,
+    /// How long the server wants to be left alone.
+    pub(super) retry_after: Option<Duration>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("no answer within {} s", DEADLINE.as_secs())]
+    Slow,
+    #[error("{0}")]
+    Failed(#[from] kube::Error),
+}
+
+impl Failure {
+    fn status(&self) -> Option<&kube::core::Status> {
+        match &self.cause {
+            Cause::Failed(kube::Error::Api(status)) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// Whether another manager owns a field with another value (409 with causes; a wrong uid has none).
+    pub(super) fn is_conflict(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 409) && !self.conflicting_keys().is_empty()
+    }
+
+    /// The label keys in conflict: `.metadata.labels.nvidia.com/gpu.count` in the causes.
+    pub(super) fn conflicting_keys(&self) -> Vec<String> {
+        let causes = self.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
+        let fields = causes.into_iter().flatten().map(|cause| cause.field.as_str());
+        fields.filter_map(|field| field.strip_prefix(".metadata.labels.").map(str::to_owned)).collect()
+    }
+}
+
+/// The API of nodes.
+pub(super) struct Nodes {
+    api: Api<Node>,
+    counters: Counters,
+}
+
+impl Nodes {
+    pub(super) fn new(client: Client, counters: Counters) -> Nodes {
+        Nodes { api: Api::all(client), counters }
+    }
+
+    async fn call<T>(
+        &self,
+        verb: &'static str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Failure> {
+        let answer = tokio::time::timeout(DEADLINE, call).await;
+        let (code, answer) = match answer {
+            Err(_) => ("timeout".to_owned(), Err(Cause::Slow)),
+            Ok(Err(kube::Error::Api(status))) => {
+                (status.code.to_string(), Err(kube::Error::Api(status).into()))
+            }
+            Ok(Err(error)) => ("error".to_owned(), Err(error.into())),
+            Ok(Ok(answer)) => ("200".to_owned(), Ok(answer)),
+        };
+        self.counters.requests.with_label_values(&[verb, &code]).inc();
+        answer.map_err(|cause| {
+            let mut failure = Failure { verb, cause, retry_after: None };
+            let asked = failure
+                .status()
+                .and_then(|status| status.details.as_ref())
+                .map(|details| details.retry_after_seconds);
+            failure.retry_after =
+                asked.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
+            failure
+        })
+    }
+
+    /// The Node's metadata, without the rest of it.
+    pub(super) async fn metadata(&self, name: &str) -> Result<Metadata, Failure> {
+        let node: PartialObjectMeta<Node> = self.call("get", self.api.get_metadata(name)).await?;
+        Ok(node.metadata.into())
+    }
+
+    /// Applies labels and annotations; with `force` also those that another manager owns.
+    pub(super) async fn apply(
+        &self,
+        name: &str,
+        uid: &str,
+        plan: &Plan,
+        force: bool,
+    ) -> Result<Metadata, Failure> {
+        let parameters = PatchParams { force, ..PatchParams::apply(FIELD_MANAGER) };
+        let patch = Patch::Apply(plan.body(name, uid));
+        let node = self.call("apply", self.api.patch_metadata(name, &parameters, &patch)).await?;
+        self.counters.label_writes.inc();
+        tracing::info!(labels = plan.labels.len(), "labels written");
+        Ok(node.metadata.into())
+    }
+
+    /// Applies the condition, alone of its type.
+    pub(super) async fn write_condition(
+        &self,
+        name: &str,
+        uid: &str,
+        condition: &WantedCondition,
+    ) -> Result<(), Failure> {
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": { "name": name, "uid": uid },
+            "status": { "conditions": [{
+                "type": condition.kind,
+                "status": condition.status,
+                "reason": condition.reason,
+                "message": condition.message,
+                "lastTransitionTime": now,
+                "lastHeartbeatTime": now,
+            }] },
+        });
+        self.apply_status(name, &body).await?;
+        tracing::info!(status = condition.status, reason = condition.reason, "condition written");
+        Ok(())
+    }
+
+    async fn apply_status(&self, name: &str, body: &Value) -> Result<(), Failure> {
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        self.call("apply status", self.api.patch_status(name, &parameters, &Patch::Apply(body)))
+            .await
+            .map(drop)
+    }
+
+    /// The Node's metadata whenever it changes from a version on; nothing for a bookmark.
+    pub(super) async fn watch(
+        &self,
+        name: &str,
+        version: &str,
+    ) -> Result<impl Stream<Item = kube::Result<Option<Metadata>>> + use<>, Failure> {
+        let parameters =
+            WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
+        let stream = self.call("watch", self.api.watch_metadata(&parameters, version)).await?;
+        Ok(stream.map(|event| match event? {
+            WatchEvent::Added(node) | WatchEvent::Modified(node) => Ok(Some(node.metadata.into())),
+            WatchEvent::Bookmark(_) => Ok(None),
+            WatchEvent::Deleted(node) => {
+                // Read anew: it may be made again, with another uid.
+                Err(kube::Error::Api(
+                    kube::core::Status::failure(
+                        &format!("Node {} was deleted", node.metadata.name.unwrap_or_default()),
+                        "NotFound",
+                    )
+                    .with_code(404)
+                    .boxed(),
+                ))
+            }
+            WatchEvent::Error(status) => Err(kube::Error::Api(status)),
+        }))
+    }
+
+    pub(super) fn contested(&self, key: &str, owner: &str) {
+        tracing::warn!(key, owner, "somebody else wrote a label of ours or holds one of a vendor's set");
+        self.counters.contested.with_label_values(&[key, owner]).inc();
+    }
+
+    /// Counts the labels of ours that somebody else has removed. Those that were changed are seen by the plan.
+    pub(super) fn changed_by_others(&self, before: &Metadata, now: &Metadata) {
+        if before.uid != now.uid {
+            return;
+        }
+        for key in before.ours().filter(|key| !now.labels.contains_key(*key)) {
+            self.contested(key, "removed");
+        }
+    }
+}
+
+/// Removes all that AFD wrote on a Node.
+///
+/// # Errors
+/// When the API server does not let us.
+pub async fn clean(client: Client, name: &str, counters: Counters) -> Result<(), Failure> {
+    let nodes = Nodes::new(client, counters);
+    let node = nodes.metadata(name).await?;
+    clean_one(&nodes, name, &node.uid).await
+}
+
+/// Removes all that AFD wrote, on every Node; how many there are.
+///
+/// # Errors
+/// When the API server does not let us. Nodes that came before are clean then.
+pub async fn clean_all(client: Client, counters: Counters) -> Result<usize, Failure> {
+    let nodes = Nodes::new(client, counters);
+    let mut parameters = ListParams::default().limit(PAGE);
+    let mut count = 0;
+    loop {
+        let page = nodes.call("list", nodes.api.list_metadata(&parameters)).await?;
+        for node in page.items {
+            let meta = node.metadata;
+            let name = meta.name.clone().unwrap_or_default();
+            let seen = Metadata::from(meta);
+            clean_one(&nodes, &name, &seen.uid).await?;
+            count += 1;
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(count),
+        }
+    }
+}
+
+/// An apply without fields gives up all that the manager owns, which removes what nobody else owns.
+async fn clean_one(nodes: &Nodes, name: &str, uid: &str) -> Result<(), Failure> {
+    nodes.apply(name, uid, &Plan::default(), false).await?;
+    let body = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "uid": uid } });
+    nodes.apply_status(name, &body).await
+}
