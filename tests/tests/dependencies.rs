@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Which of our crates a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never sees
 /// a probe.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
     ("afd-probe", &["afd-host", "afd-model"]),
@@ -42,6 +42,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ),
     ("afd-tests", &["afd-agent", "afd-derive", "afd-host", "afd-kubelet", "afd-model", "afd-publish"]),
     ("afd-fake-nvml", &["afd-nvidia"]),
+    ("afd-test-cluster", &[]),
     ("afd-xtask", &[]),
 ];
 

@@ -1,0 +1,97 @@
+//! Container images made of a few static programs, as tar files that containerd imports. No registry takes part.
+
+use std::{
+    env, fs,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+/// The image that every pod's sandbox runs, and a container that does nothing: it waits for SIGTERM.
+pub const PAUSE: &str = "localhost/pause:1";
+
+/// An image of one layer. Pods use it with `imagePullPolicy: Never`.
+#[derive(Clone, Debug)]
+pub struct Image {
+    reference: String,
+    files: Vec<(String, PathBuf)>,
+    entrypoint: Vec<String>,
+}
+
+impl Image {
+    /// An image that runs a static program of this machine, which it has at `/<name of the file>`.
+    ///
+    /// # Errors
+    /// When the program's path has no name in UTF-8.
+    pub fn of(reference: &str, program: &Path) -> anyhow::Result<Image> {
+        let name = program.file_name().and_then(|name| name.to_str()).context("the program has no name")?;
+        Ok(Image {
+            reference: reference.to_owned(),
+            files: vec![(name.to_owned(), program.to_owned())],
+            entrypoint: vec![format!("/{name}")],
+        })
+    }
+
+    /// Writes the image as `docker save` would.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn write(&self, to: &Path) -> anyhow::Result<()> {
+        let layer = self.layer()?;
+        let config = json!({
+            "architecture": architecture()?,
+            "os": "linux",
+            "config": {"Entrypoint": self.entrypoint},
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]},
+        })
+        .to_string();
+        let config_name = format!("{}.json", digest(config.as_bytes()));
+        let manifest =
+            json!([{"Config": config_name, "RepoTags": [self.reference], "Layers": ["layer.tar"]}])
+                .to_string();
+        let file = File::create(to).with_context(|| format!("making {}", to.display()))?;
+        let mut archive = tar::Builder::new(file);
+        append(&mut archive, "manifest.json", manifest.as_bytes(), 0o644)?;
+        append(&mut archive, &config_name, config.as_bytes(), 0o644)?;
+        append(&mut archive, "layer.tar", &layer, 0o644)?;
+        archive.into_inner().context("finishing an image")?;
+        Ok(())
+    }
+
+    fn layer(&self) -> anyhow::Result<Vec<u8>> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, file) in &self.files {
+            let content = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+            append(&mut archive, name, &content, 0o755)?;
+        }
+        archive.into_inner().context("finishing a layer")
+    }
+}
+
+fn append<W: std::io::Write>(
+    archive: &mut tar::Builder<W>,
+    name: &str,
+    content: &[u8],
+    mode: u32,
+) -> anyhow::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(mode);
+    archive.append_data(&mut header, name, content).with_context(|| format!("adding {name} to an image"))
+}
+
+fn digest(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// This machine's architecture in Go's words, which images use.
+fn architecture() -> anyhow::Result<&'static str> {
+    match env::consts::ARCH {
+        "x86_64" => Ok("amd64"),
+        "aarch64" => Ok("arm64"),
+        other => bail!("images for {other} are not known"),
+    }
+}

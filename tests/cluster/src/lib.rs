@@ -1,0 +1,42 @@
+//! A real Kubernetes for tests: etcd and kube-apiserver, and on request kube-scheduler, kube-controller-manager,
+//! containerd, runc and a kubelet, all in private namespaces of this machine.
+//!
+//! A test binary is a [`Suite`] (`harness = false`). Each of its tests runs in a *bed*: mount, network and process
+//! namespaces of its own, with a folder and a control group that bear the bed's name. Four processes take part, all of
+//! them the test binary itself, started anew with another role:
+//!
+//! | process | where | what it does |
+//! |---|---|---|
+//! | suite | outside | names the tests, starts a keeper for each and reports |
+//! | keeper | outside | makes folder and control group, starts `init` in the namespaces, and removes everything when the bed ends or the suite dies |
+//! | init | process 1 of the bed | mounts and addresses; reaps orphans |
+//! | test | in the bed | the test's function; [`Bed`] starts the programs as its children |
+//!
+//! So the test reaches the API server at `https://127.0.0.1`, ports are fixed and never collide, and the kernel ends
+//! every process, mount and interface with process 1. What a test needs and does not find fails it.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a harness lays out folders, starts programs and talks to a terminal"
+)]
+
+mod bed;
+mod cgroups;
+mod control_plane;
+pub mod image;
+mod init;
+mod keeper;
+mod node;
+mod pki;
+mod process;
+mod programs;
+mod requirements;
+mod suite;
+
+pub use bed::{Bed, Builder, Part};
+pub use keeper::{NAME_PREFIX, traces};
+pub use process::{PATIENCE, Process, succeed, until};
+pub use programs::Version;
+pub use suite::Suite;

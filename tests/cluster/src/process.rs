@@ -1,0 +1,144 @@
+//! A program that runs in a bed, with its log; it can be killed and started again.
+
+use std::{
+    fs,
+    fs::OpenOptions,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+
+/// How long to wait for what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lines of a log that are shown when something failed.
+const TAIL: usize = 15;
+
+/// A program, killed when the value goes.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    command: Command,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program; what it writes is appended to `logs/<name>.log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(name: &str, mut command: Command, logs: &Path) -> anyhow::Result<Process> {
+        let log = logs.join(format!("{name}.log"));
+        let child = spawn(name, &mut command, &log)?;
+        Ok(Process { name: name.to_owned(), command, child, log })
+    }
+
+    /// Ends the program with SIGKILL and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it has ended before.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.ended()? {
+            bail!("{} ended before it was killed: {status}\n{}", self.name, self.tail());
+        }
+        self.child.kill().with_context(|| format!("killing {}", self.name))?;
+        self.child.wait().with_context(|| format!("waiting for {}", self.name))?;
+        Ok(())
+    }
+
+    /// Starts the program anew, as it was started first, once it has ended.
+    ///
+    /// # Errors
+    /// When it runs, or cannot be started.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        if self.ended()?.is_none() {
+            bail!("{} still runs", self.name);
+        }
+        self.child = spawn(&self.name, &mut self.command, &self.log)?;
+        Ok(())
+    }
+
+    /// How the program ended, where it did.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("waiting for {}", self.name))
+    }
+
+    /// Its process id in the bed.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The end of its log.
+    pub fn tail(&self) -> String {
+        tail(&self.log)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Child> {
+    let file = OpenOptions::new().create(true).append(true).open(log);
+    let file = file.with_context(|| format!("opening {}", log.display()))?;
+    let copy = file.try_clone().context("sharing a log")?;
+    command
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(copy)
+        .spawn()
+        .with_context(|| format!("starting {name} ({})", command.get_program().display()))
+}
+
+/// What a command wrote to its standard output, where it succeeded.
+///
+/// # Errors
+/// When it cannot be started or fails; the error shows what it wrote.
+pub fn succeed(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("starting {command:?}"))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} ended with {}: {error}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The ends of all logs of a folder.
+pub(crate) fn tails(logs: &Path) -> String {
+    let Ok(entries) = fs::read_dir(logs) else { return String::new() };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files.iter().map(|log| tail(log)).collect()
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+    format!("--- the end of {}:\n{last}\n", log.file_name().unwrap_or_default().display())
+}
+
+/// Waits for what must happen, asking again every 50 ms. An error means "not yet"; the last one is told.
+///
+/// # Errors
+/// When it does not happen in [`PATIENCE`].
+pub async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let begun = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) if begun.elapsed() > PATIENCE => {
+                return Err(error.context(format!("waited in vain until {what}")));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
