@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::Command};
 
 use crate::{
-    setup,
+    cluster, setup,
     steps::{Workspace, on_path, run},
 };
 
@@ -13,7 +13,7 @@ const CARGO_DENY: &str = "0.20.2";
 /// Formatting, lints, documentation, licences and sources, fuzz targets, and at the end the tests.
 pub(crate) fn ci(workspace: &Workspace) -> anyhow::Result<()> {
     setup::install_missing(&setup::CI)?;
-    setup::install_missing(&setup::TESTS)?;
+    test_programs(workspace)?;
     run(&mut workspace.cargo("fmt --all --check"))?;
     run(&mut workspace.cargo("fmt --manifest-path fuzz/Cargo.toml --check"))?;
     run(&mut workspace.cargo("clippy --workspace --all-targets -- -D warnings"))?;
@@ -29,14 +29,29 @@ pub(crate) fn ci(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// All tests, with the programs that they need.
 pub(crate) fn test(workspace: &Workspace) -> anyhow::Result<()> {
-    setup::install_missing(&setup::TESTS)?;
-    run(&mut workspace.cargo("test --workspace"))
+    let programs = test_programs(workspace)?;
+    run(workspace.cargo("test --workspace").env(cluster::PROGRAMS, programs))
 }
 
 /// All tests, accepting what they print as expected.
 pub(crate) fn bless(workspace: &Workspace) -> anyhow::Result<()> {
+    let programs = test_programs(workspace)?;
+    run(workspace
+        .cargo("test --workspace --no-fail-fast")
+        .env(cluster::PROGRAMS, programs)
+        .env("UPDATE_EXPECT", "1"))
+}
+
+/// The programs that the tests need; says how to run tests by hand.
+pub(crate) fn setup(workspace: &Workspace) -> anyhow::Result<()> {
+    let programs = test_programs(workspace)?;
+    println!("export {}={}", cluster::PROGRAMS, programs.display());
+    Ok(())
+}
+
+fn test_programs(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     setup::install_missing(&setup::TESTS)?;
-    run(workspace.cargo("test --workspace --no-fail-fast").env("UPDATE_EXPECT", "1"))
+    cluster::programs(workspace)
 }
 
 /// Where cargo-deny is, installed first where it is not.

@@ -12,6 +12,7 @@
 
 mod bench;
 mod ci;
+mod cluster;
 mod setup;
 mod steps;
 
@@ -31,7 +32,7 @@ enum Task {
     Test,
     /// Run all tests and accept what they print: rewrites the expected files.
     Bless,
-    /// Install the programs that the tests need (Debian packages), where they are missing.
+    /// Install and build the programs that the tests need, where they are missing.
     Setup,
     /// Measure the agent beside its budgets.
     Bench {
@@ -57,7 +58,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Ci => ci::ci(&workspace),
         Task::Test => ci::test(&workspace),
         Task::Bless => ci::bless(&workspace),
-        Task::Setup => setup::install_missing(&setup::TESTS),
+        Task::Setup => ci::setup(&workspace),
         Task::Bench { whole_process_only } => bench::bench(&workspace, whole_process_only),
     }
 }

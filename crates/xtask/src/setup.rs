@@ -13,11 +13,13 @@ pub(crate) struct Package {
     program: &'static str,
 }
 
-/// For the tests: a real Prometheus and `promtool` read the metrics, a browser draws the pictures.
-pub(crate) const TESTS: [Package; 3] = [
+/// For the tests: a real Prometheus and `promtool` read the metrics, a browser draws the pictures, and clusters run in
+/// namespaces with addresses of their own.
+pub(crate) const TESTS: [Package; 4] = [
     Package { name: "prometheus", program: "prometheus" },
     Package { name: "prometheus", program: "promtool" },
     Package { name: "chromium", program: "chromium" },
+    Package { name: "iproute2", program: "ip" },
 ];
 
 /// For the fuzz targets: libFuzzer is written in C++.
@@ -63,7 +65,11 @@ mod tests {
     #[test]
     fn a_package_is_installed_once_and_only_where_a_program_is_missing() {
         assert_eq!(missing(&TESTS, |_| true), Vec::<&str>::new());
-        assert_eq!(missing(&TESTS, |program| program == "chromium"), ["prometheus"]);
-        assert_eq!(missing(&TESTS, |program| program == "prometheus"), ["prometheus", "chromium"]);
+        let two = |program: &str| ["chromium", "ip"].contains(&program);
+        assert_eq!(missing(&TESTS, two), ["prometheus"]);
+        assert_eq!(
+            missing(&TESTS, |program| program == "prometheus"),
+            ["prometheus", "chromium", "iproute2"]
+        );
     }
 }
