@@ -277,6 +277,13 @@ impl Bed {
     }
 }
 
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // The store goes last: who uses it would fill its log with complaints.
+        while self.parts.pop_last().is_some() {}
+    }
+}
+
 /// The control group of a bed has the name of its folder.
 fn group(folder: &Path) -> anyhow::Result<String> {
     let name = folder.file_name().and_then(|name| name.to_str()).context("a bed has a name")?;

@@ -131,11 +131,12 @@ fn tail(log: &Path) -> String {
 /// # Errors
 /// When it does not happen in [`PATIENCE`].
 pub async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let begun = Instant::now();
+    let end = Instant::now() + PATIENCE;
     loop {
-        match attempt().await {
+        let answer = tokio::time::timeout_at(end.into(), attempt()).await;
+        match answer.context("there is no answer").flatten() {
             Ok(value) => return Ok(value),
-            Err(error) if begun.elapsed() > PATIENCE => {
+            Err(error) if Instant::now() >= end => {
                 return Err(error.context(format!("waited in vain until {what}")));
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,

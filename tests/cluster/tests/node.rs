@@ -9,11 +9,14 @@ use kube::{Api, api::PostParams};
 use serde_json::json;
 
 fn main() -> ExitCode {
-    Suite::new().test("a_pod_runs_on_a_real_kubelet_and_outlives_it", a_pod_runs).main()
+    Suite::new()
+        .test("a_pod_runs_and_outlives_its_kubelet_on_kubernetes_1_37", || a_pod_runs(Version::V1_37))
+        .test("a_pod_runs_and_outlives_its_kubelet_on_kubernetes_1_34", || a_pod_runs(Version::V1_34))
+        .main()
 }
 
-async fn a_pod_runs() -> anyhow::Result<()> {
-    let mut bed = Bed::builder().version(Version::V1_37).node().start().await?;
+async fn a_pod_runs(version: Version) -> anyhow::Result<()> {
+    let mut bed = Bed::builder().version(version).node().start().await?;
     let pods: Api<Pod> = Api::default_namespaced(bed.client().await?);
     let pod = serde_json::from_value(json!({
         "metadata": {"name": "waits"},
