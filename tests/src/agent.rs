@@ -96,8 +96,17 @@ impl Agent {
         Agent::request(address, path, "")
     }
 
+    /// A request to an agent that may not take connections yet.
+    pub fn try_get_from(address: &str, path: &str) -> Option<Answer> {
+        Some(Agent::request_on(TcpStream::connect(address).ok()?, path, ""))
+    }
+
     fn request(address: &str, path: &str, headers: &str) -> Answer {
-        let mut stream = TcpStream::connect(address).expect("the agent takes connections");
+        let stream = TcpStream::connect(address).expect("the agent takes connections");
+        Agent::request_on(stream, path, headers)
+    }
+
+    fn request_on(mut stream: TcpStream, path: &str, headers: &str) -> Answer {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         write!(stream, "GET {path} HTTP/1.1\r\nHost: afd\r\nConnection: close\r\n{headers}\r\n")
             .expect("a request can be sent");

@@ -101,13 +101,20 @@ pub async fn keep(
     }
 }
 
+struct Written {
+    uid: String,
+    condition: WantedCondition,
+    /// Since when it has its status.
+    since: String,
+}
+
 struct Keeper {
     nodes: Nodes,
     name: String,
     /// The Node as it was last seen.
     seen: Option<Metadata>,
-    /// The condition that is on the Node of this uid.
-    written_condition: Option<(String, WantedCondition)>,
+    /// The condition that is on the Node of a uid.
+    written_condition: Option<Written>,
     /// Keys of vendors' sets that somebody else took.
     given_up: BTreeSet<String>,
 }
@@ -153,12 +160,19 @@ impl Keeper {
 
     async fn write_condition(&mut self, seen: &Metadata, wanted: &Wanted) -> Result<(), Failure> {
         let Some(condition) = &wanted.condition else { return Ok(()) };
-        let written = self.written_condition.as_ref();
-        if written.is_some_and(|(uid, written)| *uid == seen.uid && written == condition) {
-            return Ok(());
+        let mut written = self.written_condition.take().filter(|written| written.uid == seen.uid);
+        if written.is_none() {
+            // Another agent, or this one before it was started anew, may have written it.
+            let there = self.nodes.condition(&self.name, &condition.kind).await?;
+            written = there.map(|(condition, since)| Written { uid: seen.uid.clone(), condition, since });
         }
-        self.nodes.write_condition(&self.name, &seen.uid, condition).await?;
-        self.written_condition = Some((seen.uid.clone(), condition.clone()));
+        if written.as_ref().is_none_or(|written| written.condition != *condition) {
+            let same_status = written.filter(|written| written.condition.status == condition.status);
+            let since = same_status.map_or_else(api::now, |written| written.since);
+            self.nodes.write_condition(&self.name, &seen.uid, condition, &since).await?;
+            written = Some(Written { uid: seen.uid.clone(), condition: condition.clone(), since });
+        }
+        self.written_condition = written;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 /// The image that every pod's sandbox runs, and a container that does nothing: it waits for SIGTERM.
 pub const PAUSE: &str = "localhost/pause:1";
 
-/// An image of one layer. Pods use it with `imagePullPolicy: Never`.
+/// An image of one layer, of programs and what they are linked to. Pods use it with `imagePullPolicy: Never`.
 #[derive(Clone, Debug)]
 pub struct Image {
     reference: String,
@@ -33,6 +33,16 @@ impl Image {
             files: vec![(name.to_owned(), program.to_owned())],
             entrypoint: vec![format!("/{name}")],
         })
+    }
+
+    /// The same image with a further file of this machine, at an absolute path in it.
+    ///
+    /// # Errors
+    /// When the path in the image is not absolute.
+    pub fn with(mut self, file: &Path, to: &str) -> anyhow::Result<Image> {
+        let name = to.strip_prefix('/').with_context(|| format!("{to} is no absolute path"))?;
+        self.files.push((name.to_owned(), file.to_owned()));
+        Ok(self)
     }
 
     /// Writes the image as `docker save` would.

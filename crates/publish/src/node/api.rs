@@ -132,14 +132,35 @@ impl Nodes {
         Ok(node.metadata.into())
     }
 
-    /// Applies the condition, alone of its type.
+    /// The condition of a type that is on the Node, and since when it has its status.
+    pub(super) async fn condition(
+        &self,
+        name: &str,
+        kind: &str,
+    ) -> Result<Option<(WantedCondition, String)>, Failure> {
+        let node = self.call("get", self.api.get(name)).await?;
+        let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+        let there = conditions.into_iter().find(|condition| condition.type_ == kind);
+        Ok(there.map(|condition| {
+            let since = condition.last_transition_time.map_or_else(now, |time| written(time.0));
+            let there = WantedCondition {
+                kind: condition.type_,
+                status: condition.status,
+                reason: condition.reason.unwrap_or_default(),
+                message: condition.message.unwrap_or_default(),
+            };
+            (there, since)
+        }))
+    }
+
+    /// Applies the condition, alone of its type, which has its status since a time.
     pub(super) async fn write_condition(
         &self,
         name: &str,
         uid: &str,
         condition: &WantedCondition,
+        since: &str,
     ) -> Result<(), Failure> {
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let body = json!({
             "apiVersion": "v1",
             "kind": "Node",
@@ -149,8 +170,8 @@ impl Nodes {
                 "status": condition.status,
                 "reason": condition.reason,
                 "message": condition.message,
-                "lastTransitionTime": now,
-                "lastHeartbeatTime": now,
+                "lastTransitionTime": since,
+                "lastHeartbeatTime": now(),
             }] },
         });
         self.apply_status(name, &body).await?;
@@ -206,6 +227,15 @@ impl Nodes {
             self.contested(key, "removed");
         }
     }
+}
+
+/// The time now, as Kubernetes writes it.
+pub(super) fn now() -> String {
+    written(Timestamp::now())
+}
+
+fn written(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Removes all that AFD wrote on a Node.

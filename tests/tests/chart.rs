@@ -1,0 +1,361 @@
+//! The chart: what it renders, what its policy allows on a real API server, and a whole installation on a real kubelet.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use afd_test_cluster::{Bed, Suite, Version, image::Image, succeed, until};
+use afd_tests::{fixture::Fixture, workspace};
+use anyhow::{Context, bail, ensure};
+use expect_test::expect_file;
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Node, Pod, ServiceAccount},
+};
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "afd";
+const NODE: &str = "gpu-node";
+const OTHER: &str = "other-node";
+const COUNT: &str = "accelerator.llm-d.ai/count";
+const CONDITION: &str = "accelerator.llm-d.ai/Ready";
+const IMAGE: &str = "localhost/afd:test";
+
+fn main() -> ExitCode {
+    // Built before the bed, which has no way to the registry.
+    afd_tests::binary();
+    afd_tests::fake_nvml();
+    Suite::new()
+        .test("the_chart_is_well_formed_and_the_plain_manifests_are_its_output", manifests)
+        .test("an_agent_may_write_its_own_node_and_keys_and_nothing_else_on_kubernetes_1_37", || {
+            policy(Version::V1_37)
+        })
+        .test("an_agent_may_write_its_own_node_and_keys_and_nothing_else_on_kubernetes_1_34", || {
+            policy(Version::V1_34)
+        })
+        .test("a_release_labels_its_node_and_leaves_nothing_when_it_goes", release)
+        .main()
+}
+
+fn chart() -> PathBuf {
+    workspace().join("daemonset/chart")
+}
+
+async fn manifests() -> anyhow::Result<()> {
+    let bed = Bed::builder().start().await?;
+    succeed(bed.helm()?.args(["lint", "--strict"]).arg(chart()))?;
+    let render = |more: &[&str]| -> anyhow::Result<String> {
+        let mut command = bed.helm()?;
+        command.args(["template", NAMESPACE, "--namespace", NAMESPACE, "--no-hooks"]).arg(chart()).args(more);
+        succeed(&mut command)
+    };
+    let head = "# What `helm template afd daemonset/chart --namespace afd --no-hooks` prints, with a namespace before it.\n\
+                apiVersion: v1\nkind: Namespace\nmetadata:\n  name: afd\n  labels:\n    \
+                pod-security.kubernetes.io/enforce: privileged\n";
+    expect_file![workspace().join("daemonset/manifests/afd.yaml")]
+        .assert_eq(&format!("{head}{}", render(&[])?));
+    // Every switch renders what the API server takes, custom resources of others aside.
+    for switches in [
+        "profile=labels,networkPolicy.enabled=true,compat.nvidia=off",
+        "nvidia.driverRoot=/run/nvidia/driver,metrics.dcgmPort=0",
+        "nvidia.runtimeClassName=nvidia,hostNetwork=false,includeIntegrated=true",
+    ] {
+        let file = bed.folder().join("rendered.yaml");
+        fs::write(&file, render(&["--set", switches])?)?;
+        succeed(bed.kubectl()?.args(["create", "namespace", NAMESPACE])).or_else(|error| {
+            if error.to_string().contains("AlreadyExists") { Ok(String::new()) } else { Err(error) }
+        })?;
+        succeed(bed.kubectl()?.args(["apply", "--dry-run=server", "--validate=strict", "-f"]).arg(&file))?;
+    }
+    let monitors = render(&["--set", "podMonitor.enabled=true,prometheusRule.enabled=true"])?;
+    ensure!(
+        monitors.contains("honorLabels: true") && monitors.contains("alert: AcceleratorFailed"),
+        "{monitors}"
+    );
+    Ok(())
+}
+
+/// A kubeconfig whose user has a token of the agent's account that is bound to a pod.
+async fn agents_kubeconfig(bed: &Bed, pod: &str) -> anyhow::Result<PathBuf> {
+    let token =
+        succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "create", "token", NAMESPACE]).args([
+            "--bound-object-kind",
+            "Pod",
+            "--bound-object-name",
+            pod,
+        ]))?;
+    let mut config = Kubeconfig::read_from(bed.kubeconfig())?;
+    for user in &mut config.auth_infos {
+        user.auth_info =
+            Some(AuthInfo { token: Some(token.trim().to_owned().into()), ..AuthInfo::default() });
+    }
+    let path = bed.folder().join(format!("{pod}.kubeconfig"));
+    let mut value = serde_json::to_value(&config)?;
+    // A secret is not written by itself.
+    for user in value["users"].as_array_mut().into_iter().flatten() {
+        user["user"] = json!({ "token": token.trim() });
+    }
+    fs::write(&path, value.to_string())?;
+    Ok(path)
+}
+
+async fn policy(version: Version) -> anyhow::Result<()> {
+    let bed = Bed::builder().version(version).start().await?;
+    let client = bed.client().await?;
+    let nodes: Api<Node> = Api::all(client.clone());
+    for name in [NODE, OTHER] {
+        let node = serde_json::from_value(json!({
+            "metadata": { "name": name, "labels": { "somebodys": "own" } },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
+        }))?;
+        nodes.create(&PostParams::default(), &node).await?;
+    }
+    succeed(
+        bed.helm()?.args(["install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace"]).arg(chart()),
+    )?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let pod = serde_json::from_value(json!({
+        "metadata": { "name": "agent" },
+        "spec": {
+            "nodeName": NODE,
+            "serviceAccountName": NAMESPACE,
+            "containers": [{ "name": "afd", "image": IMAGE }],
+        },
+    }))?;
+    until("the pod is taken", async || Ok(pods.create(&PostParams::default(), &pod).await.map(drop)?))
+        .await?;
+    let kubeconfig = agents_kubeconfig(&bed, "agent").await?;
+    refused(&kubeconfig).await?;
+
+    let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
+    let mut command =
+        host.afd(["run", "--node-name", NODE, "--listen", "127.0.0.1:9109", "--start-spread", "0"]);
+    command.arg("--kubeconfig").arg(&kubeconfig);
+    let _agent = bed.process("afd", command)?;
+    until("labels and condition are there", async || {
+        let node = nodes.get(NODE).await?;
+        ensure!(
+            node.labels().get("nvidia.com/gpu.product").is_some_and(|name| name == "NVIDIA-H100-80GB-HBM3")
+        );
+        ensure!(node.labels()[COUNT] == "8" && node.labels()["somebodys"] == "own", "{:?}", node.labels());
+        let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+        ensure!(conditions.iter().any(|condition| condition.type_ == CONDITION), "{conditions:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// What the agent's token must not do.
+async fn refused(kubeconfig: &Path) -> anyhow::Result<()> {
+    let mut config =
+        Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default())
+            .await?;
+    config.default_retry = false;
+    let nodes: Api<Node> = Api::all(Client::try_from(config)?);
+    let label = |key: &str| json!({ "metadata": { "labels": { key: "1" } } });
+    let foreign = label("example.com/mine");
+    // A policy acts some time after it was made. Another value each time: what changes nothing is not refused.
+    let mut tries = 0;
+    until("the policy acts", async || {
+        tries += 1;
+        let patch = json!({ "metadata": { "labels": { "example.com/tried": tries.to_string() } } });
+        forbidden(
+            "a foreign label",
+            nodes.patch(NODE, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop),
+        )
+    })
+    .await?;
+    let on_node = [
+        (OTHER, "a label of another node", label(COUNT)),
+        (NODE, "a look-alike prefix", label("accelerator.llm-d.ai.evil/count")),
+        (NODE, "another key of a vendor's", label("nvidia.com/gpu.deploy.driver")),
+        (NODE, "the removal of a foreign label", json!({ "metadata": { "labels": { "somebodys": null } } })),
+        (NODE, "a foreign annotation", json!({ "metadata": { "annotations": { "example.com/mine": "1" } } })),
+        (NODE, "a finalizer", json!({ "metadata": { "finalizers": ["example.com/mine"] } })),
+        (NODE, "unschedulable", json!({ "spec": { "unschedulable": true } })),
+        (NODE, "a taint", json!({ "spec": { "taints": [{ "key": "mine", "effect": "NoSchedule" }] } })),
+    ];
+    for (node, what, patch) in on_node {
+        forbidden(what, nodes.patch(node, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))?;
+    }
+    let on_status = [
+        (OTHER, "a condition of another node", condition(CONDITION)),
+        (NODE, "a foreign condition", condition("Ready")),
+        (NODE, "a foreign label through the status", foreign.clone()),
+        (NODE, "capacity", json!({ "status": { "capacity": { "nvidia.com/gpu": "80" } } })),
+        (
+            NODE,
+            "addresses",
+            json!({ "status": { "addresses": [{ "type": "Hostname", "address": "evil" }] } }),
+        ),
+    ];
+    for (node, what, patch) in on_status {
+        let answer = nodes.patch_status(node, &PatchParams::default(), &Patch::Strategic(&patch)).await;
+        forbidden(what, answer.map(drop))?;
+    }
+    let node = serde_json::from_value(json!({ "metadata": { "name": "third-node" } }))?;
+    forbidden("a new node", nodes.create(&PostParams::default(), &node).await.map(drop))?;
+    forbidden("a deletion", nodes.delete(OTHER, &Default::default()).await.map(drop))
+}
+
+fn condition(kind: &str) -> Value {
+    json!({ "status": { "conditions": [{ "type": kind, "status": "False" }] } })
+}
+
+fn forbidden(what: &str, answer: kube::Result<()>) -> anyhow::Result<()> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
+        Ok(()) => bail!("{what} was allowed"),
+        Err(error) => Err(error).with_context(|| format!("{what} was refused otherwise")),
+    }
+}
+
+/// The agent's image: the binary and the libraries that it is linked to, and a host for it to see.
+fn image(bed: &Bed) -> anyhow::Result<Image> {
+    let binary = bed.folder().join("afd");
+    fs::copy(afd_tests::binary(), &binary)?;
+    let mut image = Image::of(IMAGE, &binary)?;
+    let libraries = succeed(Command::new("ldd").arg(&binary))?;
+    for line in libraries.lines() {
+        if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
+            image = image.with(Path::new(path), path)?;
+        }
+    }
+    Ok(image)
+}
+
+async fn release() -> anyhow::Result<()> {
+    let bed = Bed::builder().node().start().await?;
+    bed.import(&image(&bed)?)?;
+    let client = bed.client().await?;
+    let nodes: Api<Node> = Api::all(client.clone());
+    let before: BTreeMap<String, String> = nodes.get(Bed::NODE).await?.labels().clone();
+    let host = Fixture::named("gaudi2-x8").copy();
+    // The root of a real host is a shared mount, whose later mounts the chart lets the agent see.
+    let root = host.root();
+    succeed(Command::new("mount").arg("--bind").arg(root).arg(root))?;
+    succeed(Command::new("mount").arg("--make-rshared").arg(root))?;
+    let values = json!({
+        "image": { "repository": "localhost/afd", "tag": "test", "pullPolicy": "Never" },
+        "startSpreadSeconds": 0,
+        "lookIntervalSeconds": 1,
+        "hostRoot": host.root(),
+    });
+    let file = bed.folder().join("values.yaml");
+    fs::write(&file, values.to_string())?;
+    let mut install = bed.helm()?;
+    install.args([
+        "install",
+        NAMESPACE,
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        "--wait",
+        "--timeout",
+        "90s",
+    ]);
+    let installed = succeed(install.arg(chart()).arg("--values").arg(&file));
+    if let Err(error) = installed {
+        let pods = succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "describe", "pods"]))?;
+        let log = succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "logs", "daemonset/afd"]))
+            .unwrap_or_default();
+        return Err(error.context(format!("{pods}\n{log}")));
+    }
+    let labelled = until("the node is labelled", async || {
+        let node = nodes.get(Bed::NODE).await?;
+        ensure!(node.labels().get(COUNT).map(String::as_str) == Some("8"), "{:?}", node.labels());
+        Ok(node)
+    })
+    .await?;
+    ensure!(labelled.labels()["accelerator.llm-d.ai/product"] == "Intel-Gaudi-2", "{:?}", labelled.labels());
+    // With the kubelet's own socket mounted as the chart mounts it.
+    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), NAMESPACE);
+    ensure!(
+        sets.get(NAMESPACE).await?.status.is_some_and(|status| status.number_ready == 1),
+        "the set is not ready"
+    );
+    let log = succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "logs", "daemonset/afd"]))?;
+    ensure!(!log.contains("WARN"), "the agent complains:\n{log}");
+
+    // A pod that selects on our labels is bound to the node by the real scheduler.
+    scheduled(&client).await?;
+
+    succeed(
+        bed.helm()?
+            .args(["upgrade", NAMESPACE, "--namespace", NAMESPACE, "--wait", "--timeout", "90s"])
+            .arg(chart())
+            .arg("--values")
+            .arg(&file)
+            .args(["--set", "sampleIntervalSeconds=4"]),
+    )?;
+    let upgraded = nodes.get(Bed::NODE).await?;
+    ensure!(upgraded.labels() == labelled.labels(), "labels moved: {:?}", upgraded.labels());
+
+    succeed(bed.helm()?.args([
+        "uninstall",
+        NAMESPACE,
+        "--namespace",
+        NAMESPACE,
+        "--wait",
+        "--timeout",
+        "90s",
+    ]))?;
+    let after = until("nothing of ours is left", async || {
+        let node = nodes.get(Bed::NODE).await?;
+        ensure!(*node.labels() == before, "the labels are {:?}", node.labels());
+        Ok(node)
+    })
+    .await?;
+    let conditions = after.status.and_then(|status| status.conditions).unwrap_or_default();
+    ensure!(conditions.iter().all(|condition| condition.type_ != CONDITION), "{conditions:?}");
+    Ok(())
+}
+
+async fn scheduled(client: &Client) -> anyhow::Result<()> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+    until("the default service account is there", async || Ok(accounts.get("default").await.map(drop)?))
+        .await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let expression = json!({ "key": COUNT, "operator": "Gt", "values": ["7"] });
+    for (name, constraint) in [
+        ("selects", json!({ "nodeSelector": { "accelerator.llm-d.ai/vendor": "intel" } })),
+        (
+            "compares",
+            json!({ "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{ "matchExpressions": [expression] }],
+            } } } }),
+        ),
+    ] {
+        let mut pod = json!({
+            "metadata": { "name": name },
+            "spec": {
+                "dnsPolicy": "Default",
+                "containers": [{ "name": "pause", "image": afd_test_cluster::image::PAUSE, "imagePullPolicy": "Never" }],
+            },
+        });
+        for (key, value) in constraint.as_object().context("constraints are an object")? {
+            pod["spec"][key] = value.clone();
+        }
+        pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+        until("the pod is bound", async || {
+            let bound = pods.get(name).await?.spec.and_then(|spec| spec.node_name);
+            ensure!(bound.as_deref() == Some(Bed::NODE), "{name} is bound to {bound:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
