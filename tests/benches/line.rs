@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 
-use afd_agent::{render, survey::Survey};
+use afd_agent::{args::MetricArgs, render, survey::Survey};
 use afd_derive::labels::{LabelOptions, labels};
 use afd_host::Host;
 use afd_publish::page::Page;
@@ -13,7 +13,11 @@ use criterion::{Criterion, criterion_group, criterion_main};
 
 fn line(criterion: &mut Criterion) {
     let laid_out = Fixture::named("amd-mi300x8-spx").lay_out();
-    let mut survey = Survey::new(Host::open(laid_out.root()).expect("the fixture is a directory"), None);
+    let mut survey = Survey::new(
+        Host::open(laid_out.root()).expect("the fixture is a directory"),
+        None,
+        &MetricArgs::default(),
+    );
     criterion.bench_function("discover 8 devices", |bencher| bencher.iter(|| black_box(survey.discover())));
     let inventory = survey.discover();
     criterion.bench_function("sample 8 devices", |bencher| bencher.iter(|| black_box(survey.sample())));

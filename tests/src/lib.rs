@@ -10,9 +10,11 @@ pub mod driver_root;
 pub mod fixture;
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
+    thread,
 };
 
 /// The root of the workspace.
@@ -65,5 +67,12 @@ pub fn stdout(command: &mut Command) -> String {
 /// # Panics
 /// When it cannot be started.
 pub fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"))
+    loop {
+        match command.output() {
+            // A fork of another test still holds the copy of the binary open for writing; it lets go at its exec.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
+            Err(error) => panic!("{command:?} cannot be started: {error}"),
+            Ok(output) => return output,
+        }
+    }
 }

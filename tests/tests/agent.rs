@@ -91,6 +91,69 @@ fn a_value_that_moves_is_sampled_and_one_that_vanishes_is_absent() {
 }
 
 #[test]
+fn a_device_fails_with_its_error_counter_and_recovers_with_it() {
+    let host = Fixture::named("amd-mi210x8-two-hives").copy();
+    let agent = start(&host);
+    let state = |agent: &Agent, state: &str| {
+        let line = format!(
+            "device=\"0000:21:00.0\",uuid=\"af00740f-0000-1000-80d0-000000000200\",partition=\"\",state=\"{state}\"}} 1"
+        );
+        agent.get("/metrics").text().contains(&line)
+    };
+    assert!(state(&agent, "healthy"));
+    let file = host.root().join("sys/bus/pci/devices/0000:21:00.0/ras/umc_err_count");
+    fs::write(&file, "ue: 1\nce: 0\n").expect("the host is ours");
+    agent.until("the device has failed", |agent| state(agent, "failed"));
+    assert!(agent.get("/metrics").text().contains("reason=\"UncorrectableErrors\"} 1"));
+    fs::write(&file, "ue: 0\nce: 0\n").expect("the host is ours");
+    agent.until("the device has recovered", |agent| state(agent, "healthy"));
+}
+
+#[test]
+fn processes_are_told_when_asked_for() {
+    let host = Fixture::named("amd-mi210x8-two-hives").lay_out();
+    let family = "accelerator_process_memory_used_bytes{";
+    assert!(!start(&host).get("/metrics").text().contains(family));
+    let agent = Agent::start(host.afd(RUN.into_iter().chain(["--per-process"])));
+    assert_eq!(agent.get("/metrics").text().matches(family).count(), 8);
+}
+
+#[test]
+fn a_vendors_metrics_are_served_only_when_asked_for() {
+    let host = Fixture::named("amd-mi308x8-cpx").copy();
+    assert_eq!(start(&host).get("/compat/amd").status, 404);
+    let agent = Agent::start(host.afd(RUN.into_iter().chain(["--compat-metrics", "amd"])));
+    let answer = agent.get("/compat/amd");
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("\ngpu_nodes_total 32\n"));
+    assert!(!agent.get("/metrics").text().contains("gpu_nodes_total"));
+    // The table of the first device, with 100 more cycles, the power limit having held it back in 25 of them.
+    let file = host.root().join("sys/bus/pci/devices/0000:0c:00.0/gpu_metrics");
+    let mut table = fs::read(&file).expect("the host is ours");
+    for (offset, more) in [(32, 100), (40, 25)] {
+        let bytes: [u8; 4] = table[offset..offset + 4].try_into().expect("four bytes");
+        table[offset..offset + 4].copy_from_slice(&(u32::from_le_bytes(bytes) + more).to_le_bytes());
+    }
+    let share = |agent: &Agent| {
+        let text = agent.get("/compat/amd").text().to_owned();
+        text.lines().any(|line| {
+            line.starts_with("gpu_violation_ppt_residency_percentage{gpu_id=\"0\"") && line.ends_with(" 25")
+        })
+    };
+    fs::write(&file, table).expect("the host is ours");
+    agent.until("the share of the time is seen", share);
+    let seconds = agent.get("/metrics").text().to_owned();
+    let line = seconds.lines().find(|line| {
+        line.starts_with("accelerator_throttle_seconds_total{")
+            && line.contains("0000:0c:00.0")
+            && line.contains("cause=\"power\"")
+    });
+    let value: f64 =
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("the family is there");
+    assert!(value > 0.01 && value < 5.0, "a quarter of one interval: {value}");
+}
+
+#[test]
 fn a_kernel_event_causes_a_look() {
     // A real event of the kernel: root may ask for one of a device that is there.
     let Some(uevent) = fs::read_dir("/sys/bus/pci/devices")

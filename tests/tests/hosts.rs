@@ -15,10 +15,16 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const MIG_STRATEGIES: [&str; 3] = ["none", "single", "mixed"];
 
 /// Stage of the line, what shows it, and the file with what is expected.
-const STAGES: [(&str, &[&str], &str); 5] = [
+const STAGES: [(&str, &[&str], &str); 7] = [
     ("inventory", &["show", "--output", "json"], "inventory.json"),
     ("labels", &["show", "--output", "labels"], "labels.txt"),
-    ("metrics", &["show", "--output", "metrics"], "metrics.txt"),
+    ("labels-compat", &["show", "--output", "labels", "--compat", "amd=on"], "labels-compat.txt"),
+    ("metrics", &["show", "--output", "metrics", "--per-process"], "metrics.txt"),
+    (
+        "metrics-compat-amd",
+        &["show", "--output", "metrics", "--per-process", "--compat-metrics", "amd"],
+        "metrics-compat-amd.txt",
+    ),
     ("table", &["show"], "table.txt"),
     ("topology", &["topology"], "topology.txt"),
 ];

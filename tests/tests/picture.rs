@@ -42,6 +42,8 @@ fn drawings_are_readable_in_a_browser() {
         "nvidia-h100x8",
         "amd-mi300x8-spx",
         "amd-mi300x8-cpx-nps4",
+        "amd-mi210x8-two-hives",
+        "amd-mi250x-x4",
         "gaudi3-x8",
         "tpu-v6e-x8",
         "mixed-nvidia-amd",

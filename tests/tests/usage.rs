@@ -37,6 +37,28 @@ fn an_unknown_option_is_wrong_usage() {
 }
 
 #[test]
+fn a_set_or_switch_that_is_none_is_wrong_usage() {
+    let (code, error) = exit_and_error(&["show", "--compat", "amd=yes"]);
+    assert_eq!(code, Some(64));
+    assert!(error.contains("a set is switched auto, on or off, not \"yes\""), "{error}");
+    let (code, error) = exit_and_error(&["show", "--compat", "asus=on"]);
+    assert_eq!(code, Some(64));
+    assert!(error.contains("there is no set \"asus\"; the sets are: amd"), "{error}");
+    let (code, error) = exit_and_error(&["show", "--compat", "amd"]);
+    assert_eq!(code, Some(64));
+    assert!(error.contains("a set and its switch are meant, as amd=on"), "{error}");
+}
+
+#[test]
+fn a_set_is_printed_only_when_it_is_on() {
+    let host = Fixture::named("amd-mi300x8-spx").lay_out();
+    let labels = |switch: &str| stdout(&mut host.afd(["show", "--output", "labels", "--compat", switch]));
+    assert!(labels("amd=on").contains("\namd.com/gpu.cu-count=304\n"));
+    let own = stdout(&mut host.afd(["show", "--output", "labels"]));
+    assert_eq!((&labels("amd=auto"), &labels("amd=off")), (&own, &own));
+}
+
+#[test]
 fn an_address_in_use_is_a_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = taken.local_addr().expect("it has an address").to_string();

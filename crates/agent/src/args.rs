@@ -53,6 +53,9 @@ pub enum Command {
         /// The name of the node, for metrics that carry it.
         #[arg(long, value_name = "NAME")]
         node_name: Option<String>,
+        /// Which metrics there are.
+        #[command(flatten)]
+        metrics: MetricArgs,
     },
     /// Show devices, NUMA nodes, NICs and the links between them as a picture.
     Topology {
@@ -151,6 +154,18 @@ impl LabelArgs {
     }
 }
 
+/// Which metrics there are beside the usual ones.
+#[derive(Clone, Debug, Default, Group)]
+pub struct MetricArgs {
+    /// The memory that each process holds as well; a series for each process and device.
+    #[arg(long)]
+    pub per_process: bool,
+    /// Metrics as a vendor's own exporter spells them: `afd run` serves them at /compat/SET, `afd show --output metrics`
+    /// prints them instead of our own. May be given once for each set.
+    #[arg(long, value_name = "SET", value_parser = metric_set)]
+    pub compat_metrics: Vec<CompatSet>,
+}
+
 /// How the agent runs.
 #[derive(Clone, Debug, Group)]
 pub struct RunArgs {
@@ -186,6 +201,9 @@ pub struct RunArgs {
     /// Seconds between two looks for devices, beside those that the kernel's events cause.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub look_interval: Duration,
+    /// Which metrics there are.
+    #[command(flatten)]
+    pub metrics: MetricArgs,
 }
 
 /// Vendors whose libraries are asked.
@@ -237,18 +255,21 @@ fn spread(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
-/// `nvidia=on`.
-fn compat(text: &str) -> Result<(CompatSet, Switch), String> {
-    let sets = CompatSet::ALL.map(CompatSet::as_str).join(", ");
-    let (set, switch) = text.split_once('=').ok_or_else(|| format!("not SET=auto|on|off (sets: {sets})"))?;
-    let set = CompatSet::ALL.into_iter().find(|known| known.as_str() == set);
-    let set = set.ok_or_else(|| format!("no such set; there are: {sets}"))?;
-    match switch {
-        "auto" => Ok((set, Switch::Auto)),
-        "on" => Ok((set, Switch::On)),
-        "off" => Ok((set, Switch::Off)),
-        other => Err(format!("{other:?} is neither auto nor on nor off")),
+/// A set that has metrics at `/compat/<set>` when asked for.
+fn metric_set(text: &str) -> Result<CompatSet, String> {
+    let set: CompatSet = text.parse()?;
+    if CompatSet::TABLES.contains(&set) {
+        Ok(set)
+    } else {
+        Err("these are always served, at /compat/dcgm".to_owned())
     }
+}
+
+/// A set of labels and its switch: `nvidia=on`.
+fn compat(text: &str) -> Result<(CompatSet, Switch), String> {
+    let (set, switch) =
+        text.split_once('=').ok_or_else(|| "a set and its switch are meant, as nvidia=on".to_owned())?;
+    Ok((set.parse()?, switch.parse()?))
 }
 
 /// A DNS subdomain as Kubernetes takes it for the prefix of a key.
@@ -276,8 +297,8 @@ mod tests {
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         assert!(domain("Accelerator.llm-d.ai").is_err() && domain("a..b").is_err() && domain("a/b").is_err());
         assert!(domain("accelerator.llm-d.ai").is_ok());
+        assert!(compat("amd").is_err() && compat("amd=yes").is_err() && compat("asus=on").is_err());
         assert_eq!(compat("nvidia=on"), Ok((CompatSet::Nvidia, Switch::On)));
-        assert!(compat("nvidia").is_err() && compat("nvidia=yes").is_err() && compat("matrox=on").is_err());
     }
 
     #[test]

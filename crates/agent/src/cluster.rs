@@ -8,7 +8,7 @@ use std::{
 };
 
 use afd_derive::{
-    compat::{self, CompatOptions, CompatSet, Switch},
+    compat::{self, CompatOptions},
     condition, labels,
     labels::LabelOptions,
     report,
@@ -37,15 +37,10 @@ pub struct NodeOptions {
 
 impl NodeOptions {
     /// As the command line says. Sets of vendors' labels are `auto` unless it says otherwise.
-    pub fn new(labels: LabelOptions, mut compat: CompatOptions) -> NodeOptions {
-        for set in CompatSet::ALL {
-            let switch = compat.switches.entry(set).or_default();
-            // The keeper of the Node leaves every key alone that somebody else owns, which is what `auto` means.
-            if *switch == Switch::Auto {
-                *switch = Switch::On;
-            }
-        }
-        NodeOptions { labels, compat }
+    pub fn new(labels: LabelOptions, compat: CompatOptions) -> NodeOptions {
+        // The keeper of the Node leaves every key alone that somebody else owns, which is what `auto` means.
+        let switches = compat.switches.auto_on();
+        NodeOptions { labels, compat: CompatOptions { switches, ..compat } }
     }
 
     /// What the Node should say of an inventory.
@@ -56,7 +51,7 @@ impl NodeOptions {
         let condition = condition::condition(inventory, self.labels.include_integrated);
         Wanted {
             labels: labels::labels(inventory, &self.labels),
-            compat: compat::labels(inventory, &self.compat),
+            compat: compat::labels(inventory, &self.labels, &self.compat),
             annotations: report.into_iter().collect::<BTreeMap<_, _>>(),
             condition: condition.map(|condition| WantedCondition {
                 kind: format!("{prefix}/Ready"),

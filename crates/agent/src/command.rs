@@ -15,7 +15,7 @@ use clap::CommandFactory;
 
 use crate::{
     agent_metrics::AgentMetrics,
-    args::{Args, Command, LabelArgs, LibraryArgs, ShowOutput, TopologyOutput},
+    args::{Args, Command, LabelArgs, LibraryArgs, MetricArgs, ShowOutput, TopologyOutput},
     cluster::{self, NodeOptions},
     device_plugin::{self, ConfigError},
     library, record, run,
@@ -34,24 +34,24 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// When the host root cannot be opened, when something cannot be written, or when the address to serve on is taken.
 pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Write) -> anyhow::Result<()> {
     let host = || Host::open(&args.host_root);
-    let survey = |host| {
+    let survey = |host, metrics: &MetricArgs| {
         let launcher = Launcher { program: program.clone(), patience: PATIENCE, wake: Arc::new(|| ()) };
-        Ok::<_, anyhow::Error>(Survey::new(host, libraries(&args.libraries, launcher)?))
+        Ok::<_, anyhow::Error>(Survey::new(host, libraries(&args.libraries, launcher)?, metrics))
     };
     match args.command.clone() {
-        Command::Show { output: form, labels, node_name } => {
-            let mut survey = survey(host()?)?;
+        Command::Show { output: form, labels, node_name, metrics } => {
+            let mut survey = survey(host()?, &metrics)?;
             let text = match form {
                 ShowOutput::Table => show::table(&survey.discover(), &args.host_root, style),
                 ShowOutput::Json => show::json(&survey.discover())?,
                 ShowOutput::Labels => show::labels(&survey.discover(), &labels.own(), &compat(&labels)?),
-                ShowOutput::Metrics => show::metrics(&mut survey)?,
+                ShowOutput::Metrics => show::metrics(&mut survey, &metrics.compat_metrics)?,
                 ShowOutput::Dcgm => show::dcgm(&mut survey, node_name.as_deref())?,
             };
             output.write_all(text.as_bytes())?;
         }
         Command::Topology { output: form } => {
-            let inventory = survey(host()?)?.discover();
+            let inventory = survey(host()?, &MetricArgs::default())?.discover();
             let text = match form {
                 TopologyOutput::Text => topology::text::draw(&inventory),
                 TopologyOutput::Svg => topology::svg::draw(&inventory),
@@ -59,8 +59,9 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
             output.write_all(text.as_bytes())?;
         }
         Command::Record { directory, no_redact } => {
-            let told = record::record(survey(host()?.recorded())?, &directory, !no_redact)
-                .with_context(|| format!("recording to {}", directory.display()))?;
+            let told =
+                record::record(survey(host()?.recorded(), &MetricArgs::default())?, &directory, !no_redact)
+                    .with_context(|| format!("recording to {}", directory.display()))?;
             output.write_all(told.as_bytes())?;
         }
         Command::Run(arguments) => {

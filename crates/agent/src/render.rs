@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use afd_derive::{compat::dcgm, series};
+use afd_derive::{
+    compat::{CompatSet, dcgm},
+    series,
+};
 use afd_model::{Allocation, Inventory, Sampling};
 use afd_publish::page::{Page, Pages};
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
@@ -39,6 +42,20 @@ pub fn dcgm(
     Ok(text)
 }
 
+/// The text of `/compat/<set>`.
+///
+/// # Errors
+/// When a family has no series, which the sets never make.
+pub fn compat_metrics(
+    set: CompatSet,
+    inventory: &Inventory,
+    sampling: &Sampling,
+) -> prometheus::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(64 * 1024);
+    TextEncoder::new().encode(&set.metric_families(inventory, &sampling.samples), &mut text)?;
+    Ok(text)
+}
+
 /// The answers of one turn of the loop.
 ///
 /// # Errors
@@ -49,9 +66,15 @@ pub fn pages(
     allocations: &[Allocation],
     own: &[MetricFamily],
     node: Option<&str>,
+    sets: &[CompatSet],
     patience: Duration,
 ) -> anyhow::Result<Pages> {
+    let compat = sets
+        .iter()
+        .map(|set| Ok((set.as_str(), Page::new(TEXT_FORMAT, compat_metrics(*set, inventory, sampling)?))))
+        .collect::<prometheus::Result<_>>()?;
     Ok(Pages {
+        compat,
         metrics: Page::new(TEXT_FORMAT, metrics(inventory, sampling, allocations, own)?),
         dcgm: Page::new(TEXT_FORMAT, dcgm(inventory, sampling, allocations, node)?),
         inventory: Page::new("application/json", crate::show::json(inventory)?),

@@ -58,7 +58,7 @@ pub fn run(
     let wake = Arc::new(move || {
         let _ = wake.try_send(());
     });
-    let survey = Survey::new(host, libraries(Launcher { program, patience: PATIENCE, wake })?);
+    let survey = Survey::new(host, libraries(Launcher { program, patience: PATIENCE, wake })?, &args.metrics);
     block_on(async {
         let listener = listen(args.listen, "--listen").await?;
         let dcgm = match args.dcgm_listen {
@@ -178,8 +178,9 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, holders: &Holders, args
         let begun = Instant::now();
         let sampling = survey.sample();
         let (allocations, _) = afd_kubelet::allocations(&inventory, &holders.borrow());
-        let own = survey.metrics().families();
-        match render::pages(&inventory, &sampling, &allocations, &own, args.node_name.as_deref(), patience) {
+        let (own, node) = (survey.metrics().families(), args.node_name.as_deref());
+        let sets = &args.metrics.compat_metrics;
+        match render::pages(&inventory, &sampling, &allocations, &own, node, sets, patience) {
             Ok(pages) => drop(told.publish.send_replace(Some(Arc::new(pages)))),
             Err(error) => tracing::error!(%error, "the answer could not be rendered"),
         }

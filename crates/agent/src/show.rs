@@ -2,7 +2,10 @@
 
 use std::{fmt::Write, path::Path};
 
-use afd_derive::{compat::CompatOptions, labels::LabelOptions};
+use afd_derive::{
+    compat::{CompatOptions, CompatSet},
+    labels::LabelOptions,
+};
 use afd_model::{Device, HealthState, Inventory, Known, Nic, Partitioning, PortState};
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 
@@ -35,18 +38,23 @@ pub fn json(inventory: &Inventory) -> serde_json::Result<String> {
 /// The labels, our own and those in vendors' spellings, one `key=value` a line.
 pub fn labels(inventory: &Inventory, options: &LabelOptions, compat: &CompatOptions) -> String {
     let mut labels = afd_derive::labels::labels(inventory, options);
-    labels.extend(afd_derive::compat::labels(inventory, compat));
+    labels.extend(afd_derive::compat::labels(inventory, options, compat));
     labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
-/// The metrics of one sample, without the agent's own.
+/// The metrics of one sample, without the agent's own: our own, or those of the vendors' sets if any are asked for.
 ///
 /// # Errors
 /// When they cannot be encoded.
-pub fn metrics(survey: &mut Survey) -> anyhow::Result<String> {
+pub fn metrics(survey: &mut Survey, sets: &[CompatSet]) -> anyhow::Result<String> {
     let inventory = survey.discover();
     let sampling = survey.sample();
-    Ok(String::from_utf8(render::metrics(&inventory, &sampling, &[], &[])?)?)
+    if sets.is_empty() {
+        return Ok(String::from_utf8(render::metrics(&inventory, &sampling, &[], &[])?)?);
+    }
+    let pages: Result<Vec<_>, _> =
+        sets.iter().map(|set| render::compat_metrics(*set, &inventory, &sampling)).collect();
+    Ok(String::from_utf8(pages?.concat())?)
 }
 
 /// The metrics of dcgm-exporter, of one sample.

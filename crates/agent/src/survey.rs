@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use afd_derive::compat::CompatSet;
 use afd_host::{Host, child::Launcher};
 use afd_model::{Inventory, Sampling};
 use afd_probe::{PciBus, Probe, node};
 
-use crate::agent_metrics::AgentMetrics;
+use crate::{agent_metrics::AgentMetrics, args::MetricArgs};
 
 /// How vendors' libraries are asked.
 #[derive(Debug)]
@@ -26,13 +27,17 @@ pub struct Survey {
 
 impl Survey {
     /// Of this host, by every vendor's probe: by the kernel's files, and by the vendors' libraries if they may be asked.
-    pub fn new(host: Host, libraries: Option<Libraries>) -> Survey {
+    pub fn new(host: Host, libraries: Option<Libraries>, asked: &MetricArgs) -> Survey {
         let nvidia = libraries.map_or_else(afd_nvidia::Nvidia::default, |libraries| {
             afd_nvidia::Nvidia::with_library(libraries.launcher, libraries.nvidia_driver_root)
         });
+        let amd = afd_amd::Options {
+            per_process: asked.per_process,
+            exporter: asked.compat_metrics.contains(&CompatSet::Amd),
+        };
         let probes: Vec<Box<dyn Probe + Send>> = vec![
             Box::new(nvidia),
-            Box::new(afd_amd::Amd::default()),
+            Box::new(afd_amd::Amd::new(amd)),
             Box::new(afd_intel::Intel::default()),
             Box::new(afd_gaudi::Gaudi::default()),
             Box::new(afd_tpu::Tpu::default()),

@@ -2,6 +2,7 @@
 //!
 //! The plan says what is drawn; `text` and `svg` draw it.
 
+mod fabric;
 pub mod svg;
 pub mod text;
 
@@ -17,6 +18,8 @@ pub struct Plan<'i> {
     /// The devices in the order in which they are drawn.
     pub devices: Vec<&'i Device>,
     paths: BTreeMap<(DeviceId, DeviceId), Path>,
+    /// Lines about fabrics and links, below the table of paths.
+    fabric: Vec<String>,
 }
 
 /// A NUMA node, or nowhere.
@@ -102,7 +105,9 @@ impl<'i> Plan<'i> {
             .flat_map(|place| &place.branches)
             .flat_map(|branch| branch.devices.clone())
             .collect();
-        Plan { paths: paths(inventory, &devices), places, devices }
+        let mut plan = Plan { paths: paths(inventory, &devices), places, devices, fabric: Vec::new() };
+        plan.fabric = fabric::lines(&plan, inventory);
+        plan
     }
 
     /// How one device reaches another.

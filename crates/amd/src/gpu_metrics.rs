@@ -5,24 +5,38 @@
 //! bytes are all ones has no value; a field beyond the end of what was read has none either.
 
 mod attributes;
+mod extra;
+mod layout;
+pub mod throttle;
 
 use std::fmt;
 
+use afd_model::AmdQuantity;
+use layout::{Layout, Scale};
+
 /// What the table tells. Every field is `None` where the revision lacks it or it has no value.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct GpuMetrics {
+    /// Edge of the die, degrees Celsius.
+    pub edge_celsius: Option<f64>,
     /// Hottest point of the die, degrees Celsius.
     pub hotspot_celsius: Option<f64>,
     /// Memory, degrees Celsius.
     pub memory_celsius: Option<f64>,
     /// Voltage regulator of the SoC domain, degrees Celsius.
     pub vrsoc_celsius: Option<f64>,
+    /// The SoC domain of a processor, degrees Celsius.
+    pub soc_celsius: Option<f64>,
     /// Power of the socket, watts.
     pub socket_watts: Option<f64>,
     /// Share of the time in which shaders were busy, 0-1.
     pub gfx_ratio: Option<f64>,
     /// Share of the time in which the memory controller was busy, 0-1.
     pub umc_ratio: Option<f64>,
+    /// Share of the time in which the video engines were busy, 0-1, on the average of the engines.
+    pub vcn_ratio: Option<f64>,
+    /// Share of the time in which the JPEG engines were busy, 0-1, on the average of the engines.
+    pub jpeg_ratio: Option<f64>,
     /// Energy since the driver was loaded, joules.
     pub energy_joules: Option<f64>,
     /// The same counter in a revision (1.3) that leaves the unit to the part: 2^-16 J on Aldebaran, about 1 mJ on
@@ -32,6 +46,47 @@ pub struct GpuMetrics {
     pub xgmi_read_bytes: Option<f64>,
     /// Bytes written over all XGMI links.
     pub xgmi_write_bytes: Option<f64>,
+    /// How many XGMI links are up, where the table tells the state of each.
+    pub xgmi_links_up: Option<u32>,
+    /// Why the part is slowed down now, a bit for each cause ([`throttle`]).
+    pub throttle_status: Option<u64>,
+    /// How long it was slowed down.
+    pub residencies: Residencies,
+    /// What it tells of each partition, in the order of their numbers.
+    pub partitions: Vec<PartitionMetrics>,
+    /// What only AMD's exporter publishes.
+    pub extra: Vec<(AmdQuantity, f64)>,
+}
+
+/// Counters that rise by one in each cycle of the firmware (the first) and in each one in which the cause held (the
+/// others). The share of the time is the quotient of two differences; how long a cycle is, nobody documents.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Residencies {
+    /// Cycles.
+    pub cycles: Option<u64>,
+    /// The board asserted PROCHOT.
+    pub prochot: Option<u64>,
+    /// The power limit held the part back.
+    pub power: Option<u64>,
+    /// The temperature of the socket did.
+    pub socket_thermal: Option<u64>,
+    /// The temperature of a voltage regulator did.
+    pub regulator_thermal: Option<u64>,
+    /// The temperature of the memory did.
+    pub memory_thermal: Option<u64>,
+}
+
+/// What a table tells of one partition.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PartitionMetrics {
+    /// Share of the time in which its shaders were busy, 0-1.
+    pub gfx_ratio: Option<f64>,
+    /// The same of its video engines.
+    pub vcn_ratio: Option<f64>,
+    /// The same of its JPEG engines.
+    pub jpeg_ratio: Option<f64>,
+    /// What only AMD's exporter publishes.
+    pub extra: Vec<(AmdQuantity, f64)>,
 }
 
 /// A table that cannot be read.
@@ -75,89 +130,16 @@ impl fmt::Display for TableError {
 impl std::error::Error for TableError {}
 
 const HEADER_BYTES: usize = 4;
+/// XGMI links of which a table has counters.
+const LINKS: usize = 8;
+/// Partitions, and XCCs and video engines of one, for which a table has room.
+const PARTITIONS: usize = 8;
+const XCCS: usize = 8;
+const VCNS: usize = 4;
 /// Kilobytes of the XGMI counters.
 const KILOBYTE: f64 = 1024.0;
 /// One count of the energy counter: 2^-16 J, which the header calls 15.259 uJ.
 pub(crate) const JOULES_PER_COUNT: f64 = 1.0 / 65536.0;
-
-/// Where the fields of a fixed table are. Offsets from the beginning of the table; `None` where it has no such field.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    hotspot: Option<usize>,
-    memory: Option<usize>,
-    vrsoc: Option<usize>,
-    power: Option<usize>,
-    gfx: Option<usize>,
-    umc: Option<usize>,
-    energy: Option<usize>,
-    energy_count: Option<usize>,
-    xgmi_read: Option<usize>,
-    xgmi_write: Option<usize>,
-}
-
-const LINKS: usize = 8;
-
-/// The older discrete parts: six temperatures, then activity and power.
-const fn discrete(first: usize, energy_count: Option<usize>) -> Layout {
-    Layout {
-        hotspot: Some(first + 2),
-        memory: Some(first + 4),
-        vrsoc: Some(first + 8),
-        gfx: Some(first + 12),
-        umc: Some(first + 14),
-        power: Some(first + 18),
-        energy: None,
-        energy_count,
-        xgmi_read: None,
-        xgmi_write: None,
-    }
-}
-
-/// MI300 and its successors: all revisions share the beginning.
-const fn accelerator(energy: usize, xgmi_read: usize, xgmi_write: usize) -> Layout {
-    Layout {
-        hotspot: Some(4),
-        memory: Some(6),
-        vrsoc: Some(8),
-        power: Some(10),
-        gfx: Some(12),
-        umc: Some(14),
-        energy: Some(energy),
-        energy_count: None,
-        xgmi_read: Some(xgmi_read),
-        xgmi_write: Some(xgmi_write),
-    }
-}
-
-/// APUs: their temperatures and power have other units from revision to revision, and hwmon tells the same; nothing is
-/// taken from them.
-const APU: Layout = Layout {
-    hotspot: None,
-    memory: None,
-    vrsoc: None,
-    power: None,
-    gfx: None,
-    umc: None,
-    energy: None,
-    energy_count: None,
-    xgmi_read: None,
-    xgmi_write: None,
-};
-
-fn layout(format: u8, content: u8) -> Option<Layout> {
-    match (format, content) {
-        // Before 1.3 the energy counter is of unknown width and unit.
-        (1, 0) => Some(discrete(16, None)),
-        (1, 1 | 2) => Some(discrete(4, None)),
-        (1, 3) => Some(discrete(4, Some(24))),
-        (1, 4) => Some(accelerator(24, 104, 168)),
-        (1, 5) => Some(accelerator(88, 176, 240)),
-        (1, 6) => Some(accelerator(16, 128, 192)),
-        (1, 7 | 8) => Some(accelerator(24, 136, 200)),
-        (2, 0..=4) | (3, 0) => Some(APU),
-        _ => None,
-    }
-}
 
 /// Reads a table.
 ///
@@ -169,37 +151,132 @@ pub fn parse(content: &[u8]) -> Result<GpuMetrics, TableError> {
     if (format, revision) == (1, 9) {
         return attributes::parse(content);
     }
-    let layout = layout(format, revision).ok_or(TableError::UnknownRevision { format, content: revision })?;
+    let unknown = TableError::UnknownRevision { format, content: revision };
+    let layout = Layout::of(format, revision, told).ok_or(unknown)?;
     let size = usize::from(told);
     if size < HEADER_BYTES || size > content.len() {
         return Err(TableError::WrongSize { told, read: content.len() });
     }
-    Ok(fixed(&content[..size], layout))
+    Ok(fixed(&content[..size], &layout))
 }
 
-fn fixed(table: &[u8], layout: Layout) -> GpuMetrics {
-    let short = |offset: Option<usize>| short(table, offset?).map(f64::from);
+/// Reads the table of one partition (`xcp/xcp_metrics`).
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_partition(content: &[u8]) -> Result<PartitionMetrics, TableError> {
+    let [low, high, format, revision, ..] = *content else { return Err(TableError::NoHeader) };
+    let told = u16::from_le_bytes([low, high]);
+    match (format, revision) {
+        (1, 0) if usize::from(told) > content.len() => {
+            Err(TableError::WrongSize { told, read: content.len() })
+        }
+        (1, 0) => Ok(partition(&content[..usize::from(told)], layout::OF_PARTITION)),
+        (1, 1) => attributes::parse(content).map(|told| PartitionMetrics {
+            gfx_ratio: told.gfx_ratio,
+            vcn_ratio: told.vcn_ratio,
+            jpeg_ratio: told.jpeg_ratio,
+            extra: told.extra,
+        }),
+        _ => Err(TableError::UnknownRevision { format, content: revision }),
+    }
+}
+
+fn fixed(table: &[u8], layout: &Layout) -> GpuMetrics {
+    let scaled =
+        |offset: Option<usize>, scale: f64| short(table, offset?).map(|value| f64::from(value) / scale);
+    let Scale { celsius, percent, watts } = layout.scale;
+    let share = |offset| scaled(offset, percent).and_then(ratio);
     let links = |offset: Option<usize>| {
         let counters = (0..LINKS).filter_map(|link| long(table, offset? + 8 * link));
         sum(counters).map(|kilobytes| kilobytes * KILOBYTE)
     };
+    let wide_power =
+        || layout.power_wide.and_then(|offset| word(table, offset)).map(|value| f64::from(value) / watts);
+    let engines = |place: Option<(usize, usize)>| {
+        place.and_then(|(offset, number)| average(table, offset, number, 2, percent))
+    };
+    let residency =
+        |index: usize| layout.residencies.and_then(|offset| word(table, offset + 4 * index)).map(u64::from);
     GpuMetrics {
-        hotspot_celsius: short(layout.hotspot),
-        memory_celsius: short(layout.memory),
-        vrsoc_celsius: short(layout.vrsoc),
-        socket_watts: short(layout.power),
-        gfx_ratio: short(layout.gfx).and_then(ratio),
-        umc_ratio: short(layout.umc).and_then(ratio),
+        edge_celsius: scaled(layout.edge, celsius),
+        hotspot_celsius: scaled(layout.hotspot, celsius),
+        memory_celsius: scaled(layout.memory, celsius),
+        vrsoc_celsius: scaled(layout.vrsoc, celsius),
+        soc_celsius: scaled(layout.soc, celsius),
+        socket_watts: scaled(layout.power, watts).or_else(wide_power),
+        gfx_ratio: share(layout.gfx),
+        umc_ratio: share(layout.umc),
+        vcn_ratio: engines(layout.vcn),
+        jpeg_ratio: engines(layout.jpeg),
         energy_joules: layout.energy.and_then(|offset| long(table, offset)).map(joules),
         energy_count: layout.energy_count.and_then(|offset| long(table, offset)),
         xgmi_read_bytes: links(layout.xgmi_read),
         xgmi_write_bytes: links(layout.xgmi_write),
+        xgmi_links_up: None,
+        throttle_status: layout.throttle.and_then(|offset| long(table, offset)),
+        residencies: Residencies {
+            cycles: residency(0),
+            prochot: residency(1),
+            power: residency(2),
+            socket_thermal: residency(3),
+            regulator_thermal: residency(4),
+            memory_thermal: residency(5),
+        },
+        partitions: partitions(table, layout.partitions),
+        extra: extra::of_device(table, layout),
     }
+}
+
+/// What the table tells of each partition, up to the last one of which it tells anything.
+fn partitions(table: &[u8], layout: Option<layout::Partitions>) -> Vec<PartitionMetrics> {
+    let Some(layout) = layout else { return Vec::new() };
+    let mut told: Vec<PartitionMetrics> = (0..PARTITIONS)
+        .map(|number| {
+            let begin = layout.first + number * layout.bytes;
+            let part = table.get(begin..begin + layout.bytes).unwrap_or_default();
+            partition(part, layout.fields)
+        })
+        .collect();
+    let number =
+        told.iter().rposition(|part| *part != PartitionMetrics::default()).map_or(0, |last| last + 1);
+    told.truncate(number);
+    told
+}
+
+fn partition(table: &[u8], fields: layout::PartitionFields) -> PartitionMetrics {
+    PartitionMetrics {
+        gfx_ratio: average(table, fields.gfx, XCCS, 4, 1.0),
+        jpeg_ratio: average(table, fields.jpeg, fields.jpegs, 2, 1.0),
+        vcn_ratio: average(table, fields.jpeg + 2 * fields.jpegs, VCNS, 2, 1.0),
+        extra: extra::of_partition(table, fields),
+    }
+}
+
+/// The average share of engines of which each has a number of `width` bytes; those without a value do not count.
+fn average(table: &[u8], offset: usize, number: usize, width: usize, percent: f64) -> Option<f64> {
+    let value = |index: usize| match width {
+        2 => short(table, offset + 2 * index).map(f64::from),
+        _ => word(table, offset + 4 * index).map(f64::from),
+    };
+    let shares = (0..number).filter_map(|index| ratio(value(index)? / percent));
+    mean(shares)
+}
+
+/// The mean of what has a value, if anything has.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, number) = values.fold((0.0, 0_u32), |(sum, number), value| (sum + value, number + 1));
+    (number > 0).then(|| sum / f64::from(number))
 }
 
 fn short(table: &[u8], offset: usize) -> Option<u16> {
     let bytes = table.get(offset..offset.checked_add(2)?)?.try_into().ok()?;
     Some(u16::from_le_bytes(bytes)).filter(|value| *value != u16::MAX)
+}
+
+fn word(table: &[u8], offset: usize) -> Option<u32> {
+    let bytes = table.get(offset..offset.checked_add(4)?)?.try_into().ok()?;
+    Some(u32::from_le_bytes(bytes)).filter(|value| *value != u32::MAX)
 }
 
 fn long(table: &[u8], offset: usize) -> Option<u64> {
@@ -222,73 +299,4 @@ fn sum(values: impl Iterator<Item = u64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn table(size: u16, format: u8, content: u8) -> Vec<u8> {
-        let mut bytes = vec![0xff; usize::from(size)];
-        bytes[..2].copy_from_slice(&size.to_le_bytes());
-        (bytes[2], bytes[3]) = (format, content);
-        bytes
-    }
-
-    fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
-        bytes[offset..offset + value.len()].copy_from_slice(value);
-    }
-
-    #[test]
-    fn a_table_without_values_tells_nothing() {
-        for (size, content) in
-            [(80, 0), (96, 1), (104, 2), (120, 3), (288, 4), (360, 5), (1664, 6), (2208, 7), (3872, 8)]
-        {
-            assert_eq!(parse(&table(size, 1, content)), Ok(GpuMetrics::default()), "1.{content}");
-        }
-        assert_eq!(parse(&table(264, 3, 0)), Ok(GpuMetrics::default()));
-    }
-
-    #[test]
-    fn fields_are_found_in_a_padded_table_of_mi210() {
-        let mut bytes = table(120, 1, 3);
-        put(&mut bytes, 6, &55_u16.to_le_bytes());
-        put(&mut bytes, 8, &61_u16.to_le_bytes());
-        put(&mut bytes, 16, &37_u16.to_le_bytes());
-        put(&mut bytes, 22, &255_u16.to_le_bytes());
-        put(&mut bytes, 24, &655_360_u64.to_le_bytes());
-        bytes.resize(4096, 0);
-        let told = parse(&bytes).expect("the table is whole");
-        assert_eq!((told.hotspot_celsius, told.memory_celsius), (Some(55.0), Some(61.0)));
-        assert_eq!(told.socket_watts, Some(255.0), "255 in two bytes is a value");
-        assert_eq!((told.gfx_ratio, told.umc_ratio), (Some(0.37), None));
-        assert_eq!((told.energy_joules, told.energy_count), (None, Some(655_360)));
-    }
-
-    #[test]
-    fn links_without_a_value_are_left_out_of_the_sum() {
-        let mut bytes = table(360, 1, 5);
-        put(&mut bytes, 176, &3_u64.to_le_bytes());
-        put(&mut bytes, 184, &4_u64.to_le_bytes());
-        let told = parse(&bytes).expect("the table is whole");
-        assert_eq!((told.xgmi_read_bytes, told.xgmi_write_bytes), (Some(7.0 * 1024.0), None));
-    }
-
-    #[test]
-    fn what_is_wrong_is_told() {
-        assert_eq!(parse(&[1, 2, 3]), Err(TableError::NoHeader));
-        assert_eq!(parse(&table(120, 1, 3)[..30]), Err(TableError::WrongSize { told: 120, read: 30 }));
-        assert_eq!(parse(&[4, 0, 9, 9]), Err(TableError::UnknownRevision { format: 9, content: 9 }));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), content in 0_u8..10) {
-            let _ = parse(&bytes);
-            if bytes.len() >= 4 {
-                let size = (bytes.len() as u16).to_le_bytes();
-                (bytes[0], bytes[1], bytes[2], bytes[3]) = (size[0], size[1], 1, content);
-                let _ = parse(&bytes);
-            }
-        }
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use afd_model::{
     Device, DeviceId, Handle, HandleKind, Known, Link, LinkKind, MemorySource, Missing, Partition,
-    Partitioning,
+    Partitioning, VendorFacts,
 };
 
 use crate::{
@@ -18,7 +18,16 @@ pub(crate) struct Parts<'a> {
     /// KFD's nodes.
     pub(crate) nodes: &'a [Node],
     /// Platform devices by render minor.
-    pub(crate) xcp_devices: &'a BTreeMap<u64, String>,
+    pub(crate) xcp_devices: &'a BTreeMap<u64, XcpDevice>,
+}
+
+/// The platform device of a partition.
+#[derive(Clone, Debug)]
+pub(crate) struct XcpDevice {
+    /// `amdgpu_xcp_3`.
+    pub(crate) name: String,
+    /// The number of its DRM card.
+    pub(crate) card: Option<u64>,
 }
 
 /// Fills in what amdgpu's attributes and the table tell.
@@ -75,6 +84,7 @@ pub(crate) fn partitions(device: &mut Device, parts: &Parts<'_>) {
             device.memory_source = Known::Value(MemorySource::Kfd);
         }
     }
+    compute_units(device, &nodes);
     let cut =
         matches!(&device.partitioning, Known::Value(Partitioning::Xcp { compute, .. }) if compute != "SPX");
     match nodes[..] {
@@ -82,6 +92,14 @@ pub(crate) fn partitions(device: &mut Device, parts: &Parts<'_>) {
         _ if matches!(device.partitioning, Known::Value(Partitioning::Sriov { .. })) => {}
         _ => device.partitions = xcps(device, &nodes, parts.xcp_devices),
     }
+}
+
+fn compute_units(device: &mut Device, nodes: &[&Node]) {
+    let Some(VendorFacts::Amd(facts)) = &mut device.vendor_facts else { return };
+    let units = nodes.iter().map(|node| node.compute_units).sum::<Option<u32>>();
+    facts.compute_units = Known::from_option(units, Missing::NotExposed);
+    let per_unit = nodes.first().and_then(|node| node.simds_per_compute_unit);
+    facts.simds_per_compute_unit = Known::from_option(per_unit, Missing::NotExposed);
 }
 
 /// Says that a device is whole where nothing told how it is cut and no part of its kind can be.
@@ -96,7 +114,7 @@ pub(crate) fn wholeness(device: &mut Device) {
 }
 
 /// The partitions of a device, by its nodes in the order of their numbers.
-fn xcps(device: &Device, nodes: &[&Node], xcp_devices: &BTreeMap<u64, String>) -> Vec<Partition> {
+fn xcps(device: &Device, nodes: &[&Node], xcp_devices: &BTreeMap<u64, XcpDevice>) -> Vec<Partition> {
     // Where the partition numbers are of no use, the order of the render nodes counts.
     let numbered = nodes.windows(2).all(|pair| pair[0].partition < pair[1].partition);
     nodes
@@ -104,11 +122,16 @@ fn xcps(device: &Device, nodes: &[&Node], xcp_devices: &BTreeMap<u64, String>) -
         .enumerate()
         .map(|(order, node)| {
             let number = if numbered { node.partition as usize } else { order };
+            let mut handles = handles(node, xcp_devices);
+            let ids = node.unique_id.zip(device.pci.device_id.value());
+            handles.extend(ids.map(|(unique_id, device_id)| {
+                Handle::new(HandleKind::Uuid, uuid(unique_id, number as u8, device_id.0))
+            }));
             Partition {
                 memory_bytes: node.memory_bytes,
                 compute_units: Known::from_option(node.compute_units, Missing::NotExposed),
                 numa_node: device.numa_node,
-                handles: handles(node, xcp_devices),
+                handles,
                 ..Partition::bare(device.id, format!("xcp{number}"))
             }
         })
@@ -121,18 +144,77 @@ fn same_slot(node: &Node, device: &Device) -> bool {
     (address.domain, address.bus, address.device) == (own.domain, own.bus, own.device)
 }
 
-fn handles(node: &Node, xcp_devices: &BTreeMap<u64, String>) -> Vec<Handle> {
+fn handles(node: &Node, xcp_devices: &BTreeMap<u64, XcpDevice>) -> Vec<Handle> {
     let mut handles = vec![Handle::new(HandleKind::KfdNode, node.number.to_string())];
     if let Some(id) = node.gpu_id {
         handles.push(Handle::new(HandleKind::KfdGpuId, id.to_string()));
     }
     if let Some(minor) = node.render_minor {
         handles.push(Handle::new(HandleKind::DrmRender, format!("renderD{minor}")));
-        if let Some(name) = xcp_devices.get(&minor) {
-            handles.push(Handle::new(HandleKind::XcpDevice, name.as_str()));
+        if let Some(xcp) = xcp_devices.get(&minor) {
+            handles.push(Handle::new(HandleKind::XcpDevice, xcp.name.as_str()));
+            if let Some(card) = xcp.card {
+                handles.push(Handle::new(HandleKind::DrmCard, format!("card{card}")));
+            }
         }
     }
     handles
+}
+
+/// Names what AMD's device plugin and DRA driver hand out: the partitions, or a device that is not cut. The first partition
+/// is the PCI device, for them as for the kernel. Both generations of the DRA driver call a device by its DRM nodes.
+pub(crate) fn allocatable(device: &mut Device, parts: &Parts<'_>) {
+    if device.driver.value().is_none_or(|driver| driver != "amdgpu") {
+        return;
+    }
+    let address = device.id.to_string();
+    let own_minor =
+        device.handle(HandleKind::DrmRender).and_then(|node| node.strip_prefix("renderD")?.parse().ok());
+    let own_card = device.handle(HandleKind::DrmCard).map(str::to_owned);
+    if device.partitions.is_empty() {
+        let names = names(&address, own_card.as_deref(), own_minor);
+        device.handles.extend(names);
+        return;
+    }
+    for part in &mut device.partitions {
+        let find = |kind| part.handles.iter().find(|handle| handle.kind == kind).map(|handle| &handle.value);
+        let minor =
+            find(HandleKind::DrmRender).and_then(|node| node.strip_prefix("renderD")?.parse::<u64>().ok());
+        let names = match minor {
+            Some(minor) if own_minor == Some(minor) => names(&address, own_card.as_deref(), Some(minor)),
+            Some(minor) => parts.xcp_devices.get(&minor).map_or_else(Vec::new, |xcp| {
+                let card = xcp.card.map(|card| format!("card{card}"));
+                names(&xcp.name, card.as_deref(), Some(minor))
+            }),
+            None => Vec::new(),
+        };
+        part.handles.extend(names);
+    }
+}
+
+fn names(plugin: &str, card: Option<&str>, minor: Option<u64>) -> Vec<Handle> {
+    let mut names = vec![Handle::new(HandleKind::DevicePlugin, plugin)];
+    let card = card.and_then(|card| card.strip_prefix("card"));
+    if let (Some(card), Some(minor)) = (card, minor) {
+        names.push(Handle::new(HandleKind::Dra, format!("gpu-{card}-{minor}")));
+    }
+    names
+}
+
+/// Whose memory a KFD node is, by KFD's id of it.
+pub(crate) fn owners(devices: &[Device]) -> BTreeMap<u64, (DeviceId, Option<String>)> {
+    let id = |handles: &[Handle]| {
+        let handle = handles.iter().find(|handle| handle.kind == HandleKind::KfdGpuId)?;
+        handle.value.parse().ok()
+    };
+    let mut owners = BTreeMap::new();
+    for device in devices {
+        owners.extend(id(&device.handles).map(|gpu_id| (gpu_id, (device.id, None))));
+        for part in &device.partitions {
+            owners.extend(id(&part.handles).map(|gpu_id| (gpu_id, (device.id, Some(part.name.clone())))));
+        }
+    }
+    owners
 }
 
 /// XGMI links between devices, and for each device the fastest way to the next one.

@@ -4,9 +4,11 @@
 //! A node with SIMDs is a GPU or one partition of it. Its files answer EPERM unless the reader's device cgroup allows its
 //! render node; then nothing is known of it, and PCI and DRM go on telling what they know.
 
-use std::collections::BTreeMap;
+pub(crate) mod processes;
 
-use afd_model::{Known, PciAddress};
+use std::{collections::BTreeMap, convert::Infallible};
+
+use afd_model::{Known, Missing, PciAddress};
 use afd_probe::Facts;
 
 const NODES: &str = "/sys/class/kfd/kfd/topology/nodes";
@@ -27,6 +29,7 @@ pub(crate) struct Node {
     pub(crate) hive_id: Option<u64>,
     pub(crate) gfx_target_version: Option<u64>,
     pub(crate) compute_units: Option<u32>,
+    pub(crate) simds_per_compute_unit: Option<u32>,
     pub(crate) memory_bytes: Known<u64>,
     pub(crate) links: Vec<NodeLink>,
 }
@@ -55,12 +58,12 @@ pub(crate) fn used_memory_path(node: &str) -> String {
 
 fn node(facts: &mut Facts<'_>, number: u32) -> Option<Node> {
     let directory = format!("{NODES}/{number}");
-    let properties =
-        facts.parse("kfd_properties", &format!("{directory}/properties"), parse_properties).into_value()?;
+    let properties = properties(facts, "kfd_properties", &format!("{directory}/properties"))?;
     let get = |key: &str| properties.get(key).copied();
     let simds = get("simd_count").filter(|simds| *simds > 0)?;
     let location = get("location_id")?;
-    let compute_units = get("simd_per_cu").filter(|per_unit| *per_unit > 0).map(|per_unit| simds / per_unit);
+    let per_unit = get("simd_per_cu").filter(|per_unit| *per_unit > 0);
+    let compute_units = per_unit.map(|per_unit| simds / per_unit);
     Some(Node {
         number,
         address: PciAddress {
@@ -77,6 +80,7 @@ fn node(facts: &mut Facts<'_>, number: u32) -> Option<Node> {
         hive_id: get("hive_id").filter(|id| *id > 0),
         gfx_target_version: get("gfx_target_version").filter(|version| *version > 0),
         compute_units: compute_units.and_then(|units| u32::try_from(units).ok()),
+        simds_per_compute_unit: per_unit.and_then(|simds| u32::try_from(simds).ok()),
         memory_bytes: memory(facts, &directory),
         links: ["io_links", "p2p_links"]
             .into_iter()
@@ -85,14 +89,27 @@ fn node(facts: &mut Facts<'_>, number: u32) -> Option<Node> {
     })
 }
 
+/// The properties in a file. A line that is none is a problem and costs nothing but itself.
+fn properties(facts: &mut Facts<'_>, fact: &str, path: &str) -> Option<BTreeMap<String, u64>> {
+    let read = |text: &str| Ok::<_, Infallible>(parse_properties(text));
+    let told = facts.parse(fact, path, read).into_value()?;
+    if let Some(line) = told.odd.first() {
+        let message = format_args!("{} lines are no \"key number\", the first is {line:?}", told.odd.len());
+        let _: Known<()> = facts.missing(fact, Missing::Malformed, Some(path), message);
+    }
+    Some(told.values)
+}
+
 /// The sum of the node's memory banks.
 fn memory(facts: &mut Facts<'_>, directory: &str) -> Known<u64> {
     let banks = facts.names("memory_bytes", &format!("{directory}/mem_banks"));
-    let mut total: Known<u64> = afd_model::Missing::NotExposed.into();
+    let mut total: Known<u64> = Missing::NotExposed.into();
     for bank in banks {
         let path = format!("{directory}/mem_banks/{bank}/properties");
-        let size = facts.parse("memory_bytes", &path, |text| {
-            parse_properties(text).map(|properties| properties.get("size_in_bytes").copied().unwrap_or(0))
+        let size = facts.parse_known("memory_bytes", &path, |text| {
+            let told = parse_properties(text);
+            let size = told.values.get("size_in_bytes").copied();
+            size.map(Known::Value).ok_or("there is no line size_in_bytes")
         });
         match (size, total) {
             (Known::Value(0), _) => {}
@@ -111,7 +128,7 @@ fn links(facts: &mut Facts<'_>, directory: &str, kind: &str) -> Vec<NodeLink> {
         .into_iter()
         .filter_map(|name| {
             let path = format!("{parent}/{name}/properties");
-            let properties = facts.parse("links", &path, parse_properties).into_value()?;
+            let properties = properties(facts, "links", &path)?;
             let get = |key: &str| properties.get(key).copied();
             (get("type") == Some(XGMI)).then_some(())?;
             Some(NodeLink {
@@ -123,21 +140,31 @@ fn links(facts: &mut Facts<'_>, directory: &str, kind: &str) -> Vec<NodeLink> {
         .collect()
 }
 
-/// Lines of a key, a blank and a decimal number. Keys that are not known do not matter; a line of another form does.
-///
-/// # Errors
-/// When a line has no key and number.
-pub fn parse_properties(text: &str) -> Result<BTreeMap<String, u64>, String> {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(|line| {
-            let (key, value) =
-                line.split_once(' ').ok_or_else(|| format!("no \"key number\": {line:.40}"))?;
-            let value = value.trim().parse().map_err(|_| format!("no number after {key:.40}"))?;
-            Ok((key.to_owned(), value))
-        })
-        .collect()
+/// What a file of properties tells.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Properties {
+    /// The numbers by their keys.
+    pub values: BTreeMap<String, u64>,
+    /// The beginnings of lines that are of another form.
+    pub odd: Vec<String>,
+}
+
+/// Lines of a key, a blank and a decimal number. Keys that are not known do not matter.
+pub fn parse_properties(text: &str) -> Properties {
+    let mut properties = Properties::default();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let pair = line.split_once(' ').and_then(|(key, value)| {
+            let value = value.trim();
+            // `parse` takes a sign, which no number of the kernel has here.
+            let value = value.starts_with(|c: char| c.is_ascii_digit()).then(|| value.parse().ok())??;
+            Some((key.to_owned(), value))
+        });
+        match pair {
+            Some((key, value)) => drop(properties.values.insert(key, value)),
+            None => properties.odd.push(line.chars().take(40).collect()),
+        }
+    }
+    properties
 }
 
 /// How a compiler names what the number stands for: 90402 is `gfx942`, 90010 is `gfx90a`.
@@ -155,11 +182,16 @@ mod tests {
 
     #[test]
     fn properties_are_keys_and_numbers() {
-        let read = parse_properties("simd_count 1216\nunique_id 16404946649897475633\n")
-            .expect("the lines are right");
-        assert_eq!(read["unique_id"], 16_404_946_649_897_475_633);
-        assert!(parse_properties("simd_count").is_err());
-        assert!(parse_properties("simd_count -1").is_err());
+        let read = parse_properties("simd_count 1216\nunique_id 16404946649897475633\n");
+        assert_eq!(read.values["unique_id"], 16_404_946_649_897_475_633);
+        assert!(read.odd.is_empty());
+    }
+
+    #[test]
+    fn an_odd_line_costs_nothing_but_itself() {
+        let read = parse_properties("simd_count 1216\nname\ndomain -1\nlocation_id +5\nsimd_per_cu 4\n");
+        assert_eq!(read.values.len(), 2);
+        assert_eq!(read.odd, ["name", "domain -1", "location_id +5"]);
     }
 
     #[test]

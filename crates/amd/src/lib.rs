@@ -12,31 +12,66 @@
 //! - Many Radeon parts, and the Instincts MI25 to MI60, sit behind a switch on their card. The link that counts is that of
 //!   the switch's upstream port.
 //! - The PCI domain matters: four MI300A have the same bus in four domains.
+//! - What is said of a device's health, and by which source, is the table [`health::RULES`].
 //! - ES1000 and its kin on server boards are displays of the same vendor and no accelerators.
 
 pub mod gpu_metrics;
+pub mod health;
 mod interpret;
 pub mod kfd;
 pub mod products;
 mod sysfs;
+mod throttle_time;
+mod vendor_facts;
 
 use std::{collections::BTreeMap, time::Instant};
 
 use afd_host::Host;
-use afd_model::{Device, Findings, Known, Missing, Product, Sampling, Variant, Vendor};
+use afd_model::{
+    AmdQuantity, Device, DeviceId, Findings, Known, Missing, Product, Quantity, Reading, Sample, Sampling,
+    Variant, Vendor, VendorFacts,
+};
 use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
 
-use crate::{interpret::Parts, sysfs::sampling::Place};
+use crate::{
+    health::Seen,
+    interpret::{Parts, XcpDevice},
+    kfd::processes::Held,
+    sysfs::sampling::Place,
+    throttle_time::ThrottleTime,
+};
 
 const NAME: &str = "amd";
 const VENDOR_ID: u16 = 0x1002;
 /// VGA, 3D and other display controllers, and processing accelerators.
 const CLASSES: [u16; 4] = [0x0300, 0x0302, 0x0380, 0x1200];
 
+/// What is sampled beside the usual values.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Options {
+    /// The memory of each process.
+    pub per_process: bool,
+    /// What only AMD's exporter publishes.
+    pub exporter: bool,
+}
+
 /// The probe of AMD GPUs.
 #[derive(Debug, Default)]
 pub struct Amd {
+    options: Options,
     places: Vec<Place>,
+    /// Whose memory a KFD node is: the device and the partition, by KFD's id of the node.
+    owners: BTreeMap<u64, (DeviceId, Option<String>)>,
+    /// What the last look saw of the devices' health.
+    seen: BTreeMap<DeviceId, Seen>,
+    throttled: BTreeMap<DeviceId, ThrottleTime>,
+}
+
+impl Amd {
+    /// A probe that samples what is asked for.
+    pub fn new(options: Options) -> Amd {
+        Amd { options, ..Amd::default() }
+    }
 }
 
 impl Probe for Amd {
@@ -48,7 +83,7 @@ impl Probe for Amd {
         let functions: Vec<&PciFunction> =
             bus.of_vendor(VENDOR_ID).filter(|function| is_gpu(host, function)).collect();
         if functions.is_empty() {
-            self.places.clear();
+            *self = Amd::new(self.options);
             return Findings::default();
         }
         let mut facts = Facts::new(host, NAME);
@@ -61,6 +96,7 @@ impl Probe for Amd {
             let parts = Parts { nodes: &nodes, xcp_devices: &xcp_devices };
             interpret::partitions(&mut device, &parts);
             interpret::wholeness(&mut device);
+            interpret::allocatable(&mut device, &parts);
             let link = sysfs::link_function(bus, function);
             device.pci.link = pci::pcie_link(&mut facts, link, "current");
             device.pci.max_link = pci::pcie_link(&mut facts, link, "max");
@@ -68,6 +104,11 @@ impl Probe for Amd {
             findings.devices.push(device);
         }
         findings.links = interpret::links(&mut findings.devices, &nodes);
+        self.owners = interpret::owners(&findings.devices);
+        let seen = self.places.iter().map(|place| (place.device(), place.observe(&mut facts))).collect();
+        health::judge(&mut findings.devices, &seen, &self.seen);
+        self.seen = seen;
+        self.throttled.retain(|device, _| self.seen.contains_key(device));
         facts.about(None);
         findings.problems = facts.into_problems();
         findings
@@ -75,12 +116,34 @@ impl Probe for Amd {
 
     /// Attributes of amdgpu are readable by everyone. Where one answers EPERM its device sleeps or is being reset: the
     /// value is not known now, and nobody has a permission to mend.
-    fn sample(&mut self, host: &Host, _: Instant) -> Sampling {
+    fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
         let mut facts = Facts::new(host, NAME);
-        let samples = self.places.iter().flat_map(|place| place.sample(&mut facts)).collect();
+        let mut samples = Vec::new();
+        for place in &self.places {
+            let throttled = self.throttled.entry(place.device()).or_default();
+            samples.extend(place.sample(&mut facts, throttled, now, self.options.exporter));
+        }
+        if self.options.per_process {
+            facts.about(None);
+            let held = kfd::processes::held(&mut facts);
+            samples.extend(held.iter().filter_map(|held| self.process_sample(held)));
+        }
         let mut problems = facts.into_problems();
         problems.retain(|problem| problem.reason != Missing::NotPermitted);
         Sampling { samples, problems, look_again: false }
+    }
+}
+
+impl Amd {
+    fn process_sample(&self, held: &Held) -> Option<Sample> {
+        let (device, partition) = self.owners.get(&held.gpu_id)?.clone();
+        let quantity = Quantity::ProcessMemoryUsedBytes(held.pid);
+        let mut readings = vec![Reading { quantity, value: held.bytes as f64 }];
+        if let Some(units) = held.compute_units.filter(|_| self.options.exporter) {
+            let quantity = Quantity::Amd(AmdQuantity::ProcessComputeUnits(held.pid));
+            readings.push(Reading { quantity, value: units as f64 });
+        }
+        Some(Sample { device, partition, readings })
     }
 }
 
@@ -107,6 +170,7 @@ fn device_of(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Dev
     device.integrated = row.is_some_and(|row| row.integrated);
     device.virtual_function = row.is_some_and(|row| row.virtual_function);
     interpret::attributes(&mut device, sysfs::attributes(facts, function), row);
+    device.vendor_facts = Some(VendorFacts::Amd(vendor_facts::read(facts, function, &device)));
     device
 }
 
@@ -127,16 +191,16 @@ fn by_driver(facts: &mut Facts<'_>, function: &PciFunction) -> Known<Product> {
 }
 
 /// Platform devices of partitions, by the number of their render node.
-fn xcp_devices(facts: &mut Facts<'_>) -> BTreeMap<u64, String> {
+fn xcp_devices(facts: &mut Facts<'_>) -> BTreeMap<u64, XcpDevice> {
     const PLATFORM: &str = "/sys/devices/platform";
     let names = facts.names("partitions", PLATFORM);
     names
         .into_iter()
         .filter(|name| name.starts_with("amdgpu_xcp"))
-        .flat_map(|name| {
+        .filter_map(|name| {
             let nodes = facts.names("partitions", &format!("{PLATFORM}/{name}/drm"));
-            let minors = nodes.into_iter().filter_map(|node| node.strip_prefix("renderD")?.parse().ok());
-            minors.map(move |minor| (minor, name.clone())).collect::<Vec<_>>()
+            let number = |prefix: &str| nodes.iter().find_map(|node| node.strip_prefix(prefix)?.parse().ok());
+            Some((number("renderD")?, XcpDevice { name, card: number("card") }))
         })
         .collect()
 }

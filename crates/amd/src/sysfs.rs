@@ -4,6 +4,8 @@
 //! Every attribute is optional: which ones exist depends on the part, on the kernel, and on whether the device is a
 //! virtual function.
 
+mod levels;
+pub(crate) mod ras;
 pub(crate) mod sampling;
 
 use afd_model::{Known, Missing, PciAddress};
@@ -43,6 +45,11 @@ fn nonzero(number: u64) -> Known<u64> {
 /// The name that the driver gives the product.
 pub(crate) fn product_name(facts: &mut Facts<'_>, function: &PciFunction) -> Known<String> {
     fru_text(facts, "product", &function.attribute("product_name"))
+}
+
+/// The number that its maker gives the product.
+pub(crate) fn product_number(facts: &mut Facts<'_>, function: &PciFunction) -> Known<String> {
+    fru_text(facts, "product", &function.attribute("product_number"))
 }
 
 /// A text from the memory on the board that names it (FRU). Cards without that memory have an empty file.

@@ -42,6 +42,10 @@ fn partitions_are_the_nodes_of_a_slot() {
     let mut folder = function(TestHost::new(), "0000:05:00.0", "0x74a1")
         .file("/sys/bus/pci/devices/0000:05:00.0/current_compute_partition", "CPX\n")
         .file("/sys/bus/pci/devices/0000:05:00.0/current_memory_partition", "NPS4\n")
+        .link("/sys/bus/pci/devices/0000:05:00.0/driver", "../../../drivers/amdgpu")
+        .file("/sys/bus/pci/devices/0000:05:00.0/drm/card0/dev", "226:0\n")
+        .file("/sys/bus/pci/devices/0000:05:00.0/drm/renderD128/dev", "226:128\n")
+        .file("/sys/devices/platform/amdgpu_xcp_0/drm/card1/dev", "226:1\n")
         .file("/sys/devices/platform/amdgpu_xcp_0/drm/renderD129/dev", "226:129\n");
     for partition in 0..2_u32 {
         let properties =
@@ -60,7 +64,22 @@ fn partitions_are_the_nodes_of_a_slot() {
     let ids: Vec<_> = device.partitions.iter().map(|partition| partition.id.as_str()).collect();
     assert_eq!(ids, ["0000:05:00.0/xcp0", "0000:05:00.0/xcp1"]);
     assert_eq!(device.partitions[1].compute_units, Known::Value(38));
-    assert!(device.partitions[1].handles.iter().any(|handle| handle.kind == HandleKind::XcpDevice));
+    let named = |part: usize, kind| {
+        let handles = &device.partitions[part].handles;
+        handles.iter().find(|handle| handle.kind == kind).map(|handle| handle.value.as_str())
+    };
+    assert_eq!(named(1, HandleKind::XcpDevice), Some("amdgpu_xcp_0"));
+    assert_eq!(named(0, HandleKind::DevicePlugin), Some("0000:05:00.0"));
+    assert_eq!(named(1, HandleKind::DevicePlugin), Some("amdgpu_xcp_0"));
+    assert_eq!(
+        (named(0, HandleKind::Dra), named(1, HandleKind::Dra)),
+        (Some("gpu-0-128"), Some("gpu-1-129"))
+    );
+    assert_eq!(
+        device.handle(HandleKind::DevicePlugin),
+        None,
+        "nobody hands out a device that is cut as a whole"
+    );
     assert_eq!(
         (device.memory_bytes, device.memory_source),
         (Known::Value(1 << 35), Known::Value(MemorySource::Kfd))
@@ -185,4 +204,45 @@ fn energy_of_revision_1_3_is_known_of_aldebaran_only() {
     };
     assert_eq!(joules("0x740f"), Some(10.0));
     assert_eq!(joules("0x73bf"), None);
+}
+
+#[test]
+fn an_odd_line_of_kfd_does_not_lose_the_node() {
+    let folder = node(
+        function(TestHost::new(), "0000:05:00.0", "0x740f"),
+        2,
+        "name of the day\nlocation_id 1280\ngfx_target_version 90010\n",
+        1 << 36,
+    );
+    let findings = discovered(&folder);
+    assert_eq!(findings.devices[0].memory_bytes, Known::Value(1 << 36));
+    assert_eq!(findings.devices[0].handle(HandleKind::KfdNode), Some("2"));
+    let problems: Vec<_> = findings.problems.iter().map(|problem| problem.fact.as_str()).collect();
+    assert_eq!(problems, ["kfd_properties"]);
+}
+
+#[test]
+fn a_process_holds_memory_of_the_device_or_partition_that_its_file_names() {
+    let mut folder = function(TestHost::new(), "0000:05:00.0", "0x74a1")
+        .file("/sys/bus/pci/devices/0000:05:00.0/current_compute_partition", "DPX\n")
+        .file("/sys/class/kfd/kfd/proc/77/vram_1002", "0\n")
+        .file("/sys/class/kfd/kfd/proc/77/vram_1003", "4096\n")
+        .file("/sys/class/kfd/kfd/proc/77/vram_9999", "1\n");
+    for partition in 0..2_u32 {
+        folder = node(folder, 2 + partition, &format!("location_id {}\n", 1280 + partition), 1 << 34);
+    }
+    let host = folder.open();
+    let sampled = |per_process| {
+        let mut probe = Amd::new(Options { per_process, ..Options::default() });
+        probe.discover(&host, &PciBus::read(&host));
+        probe.sample(&host, Instant::now()).samples
+    };
+    let reading = Reading { quantity: Quantity::ProcessMemoryUsedBytes(77), value: 4096.0 };
+    let samples = sampled(true);
+    assert_eq!(samples.len(), 1);
+    assert_eq!(
+        (samples[0].partition.as_deref(), samples[0].readings.as_slice()),
+        (Some("xcp1"), &[reading][..])
+    );
+    assert!(sampled(false).is_empty());
 }

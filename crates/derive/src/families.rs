@@ -114,7 +114,11 @@ families! {
     Throttled = "accelerator_throttled", Gauge, Device, ["cause"],
         "Whether the device is being slowed down, 0 or 1.";
     ThrottleSecondsTotal = "accelerator_throttle_seconds_total", Counter, Device, ["cause"],
-        "Time in which the device was slowed down.";
+        "Seconds for which the device was slowed down, since the agent began to watch it or, where the device counts seconds, since it began.";
+    MemoryRetiredPages = "accelerator_memory_retired_pages", Gauge, Device, ["state"],
+        "Bad pages of the memory: retired (out of use), pending (to be retired), failed (bad and still in use).";
+    ProcessMemoryUsedBytes = "accelerator_process_memory_used_bytes", Gauge, Device, ["pid", "pod", "container"],
+        "Memory that a process holds, for each process that holds some; only with --per-process. pod and container are empty where nothing tells them.";
     ErrorsTotal = "accelerator_errors_total", Counter, Device, ["kind", "detail"],
         "Errors since the driver was loaded; detail names the block of the device, where there is one.";
     LinkBytesTotal = "accelerator_link_bytes_total", Counter, Device, ["type", "direction"],

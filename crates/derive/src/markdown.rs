@@ -1,7 +1,7 @@
 //! The documentation of labels and metrics, written from the tables that the code uses.
 
 use crate::{
-    compat::{dcgm, nvidia, nvidia::resource::RESOURCE_LABELS},
+    compat::{CompatSet, dcgm, nvidia, nvidia::resource::RESOURCE_LABELS},
     families::{Family, Subject},
     labels::{DEFAULT_PREFIX, LABELS, PRODUCT_KEY},
 };
@@ -24,6 +24,67 @@ pub fn labels() -> String {
         "| `{PRODUCT_KEY}<product>` | `8` | one key for each product, spelt as the value of `product`; the number of its \
          devices. Works with nodeAffinity `Gt`, and is the truth on mixed nodes |\n"
     );
+    text += "\n## Labels as the vendors' tools spell them\n\n\
+         `--compat SET=on` publishes all keys of a set, `off` none. `auto`, the default, fills in keys that nobody else\n\
+         owns; only a cluster knows the owners, so that `afd show` prints none then. Text in `<>` is filled in: such a key\n\
+         stands for any number of labels.\n";
+    for set in CompatSet::TABLES {
+        text += &format!(
+            "\n### `{name}`: {}\n\nWhat is left out or differs, and why: [compat-{name}.md](compat-{name}.md).\n\n\
+             | key | values | meaning |\n|---|---|---|\n",
+            set.tool(),
+            name = set.as_str(),
+        );
+        for row in set.rows() {
+            text += &format!("| `{}` | {} | {} |\n", row.key, row.examples, row.meaning);
+        }
+    }
+    text
+}
+
+/// The text of `docs/compat-<set>.md`.
+pub fn compat(set: CompatSet) -> String {
+    let name = set.as_str();
+    let mut text = format!(
+        "# Labels of the set `{name}` beside those of {}\n\n\
+         Generated from the table in `crates/derive/src/compat/{name}.rs`; `cargo xtask bless` writes it anew. The keys that\n\
+         are published stand in [labels.md](labels.md).\n\n\
+         ## Keys that are not published\n\n| key | why |\n|---|---|\n",
+        set.tool(),
+    );
+    for left in set.left_out() {
+        text += &format!("| `{}` | {} |\n", left.key, left.reason);
+    }
+    text += "\n## Differences\n\n";
+    for difference in set.differences() {
+        text += &format!("- {difference}\n");
+    }
+    text + &compat_metrics(set)
+}
+
+/// The part about metrics.
+fn compat_metrics(set: CompatSet) -> String {
+    let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let mut text = format!(
+        "\n# Metrics of the set `{name}` beside those of {exporter}\n\n\
+         `afd run --compat-metrics {name}` serves them at `/compat/{name}`, `afd show --output metrics --compat-metrics {name}`\n\
+         prints them. All are gauges, as in the exporter. Every series of a GPU has the labels {labels}; a label of which nobody\n\
+         tells is empty.\n\n## Families\n\n| family | labels | meaning |\n|---|---|---|\n",
+        name = set.as_str(),
+        exporter = set.exporter(),
+        labels = list(set.metric_labels()),
+    );
+    for family in set.families() {
+        text += &format!("| `{}` | {} | {} |\n", family.name, list(family.labels), family.help);
+    }
+    text += "\n## Families that are not published\n\n| families | why |\n|---|---|\n";
+    for left in set.left_out_families() {
+        text += &format!("| {} | {} |\n", list(left.names), left.reason);
+    }
+    text += "\n## Differences\n\n";
+    for difference in set.metric_differences() {
+        text += &format!("- {difference}\n");
+    }
     text
 }
 

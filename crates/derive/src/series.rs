@@ -176,45 +176,43 @@ fn sampled_series(series: &mut Series, device: &Device, sample: &Sample) {
     let address = device.id.to_string();
     let subject = subject(device, &address, sample.partition.as_deref().unwrap_or(""));
     for reading in &sample.readings {
-        if let Some((family, values)) = place(&reading.quantity) {
-            let values = values.iter().flatten().map(AsRef::as_ref);
-            series.add(family, subject.into_iter().chain(values), reading.value);
-        }
+        let Some((family, values)) = place(&reading.quantity) else { continue };
+        series.add(family, subject.into_iter().chain(values.iter().map(AsRef::as_ref)), reading.value);
     }
 }
 
-/// The family of a quantity, and the values of the family's own labels; none for what only another tool's families tell.
-fn place(quantity: &Quantity) -> Option<(Family, [Option<Cow<'static, str>>; 2])> {
-    let none = || [None, None];
-    let one = |value: &'static str| [Some(value.into()), None];
-    Some(match *quantity {
-        Quantity::Utilization(engine) => (Family::UtilizationRatio, one(engine.as_str())),
-        Quantity::MemoryTotalBytes => (Family::MemoryTotalBytes, none()),
-        Quantity::MemoryUsedBytes => (Family::MemoryUsedBytes, none()),
-        Quantity::MemoryReservedBytes => (Family::MemoryReservedBytes, none()),
-        Quantity::MemoryBandwidthRatio => (Family::MemoryBandwidthRatio, none()),
-        Quantity::RowsRemapped(rows) => (Family::MemoryRowsRemapped, one(rows.as_str())),
-        Quantity::PowerWatts => (Family::PowerWatts, none()),
-        Quantity::PowerLimitWatts => (Family::PowerLimitWatts, none()),
-        Quantity::EnergyJoules => (Family::EnergyJoulesTotal, none()),
-        Quantity::TemperatureCelsius(sensor) => (Family::TemperatureCelsius, one(sensor.as_str())),
-        Quantity::ClockHertz(clock) => (Family::ClockHertz, one(clock.as_str())),
-        Quantity::ClockMaxHertz(clock) => (Family::ClockMaxHertz, one(clock.as_str())),
-        Quantity::Throttled(cause) => (Family::Throttled, one(cause.as_str())),
-        Quantity::ThrottleSeconds(cause) => (Family::ThrottleSecondsTotal, one(cause.as_str())),
-        Quantity::Errors(kind, detail) => {
-            (Family::ErrorsTotal, [Some(kind.as_str().into()), Some(detail.into())])
+/// The family of a quantity, and the values of the family's own labels; none if it has no family of ours.
+fn place(quantity: &Quantity) -> Option<(Family, Vec<Cow<'static, str>>)> {
+    let of = |family, values: &[&'static str]| (family, values.iter().copied().map(Cow::from).collect());
+    let place = match *quantity {
+        Quantity::Utilization(engine) => of(Family::UtilizationRatio, &[engine.as_str()]),
+        Quantity::MemoryTotalBytes => of(Family::MemoryTotalBytes, &[]),
+        Quantity::MemoryUsedBytes => of(Family::MemoryUsedBytes, &[]),
+        Quantity::MemoryReservedBytes => of(Family::MemoryReservedBytes, &[]),
+        Quantity::MemoryBandwidthRatio => of(Family::MemoryBandwidthRatio, &[]),
+        Quantity::RowsRemapped(rows) => of(Family::MemoryRowsRemapped, &[rows.as_str()]),
+        Quantity::PowerWatts => of(Family::PowerWatts, &[]),
+        Quantity::PowerLimitWatts => of(Family::PowerLimitWatts, &[]),
+        Quantity::EnergyJoules => of(Family::EnergyJoulesTotal, &[]),
+        Quantity::TemperatureCelsius(sensor) => of(Family::TemperatureCelsius, &[sensor.as_str()]),
+        Quantity::ClockHertz(clock) => of(Family::ClockHertz, &[clock.as_str()]),
+        Quantity::ClockMaxHertz(clock) => of(Family::ClockMaxHertz, &[clock.as_str()]),
+        Quantity::Throttled(cause) => of(Family::Throttled, &[cause.as_str()]),
+        Quantity::ThrottleSeconds(cause) => of(Family::ThrottleSecondsTotal, &[cause.as_str()]),
+        Quantity::RetiredPages(state) => of(Family::MemoryRetiredPages, &[state.as_str()]),
+        Quantity::ProcessMemoryUsedBytes(pid) => {
+            (Family::ProcessMemoryUsedBytes, vec![pid.to_string().into(), "".into(), "".into()])
         }
-        Quantity::Xids(number) => {
-            (Family::ErrorsTotal, [Some("xid".into()), Some(number.to_string().into())])
-        }
-        Quantity::PcieTransfersPerSecond(which) => (Family::PcieLinkSpeed, one(which.as_str())),
-        Quantity::PcieWidth(which) => (Family::PcieLinkWidth, one(which.as_str())),
+        Quantity::Errors(kind, detail) => of(Family::ErrorsTotal, &[kind.as_str(), detail]),
+        Quantity::Xids(number) => (Family::ErrorsTotal, vec!["xid".into(), number.to_string().into()]),
+        Quantity::PcieTransfersPerSecond(which) => of(Family::PcieLinkSpeed, &[which.as_str()]),
+        Quantity::PcieWidth(which) => of(Family::PcieLinkWidth, &[which.as_str()]),
         Quantity::LinkBytes(link, direction) => {
-            (Family::LinkBytesTotal, [Some(link.as_str().into()), Some(direction.as_str().into())])
+            of(Family::LinkBytesTotal, &[link.as_str(), direction.as_str()])
         }
-        Quantity::LastXid | Quantity::PcieBytesPerSecond(_) => return None,
-    })
+        Quantity::Amd(_) | Quantity::LastXid | Quantity::PcieBytesPerSecond(_) => return None,
+    };
+    Some(place)
 }
 
 fn rdma_series(series: &mut Series, inventory: &Inventory, nic: &Nic) {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DeviceId, Health, Known, LinkKind, MigInstance, Missing, NvidiaFacts, Pci, PciAddress, PcieLink, Variant,
-    Vendor,
+    Vendor, VendorFacts,
 };
 
 /// One physical accelerator of any vendor: one PCI function that computes.
@@ -65,6 +65,9 @@ pub struct Device {
     /// What only NVIDIA's devices have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvidia: Option<Box<NvidiaFacts>>,
+    /// What only this vendor's tools tell; absent where nothing reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor_facts: Option<VendorFacts>,
 }
 
 /// A product as the vendor sells it.
@@ -188,6 +191,10 @@ pub enum HandleKind {
     KfdGpuId,
     /// AMD's platform device of a partition: `amdgpu_xcp_3`.
     XcpDevice,
+    /// The id under which the vendor's device plugin hands it out: `0000:05:00.0`, `amdgpu_xcp_3`.
+    DevicePlugin,
+    /// The name that it has in the slices of the vendor's DRA driver: `gpu-1-129`.
+    Dra,
     /// Accel node: `accel0`.
     Accel,
     /// VFIO group number: `/dev/vfio/7`.
@@ -267,6 +274,7 @@ impl Device {
             health: Health::unknown(),
             handles: Vec::new(),
             nvidia: None,
+            vendor_facts: None,
         }
     }
 

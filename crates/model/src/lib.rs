@@ -5,6 +5,7 @@
 //! The JSON of `afd show --output json` is the serialised [`Inventory`]; its schema is generated from these types.
 
 mod allocation;
+mod amd_quantity;
 mod device;
 mod health;
 mod inventory;
@@ -16,8 +17,10 @@ mod pci;
 mod problem;
 mod sample;
 mod vendor;
+mod vendor_facts;
 
 pub use allocation::{Allocation, AllocationMechanism};
+pub use amd_quantity::{AmdQuantity, HostLimitCause};
 pub use device::{
     Device, Handle, HandleKind, MemorySource, Partition, PartitionFunction, Partitioning, Product,
 };
@@ -30,7 +33,8 @@ pub use nvidia::{MigInstance, NvidiaFacts, VgpuGuest};
 pub use pci::{DeviceId, Pci, PciAddress, PciAddressError, PciClass, PciId, PcieLink};
 pub use problem::Problem;
 pub use sample::{
-    Clock, Direction, Engine, ErrorKind, LinkCounter, Quantity, Reading, Rows, Sample, Sampling, Sensor,
-    ThrottleCause, Which,
+    Clock, Direction, Engine, ErrorKind, LinkCounter, PageState, Quantity, Reading, Rows, Sample, Sampling,
+    Sensor, ThrottleCause, Which,
 };
 pub use vendor::{Variant, Vendor};
+pub use vendor_facts::{AmdFacts, BlockFirmware, VendorFacts};

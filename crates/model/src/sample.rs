@@ -3,7 +3,7 @@
 //! A sample is a list of readings. What could not be read is not in the list, so nothing can be published that
 //! was not read.
 
-use crate::{DeviceId, Problem};
+use crate::{AmdQuantity, DeviceId, Problem};
 
 /// What one probe sampled, and what it could not read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,8 +65,13 @@ pub enum Quantity {
     ClockMaxHertz(Clock),
     /// Whether the device is being slowed down, 0 or 1.
     Throttled(ThrottleCause),
-    /// Seconds in which the device was slowed down.
+    /// Seconds for which the device was slowed down, since the agent began to watch it or, where the device counts
+    /// seconds itself, since it began.
     ThrottleSeconds(ThrottleCause),
+    /// Pages of device memory that are bad, by what became of them.
+    RetiredPages(PageState),
+    /// Device memory in bytes that the process of this id holds.
+    ProcessMemoryUsedBytes(u32),
     /// How often the driver told of an XID (NVIDIA's number of an error) since the agent looks.
     Xids(u32),
     /// The last XID since the agent looks, 0 while there was none.
@@ -81,6 +86,8 @@ pub enum Quantity {
     PcieWidth(Which),
     /// Bytes over the device-to-device links.
     LinkBytes(LinkCounter, Direction),
+    /// What only AMD's exporter publishes.
+    Amd(AmdQuantity),
 }
 
 /// Part of a device that works on its own (metric label `engine`).
@@ -121,6 +128,8 @@ pub enum Sensor {
     Memory,
     /// Voltage regulator of the SoC domain.
     Vrsoc,
+    /// The SoC domain of a processor whose GPU is part of it.
+    Soc,
     /// Package.
     Package,
     /// Board.
@@ -165,6 +174,17 @@ pub enum ThrottleCause {
     HardwareThermal,
     /// The power supply asserted its brake.
     PowerBrake,
+}
+
+/// What became of a bad page of memory (metric label `state`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum PageState {
+    /// Taken out of use.
+    Retired,
+    /// To be taken out of use, at the next reset or sooner.
+    Pending,
+    /// It could not be taken out of use.
+    Failed,
 }
 
 /// What went wrong (metric label `kind`).
@@ -238,7 +258,7 @@ spelling!(Engine {
     Encode => "encode", Decode => "decode", Ofa => "ofa", Media => "media", Jpeg => "jpeg",
 });
 spelling!(Sensor {
-    Gpu => "gpu", Edge => "edge", Junction => "junction", Memory => "memory", Vrsoc => "vrsoc", Package => "package",
+    Gpu => "gpu", Edge => "edge", Junction => "junction", Memory => "memory", Vrsoc => "vrsoc", Soc => "soc", Package => "package",
     Board => "board", Device => "device",
 });
 spelling!(Clock { Compute => "compute", Memory => "memory", Soc => "soc", Media => "media" });
@@ -250,6 +270,7 @@ spelling!(ThrottleCause {
 spelling!(Rows {
     Correctable => "correctable", Uncorrectable => "uncorrectable", Pending => "pending", Failed => "failed",
 });
+spelling!(PageState { Retired => "retired", Pending => "pending", Failed => "failed" });
 spelling!(ErrorKind {
     EccCorrectable => "ecc_correctable", EccUncorrectable => "ecc_uncorrectable",
     EccDeferred => "ecc_deferred", PcieReplay => "pcie_replay", Reset => "reset",

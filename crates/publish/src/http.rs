@@ -104,6 +104,7 @@ fn answer<B>(request: &Request<B>, door: Door, pages: Option<&Pages>) -> Respons
         ("/metrics", Some(pages)) => page(request.headers(), &pages.metrics),
         ("/compat/dcgm", Some(pages)) => page(request.headers(), &pages.dcgm),
         ("/inventory", Some(pages)) => page(request.headers(), &pages.inventory),
+        (path, Some(pages)) if let Some(found) = compat(path, pages) => page(request.headers(), found),
         ("/metrics" | "/compat/dcgm" | "/inventory" | "/readyz", None) => {
             text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET)
         }
@@ -113,6 +114,11 @@ fn answer<B>(request: &Request<B>, door: Door, pages: Option<&Pages>) -> Respons
             "there are /metrics, /compat/dcgm, /inventory, /healthz and /readyz\n",
         ),
     }
+}
+
+fn compat<'p>(path: &str, pages: &'p Pages) -> Option<&'p Page> {
+    let name = path.strip_prefix("/compat/")?;
+    pages.compat.iter().find(|(own, _)| *own == name).map(|(_, page)| page)
 }
 
 fn page(request: &HeaderMap, page: &Page) -> Response<Full<Bytes>> {
@@ -156,6 +162,7 @@ mod tests {
             metrics: Page::new("text/plain; version=0.0.4", "up 1\n"),
             dcgm: Page::new("text/plain; version=0.0.4", "DCGM 1\n"),
             inventory: Page::new("application/json", "{}"),
+            compat: vec![("amd", Page::new("text/plain; version=0.0.4", "gpu_nodes_total 1\n"))],
             made: Instant::now(),
             patience,
         }
@@ -207,5 +214,7 @@ mod tests {
         let pages = pages(Duration::from_secs(60));
         assert_eq!(asked("POST", "/metrics", "", Some(&pages)).0, 405);
         assert_eq!(asked("GET", "/", "", Some(&pages)).0, 404);
+        assert_eq!(asked("GET", "/compat/amd", "", Some(&pages)).0, 200);
+        assert_eq!(asked("GET", "/compat/xpum", "", Some(&pages)).0, 404);
     }
 }

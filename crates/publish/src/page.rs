@@ -53,6 +53,8 @@ pub struct Pages {
     pub dcgm: Page,
     /// `/inventory`.
     pub inventory: Page,
+    /// `/compat/<name>`, for each name that is asked for.
+    pub compat: Vec<(&'static str, Page)>,
     /// When they were made.
     pub made: Instant,
     /// After this time without new ones, the loop is taken to be stuck.

@@ -213,8 +213,9 @@ fn draw_paths(plan: &Plan<'_>) -> Drawn {
     }
     let mut bottom = top + LINE * 1.3 * (plan.devices.len() as f64 + 1.0) + PAD;
     let mut width = head + CELL * plan.devices.len() as f64;
-    for text in Path::LEGEND.split("; ") {
-        content = content.add(line("quiet", text, 0.0, bottom));
+    let told = plan.fabric.iter().map(|text| ("", text.as_str()));
+    for (class, text) in told.chain(Path::LEGEND.split("; ").map(|text| ("quiet", text))) {
+        content = content.add(line(class, text, 0.0, bottom));
         width = width.max(text_width(text));
         bottom += LINE;
     }

@@ -53,6 +53,9 @@ fn paths(plan: &Plan<'_>) -> String {
         }
         text.push('\n');
     }
+    for line in &plan.fabric {
+        let _ = writeln!(text, "{line}");
+    }
     let _ = writeln!(text, "{}", Path::LEGEND);
     text
 }

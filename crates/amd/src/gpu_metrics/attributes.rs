@@ -1,9 +1,11 @@
-//! Revision 1.9: after the header the number of attributes, then each attribute's encoding word and its values.
+//! Revision 1.9, and 1.1 of the table of a partition: after the header the number of attributes, then each attribute's encoding word and its values.
 //!
 //! The encoding word has the unit in bits 31-24, the type in 23-20 (u8 s8 u16 s16 u32 s32 u64 s64), the attribute in 19-10
 //! and the number of values in 9-0.
 
-use super::{GpuMetrics, KILOBYTE, TableError, joules, ratio};
+use afd_model::{AmdQuantity, Direction, Engine, HostLimitCause};
+
+use super::{GpuMetrics, KILOBYTE, TableError, joules, mean, ratio};
 
 const HEADER_BYTES: usize = 4;
 
@@ -14,8 +16,26 @@ const POWER: u64 = 3;
 const GFX: u64 = 4;
 const UMC: u64 = 5;
 const ENERGY: u64 = 7;
+const CYCLES: u64 = 9;
+const PROCHOT: u64 = 10;
+const POWER_LIMIT: u64 = 11;
+const SOCKET_THERMAL: u64 = 12;
+const REGULATOR_THERMAL: u64 = 13;
+const MEMORY_THERMAL: u64 = 14;
+const MAX_BANDWIDTH: u64 = 6;
+const PCIE_RECOVERIES: u64 = 24;
+const PCIE_ROLLOVERS: u64 = 26;
+const NAKS_SENT: u64 = 27;
+const NAKS_RECEIVED: u64 = 28;
 const XGMI_READ: u64 = 29;
 const XGMI_WRITE: u64 = 30;
+const XGMI_STATUS: u64 = 31;
+const GFX_BUSY: u64 = 40;
+const JPEG_BUSY: u64 = 41;
+const VCN_BUSY: u64 = 42;
+/// A link that is up; 0 is one that is down, 2 one of which nobody tells (`enum amdgpu_xgmi_link_status`).
+const LINK_UP: f64 = 1.0;
+const LINK_DOWN: f64 = 0.0;
 
 pub(super) fn parse(content: &[u8]) -> Result<GpuMetrics, TableError> {
     let mut rest = &content[HEADER_BYTES..];
@@ -28,7 +48,10 @@ pub(super) fn parse(content: &[u8]) -> Result<GpuMetrics, TableError> {
         let bytes = take(&mut rest, width * values as usize)?;
         let values = || bytes.chunks_exact(width).filter_map(|value| value_of(value, kind % 2 == 1));
         let first = || values().next();
+        let count = || first().filter(|count| *count >= 0.0).map(|count| count as u64);
+        let busy = || mean(values().filter_map(ratio));
         let sum = || values().reduce(|left, right| left + right).map(|kilobytes| kilobytes * KILOBYTE);
+        told.extra.extend(extra(attribute, bytes, width, kind));
         match attribute {
             HOTSPOT => told.hotspot_celsius = first(),
             MEMORY => told.memory_celsius = first(),
@@ -39,10 +62,53 @@ pub(super) fn parse(content: &[u8]) -> Result<GpuMetrics, TableError> {
             ENERGY => told.energy_joules = first().map(|count| joules(count as u64)),
             XGMI_READ => told.xgmi_read_bytes = sum(),
             XGMI_WRITE => told.xgmi_write_bytes = sum(),
+            XGMI_STATUS => {
+                let known = values().any(|state| state == LINK_UP || state == LINK_DOWN);
+                let up = values().filter(|state| *state == LINK_UP).count();
+                told.xgmi_links_up = u32::try_from(up).ok().filter(|_| known);
+            }
+            CYCLES => told.residencies.cycles = count(),
+            PROCHOT => told.residencies.prochot = count(),
+            POWER_LIMIT => told.residencies.power = count(),
+            SOCKET_THERMAL => told.residencies.socket_thermal = count(),
+            REGULATOR_THERMAL => told.residencies.regulator_thermal = count(),
+            MEMORY_THERMAL => told.residencies.memory_thermal = count(),
+            GFX_BUSY => told.gfx_ratio = told.gfx_ratio.or_else(busy),
+            JPEG_BUSY => told.jpeg_ratio = busy(),
+            VCN_BUSY => told.vcn_ratio = busy(),
             _ => {}
         }
     }
     Ok(told)
+}
+
+/// What only AMD's exporter publishes; a value for each instance that has one.
+fn extra(attribute: u64, bytes: &[u8], width: usize, kind: u64) -> Vec<(AmdQuantity, f64)> {
+    let quantity = |index: u8| match attribute {
+        MAX_BANDWIDTH => Some((AmdQuantity::MemoryMaxBytesPerSecond, 1e9)),
+        PCIE_RECOVERIES => Some((AmdQuantity::PcieRecoveries, 1.0)),
+        PCIE_ROLLOVERS => Some((AmdQuantity::PcieReplayRollovers, 1.0)),
+        NAKS_SENT => Some((AmdQuantity::PcieNaksSent, 1.0)),
+        NAKS_RECEIVED => Some((AmdQuantity::PcieNaksReceived, 1.0)),
+        XGMI_READ => Some((AmdQuantity::LinkBytes(index, Direction::Receive), KILOBYTE)),
+        XGMI_WRITE => Some((AmdQuantity::LinkBytes(index, Direction::Transmit), KILOBYTE)),
+        GFX_BUSY => Some((AmdQuantity::Busy(Engine::Compute, index), 0.01)),
+        JPEG_BUSY => Some((AmdQuantity::Busy(Engine::Jpeg, index), 0.01)),
+        VCN_BUSY => Some((AmdQuantity::Busy(Engine::Media, index), 0.01)),
+        44 => Some((AmdQuantity::BelowHostLimit(HostLimitCause::Power, index), 1.0)),
+        45 => Some((AmdQuantity::BelowHostLimit(HostLimitCause::Thermal, index), 1.0)),
+        46 => Some((AmdQuantity::BelowHostLimit(HostLimitCause::LowUtilization, index), 1.0)),
+        47 => Some((AmdQuantity::BelowHostLimit(HostLimitCause::Total, index), 1.0)),
+        _ => None,
+    };
+    let instances = bytes.chunks_exact(width).enumerate();
+    let told = instances.filter_map(|(index, value)| {
+        let (quantity, unit) = quantity(u8::try_from(index).ok()?)?;
+        let value = value_of(value, kind % 2 == 1)? * unit;
+        let plausible = value >= 0.0 && (!matches!(quantity, AmdQuantity::Busy(..)) || value <= 1.0);
+        plausible.then_some((quantity, value))
+    });
+    told.collect()
 }
 
 fn width(kind: u64) -> Option<usize> {
@@ -106,6 +172,18 @@ mod tests {
         assert_eq!((told.hotspot_celsius, told.memory_celsius), (Some(61.0), None));
         assert_eq!((told.gfx_ratio, told.xgmi_read_bytes), (Some(0.5), Some(3.0 * 1024.0)));
         assert_eq!(parse(&bytes[..bytes.len() - 1]), Err(TableError::CutShort));
+    }
+
+    #[test]
+    fn links_whose_state_nobody_tells_do_not_count() {
+        let up = |states: &[&[u8]]| {
+            parse(&table(&[attribute(2, XGMI_STATUS, states)])).expect("the table is whole").xgmi_links_up
+        };
+        let state = |state: u16| state.to_le_bytes();
+        let (down, up_, unknown) = (state(0), state(1), state(2));
+        assert_eq!(up(&[&up_, &up_, &down, &unknown]), Some(2));
+        assert_eq!(up(&[&unknown, &unknown]), None);
+        assert_eq!(up(&[]), None);
     }
 
     #[test]

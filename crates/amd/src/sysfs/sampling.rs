@@ -3,13 +3,21 @@
 //! `pcie_bw` is never read: the driver measures for a second before it answers. A device that sleeps is not asked at
 //! all: it would have to be woken, or the driver answers EPERM, which says nothing about permission.
 
+use std::time::Instant;
+
 use afd_model::{
-    Clock, Device, DeviceId, Direction, Engine, ErrorKind, HandleKind, Known, LinkCounter, Missing, Quantity,
-    Reading, Sample, Sensor,
+    AmdQuantity, Clock, Device, DeviceId, Direction, Engine, ErrorKind, HandleKind, Known, LinkCounter,
+    Missing, PageState, Partition, Quantity, Reading, Sample, Sensor,
 };
 use afd_probe::{Facts, PciFunction, hwmon, pci};
 
-use crate::{gpu_metrics, gpu_metrics::GpuMetrics, kfd};
+use super::{levels::parse_levels, ras};
+use crate::{
+    gpu_metrics::{self, GpuMetrics, PartitionMetrics, throttle},
+    health::Seen,
+    kfd,
+    throttle_time::{self, ThrottleTime},
+};
 
 /// Where a device is sampled.
 #[derive(Clone, Debug)]
@@ -18,35 +26,37 @@ pub(crate) struct Place {
     device: DeviceId,
     link: PciFunction,
     sensors: Vec<String>,
-    ras_blocks: Vec<(&'static str, String)>,
+    ras: ras::Files,
     /// Joules for each count of an energy counter whose unit is the part's.
     joules_per_count: Option<f64>,
-    /// Names of the partitions, and the file that tells the memory used of each.
-    partitions: Vec<(String, String)>,
+    partitions: Vec<PartPlace>,
 }
 
-/// Blocks with error counters (`amdgpu_ras.c`, `ras_block_string`).
-const RAS_BLOCKS: [&str; 19] = [
-    "umc",
-    "sdma",
-    "gfx",
-    "mmhub",
-    "athub",
-    "pcie_bif",
-    "hdp",
-    "xgmi_wafl",
-    "df",
-    "smn",
-    "sem",
-    "mp0",
-    "mp1",
-    "fuse",
-    "mca",
-    "vcn",
-    "jpeg",
-    "ih",
-    "mpio",
-];
+/// Where a partition is sampled.
+#[derive(Clone, Debug)]
+struct PartPlace {
+    name: String,
+    number: Option<usize>,
+    /// The file that tells the memory used of it.
+    used_memory: Option<String>,
+    /// The table of its own.
+    metrics: Option<String>,
+}
+
+impl PartPlace {
+    fn of(function: &PciFunction, partition: &Partition) -> PartPlace {
+        let handle = |kind| partition.handles.iter().find(|handle| handle.kind == kind);
+        let number = partition.name.strip_prefix("xcp").and_then(|number| number.parse().ok());
+        // The first partition is the PCI device, the others have a platform device.
+        let metrics = match handle(HandleKind::XcpDevice) {
+            Some(name) => Some(format!("/sys/devices/platform/{}/xcp/xcp_metrics", name.value)),
+            None if number == Some(0) => Some(function.attribute("xcp/xcp_metrics")),
+            None => None,
+        };
+        let used_memory = handle(HandleKind::KfdNode).map(|node| kfd::used_memory_path(&node.value));
+        PartPlace { name: partition.name.clone(), number, used_memory, metrics }
+    }
+}
 
 impl Place {
     pub(crate) fn of(
@@ -56,18 +66,6 @@ impl Place {
         device: &Device,
     ) -> Place {
         let directories = hwmon::directories(facts, function);
-        let ras = function.attribute("ras");
-        let present = facts.names("errors", &ras);
-        let ras_blocks = RAS_BLOCKS
-            .into_iter()
-            .map(|block| (block, format!("{block}_err_count")))
-            .filter(|(_, file)| present.contains(file))
-            .map(|(block, file)| (block, format!("{ras}/{file}")))
-            .collect();
-        let partitions = device.partitions.iter().filter_map(|partition| {
-            let node = partition.handles.iter().find(|handle| handle.kind == HandleKind::KfdNode)?;
-            Some((partition.name.clone(), kfd::used_memory_path(&node.value)))
-        });
         // The unit of revision 1.3 is that of 1.4 on Aldebaran; on Radeon parts it is another one.
         let is_aldebaran = device.compute.value().is_some_and(|compute| compute == "gfx90a");
         Place {
@@ -75,41 +73,84 @@ impl Place {
             device: device.id,
             link: link.clone(),
             joules_per_count: is_aldebaran.then_some(gpu_metrics::JOULES_PER_COUNT),
-            partitions: partitions.collect(),
+            partitions: device.partitions.iter().map(|part| PartPlace::of(function, part)).collect(),
             sensors: directories
                 .into_iter()
                 .filter(|(_, name)| name == "amdgpu")
                 .map(|(directory, _)| directory)
                 .collect(),
-            ras_blocks,
+            ras: ras::Files::of(facts, function),
         }
     }
 
-    /// A sample of the device and one of each partition; none of a device that sleeps.
-    pub(crate) fn sample(&self, facts: &mut Facts<'_>) -> Vec<Sample> {
-        facts.about(Some(self.device));
+    pub(crate) fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// Whether the device sleeps, so that asking it would wake it.
+    fn sleeps(&self, facts: &mut Facts<'_>) -> bool {
         let runtime = facts.text("power_state", &self.function.attribute("power/runtime_status"));
-        if runtime.value().is_some_and(|status| status == "suspended") {
+        runtime.value().is_some_and(|status| status == "suspended")
+    }
+
+    /// What is to be known of the device's health; nothing of one that sleeps.
+    pub(crate) fn observe(&self, facts: &mut Facts<'_>) -> Seen {
+        facts.about(Some(self.device));
+        if self.sleeps(facts) {
+            return Seen::default();
+        }
+        let table = self.table(facts).unwrap_or_default();
+        Seen {
+            errors: self.ras.counts(facts),
+            pages: self.ras.pages(facts).into_value(),
+            residencies: table.residencies,
+            throttle_status: table.throttle_status,
+            xgmi_links_up: table.xgmi_links_up,
+        }
+    }
+
+    /// A sample of the device and one of each partition; none of a device that sleeps. With what only AMD's exporter
+    /// publishes if `exporter` is set.
+    pub(crate) fn sample(
+        &self,
+        facts: &mut Facts<'_>,
+        throttled: &mut ThrottleTime,
+        now: Instant,
+        exporter: bool,
+    ) -> Vec<Sample> {
+        facts.about(Some(self.device));
+        if self.sleeps(facts) {
             return Vec::new();
         }
-        let mut samples =
-            vec![Sample { device: self.device, partition: None, readings: self.readings(facts) }];
-        for (name, path) in &self.partitions {
-            let used = number(facts, "memory_used_bytes", path);
-            let reading = used.map(|value| Reading { quantity: Quantity::MemoryUsedBytes, value });
+        let metrics = self.table(facts).unwrap_or_default();
+        let mut readings = self.readings(facts, &metrics);
+        for (cause, seconds) in throttled.advance(now, &metrics.residencies) {
+            readings.add(Quantity::ThrottleSeconds(cause), Some(seconds));
+        }
+        if exporter {
+            self.exporter_readings(facts, &metrics, &mut readings);
+            readings.add_extra(&throttle_time::raw(&metrics.residencies, throttled));
+        }
+        let mut samples = vec![Sample { device: self.device, partition: None, readings: readings.0 }];
+        for part in &self.partitions {
+            let of_device = part.number.and_then(|number| metrics.partitions.get(number));
             samples.push(Sample {
                 device: self.device,
-                partition: Some(name.clone()),
-                readings: reading.into_iter().collect(),
+                partition: Some(part.name.clone()),
+                readings: part_readings(facts, part, of_device, exporter),
             });
         }
         samples.retain(|sample| !sample.readings.is_empty());
         samples
     }
 
+    fn table(&self, facts: &mut Facts<'_>) -> Option<GpuMetrics> {
+        binary(facts, &self.function.attribute("gpu_metrics"), gpu_metrics::parse)
+    }
+
     /// All that can be read now, one reading for each quantity: what a file of its own tells goes before the table
     /// `gpu_metrics`.
-    fn readings(&self, facts: &mut Facts<'_>) -> Vec<Reading> {
+    fn readings(&self, facts: &mut Facts<'_>, metrics: &GpuMetrics) -> Readings {
         let mut readings = Readings::default();
         let at = |name: &str| self.function.attribute(name);
         readings
@@ -125,41 +166,58 @@ impl Place {
         for directory in &self.sensors {
             sensors(facts, directory, &mut readings);
         }
-        for (clock, file) in
-            [(Clock::Compute, "pp_dpm_sclk"), (Clock::Memory, "pp_dpm_mclk"), (Clock::Soc, "pp_dpm_socclk")]
-        {
+        for (clock, file) in CLOCKS {
             let levels = facts.parse("clocks", &at(file), parse_levels).into_value();
             readings.add(Quantity::ClockMaxHertz(clock), levels.map(|levels| levels.max_hertz));
             readings.add(Quantity::ClockHertz(clock), levels.and_then(|levels| levels.current_hertz));
         }
-        for (block, path) in &self.ras_blocks {
-            let counts =
-                facts.parse_known("errors", path, parse_error_counts).into_value().unwrap_or_default();
-            for (kind, count) in [
-                (ErrorKind::EccUncorrectable, counts.uncorrectable),
-                (ErrorKind::EccCorrectable, counts.correctable),
-                (ErrorKind::EccDeferred, counts.deferred),
-            ] {
-                readings.add(Quantity::Errors(kind, block), count.map(|count| count as f64));
-            }
-        }
+        errors(facts, &self.ras, &mut readings);
         let replays = number(facts, "errors", &at("pcie_replay_count"));
         readings.add(Quantity::Errors(ErrorKind::PcieReplay, ""), replays);
         for reading in pci::link_readings(facts, &self.link) {
             readings.add(reading.quantity, Some(reading.value));
         }
-        let path = at("gpu_metrics");
-        if let Known::Value(bytes) = facts.bytes("gpu_metrics", &path) {
-            match gpu_metrics::parse(&bytes) {
-                Ok(metrics) => table(&metrics, self.joules_per_count, &mut readings),
-                Err(error) => {
-                    let _: Known<()> = facts.missing("gpu_metrics", Missing::Malformed, Some(&path), error);
-                }
-            }
+        of_table(metrics, self.joules_per_count, &mut readings);
+        if let Some(whole) = self.whole(metrics) {
+            of_partition(whole, &mut readings);
         }
-        readings.0
+        readings
+    }
+
+    /// What the table tells of the one partition of a device that is not cut.
+    fn whole<'m>(&self, metrics: &'m GpuMetrics) -> Option<&'m PartitionMetrics> {
+        match (self.partitions.as_slice(), metrics.partitions.as_slice()) {
+            ([], [whole]) => Some(whole),
+            _ => None,
+        }
+    }
+
+    /// What only AMD's exporter publishes.
+    fn exporter_readings(&self, facts: &mut Facts<'_>, metrics: &GpuMetrics, readings: &mut Readings) {
+        for (quantity, file) in [
+            (AmdQuantity::GttTotalBytes, "mem_info_gtt_total"),
+            (AmdQuantity::GttUsedBytes, "mem_info_gtt_used"),
+            (AmdQuantity::VisibleTotalBytes, "mem_info_vis_vram_total"),
+            (AmdQuantity::VisibleUsedBytes, "mem_info_vis_vram_used"),
+        ] {
+            let bytes = number(facts, "memory_used_bytes", &self.function.attribute(file));
+            readings.add(Quantity::Amd(quantity), bytes);
+        }
+        for (clock, file) in CLOCKS {
+            let levels = facts.parse("clocks", &self.function.attribute(file), parse_levels).into_value();
+            let min = levels.map(|levels| levels.min_hertz);
+            readings.add(Quantity::Amd(AmdQuantity::ClockMinHertz(clock)), min);
+        }
+        readings.add_extra(&metrics.extra);
+        if let Some(whole) = self.whole(metrics) {
+            readings.add_extra(&whole.extra);
+        }
     }
 }
+
+/// The clocks whose levels have a file.
+const CLOCKS: [(Clock, &str); 3] =
+    [(Clock::Compute, "pp_dpm_sclk"), (Clock::Memory, "pp_dpm_mclk"), (Clock::Soc, "pp_dpm_socclk")];
 
 /// Readings with one for each quantity: the first that is added stays.
 #[derive(Debug, Default)]
@@ -173,10 +231,69 @@ impl Readings {
             self.0.push(Reading { quantity, value });
         }
     }
+
+    fn add_extra(&mut self, told: &[(AmdQuantity, f64)]) {
+        for (quantity, value) in told {
+            self.add(Quantity::Amd(*quantity), Some(*value));
+        }
+    }
 }
 
 fn number(facts: &mut Facts<'_>, fact: &str, path: &str) -> Option<f64> {
     facts.number::<u64>(fact, path).into_value().map(|value| value as f64)
+}
+
+/// What `parse` makes of a binary table; a table that cannot be read is a problem.
+fn binary<T>(
+    facts: &mut Facts<'_>,
+    path: &str,
+    parse: fn(&[u8]) -> Result<T, gpu_metrics::TableError>,
+) -> Option<T> {
+    let bytes = facts.bytes("gpu_metrics", path).into_value()?;
+    parse(&bytes)
+        .map_err(|error| facts.missing::<()>("gpu_metrics", Missing::Malformed, Some(path), error))
+        .ok()
+}
+
+fn part_readings(
+    facts: &mut Facts<'_>,
+    part: &PartPlace,
+    of_device: Option<&PartitionMetrics>,
+    exporter: bool,
+) -> Vec<Reading> {
+    let mut readings = Readings::default();
+    let used = part.used_memory.as_deref().and_then(|path| number(facts, "memory_used_bytes", path));
+    readings.add(Quantity::MemoryUsedBytes, used);
+    let own = part.metrics.as_deref().and_then(|path| binary(facts, path, gpu_metrics::parse_partition));
+    for metrics in own.iter().chain(of_device) {
+        of_partition(metrics, &mut readings);
+        if exporter {
+            readings.add_extra(&metrics.extra);
+        }
+    }
+    readings.0
+}
+
+fn errors(facts: &mut Facts<'_>, ras: &ras::Files, readings: &mut Readings) {
+    for (block, counts) in ras.counts(facts) {
+        let counts = counts.into_value().unwrap_or_default();
+        for (kind, count) in [
+            (ErrorKind::EccUncorrectable, counts.uncorrectable),
+            (ErrorKind::EccCorrectable, counts.correctable),
+            (ErrorKind::EccDeferred, counts.deferred),
+        ] {
+            readings.add(Quantity::Errors(kind, block), count.map(|count| count as f64));
+        }
+    }
+    if let Known::Value(pages) = ras.pages(facts) {
+        for (state, count) in [
+            (PageState::Retired, pages.retired),
+            (PageState::Pending, pages.pending),
+            (PageState::Failed, pages.failed),
+        ] {
+            readings.add(Quantity::RetiredPages(state), Some(count as f64));
+        }
+    }
 }
 
 /// hwmon of amdgpu: microwatts, millidegrees, hertz.
@@ -200,97 +317,40 @@ fn sensors(facts: &mut Facts<'_>, directory: &str, readings: &mut Readings) {
     }
 }
 
-fn table(metrics: &GpuMetrics, joules_per_count: Option<f64>, readings: &mut Readings) {
-    readings.add(Quantity::TemperatureCelsius(Sensor::Junction), metrics.hotspot_celsius);
-    readings.add(Quantity::TemperatureCelsius(Sensor::Memory), metrics.memory_celsius);
-    readings.add(Quantity::TemperatureCelsius(Sensor::Vrsoc), metrics.vrsoc_celsius);
+fn of_table(metrics: &GpuMetrics, joules_per_count: Option<f64>, readings: &mut Readings) {
+    for (sensor, celsius) in [
+        (Sensor::Edge, metrics.edge_celsius),
+        (Sensor::Junction, metrics.hotspot_celsius),
+        (Sensor::Memory, metrics.memory_celsius),
+        (Sensor::Vrsoc, metrics.vrsoc_celsius),
+        (Sensor::Soc, metrics.soc_celsius),
+    ] {
+        readings.add(Quantity::TemperatureCelsius(sensor), celsius);
+    }
     readings.add(Quantity::PowerWatts, metrics.socket_watts);
-    readings.add(Quantity::Utilization(Engine::Compute), metrics.gfx_ratio);
-    readings.add(Quantity::Utilization(Engine::Memory), metrics.umc_ratio);
+    for (engine, ratio) in [
+        (Engine::Compute, metrics.gfx_ratio),
+        (Engine::Memory, metrics.umc_ratio),
+        (Engine::Media, metrics.vcn_ratio),
+        (Engine::Jpeg, metrics.jpeg_ratio),
+    ] {
+        readings.add(Quantity::Utilization(engine), ratio);
+    }
     let by_part = metrics.energy_count.zip(joules_per_count).map(|(count, joules)| count as f64 * joules);
     readings.add(Quantity::EnergyJoules, metrics.energy_joules.or(by_part));
     readings.add(Quantity::LinkBytes(LinkCounter::Xgmi, Direction::Receive), metrics.xgmi_read_bytes);
     readings.add(Quantity::LinkBytes(LinkCounter::Xgmi, Direction::Transmit), metrics.xgmi_write_bytes);
-}
-
-/// What `pp_dpm_sclk` and its kin tell.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Levels {
-    max_hertz: f64,
-    current_hertz: Option<f64>,
-}
-
-/// Lines such as `1: 2100Mhz *`; the star marks the current level, `S:` is deep sleep.
-fn parse_levels(text: &str) -> Result<Levels, &'static str> {
-    const WRONG: &str = "no levels such as \"1: 2100Mhz *\"";
-    let mut levels = Levels { max_hertz: 0.0, current_hertz: None };
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let (_, level) = line.split_once(':').ok_or(WRONG)?;
-        let (number, rest) = level.trim().split_once("Mhz").ok_or(WRONG)?;
-        let hertz = number.parse::<u32>().map_err(|_| WRONG)? as f64 * 1e6;
-        levels.max_hertz = levels.max_hertz.max(hertz);
-        if rest.contains('*') {
-            levels.current_hertz = Some(hertz);
-        }
-    }
-    if levels.max_hertz > 0.0 { Ok(levels) } else { Err(WRONG) }
-}
-
-/// Error counts of one block.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct ErrorCounts {
-    uncorrectable: Option<u64>,
-    correctable: Option<u64>,
-    deferred: Option<u64>,
-}
-
-/// Lines `ue: 0`, `ce: 3` and, on newer kernels, `de: 0`; or `Query currently inaccessible`.
-fn parse_error_counts(text: &str) -> Result<Known<ErrorCounts>, &'static str> {
-    if text.contains("inaccessible") {
-        return Ok(Missing::NotAvailable.into());
-    }
-    let count = |name: &str| {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
-        line.and_then(|number| number.trim().parse().ok())
-    };
-    let counts = ErrorCounts { uncorrectable: count("ue"), correctable: count("ce"), deferred: count("de") };
-    if counts == ErrorCounts::default() {
-        Err("no counts such as \"ue: 0\"")
-    } else {
-        Ok(Known::Value(counts))
+    for (cause, holds) in metrics.throttle_status.into_iter().flat_map(throttle::causes) {
+        readings.add(Quantity::Throttled(cause), Some(f64::from(u8::from(holds))));
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn levels_of_clocks() {
-        let levels = parse_levels("S: 132Mhz *\n0: 500Mhz\n1: 2100Mhz\n").expect("the lines are right");
-        assert_eq!(levels, Levels { max_hertz: 2.1e9, current_hertz: Some(1.32e8) });
-        assert!(parse_levels("0: fast").is_err());
-    }
-
-    #[test]
-    fn counts_of_errors() {
-        let counts = parse_error_counts("ue: 0\nce: 3\n").expect("the lines are right");
-        let told = ErrorCounts { uncorrectable: Some(0), correctable: Some(3), deferred: None };
-        assert_eq!(counts, Known::Value(told));
-        assert_eq!(
-            parse_error_counts("Query currently inaccessible").map(|known| known.is_known()),
-            Ok(false)
-        );
-        assert!(parse_error_counts("nonsense").is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_panics(text in "(.|\n)*") {
-            let _ = parse_levels(&text);
-            let _ = parse_error_counts(&text);
-        }
+fn of_partition(metrics: &PartitionMetrics, readings: &mut Readings) {
+    for (engine, ratio) in [
+        (Engine::Compute, metrics.gfx_ratio),
+        (Engine::Media, metrics.vcn_ratio),
+        (Engine::Jpeg, metrics.jpeg_ratio),
+    ] {
+        readings.add(Quantity::Utilization(engine), ratio);
     }
 }

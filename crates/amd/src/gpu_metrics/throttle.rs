@@ -1,0 +1,48 @@
+//! The throttle status whose bits mean the same on every part (`SMU_THROTTLER_*_BIT` of the kernel's `amdgpu_smu.h`).
+
+use afd_model::ThrottleCause;
+
+/// The causes, and the bits of each.
+const CAUSES: [(ThrottleCause, &[u32]); 6] = [
+    // Package power limits: PPT0-3, SPL, FPPT, SPPT, SPPT of the processor.
+    (ThrottleCause::Power, &[0, 1, 2, 3, 4, 5, 6, 7]),
+    // Currents: TDC of five rails, EDC of two, APCC.
+    (ThrottleCause::Current, &[16, 17, 18, 19, 20, 21, 22, 23]),
+    // Die: GPU, core, edge, hotspot, SoC; two liquids.
+    (ThrottleCause::Thermal, &[32, 33, 35, 36, 37, 42, 43]),
+    (ThrottleCause::MemoryThermal, &[34]),
+    // Voltage regulators: graphics, SoC, two of the memory, and what their VRHOT lines say.
+    (ThrottleCause::RegulatorThermal, &[38, 39, 40, 41, 44, 45]),
+    // PROCHOT of processor and graphics.
+    (ThrottleCause::Prochot, &[46, 47]),
+];
+
+/// Each cause and whether it holds, `Any` first, which includes causes that have no name here.
+pub fn causes(status: u64) -> impl Iterator<Item = (ThrottleCause, bool)> {
+    let holds = move |bits: &[u32]| bits.iter().any(|bit| status >> bit & 1 == 1);
+    let each = CAUSES.into_iter().map(move |(cause, bits)| (cause, holds(bits)));
+    std::iter::once((ThrottleCause::Any, status != 0)).chain(each)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_bit_belongs_to_one_cause() {
+        let mut seen = BTreeSet::new();
+        assert!(CAUSES.into_iter().flat_map(|(_, bits)| bits).all(|bit| *bit < 64 && seen.insert(bit)));
+    }
+
+    #[test]
+    fn the_causes_that_hold_are_told() {
+        let holding = |status| {
+            causes(status).filter(|(_, holds)| *holds).map(|(cause, _)| cause.as_str()).collect::<Vec<_>>()
+        };
+        assert!(holding(0).is_empty());
+        assert_eq!(holding(1 << 36 | 1 << 2), ["any", "power", "thermal"]);
+        assert_eq!(holding(1 << 57), ["any"]);
+    }
+}

@@ -1,0 +1,136 @@
+use afd_model::{PciAddress, Variant, Vendor};
+
+use super::*;
+
+fn device(bus: u8) -> Device {
+    Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
+}
+
+fn counts(uncorrectable: u64, correctable: u64, deferred: u64) -> Known<ErrorCounts> {
+    Known::Value(ErrorCounts {
+        uncorrectable: Some(uncorrectable),
+        correctable: Some(correctable),
+        deferred: Some(deferred),
+    })
+}
+
+fn counted(block: &'static str, counts: Known<ErrorCounts>) -> Seen {
+    Seen { errors: vec![("gfx", self::counts(0, 0, 0)), (block, counts)], ..Seen::default() }
+}
+
+fn judged(mut devices: Vec<Device>, now: Seen, before: Option<Seen>) -> (HealthState, Vec<String>) {
+    let id = devices[0].id;
+    let before = before.map(|seen| (id, seen)).into_iter().collect();
+    judge(&mut devices, &BTreeMap::from([(id, now)]), &before);
+    let health = devices.remove(0).health;
+    (health.state, health.reasons.into_iter().map(|reason| reason.code).collect())
+}
+
+fn codes(now: Seen, before: Option<Seen>) -> (HealthState, Vec<String>) {
+    judged(vec![device(1)], now, before)
+}
+
+fn said(state: HealthState, code: &str) -> (HealthState, Vec<String>) {
+    (state, vec![code.to_owned()])
+}
+
+#[test]
+fn a_device_is_healthy_only_where_counters_say_so() {
+    assert_eq!(codes(counted("umc", counts(0, 3, 0)), None), (HealthState::Healthy, Vec::new()));
+    assert_eq!(codes(Seen::default(), None), (HealthState::Unknown, Vec::new()));
+}
+
+#[test]
+fn an_uncorrectable_error_is_a_failure_and_growth_is_told_as_well() {
+    let seen = || counted("umc", counts(2, 0, 0));
+    assert_eq!(codes(seen(), None), said(HealthState::Failed, "UncorrectableErrors"));
+    let (state, reasons) = codes(seen(), Some(counted("umc", counts(1, 0, 0))));
+    assert_eq!(state, HealthState::Failed);
+    assert_eq!(reasons, ["UncorrectableErrors", "UncorrectableErrorsGrow"]);
+    assert_eq!(codes(seen(), Some(seen())), said(HealthState::Failed, "UncorrectableErrors"));
+}
+
+#[test]
+fn a_device_recovers_when_its_counters_do() {
+    let before = counted("umc", counts(2, 0, 0));
+    assert_eq!(codes(counted("umc", counts(0, 0, 0)), Some(before)), (HealthState::Healthy, Vec::new()));
+}
+
+#[test]
+fn deferred_errors_and_pages_degrade_and_a_page_that_stays_in_use_fails() {
+    assert_eq!(codes(counted("umc", counts(0, 0, 1)), None), said(HealthState::Degraded, "DeferredErrors"));
+    let with = |pages: Pages| Seen { pages: Some(pages), ..counted("umc", counts(0, 0, 0)) };
+    let retired = with(Pages { retired: 5, ..Pages::default() });
+    assert_eq!(codes(retired, None), (HealthState::Healthy, Vec::new()));
+    let pending = with(Pages { pending: 1, ..Pages::default() });
+    assert_eq!(codes(pending, None), said(HealthState::Degraded, "BadPagesPending"));
+    let failed = with(Pages { failed: 1, ..Pages::default() });
+    assert_eq!(codes(failed, None), said(HealthState::Failed, "BadPagesInUse"));
+}
+
+#[test]
+fn corrected_errors_of_links_matter_only_as_long_as_they_grow() {
+    let seen = |count| counted("xgmi_wafl", counts(0, count, 0));
+    assert_eq!(codes(seen(9), None), (HealthState::Healthy, Vec::new()));
+    assert_eq!(codes(seen(9), Some(seen(9))), (HealthState::Healthy, Vec::new()));
+    assert_eq!(codes(seen(9), Some(seen(8))), said(HealthState::Degraded, "LinkErrorsGrow"));
+}
+
+#[test]
+fn a_hive_needs_a_link_to_each_of_its_devices() {
+    let member = |bus| Device { link_domain: Known::Value("7".to_owned()), ..device(bus) };
+    let up = |links| Seen { xgmi_links_up: Some(links), ..counted("umc", counts(0, 0, 0)) };
+    let hive = || vec![member(1), member(2), member(3), device(4)];
+    assert_eq!(judged(hive(), up(2), None), (HealthState::Healthy, Vec::new()));
+    assert_eq!(judged(hive(), up(1), None), said(HealthState::Degraded, "LinkDown"));
+}
+
+#[test]
+fn driver_in_reset_leaves_health_unknown() {
+    let refused = counted("umc", Missing::NotAvailable.into());
+    assert_eq!(codes(refused, None), said(HealthState::Unknown, "ResetInProgress"));
+}
+
+#[test]
+fn heat_degrades_by_its_share_of_the_time() {
+    let at = |cycles, memory_thermal| Seen {
+        residencies: Residencies {
+            cycles: Some(cycles),
+            memory_thermal: Some(memory_thermal),
+            power: Some(cycles),
+            ..Residencies::default()
+        },
+        ..counted("umc", counts(0, 0, 0))
+    };
+    assert_eq!(codes(at(2000, 100), Some(at(1000, 50))), (HealthState::Healthy, Vec::new()));
+    assert_eq!(codes(at(2000, 300), Some(at(1000, 50))), said(HealthState::Degraded, "ThermalThrottling"));
+    let now = Seen { throttle_status: Some(1 << 36), ..Seen::default() };
+    assert_eq!(codes(now, None), said(HealthState::Degraded, "ThermalThrottling"));
+    let power = Seen { throttle_status: Some(1), ..Seen::default() };
+    assert_eq!(codes(power, None), (HealthState::Unknown, Vec::new()));
+}
+
+#[test]
+fn a_device_without_driver_stays_failed() {
+    let lost = Device { health: Health::failed("DriverMissing", ""), ..device(1) };
+    assert_eq!(
+        judged(vec![lost], counted("umc", counts(0, 0, 0)), None),
+        said(HealthState::Failed, "DriverMissing")
+    );
+}
+
+#[test]
+fn codes_are_words_in_camel_case_and_unique() {
+    let mut seen = std::collections::BTreeSet::new();
+    for rule in RULES {
+        assert!(seen.insert(rule.code), "{} is there twice", rule.code);
+        assert!(
+            rule.code.chars().all(|c| c.is_ascii_alphanumeric()) && rule.code.starts_with(char::is_uppercase)
+        );
+    }
+}
+
+#[test]
+fn the_rules_are_documented_from_their_table() {
+    expect_test::expect_file!["../../../../docs/health-amd.md"].assert_eq(&markdown());
+}

@@ -1,0 +1,167 @@
+use std::collections::BTreeSet;
+
+use afd_model::{
+    AmdFacts, BlockFirmware, Known, Missing, Partition, Partitioning, PciAddress, PciId, Product, Variant,
+    VendorFacts,
+};
+
+use super::*;
+
+fn device(bus: u8) -> Device {
+    Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
+}
+
+fn facts() -> AmdFacts {
+    AmdFacts {
+        board_name: Missing::NotExposed.into(),
+        board_number: Missing::NotExposed.into(),
+        compute_units: Missing::NotExposed.into(),
+        simds_per_compute_unit: Missing::NotExposed.into(),
+        module_version: Missing::NotExposed.into(),
+        module_source_version: Missing::NotExposed.into(),
+        compute_partitioning_supported: Missing::NotExposed.into(),
+        memory_partitioning_supported: Missing::NotExposed.into(),
+        firmware: Vec::new(),
+    }
+}
+
+fn amd(devices: Vec<Device>) -> BTreeMap<String, String> {
+    CompatSet::Amd.labels(&Inventory { devices, ..Inventory::empty() }, &LabelOptions::default())
+}
+
+fn named(bus: u8, name: &str) -> Device {
+    let unknown = Missing::Unrecognized;
+    let product = Product { name: name.to_owned(), model: unknown.into(), architecture: unknown.into() };
+    Device { product: Known::Value(product), ..device(bus) }
+}
+
+/// As the device is in the tested run of AMD's labeller over an MI300X.
+fn mi300x(bus: u8) -> Device {
+    let facts = AmdFacts {
+        board_name: Known::Value("AMD Instinct MI300X OAM".to_owned()),
+        compute_units: Known::Value(304),
+        simds_per_compute_unit: Known::Value(4),
+        ..facts()
+    };
+    let mut device = Device {
+        compute: Known::Value("gfx942".to_owned()),
+        memory_bytes: Known::Value(206_141_652_992),
+        vendor_facts: Some(VendorFacts::Amd(facts)),
+        ..device(bus)
+    };
+    device.pci.device_id = Known::Value(PciId(0x74a1));
+    device
+}
+
+#[test]
+fn eight_equal_devices_are_told_in_the_plain_form_and_counted_in_the_older_prefix() {
+    let labels = amd((0..8).map(mi300x).collect());
+    for (key, value) in [
+        ("cu-count", "304"),
+        ("simd-count", "1216"),
+        ("vram", "192G"),
+        ("device-id", "74a1"),
+        ("product-name", "AMD_Instinct_MI300X_OAM"),
+        ("family", "AI"),
+    ] {
+        assert_eq!(labels.get(&format!("amd.com/gpu.{key}")).map(String::as_str), Some(value), "{key}");
+        assert_eq!(labels.get(&format!("beta.amd.com/gpu.{key}")).map(String::as_str), Some(value));
+        assert_eq!(labels.get(&format!("beta.amd.com/gpu.{key}.{value}")).map(String::as_str), Some("8"));
+        assert!(!labels.contains_key(&format!("amd.com/gpu.{key}.{value}")), "{key}");
+    }
+    assert_eq!(labels["amd.com/gpu.memory"], "196592");
+}
+
+#[test]
+fn values_that_differ_are_counted_in_both_prefixes() {
+    let other = Device { compute: Known::Value("gfx1100".to_owned()), ..device(9) };
+    let labels = amd(vec![mi300x(1), mi300x(2), other]);
+    for prefix in ["amd.com", "beta.amd.com"] {
+        assert_eq!(labels[&format!("{prefix}/gpu.family.AI")], "2");
+        assert_eq!(labels[&format!("{prefix}/gpu.family.GC_11_0_0")], "1");
+        assert!(!labels.contains_key(&format!("{prefix}/gpu.family")));
+    }
+}
+
+#[test]
+fn partitions_are_counted_where_the_device_is_cut() {
+    let part = |number: u32| Partition {
+        memory_bytes: Known::Value(48 << 30),
+        compute_units: Known::Value(20),
+        ..Partition::bare(mi300x(0).id, format!("xcp{number}"))
+    };
+    let cut = |bus: u8| Device {
+        partitioning: Known::Value(Partitioning::Xcp {
+            compute: "CPX".to_owned(),
+            memory: Known::Value("NPS4".to_owned()),
+        }),
+        partitions: (0..4).map(part).collect(),
+        ..mi300x(bus)
+    };
+    let labels = amd((0..8).map(cut).collect());
+    assert_eq!(labels["beta.amd.com/gpu.cu-count.20"], "32");
+    assert_eq!(labels["beta.amd.com/gpu.vram.48G"], "32");
+    assert_eq!(labels["amd.com/gpu.simd-count"], "80");
+    assert_eq!(labels["beta.amd.com/gpu.device-id.74a1"], "8");
+    assert_eq!(labels["beta.amd.com/gpu.product-name.AMD_Instinct_MI300X_OAM"], "8");
+    assert_eq!(labels["amd.com/gpu.compute-memory-partition"], "cpx_nps4");
+    assert_eq!(labels["amd.com/gpu.memory"], "49152");
+}
+
+#[test]
+fn a_name_with_a_slash_becomes_one_that_kubernetes_takes() {
+    let labels = amd(vec![named(1, "AMD Instinct MI250X / MI250")]);
+    assert_eq!(labels["amd.com/gpu.product-name"], "AMD_Instinct_MI250X_MI250");
+    assert_eq!(labels["beta.amd.com/gpu.product-name.AMD_Instinct_MI250X_MI250"], "1");
+}
+
+#[test]
+fn an_unknown_fact_gives_no_key() {
+    assert!(amd(vec![device(1)]).is_empty());
+    let unknown = Device { vendor_facts: Some(VendorFacts::Amd(facts())), ..device(1) };
+    assert!(amd(vec![unknown]).is_empty());
+}
+
+#[test]
+fn firmware_is_counted_by_version() {
+    let firmware = vec![BlockFirmware { block: "MEC".to_owned(), version: 177 }];
+    let facts = AmdFacts { firmware, ..facts() };
+    let of = |bus| Device { vendor_facts: Some(VendorFacts::Amd(facts.clone())), ..device(bus) };
+    assert_eq!(amd(vec![of(1), of(2)])["beta.amd.com/gpu.firmware.MEC.fw.177"], "2");
+}
+
+#[test]
+fn another_vendors_devices_give_no_key() {
+    assert!(amd(vec![Device { vendor: Vendor::Nvidia, ..mi300x(1) }]).is_empty());
+}
+
+#[test]
+fn what_the_driver_makes_of_the_devices_is_the_mode() {
+    let driven = |driver: &str| Device { driver: Known::Value(driver.to_owned()), ..device(1) };
+    let labels = amd(vec![driven("amdgpu")]);
+    assert_eq!((&*labels["amd.com/gpu.mode"], &*labels["beta.amd.com/gpu.mode"]), ("container", "container"));
+    let labels = amd(vec![driven("vfio-pci")]);
+    assert_eq!(labels["amd.com/gpu.mode"], "pf-passthrough");
+    assert!(!labels.contains_key("beta.amd.com/gpu.mode"));
+}
+
+#[test]
+fn keys_are_unique_and_leave_room_for_what_is_filled_in() {
+    for set in CompatSet::TABLES {
+        let mut keys = BTreeSet::new();
+        for row in set.rows() {
+            assert!(keys.insert(row.key), "{} is there twice", row.key);
+            assert_eq!(matches!(row.fill, Fill::Many(_)), row.key.contains('<'), "{}", row.key);
+            assert!(room(row.key) > 20, "{}", row.key);
+        }
+        assert!(set.left_out().iter().all(|left| !keys.contains(left.key)));
+    }
+}
+
+#[test]
+fn of_two_switches_the_later_one_holds_and_the_default_is_auto() {
+    let switches = Switches::from_iter([(CompatSet::Amd, Switch::On), (CompatSet::Amd, Switch::Off)]);
+    assert_eq!(switches.of(CompatSet::Amd), Switch::Off);
+    assert_eq!(Switches::default().of(CompatSet::Amd), Switch::Auto);
+    assert_eq!(Switches::default().on().count(), 0);
+}

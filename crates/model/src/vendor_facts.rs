@@ -1,0 +1,48 @@
+//! Facts that only one vendor's devices have and only that vendor's own tools publish.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Known;
+
+/// What one vendor's tools tell beyond what all devices have. Read for labels and metrics in that vendor's spelling alone;
+/// AFD's own vocabulary never depends on it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VendorFacts {
+    /// Of an AMD GPU.
+    Amd(AmdFacts),
+}
+
+/// What AMD's tools tell of a GPU.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AmdFacts {
+    /// The product's name in the memory of the board (FRU): `AMD Instinct MI300X OAM`.
+    pub board_name: Known<String>,
+    /// The number of the product in the same memory: `102-G30211-0C`.
+    pub board_number: Known<String>,
+    /// Compute units of the whole device.
+    pub compute_units: Known<u32>,
+    /// SIMD units in each compute unit.
+    pub simds_per_compute_unit: Known<u32>,
+    /// Version of the driver's module; a driver that is part of the kernel has none.
+    pub module_version: Known<String>,
+    /// Checksum of the sources of the driver's module.
+    pub module_source_version: Known<String>,
+    /// Whether the compute units can be cut into partitions.
+    pub compute_partitioning_supported: Known<bool>,
+    /// Whether the memory can be cut into partitions.
+    pub memory_partitioning_supported: Known<bool>,
+    /// Versions of the firmware of the device's blocks, sorted by block.
+    pub firmware: Vec<BlockFirmware>,
+}
+
+/// The firmware of one block of a device.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockFirmware {
+    /// The block as the vendor names it: `MEC`.
+    pub block: String,
+    /// The number of the version.
+    pub version: u64,
+}
