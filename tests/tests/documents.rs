@@ -68,12 +68,16 @@ fn every_family_is_shown_by_a_fixture() {
                 .collect::<Vec<_>>()
         })
         .collect();
-    // Only a running agent has these, the first beside a kubelet; the bandwidth needs two samples of NVIDIA's GPM (tests/tests/nvml.rs).
+    // Only a running agent has these, some of them beside a kubelet or in a cluster; the bandwidth needs two samples of
+    // NVIDIA's GPM. Their tests are in nvml.rs, kubelet.rs and kubernetes.rs.
     let own = [
         Family::BuildInfo,
         Family::ProbeDurationSeconds,
         Family::Allocation,
         Family::KubeletErrorsTotal,
+        Family::KubernetesRequestsTotal,
+        Family::LabelWritesTotal,
+        Family::LabelContestedTotal,
         Family::ProbeRestartsTotal,
         Family::LastSampleTimestampSeconds,
         Family::MemoryBandwidthRatio,

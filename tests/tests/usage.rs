@@ -46,7 +46,7 @@ fn a_set_or_switch_that_is_none_is_wrong_usage() {
     assert!(error.contains("there is no set \"asus\"; the sets are: amd"), "{error}");
     let (code, error) = exit_and_error(&["show", "--compat", "amd"]);
     assert_eq!(code, Some(64));
-    assert!(error.contains("a set and its switch are meant, as amd=on"), "{error}");
+    assert!(error.contains("a set and its switch are meant, as nvidia=on"), "{error}");
 }
 
 #[test]
