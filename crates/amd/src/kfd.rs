@@ -43,12 +43,27 @@ pub(crate) struct NodeLink {
     pub(crate) max_bandwidth: u64,
 }
 
-/// The GPU nodes, in the order of their numbers.
-pub(crate) fn nodes(facts: &mut Facts<'_>) -> Vec<Node> {
+/// What KFD tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Topology {
+    /// The GPU nodes, in the order of their numbers.
+    pub(crate) nodes: Vec<Node>,
+    /// Whether every node could be read.
+    pub(crate) complete: bool,
+}
+
+pub(crate) fn topology(facts: &mut Facts<'_>) -> Topology {
     let mut numbers: Vec<u32> =
         facts.names("kfd_nodes", NODES).iter().filter_map(|name| name.parse().ok()).collect();
     numbers.sort_unstable();
-    numbers.into_iter().filter_map(|number| node(facts, number)).collect()
+    let mut topology = Topology { nodes: Vec::new(), complete: true };
+    for number in numbers {
+        match node(facts, number) {
+            Some(node) => topology.nodes.extend(node),
+            None => topology.complete = false,
+        }
+    }
+    topology
 }
 
 /// The file that tells how much memory of a node is used. Only AMD's own build of the driver has it.
@@ -56,9 +71,19 @@ pub(crate) fn used_memory_path(node: &str) -> String {
     format!("{NODES}/{node}/mem_banks/0/used_memory")
 }
 
-fn node(facts: &mut Facts<'_>, number: u32) -> Option<Node> {
+/// The node of a number: none if its properties cannot be read, none within if it is no GPU.
+fn node(facts: &mut Facts<'_>, number: u32) -> Option<Option<Node>> {
     let directory = format!("{NODES}/{number}");
     let properties = properties(facts, "kfd_properties", &format!("{directory}/properties"))?;
+    Some(gpu(facts, number, &directory, &properties))
+}
+
+fn gpu(
+    facts: &mut Facts<'_>,
+    number: u32,
+    directory: &str,
+    properties: &BTreeMap<String, u64>,
+) -> Option<Node> {
     let get = |key: &str| properties.get(key).copied();
     let simds = get("simd_count").filter(|simds| *simds > 0)?;
     let location = get("location_id")?;
@@ -81,11 +106,8 @@ fn node(facts: &mut Facts<'_>, number: u32) -> Option<Node> {
         gfx_target_version: get("gfx_target_version").filter(|version| *version > 0),
         compute_units: compute_units.and_then(|units| u32::try_from(units).ok()),
         simds_per_compute_unit: per_unit.and_then(|simds| u32::try_from(simds).ok()),
-        memory_bytes: memory(facts, &directory),
-        links: ["io_links", "p2p_links"]
-            .into_iter()
-            .flat_map(|kind| links(facts, &directory, kind))
-            .collect(),
+        memory_bytes: memory(facts, directory),
+        links: ["io_links", "p2p_links"].into_iter().flat_map(|kind| links(facts, directory, kind)).collect(),
     })
 }
 

@@ -87,7 +87,7 @@ impl Probe for Amd {
             return Findings::default();
         }
         let mut facts = Facts::new(host, NAME);
-        let nodes = kfd::nodes(&mut facts);
+        let kfd::Topology { nodes, complete } = kfd::topology(&mut facts);
         let xcp_devices = xcp_devices(&mut facts);
         let mut findings = Findings::default();
         self.places.clear();
@@ -106,7 +106,7 @@ impl Probe for Amd {
         findings.links = interpret::links(&mut findings.devices, &nodes);
         self.owners = interpret::owners(&findings.devices);
         let seen = self.places.iter().map(|place| (place.device(), place.observe(&mut facts))).collect();
-        health::judge(&mut findings.devices, &seen, &self.seen);
+        health::judge(&mut findings.devices, &seen, &self.seen, complete);
         self.seen = seen;
         self.throttled.retain(|device, _| self.seen.contains_key(device));
         facts.about(None);

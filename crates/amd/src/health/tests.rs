@@ -1,4 +1,4 @@
-use afd_model::{PciAddress, Variant, Vendor};
+use afd_model::{Missing, Partition, Partitioning, PciAddress, Variant, Vendor};
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn counted(block: &'static str, counts: Known<ErrorCounts>) -> Seen {
 fn judged(mut devices: Vec<Device>, now: Seen, before: Option<Seen>) -> (HealthState, Vec<String>) {
     let id = devices[0].id;
     let before = before.map(|seen| (id, seen)).into_iter().collect();
-    judge(&mut devices, &BTreeMap::from([(id, now)]), &before);
+    judge(&mut devices, &BTreeMap::from([(id, now)]), &before, true);
     let health = devices.remove(0).health;
     (health.state, health.reasons.into_iter().map(|reason| reason.code).collect())
 }
@@ -83,6 +83,28 @@ fn a_hive_needs_a_link_to_each_of_its_devices() {
     let hive = || vec![member(1), member(2), member(3), device(4)];
     assert_eq!(judged(hive(), up(2), None), (HealthState::Healthy, Vec::new()));
     assert_eq!(judged(hive(), up(1), None), said(HealthState::Degraded, "LinkDown"));
+}
+
+#[test]
+fn a_partition_is_missing_only_where_all_of_kfd_could_be_read() {
+    let part = Partition {
+        id: String::new(),
+        name: "xcp0".to_owned(),
+        function: Missing::NotExposed.into(),
+        memory_bytes: Missing::NotExposed.into(),
+        compute_units: Missing::NotExposed.into(),
+        numa_node: Missing::NotExposed.into(),
+        handles: Vec::new(),
+    };
+    let partitioning = Partitioning::Xcp { compute: "DPX".to_owned(), memory: Missing::NotExposed.into() };
+    let cut = Device { partitioning: Known::Value(partitioning), partitions: vec![part], ..device(1) };
+    let state = |all_nodes_read| {
+        let mut devices = [cut.clone()];
+        let seen = BTreeMap::from([(cut.id, counted("umc", counts(0, 0, 0)))]);
+        judge(&mut devices, &seen, &BTreeMap::new(), all_nodes_read);
+        devices[0].health.state
+    };
+    assert_eq!((state(true), state(false)), (HealthState::Degraded, HealthState::Healthy));
 }
 
 #[test]

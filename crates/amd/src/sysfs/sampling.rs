@@ -3,19 +3,21 @@
 //! `pcie_bw` is never read: the driver measures for a second before it answers. A device that sleeps is not asked at
 //! all: it would have to be woken, or the driver answers EPERM, which says nothing about permission.
 
+mod parts;
+
 use std::time::Instant;
 
 use afd_model::{
-    AmdQuantity, Clock, Device, DeviceId, Direction, Engine, ErrorKind, HandleKind, Known, LinkCounter,
-    Missing, PageState, Partition, Quantity, Reading, Sample, Sensor,
+    AmdQuantity, Clock, Device, DeviceId, Direction, Engine, ErrorKind, Known, LinkCounter, Missing,
+    PageState, Quantity, Reading, Sample, Sensor,
 };
 use afd_probe::{Facts, PciFunction, hwmon, pci};
 
+use self::parts::PartPlace;
 use super::{levels::parse_levels, ras};
 use crate::{
     gpu_metrics::{self, GpuMetrics, PartitionMetrics, throttle},
     health::Seen,
-    kfd,
     throttle_time::{self, ThrottleTime},
 };
 
@@ -30,32 +32,6 @@ pub(crate) struct Place {
     /// Joules for each count of an energy counter whose unit is the part's.
     joules_per_count: Option<f64>,
     partitions: Vec<PartPlace>,
-}
-
-/// Where a partition is sampled.
-#[derive(Clone, Debug)]
-struct PartPlace {
-    name: String,
-    number: Option<usize>,
-    /// The file that tells the memory used of it.
-    used_memory: Option<String>,
-    /// The table of its own.
-    metrics: Option<String>,
-}
-
-impl PartPlace {
-    fn of(function: &PciFunction, partition: &Partition) -> PartPlace {
-        let handle = |kind| partition.handles.iter().find(|handle| handle.kind == kind);
-        let number = partition.name.strip_prefix("xcp").and_then(|number| number.parse().ok());
-        // The first partition is the PCI device, the others have a platform device.
-        let metrics = match handle(HandleKind::XcpDevice) {
-            Some(name) => Some(format!("/sys/devices/platform/{}/xcp/xcp_metrics", name.value)),
-            None if number == Some(0) => Some(function.attribute("xcp/xcp_metrics")),
-            None => None,
-        };
-        let used_memory = handle(HandleKind::KfdNode).map(|node| kfd::used_memory_path(&node.value));
-        PartPlace { name: partition.name.clone(), number, used_memory, metrics }
-    }
 }
 
 impl Place {
@@ -137,7 +113,7 @@ impl Place {
             samples.push(Sample {
                 device: self.device,
                 partition: Some(part.name.clone()),
-                readings: part_readings(facts, part, of_device, exporter),
+                readings: parts::readings(facts, part, of_device, exporter),
             });
         }
         samples.retain(|sample| !sample.readings.is_empty());
@@ -179,7 +155,7 @@ impl Place {
         }
         of_table(metrics, self.joules_per_count, &mut readings);
         if let Some(whole) = self.whole(metrics) {
-            of_partition(whole, &mut readings);
+            parts::of_partition(whole, &mut readings);
         }
         readings
     }
@@ -255,25 +231,6 @@ fn binary<T>(
         .ok()
 }
 
-fn part_readings(
-    facts: &mut Facts<'_>,
-    part: &PartPlace,
-    of_device: Option<&PartitionMetrics>,
-    exporter: bool,
-) -> Vec<Reading> {
-    let mut readings = Readings::default();
-    let used = part.used_memory.as_deref().and_then(|path| number(facts, "memory_used_bytes", path));
-    readings.add(Quantity::MemoryUsedBytes, used);
-    let own = part.metrics.as_deref().and_then(|path| binary(facts, path, gpu_metrics::parse_partition));
-    for metrics in own.iter().chain(of_device) {
-        of_partition(metrics, &mut readings);
-        if exporter {
-            readings.add_extra(&metrics.extra);
-        }
-    }
-    readings.0
-}
-
 fn errors(facts: &mut Facts<'_>, ras: &ras::Files, readings: &mut Readings) {
     for (block, counts) in ras.counts(facts) {
         let counts = counts.into_value().unwrap_or_default();
@@ -342,15 +299,5 @@ fn of_table(metrics: &GpuMetrics, joules_per_count: Option<f64>, readings: &mut 
     readings.add(Quantity::LinkBytes(LinkCounter::Xgmi, Direction::Transmit), metrics.xgmi_write_bytes);
     for (cause, holds) in metrics.throttle_status.into_iter().flat_map(throttle::causes) {
         readings.add(Quantity::Throttled(cause), Some(f64::from(u8::from(holds))));
-    }
-}
-
-fn of_partition(metrics: &PartitionMetrics, readings: &mut Readings) {
-    for (engine, ratio) in [
-        (Engine::Compute, metrics.gfx_ratio),
-        (Engine::Media, metrics.vcn_ratio),
-        (Engine::Jpeg, metrics.jpeg_ratio),
-    ] {
-        readings.add(Quantity::Utilization(engine), ratio);
     }
 }
