@@ -50,6 +50,13 @@ fn a_set_or_switch_that_is_none_is_wrong_usage() {
 }
 
 #[test]
+fn an_exporter_that_is_none_is_wrong_usage() {
+    let (code, error) = exit_and_error(&["show", "--output", "metrics", "--compat-metrics", "asus"]);
+    assert_eq!(code, Some(64));
+    assert!(error.contains("invalid value 'asus'") && error.contains("possible values: amd"), "{error}");
+}
+
+#[test]
 fn a_set_is_printed_only_when_it_is_on() {
     let host = Fixture::named("amd-mi300x8-spx").lay_out();
     let labels = |switch: &str| stdout(&mut host.afd(["show", "--output", "labels", "--compat", switch]));

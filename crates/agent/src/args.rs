@@ -6,7 +6,10 @@ use afd_derive::{
     compat::{CompatSet, Switch, nvidia::MigStrategy},
     labels::{DEFAULT_PREFIX, LabelOptions},
 };
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args as Group, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use clap_complete::Shell;
 
 /// Finds the accelerators of a node, whoever made them, and tells it to people, Kubernetes and Prometheus.
@@ -162,7 +165,7 @@ pub struct MetricArgs {
     pub per_process: bool,
     /// Metrics as a vendor's own exporter spells them: `afd run` serves them at /compat/SET, `afd show --output metrics`
     /// prints them instead of our own. May be given once for each set.
-    #[arg(long, value_name = "SET", value_parser = metric_set)]
+    #[arg(long, value_name = "SET", value_parser = metric_set())]
     pub compat_metrics: Vec<CompatSet>,
 }
 
@@ -255,14 +258,9 @@ fn spread(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
-/// A set that has metrics at `/compat/<set>` when asked for.
-fn metric_set(text: &str) -> Result<CompatSet, String> {
-    let set: CompatSet = text.parse()?;
-    if CompatSet::TABLES.contains(&set) {
-        Ok(set)
-    } else {
-        Err("these are always served, at /compat/dcgm".to_owned())
-    }
+/// The name of a set that has metrics at `/compat/<set>` when asked for; the help lists them. NVIDIA's are always served.
+fn metric_set() -> impl TypedValueParser<Value = CompatSet> {
+    PossibleValuesParser::new(CompatSet::TABLES.map(CompatSet::as_str)).try_map(|name| name.parse())
 }
 
 /// A set of labels and its switch: `nvidia=on`.
