@@ -1,5 +1,7 @@
 use afd_host::testing::TestHost;
-use afd_model::{HandleKind, LinkKind, MemorySource, Partitioning, Quantity, Reading};
+use afd_model::{
+    ErrorKind, HandleKind, HealthState, LinkKind, MemorySource, Partitioning, Quantity, Reading,
+};
 
 use super::*;
 
@@ -260,4 +262,32 @@ fn what_blocks_for_a_second_is_never_read() {
     let asked: Vec<&str> = recording.asked().map(|(path, _)| path).collect();
     assert!(asked.iter().any(|path| path.ends_with("gpu_busy_percent")));
     assert!(!asked.iter().any(|path| path.ends_with("pcie_bw")));
+}
+
+#[test]
+fn counters_of_the_newer_architecture_are_read_by_their_own_name() {
+    let folder = function(TestHost::new(), "0000:05:00.0", "0x740f")
+        .file("/sys/bus/pci/devices/0000:05:00.0/ras/aca_umc", "ue: 0\nce: 5\nde: 0\n")
+        .file("/sys/bus/pci/devices/0000:05:00.0/ras/mmsch_err_count", "ue: 0\nce: 1\n");
+    let host = folder.open();
+    let mut probe = Amd::default();
+    let findings = probe.discover(&host, &PciBus::read(&host));
+    assert!(findings.problems.is_empty());
+    let samples = probe.sample(&host, Instant::now()).samples;
+    let count = |block| {
+        let quantity = Quantity::Errors(ErrorKind::EccCorrectable, block);
+        samples[0].readings.iter().find(|reading| reading.quantity == quantity).map(|reading| reading.value)
+    };
+    assert_eq!((count("umc"), count("mmsch"), count("gfx")), (Some(5.0), Some(1.0), None));
+}
+
+#[test]
+fn a_device_in_reset_is_no_problem_and_of_unknown_health() {
+    let folder = function(TestHost::new(), "0000:05:00.0", "0x740f")
+        .link("/sys/bus/pci/devices/0000:05:00.0/driver", "../../../drivers/amdgpu")
+        .file("/sys/bus/pci/devices/0000:05:00.0/ras/umc_err_count", "Query currently inaccessible\n");
+    let findings = discovered(&folder);
+    assert!(findings.problems.is_empty(), "{:?}", findings.problems);
+    let health = &findings.devices[0].health;
+    assert_eq!((health.state, health.reasons[0].code.as_str()), (HealthState::Unknown, "ResetInProgress"));
 }

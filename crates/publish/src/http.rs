@@ -92,7 +92,7 @@ fn answer<B>(request: &Request<B>, door: Door, pages: Option<&Pages>) -> Respons
     const NOT_YET: &str = "the first inventory is not complete yet\n";
     let path = match (door, request.uri().path()) {
         (Door::Dcgm, "/metrics") => "/compat/dcgm",
-        (Door::Dcgm, "/inventory" | "/compat/dcgm") => "",
+        (Door::Dcgm, path) if path == "/inventory" || path.starts_with("/compat/") => "",
         (_, path) => path,
     };
     match (path, pages) {
@@ -104,10 +104,9 @@ fn answer<B>(request: &Request<B>, door: Door, pages: Option<&Pages>) -> Respons
         ("/metrics", Some(pages)) => page(request.headers(), &pages.metrics),
         ("/compat/dcgm", Some(pages)) => page(request.headers(), &pages.dcgm),
         ("/inventory", Some(pages)) => page(request.headers(), &pages.inventory),
+        (path, None) if path.starts_with("/compat/") => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
         (path, Some(pages)) if let Some(found) = compat(path, pages) => page(request.headers(), found),
-        ("/metrics" | "/compat/dcgm" | "/inventory" | "/readyz", None) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET)
-        }
+        ("/metrics" | "/inventory" | "/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
         _ if door == Door::Dcgm => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
         _ => text(
             StatusCode::NOT_FOUND,
@@ -178,6 +177,7 @@ mod tests {
     fn nothing_is_answered_before_the_first_inventory_but_the_loop_lives() {
         assert_eq!(asked("GET", "/metrics", "", None).0, 503);
         assert_eq!(asked("GET", "/readyz", "", None).0, 503);
+        assert_eq!(asked("GET", "/compat/amd", "", None).0, 503);
         assert_eq!(asked("GET", "/healthz", "", None).0, 200);
     }
 

@@ -87,15 +87,7 @@ fn a_hive_needs_a_link_to_each_of_its_devices() {
 
 #[test]
 fn a_partition_is_missing_only_where_all_of_kfd_could_be_read() {
-    let part = Partition {
-        id: String::new(),
-        name: "xcp0".to_owned(),
-        function: Missing::NotExposed.into(),
-        memory_bytes: Missing::NotExposed.into(),
-        compute_units: Missing::NotExposed.into(),
-        numa_node: Missing::NotExposed.into(),
-        handles: Vec::new(),
-    };
+    let part = Partition::bare(device(1).id, "xcp0");
     let partitioning = Partitioning::Xcp { compute: "DPX".to_owned(), memory: Missing::NotExposed.into() };
     let cut = Device { partitioning: Known::Value(partitioning), partitions: vec![part], ..device(1) };
     let state = |all_nodes_read| {

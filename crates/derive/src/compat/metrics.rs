@@ -179,3 +179,6 @@ impl CompatSet {
         built.collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

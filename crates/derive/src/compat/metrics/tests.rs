@@ -1,0 +1,117 @@
+use afd_model::{ErrorKind, Health, Known, Missing, Partitioning, PciAddress, Product, Variant, Vendor};
+use prometheus::{Encoder, TextEncoder};
+
+use super::*;
+
+fn device(bus: u8) -> Device {
+    let address = PciAddress { domain: 0, bus, device: 0, function: 0 };
+    Device { driver: Known::Value("amdgpu".to_owned()), ..Device::bare(address, Vendor::Amd, Variant::Gpu) }
+}
+
+fn part(name: &str) -> Partition {
+    Partition {
+        id: String::new(),
+        name: name.to_owned(),
+        function: Missing::NotExposed.into(),
+        memory_bytes: Known::Value(1 << 30),
+        compute_units: Missing::NotExposed.into(),
+        numa_node: Missing::NotExposed.into(),
+        handles: Vec::new(),
+    }
+}
+
+fn sample(device: &Device, partition: Option<&str>, readings: &[(Quantity, f64)]) -> Sample {
+    let readings = readings.iter().map(|(quantity, value)| Reading { quantity: *quantity, value: *value });
+    Sample { device: device.id, partition: partition.map(str::to_owned), readings: readings.collect() }
+}
+
+/// Lines of the answer: the family, the number of the unit, and the value.
+fn told(devices: Vec<Device>, samples: &[Sample]) -> Vec<String> {
+    let inventory = Inventory { devices, ..Inventory::empty() };
+    let mut text = Vec::new();
+    TextEncoder::new()
+        .encode(&CompatSet::Amd.metric_families(&inventory, samples), &mut text)
+        .expect("families are complete");
+    let text = String::from_utf8(text).expect("the exposition format is UTF-8");
+    let short = |line: &str| {
+        let (name, rest) = line.split_once('{')?;
+        let number = rest.split('"').nth(1)?;
+        Some(format!("{name} {number} {}", rest.rsplit(' ').next()?))
+    };
+    text.lines().filter_map(short).collect()
+}
+
+#[test]
+fn a_node_without_such_devices_has_no_family() {
+    let other = Device { vendor: Vendor::Nvidia, ..device(1) };
+    let inventory = Inventory { devices: vec![other], ..Inventory::empty() };
+    assert!(CompatSet::Amd.metric_families(&inventory, &[]).is_empty());
+}
+
+#[test]
+fn what_was_not_read_is_absent_and_255_is_a_value() {
+    let gpu = device(1);
+    assert!(told(vec![gpu.clone()], &[]).is_empty());
+    let readings = [
+        (Quantity::PowerWatts, 255.0),
+        (Quantity::Errors(ErrorKind::EccUncorrectable, "umc"), 255.0),
+        (Quantity::Errors(ErrorKind::EccUncorrectable, "gfx"), 1.0),
+    ];
+    let samples = [sample(&gpu, None, &readings)];
+    assert_eq!(
+        told(vec![gpu], &samples),
+        [
+            "gpu_power_usage 0 255",
+            "gpu_ecc_uncorrect_total 0 256",
+            "gpu_ecc_uncorrect_gfx 0 1",
+            "gpu_ecc_uncorrect_umc 0 255",
+        ]
+    );
+}
+
+#[test]
+fn the_power_of_the_socket_is_named_by_the_generation() {
+    let of = |architecture: &str| {
+        let product = Product {
+            name: String::new(),
+            model: Missing::Unrecognized.into(),
+            architecture: Known::Value(architecture.to_owned()),
+        };
+        let gpu = Device { product: Known::Value(product), ..device(1) };
+        let samples = [sample(&gpu, None, &[(Quantity::PowerWatts, 9.0)])];
+        told(vec![gpu], &samples).remove(0)
+    };
+    assert_eq!(of("cdna3"), "gpu_package_power 0 9");
+    assert_eq!(of("cdna2"), "gpu_average_package_power 0 9");
+    assert_eq!(of("rdna3"), "gpu_power_usage 0 9");
+}
+
+#[test]
+fn the_first_partition_stands_for_the_device_but_not_with_its_memory() {
+    let partitioning =
+        Partitioning::Xcp { compute: "DPX".to_owned(), memory: Known::Value("NPS1".to_owned()) };
+    let gpu = Device {
+        partitioning: Known::Value(partitioning),
+        partitions: vec![part("xcp0"), part("xcp1")],
+        health: Health::failed("UncorrectableErrors", ""),
+        ..device(1)
+    };
+    let used = |bytes| (Quantity::MemoryUsedBytes, f64::from(bytes));
+    let samples = [
+        sample(&gpu, None, &[(Quantity::PowerWatts, 9.0), used(3 << 20)]),
+        sample(&gpu, Some("xcp1"), &[used(1 << 20)]),
+    ];
+    let whole = device(9);
+    assert_eq!(
+        told(vec![gpu, whole], &samples),
+        [
+            "gpu_health 0 0",
+            "gpu_health 1 0",
+            "gpu_power_usage 0 9",
+            "gpu_total_vram 0 1024",
+            "gpu_total_vram 1 1024",
+            "gpu_used_vram 1 1",
+            "gpu_free_vram 1 1023",
+        ]
+    );
+}
