@@ -9,15 +9,7 @@ fn device(bus: u8) -> Device {
 }
 
 fn part(name: &str) -> Partition {
-    Partition {
-        id: String::new(),
-        name: name.to_owned(),
-        function: Missing::NotExposed.into(),
-        memory_bytes: Known::Value(1 << 30),
-        compute_units: Missing::NotExposed.into(),
-        numa_node: Missing::NotExposed.into(),
-        handles: Vec::new(),
-    }
+    Partition { memory_bytes: Known::Value(1 << 30), ..Partition::bare(device(1).id, name) }
 }
 
 fn sample(device: &Device, partition: Option<&str>, readings: &[(Quantity, f64)]) -> Sample {
