@@ -69,7 +69,7 @@ async fn manifests() -> anyhow::Result<()> {
         .assert_eq(&format!("{head}{}", render(&[])?));
     // Every switch renders what the API server takes, custom resources of others aside.
     for switches in [
-        "profile=labels,networkPolicy.enabled=true,compat.nvidia=off",
+        "profile=labels,networkPolicy.enabled=true,compat.nvidia=off,compat.amd=off",
         "nvidia.driverRoot=/run/nvidia/driver,metrics.dcgmPort=0",
         "nvidia.runtimeClassName=nvidia,hostNetwork=false,includeIntegrated=true",
     ] {
@@ -140,6 +140,7 @@ async fn policy(version: Version) -> anyhow::Result<()> {
     let kubeconfig = agents_kubeconfig(&bed, "agent").await?;
     refused(&kubeconfig).await?;
 
+    labels_of_an_amd_node(&bed, &nodes, &kubeconfig).await?;
     let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
     let mut command =
         host.afd(["run", "--node-name", NODE, "--listen", "127.0.0.1:9109", "--start-spread", "0"]);
@@ -156,6 +157,26 @@ async fn policy(version: Version) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// The policy knows the keys of every set that is on.
+async fn labels_of_an_amd_node(bed: &Bed, nodes: &Api<Node>, kubeconfig: &Path) -> anyhow::Result<()> {
+    let host = Fixture::named("amd-mi300x8-cpx-nps4").lay_out();
+    let mut command =
+        host.afd(["run", "--node-name", NODE, "--listen", "127.0.0.1:9109", "--start-spread", "0"]);
+    command.arg("--kubeconfig").arg(kubeconfig);
+    let mut agent = bed.process("afd-amd", command)?;
+    until("AMD's labels are there", async || {
+        let node = nodes.get(NODE).await?;
+        ensure!(
+            node.labels().keys().any(|key| key.starts_with("beta.amd.com/gpu.cu-count.")),
+            "{:?}",
+            node.labels()
+        );
+        Ok(())
+    })
+    .await?;
+    agent.kill()
 }
 
 /// What the agent's token must not do.
