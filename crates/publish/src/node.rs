@@ -6,13 +6,16 @@
 //! gone is not created. Nothing is removed because of an error or an end: only [`clean`] does that.
 
 mod api;
+mod events;
 mod plan;
+mod seen;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
+use afd_apiserver::{Failure, Rest};
 use futures_util::StreamExt;
 use kube::Client;
 use tokio::{
@@ -20,18 +23,15 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use api::Nodes;
 pub use api::{Counters, clean, clean_all};
-use api::{Failure, Nodes};
-use plan::{Metadata, Plan};
+use events::Events;
+use plan::Plan;
+use seen::Seen;
+pub use seen::{ResourceCount, Resources};
 
 /// Who owns what we write.
 pub const FIELD_MANAGER: &str = "accelerator-feature-discovery";
-
-/// The first rest after a failure; it doubles each time.
-const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(60);
-/// A watch that ends at once is not begun again sooner than this.
-const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
 /// What the Node should say.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -59,19 +59,21 @@ pub struct WantedCondition {
     pub message: String,
 }
 
-/// Keeps the Node of a name for ever.
+/// Keeps the Node of a name for ever, and tells which extended resources it has.
 pub async fn keep(
     client: Client,
     name: &str,
     counters: Counters,
     mut wanted: watch::Receiver<Option<Wanted>>,
+    resources: watch::Sender<Option<Resources>>,
 ) {
     let mut keeper = Keeper {
+        events: Events::new(client.clone(), counters.calls.clone()),
         nodes: Nodes::new(client, counters),
         name: name.to_owned(),
         seen: None,
-        written_condition: None,
         given_up: BTreeSet::new(),
+        resources,
     };
     let mut rest = Rest::default();
     loop {
@@ -101,22 +103,15 @@ pub async fn keep(
     }
 }
 
-struct Written {
-    uid: String,
-    condition: WantedCondition,
-    /// Since when it has its status.
-    since: String,
-}
-
 struct Keeper {
     nodes: Nodes,
+    events: Events,
     name: String,
     /// The Node as it was last seen.
-    seen: Option<Metadata>,
-    /// The condition that is on the Node of a uid.
-    written_condition: Option<Written>,
+    seen: Option<Seen>,
     /// Keys of vendors' sets that somebody else took.
     given_up: BTreeSet<String>,
+    resources: watch::Sender<Option<Resources>>,
 }
 
 impl Keeper {
@@ -124,63 +119,74 @@ impl Keeper {
     async fn reconcile(&mut self, wanted: &Wanted) -> Result<(), Failure> {
         let seen = match self.seen.take() {
             Some(seen) => seen,
-            None => self.nodes.metadata(&self.name).await?,
+            None => self.nodes.get(&self.name).await?,
         };
-        let plan = Plan::of(&seen, wanted, &self.given_up);
+        self.tell_resources(&seen);
+        let plan = Plan::of(&seen.metadata, wanted, &self.given_up);
         let seen = match plan.write {
             false => seen,
             true => self.write(seen, wanted, plan).await?,
         };
-        self.write_condition(&seen, wanted).await?;
-        self.seen = Some(seen);
+        self.seen = Some(self.write_condition(seen, wanted).await?);
         Ok(())
     }
 
+    fn tell_resources(&self, seen: &Seen) {
+        self.resources.send_if_modified(|last| {
+            let changed = last.as_ref() != Some(&seen.resources);
+            if changed {
+                *last = Some(seen.resources.clone());
+            }
+            changed
+        });
+    }
+
     /// Applies the plan; keys that somebody else holds are left to them, unless they are under our prefix.
-    async fn write(&mut self, seen: Metadata, wanted: &Wanted, plan: Plan) -> Result<Metadata, Failure> {
+    async fn write(&mut self, seen: Seen, wanted: &Wanted, plan: Plan) -> Result<Seen, Failure> {
         for (key, owner) in &plan.contested {
             self.nodes.contested(key, owner);
         }
-        match self.nodes.apply(&self.name, &seen.uid, &plan, false).await {
-            Err(failure) if failure.is_conflict() => {
-                for key in failure.conflicting_keys() {
+        match self.nodes.apply(&self.name, &seen.metadata.uid, &plan, false).await {
+            Err(failure) if api::is_conflict(&failure) => {
+                for key in api::conflicting_keys(&failure) {
                     if wanted.compat.contains_key(&key) {
                         self.nodes.contested(&key, "another manager");
                         self.given_up.insert(key);
                     }
                 }
-                let seen = self.nodes.metadata(&self.name).await?;
-                let plan = Plan::of(&seen, wanted, &self.given_up);
+                let seen = self.nodes.get(&self.name).await?;
+                let plan = Plan::of(&seen.metadata, wanted, &self.given_up);
                 // What is left in conflict is ours by its prefix.
-                self.nodes.apply(&self.name, &seen.uid, &plan, true).await
+                self.nodes.apply(&self.name, &seen.metadata.uid, &plan, true).await
             }
             answer => answer,
         }
     }
 
-    async fn write_condition(&mut self, seen: &Metadata, wanted: &Wanted) -> Result<(), Failure> {
-        let Some(condition) = &wanted.condition else { return Ok(()) };
-        let mut written = self.written_condition.take().filter(|written| written.uid == seen.uid);
-        if written.is_none() {
-            // Another agent, or this one before it was started anew, may have written it.
-            let there = self.nodes.condition(&self.name, &condition.kind).await?;
-            written = there.map(|(condition, since)| Written { uid: seen.uid.clone(), condition, since });
+    /// Writes the condition if the Node says something else; the Node as it is then.
+    async fn write_condition(&self, seen: Seen, wanted: &Wanted) -> Result<Seen, Failure> {
+        let Some(condition) = &wanted.condition else { return Ok(seen) };
+        let there = seen.condition(&condition.kind);
+        if there.as_ref().is_some_and(|(there, _)| there == condition) {
+            return Ok(seen);
         }
-        if written.as_ref().is_none_or(|written| written.condition != *condition) {
-            let same_status = written.filter(|written| written.condition.status == condition.status);
-            let since = same_status.map_or_else(api::now, |written| written.since);
-            self.nodes.write_condition(&self.name, &seen.uid, condition, &since).await?;
-            written = Some(Written { uid: seen.uid.clone(), condition: condition.clone(), since });
+        let turn = events::is_turn(there.as_ref().map(|(there, _)| there), condition);
+        let since = there
+            .filter(|(there, _)| there.status == condition.status)
+            .and_then(|(_, since)| since.map(str::to_owned))
+            .unwrap_or_else(api::now);
+        let seen = self.nodes.write_condition(&self.name, &seen.metadata.uid, condition, &since).await?;
+        if turn {
+            self.events.turned(&self.name, &seen.metadata.uid, condition).await;
         }
-        self.written_condition = written;
-        Ok(())
+        Ok(seen)
     }
 
     /// Waits until something else is wanted or the Node has changed. None when nothing will ever be wanted again.
     async fn wait(&mut self, wanted: &mut watch::Receiver<Option<Wanted>>, rest: &mut Rest) -> Option<()> {
-        let Some(seen) = self.seen.clone() else { return Some(()) };
+        let Some(seen) = &self.seen else { return Some(()) };
         let begun = Instant::now();
-        let stream = match self.nodes.watch(&self.name, &seen.version).await {
+        let stream = match self.nodes.watch(&self.name, &seen.metadata.version).await {
             Ok(stream) => stream,
             Err(failure) => {
                 tracing::debug!(error = %failure, "the Node cannot be watched");
@@ -194,11 +200,12 @@ impl Keeper {
                 changed = wanted.changed() => return changed.ok(),
                 event = stream.next() => match event {
                     Some(Ok(Some(node))) => {
+                        self.tell_resources(&node);
                         let other = self.seen.as_ref().is_none_or(|seen| seen.says_other(&node));
                         let before = self.seen.replace(node);
                         if other {
                             if let (Some(before), Some(now)) = (before, &self.seen) {
-                                self.nodes.changed_by_others(&before, now);
+                                self.nodes.changed_by_others(&before.metadata, &now.metadata);
                             }
                             return Some(());
                         }
@@ -207,12 +214,7 @@ impl Keeper {
                     Some(Ok(None)) => {}
                     Some(Err(_)) | None => {
                         self.seen = None;
-                        // A watch that lived was well; one that ends at once would be a hot loop.
-                        if begun.elapsed() > LONGEST_REST {
-                            rest.over();
-                        }
-                        let pause = rest.longer(None).max(SHORTEST_WATCH);
-                        return self.pause(wanted, pause).await;
+                        return self.pause(wanted, rest.after_watch(begun.elapsed())).await;
                     }
                 }
             }
@@ -224,22 +226,5 @@ impl Keeper {
             () = sleep_until(Instant::now() + pause) => Some(()),
             changed = wanted.changed() => changed.ok(),
         }
-    }
-}
-
-/// How long to wait after failures in a row.
-#[derive(Debug, Default)]
-struct Rest(u32);
-
-impl Rest {
-    fn over(&mut self) {
-        self.0 = 0;
-    }
-
-    /// Doubled each time, or as the server asks, and never less than it asks.
-    fn longer(&mut self, asked: Option<Duration>) -> Duration {
-        let rest = FIRST_REST.saturating_mul(1 << self.0.min(6)).min(LONGEST_REST);
-        self.0 += 1;
-        asked.map_or(rest, |asked| asked.max(rest))
     }
 }

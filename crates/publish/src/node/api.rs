@@ -1,13 +1,11 @@
-//! The calls to the API server. Each has a deadline and is counted.
+//! The calls that concern the Node.
 
-use std::time::Duration;
-
+use afd_apiserver::{Calls, Failure, WATCH_SECONDS};
 use futures_util::{Stream, StreamExt};
-use k8s_openapi::{api::core::v1::Node, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client,
     api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams},
-    core::PartialObjectMeta,
 };
 use prometheus::{IntCounter, IntCounterVec};
 use serde_json::{Value, json};
@@ -15,66 +13,38 @@ use serde_json::{Value, json};
 use super::{
     FIELD_MANAGER, WantedCondition,
     plan::{Metadata, Plan},
+    seen::{OwnNode, Seen},
 };
 
-const DEADLINE: Duration = Duration::from_secs(15);
-/// Seconds after which the server ends a watch; as client-go asks for, below what proxies allow.
-const WATCH_SECONDS: u32 = 290;
+const OBJECT: &str = "the Node";
 const PAGE: u32 = 500;
 
 /// What is counted of the talk with the API server.
 #[derive(Clone, Debug)]
 pub struct Counters {
-    /// Requests, by verb and code.
-    pub requests: IntCounterVec,
+    /// Requests.
+    pub calls: Calls,
     /// Writes to the Node's metadata.
     pub label_writes: IntCounter,
     /// Labels that somebody else changed or holds, by key and owner.
     pub contested: IntCounterVec,
 }
 
-/// A call failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{verb} of the Node: {cause}")]
-pub struct Failure {
-    verb: &'static str,
-    cause: Cause,
-    /// How long the server wants to be left alone.
-    pub(super) retry_after: Option<Duration>,
+/// Whether another manager owns a field with another value (409 with causes; a wrong uid has none).
+pub(super) fn is_conflict(failure: &Failure) -> bool {
+    failure.status().is_some_and(|status| status.code == 409) && !conflicting_keys(failure).is_empty()
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Cause {
-    #[error("no answer within {} s", DEADLINE.as_secs())]
-    Slow,
-    #[error("{0}")]
-    Failed(#[from] kube::Error),
-}
-
-impl Failure {
-    fn status(&self) -> Option<&kube::core::Status> {
-        match &self.cause {
-            Cause::Failed(kube::Error::Api(status)) => Some(status),
-            _ => None,
-        }
-    }
-
-    /// Whether another manager owns a field with another value (409 with causes; a wrong uid has none).
-    pub(super) fn is_conflict(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 409) && !self.conflicting_keys().is_empty()
-    }
-
-    /// The label keys in conflict: `.metadata.labels.nvidia.com/gpu.count` in the causes.
-    pub(super) fn conflicting_keys(&self) -> Vec<String> {
-        let causes = self.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
-        let fields = causes.into_iter().flatten().map(|cause| cause.field.as_str());
-        fields.filter_map(|field| field.strip_prefix(".metadata.labels.").map(str::to_owned)).collect()
-    }
+/// The label keys in conflict: `.metadata.labels.nvidia.com/gpu.count` in the causes.
+pub(super) fn conflicting_keys(failure: &Failure) -> Vec<String> {
+    let causes = failure.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
+    let fields = causes.into_iter().flatten().map(|cause| cause.field.as_str());
+    fields.filter_map(|field| field.strip_prefix(".metadata.labels.").map(str::to_owned)).collect()
 }
 
 /// The API of nodes.
 pub(super) struct Nodes {
-    api: Api<Node>,
+    api: Api<OwnNode>,
     counters: Counters,
 }
 
@@ -88,32 +58,12 @@ impl Nodes {
         verb: &'static str,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Failure> {
-        let answer = tokio::time::timeout(DEADLINE, call).await;
-        let (code, answer) = match answer {
-            Err(_) => ("timeout".to_owned(), Err(Cause::Slow)),
-            Ok(Err(kube::Error::Api(status))) => {
-                (status.code.to_string(), Err(kube::Error::Api(status).into()))
-            }
-            Ok(Err(error)) => ("error".to_owned(), Err(error.into())),
-            Ok(Ok(answer)) => ("200".to_owned(), Ok(answer)),
-        };
-        self.counters.requests.with_label_values(&[verb, &code]).inc();
-        answer.map_err(|cause| {
-            let mut failure = Failure { verb, cause, retry_after: None };
-            let asked = failure
-                .status()
-                .and_then(|status| status.details.as_ref())
-                .map(|details| details.retry_after_seconds);
-            failure.retry_after =
-                asked.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
-            failure
-        })
+        self.counters.calls.call(verb, OBJECT, call).await
     }
 
-    /// The Node's metadata, without the rest of it.
-    pub(super) async fn metadata(&self, name: &str) -> Result<Metadata, Failure> {
-        let node: PartialObjectMeta<Node> = self.call("get", self.api.get_metadata(name)).await?;
-        Ok(node.metadata.into())
+    /// The Node as it is.
+    pub(super) async fn get(&self, name: &str) -> Result<Seen, Failure> {
+        Ok(self.call("get", self.api.get(name)).await?.into())
     }
 
     /// Applies labels and annotations; with `force` also those that another manager owns.
@@ -123,34 +73,13 @@ impl Nodes {
         uid: &str,
         plan: &Plan,
         force: bool,
-    ) -> Result<Metadata, Failure> {
+    ) -> Result<Seen, Failure> {
         let parameters = PatchParams { force, ..PatchParams::apply(FIELD_MANAGER) };
         let patch = Patch::Apply(plan.body(name, uid));
-        let node = self.call("apply", self.api.patch_metadata(name, &parameters, &patch)).await?;
+        let node = self.call("apply", self.api.patch(name, &parameters, &patch)).await?;
         self.counters.label_writes.inc();
         tracing::info!(labels = plan.labels.len(), "labels written");
-        Ok(node.metadata.into())
-    }
-
-    /// The condition of a type that is on the Node, and since when it has its status.
-    pub(super) async fn condition(
-        &self,
-        name: &str,
-        kind: &str,
-    ) -> Result<Option<(WantedCondition, String)>, Failure> {
-        let node = self.call("get", self.api.get(name)).await?;
-        let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
-        let there = conditions.into_iter().find(|condition| condition.type_ == kind);
-        Ok(there.map(|condition| {
-            let since = condition.last_transition_time.map_or_else(now, |time| written(time.0));
-            let there = WantedCondition {
-                kind: condition.type_,
-                status: condition.status,
-                reason: condition.reason.unwrap_or_default(),
-                message: condition.message.unwrap_or_default(),
-            };
-            (there, since)
-        }))
+        Ok(node.into())
     }
 
     /// Applies the condition, alone of its type, which has its status since a time.
@@ -160,7 +89,7 @@ impl Nodes {
         uid: &str,
         condition: &WantedCondition,
         since: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<Seen, Failure> {
         let body = json!({
             "apiVersion": "v1",
             "kind": "Node",
@@ -174,29 +103,27 @@ impl Nodes {
                 "lastHeartbeatTime": now(),
             }] },
         });
-        self.apply_status(name, &body).await?;
+        let node = self.apply_status(name, &body).await?;
         tracing::info!(status = condition.status, reason = condition.reason, "condition written");
-        Ok(())
+        Ok(node.into())
     }
 
-    async fn apply_status(&self, name: &str, body: &Value) -> Result<(), Failure> {
+    async fn apply_status(&self, name: &str, body: &Value) -> Result<OwnNode, Failure> {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        self.call("apply status", self.api.patch_status(name, &parameters, &Patch::Apply(body)))
-            .await
-            .map(drop)
+        self.call("apply status", self.api.patch_status(name, &parameters, &Patch::Apply(body))).await
     }
 
-    /// The Node's metadata whenever it changes from a version on; nothing for a bookmark.
+    /// The Node whenever it changes from a version on; nothing for a bookmark.
     pub(super) async fn watch(
         &self,
         name: &str,
         version: &str,
-    ) -> Result<impl Stream<Item = kube::Result<Option<Metadata>>> + use<>, Failure> {
+    ) -> Result<impl Stream<Item = kube::Result<Option<Seen>>> + use<>, Failure> {
         let parameters =
             WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
-        let stream = self.call("watch", self.api.watch_metadata(&parameters, version)).await?;
+        let stream = self.call("watch", self.api.watch(&parameters, version)).await?;
         Ok(stream.map(|event| match event? {
-            WatchEvent::Added(node) | WatchEvent::Modified(node) => Ok(Some(node.metadata.into())),
+            WatchEvent::Added(node) | WatchEvent::Modified(node) => Ok(Some(node.into())),
             WatchEvent::Bookmark(_) => Ok(None),
             WatchEvent::Deleted(node) => {
                 // Read anew: it may be made again, with another uid.
@@ -231,12 +158,9 @@ impl Nodes {
 
 /// The time now, as Kubernetes writes it.
 pub(super) fn now() -> String {
-    written(Timestamp::now())
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-fn written(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
 
 /// Removes all that AFD wrote on a Node.
 ///
@@ -244,8 +168,8 @@ fn written(time: Timestamp) -> String {
 /// When the API server does not let us.
 pub async fn clean(client: Client, name: &str, counters: Counters) -> Result<(), Failure> {
     let nodes = Nodes::new(client, counters);
-    let node = nodes.metadata(name).await?;
-    clean_one(&nodes, name, &node.uid).await
+    let node = nodes.get(name).await?;
+    clean_one(&nodes, name, &node.metadata.uid).await
 }
 
 /// Removes all that AFD wrote, on every Node; how many there are.
@@ -276,5 +200,5 @@ pub async fn clean_all(client: Client, counters: Counters) -> Result<usize, Fail
 async fn clean_one(nodes: &Nodes, name: &str, uid: &str) -> Result<(), Failure> {
     nodes.apply(name, uid, &Plan::default(), false).await?;
     let body = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "uid": uid } });
-    nodes.apply_status(name, &body).await
+    nodes.apply_status(name, &body).await.map(drop)
 }
