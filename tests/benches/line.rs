@@ -5,7 +5,10 @@
 use std::hint::black_box;
 
 use afd_agent::{args::MetricArgs, render, survey::Survey};
-use afd_derive::labels::{LabelOptions, labels};
+use afd_derive::{
+    labels::{LabelOptions, labels},
+    series::InCluster,
+};
 use afd_host::Host;
 use afd_publish::page::Page;
 use afd_tests::fixture::Fixture;
@@ -23,16 +26,17 @@ fn line(criterion: &mut Criterion) {
     criterion.bench_function("sample 8 devices", |bencher| bencher.iter(|| black_box(survey.sample())));
     let sampling = survey.sample();
     criterion.bench_function("derive labels", |bencher| {
-        bencher.iter(|| labels(black_box(&inventory), &LabelOptions::default()));
+        bencher.iter(|| labels(black_box(&inventory), &LabelOptions::default(), None));
     });
     criterion.bench_function("render /metrics", |bencher| {
         bencher.iter(|| {
-            render::metrics(black_box(&inventory), &sampling, &[], &[]).expect("families are complete")
+            render::metrics(black_box(&inventory), &sampling, &InCluster::default(), &[])
+                .expect("families are complete")
         });
     });
     let page = Page::new(
         "text/plain",
-        render::metrics(&inventory, &sampling, &[], &[]).expect("families are complete"),
+        render::metrics(&inventory, &sampling, &InCluster::default(), &[]).expect("families are complete"),
     );
     criterion.bench_function("a scrape's page", |bencher| bencher.iter(|| black_box(&page).plain()));
 }

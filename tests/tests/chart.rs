@@ -12,7 +12,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use afd_test_cluster::{Bed, Suite, Version, image::Image, succeed, until};
+use afd_test_cluster::{Bed, Suite, Version, image::Image, pods, succeed, until};
 use afd_tests::{fixture::Fixture, workspace};
 use anyhow::{Context, bail, ensure};
 use expect_test::expect_file;
@@ -349,7 +349,7 @@ async fn scheduled(client: &Client) -> anyhow::Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
     until("the default service account is there", async || Ok(accounts.get("default").await.map(drop)?))
         .await?;
-    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let bound: Api<Pod> = Api::namespaced(client.clone(), pods::NAMESPACE);
     let expression = json!({ "key": COUNT, "operator": "Gt", "values": ["7"] });
     for (name, constraint) in [
         ("selects", json!({ "nodeSelector": { "accelerator.llm-d.ai/vendor": "intel" } })),
@@ -360,20 +360,10 @@ async fn scheduled(client: &Client) -> anyhow::Result<()> {
             } } } }),
         ),
     ] {
-        let mut pod = json!({
-            "metadata": { "name": name },
-            "spec": {
-                "dnsPolicy": "Default",
-                "containers": [{ "name": "pause", "image": afd_test_cluster::image::PAUSE, "imagePullPolicy": "Never" }],
-            },
-        });
-        for (key, value) in constraint.as_object().context("constraints are an object")? {
-            pod["spec"][key] = value.clone();
-        }
-        pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+        pods::create(client, name, constraint, json!({})).await?;
         until("the pod is bound", async || {
-            let bound = pods.get(name).await?.spec.and_then(|spec| spec.node_name);
-            ensure!(bound.as_deref() == Some(Bed::NODE), "{name} is bound to {bound:?}");
+            let node = bound.get(name).await?.spec.and_then(|spec| spec.node_name);
+            ensure!(node.as_deref() == Some(Bed::NODE), "{name} is bound to {node:?}");
             Ok(())
         })
         .await?;

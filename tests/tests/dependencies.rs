@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Which of our crates a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never sees
 /// a probe.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
     ("afd-probe", &["afd-host", "afd-model"]),
@@ -21,13 +21,15 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("afd-intel", &["afd-host", "afd-model", "afd-probe"]),
     ("afd-gaudi", &["afd-host", "afd-model", "afd-probe"]),
     ("afd-tpu", &["afd-host", "afd-model", "afd-probe"]),
+    ("afd-apiserver", &[]),
     ("afd-kubelet", &["afd-model"]),
     ("afd-derive", &["afd-model"]),
-    ("afd-publish", &["afd-derive", "afd-model"]),
+    ("afd-publish", &["afd-apiserver", "afd-derive", "afd-model"]),
     (
         "afd-agent",
         &[
             "afd-amd",
+            "afd-apiserver",
             "afd-derive",
             "afd-gaudi",
             "afd-host",

@@ -66,7 +66,12 @@ impl Scene {
 
     async fn create_node(&self, labels: &[(&str, &str)]) -> anyhow::Result<()> {
         let labels: BTreeMap<_, _> = labels.iter().copied().collect();
-        let node = serde_json::from_value(json!({ "metadata": { "name": NODE, "labels": labels } }))?;
+        // As if the device plugins of both hosts had told of all that they have.
+        let offered = json!({ "nvidia.com/gpu": "8", "habana.ai/gaudi": "8" });
+        let node = serde_json::from_value(json!({
+            "metadata": { "name": NODE, "labels": labels },
+            "status": { "capacity": offered, "allocatable": offered },
+        }))?;
         self.nodes
             .create(&PostParams { field_manager: Some("kubelet".to_owned()), ..PostParams::default() }, &node)
             .await?;
@@ -135,7 +140,9 @@ async fn says_and_rests(version: Version) -> anyhow::Result<()> {
     })
     .await?;
     let shown = succeed(&mut scene.host.afd(["show", "--output", "labels", "--compat", "nvidia=on"]))?;
-    let shown: BTreeMap<&str, &str> = shown.lines().filter_map(|line| line.split_once('=')).collect();
+    let mut shown: BTreeMap<&str, &str> = shown.lines().filter_map(|line| line.split_once('=')).collect();
+    // Only a cluster knows it.
+    shown.insert("accelerator.llm-d.ai/allocation", "device-plugin");
     let told: BTreeMap<&str, &str> =
         node.labels().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     ensure!(told == shown, "the Node says {told:?}, and afd show {shown:?}");

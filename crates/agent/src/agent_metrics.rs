@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use afd_apiserver::Calls;
 use afd_derive::families::Family;
 use afd_publish::node::Counters;
 use prometheus::{
@@ -35,8 +36,9 @@ impl AgentMetrics {
         let last_sample = gauge(Family::LastSampleTimestampSeconds);
         let restarts = counters(Family::ProbeRestartsTotal);
         let kubelet_errors = counter(Family::KubeletErrorsTotal);
+        let requests = counters(Family::KubernetesRequestsTotal);
         let kubernetes = Counters {
-            requests: counters(Family::KubernetesRequestsTotal),
+            calls: Calls::new(requests.clone()),
             label_writes: counter(Family::LabelWritesTotal),
             contested: counters(Family::LabelContestedTotal),
         };
@@ -46,7 +48,7 @@ impl AgentMetrics {
         registry.register(Box::new(last_sample.clone())).expect(CONSTANT);
         registry.register(Box::new(restarts.clone())).expect(CONSTANT);
         registry.register(Box::new(kubelet_errors.clone())).expect(CONSTANT);
-        registry.register(Box::new(kubernetes.requests.clone())).expect(CONSTANT);
+        registry.register(Box::new(requests)).expect(CONSTANT);
         registry.register(Box::new(kubernetes.label_writes.clone())).expect(CONSTANT);
         registry.register(Box::new(kubernetes.contested.clone())).expect(CONSTANT);
         registry.register(Box::new(build)).expect(CONSTANT);

@@ -7,14 +7,16 @@ use std::{
     time::Duration,
 };
 
+use afd_apiserver::slices::{self, Slices};
 use afd_derive::{
     compat::{self, CompatOptions},
     condition, labels,
     labels::LabelOptions,
+    offer::Offered,
     report,
 };
 use afd_model::{DeviceId, Inventory};
-use afd_publish::node::{self, Wanted, WantedCondition};
+use afd_publish::node::{self, Resources, Wanted, WantedCondition};
 use anyhow::Context;
 use kube::{
     Client, Config,
@@ -43,14 +45,19 @@ impl NodeOptions {
         NodeOptions { labels, compat: CompatOptions { switches, ..compat } }
     }
 
-    /// What the Node should say of an inventory.
-    pub fn wanted(&self, inventory: &Inventory) -> Wanted {
+    /// Whether integrated GPUs count.
+    pub fn include_integrated(&self) -> bool {
+        self.labels.include_integrated
+    }
+
+    /// What the Node should say of an inventory and of what is offered of it.
+    pub fn wanted(&self, inventory: &Inventory, offered: &Offered) -> Wanted {
         let prefix = &self.labels.prefix;
-        let report =
-            (!inventory.devices.is_empty()).then(|| (format!("{prefix}/report"), report::report(inventory)));
-        let condition = condition::condition(inventory, self.labels.include_integrated);
+        let report = (!inventory.devices.is_empty())
+            .then(|| (format!("{prefix}/report"), report::report(inventory, offered)));
+        let condition = condition::condition(inventory, self.labels.include_integrated, &offered.verdict);
         Wanted {
-            labels: labels::labels(inventory, &self.labels),
+            labels: labels::labels(inventory, &self.labels, offered.allocation),
             compat: compat::labels(inventory, &self.labels, &self.compat),
             annotations: report.into_iter().collect::<BTreeMap<_, _>>(),
             condition: condition.map(|condition| WantedCondition {
@@ -65,41 +72,58 @@ impl NodeOptions {
 
 /// Holds an inventory back that lacks a device, until the device was missing several times in a row: a driver that is being
 /// loaded, or a bus that is rescanned, must not take labels from a Node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Steady {
-    told: Option<Inventory>,
+    told: Inventory,
     missing: u32,
 }
 
-impl Steady {
-    /// What the Node may be told after a look.
-    pub fn look<'a>(&'a mut self, inventory: &'a Inventory) -> &'a Inventory {
-        let ids = |inventory: &Inventory| {
-            inventory.devices.iter().map(|device| device.id).collect::<Vec<DeviceId>>()
-        };
-        let gone = self.told.as_ref().is_some_and(|told| {
-            let now = ids(inventory);
-            ids(told).iter().any(|id| !now.contains(id))
-        });
-        self.missing = if gone { self.missing + 1 } else { 0 };
-        if self.missing == 0 || self.missing >= LOOKS_UNTIL_GONE {
-            self.missing = 0;
-            self.told = Some(inventory.clone());
-        }
-        self.told.as_ref().unwrap_or(inventory)
+impl Default for Steady {
+    fn default() -> Steady {
+        Steady { told: Inventory::empty(), missing: 0 }
     }
 }
 
-/// Keeps the Node, after a random time.
+impl Steady {
+    /// Takes note of a look.
+    pub fn look(&mut self, inventory: &Inventory) {
+        let here = |id: DeviceId| inventory.devices.iter().any(|device| device.id == id);
+        let gone = self.told.devices.iter().any(|device| !here(device.id));
+        self.missing = if gone { self.missing + 1 } else { 0 };
+        if self.missing == 0 || self.missing >= LOOKS_UNTIL_GONE {
+            self.missing = 0;
+            self.told = inventory.clone();
+        }
+    }
+
+    /// What the Node may be told.
+    pub fn inventory(&self) -> &Inventory {
+        &self.told
+    }
+}
+
+/// To whom the API server's word on the offers is told.
+#[derive(Debug)]
+pub struct Tell {
+    /// The extended resources of the Node.
+    pub resources: watch::Sender<Option<Resources>>,
+    /// Its ResourceSlices.
+    pub slices: watch::Sender<Slices>,
+}
+
+/// Keeps the Node, and follows what is offered on it, after a random time.
 pub async fn keep(
     client: Client,
     args: RunArgs,
     metrics: AgentMetrics,
     wanted: watch::Receiver<Option<Wanted>>,
+    tell: Tell,
 ) {
     let name = args.node_name.unwrap_or_default();
     tokio::time::sleep(part_of(args.start_spread)).await;
-    node::keep(client, &name, metrics.kubernetes(), wanted).await;
+    let counters = metrics.kubernetes();
+    let slices = slices::follow(client.clone(), &name, counters.calls.clone(), tell.slices);
+    tokio::join!(node::keep(client, &name, counters, wanted, tell.resources), slices);
 }
 
 /// A random part of a time.
@@ -151,7 +175,10 @@ mod tests {
     #[test]
     fn a_device_is_gone_when_it_was_missing_three_times_in_a_row() {
         let mut steady = Steady::default();
-        let mut told = |buses: &[u8]| steady.look(&inventory(buses)).devices.len();
+        let mut told = |buses: &[u8]| {
+            steady.look(&inventory(buses));
+            steady.inventory().devices.len()
+        };
         assert_eq!(told(&[1, 2]), 2);
         assert_eq!((told(&[1]), told(&[1])), (2, 2));
         assert_eq!(told(&[1, 2]), 2, "it was there after all");

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_kubelet::{Hold, Kubelet};
+use afd_kubelet::{Answer, Kubelet};
 use tokio::sync::watch;
 
 use crate::agent_metrics::AgentMetrics;
@@ -15,13 +15,11 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// After this time without an answer nobody knows any more who holds what.
 const STALE: Duration = Duration::from_secs(60);
 
-/// What the kubelet said last; empty while nobody knows.
-pub type Holders = watch::Receiver<Vec<Hold>>;
-
-/// Asks for ever, and calls `changed` when somebody else holds something.
+/// Asks for ever, and calls `changed` when the answer is another one. What the kubelet said last stays for a minute after
+/// it stopped answering; then nobody knows.
 pub async fn follow(
     folder: &Path,
-    publish: watch::Sender<Vec<Hold>>,
+    publish: watch::Sender<Option<Answer>>,
     metrics: AgentMetrics,
     changed: impl Fn(),
 ) {
@@ -31,13 +29,13 @@ pub async fn follow(
     let mut interval = tokio::time::interval(INTERVAL);
     loop {
         interval.tick().await;
-        let holds = match kubelet.list().await {
+        let answer = match kubelet.list().await {
             Ok(answer) => {
                 if failing {
                     tracing::info!("the kubelet answers again");
                 }
                 (failing, answered) = (false, Instant::now());
-                answer.holds
+                Some(answer)
             }
             Err(error) => {
                 metrics.kubelet_failed();
@@ -48,10 +46,15 @@ pub async fn follow(
                 if answered.elapsed() < STALE {
                     continue;
                 }
-                Vec::new()
+                None
             }
         };
-        if publish.send_if_modified(|last| std::mem::replace(last, holds.clone()) != holds) {
+        let is_other = publish.send_if_modified(|last| {
+            let is_other = *last != answer;
+            *last = answer;
+            is_other
+        });
+        if is_other {
             changed();
         }
     }

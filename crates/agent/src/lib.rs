@@ -10,6 +10,7 @@ pub mod command;
 pub mod device_plugin;
 pub mod holders;
 pub mod library;
+pub mod offers;
 pub mod record;
 pub mod redact;
 pub mod render;

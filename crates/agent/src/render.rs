@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use afd_derive::{
     compat::{CompatSet, dcgm},
-    series,
+    series::{self, InCluster},
 };
 use afd_model::{Allocation, Inventory, Sampling};
 use afd_publish::page::{Page, Pages};
@@ -17,10 +17,10 @@ use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
 pub fn metrics(
     inventory: &Inventory,
     sampling: &Sampling,
-    allocations: &[Allocation],
+    cluster: &InCluster<'_>,
     own: &[MetricFamily],
 ) -> prometheus::Result<Vec<u8>> {
-    let families = series::families(inventory, &sampling.samples, &sampling.problems, allocations);
+    let families = series::families(inventory, &sampling.samples, &sampling.problems, cluster);
     let mut text = Vec::with_capacity(64 * 1024);
     TextEncoder::new().encode(&families, &mut text)?;
     TextEncoder::new().encode(own, &mut text)?;
@@ -63,7 +63,7 @@ pub fn compat_metrics(
 pub fn pages(
     inventory: &Inventory,
     sampling: &Sampling,
-    allocations: &[Allocation],
+    cluster: &InCluster<'_>,
     own: &[MetricFamily],
     node: Option<&str>,
     sets: &[CompatSet],
@@ -75,8 +75,8 @@ pub fn pages(
         .collect::<prometheus::Result<_>>()?;
     Ok(Pages {
         compat,
-        metrics: Page::new(TEXT_FORMAT, metrics(inventory, sampling, allocations, own)?),
-        dcgm: Page::new(TEXT_FORMAT, dcgm(inventory, sampling, allocations, node)?),
+        metrics: Page::new(TEXT_FORMAT, metrics(inventory, sampling, cluster, own)?),
+        dcgm: Page::new(TEXT_FORMAT, dcgm(inventory, sampling, cluster.allocations, node)?),
         inventory: Page::new("application/json", crate::show::json(inventory)?),
         made: Instant::now(),
         patience,

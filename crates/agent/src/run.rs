@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use afd_apiserver::slices::Slices;
+use afd_derive::series::InCluster;
 use afd_host::{Host, RootError, child::Launcher};
 use afd_model::Inventory;
 use afd_publish::{
@@ -28,7 +30,8 @@ use tokio::{
 use crate::{
     args::RunArgs,
     cluster::{self, NodeOptions, Steady},
-    holders::{self, Holders},
+    holders,
+    offers::{Heard, SteadyOffers, Told as Cluster},
     render,
     survey::{Libraries, Survey},
     uevents::Uevents,
@@ -68,20 +71,26 @@ pub fn run(
         let stop = stop_signal().context("listening for signals")?;
         let (publish, pages) = watch::channel(None);
         let (want, wanted) = watch::channel(None);
+        let (tell_resources, resources) = watch::channel(None);
+        let (tell_slices, slices) = watch::channel(Slices::NotAsked);
+        let (tell_kubelet, kubelet) = watch::channel(None);
+        let heard = Heard { resources, slices, kubelet };
         if !args.no_kubernetes {
             let client = cluster::client(args.kubeconfig.as_deref()).await?;
-            tokio::spawn(cluster::keep(client, args.clone(), survey.metrics().clone(), wanted));
+            let tell = cluster::Tell { resources: tell_resources, slices: tell_slices };
+            tokio::spawn(cluster::keep(client, args.clone(), survey.metrics().clone(), wanted, tell));
+            tokio::spawn(wake_on_offers(heard.clone(), event.clone()));
         }
-        let (tell, holders) = watch::channel(Vec::new());
         if let Some(folder) = args.pod_resources.clone() {
             let (metrics, wake) = (survey.metrics().clone(), event.clone());
             let changed = move || {
                 let _ = wake.try_send(());
             };
-            tokio::spawn(async move { holders::follow(&folder, tell, metrics, changed).await });
+            tokio::spawn(async move { holders::follow(&folder, tell_kubelet, metrics, changed).await });
         }
-        let told = Told { publish, want, options };
-        start_loop(survey, args, holders, event, events, told);
+        let told =
+            Told { publish, want, options, steady: Steady::default(), offers: SteadyOffers::default() };
+        start_loop(survey, args, heard, event, events, told);
         tracing::info!(address = %listener.local_addr()?, "serving");
         if let Some(listener) = dcgm {
             tracing::info!(dcgm = %listener.local_addr()?, "serving dcgm-exporter's metrics");
@@ -105,11 +114,28 @@ pub fn block_on<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
         .block_on(what)
 }
 
-/// To whom the loop tells what it has learnt.
+/// To whom the loop tells what it has learnt, and what it has told.
 struct Told {
     publish: watch::Sender<Option<Arc<Pages>>>,
     want: watch::Sender<Option<Wanted>>,
     options: NodeOptions,
+    steady: Steady,
+    offers: SteadyOffers,
+}
+
+/// Wakes the loop when the API server tells of another offer.
+async fn wake_on_offers(mut heard: Heard, wake: mpsc::SyncSender<()>) {
+    loop {
+        let changed = tokio::select! {
+            changed = heard.resources.changed() => changed,
+            changed = heard.slices.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        // A full channel means that the loop is going to look already.
+        let _ = wake.try_send(());
+    }
 }
 
 async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
@@ -132,14 +158,14 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 fn start_loop(
     survey: Survey,
     args: &RunArgs,
-    holders: Holders,
+    heard: Heard,
     event: mpsc::SyncSender<()>,
     events: mpsc::Receiver<()>,
     told: Told,
 ) {
     thread::spawn(move || forward_uevents(&event));
     let args = args.clone();
-    thread::spawn(move || turn(survey, &events, &holders, &args, &told));
+    thread::spawn(move || turn(survey, &events, &heard, &args, told));
 }
 
 fn forward_uevents(event: &mpsc::SyncSender<()>) {
@@ -167,20 +193,21 @@ fn forward_uevents(event: &mpsc::SyncSender<()>) {
 }
 
 /// Discovers, samples and publishes, for ever.
-fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, holders: &Holders, args: &RunArgs, told: &Told) {
+fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &RunArgs, mut told: Told) {
     let (sample_interval, look_interval) = (args.sample_interval, args.look_interval);
     let patience = sample_interval * MISSED_TURNS + Duration::from_secs(10);
-    let mut steady = Steady::default();
     let mut inventory = discover(&mut survey, None);
-    told.want(steady.look(&inventory));
+    told.steady.look(&inventory);
     let mut looked = Instant::now();
     loop {
         let begun = Instant::now();
+        let cluster = heard.join(told.steady.inventory(), told.options.include_integrated());
+        told.want(&cluster, begun);
         let sampling = survey.sample();
-        let (allocations, _) = afd_kubelet::allocations(&inventory, &holders.borrow());
+        let in_cluster = InCluster { allocations: &cluster.allocations, offers: &cluster.counts };
         let (own, node) = (survey.metrics().families(), args.node_name.as_deref());
         let sets = &args.metrics.compat_metrics;
-        match render::pages(&inventory, &sampling, &allocations, &own, node, sets, patience) {
+        match render::pages(&inventory, &sampling, &in_cluster, &own, node, sets, patience) {
             Ok(pages) => drop(told.publish.send_replace(Some(Arc::new(pages)))),
             Err(error) => tracing::error!(%error, "the answer could not be rendered"),
         }
@@ -192,16 +219,18 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, holders: &Holders, args
         }
         if event || looked.elapsed() >= look_interval {
             inventory = discover(&mut survey, Some(inventory));
-            told.want(steady.look(&inventory));
+            told.steady.look(&inventory);
             looked = Instant::now();
         }
     }
 }
 
 impl Told {
-    /// What the Node should say now.
-    fn want(&self, inventory: &Inventory) {
-        let wanted = Some(self.options.wanted(inventory));
+    /// What the Node should say now; nothing before the API server was asked what is offered.
+    fn want(&mut self, cluster: &Cluster, now: Instant) {
+        let (inventory, integrated) = (self.steady.inventory(), self.options.include_integrated());
+        let Some(offered) = self.offers.look(cluster, inventory, integrated, now) else { return };
+        let wanted = Some(self.options.wanted(inventory, &offered));
         self.want.send_if_modified(|last| {
             let changed = *last != wanted;
             *last = wanted;

@@ -5,6 +5,7 @@ use std::{fmt::Write, path::Path};
 use afd_derive::{
     compat::{CompatOptions, CompatSet},
     labels::LabelOptions,
+    series::InCluster,
 };
 use afd_model::{Device, HealthState, Inventory, Known, Nic, Partitioning, PortState};
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
@@ -37,7 +38,7 @@ pub fn json(inventory: &Inventory) -> serde_json::Result<String> {
 
 /// The labels, our own and those in vendors' spellings, one `key=value` a line.
 pub fn labels(inventory: &Inventory, options: &LabelOptions, compat: &CompatOptions) -> String {
-    let mut labels = afd_derive::labels::labels(inventory, options);
+    let mut labels = afd_derive::labels::labels(inventory, options, None);
     labels.extend(afd_derive::compat::labels(inventory, options, compat));
     labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
@@ -50,7 +51,7 @@ pub fn metrics(survey: &mut Survey, sets: &[CompatSet]) -> anyhow::Result<String
     let inventory = survey.discover();
     let sampling = survey.sample();
     if sets.is_empty() {
-        return Ok(String::from_utf8(render::metrics(&inventory, &sampling, &[], &[])?)?);
+        return Ok(String::from_utf8(render::metrics(&inventory, &sampling, &InCluster::default(), &[])?)?);
     }
     let pages: Result<Vec<_>, _> =
         sets.iter().map(|set| render::compat_metrics(*set, &inventory, &sampling)).collect();

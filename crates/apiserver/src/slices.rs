@@ -49,12 +49,26 @@ pub struct PublishedDevice {
 pub struct Published {
     /// The devices of complete pools, sorted.
     pub devices: Vec<PublishedDevice>,
+    /// The drivers of complete pools, those that publish no device too.
+    pub drivers: BTreeSet<String>,
     /// Drivers with a pool of which not all slices are there: nothing can be said of what it lacks.
     pub incomplete: BTreeSet<String>,
 }
 
+/// What is known of the slices.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Slices {
+    /// They were not asked for yet.
+    #[default]
+    NotAsked,
+    /// The API server did not tell.
+    Unknown,
+    /// They say this.
+    Known(Published),
+}
+
 /// Follows what is published for a node, for ever. An error changes nothing: what was known stays.
-pub async fn follow(client: Client, node: &str, calls: Calls, tell: watch::Sender<Option<Published>>) {
+pub async fn follow(client: Client, node: &str, calls: Calls, tell: watch::Sender<Slices>) {
     let mut rest = Rest::default();
     let mut failing = false;
     loop {
@@ -66,6 +80,13 @@ pub async fn follow(client: Client, node: &str, calls: Calls, tell: watch::Sende
                     tracing::warn!(error = %failure, "the devices of DRA drivers are not known; trying again");
                 }
                 failing = true;
+                tell.send_if_modified(|last| {
+                    let first = *last == Slices::NotAsked;
+                    if first {
+                        *last = Slices::Unknown;
+                    }
+                    first
+                });
                 sleep(rest.longer(failure.retry_after)).await;
                 continue;
             }
@@ -87,7 +108,7 @@ async fn round(
     client: &Client,
     node: &str,
     calls: &Calls,
-    tell: &watch::Sender<Option<Published>>,
+    tell: &watch::Sender<Slices>,
 ) -> Result<Round, Failure> {
     let Some(version) = version(client, calls).await? else {
         publish(tell, Published::default());
@@ -124,7 +145,8 @@ async fn round(
 /// The newest version that the server has; none where it has none that is known here.
 async fn version(client: &Client, calls: &Calls) -> Result<Option<Version>, Failure> {
     let request = http::Request::get("/apis/resource.k8s.io").body(Vec::new()).expect("the path is valid");
-    let group = calls.call("get", "the API group of ResourceSlices", client.request::<APIGroup>(request)).await;
+    let group =
+        calls.call("get", "the API group of ResourceSlices", client.request::<APIGroup>(request)).await;
     match group {
         Ok(group) => Ok(Version::ALL
             .into_iter()
@@ -134,10 +156,11 @@ async fn version(client: &Client, calls: &Calls) -> Result<Option<Version>, Fail
     }
 }
 
-fn publish(tell: &watch::Sender<Option<Published>>, published: Published) {
+fn publish(tell: &watch::Sender<Slices>, published: Published) {
+    let slices = Slices::Known(published);
     tell.send_if_modified(|last| {
-        let changed = last.as_ref() != Some(&published);
-        *last = Some(published);
+        let changed = *last != slices;
+        *last = slices;
         changed
     });
 }

@@ -2,6 +2,8 @@
 
 use afd_model::{Device, HealthState, Inventory};
 
+use crate::offer::Verdict;
+
 /// A condition of the node, without its type and times.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Condition {
@@ -16,8 +18,9 @@ pub struct Condition {
 /// More than this helps nobody; Kubernetes takes 32 KiB.
 const MOST_MESSAGE_BYTES: usize = 1024;
 
-/// The condition of a node; none if it has no accelerator. Integrated GPUs do not count unless asked for.
-pub fn condition(inventory: &Inventory, include_integrated: bool) -> Option<Condition> {
+/// The condition of a node; none if it has no accelerator. Integrated GPUs do not count unless asked for. `offered` is
+/// whether Kubernetes offers what may take work.
+pub fn condition(inventory: &Inventory, include_integrated: bool, offered: &Verdict) -> Option<Condition> {
     let devices = || inventory.devices.iter().filter(|device| include_integrated || !device.integrated);
     let in_state = |state: HealthState| devices().filter(move |device| device.health.state == state);
     let count = devices().count();
@@ -32,6 +35,8 @@ pub fn condition(inventory: &Inventory, include_integrated: bool) -> Option<Cond
             reason: reason(first),
             message: sentences(in_state(HealthState::Failed)),
         }
+    } else if let Verdict::Lacking(what) = offered {
+        Condition { status: "False", reason: "NotAllocatable".to_owned(), message: cut(what) }
     } else if unknown > 0 {
         Condition {
             status: "Unknown",
@@ -41,12 +46,20 @@ pub fn condition(inventory: &Inventory, include_integrated: bool) -> Option<Cond
                  visible to the agent"
             ),
         }
+    } else if *offered == Verdict::Unknown {
+        Condition {
+            status: "Unknown",
+            reason: "OfferUnknown".to_owned(),
+            message: "the API server does not tell which devices are offered to pods".to_owned(),
+        }
     } else if in_state(HealthState::Degraded).next().is_some() {
         Condition {
             status: "True",
             reason: "Degraded".to_owned(),
             message: sentences(in_state(HealthState::Degraded)),
         }
+    } else if let Verdict::Twice(what) = offered {
+        Condition { status: "True", reason: "OfferedTwice".to_owned(), message: cut(what) }
     } else {
         Condition {
             status: "True",
@@ -54,6 +67,12 @@ pub fn condition(inventory: &Inventory, include_integrated: bool) -> Option<Cond
             message: format!("all accelerators ({count}) may take work"),
         }
     })
+}
+
+/// Cut to the longest message, at a character.
+fn cut(text: &str) -> String {
+    let end = text.floor_char_boundary(MOST_MESSAGE_BYTES);
+    text[..end].to_owned()
 }
 
 fn reason(device: &Device) -> String {
@@ -89,7 +108,7 @@ mod tests {
             health: health.clone(),
             ..Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
         });
-        condition(&Inventory { devices: devices.collect(), ..Inventory::empty() }, false)
+        condition(&Inventory { devices: devices.collect(), ..Inventory::empty() }, false, &Verdict::AsFound)
     }
 
     #[test]

@@ -127,6 +127,8 @@ families! {
         "Speed of the PCIe link on each lane; it may fall while the device idles.";
     PcieLinkWidth = "accelerator_pcie_link_width", Gauge, Device, ["which"],
         "Lanes of the PCIe link.";
+    ResourceDevices = "accelerator_resource_devices", Gauge, Node, ["resource", "mechanism", "state"],
+        "Devices of an extended resource or DRA driver: discovered (the node has them), allocatable (pods may have them; sharing multiplies), allocated (pods hold them).";
     RdmaPortUp = "rdma_port_up", Gauge, Node, ["nic", "port", "link_layer", "device"],
         "Whether an RDMA port is active, 0 or 1; device is the accelerator behind the same PCIe switch, if there is just one.";
     ProbeProblems = "afd_probe_problems", Gauge, Agent, ["vendor", "reason"],

@@ -38,7 +38,7 @@ pub struct Label {
 
 /// All labels with a fixed key, in the order of the documentation. Besides, each product has a key of its own:
 /// [`PRODUCT_KEY`].
-pub const LABELS: [Label; 21] = [
+pub const LABELS: [Label; 22] = [
     Label {
         key: "present",
         examples: "`true`",
@@ -158,6 +158,12 @@ pub const LABELS: [Label; 21] = [
         value: rdma,
     },
     Label {
+        key: "allocation",
+        examples: "`device-plugin`, `dra`, `both`, `none`",
+        meaning: "how Kubernetes hands the devices out on this node; only in a cluster",
+        value: |scope| scope.allocation.map(str::to_owned),
+    },
+    Label {
         key: "homogeneous",
         examples: "`true`, `false`",
         meaning: "whether all accelerators are of one product",
@@ -181,12 +187,17 @@ pub const LABELS: [Label; 21] = [
 /// Kubernetes takes the key. Its value is the number of devices.
 pub const PRODUCT_KEY: &str = "product.";
 
-/// The labels of a node; none if it has no accelerator.
-pub fn labels(inventory: &Inventory, options: &LabelOptions) -> BTreeMap<String, String> {
+/// The labels of a node; none if it has no accelerator. `allocation` is how Kubernetes hands the devices out, where that
+/// is known.
+pub fn labels(
+    inventory: &Inventory,
+    options: &LabelOptions,
+    allocation: Option<&'static str>,
+) -> BTreeMap<String, String> {
     let counted = inventory.devices.iter().filter(|device| options.include_integrated || !device.integrated);
     let groups = groups(counted);
     let Some(primary) = primary(&groups) else { return BTreeMap::new() };
-    let scope = Scope { inventory, primary, homogeneous: groups.len() == 1 };
+    let scope = Scope { inventory, primary, homogeneous: groups.len() == 1, allocation };
     let mut labels: BTreeMap<String, String> =
         LABELS.iter().filter_map(|label| Some((key(label.key, options), (label.value)(&scope)?))).collect();
     for group in &groups {
@@ -217,6 +228,7 @@ struct Scope<'a> {
     inventory: &'a Inventory,
     primary: &'a Group<'a>,
     homogeneous: bool,
+    allocation: Option<&'static str>,
 }
 
 impl<'a> Scope<'a> {

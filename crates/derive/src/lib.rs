@@ -9,6 +9,7 @@ pub mod condition;
 pub mod families;
 pub mod labels;
 pub mod markdown;
+pub mod offer;
 pub mod report;
 pub mod series;
 pub mod value;

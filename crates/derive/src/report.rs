@@ -3,12 +3,16 @@
 use afd_model::Inventory;
 use serde::Serialize;
 
+use crate::offer::{Offered, Verdict};
+
 /// The longest report. All annotations of a node together may have 256 KiB.
 pub const MOST_BYTES: usize = 16 << 10;
 
 #[derive(Serialize)]
 struct Report<'a> {
     devices: Vec<DeviceReport<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    offers: Vec<OfferReport<'a>>,
     problems: Vec<ProblemReport<'a>>,
     /// Whether something was left out to stay below [`MOST_BYTES`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -26,6 +30,15 @@ struct DeviceReport<'a> {
     partitions: Vec<&'a str>,
 }
 
+/// What pods may have; who holds it changes too often for an annotation.
+#[derive(Serialize)]
+struct OfferReport<'a> {
+    resource: &'a str,
+    mechanism: &'static str,
+    discovered: Option<u64>,
+    allocatable: u64,
+}
+
 #[derive(Serialize)]
 struct ProblemReport<'a> {
     probe: &'a str,
@@ -34,9 +47,9 @@ struct ProblemReport<'a> {
     message: &'a str,
 }
 
-/// Compact JSON: devices with product, health and partitions, and problems. What does not fit is left out from the end:
+/// Compact JSON: devices with product, health and partitions, what Kubernetes offers of them, and problems. What does not fit is left out from the end:
 /// problems first, then partitions, then devices.
-pub fn report(inventory: &Inventory) -> String {
+pub fn report(inventory: &Inventory, offered: &Offered) -> String {
     let devices = inventory.devices.iter().map(|device| DeviceReport {
         id: device.id.to_string(),
         product: device.product_name(),
@@ -50,7 +63,24 @@ pub fn report(inventory: &Inventory) -> String {
         fact: &problem.fact,
         message: &problem.message,
     });
-    let mut report = Report { devices: devices.collect(), problems: problems.collect(), truncated: false };
+    let offers = offered.counts.iter().map(|count| OfferReport {
+        resource: &count.resource,
+        mechanism: count.mechanism.as_str(),
+        discovered: count.discovered,
+        allocatable: count.allocatable,
+    });
+    let mismatch = match &offered.verdict {
+        Verdict::Lacking(message) | Verdict::Twice(message) => {
+            Some(ProblemReport { probe: "kubernetes", device: None, fact: "offer", message })
+        }
+        Verdict::AsFound | Verdict::Unknown => None,
+    };
+    let mut report = Report {
+        devices: devices.collect(),
+        offers: offers.collect(),
+        problems: mismatch.into_iter().chain(problems).collect(),
+        truncated: false,
+    };
     loop {
         let text = serde_json::to_string(&report).expect("texts and lists can always be written");
         if text.len() <= MOST_BYTES {
@@ -79,7 +109,7 @@ mod tests {
         let device = Device::bare(address, Vendor::Intel, Variant::Xpu);
         let mut inventory = Inventory { devices: vec![device], ..Inventory::empty() };
         assert_eq!(
-            report(&inventory),
+            report(&inventory, &Offered::default()),
             r#"{"devices":[{"id":"0000:01:00.0","product":null,"health":"unknown"}],"problems":[]}"#
         );
         let problem = |number: usize| Problem {
@@ -91,7 +121,7 @@ mod tests {
             message: "x".repeat(200),
         };
         inventory.problems = (0..1000).map(problem).collect();
-        let text = report(&inventory);
+        let text = report(&inventory, &Offered::default());
         assert!(
             text.len() <= MOST_BYTES && text.contains("fact-0") && text.ends_with("\"truncated\":true}"),
             "{text}"

@@ -10,14 +10,26 @@ use afd_model::{
 };
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use crate::families::{Family, Kind};
+use crate::{
+    families::{Family, Kind},
+    offer::OfferCount,
+};
+
+/// What Kubernetes tells of the devices; nothing outside of a cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InCluster<'a> {
+    /// Who holds them.
+    pub allocations: &'a [Allocation],
+    /// What is offered of them.
+    pub offers: &'a [OfferCount],
+}
 
 /// The families of devices, node and problems. `problems` are those of the last sampling; the inventory has its own.
 pub fn families(
     inventory: &Inventory,
     samples: &[Sample],
     problems: &[Problem],
-    allocations: &[Allocation],
+    cluster: &InCluster<'_>,
 ) -> Vec<MetricFamily> {
     let mut series = Series::default();
     for device in &inventory.devices {
@@ -28,10 +40,13 @@ pub fn families(
             sampled_series(&mut series, device, sample);
         }
     }
-    for allocation in allocations {
+    for allocation in cluster.allocations {
         if let Some(device) = inventory.devices.iter().find(|device| device.id == allocation.device) {
             allocation_series(&mut series, device, allocation);
         }
+    }
+    for count in cluster.offers {
+        offer_series(&mut series, count);
     }
     for nic in &inventory.nics {
         rdma_series(&mut series, inventory, nic);
@@ -156,6 +171,20 @@ fn allocation_series(series: &mut Series, device: &Device, allocation: &Allocati
         allocation.mechanism.as_str(),
     ];
     series.add(Family::Allocation, subject.into_iter().chain(holder), 1.0);
+}
+
+fn offer_series(series: &mut Series, count: &OfferCount) {
+    let states = [
+        ("discovered", count.discovered),
+        ("allocatable", Some(count.allocatable)),
+        ("allocated", count.allocated),
+    ];
+    for (state, number) in states {
+        if let Some(number) = number {
+            let values = [count.resource.as_str(), count.mechanism.as_str(), state];
+            series.add(Family::ResourceDevices, values, number as f64);
+        }
+    }
 }
 
 fn health_series(series: &mut Series, subject: [&str; 4], health: &Health) {

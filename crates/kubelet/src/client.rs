@@ -15,8 +15,8 @@ use tonic::{
 use crate::{
     join::{Hold, Offer},
     v1::{
-        ListPodResourcesRequest, ListPodResourcesResponse,
-        pod_resources_lister_client::PodResourcesListerClient,
+        AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices, ListPodResourcesRequest,
+        ListPodResourcesResponse, pod_resources_lister_client::PodResourcesListerClient,
     },
 };
 
@@ -62,6 +62,9 @@ pub enum KubeletError {
 pub struct Answer {
     /// All holds, sorted.
     pub holds: Vec<Hold>,
+    /// The devices that device plugins hold ready, be they held or not, sorted; none where the kubelet does not tell, or has
+    /// just started and its plugins may not have come back yet.
+    pub ready: Option<Vec<Offer>>,
     /// Whether a device that is not in `holds` is held by nobody. A kubelet that has just started does not know yet.
     pub complete: bool,
 }
@@ -98,7 +101,8 @@ impl Kubelet {
         if answer.is_err() {
             self.connection = None;
         }
-        let holds = holds(answer?);
+        let (listed, allocatable) = answer?;
+        let holds = holds(listed);
         let complete = self.connection.as_ref().is_some_and(|connection| connection.since.elapsed() >= YOUNG);
         if complete {
             self.last = holds;
@@ -107,10 +111,13 @@ impl Kubelet {
             all.extend(holds);
             self.last = all.into_iter().collect();
         }
-        Ok(Answer { holds: self.last.clone(), complete })
+        let ready = allocatable.filter(|_| complete).map(ready);
+        Ok(Answer { holds: self.last.clone(), ready, complete })
     }
 
-    async fn ask(&mut self) -> Result<ListPodResourcesResponse, KubeletError> {
+    async fn ask(
+        &mut self,
+    ) -> Result<(ListPodResourcesResponse, Option<AllocatableResourcesResponse>), KubeletError> {
         let path = self.folder.join(SOCKET);
         let socket = socket(&path)?;
         if self.connection.as_ref().is_none_or(|connection| connection.socket != socket) {
@@ -118,14 +125,25 @@ impl Kubelet {
                 Some(Connection { client: connect(&path).await?, socket, since: Instant::now() });
         }
         let connection = self.connection.as_mut().expect("it was just made");
-        let call = connection.client.list(ListPodResourcesRequest {});
-        match tokio::time::timeout(DEADLINE, call).await {
-            Err(_) => Err(KubeletError::Slow),
-            Ok(Err(status)) => {
-                Err(KubeletError::Failed { code: status.code(), message: status.message().to_owned() })
-            }
-            Ok(Ok(response)) => Ok(response.into_inner()),
+        let listed = in_time(connection.client.list(ListPodResourcesRequest {})).await?;
+        let allocatable = connection.client.get_allocatable_resources(AllocatableResourcesRequest {});
+        match in_time(allocatable).await {
+            Ok(allocatable) => Ok((listed, Some(allocatable))),
+            Err(KubeletError::Failed { code: Code::Unimplemented, .. }) => Ok((listed, None)),
+            Err(error) => Err(error),
         }
+    }
+}
+
+async fn in_time<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, KubeletError> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Err(_) => Err(KubeletError::Slow),
+        Ok(Err(status)) => {
+            Err(KubeletError::Failed { code: status.code(), message: status.message().to_owned() })
+        }
+        Ok(Ok(response)) => Ok(response.into_inner()),
     }
 }
 
@@ -158,6 +176,17 @@ async fn connect(path: &Path) -> Result<PodResourcesListerClient<Channel>, Kubel
     Ok(PodResourcesListerClient::new(channel).max_decoding_message_size(MOST_BYTES))
 }
 
+/// Every healthy device of every plugin.
+fn ready(response: AllocatableResourcesResponse) -> Vec<Offer> {
+    let offers: BTreeSet<Offer> = response.devices.into_iter().flat_map(plugin_offers).collect();
+    offers.into_iter().collect()
+}
+
+fn plugin_offers(devices: ContainerDevices) -> impl Iterator<Item = Offer> {
+    let resource = devices.resource_name;
+    devices.device_ids.into_iter().map(move |id| Offer::Plugin { resource: resource.clone(), id })
+}
+
 /// Every device of every container. One resource may come in several entries, one for each NUMA node.
 fn holds(response: ListPodResourcesResponse) -> Vec<Hold> {
     let mut holds = BTreeSet::new();
@@ -169,14 +198,7 @@ fn holds(response: ListPodResourcesResponse) -> Vec<Hold> {
                 container: container.name.clone(),
                 offer,
             };
-            for devices in &container.devices {
-                for id in &devices.device_ids {
-                    holds.insert(hold(Offer::Plugin {
-                        resource: devices.resource_name.clone(),
-                        id: id.clone(),
-                    }));
-                }
-            }
+            holds.extend(container.devices.into_iter().flat_map(plugin_offers).map(hold));
             for dynamic in &container.dynamic_resources {
                 for resource in &dynamic.claim_resources {
                     holds.insert(hold(Offer::Dra {

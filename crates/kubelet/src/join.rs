@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use afd_model::{Allocation, AllocationMechanism, Device, DeviceId, HandleKind, Inventory, PciAddress};
 
-pub use afd_model::AllocationMechanism as Mechanism;
-
 /// A container's hold, as the kubelet tells it.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Hold {
@@ -42,29 +40,65 @@ pub enum Offer {
 
 /// Where a handle leads.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Target {
-    device: DeviceId,
-    partition: Option<String>,
+pub struct Target {
+    /// The device.
+    pub device: DeviceId,
+    /// Name of the partition, if it leads to one.
+    pub partition: Option<String>,
+}
+
+/// What a DRA driver says of its devices, by driver and name of the device.
+pub type Attributes<'a> = BTreeMap<(&'a str, &'a str), &'a BTreeMap<String, String>>;
+
+/// All names by which device plugins and DRA drivers call the devices of an inventory.
+#[derive(Debug)]
+pub struct Names<'a> {
+    inventory: &'a Inventory,
+    attributes: Attributes<'a>,
+    handles: BTreeMap<String, Target>,
+}
+
+impl<'a> Names<'a> {
+    /// Of the devices of an inventory.
+    pub fn of(inventory: &'a Inventory, attributes: Attributes<'a>) -> Names<'a> {
+        Names { inventory, attributes, handles: handles(inventory) }
+    }
+
+    /// The device or partition behind an offer, if it is one of the inventory.
+    pub fn target(&self, offer: &Offer) -> Option<Target> {
+        match offer {
+            Offer::Plugin { id, .. } => plugin_device(&self.handles, id),
+            Offer::Dra { driver, device, .. } => dra_device(self.inventory, &self.handles, driver, device)
+                .or_else(|| self.by_attributes(driver, device)),
+        }
+    }
+
+    /// By what the driver says of the device: its UUID, else its PCI address. A MIG device has the address of its GPU,
+    /// which is not what it is.
+    fn by_attributes(&self, driver: &str, device: &str) -> Option<Target> {
+        const ADDRESSES: [&str; 4] = ["resource.kubernetes.io/pciBusID", "pciBusID", "pciAddr", "pciAddress"];
+        let attributes = self.attributes.get(&(driver, device))?;
+        let by_uuid = attributes.get("uuid").and_then(|uuid| self.handles.get(uuid));
+        let is_part = attributes.get("type").is_some_and(|kind| kind == "mig" || kind.contains("partition"));
+        let address = || {
+            let address = ADDRESSES.iter().find_map(|name| attributes.get(*name))?;
+            self.handles.get(&address.to_ascii_lowercase())
+        };
+        by_uuid.or_else(|| if is_part { None } else { address() }).cloned()
+    }
 }
 
 /// The holds as allocations of known devices, sorted, and how many holds are of no device that we know (of other kinds of
 /// devices, such as NICs, most of the time).
-pub fn allocations(inventory: &Inventory, holds: &[Hold]) -> (Vec<Allocation>, usize) {
-    let handles = handles(inventory);
+pub fn allocations(names: &Names<'_>, holds: &[Hold]) -> (Vec<Allocation>, usize) {
     let mut unknown = 0;
     let mut allocations: Vec<Allocation> = Vec::new();
     for hold in holds {
-        let (target, resource, mechanism) = match &hold.offer {
-            Offer::Plugin { resource, id } => {
-                (plugin_device(&handles, id), resource.clone(), AllocationMechanism::DevicePlugin)
-            }
-            Offer::Dra { driver, claim, device } => (
-                dra_device(inventory, &handles, driver, device),
-                format!("{driver}/{claim}"),
-                AllocationMechanism::Dra,
-            ),
+        let (resource, mechanism) = match &hold.offer {
+            Offer::Plugin { resource, .. } => (resource.clone(), AllocationMechanism::DevicePlugin),
+            Offer::Dra { driver, claim, .. } => (format!("{driver}/{claim}"), AllocationMechanism::Dra),
         };
-        let Some(Target { device, partition }) = target else {
+        let Some(Target { device, partition }) = names.target(&hold.offer) else {
             unknown += 1;
             continue;
         };
@@ -219,9 +253,22 @@ mod tests {
 
     fn target(offer: Offer) -> Option<(u8, Option<String>)> {
         let hold = Hold { namespace: "ns".into(), pod: "pod".into(), container: "c".into(), offer };
-        let (allocations, unknown) = allocations(&inventory(), &[hold]);
+        let (inventory, says) = (inventory(), attributes());
+        let says = says.iter().map(|(name, attributes)| (("gpu.nvidia.com", *name), attributes)).collect();
+        let (allocations, unknown) = allocations(&Names::of(&inventory, says), &[hold]);
         assert_eq!(allocations.len() + unknown, 1);
         allocations.into_iter().next().map(|allocation| (allocation.device.0.bus, allocation.partition))
+    }
+
+    fn attributes() -> [(&'static str, BTreeMap<String, String>); 2] {
+        let of = |attributes: &[(&str, &str)]| {
+            attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let address = ("resource.kubernetes.io/pciBusID", "0000:01:00.0");
+        [
+            ("gpu-9", of(&[("type", "gpu"), address])),
+            ("gpu-9-mig", of(&[("type", "mig"), address, ("uuid", "MIG-1")])),
+        ]
     }
 
     fn plugin(id: &str) -> Option<(u8, Option<String>)> {
@@ -247,6 +294,8 @@ mod tests {
         assert_eq!(dra("gpu.nvidia.com", "gpu-0"), Some((1, None)));
         assert_eq!(dra("gpu.amd.com", "gpu-1-129"), Some((2, None)));
         assert_eq!(dra("gpu.amd.com", "gpu-2-130"), part(2, "xcp1"));
+        assert_eq!(dra("gpu.nvidia.com", "gpu-9"), Some((1, None)), "by its address");
+        assert_eq!(dra("gpu.nvidia.com", "gpu-9-mig"), part(1, "gi3-ci0"), "by its UUID");
         assert_eq!(dra("gpu.intel.com", "0000-03-00-0-0x56a0"), Some((3, None)));
     }
 

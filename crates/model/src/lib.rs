@@ -13,6 +13,7 @@ mod known;
 mod link;
 mod nic;
 mod nvidia;
+mod offer;
 mod pci;
 mod problem;
 mod sample;
@@ -30,6 +31,7 @@ pub use known::{Known, Missing};
 pub use link::{Link, LinkKind};
 pub use nic::{LinkLayer, Nic, NicPort, NicProtocol, PortState};
 pub use nvidia::{MigInstance, NvidiaFacts, VgpuGuest};
+pub use offer::{OfferedPart, Offers, PublishedOffers, ResourceCount};
 pub use pci::{DeviceId, Pci, PciAddress, PciAddressError, PciClass, PciId, PcieLink};
 pub use problem::Problem;
 pub use sample::{

@@ -27,8 +27,8 @@ use api::Nodes;
 pub use api::{Counters, clean, clean_all};
 use events::Events;
 use plan::Plan;
+pub use seen::Resources;
 use seen::Seen;
-pub use seen::{ResourceCount, Resources};
 
 /// Who owns what we write.
 pub const FIELD_MANAGER: &str = "accelerator-feature-discovery";

@@ -30,6 +30,8 @@ mod init;
 mod keeper;
 mod node;
 mod pki;
+pub mod plugins;
+pub mod pods;
 mod process;
 mod programs;
 mod requirements;

@@ -136,6 +136,7 @@ pub(super) fn published<'a>(slices: impl Iterator<Item = &'a Slice>) -> Publishe
             published.incomplete.insert(driver.to_owned());
             continue;
         }
+        published.drivers.insert(driver.to_owned());
         let devices = specs.iter().flat_map(|spec| &spec.devices);
         published.devices.extend(devices.map(|device| device.of(driver, pool)));
     }
@@ -191,7 +192,8 @@ mod tests {
             let pool = json!({ "name": "n", "generation": 1, "resourceSliceCount": 1 });
             let published = published([slice("a", pool, json!([device]))].iter());
             let [device] = &published.devices[..] else { panic!("{published:?}") };
-            let attributes: Vec<_> = device.attributes.iter().map(|(name, text)| (&name[..], &text[..])).collect();
+            let attributes: Vec<_> =
+                device.attributes.iter().map(|(name, text)| (&name[..], &text[..])).collect();
             assert_eq!(attributes, [("driverVersion", "580.1.0"), ("uuid", "GPU-1")]);
             assert!(!device.allocatable);
         }
@@ -199,7 +201,8 @@ mod tests {
 
     #[test]
     fn only_the_newest_generation_of_a_pool_counts_and_only_whole() {
-        let pool = |generation, count| json!({ "name": "n", "generation": generation, "resourceSliceCount": count });
+        let pool =
+            |generation, count| json!({ "name": "n", "generation": generation, "resourceSliceCount": count });
         let old = slice("old", pool(1, 1), json!([{ "name": "gpu-9" }]));
         let first = slice("a", pool(2, 2), json!([{ "name": "gpu-0" }]));
         let second = slice("b", pool(2, 2), json!([{ "name": "gpu-1" }]));

@@ -8,7 +8,7 @@ fn device(bus: u8) -> Device {
 
 fn labelled(devices: Vec<Device>) -> BTreeMap<String, String> {
     let inventory = Inventory { devices, ..Inventory::empty() };
-    labels(&inventory, &LabelOptions::default())
+    labels(&inventory, &LabelOptions::default(), None)
         .into_iter()
         .map(|(key, value)| (key.replace("accelerator.llm-d.ai/", ""), value))
         .collect()
@@ -35,7 +35,7 @@ fn integrated_devices_count_when_asked_for() {
     let inventory =
         Inventory { devices: vec![Device { integrated: true, ..device(0) }], ..Inventory::empty() };
     let options = LabelOptions { include_integrated: true, prefix: "example.com".to_owned() };
-    let labels = labels(&inventory, &options);
+    let labels = labels(&inventory, &options, None);
     assert_eq!(labels.get("example.com/present").map(String::as_str), Some("true"));
 }
 

@@ -161,7 +161,6 @@ pub(super) fn now() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-
 /// Removes all that AFD wrote on a Node.
 ///
 /// # Errors

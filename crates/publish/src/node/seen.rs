@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use afd_model::ResourceCount;
 use k8s_openapi::{
     api::core::v1::Node,
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
@@ -82,19 +83,11 @@ pub(super) struct Seen {
 /// The extended resources of the Node, by name: those in a domain of their own, which device plugins make.
 pub type Resources = BTreeMap<String, ResourceCount>;
 
-/// How much of an extended resource the Node has.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct ResourceCount {
-    /// All that its plugin has told of.
-    pub capacity: u64,
-    /// Of those, what pods may have.
-    pub allocatable: u64,
-}
-
 impl From<OwnNode> for Seen {
     fn from(node: OwnNode) -> Seen {
         let OwnNode { metadata, status } = node;
-        let count = |of: &BTreeMap<String, Quantity>, name: &str| of.get(name).and_then(whole).unwrap_or_default();
+        let count =
+            |of: &BTreeMap<String, Quantity>, name: &str| of.get(name).and_then(whole).unwrap_or_default();
         let names = status.capacity.keys().filter(|name| name.contains('/')).cloned();
         let resources = names.map(|name| {
             let counts = ResourceCount {

@@ -1,0 +1,171 @@
+use afd_model::{Health, OfferedPart, Partition, PciAddress, Variant, Vendor};
+
+use super::*;
+
+const GPU: &str = "nvidia.com/gpu";
+const DRIVER: &str = "gpu.nvidia.com";
+
+fn id(bus: u8) -> DeviceId {
+    PciAddress { domain: 0, bus, device: 0, function: 0 }.into()
+}
+
+fn gpus(count: u8) -> Inventory {
+    let devices = (1..=count).map(|bus| Device::bare(id(bus).0, Vendor::Nvidia, Variant::Gpu));
+    Inventory { devices: devices.collect(), ..Inventory::empty() }
+}
+
+fn resources(counts: &[(&str, u64, u64)]) -> Option<BTreeMap<String, ResourceCount>> {
+    let counts = counts.iter().map(|(name, capacity, allocatable)| {
+        ((*name).to_owned(), ResourceCount { capacity: *capacity, allocatable: *allocatable })
+    });
+    Some(counts.collect())
+}
+
+fn parts(by: &str, buses: &[u8]) -> BTreeSet<OfferedPart> {
+    let part = |bus: &u8| OfferedPart { by: by.to_owned(), device: id(*bus), partition: None };
+    buses.iter().map(part).collect()
+}
+
+fn published(buses: &[u8]) -> Option<PublishedOffers> {
+    let drivers = BTreeSet::from([DRIVER.to_owned()]);
+    Some(PublishedOffers { parts: parts(DRIVER, buses), drivers, incomplete: BTreeSet::new() })
+}
+
+fn no_slices() -> Option<PublishedOffers> {
+    Some(PublishedOffers::default())
+}
+
+fn told(inventory: &Inventory, offers: &Offers) -> (Option<&'static str>, String) {
+    let offered = offered(inventory, offers, false);
+    let verdict = match offered.verdict {
+        Verdict::AsFound => "as found".to_owned(),
+        Verdict::Unknown => "unknown".to_owned(),
+        Verdict::Lacking(what) => format!("lacking: {what}"),
+        Verdict::Twice(what) => format!("twice: {what}"),
+    };
+    (offered.allocation, verdict)
+}
+
+#[track_caller]
+fn check(inventory: &Inventory, offers: &Offers, allocation: Option<&str>, verdict: &str) {
+    let (told_allocation, told_verdict) = told(inventory, offers);
+    assert_eq!(told_allocation, allocation);
+    assert!(told_verdict.starts_with(verdict), "{told_verdict}");
+}
+
+#[test]
+fn a_plugin_that_offers_all_is_as_found_and_one_that_holds_back_is_named() {
+    let inventory = gpus(8);
+    let of = |capacity, allocatable| Offers {
+        resources: resources(&[(GPU, capacity, allocatable), ("rdma/ib", 1, 1)]),
+        published: no_slices(),
+        ..Offers::default()
+    };
+    check(&inventory, &of(8, 8), Some("device-plugin"), "as found");
+    let lacking = "lacking: 8 devices may take work and 7 are allocatable as nvidia.com/gpu";
+    check(&inventory, &of(8, 7), Some("device-plugin"), lacking);
+    check(&inventory, &of(7, 7), Some("device-plugin"), lacking);
+    check(&inventory, &of(32, 32), Some("device-plugin"), "as found");
+    check(&inventory, &of(32, 28), Some("device-plugin"), lacking);
+    let ready = Some(parts(GPU, &[1, 2, 3, 5, 6, 7, 8]));
+    check(
+        &inventory,
+        &Offers { ready, ..of(8, 7) },
+        Some("device-plugin"),
+        &format!("{lacking} (not 0000:04:00.0)"),
+    );
+}
+
+#[test]
+fn a_failed_device_is_not_expected_to_be_offered() {
+    let mut inventory = gpus(8);
+    inventory.devices[3].health = Health::failed("GpuLost", "gone");
+    let offers = Offers { resources: resources(&[(GPU, 8, 7)]), published: no_slices(), ..Offers::default() };
+    check(&inventory, &offers, Some("device-plugin"), "as found");
+}
+
+#[test]
+fn nothing_is_said_before_both_mechanisms_have_told() {
+    let inventory = gpus(2);
+    let nothing = Offers::default();
+    check(&inventory, &nothing, None, "unknown");
+    let only_resources = Offers { resources: resources(&[]), ..nothing.clone() };
+    check(&inventory, &only_resources, None, "unknown");
+    let neither = Offers { published: no_slices(), ..only_resources };
+    check(
+        &inventory,
+        &neither,
+        Some("none"),
+        "lacking: no device plugin and no DRA driver offers the 2 devices of nvidia",
+    );
+    let plugin = Offers { resources: resources(&[(GPU, 2, 2)]), ..nothing };
+    check(&inventory, &plugin, None, "as found");
+    check(&Inventory::empty(), &neither, None, "as found");
+}
+
+#[test]
+fn a_driver_is_compared_device_by_device() {
+    let inventory = gpus(2);
+    let of = |published| Offers { resources: resources(&[]), published, ..Offers::default() };
+    check(&inventory, &of(published(&[1, 2])), Some("dra"), "as found");
+    check(
+        &inventory,
+        &of(published(&[1])),
+        Some("dra"),
+        "lacking: the DRA driver gpu.nvidia.com does not publish 0000:02:00.0",
+    );
+    check(
+        &inventory,
+        &of(published(&[])),
+        Some("none"),
+        "lacking: the DRA driver gpu.nvidia.com publishes none of 2 devices",
+    );
+    let half =
+        PublishedOffers { incomplete: BTreeSet::from([DRIVER.to_owned()]), ..PublishedOffers::default() };
+    check(&inventory, &of(Some(half)), None, "unknown");
+}
+
+#[test]
+fn a_device_of_both_mechanisms_is_offered_twice_and_one_of_each_is_not() {
+    let inventory = gpus(2);
+    let of = |count, buses: &[u8], ready: Option<&[u8]>| Offers {
+        resources: resources(&[(GPU, count, count)]),
+        published: published(buses),
+        ready: ready.map(|buses| parts(GPU, buses)),
+        ..Offers::default()
+    };
+    check(&inventory, &of(2, &[1, 2], None), Some("both"), "twice: of 2 devices some are");
+    check(&inventory, &of(2, &[2], Some(&[1, 2])), Some("both"), "twice: 0000:02:00.0 is offered");
+    check(&inventory, &of(1, &[2], Some(&[1])), Some("both"), "as found");
+    check(&inventory, &of(1, &[2], None), Some("both"), "as found");
+    check(&inventory, &of(1, &[2], Some(&[2])), Some("both"), "twice");
+    check(&gpus(3), &of(1, &[2], Some(&[1])), Some("both"), "lacking: neither");
+}
+
+#[test]
+fn partitions_are_read_as_each_strategy_offers_them() {
+    let mut inventory = gpus(2);
+    let device = &mut inventory.devices[0];
+    device.partitioning = afd_model::Known::Value(afd_model::Partitioning::Mig);
+    device.partitions = (0..7)
+        .map(|number| Partition {
+            profile: afd_model::Known::Value("1g.10gb".to_owned()),
+            ..Partition::bare(device.id, format!("gi{number}-ci0"))
+        })
+        .collect();
+    let of = |counts: &[(&str, u64, u64)]| Offers {
+        resources: resources(counts),
+        published: no_slices(),
+        ..Offers::default()
+    };
+    let numbers = |counts: &[(&str, u64, u64)]| -> Vec<Option<u64>> {
+        offered(&inventory, &of(counts), false).counts.iter().map(|count| count.discovered).collect()
+    };
+    check(&inventory, &of(&[(GPU, 8, 8)]), Some("device-plugin"), "as found");
+    assert_eq!(numbers(&[(GPU, 8, 8)]), [Some(8)]);
+    assert_eq!(numbers(&[(GPU, 2, 2)]), [Some(2)]);
+    assert_eq!(numbers(&[(GPU, 5, 5)]), [None], "the strategy would be guessed");
+    let mixed = [(GPU, 1, 1), ("nvidia.com/mig-1g.10gb", 7, 6)];
+    assert_eq!(numbers(&mixed), [Some(1), Some(7)]);
+    check(&inventory, &of(&mixed), Some("device-plugin"), "lacking: 7 devices may take work and 6");
+}

@@ -1,0 +1,186 @@
+//! A DRA driver: it publishes a ResourceSlice of the bed's Node, and prepares whatever the scheduler has allocated.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use anyhow::Context;
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tonic::{Request, Response, Status, transport::Server};
+
+use super::{
+    listen,
+    proto::{
+        dra::{
+            Claim, Device, NodePrepareResourceResponse, NodePrepareResourcesRequest,
+            NodePrepareResourcesResponse, NodeUnprepareResourceResponse, NodeUnprepareResourcesRequest,
+            NodeUnprepareResourcesResponse,
+            dra_plugin_server::{DraPlugin, DraPluginServer},
+        },
+        registration::{
+            InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
+            registration_server::{Registration, RegistrationServer},
+        },
+    },
+};
+use crate::Bed;
+
+const KUBELET: &str = "/var/lib/kubelet";
+
+/// A device as the driver publishes it.
+#[derive(Clone, Debug)]
+pub struct DraDevice {
+    /// Its name.
+    pub name: String,
+    /// Its attributes; all are texts.
+    pub attributes: Vec<(String, String)>,
+}
+
+/// A driver that runs until the value goes. What it has published stays.
+pub struct DraDriver {
+    name: String,
+    client: Client,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl DraDriver {
+    /// Makes itself known to the kubelet. It has published nothing yet.
+    ///
+    /// # Errors
+    /// When its sockets cannot be made.
+    pub fn start(name: &str, client: Client) -> anyhow::Result<DraDriver> {
+        let socket = PathBuf::from(format!("{KUBELET}/plugins/{name}/dra.sock"));
+        let plugin = || Service { name: name.to_owned(), socket: socket.clone(), client: client.clone() };
+        // The kubelet asks through the second as soon as it is there.
+        let sockets = [socket.clone(), format!("{KUBELET}/plugins_registry/{name}-reg.sock").into()];
+        let mut servers = Vec::new();
+        for path in sockets {
+            let incoming = listen(&path)?;
+            let (plugin, registration) = (DraPluginServer::new(plugin()), RegistrationServer::new(plugin()));
+            servers.push(tokio::spawn(async move {
+                let server = Server::builder().add_service(plugin).add_service(registration);
+                // A driver that fails is missed by the test at once.
+                let _ = server.serve_with_incoming(incoming).await;
+            }));
+        }
+        Ok(DraDriver { name: name.to_owned(), client, servers })
+    }
+
+    /// Publishes these devices of the bed's Node, and no others.
+    ///
+    /// # Errors
+    /// When the API server does not take them.
+    pub async fn publish(&self, devices: &[DraDevice]) -> anyhow::Result<()> {
+        let attributes = |device: &DraDevice| -> Value {
+            let attributes = device.attributes.iter();
+            attributes
+                .map(|(name, text)| (name.clone(), json!({ "string": text })))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        };
+        let devices: Vec<Value> = devices
+            .iter()
+            .map(|device| json!({ "name": device.name, "attributes": attributes(device) }))
+            .collect();
+        let slice = json!({
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceSlice",
+            "metadata": { "name": format!("{}-{}", Bed::NODE, self.name) },
+            "spec": {
+                "driver": self.name,
+                "nodeName": Bed::NODE,
+                "pool": { "name": Bed::NODE, "generation": 1, "resourceSliceCount": 1 },
+                "devices": devices,
+            },
+        });
+        let slices: Api<ResourceSlice> = Api::all(self.client.clone());
+        let parameters = PatchParams::apply("dra-driver").force();
+        let name = format!("{}-{}", Bed::NODE, self.name);
+        slices.patch(&name, &parameters, &Patch::Apply(slice)).await.context("publishing devices")?;
+        Ok(())
+    }
+}
+
+impl Drop for DraDriver {
+    fn drop(&mut self) {
+        for server in &self.servers {
+            server.abort();
+        }
+    }
+}
+
+struct Service {
+    name: String,
+    socket: PathBuf,
+    client: Client,
+}
+
+impl Service {
+    /// What the scheduler has given to a claim.
+    async fn allocated(&self, claim: &Claim) -> anyhow::Result<Vec<Device>> {
+        let claims: Api<ResourceClaim> = Api::namespaced(self.client.clone(), &claim.namespace);
+        let status = claims.get(&claim.name).await?.status.context("the claim has no status")?;
+        let devices = status.allocation.and_then(|allocation| allocation.devices).unwrap_or_default();
+        let results = devices.results.unwrap_or_default().into_iter();
+        Ok(results
+            .filter(|result| result.driver == self.name)
+            .map(|result| Device {
+                request_names: vec![result.request],
+                pool_name: result.pool,
+                device_name: result.device,
+            })
+            .collect())
+    }
+}
+
+#[tonic::async_trait]
+impl DraPlugin for Service {
+    async fn node_prepare_resources(
+        &self,
+        request: Request<NodePrepareResourcesRequest>,
+    ) -> Result<Response<NodePrepareResourcesResponse>, Status> {
+        let mut claims = HashMap::new();
+        for claim in request.into_inner().claims {
+            let answer = match self.allocated(&claim).await {
+                Ok(devices) => NodePrepareResourceResponse { devices, error: String::new() },
+                Err(error) => {
+                    NodePrepareResourceResponse { devices: Vec::new(), error: format!("{error:#}") }
+                }
+            };
+            claims.insert(claim.uid, answer);
+        }
+        Ok(Response::new(NodePrepareResourcesResponse { claims }))
+    }
+
+    async fn node_unprepare_resources(
+        &self,
+        request: Request<NodeUnprepareResourcesRequest>,
+    ) -> Result<Response<NodeUnprepareResourcesResponse>, Status> {
+        let claims = request.into_inner().claims.into_iter();
+        let claims = claims.map(|claim| (claim.uid, NodeUnprepareResourceResponse::default())).collect();
+        Ok(Response::new(NodeUnprepareResourcesResponse { claims }))
+    }
+}
+
+#[tonic::async_trait]
+impl Registration for Service {
+    async fn get_info(&self, _: Request<InfoRequest>) -> Result<Response<PluginInfo>, Status> {
+        Ok(Response::new(PluginInfo {
+            r#type: "DRAPlugin".to_owned(),
+            name: self.name.clone(),
+            endpoint: self.socket.display().to_string(),
+            supported_versions: vec!["v1.DRAPlugin".to_owned()],
+        }))
+    }
+
+    async fn notify_registration_status(
+        &self,
+        _: Request<RegistrationStatus>,
+    ) -> Result<Response<RegistrationStatusResponse>, Status> {
+        Ok(Response::new(RegistrationStatusResponse {}))
+    }
+}

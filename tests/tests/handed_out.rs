@@ -1,0 +1,293 @@
+//! Devices that Kubernetes hands out, by the real binary beside a real kubelet, with a device plugin and a DRA driver of
+//! the test: what is offered, who holds it, and what the Node says of it.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
+
+use std::{process::ExitCode, time::Duration};
+
+use afd_test_cluster::{
+    Bed, Part, Process, Suite, Version,
+    plugins::{DevicePlugin, DraDevice, DraDriver},
+    pods, until,
+};
+use afd_tests::{
+    agent::Agent,
+    fixture::{Fixture, LaidOut},
+};
+use anyhow::{Context, ensure};
+use k8s_openapi::api::{
+    core::v1::{Node, NodeCondition},
+    events::v1::Event,
+    resource::v1::{DeviceClass, ResourceClaim},
+};
+use kube::{Api, Client, ResourceExt, api::PostParams};
+use serde_json::{Value, json};
+
+const ADDRESS: &str = "127.0.0.1:9109";
+const GPU: &str = "nvidia.com/gpu";
+const DRIVER: &str = "gpu.nvidia.com";
+const ALLOCATION: &str = "accelerator.llm-d.ai/allocation";
+const CONDITION: &str = "accelerator.llm-d.ai/Ready";
+const HELD: &str = "accelerator_allocation{";
+const LOAD: &str = "DCGM_FI_DEV_GPU_UTIL{";
+
+fn main() -> ExitCode {
+    // Built before the bed, which has no way to the registry.
+    afd_tests::binary();
+    afd_tests::fake_nvml();
+    Suite::new()
+        .test("pods_that_hold_devices_of_a_plugin_are_named_until_they_end", plugin)
+        .test("a_device_that_its_plugin_holds_back_turns_the_condition", held_back)
+        .test("pods_with_claims_are_named_and_the_slices_compared_on_kubernetes_1_37", || {
+            claims(Version::V1_37)
+        })
+        .test("pods_with_claims_are_named_and_the_slices_compared_on_kubernetes_1_34", || {
+            claims(Version::V1_34)
+        })
+        .main()
+}
+
+/// A cluster with a kubelet, and the agent of its Node on a host with eight H100.
+struct Scene {
+    bed: Bed,
+    client: Client,
+    _host: LaidOut,
+    _agent: Process,
+}
+
+impl Scene {
+    async fn start(version: Version) -> anyhow::Result<Scene> {
+        let bed = Bed::builder().version(version).node().start().await?;
+        let client = bed.client().await?;
+        let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
+        let mut command =
+            host.afd(["run", "--node-name", Bed::NODE, "--listen", ADDRESS, "--start-spread", "0"]);
+        command
+            .args(["--pod-resources", "/var/lib/kubelet/pod-resources", "--sample-interval", "0.5"])
+            .arg("--kubeconfig")
+            .arg(bed.kubeconfig());
+        let agent = bed.process("afd", command)?;
+        Ok(Scene { bed, client, _host: host, _agent: agent })
+    }
+
+    async fn node(&self) -> anyhow::Result<Node> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        Ok(nodes.get(Bed::NODE).await?)
+    }
+
+    async fn until_allocation(&self, value: &str) -> anyhow::Result<Node> {
+        until(&format!("{ALLOCATION} is {value}"), async || {
+            let node = self.node().await?;
+            ensure!(node.labels().get(ALLOCATION).map(String::as_str) == Some(value), "{:?}", node.labels());
+            Ok(node)
+        })
+        .await
+    }
+
+    async fn until_condition(&self, status: &str, reason: &str) -> anyhow::Result<NodeCondition> {
+        until(&format!("the condition is {status}, {reason}"), async || {
+            let conditions =
+                self.node().await?.status.and_then(|status| status.conditions).unwrap_or_default();
+            let condition = conditions.into_iter().find(|condition| condition.type_ == CONDITION);
+            let condition = condition.context("there is none")?;
+            ensure!(
+                condition.status == status && condition.reason.as_deref() == Some(reason),
+                "it is {condition:?}"
+            );
+            Ok(condition)
+        })
+        .await
+    }
+
+    async fn until_event(&self, reason: &str) -> anyhow::Result<()> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
+        let uid = self.node().await?.uid();
+        until(&format!("an Event says {reason}"), async || {
+            let list = events.list(&Default::default()).await?;
+            let ours = list.items.iter().filter(|event| {
+                event.reason.as_deref() == Some(reason)
+                    && event.regarding.as_ref().is_some_and(|node| node.uid == uid)
+            });
+            ensure!(ours.count() == 1, "there are {:?}", list.items);
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn lines(path: &str, family: &str) -> Vec<String> {
+    // An agent that is being started takes no connections yet.
+    let Some(answer) = Agent::try_get_from(ADDRESS, path) else { return Vec::new() };
+    answer.text().lines().filter(|line| line.starts_with(family)).map(str::to_owned).collect()
+}
+
+async fn until_lines(what: &str, path: &str, family: &str, count: usize) -> anyhow::Result<Vec<String>> {
+    until(what, async || {
+        let lines = lines(path, family);
+        ensure!(lines.len() == count, "there are {lines:?}");
+        Ok(lines)
+    })
+    .await
+}
+
+/// The UUIDs of the devices, as the agent tells them.
+async fn uuids() -> anyhow::Result<Vec<String>> {
+    let infos = until_lines("the devices are there", "/metrics", "accelerator_device_info{", 8).await?;
+    let uuid = |line: &String| Some(line.split_once("uuid=\"")?.1.split_once('"')?.0.to_owned());
+    infos.iter().map(|line| uuid(line).context("a device has a UUID")).collect()
+}
+
+/// The series of `accelerator_resource_devices` of a resource, by state.
+async fn until_counts(resource: &str, wanted: [(&str, u32); 3]) -> anyhow::Result<()> {
+    until(&format!("{resource} is counted"), async || {
+        let family = format!("accelerator_resource_devices{{resource=\"{resource}\",");
+        let lines = lines("/metrics", &family);
+        let count = |state: &str| {
+            let line = lines.iter().find(|line| line.contains(&format!("state=\"{state}\"")))?;
+            line.rsplit(' ').next()?.parse::<u32>().ok()
+        };
+        ensure!(wanted.iter().all(|(state, number)| count(state) == Some(*number)), "{lines:?}");
+        Ok(())
+    })
+    .await
+}
+
+fn resources(count: u32) -> Value {
+    json!({ "resources": { "limits": { GPU: count.to_string() } } })
+}
+
+async fn plugin() -> anyhow::Result<()> {
+    let mut scene = Scene::start(Version::V1_37).await?;
+    scene.until_allocation("none").await?;
+    scene.until_condition("False", "NotAllocatable").await?;
+    scene.until_event("NotAllocatable").await?;
+    let mut plugin = DevicePlugin::start(GPU, uuids().await?).await?;
+    let before = scene.until_allocation("device-plugin").await?;
+    scene.until_condition("True", "AllHealthy").await?;
+    scene.until_event("AllHealthy").await?;
+    until_counts(GPU, [("discovered", 8), ("allocatable", 8), ("allocated", 0)]).await?;
+
+    pods::create(&scene.client, "decode", json!({}), resources(2)).await?;
+    pods::runs(&scene.client, "decode").await?;
+    let held = until_lines("the pod is named", "/metrics", HELD, 2).await?;
+    let holder = "namespace=\"default\",pod=\"decode\",container=\"pause\",resource=\"nvidia.com/gpu\",mechanism=\"device-plugin\"";
+    ensure!(held.iter().all(|line| line.contains(holder)), "{held:?}");
+    let named = lines("/compat/dcgm", LOAD).iter().filter(|line| line.contains("pod=\"decode\"")).count();
+    ensure!(named == 2, "the door names the pod {named} times");
+    until_counts(GPU, [("discovered", 8), ("allocatable", 8), ("allocated", 2)]).await?;
+
+    // A kubelet that has just started knows neither its pods nor its plugins.
+    scene.bed.kill(Part::Kubelet)?;
+    scene.bed.restart(Part::Kubelet).await?;
+    for turn in 0..60 {
+        if turn == 25 {
+            plugin.register().await?;
+        }
+        let now = lines("/metrics", HELD);
+        ensure!(now == held, "after the kubelet's start {now:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let after = scene.node().await?;
+    ensure!(before.labels() == after.labels(), "labels moved to {:?}", after.labels());
+    scene.until_condition("True", "AllHealthy").await?;
+    let writes = lines("/metrics", "afd_label_writes_total ");
+    ensure!(writes == ["afd_label_writes_total 2"], "one write for each change: {writes:?}");
+
+    pods::delete(&scene.client, "decode").await?;
+    until_lines("nobody holds anything", "/metrics", HELD, 0).await?;
+    ensure!(
+        lines("/compat/dcgm", LOAD).iter().all(|line| line.contains("pod=\"\"")),
+        "the door names somebody"
+    );
+    Ok(())
+}
+
+async fn held_back() -> anyhow::Result<()> {
+    let scene = Scene::start(Version::V1_37).await?;
+    let uuids = uuids().await?;
+    let plugin = DevicePlugin::start(GPU, uuids.clone()).await?;
+    let before = scene.until_allocation("device-plugin").await?;
+    plugin.set_health(&uuids[3], false);
+    let condition = scene.until_condition("False", "NotAllocatable").await?;
+    let message = condition.message.unwrap_or_default();
+    let infos = lines("/metrics", "accelerator_device_info{");
+    let line = infos.iter().find(|line| line.contains(&uuids[3])).context("the device is there")?;
+    let address =
+        line.split_once("device=\"").and_then(|(_, rest)| rest.split_once('"')).context("it has one")?.0;
+    ensure!(
+        message.contains("7 are allocatable as nvidia.com/gpu") && message.contains(address),
+        "the message is {message}"
+    );
+    scene.until_event("NotAllocatable").await?;
+    plugin.set_health(&uuids[3], true);
+    scene.until_condition("True", "AllHealthy").await?;
+    let after = scene.node().await?;
+    ensure!(before.labels() == after.labels(), "labels moved to {:?}", after.labels());
+    Ok(())
+}
+
+/// What NVIDIA's driver says of its devices, as far as it matters.
+fn published(uuids: &[String]) -> Vec<DraDevice> {
+    let device = |(number, uuid): (usize, &String)| DraDevice {
+        name: format!("gpu-{number}"),
+        attributes: vec![("uuid".to_owned(), uuid.clone()), ("type".to_owned(), "gpu".to_owned())],
+    };
+    uuids.iter().enumerate().map(device).collect()
+}
+
+async fn claims(version: Version) -> anyhow::Result<()> {
+    let scene = Scene::start(version).await?;
+    let devices = published(&uuids().await?);
+    let driver = DraDriver::start(DRIVER, scene.client.clone())?;
+    driver.publish(&devices).await?;
+    scene.until_allocation("dra").await?;
+    scene.until_condition("True", "AllHealthy").await?;
+    until_counts(DRIVER, [("discovered", 8), ("allocatable", 8), ("allocated", 0)]).await?;
+
+    claim(&scene.client).await?;
+    let spec = json!({ "resourceClaims": [{ "name": "gpus", "resourceClaimName": "two" }] });
+    let container = json!({ "resources": { "claims": [{ "name": "gpus" }] } });
+    pods::create(&scene.client, "prefill", spec, container).await?;
+    pods::runs(&scene.client, "prefill").await?;
+    let held = until_lines("the pod is named", "/metrics", HELD, 2).await?;
+    let holder = "pod=\"prefill\",container=\"pause\",resource=\"gpu.nvidia.com/two\",mechanism=\"dra\"";
+    ensure!(held.iter().all(|line| line.contains(holder)), "{held:?}");
+    let named = lines("/compat/dcgm", LOAD).iter().filter(|line| line.contains("pod=\"prefill\"")).count();
+    ensure!(named == 2, "the door names the pod {named} times");
+    until_counts(DRIVER, [("discovered", 8), ("allocatable", 8), ("allocated", 2)]).await?;
+    pods::delete(&scene.client, "prefill").await?;
+    until_lines("nobody holds anything", "/metrics", HELD, 0).await?;
+
+    driver.publish(&devices[..7]).await?;
+    let condition = scene.until_condition("False", "NotAllocatable").await?;
+    ensure!(
+        condition
+            .message
+            .as_deref()
+            .is_some_and(|message| message.starts_with("the DRA driver gpu.nvidia.com does not publish")),
+        "{condition:?}"
+    );
+    // And a plugin beside it, which offers them all once more.
+    driver.publish(&devices).await?;
+    scene.until_condition("True", "AllHealthy").await?;
+    let _plugin = DevicePlugin::start(GPU, uuids().await?).await?;
+    scene.until_allocation("both").await?;
+    scene.until_condition("True", "OfferedTwice").await?;
+    Ok(())
+}
+
+/// A claim for two devices of the driver.
+async fn claim(client: &Client) -> anyhow::Result<()> {
+    let selector = json!({ "cel": { "expression": format!("device.driver == '{DRIVER}'") } });
+    let class = json!({ "metadata": { "name": DRIVER }, "spec": { "selectors": [selector] } });
+    let classes: Api<DeviceClass> = Api::all(client.clone());
+    classes.create(&PostParams::default(), &serde_json::from_value(class)?).await?;
+    let request = json!({ "name": "gpus", "exactly": { "deviceClassName": DRIVER, "count": 2 } });
+    let claim = json!({ "metadata": { "name": "two" }, "spec": { "devices": { "requests": [request] } } });
+    let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), pods::NAMESPACE);
+    claims.create(&PostParams::default(), &serde_json::from_value(claim)?).await?;
+    Ok(())
+}
