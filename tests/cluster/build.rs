@@ -1,7 +1,7 @@
 //! Compiles the kubelet's APIs of plugins; protox needs no compiler of protocol buffers on the machine.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["proto/deviceplugin.proto", "proto/pluginregistration.proto", "proto/dra.proto"];
+    let files = ["proto/deviceplugin.proto", "proto/dra.proto"];
     tonic_prost_build::configure().compile_fds(protox::compile(files, ["proto"])?)?;
     Ok(())
 }

@@ -102,13 +102,14 @@ impl Scene {
         .await
     }
 
-    async fn until_event(&self, reason: &str) -> anyhow::Result<()> {
+    async fn until_event(&self, reason: &str, words: &str) -> anyhow::Result<()> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
         let uid = self.node().await?.uid();
         until(&format!("an Event says {reason}"), async || {
             let list = events.list(&Default::default()).await?;
             let ours = list.items.iter().filter(|event| {
                 event.reason.as_deref() == Some(reason)
+                    && event.note.as_ref().is_some_and(|note| note.contains(words))
                     && event.regarding.as_ref().is_some_and(|node| node.uid == uid)
             });
             ensure!(ours.count() == 1, "there are {:?}", list.items);
@@ -163,11 +164,11 @@ async fn plugin() -> anyhow::Result<()> {
     let mut scene = Scene::start(Version::V1_37).await?;
     scene.until_allocation("none").await?;
     scene.until_condition("False", "NotAllocatable").await?;
-    scene.until_event("NotAllocatable").await?;
+    scene.until_event("NotAllocatable", "no device plugin").await?;
     let mut plugin = DevicePlugin::start(GPU, uuids().await?).await?;
     let before = scene.until_allocation("device-plugin").await?;
     scene.until_condition("True", "AllHealthy").await?;
-    scene.until_event("AllHealthy").await?;
+    scene.until_event("AllHealthy", "may take work").await?;
     until_counts(GPU, [("discovered", 8), ("allocatable", 8), ("allocated", 0)]).await?;
 
     pods::create(&scene.client, "decode", json!({}), resources(2)).await?;
@@ -221,7 +222,7 @@ async fn held_back() -> anyhow::Result<()> {
         message.contains("7 are allocatable as nvidia.com/gpu") && message.contains(address),
         "the message is {message}"
     );
-    scene.until_event("NotAllocatable").await?;
+    scene.until_event("NotAllocatable", "7 are allocatable").await?;
     plugin.set_health(&uuids[3], true);
     scene.until_condition("True", "AllHealthy").await?;
     let after = scene.node().await?;
@@ -241,7 +242,7 @@ fn published(uuids: &[String]) -> Vec<DraDevice> {
 async fn claims(version: Version) -> anyhow::Result<()> {
     let scene = Scene::start(version).await?;
     let devices = published(&uuids().await?);
-    let driver = DraDriver::start(DRIVER, scene.client.clone())?;
+    let driver = DraDriver::start(&scene.bed, DRIVER).await?;
     driver.publish(&devices).await?;
     scene.until_allocation("dra").await?;
     scene.until_condition("True", "AllHealthy").await?;

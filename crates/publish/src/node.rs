@@ -77,13 +77,20 @@ pub async fn keep(
     };
     let mut rest = Rest::default();
     loop {
-        let Some(now) = wanted.borrow_and_update().clone() else {
-            if wanted.changed().await.is_err() {
-                return;
-            }
-            continue;
+        let now = wanted.borrow_and_update().clone();
+        let kept = match &now {
+            Some(now) => keeper.reconcile(now).await,
+            // What is wanted may depend on the resources.
+            None => keeper.look().await,
         };
-        match keeper.reconcile(&now).await {
+        match kept {
+            Ok(()) if now.is_none() => {
+                rest.over();
+                if wanted.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
             Ok(()) => rest.over(),
             Err(failure) => {
                 let pause = rest.longer(failure.retry_after);
@@ -115,6 +122,13 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// Reads the Node, and tells which resources it has.
+    async fn look(&mut self) -> Result<(), Failure> {
+        let seen = self.nodes.get(&self.name).await?;
+        self.tell_resources(&seen);
+        Ok(())
+    }
+
     /// Makes the Node say what is wanted; writes only what differs.
     async fn reconcile(&mut self, wanted: &Wanted) -> Result<(), Failure> {
         let seen = match self.seen.take() {

@@ -128,6 +128,10 @@ impl Bed {
         self.client_of(API_SERVER).await
     }
 
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
     /// A command of kubectl, as administrator.
     ///
     /// # Errors

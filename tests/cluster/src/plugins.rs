@@ -18,9 +18,6 @@ mod proto {
     pub mod device_plugin {
         tonic::include_proto!("v1beta1");
     }
-    pub mod registration {
-        tonic::include_proto!("pluginregistration");
-    }
     pub mod dra {
         tonic::include_proto!("k8s.io.kubelet.pkg.apis.dra.v1");
     }

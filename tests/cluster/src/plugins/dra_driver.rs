@@ -1,6 +1,6 @@
 //! A DRA driver: it publishes a ResourceSlice of the bed's Node, and prepares whatever the scheduler has allocated.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf, process::Command};
 
 use anyhow::Context;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
@@ -14,20 +14,14 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::{
     listen,
-    proto::{
-        dra::{
-            Claim, Device, NodePrepareResourceResponse, NodePrepareResourcesRequest,
-            NodePrepareResourcesResponse, NodeUnprepareResourceResponse, NodeUnprepareResourcesRequest,
-            NodeUnprepareResourcesResponse,
-            dra_plugin_server::{DraPlugin, DraPluginServer},
-        },
-        registration::{
-            InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
-            registration_server::{Registration, RegistrationServer},
-        },
+    proto::dra::{
+        Claim, Device, NodePrepareResourceResponse, NodePrepareResourcesRequest,
+        NodePrepareResourcesResponse, NodeUnprepareResourceResponse, NodeUnprepareResourcesRequest,
+        NodeUnprepareResourcesResponse,
+        dra_plugin_server::{DraPlugin, DraPluginServer},
     },
 };
-use crate::Bed;
+use crate::{Bed, Process};
 
 const KUBELET: &str = "/var/lib/kubelet";
 
@@ -44,30 +38,33 @@ pub struct DraDevice {
 pub struct DraDriver {
     name: String,
     client: Client,
-    servers: Vec<JoinHandle<()>>,
+    server: JoinHandle<()>,
+    _registrar: Process,
 }
 
 impl DraDriver {
-    /// Makes itself known to the kubelet. It has published nothing yet.
+    /// Makes itself known to the kubelet of a bed. It has published nothing yet.
     ///
     /// # Errors
     /// When its sockets cannot be made.
-    pub fn start(name: &str, client: Client) -> anyhow::Result<DraDriver> {
+    pub async fn start(bed: &Bed, name: &str) -> anyhow::Result<DraDriver> {
+        let client = bed.client().await?;
         let socket = PathBuf::from(format!("{KUBELET}/plugins/{name}/dra.sock"));
-        let plugin = || Service { name: name.to_owned(), socket: socket.clone(), client: client.clone() };
-        // The kubelet asks through the second as soon as it is there.
-        let sockets = [socket.clone(), format!("{KUBELET}/plugins_registry/{name}-reg.sock").into()];
-        let mut servers = Vec::new();
-        for path in sockets {
-            let incoming = listen(&path)?;
-            let (plugin, registration) = (DraPluginServer::new(plugin()), RegistrationServer::new(plugin()));
-            servers.push(tokio::spawn(async move {
-                let server = Server::builder().add_service(plugin).add_service(registration);
-                // A driver that fails is missed by the test at once.
-                let _ = server.serve_with_incoming(incoming).await;
-            }));
-        }
-        Ok(DraDriver { name: name.to_owned(), client, servers })
+        let incoming = listen(&socket)?;
+        let service = DraPluginServer::new(Service { name: name.to_owned(), client: client.clone() });
+        let server = tokio::spawn(async move {
+            // A driver that fails is missed by the test at once.
+            let _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
+        });
+        // The kubelet asks as soon as this socket is there.
+        let mut registrar = Command::new(bed.programs().other("registrar", "registrar")?);
+        registrar.arg(format!("{KUBELET}/plugins_registry/{name}-reg.sock")).arg(name).arg(socket);
+        Ok(DraDriver {
+            name: name.to_owned(),
+            client,
+            server,
+            _registrar: bed.process("registrar", registrar)?,
+        })
     }
 
     /// Publishes these devices of the bed's Node, and no others.
@@ -107,15 +104,12 @@ impl DraDriver {
 
 impl Drop for DraDriver {
     fn drop(&mut self) {
-        for server in &self.servers {
-            server.abort();
-        }
+        self.server.abort();
     }
 }
 
 struct Service {
     name: String,
-    socket: PathBuf,
     client: Client,
 }
 
@@ -163,24 +157,5 @@ impl DraPlugin for Service {
         let claims = request.into_inner().claims.into_iter();
         let claims = claims.map(|claim| (claim.uid, NodeUnprepareResourceResponse::default())).collect();
         Ok(Response::new(NodeUnprepareResourcesResponse { claims }))
-    }
-}
-
-#[tonic::async_trait]
-impl Registration for Service {
-    async fn get_info(&self, _: Request<InfoRequest>) -> Result<Response<PluginInfo>, Status> {
-        Ok(Response::new(PluginInfo {
-            r#type: "DRAPlugin".to_owned(),
-            name: self.name.clone(),
-            endpoint: self.socket.display().to_string(),
-            supported_versions: vec!["v1.DRAPlugin".to_owned()],
-        }))
-    }
-
-    async fn notify_registration_status(
-        &self,
-        _: Request<RegistrationStatus>,
-    ) -> Result<Response<RegistrationStatusResponse>, Status> {
-        Ok(Response::new(RegistrationStatusResponse {}))
     }
 }
