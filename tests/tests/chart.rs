@@ -9,10 +9,10 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
 };
 
-use afd_test_cluster::{Bed, Suite, Version, image::Image, pods, succeed, until};
+use afd_test_cluster::{Bed, Suite, Version, image::Image, mounts, pods, succeed, until};
 use afd_tests::{fixture::Fixture, workspace};
 use anyhow::{Context, bail, ensure};
 use expect_test::expect_file;
@@ -23,7 +23,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{Patch, PatchParams, PostParams},
-    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
 
@@ -88,30 +88,6 @@ async fn manifests() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A kubeconfig whose user has a token of the agent's account that is bound to a pod.
-async fn agents_kubeconfig(bed: &Bed, pod: &str) -> anyhow::Result<PathBuf> {
-    let token =
-        succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "create", "token", NAMESPACE]).args([
-            "--bound-object-kind",
-            "Pod",
-            "--bound-object-name",
-            pod,
-        ]))?;
-    let mut config = Kubeconfig::read_from(bed.kubeconfig())?;
-    for user in &mut config.auth_infos {
-        user.auth_info =
-            Some(AuthInfo { token: Some(token.trim().to_owned().into()), ..AuthInfo::default() });
-    }
-    let path = bed.folder().join(format!("{pod}.kubeconfig"));
-    let mut value = serde_json::to_value(&config)?;
-    // A secret is not written by itself.
-    for user in value["users"].as_array_mut().into_iter().flatten() {
-        user["user"] = json!({ "token": token.trim() });
-    }
-    fs::write(&path, value.to_string())?;
-    Ok(path)
-}
-
 async fn policy(version: Version) -> anyhow::Result<()> {
     let bed = Bed::builder().version(version).start().await?;
     let client = bed.client().await?;
@@ -137,7 +113,7 @@ async fn policy(version: Version) -> anyhow::Result<()> {
     }))?;
     until("the pod is taken", async || Ok(pods.create(&PostParams::default(), &pod).await.map(drop)?))
         .await?;
-    let kubeconfig = agents_kubeconfig(&bed, "agent").await?;
+    let kubeconfig = bed.bound_kubeconfig(NAMESPACE, NAMESPACE, "agent")?;
     refused(&kubeconfig).await?;
 
     labels_of_an_amd_node(&bed, &nodes, &kubeconfig).await?;
@@ -244,31 +220,14 @@ fn forbidden(what: &str, answer: kube::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// The agent's image: the binary and the libraries that it is linked to, and a host for it to see.
-fn image(bed: &Bed) -> anyhow::Result<Image> {
-    let binary = bed.folder().join("afd");
-    fs::copy(afd_tests::binary(), &binary)?;
-    let mut image = Image::of(IMAGE, &binary)?;
-    let libraries = succeed(Command::new("ldd").arg(&binary))?;
-    for line in libraries.lines() {
-        if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
-            image = image.with(Path::new(path), path)?;
-        }
-    }
-    Ok(image)
-}
-
 async fn release() -> anyhow::Result<()> {
     let bed = Bed::builder().node().start().await?;
-    bed.import(&image(&bed)?)?;
+    bed.import(&Image::of(IMAGE, afd_tests::binary())?.with_libraries()?)?;
     let client = bed.client().await?;
     let nodes: Api<Node> = Api::all(client.clone());
     let before: BTreeMap<String, String> = nodes.get(Bed::NODE).await?.labels().clone();
     let host = Fixture::named("gaudi2-x8").copy();
-    // The root of a real host is a shared mount, whose later mounts the chart lets the agent see.
-    let root = host.root();
-    succeed(Command::new("mount").arg("--bind").arg(root).arg(root))?;
-    succeed(Command::new("mount").arg("--make-rshared").arg(root))?;
+    mounts::share(host.root())?;
     let values = json!({
         "image": { "repository": "localhost/afd", "tag": "test", "pullPolicy": "Never" },
         "startSpreadSeconds": 0,

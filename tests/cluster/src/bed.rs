@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -14,6 +14,7 @@ use kube::{
     Api, Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde_json::json;
 
 use crate::{
     control_plane::{self, CONTROLLER_MANAGER, ETCD, SCHEDULER},
@@ -118,6 +119,25 @@ impl Bed {
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.pki.kubeconfig("admin")
+    }
+
+    /// A kubeconfig whose user is a service account, by a token that is bound to a pod.
+    ///
+    /// # Errors
+    /// When there is no such account or pod.
+    pub fn bound_kubeconfig(&self, namespace: &str, account: &str, pod: &str) -> anyhow::Result<PathBuf> {
+        let mut command = self.kubectl()?;
+        command.args(["--namespace", namespace, "create", "token", account]);
+        command.args(["--bound-object-kind", "Pod", "--bound-object-name", pod]);
+        let token = succeed(&mut command)?;
+        let config = Kubeconfig::read_from(self.kubeconfig()).context("reading the kubeconfig")?;
+        let mut config = serde_json::to_value(&config).context("writing a kubeconfig")?;
+        for user in config["users"].as_array_mut().into_iter().flatten() {
+            user["user"] = json!({ "token": token.trim() });
+        }
+        let path = self.folder.join(format!("{pod}.kubeconfig"));
+        fs::write(&path, config.to_string()).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
     }
 
     /// An administrator's client, which does not retry by itself.

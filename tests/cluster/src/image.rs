@@ -4,11 +4,14 @@ use std::{
     env, fs,
     fs::File,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, bail};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+
+use crate::process::succeed;
 
 /// The image that every pod's sandbox runs, and a container that does nothing: it waits for SIGTERM.
 pub const PAUSE: &str = "localhost/pause:1";
@@ -43,6 +46,18 @@ impl Image {
         let name = to.strip_prefix('/').with_context(|| format!("{to} is no absolute path"))?;
         self.files.push((name.to_owned(), file.to_owned()));
         Ok(self)
+    }
+
+    /// The same image with the libraries that its first program is linked to.
+    ///
+    /// # Errors
+    /// When `ldd` does not tell them.
+    pub fn with_libraries(self) -> anyhow::Result<Image> {
+        let program = self.files.first().map(|(_, file)| file.clone()).context("an image has a program")?;
+        let libraries = succeed(Command::new("ldd").arg(&program))?;
+        let paths =
+            libraries.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+        paths.map(str::to_owned).try_fold(self, |image, path| image.with(Path::new(&path), &path))
     }
 
     /// Writes the image as `docker save` would.

@@ -28,6 +28,7 @@ mod control_plane;
 pub mod image;
 mod init;
 mod keeper;
+pub mod mounts;
 mod node;
 mod pki;
 pub mod plugins;

@@ -1,0 +1,221 @@
+//! The whole thing once: the agent's image, installed by the chart, on a real kubelet and on Nodes beside it, with hosts of
+//! every vendor; and pods that the real scheduler places by what the agents say.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
+
+use std::{fs, path::Path, process::ExitCode};
+
+use afd_test_cluster::{Bed, Process, Suite, image::Image, mounts, succeed, until};
+use afd_tests::{
+    fixture::{Fixture, LaidOut},
+    workspace,
+};
+use anyhow::{Context, ensure};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Node, Pod},
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, PostParams},
+};
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "afd";
+const PRODUCT: &str = "accelerator.llm-d.ai/product";
+const COUNT: &str = "accelerator.llm-d.ai/count";
+const OURS: &str = "accelerator.llm-d.ai/";
+
+/// Hosts, with the product that their Node is to tell, and how many there are.
+const HOSTS: [(&str, Option<(&str, &str)>); 5] = [
+    ("gaudi2-x8", Some(("Intel-Gaudi-2", "8"))),
+    ("amd-mi300x8-cpx-nps4", Some(("AMD-Instinct-MI300X", "8"))),
+    ("tpu-v6e-x8", Some(("Google-TPU-v6e", "8"))),
+    ("nvidia-h100x8-nvml", Some(("NVIDIA-H100-80GB-HBM3", "8"))),
+    ("no-accelerator", None),
+];
+
+fn main() -> ExitCode {
+    // Built before the bed, which has no way to the registry.
+    afd_tests::binary();
+    afd_tests::fake_nvml();
+    Suite::new()
+        .test("a_release_tells_hosts_of_every_vendor_one_after_another", one_after_another)
+        .test("nodes_of_every_vendor_side_by_side_get_the_pods_that_ask_for_them", side_by_side)
+        .main()
+}
+
+async fn one_after_another() -> anyhow::Result<()> {
+    let bed = Bed::builder().node().start().await?;
+    bed.import(&Image::of("localhost/afd:test", afd_tests::binary())?.with_libraries()?)?;
+    let nodes: Api<Node> = Api::all(bed.client().await?);
+    for (turn, (name, expected)) in HOSTS.into_iter().enumerate() {
+        let host = mounted(name)?;
+        let mut helm = bed.helm()?;
+        helm.args([if turn == 0 { "install" } else { "upgrade" }, NAMESPACE, "--namespace", NAMESPACE]);
+        helm.args(["--create-namespace", "--wait", "--timeout", "90s"]);
+        let values = bed.folder().join("values.yaml");
+        fs::write(&values, values_of(&host)?.to_string())?;
+        succeed(helm.arg(workspace().join("daemonset/chart")).arg("--values").arg(&values))
+            .with_context(|| format!("the release on {name}"))?;
+        let node = until(&format!("the Node says what {name} has"), async || {
+            let node = nodes.get(Bed::NODE).await?;
+            let label = |key: &str| node.labels().get(key).map(String::as_str);
+            let told = label(PRODUCT).zip(label(COUNT));
+            ensure!(told == expected, "{:?}", node.labels());
+            Ok(node)
+        })
+        .await?;
+        match expected {
+            Some((product, count)) => {
+                let own = node.labels().get(&format!("{OURS}product.{product}"));
+                ensure!(own.map(String::as_str) == Some(count), "{:?}", node.labels());
+                let products = node.labels().keys().filter(|key| key.starts_with(&format!("{OURS}product.")));
+                ensure!(products.count() == 1, "labels of another host are left: {:?}", node.labels());
+            }
+            None => ensure!(node.labels().keys().all(|key| !key.starts_with(OURS)), "{:?}", node.labels()),
+        }
+        if name == "nvidia-h100x8-nvml" {
+            ensure!(
+                node.labels()["nvidia.com/gpu.memory"] == "81559",
+                "NVML's word is missing: {:?}",
+                node.labels()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A host whose root is a shared mount, as that of a real one is; with its driver where a driver container has it.
+fn mounted(name: &str) -> anyhow::Result<LaidOut> {
+    let fixture = Fixture::named(name);
+    let host = fixture.copy();
+    if fixture.has_nvml() {
+        let from = host.driver_root().path().join("usr/lib64");
+        let to = host.root().join("run/nvidia/driver/usr/lib64");
+        fs::create_dir_all(&to)?;
+        for file in fs::read_dir(from)? {
+            let file = file?;
+            fs::copy(file.path(), to.join(file.file_name()))?;
+        }
+    }
+    mounts::share(host.root())?;
+    Ok(host)
+}
+
+fn values_of(host: &LaidOut) -> anyhow::Result<Value> {
+    let driver = Path::new("/run/nvidia/driver");
+    let has_driver = host.root().join(driver.strip_prefix("/")?).exists();
+    Ok(json!({
+        "image": { "repository": "localhost/afd", "tag": "test", "pullPolicy": "Never" },
+        "startSpreadSeconds": 0,
+        "lookIntervalSeconds": 1,
+        "hostRoot": host.root(),
+        "nvidia": { "driverRoot": if has_driver { json!(driver) } else { json!("") } },
+    }))
+}
+
+/// The agent of a further Node.
+struct Beside {
+    _host: LaidOut,
+    _agent: Process,
+}
+
+async fn side_by_side() -> anyhow::Result<()> {
+    let bed = Bed::builder().node().start().await?;
+    let client = bed.client().await?;
+    let chart = workspace().join("daemonset/chart");
+    // For the role and the policy; its own pods have no image here.
+    succeed(
+        bed.helm()?.args(["install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace"]).arg(chart),
+    )?;
+    let mut agents = Vec::new();
+    for (place, (name, _)) in HOSTS.into_iter().enumerate() {
+        agents.push(beside(&bed, &client, name, place).await?);
+    }
+    let nodes: Api<Node> = Api::all(client.clone());
+    for (name, expected) in HOSTS {
+        until(&format!("the Node of {name} says what it has"), async || {
+            let node = nodes.get(name).await?;
+            let told = node.labels().get(PRODUCT).map(String::as_str);
+            ensure!(told == expected.map(|(product, _)| product), "{:?}", node.labels());
+            Ok(())
+        })
+        .await?;
+    }
+    let selects = |key: &str, value: &str| json!({ "nodeSelector": { key: value } });
+    let compares = |key: &str, than: &str| {
+        let expression = json!({ "key": key, "operator": "Gt", "values": [than] });
+        json!({ "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{ "matchExpressions": [expression] }],
+        } } } })
+    };
+    for (name, constraint, node) in [
+        ("by-variant", selects("llm-d.ai/accelerator-variant", "tpu"), "tpu-v6e-x8"),
+        ("by-model", selects("accelerator.llm-d.ai/model", "H100"), "nvidia-h100x8-nvml"),
+        ("by-product-count", compares("accelerator.llm-d.ai/product.Intel-Gaudi-2", "7"), "gaudi2-x8"),
+        ("by-parts", compares("accelerator.llm-d.ai/partition-count", "60"), "amd-mi300x8-cpx-nps4"),
+    ] {
+        deploy(&client, name, constraint).await?;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+        until(&format!("the pods {name} are bound to {node}"), async || {
+            let list = pods.list(&ListParams::default().labels(&format!("app={name}"))).await?;
+            let bound: Vec<_> =
+                list.items.iter().map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
+            ensure!(bound == [Some(node), Some(node)], "they are bound to {bound:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// A Node without a kubelet, and its agent, whose token is bound to a pod of that Node.
+async fn beside(bed: &Bed, client: &Client, name: &str, place: usize) -> anyhow::Result<Beside> {
+    let room = json!({ "cpu": "8", "memory": "16Gi", "pods": "110" });
+    let node = json!({ "metadata": { "name": name }, "status": { "capacity": room, "allocatable": room } });
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes.create(&PostParams::default(), &serde_json::from_value(node)?).await?;
+    let pod = json!({
+        "metadata": { "name": name },
+        "spec": {
+            "nodeName": name,
+            "serviceAccountName": NAMESPACE,
+            "tolerations": [{ "operator": "Exists" }],
+            "containers": [{ "name": "afd", "image": "localhost/afd:test" }],
+        },
+    });
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+    let kubeconfig = bed.bound_kubeconfig(NAMESPACE, NAMESPACE, name)?;
+    let host = Fixture::named(name).lay_out();
+    let address = format!("127.0.0.1:{}", 9200 + place);
+    let mut command = host.afd(["run", "--node-name", name, "--listen", &address, "--start-spread", "0"]);
+    command.arg("--kubeconfig").arg(kubeconfig);
+    Ok(Beside { _agent: bed.process(&format!("afd-{name}"), command)?, _host: host })
+}
+
+/// Two pods that go wherever the constraint lets them. A Node without a kubelet is tainted, which they tolerate.
+async fn deploy(client: &Client, name: &str, constraint: Value) -> anyhow::Result<()> {
+    let mut spec = json!({
+        "tolerations": [{ "operator": "Exists" }],
+        "containers": [{ "name": "pause", "image": afd_test_cluster::image::PAUSE, "imagePullPolicy": "Never" }],
+    });
+    let more = constraint.as_object().context("a constraint is an object")?.clone();
+    spec.as_object_mut().context("a specification is an object")?.extend(more);
+    let labels = json!({ "app": name });
+    let deployment = json!({
+        "metadata": { "name": name },
+        "spec": {
+            "replicas": 2,
+            "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": spec },
+        },
+    });
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), "default");
+    deployments.create(&PostParams::default(), &serde_json::from_value(deployment)?).await?;
+    Ok(())
+}
