@@ -5,12 +5,16 @@ use std::{fmt::Write, path::Path};
 use afd_derive::{
     compat::{CompatOptions, CompatSet},
     labels::LabelOptions,
+    paths::{self, Rules},
     series::InCluster,
 };
 use afd_model::{Device, HealthState, Inventory, Known, Nic, Partitioning, PortState};
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 
-use crate::{render, survey::Survey};
+use crate::{
+    render::{self, Turn},
+    survey::Survey,
+};
 
 /// How text for people is dressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +30,11 @@ impl Style {
     pub fn of_terminal(terminal: bool, no_color: bool) -> Style {
         Style { terminal, color: terminal && !no_color }
     }
+
+    /// Whether it may be coloured.
+    pub(crate) fn color(self) -> bool {
+        self.color
+    }
 }
 
 /// The inventory as JSON, with a line end.
@@ -37,8 +46,14 @@ pub fn json(inventory: &Inventory) -> serde_json::Result<String> {
 }
 
 /// The labels, our own and those in vendors' spellings, one `key=value` a line.
-pub fn labels(inventory: &Inventory, options: &LabelOptions, compat: &CompatOptions) -> String {
+pub fn labels(
+    inventory: &Inventory,
+    options: &LabelOptions,
+    compat: &CompatOptions,
+    rules: &Rules,
+) -> String {
     let mut labels = afd_derive::labels::labels(inventory, options, None);
+    labels.extend(paths::labels(inventory, &rules.ask(inventory, options.include_integrated), options));
     labels.extend(afd_derive::compat::labels(inventory, options, compat));
     labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
@@ -47,11 +62,18 @@ pub fn labels(inventory: &Inventory, options: &LabelOptions, compat: &CompatOpti
 ///
 /// # Errors
 /// When they cannot be encoded.
-pub fn metrics(survey: &mut Survey, sets: &[CompatSet]) -> anyhow::Result<String> {
+pub fn metrics(
+    survey: &mut Survey,
+    sets: &[CompatSet],
+    rules: &Rules,
+    include_integrated: bool,
+) -> anyhow::Result<String> {
     let inventory = survey.discover();
     let sampling = survey.sample();
     if sets.is_empty() {
-        return Ok(String::from_utf8(render::metrics(&inventory, &sampling, &InCluster::default(), &[])?)?);
+        let paths = rules.ask(&inventory, include_integrated);
+        let turn = Turn { inventory: &inventory, paths: &paths, sampling: &sampling, cluster: InCluster::default() };
+        return Ok(String::from_utf8(render::metrics(turn, &[])?)?);
     }
     let pages: Result<Vec<_>, _> =
         sets.iter().map(|set| render::compat_metrics(*set, &inventory, &sampling)).collect();
@@ -65,7 +87,8 @@ pub fn metrics(survey: &mut Survey, sets: &[CompatSet]) -> anyhow::Result<String
 pub fn dcgm(survey: &mut Survey, node: Option<&str>) -> anyhow::Result<String> {
     let inventory = survey.discover();
     let sampling = survey.sample();
-    Ok(String::from_utf8(render::dcgm(&inventory, &sampling, &[], node)?)?)
+    let turn = Turn { inventory: &inventory, paths: &[], sampling: &sampling, cluster: InCluster::default() };
+    Ok(String::from_utf8(render::dcgm(turn, node)?)?)
 }
 
 /// A table for people.
@@ -108,7 +131,8 @@ pub fn table(inventory: &Inventory, root: &Path, style: Style) -> String {
     text
 }
 
-fn new_table<const N: usize>(style: Style, header: [&str; N]) -> Table {
+/// A table without lines.
+pub(crate) fn new_table<const N: usize>(style: Style, header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header);

@@ -10,6 +10,7 @@ pub mod families;
 pub mod labels;
 pub mod markdown;
 pub mod offer;
+pub mod paths;
 pub mod report;
 pub mod series;
 pub mod value;
