@@ -23,3 +23,6 @@ pub use places::Mistake;
 pub use predicate::Holds;
 pub use rules::{PathSpec, Requirement, Rules};
 pub use verdict::{Answer, Outcome, Verdict, labels};
+
+#[cfg(test)]
+mod tests;

@@ -127,6 +127,21 @@ mod tests {
     use afd_model::{Device, Missing, PciAddress, Problem, Variant, Vendor};
 
     use super::*;
+    use crate::paths::Rules;
+
+    #[test]
+    fn paths_are_told_with_what_is_against_them() {
+        let rules = Rules::built_in();
+        let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
+        let device = Device::bare(address, Vendor::Amd, Variant::Gpu);
+        let inventory = Inventory { devices: vec![device], ..Inventory::empty() };
+        let text = report(&inventory, &Offered::default(), &rules.ask(&inventory, false));
+        let agentic = r#"{"path":"agentic-serving","ready":false,"reasons":["AcceleratorNotCovered"]}"#;
+        assert!(text.contains(agentic), "{text}");
+        assert!(text.contains(
+            r#"{"path":"optimized-baseline","ready":null,"unknown":["node.architecture is not known""#
+        ));
+    }
 
     #[test]
     fn a_report_is_compact_and_has_an_end() {

@@ -75,17 +75,33 @@ impl From<Kind> for Shape {
     }
 }
 
-/// What the expression is, and what is wrong with it.
-pub(super) fn check(program: &Program) -> (Shape, Vec<Wrong>) {
-    let mut check = Check { source: program.source_info(), variables: BTreeMap::new(), wrong: Vec::new() };
+/// What was found out about an expression.
+pub(super) struct Checked {
+    /// What it is.
+    pub(super) shape: Shape,
+    /// The fields that it asks for, as they stand in it: `node.host.memory_bytes`.
+    pub(super) fields: Vec<String>,
+    /// What is wrong with it.
+    pub(super) wrong: Vec<Wrong>,
+}
+
+/// Checks an expression.
+pub(super) fn check(program: &Program) -> Checked {
+    let mut check = Check {
+        source: program.source_info(),
+        variables: BTreeMap::new(),
+        fields: Vec::new(),
+        wrong: Vec::new(),
+    };
     check.variables.insert("node".to_owned(), Shape::Record(Record::Node));
     let shape = check.shape(program.expression());
-    (shape, check.wrong)
+    Checked { shape, fields: check.fields, wrong: check.wrong }
 }
 
 struct Check<'p> {
     source: &'p SourceInfo,
     variables: BTreeMap<String, Shape>,
+    fields: Vec<String>,
     wrong: Vec<Wrong>,
 }
 
@@ -139,6 +155,7 @@ impl Check<'_> {
     }
 
     fn select(&mut self, expression: &IdedExpr, select: &SelectExpr) -> Shape {
+        self.fields.extend(dotted(&expression.expr));
         let told = match self.shape(&select.operand) {
             Shape::Record(record) => match record.field(&select.field) {
                 Some(field) => field.kind.into(),
@@ -229,6 +246,15 @@ impl Check<'_> {
                 Shape::Any
             }
         }
+    }
+}
+
+/// A chain of fields as a text.
+fn dotted(expression: &Expr) -> Option<String> {
+    match expression {
+        Expr::Ident(name) => Some(name.clone()),
+        Expr::Select(select) => Some(format!("{}.{}", dotted(&select.operand.expr)?, select.field)),
+        _ => None,
     }
 }
 

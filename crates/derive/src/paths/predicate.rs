@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cel::{Context, ExecutionError, Program, Value};
 
-use super::check::{self, Shape, VERSION_AT_LEAST};
+use super::check::{self, Checked, Shape, VERSION_AT_LEAST};
 
 /// What a requirement says of a node.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,6 +24,7 @@ pub enum Holds {
 pub struct Expression {
     text: String,
     program: Program,
+    fields: Vec<String>,
 }
 
 /// Something wrong in an expression: the byte where it is, and what.
@@ -56,13 +57,13 @@ impl Expression {
         let program = Program::compile(text).map_err(|errors| {
             errors.errors.into_iter().map(|error| (byte_at(text, error.pos), error.msg)).collect::<Vec<_>>()
         })?;
-        let (shape, mut wrong) = check::check(&program);
+        let Checked { shape, fields, mut wrong } = check::check(&program);
         if wrong.is_empty()
             && let Some(message) = unfit(&shape)
         {
             wrong.push((0, message));
         }
-        if wrong.is_empty() { Ok(Expression { text: text.to_owned(), program }) } else { Err(wrong) }
+        if wrong.is_empty() { Ok(Expression { text: text.to_owned(), program, fields }) } else { Err(wrong) }
     }
 
     /// The text.
@@ -75,9 +76,17 @@ impl Expression {
             Ok(Value::Bool(true)) => Holds::Yes,
             Ok(Value::Bool(false)) => Holds::No,
             Ok(_) => Holds::Unknown("the rule says neither yes nor no".to_owned()),
-            Err(ExecutionError::NoSuchKey(key)) => Holds::Unknown(format!("{key} is not known")),
+            Err(ExecutionError::NoSuchKey(key)) => {
+                Holds::Unknown(format!("{} is not known", self.field(&key)))
+            }
             Err(error) => Holds::Unknown(error.to_string()),
         }
+    }
+
+    /// A field that this expression asks for, with what it is a field of.
+    fn field<'a>(&'a self, name: &'a str) -> &'a str {
+        let ends = |field: &&String| field.strip_suffix(name).is_some_and(|head| head.ends_with('.'));
+        self.fields.iter().find(ends).map_or(name, String::as_str)
     }
 
     /// The value as a text; `unknown` where it is not known.
