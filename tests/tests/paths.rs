@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 /// The answer to one path, and the reasons against it.
 fn explained(host: &LaidOut, path: &str, more: &[&str]) -> (Option<bool>, Vec<String>) {
-    let arguments = ["explain", path, "--output", "json"].iter().chain(more).copied();
+    let arguments = ["explain", path, "--output", "json"].into_iter().chain(more.iter().copied());
     let text = stdout(&mut host.afd(arguments));
     let paths: Value = serde_json::from_str(&text).expect("the answer is JSON");
     let requirements = paths[0]["requirements"].as_array().expect("a path has requirements");
@@ -84,7 +84,38 @@ fn a_node_with_rdma_is_explained() {
     let (host, nvml) = h100_with_rdma();
     let root = driver_root(&nvml);
     let arguments = ["explain", "pd-disaggregation", "--nvidia-driver-root", &root];
-    expect![[r""]].assert_eq(&stdout(&mut host.afd(arguments)));
+    expect![[r#"
+        Prefill/decode disaggregation: yes
+        https://github.com/llm-d/llm-d/tree/main/guides/pd-disaggregation
+        Pods: prefill with 1 and decode with 4 GPUs (NVIDIA, AMD), 1 GPU (Intel), 8 chips of TPU v6e or 4 of TPU 7x; GPUs of NVIDIA and AMD over RDMA.
+
+        Required:
+          yes      node.count > 0
+                   says: llm-d guides: model servers for processors alone are not what these paths tell of
+          yes      node.variant != 'hpu'
+                   says: llm-d guides/*/guide.yaml: a missing cell means unsupported
+          yes      versionAtLeast(node.compute, '8.0')
+                   says: llm-d docs/infrastructure/README.md (hardware), docker/Dockerfile.cuda
+          yes      versionAtLeast(node.driver_version, '525.60.13')
+                   says: NVIDIA CUDA release notes, minor version compatibility; llm-d docs/infrastructure/README.md
+          yes      node.usable >= 4
+                   says: llm-d guides/pd-disaggregation/guide.yaml: 1P (TP=1) + 1D (TP=4)
+          yes      node.rdma != 'none'
+                   says: llm-d guides/pd-disaggregation, docs/infrastructure/rdma
+          yes      node.host.rdma_device_files > 0
+                   says: llm-d guides/pd-disaggregation: /dev/infiniband; Linux drivers/infiniband/core/uverbs_main.c
+          yes      !node.devices.all(device, has(device.near_ports) && device.near_ports == 0)
+                   says: llm-d guides/pd-disaggregation: GPU and NIC on the same resource.kubernetes.io/pcieRoot
+          yes      node.host.memory_bytes >= 64 * 1073741824
+                   says: llm-d guides/pd-disaggregation/modelserver/gpu, modelserver/xpu
+
+        Not checked:
+          - GPUDirect RDMA: nvidia-peermem or dma-buf
+          - limit of locked memory (memlock) of the container, and IPC_LOCK
+          - the resource by which pods get the RDMA devices
+          - that the network joins the NICs of all nodes (cross-rail)
+          - memory, processors and devices that other pods hold
+    "#]].assert_eq(&stdout(&mut host.afd(arguments)));
     assert!(labels(&host, &["--nvidia-driver-root", &root]).contains("/path.pd-disaggregation=true\n"));
 }
 
@@ -185,14 +216,35 @@ message = "{node.rdma"
 [[rule]]
 "#,
     );
-    for command in [&["explain"][..], &["show", "--output", "labels"], &["run", "--no-kubernetes"]] {
-        let host = Fixture::named("no-accelerator").lay_out();
-        let path = file.to_string_lossy();
-        let output = output(&mut host.afd(command.iter().copied().chain(["--path-rules", path.as_ref()])));
+    let host = Fixture::named("no-accelerator").lay_out();
+    let path = file.to_string_lossy();
+    let told = |command: &[&str]| {
+        let arguments = command.iter().copied().chain(["--path-rules", path.as_ref()]);
+        let output = output(&mut host.afd(arguments));
         assert_eq!(output.status.code(), Some(64), "{command:?}");
-        let told = String::from_utf8_lossy(&output.stderr).replace(path.as_ref(), "rules.toml");
-        expect![[r""]].assert_eq(&told);
-    }
+        String::from_utf8_lossy(&output.stderr).replace(path.as_ref(), "rules.toml")
+    };
+    let error = told(&["explain"]);
+    assert_eq!(told(&["show", "--output", "labels"]), error);
+    assert_eq!(told(&["run", "--no-kubernetes"]), error);
+    expect![[r#"
+        afd: the path rules have mistakes
+        rules.toml:1:1: `title` is missing
+        rules.toml:2:8: "Fast lane!" cannot be part of the label path.<name>
+        rules.toml:3:1: there is no `titel`; there are guide, name, not_checked, pods, title
+        rules.toml:6:8: there is a path "wide-ep" already
+        rules.toml:10:10: there is no path "wide-epp"
+        rules.toml:11:16: a node has no `cuont`
+        rules.toml:11:68: a number is compared with a text
+        rules.toml:12:10: "too slow" is not in CamelCase, as RdmaMissing is
+        rules.toml:13:20: a message has no words for a list
+        rules.toml:17:21: Syntax error: token recognition error at: '= '
+        rules.toml:17:23: Syntax error: extraneous input ''nvidia'' expecting <EOF>
+        rules.toml:18:11: `require` is a text
+        rules.toml:20:12: a brace is opened and not closed
+        rules.toml:22:3: there is no [[rule]]; there are [[path]] and [[requirement]]
+    "#]]
+    .assert_eq(&error);
 }
 
 #[test]
@@ -202,12 +254,12 @@ fn a_file_that_is_no_toml_or_not_there_is_wrong_usage() {
         let output = output(&mut host.afd(["explain", "--path-rules", file]));
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let (_folder, file) = rules("[[path]\nname = \n");
+    let (_folder, file) = rules("[[path]]\nname = \ntitle = ]\n");
     let (code, error) = told(&file.to_string_lossy());
     assert_eq!(code, Some(64));
     assert!(
-        error.contains("rules.toml:1:") && error.contains("rules.toml:2:"),
-        "both lines are wrong: {error}"
+        error.contains("rules.toml:2:") && error.contains("rules.toml:3:"),
+        "two lines are wrong: {error}"
     );
     let (code, error) = told("/no/such/file");
     assert_eq!(code, Some(64));

@@ -45,9 +45,9 @@ pub fn table(verdicts: &[Verdict<'_>], style: Style) -> String {
         }
         table.add_row(vec![Cell::new(&verdict.path.name), ready, Cell::new(why(verdict).join("\n"))]);
     }
-    let mut text = format!("{}\n", table.trim_fmt());
+    let mut text = format!("{}\n\n", table.trim_fmt());
     if verdicts.iter().any(|verdict| verdict.answer() == Answer::Unknown) {
-        text += "\n`afd show --output json` says of each fact that is not known why nobody tells it.\n";
+        text += "`afd show --output json` says of each fact that is not known why nobody tells it.\n";
     }
     text += "`afd explain PATH` shows all that a path requires; yes says nothing of what is not checked.\n";
     text

@@ -123,9 +123,12 @@ struct PortOf<'i> {
 }
 
 impl<'i> Node<'i> {
-    /// The value that all devices tell alike; none if one does not tell it.
+    /// The value that all devices tell alike; none if one does not tell it. One that has failed is not asked, unless all
+    /// have: a GPU that fell off the bus tells nothing any more.
     fn agreed<T: PartialEq>(&self, tell: impl Fn(&'i Device) -> Option<T>) -> Option<T> {
-        let mut told = self.devices.iter().map(|device| tell(device));
+        let all_failed = self.devices.iter().all(|device| failed(device));
+        let asked = self.devices.iter().filter(|device| all_failed || !failed(device));
+        let mut told = asked.map(|device| tell(device));
         let first = told.next()??;
         told.all(|value| value.as_ref() == Some(&first)).then_some(first)
     }
