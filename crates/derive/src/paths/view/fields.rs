@@ -13,11 +13,18 @@ pub(super) struct Row<F> {
     pub(super) value: F,
 }
 
+/// How the value of a field is had from what it is a field of.
+type OfNode = fn(&Node<'_>) -> Option<Value>;
+type OfDevice = fn(&DeviceOf<'_>) -> Option<Value>;
+type OfPartition = fn(&Partition) -> Option<Value>;
+type OfPort = fn(&PortOf<'_>) -> Option<Value>;
+type OfHost = fn(&Inventory) -> Option<Value>;
+
 const fn row<F: Copy>(name: &'static str, kind: Kind, meaning: &'static str, value: F) -> Row<F> {
     Row { field: Field { name, kind, meaning }, value }
 }
 
-pub(super) const NODE: &[Row<fn(&Node<'_>) -> Option<Value>>] = &[
+pub(super) const NODE: &[Row<OfNode>] = &[
     row("count", Kind::Number, "accelerators of the primary product", |node| number(node.devices.len())),
     row("failed", Kind::Number, "of those, how many are known to have failed", |node| {
         number(node.count(|device| Some(failed(device)))?)
@@ -104,7 +111,7 @@ fn in_fabric(node: &Node<'_>) -> Option<Value> {
         .then_some(Value::Bool(false))
 }
 
-pub(super) const DEVICE: &[Row<fn(&DeviceOf<'_>) -> Option<Value>>] = &[
+pub(super) const DEVICE: &[Row<OfDevice>] = &[
     row("id", Kind::Text, "PCI address", |of| text(of.device.id.to_string())),
     row("product", Kind::Text, "marketing name", |of| text(of.device.product_name()?)),
     row("model", Kind::Text, "short name", |of| text(of.device.product.value()?.model.value()?)),
@@ -145,13 +152,13 @@ pub(super) const DEVICE: &[Row<fn(&DeviceOf<'_>) -> Option<Value>>] = &[
     row("near_ports", Kind::Number, "active RDMA ports on the same PCIe root", |of| number(of.near_ports()?)),
 ];
 
-pub(super) const PARTITION: &[Row<fn(&Partition) -> Option<Value>>] = &[
+pub(super) const PARTITION: &[Row<OfPartition>] = &[
     row("name", Kind::Text, "name within the device", |part| text(&part.name)),
     row("profile", Kind::Text, "what it was cut by: `1g.10gb`", |part| text(part.profile.value()?)),
     row("memory_bytes", Kind::Number, "memory", |part| number(*part.memory_bytes.value()?)),
 ];
 
-pub(super) const PORT: &[Row<fn(&PortOf<'_>) -> Option<Value>>] = &[
+pub(super) const PORT: &[Row<OfPort>] = &[
     row("nic", Kind::Text, "the kernel's name of the NIC: `mlx5_0`", |of| text(&of.nic.name)),
     row("number", Kind::Number, "number of the port, from 1", |of| number(of.port.number)),
     row("active", Kind::Bool, "whether InfiniBand, RoCE or EFA can flow", |of| of.active().map(Value::Bool)),
@@ -175,7 +182,7 @@ pub(super) const PORT: &[Row<fn(&PortOf<'_>) -> Option<Value>>] = &[
     row("pcie_root", Kind::Text, "PCIe root complex", |of| text(pcie_root(&of.nic.upstream)?)),
 ];
 
-pub(super) const HOST: &[Row<fn(&Inventory) -> Option<Value>>] = &[
+pub(super) const HOST: &[Row<OfHost>] = &[
     row("memory_bytes", Kind::Number, "memory of the host: all of it, not what is free", |inventory| {
         number(*inventory.host.memory_bytes.value()?)
     }),
