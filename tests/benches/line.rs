@@ -35,7 +35,8 @@ fn line(criterion: &mut Criterion) {
         bencher.iter(|| black_box(rules.ask(&inventory, false).len()));
     });
     let paths = rules.ask(&inventory, false);
-    let turn = Turn { inventory: &inventory, paths: &paths, sampling: &sampling, cluster: InCluster::default() };
+    let turn =
+        Turn { inventory: &inventory, paths: &paths, sampling: &sampling, cluster: InCluster::default() };
     criterion.bench_function("derive labels", |bencher| {
         bencher.iter(|| labels(black_box(&inventory), &LabelOptions::default(), None));
     });

@@ -30,8 +30,7 @@ pub struct Turn<'t> {
 /// When a family has no series, which the callers never pass.
 pub fn metrics(turn: Turn<'_>, own: &[MetricFamily]) -> prometheus::Result<Vec<u8>> {
     let Turn { inventory, paths, sampling, cluster } = turn;
-    let families =
-        series::families(inventory, &sampling.samples, &sampling.problems, &cluster, paths);
+    let families = series::families(inventory, &sampling.samples, &sampling.problems, &cluster, paths);
     let mut text = Vec::with_capacity(64 * 1024);
     TextEncoder::new().encode(&families, &mut text)?;
     TextEncoder::new().encode(own, &mut text)?;

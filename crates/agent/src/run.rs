@@ -88,8 +88,13 @@ pub fn run(
             };
             tokio::spawn(async move { holders::follow(&folder, tell_kubelet, metrics, changed).await });
         }
-        let told =
-            Told { publish, want, options: Arc::new(options), steady: Steady::default(), offers: SteadyOffers::default() };
+        let told = Told {
+            publish,
+            want,
+            options: Arc::new(options),
+            steady: Steady::default(),
+            offers: SteadyOffers::default(),
+        };
         start_loop(survey, args, heard, event, events, told);
         tracing::info!(address = %listener.local_addr()?, "serving");
         if let Some(listener) = dcgm {

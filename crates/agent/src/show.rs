@@ -72,7 +72,8 @@ pub fn metrics(
     let sampling = survey.sample();
     if sets.is_empty() {
         let paths = rules.ask(&inventory, include_integrated);
-        let turn = Turn { inventory: &inventory, paths: &paths, sampling: &sampling, cluster: InCluster::default() };
+        let turn =
+            Turn { inventory: &inventory, paths: &paths, sampling: &sampling, cluster: InCluster::default() };
         return Ok(String::from_utf8(render::metrics(turn, &[])?)?);
     }
     let pages: Result<Vec<_>, _> =
