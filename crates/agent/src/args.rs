@@ -210,7 +210,7 @@ pub struct RunArgs {
     /// How labels are made.
     #[command(flatten)]
     pub labels: LabelArgs,
-    /// Where to serve /metrics, /inventory, /healthz and /readyz.
+    /// Where to serve / (a page for people), /metrics, /inventory, /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9109")]
     pub listen: SocketAddr,
     /// Where to serve /compat/dcgm as /metrics as well, for llm-d's endpoint picker; dcgm-exporter's port is 9400.

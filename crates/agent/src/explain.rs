@@ -148,7 +148,7 @@ impl<'v> RequirementReport<'v> {
 }
 
 /// What keeps a path from being ready, a line each.
-fn why(verdict: &Verdict<'_>) -> Vec<String> {
+pub(crate) fn why(verdict: &Verdict<'_>) -> Vec<String> {
     match verdict.answer() {
         Answer::Ready => Vec::new(),
         Answer::NotReady => verdict.unmet().filter_map(told).collect(),
@@ -164,7 +164,8 @@ fn told(outcome: &Outcome<'_>) -> Option<String> {
     }
 }
 
-fn answer(answer: Answer) -> (&'static str, Option<Color>) {
+/// The word for an answer, and its colour.
+pub(crate) fn answer(answer: Answer) -> (&'static str, Option<Color>) {
     match answer {
         Answer::Ready => ("yes", Some(Color::Green)),
         Answer::NotReady => ("no", Some(Color::Red)),

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod command;
 pub mod device_plugin;
 pub mod explain;
+pub mod front;
 pub mod holders;
 pub mod library;
 pub mod offers;

@@ -1,6 +1,9 @@
 //! Inventory and samples to the bytes that are served.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use afd_derive::{
     compat::{CompatSet, dcgm},
@@ -62,11 +65,17 @@ pub fn compat_metrics(
     Ok(text)
 }
 
-/// The answers of one turn of the loop.
+/// The page for people, which changes with the inventory alone.
+pub fn front(inventory: &Inventory, paths: &[Verdict<'_>], node: Option<&str>) -> Arc<Page> {
+    Arc::new(Page::new("text/html; charset=utf-8", crate::front::page(inventory, paths, node)))
+}
+
+/// The answers of one turn of the loop, beside the page for people.
 ///
 /// # Errors
 /// When something cannot be encoded.
 pub fn pages(
+    front: Arc<Page>,
     turn: Turn<'_>,
     own: &[MetricFamily],
     node: Option<&str>,
@@ -80,6 +89,7 @@ pub fn pages(
         })
         .collect::<prometheus::Result<_>>()?;
     Ok(Pages {
+        front,
         compat,
         metrics: Page::new(TEXT_FORMAT, metrics(turn, own)?),
         dcgm: Page::new(TEXT_FORMAT, dcgm(turn, node)?),

@@ -203,7 +203,9 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &R
     let patience = sample_interval * MISSED_TURNS + Duration::from_secs(10);
     let mut inventory = discover(&mut survey, None);
     let options = Arc::clone(&told.options);
+    let node = args.node_name.as_deref();
     let mut paths = options.paths(&inventory);
+    let mut front = render::front(&inventory, &paths, node);
     told.steady.look(&inventory);
     let mut looked = Instant::now();
     loop {
@@ -212,10 +214,10 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &R
         told.want(&cluster, begun);
         let sampling = survey.sample();
         let in_cluster = InCluster { allocations: &cluster.allocations, offers: &cluster.counts };
-        let (own, node) = (survey.metrics().families(), args.node_name.as_deref());
+        let own = survey.metrics().families();
         let sets = &args.metrics.compat_metrics;
         let turn = Turn { inventory: &inventory, paths: &paths, sampling: &sampling, cluster: in_cluster };
-        match render::pages(turn, &own, node, sets, patience) {
+        match render::pages(Arc::clone(&front), turn, &own, node, sets, patience) {
             Ok(pages) => drop(told.publish.send_replace(Some(Arc::new(pages)))),
             Err(error) => tracing::error!(%error, "the answer could not be rendered"),
         }
@@ -228,6 +230,7 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &R
         if event || looked.elapsed() >= look_interval {
             inventory = discover(&mut survey, Some(inventory));
             paths = options.paths(&inventory);
+            front = render::front(&inventory, &paths, node);
             told.steady.look(&inventory);
             looked = Instant::now();
         }

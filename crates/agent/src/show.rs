@@ -146,10 +146,6 @@ pub(crate) fn new_table<const N: usize>(style: Style, header: [&str; N]) -> Tabl
 }
 
 fn device_row(device: &Device, style: Style) -> Vec<Cell> {
-    let driver = match (&device.driver, &device.driver_version) {
-        (Known::Value(driver), Known::Value(version)) => format!("{driver} {version}"),
-        (driver, _) => told(driver),
-    };
     let state = device.health.state;
     let reasons: Vec<&str> = device.health.reasons.iter().map(|reason| reason.code.as_str()).collect();
     let health = format!("{} {}", state.as_str(), reasons.join(", "));
@@ -166,7 +162,7 @@ fn device_row(device: &Device, style: Style) -> Vec<Cell> {
         Cell::new(
             device.memory_bytes.value().map_or_else(|| told(&device.memory_bytes), |bytes| mebibytes(*bytes)),
         ),
-        Cell::new(driver),
+        Cell::new(driver(device)),
         Cell::new(told(&device.numa_node)),
         Cell::new(partitions(device)),
         match color.filter(|_| style.color) {
@@ -176,8 +172,16 @@ fn device_row(device: &Device, style: Style) -> Vec<Cell> {
     ]
 }
 
+/// The driver and its version.
+pub(crate) fn driver(device: &Device) -> String {
+    match (&device.driver, &device.driver_version) {
+        (Known::Value(driver), Known::Value(version)) => format!("{driver} {version}"),
+        (driver, _) => told(driver),
+    }
+}
+
 /// The product, or the ids of one that the table lacks.
-fn product(device: &Device) -> String {
+pub(crate) fn product(device: &Device) -> String {
     let name = device.product_name().map_or_else(
         || {
             let id = |id: &Known<afd_model::PciId>| id.value().map_or("????".to_owned(), ToString::to_string);
@@ -190,7 +194,8 @@ fn product(device: &Device) -> String {
     name + integrated + function
 }
 
-fn partitions(device: &Device) -> String {
+/// How many partitions there are, and how they were cut.
+pub(crate) fn partitions(device: &Device) -> String {
     match device.partitioning.value() {
         Some(Partitioning::Xcp { compute, memory }) => {
             let mode = memory.value().map_or_else(|| compute.clone(), |memory| format!("{compute}/{memory}"));
@@ -236,11 +241,11 @@ fn nic_row(inventory: &Inventory, nic: &Nic) -> Vec<String> {
 }
 
 /// A value, or a dash where there is none.
-fn told<T: ToString>(fact: &Known<T>) -> String {
+pub(crate) fn told<T: ToString>(fact: &Known<T>) -> String {
     fact.value().map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
-fn mebibytes(bytes: u64) -> String {
+pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
