@@ -79,6 +79,7 @@ fn every_family_is_shown_by_a_fixture() {
         Family::BuildInfo,
         Family::ProbeDurationSeconds,
         Family::Allocation,
+        Family::ResourceDevices,
         Family::KubeletErrorsTotal,
         Family::KubernetesRequestsTotal,
         Family::LabelWritesTotal,

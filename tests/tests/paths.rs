@@ -49,6 +49,12 @@ fn hosts_are_ready_for_what_they_have() {
         ("nvidia-h100x8-one-lost", "optimized-baseline", Some(true), &[]),
         (
             "nvidia-h100x8-one-lost",
+            "wide-ep",
+            Some(false),
+            &["TooFewDevices", "DeviceMemoryTooSmall", "RdmaMissing"],
+        ),
+        (
+            "nvidia-h100x8-one-lost",
             "agentic-serving",
             Some(false),
             &["TooFewDevices", "DeviceMemoryTooSmall", "RdmaMissing"],

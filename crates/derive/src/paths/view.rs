@@ -123,12 +123,16 @@ struct PortOf<'i> {
 }
 
 impl<'i> Node<'i> {
-    /// The value that all devices tell alike; none if one does not tell it. One that has failed is not asked, unless all
-    /// have: a GPU that fell off the bus tells nothing any more.
-    fn agreed<T: PartialEq>(&self, tell: impl Fn(&'i Device) -> Option<T>) -> Option<T> {
+    /// The devices that are asked what they have in common: those that have not failed, unless all have. A GPU that fell off
+    /// the bus tells nothing any more.
+    fn asked(&self) -> impl Iterator<Item = &'i Device> {
         let all_failed = self.devices.iter().all(|device| failed(device));
-        let asked = self.devices.iter().filter(|device| all_failed || !failed(device));
-        let mut told = asked.map(|device| tell(device));
+        self.devices.iter().copied().filter(move |device| all_failed || !failed(device))
+    }
+
+    /// The value that all of them tell alike; none if one does not tell it.
+    fn agreed<T: PartialEq>(&self, tell: impl Fn(&'i Device) -> Option<T>) -> Option<T> {
+        let mut told = self.asked().map(tell);
         let first = told.next()??;
         told.all(|value| value.as_ref() == Some(&first)).then_some(first)
     }

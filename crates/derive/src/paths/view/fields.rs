@@ -107,7 +107,7 @@ fn in_fabric(node: &Node<'_>) -> Option<Value> {
         return Some(Value::Bool(true));
     }
     let none = |missing: Option<Missing>| missing == Some(Missing::NotAvailable);
-    (!node.devices.is_empty() && node.devices.iter().all(|device| none(device.fabric_domain.missing())))
+    (!node.devices.is_empty() && node.asked().all(|device| none(device.fabric_domain.missing())))
         .then_some(Value::Bool(false))
 }
 
