@@ -4,9 +4,14 @@
 
 use std::hint::black_box;
 
-use afd_agent::{args::MetricArgs, render, survey::Survey};
+use afd_agent::{
+    args::MetricArgs,
+    render::{self, Turn},
+    survey::Survey,
+};
 use afd_derive::{
     labels::{LabelOptions, labels},
+    paths::Rules,
     series::InCluster,
 };
 use afd_host::Host;
@@ -25,19 +30,20 @@ fn line(criterion: &mut Criterion) {
     let inventory = survey.discover();
     criterion.bench_function("sample 8 devices", |bencher| bencher.iter(|| black_box(survey.sample())));
     let sampling = survey.sample();
+    let rules = Rules::built_in();
+    criterion.bench_function("ask the rules of paths", |bencher| {
+        bencher.iter(|| black_box(rules.ask(&inventory, false).len()));
+    });
+    let paths = rules.ask(&inventory, false);
+    let turn =
+        Turn { inventory: &inventory, paths: &paths, sampling: &sampling, cluster: InCluster::default() };
     criterion.bench_function("derive labels", |bencher| {
         bencher.iter(|| labels(black_box(&inventory), &LabelOptions::default(), None));
     });
     criterion.bench_function("render /metrics", |bencher| {
-        bencher.iter(|| {
-            render::metrics(black_box(&inventory), &sampling, &InCluster::default(), &[])
-                .expect("families are complete")
-        });
+        bencher.iter(|| render::metrics(black_box(turn), &[]).expect("families are complete"));
     });
-    let page = Page::new(
-        "text/plain",
-        render::metrics(&inventory, &sampling, &InCluster::default(), &[]).expect("families are complete"),
-    );
+    let page = Page::new("text/plain", render::metrics(turn, &[]).expect("families are complete"));
     criterion.bench_function("a scrape's page", |bencher| bencher.iter(|| black_box(&page).plain()));
 }
 

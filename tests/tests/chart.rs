@@ -72,6 +72,7 @@ async fn manifests() -> anyhow::Result<()> {
         "profile=labels,networkPolicy.enabled=true,compat.nvidia=off,compat.amd=off",
         "nvidia.driverRoot=/run/nvidia/driver,metrics.dcgmPort=0",
         "nvidia.runtimeClassName=nvidia,hostNetwork=false,includeIntegrated=true",
+        "pathRules=[[path]],profile=labels",
     ] {
         let file = bed.folder().join("rendered.yaml");
         fs::write(&file, render(&["--set", switches])?)?;

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use afd_derive::{compat::CompatSet, families::Family, markdown};
+use afd_derive::{compat::CompatSet, families::Family, markdown, paths::document};
 use afd_model::Inventory;
 use afd_tests::{fixture, fixture::Fixture, stdout, workspace};
 use expect_test::expect_file;
@@ -31,6 +31,11 @@ fn what_a_vendors_set_leaves_out_is_documented_from_its_table() {
 fn metrics_are_documented_from_their_table() {
     expect_file![workspace().join("docs/metrics.md")].assert_eq(&markdown::metrics());
     expect_file![workspace().join("docs/compat-dcgm.md")].assert_eq(&markdown::compat_dcgm());
+}
+
+#[test]
+fn paths_are_documented_from_their_rules() {
+    expect_file![workspace().join("docs/paths.md")].assert_eq(&document::document());
 }
 
 #[test]
@@ -74,6 +79,7 @@ fn every_family_is_shown_by_a_fixture() {
         Family::BuildInfo,
         Family::ProbeDurationSeconds,
         Family::Allocation,
+        Family::ResourceDevices,
         Family::KubeletErrorsTotal,
         Family::KubernetesRequestsTotal,
         Family::LabelWritesTotal,

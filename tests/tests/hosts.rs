@@ -15,7 +15,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const MIG_STRATEGIES: [&str; 3] = ["none", "single", "mixed"];
 
 /// Stage of the line, what shows it, and the file with what is expected.
-const STAGES: [(&str, &[&str], &str); 7] = [
+const STAGES: [(&str, &[&str], &str); 8] = [
     ("inventory", &["show", "--output", "json"], "inventory.json"),
     ("labels", &["show", "--output", "labels"], "labels.txt"),
     ("labels-compat", &["show", "--output", "labels", "--compat", "amd=on"], "labels-compat.txt"),
@@ -27,6 +27,7 @@ const STAGES: [(&str, &[&str], &str); 7] = [
     ),
     ("table", &["show"], "table.txt"),
     ("topology", &["topology"], "topology.txt"),
+    ("paths", &["explain"], "paths.txt"),
 ];
 
 fn main() {

@@ -59,6 +59,23 @@ pub enum Command {
         /// Which metrics there are.
         #[command(flatten)]
         metrics: MetricArgs,
+        /// Which paths there are.
+        #[command(flatten)]
+        paths: PathArgs,
+    },
+    /// Show which llm-d paths this node can serve, and if not, why not and what to do.
+    Explain {
+        /// One path, with all that it requires.
+        path: Option<String>,
+        /// In which form.
+        #[arg(long, short, value_enum, default_value_t = ExplainOutput::Table)]
+        output: ExplainOutput,
+        /// Count integrated GPUs as well.
+        #[arg(long)]
+        include_integrated: bool,
+        /// Which paths there are.
+        #[command(flatten)]
+        paths: PathArgs,
     },
     /// Show devices, NUMA nodes, NICs and the links between them as a picture.
     Topology {
@@ -157,6 +174,14 @@ impl LabelArgs {
     }
 }
 
+/// Which llm-d paths there are beside the built-in ones.
+#[derive(Clone, Debug, Default, Group)]
+pub struct PathArgs {
+    /// A file with more paths and requirements, in the form that docs/paths.md tells. May be given more than once.
+    #[arg(long, value_name = "FILE")]
+    pub path_rules: Vec<PathBuf>,
+}
+
 /// Which metrics there are beside the usual ones.
 #[derive(Clone, Debug, Default, Group)]
 pub struct MetricArgs {
@@ -185,7 +210,7 @@ pub struct RunArgs {
     /// How labels are made.
     #[command(flatten)]
     pub labels: LabelArgs,
-    /// Where to serve /metrics, /inventory, /healthz and /readyz.
+    /// Where to serve / (a page for people), /metrics, /inventory, /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9109")]
     pub listen: SocketAddr,
     /// Where to serve /compat/dcgm as /metrics as well, for llm-d's endpoint picker; dcgm-exporter's port is 9400.
@@ -207,6 +232,9 @@ pub struct RunArgs {
     /// Which metrics there are.
     #[command(flatten)]
     pub metrics: MetricArgs,
+    /// Which paths there are.
+    #[command(flatten)]
+    pub paths: PathArgs,
 }
 
 /// Vendors whose libraries are asked.
@@ -229,6 +257,15 @@ pub enum ShowOutput {
     Metrics,
     /// The metrics of dcgm-exporter, as /compat/dcgm has them.
     Dcgm,
+}
+
+/// Forms of `afd explain`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ExplainOutput {
+    /// For people.
+    Table,
+    /// All that each path requires, and what it says.
+    Json,
 }
 
 /// Forms of `afd topology`.

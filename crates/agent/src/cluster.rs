@@ -13,6 +13,7 @@ use afd_derive::{
     condition, labels,
     labels::LabelOptions,
     offer::Offered,
+    paths::{self, Rules, Verdict},
     report,
 };
 use afd_model::{DeviceId, Inventory};
@@ -31,18 +32,24 @@ const LOOKS_UNTIL_GONE: u32 = 3;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// How the Node is made to say something.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct NodeOptions {
     labels: LabelOptions,
     compat: CompatOptions,
+    rules: Rules,
 }
 
 impl NodeOptions {
     /// As the command line says. Sets of vendors' labels are `auto` unless it says otherwise.
-    pub fn new(labels: LabelOptions, compat: CompatOptions) -> NodeOptions {
+    pub fn new(labels: LabelOptions, compat: CompatOptions, rules: Rules) -> NodeOptions {
         // The keeper of the Node leaves every key alone that somebody else owns, which is what `auto` means.
         let switches = compat.switches.auto_on();
-        NodeOptions { labels, compat: CompatOptions { switches, ..compat } }
+        NodeOptions { labels, compat: CompatOptions { switches, ..compat }, rules }
+    }
+
+    /// What each path says of an inventory.
+    pub fn paths(&self, inventory: &Inventory) -> Vec<Verdict<'_>> {
+        self.rules.ask(inventory, self.labels.include_integrated)
     }
 
     /// Whether integrated GPUs count.
@@ -53,11 +60,14 @@ impl NodeOptions {
     /// What the Node should say of an inventory and of what is offered of it.
     pub fn wanted(&self, inventory: &Inventory, offered: &Offered) -> Wanted {
         let prefix = &self.labels.prefix;
+        let verdicts = self.paths(inventory);
+        let mut own = labels::labels(inventory, &self.labels, offered.allocation);
+        own.extend(paths::labels(inventory, &verdicts, &self.labels));
         let report = (!inventory.devices.is_empty())
-            .then(|| (format!("{prefix}/report"), report::report(inventory, offered)));
+            .then(|| (format!("{prefix}/report"), report::report(inventory, offered, &verdicts)));
         let condition = condition::condition(inventory, self.labels.include_integrated, &offered.verdict);
         Wanted {
-            labels: labels::labels(inventory, &self.labels, offered.allocation),
+            labels: own,
             compat: compat::labels(inventory, &self.labels, &self.compat),
             annotations: report.into_iter().collect::<BTreeMap<_, _>>(),
             condition: condition.map(|condition| WantedCondition {

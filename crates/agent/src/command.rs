@@ -15,10 +15,13 @@ use clap::CommandFactory;
 
 use crate::{
     agent_metrics::AgentMetrics,
-    args::{Args, Command, LabelArgs, LibraryArgs, MetricArgs, ShowOutput, TopologyOutput},
+    args::{Args, Command, ExplainOutput, LabelArgs, LibraryArgs, MetricArgs, ShowOutput, TopologyOutput},
     cluster::{self, NodeOptions},
     device_plugin::{self, ConfigError},
-    library, record, run,
+    explain::{self, NoSuchPath},
+    library,
+    path_rules::{self, RulesError},
+    record, run,
     show::{self, Style},
     survey::{Libraries, Survey},
     topology,
@@ -39,14 +42,33 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
         Ok::<_, anyhow::Error>(Survey::new(host, libraries(&args.libraries, launcher)?, metrics))
     };
     match args.command.clone() {
-        Command::Show { output: form, labels, node_name, metrics } => {
+        Command::Show { output: form, labels, node_name, metrics, paths } => {
+            let rules = path_rules::read(&paths.path_rules)?;
             let mut survey = survey(host()?, &metrics)?;
             let text = match form {
                 ShowOutput::Table => show::table(&survey.discover(), &args.host_root, style),
                 ShowOutput::Json => show::json(&survey.discover())?,
-                ShowOutput::Labels => show::labels(&survey.discover(), &labels.own(), &compat(&labels)?),
-                ShowOutput::Metrics => show::metrics(&mut survey, &metrics.compat_metrics)?,
+                ShowOutput::Labels => {
+                    show::labels(&survey.discover(), &labels.own(), &compat(&labels)?, &rules)
+                }
+                ShowOutput::Metrics => {
+                    show::metrics(&mut survey, &metrics.compat_metrics, &rules, labels.include_integrated)?
+                }
                 ShowOutput::Dcgm => show::dcgm(&mut survey, node_name.as_deref())?,
+            };
+            output.write_all(text.as_bytes())?;
+        }
+        Command::Explain { path, output: form, include_integrated, paths } => {
+            let rules = path_rules::read(&paths.path_rules)?;
+            let inventory = survey(host()?, &MetricArgs::default())?.discover();
+            let verdicts = rules.ask(&inventory, include_integrated);
+            let chosen = explain::chosen(&verdicts, path.as_deref())?;
+            let text = match form {
+                ExplainOutput::Json => explain::json(chosen)?,
+                ExplainOutput::Table => match (path, chosen) {
+                    (Some(_), [verdict]) => explain::page(verdict),
+                    _ => explain::table(chosen, style),
+                },
             };
             output.write_all(text.as_bytes())?;
         }
@@ -65,7 +87,8 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
             output.write_all(told.as_bytes())?;
         }
         Command::Run(arguments) => {
-            let options = NodeOptions::new(arguments.labels.own(), compat(&arguments.labels)?);
+            let rules = path_rules::read(&arguments.paths.path_rules)?;
+            let options = NodeOptions::new(arguments.labels.own(), compat(&arguments.labels)?, rules);
             run::run(host()?, &arguments, options, |launcher| libraries(&args.libraries, launcher), program)?;
         }
         Command::Cleanup { kubeconfig, node_name, all_nodes: _ } => {
@@ -121,7 +144,10 @@ fn compat(args: &LabelArgs) -> Result<CompatOptions, ConfigError> {
 
 /// Whether the mistake is in the command line or a configuration.
 pub fn is_usage(error: &anyhow::Error) -> bool {
-    error.is::<RootError>() || error.is::<ConfigError>()
+    error.is::<RootError>()
+        || error.is::<ConfigError>()
+        || error.is::<RulesError>()
+        || error.is::<NoSuchPath>()
 }
 
 /// Whether the reader of our output went away, as `head` does.

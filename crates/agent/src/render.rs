@@ -1,26 +1,39 @@
 //! Inventory and samples to the bytes that are served.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use afd_derive::{
     compat::{CompatSet, dcgm},
+    paths::Verdict,
     series::{self, InCluster},
 };
-use afd_model::{Allocation, Inventory, Sampling};
+use afd_model::{Inventory, Sampling};
 use afd_publish::page::{Page, Pages};
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
+
+/// What one turn of the loop has learnt.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'t> {
+    /// The devices and what surrounds them.
+    pub inventory: &'t Inventory,
+    /// What the rules say of them.
+    pub paths: &'t [Verdict<'t>],
+    /// Their moving values.
+    pub sampling: &'t Sampling,
+    /// What Kubernetes tells of them.
+    pub cluster: InCluster<'t>,
+}
 
 /// The text of `/metrics`: devices first, then the agent's own families.
 ///
 /// # Errors
 /// When a family has no series, which the callers never pass.
-pub fn metrics(
-    inventory: &Inventory,
-    sampling: &Sampling,
-    cluster: &InCluster<'_>,
-    own: &[MetricFamily],
-) -> prometheus::Result<Vec<u8>> {
-    let families = series::families(inventory, &sampling.samples, &sampling.problems, cluster);
+pub fn metrics(turn: Turn<'_>, own: &[MetricFamily]) -> prometheus::Result<Vec<u8>> {
+    let Turn { inventory, paths, sampling, cluster } = turn;
+    let families = series::families(inventory, &sampling.samples, &sampling.problems, &cluster, paths);
     let mut text = Vec::with_capacity(64 * 1024);
     TextEncoder::new().encode(&families, &mut text)?;
     TextEncoder::new().encode(own, &mut text)?;
@@ -31,14 +44,10 @@ pub fn metrics(
 ///
 /// # Errors
 /// When a family has no series, which the table never gives.
-pub fn dcgm(
-    inventory: &Inventory,
-    sampling: &Sampling,
-    allocations: &[Allocation],
-    node: Option<&str>,
-) -> prometheus::Result<Vec<u8>> {
+pub fn dcgm(turn: Turn<'_>, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(16 * 1024);
-    TextEncoder::new().encode(&dcgm::families(inventory, &sampling.samples, allocations, node), &mut text)?;
+    let families = dcgm::families(turn.inventory, &turn.sampling.samples, turn.cluster.allocations, node);
+    TextEncoder::new().encode(&families, &mut text)?;
     Ok(text)
 }
 
@@ -56,14 +65,18 @@ pub fn compat_metrics(
     Ok(text)
 }
 
-/// The answers of one turn of the loop.
+/// The page for people, which changes with the inventory alone.
+pub fn front(inventory: &Inventory, paths: &[Verdict<'_>], node: Option<&str>) -> Arc<Page> {
+    Arc::new(Page::new("text/html; charset=utf-8", crate::front::page(inventory, paths, node)))
+}
+
+/// The answers of one turn of the loop, beside the page for people.
 ///
 /// # Errors
 /// When something cannot be encoded.
 pub fn pages(
-    inventory: &Inventory,
-    sampling: &Sampling,
-    cluster: &InCluster<'_>,
+    front: Arc<Page>,
+    turn: Turn<'_>,
     own: &[MetricFamily],
     node: Option<&str>,
     sets: &[CompatSet],
@@ -71,13 +84,16 @@ pub fn pages(
 ) -> anyhow::Result<Pages> {
     let compat = sets
         .iter()
-        .map(|set| Ok((set.as_str(), Page::new(TEXT_FORMAT, compat_metrics(*set, inventory, sampling)?))))
+        .map(|set| {
+            Ok((set.as_str(), Page::new(TEXT_FORMAT, compat_metrics(*set, turn.inventory, turn.sampling)?)))
+        })
         .collect::<prometheus::Result<_>>()?;
     Ok(Pages {
+        front,
         compat,
-        metrics: Page::new(TEXT_FORMAT, metrics(inventory, sampling, cluster, own)?),
-        dcgm: Page::new(TEXT_FORMAT, dcgm(inventory, sampling, cluster.allocations, node)?),
-        inventory: Page::new("application/json", crate::show::json(inventory)?),
+        metrics: Page::new(TEXT_FORMAT, metrics(turn, own)?),
+        dcgm: Page::new(TEXT_FORMAT, dcgm(turn, node)?),
+        inventory: Page::new("application/json", crate::show::json(turn.inventory)?),
         made: Instant::now(),
         patience,
     })

@@ -32,7 +32,7 @@ use crate::{
     cluster::{self, NodeOptions, Steady},
     holders,
     offers::{Heard, SteadyOffers, Told as Cluster},
-    render,
+    render::{self, Turn},
     survey::{Libraries, Survey},
     uevents::Uevents,
 };
@@ -88,8 +88,13 @@ pub fn run(
             };
             tokio::spawn(async move { holders::follow(&folder, tell_kubelet, metrics, changed).await });
         }
-        let told =
-            Told { publish, want, options, steady: Steady::default(), offers: SteadyOffers::default() };
+        let told = Told {
+            publish,
+            want,
+            options: Arc::new(options),
+            steady: Steady::default(),
+            offers: SteadyOffers::default(),
+        };
         start_loop(survey, args, heard, event, events, told);
         tracing::info!(address = %listener.local_addr()?, "serving");
         if let Some(listener) = dcgm {
@@ -118,7 +123,7 @@ pub fn block_on<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
 struct Told {
     publish: watch::Sender<Option<Arc<Pages>>>,
     want: watch::Sender<Option<Wanted>>,
-    options: NodeOptions,
+    options: Arc<NodeOptions>,
     steady: Steady,
     offers: SteadyOffers,
 }
@@ -197,6 +202,10 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &R
     let (sample_interval, look_interval) = (args.sample_interval, args.look_interval);
     let patience = sample_interval * MISSED_TURNS + Duration::from_secs(10);
     let mut inventory = discover(&mut survey, None);
+    let options = Arc::clone(&told.options);
+    let node = args.node_name.as_deref();
+    let mut paths = options.paths(&inventory);
+    let mut front = render::front(&inventory, &paths, node);
     told.steady.look(&inventory);
     let mut looked = Instant::now();
     loop {
@@ -205,9 +214,10 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &R
         told.want(&cluster, begun);
         let sampling = survey.sample();
         let in_cluster = InCluster { allocations: &cluster.allocations, offers: &cluster.counts };
-        let (own, node) = (survey.metrics().families(), args.node_name.as_deref());
+        let own = survey.metrics().families();
         let sets = &args.metrics.compat_metrics;
-        match render::pages(&inventory, &sampling, &in_cluster, &own, node, sets, patience) {
+        let turn = Turn { inventory: &inventory, paths: &paths, sampling: &sampling, cluster: in_cluster };
+        match render::pages(Arc::clone(&front), turn, &own, node, sets, patience) {
             Ok(pages) => drop(told.publish.send_replace(Some(Arc::new(pages)))),
             Err(error) => tracing::error!(%error, "the answer could not be rendered"),
         }
@@ -219,6 +229,8 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &R
         }
         if event || looked.elapsed() >= look_interval {
             inventory = discover(&mut survey, Some(inventory));
+            paths = options.paths(&inventory);
+            front = render::front(&inventory, &paths, node);
             told.steady.look(&inventory);
             looked = Instant::now();
         }

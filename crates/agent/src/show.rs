@@ -5,12 +5,16 @@ use std::{fmt::Write, path::Path};
 use afd_derive::{
     compat::{CompatOptions, CompatSet},
     labels::LabelOptions,
+    paths::{self, Rules},
     series::InCluster,
 };
 use afd_model::{Device, HealthState, Inventory, Known, Nic, Partitioning, PortState};
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 
-use crate::{render, survey::Survey};
+use crate::{
+    render::{self, Turn},
+    survey::Survey,
+};
 
 /// How text for people is dressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +30,11 @@ impl Style {
     pub fn of_terminal(terminal: bool, no_color: bool) -> Style {
         Style { terminal, color: terminal && !no_color }
     }
+
+    /// Whether it may be coloured.
+    pub(crate) fn color(self) -> bool {
+        self.color
+    }
 }
 
 /// The inventory as JSON, with a line end.
@@ -37,8 +46,14 @@ pub fn json(inventory: &Inventory) -> serde_json::Result<String> {
 }
 
 /// The labels, our own and those in vendors' spellings, one `key=value` a line.
-pub fn labels(inventory: &Inventory, options: &LabelOptions, compat: &CompatOptions) -> String {
+pub fn labels(
+    inventory: &Inventory,
+    options: &LabelOptions,
+    compat: &CompatOptions,
+    rules: &Rules,
+) -> String {
     let mut labels = afd_derive::labels::labels(inventory, options, None);
+    labels.extend(paths::labels(inventory, &rules.ask(inventory, options.include_integrated), options));
     labels.extend(afd_derive::compat::labels(inventory, options, compat));
     labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
@@ -47,11 +62,19 @@ pub fn labels(inventory: &Inventory, options: &LabelOptions, compat: &CompatOpti
 ///
 /// # Errors
 /// When they cannot be encoded.
-pub fn metrics(survey: &mut Survey, sets: &[CompatSet]) -> anyhow::Result<String> {
+pub fn metrics(
+    survey: &mut Survey,
+    sets: &[CompatSet],
+    rules: &Rules,
+    include_integrated: bool,
+) -> anyhow::Result<String> {
     let inventory = survey.discover();
     let sampling = survey.sample();
     if sets.is_empty() {
-        return Ok(String::from_utf8(render::metrics(&inventory, &sampling, &InCluster::default(), &[])?)?);
+        let paths = rules.ask(&inventory, include_integrated);
+        let turn =
+            Turn { inventory: &inventory, paths: &paths, sampling: &sampling, cluster: InCluster::default() };
+        return Ok(String::from_utf8(render::metrics(turn, &[])?)?);
     }
     let pages: Result<Vec<_>, _> =
         sets.iter().map(|set| render::compat_metrics(*set, &inventory, &sampling)).collect();
@@ -65,7 +88,8 @@ pub fn metrics(survey: &mut Survey, sets: &[CompatSet]) -> anyhow::Result<String
 pub fn dcgm(survey: &mut Survey, node: Option<&str>) -> anyhow::Result<String> {
     let inventory = survey.discover();
     let sampling = survey.sample();
-    Ok(String::from_utf8(render::dcgm(&inventory, &sampling, &[], node)?)?)
+    let turn = Turn { inventory: &inventory, paths: &[], sampling: &sampling, cluster: InCluster::default() };
+    Ok(String::from_utf8(render::dcgm(turn, node)?)?)
 }
 
 /// A table for people.
@@ -108,7 +132,8 @@ pub fn table(inventory: &Inventory, root: &Path, style: Style) -> String {
     text
 }
 
-fn new_table<const N: usize>(style: Style, header: [&str; N]) -> Table {
+/// A table without lines.
+pub(crate) fn new_table<const N: usize>(style: Style, header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header);
@@ -121,10 +146,6 @@ fn new_table<const N: usize>(style: Style, header: [&str; N]) -> Table {
 }
 
 fn device_row(device: &Device, style: Style) -> Vec<Cell> {
-    let driver = match (&device.driver, &device.driver_version) {
-        (Known::Value(driver), Known::Value(version)) => format!("{driver} {version}"),
-        (driver, _) => told(driver),
-    };
     let state = device.health.state;
     let reasons: Vec<&str> = device.health.reasons.iter().map(|reason| reason.code.as_str()).collect();
     let health = format!("{} {}", state.as_str(), reasons.join(", "));
@@ -141,7 +162,7 @@ fn device_row(device: &Device, style: Style) -> Vec<Cell> {
         Cell::new(
             device.memory_bytes.value().map_or_else(|| told(&device.memory_bytes), |bytes| mebibytes(*bytes)),
         ),
-        Cell::new(driver),
+        Cell::new(driver(device)),
         Cell::new(told(&device.numa_node)),
         Cell::new(partitions(device)),
         match color.filter(|_| style.color) {
@@ -151,8 +172,16 @@ fn device_row(device: &Device, style: Style) -> Vec<Cell> {
     ]
 }
 
+/// The driver and its version.
+pub(crate) fn driver(device: &Device) -> String {
+    match (&device.driver, &device.driver_version) {
+        (Known::Value(driver), Known::Value(version)) => format!("{driver} {version}"),
+        (driver, _) => told(driver),
+    }
+}
+
 /// The product, or the ids of one that the table lacks.
-fn product(device: &Device) -> String {
+pub(crate) fn product(device: &Device) -> String {
     let name = device.product_name().map_or_else(
         || {
             let id = |id: &Known<afd_model::PciId>| id.value().map_or("????".to_owned(), ToString::to_string);
@@ -165,7 +194,8 @@ fn product(device: &Device) -> String {
     name + integrated + function
 }
 
-fn partitions(device: &Device) -> String {
+/// How many partitions there are, and how they were cut.
+pub(crate) fn partitions(device: &Device) -> String {
     match device.partitioning.value() {
         Some(Partitioning::Xcp { compute, memory }) => {
             let mode = memory.value().map_or_else(|| compute.clone(), |memory| format!("{compute}/{memory}"));
@@ -211,11 +241,11 @@ fn nic_row(inventory: &Inventory, nic: &Nic) -> Vec<String> {
 }
 
 /// A value, or a dash where there is none.
-fn told<T: ToString>(fact: &Known<T>) -> String {
+pub(crate) fn told<T: ToString>(fact: &Known<T>) -> String {
     fact.value().map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
-fn mebibytes(bytes: u64) -> String {
+pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 

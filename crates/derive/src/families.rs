@@ -131,6 +131,8 @@ families! {
         "Devices of an extended resource or DRA driver: discovered (the node has them), allocatable (pods may have them; sharing multiplies), allocated (pods hold them).";
     RdmaPortUp = "rdma_port_up", Gauge, Node, ["nic", "port", "link_layer", "device"],
         "Whether an RDMA port is active, 0 or 1; device is the accelerator behind the same PCIe switch, if there is just one.";
+    PathReady = "accelerator_path_ready", Gauge, Node, ["path", "reason"],
+        "Whether the node can serve a path of llm-d: 1 with an empty reason, or 0 for each reason why not; none where a fact is not known.";
     ProbeProblems = "afd_probe_problems", Gauge, Agent, ["vendor", "reason"],
         "Facts that a probe could not learn now, although they should be there.";
     KubernetesRequestsTotal = "afd_kubernetes_requests_total", Counter, Agent, ["verb", "code"],

@@ -155,7 +155,7 @@ pub const LABELS: [Label; 22] = [
         key: "rdma",
         examples: "`infiniband`, `roce`, `efa`, `none`",
         meaning: "active RDMA ports of the node, those of accelerators aside",
-        value: rdma,
+        value: |scope| rdma(scope.inventory).map(str::to_owned),
     },
     Label {
         key: "allocation",
@@ -194,8 +194,7 @@ pub fn labels(
     options: &LabelOptions,
     allocation: Option<&'static str>,
 ) -> BTreeMap<String, String> {
-    let counted = inventory.devices.iter().filter(|device| options.include_integrated || !device.integrated);
-    let groups = groups(counted);
+    let groups = groups(counted(inventory, options.include_integrated));
     let Some(primary) = primary(&groups) else { return BTreeMap::new() };
     let scope = Scope { inventory, primary, homogeneous: groups.len() == 1, allocation };
     let mut labels: BTreeMap<String, String> =
@@ -211,7 +210,20 @@ pub fn labels(
     labels
 }
 
-fn key(key: &str, options: &LabelOptions) -> String {
+/// The devices of the primary product, and whether there is no other product; `None` if there is no accelerator.
+pub(crate) fn primary_product(
+    inventory: &Inventory,
+    include_integrated: bool,
+) -> Option<(Vec<&Device>, bool)> {
+    let groups = groups(counted(inventory, include_integrated));
+    primary(&groups).map(|primary| (primary.devices.clone(), groups.len() == 1))
+}
+
+fn counted(inventory: &Inventory, include_integrated: bool) -> impl Iterator<Item = &Device> {
+    inventory.devices.iter().filter(move |device| include_integrated || !device.integrated)
+}
+
+pub(crate) fn key(key: &str, options: &LabelOptions) -> String {
     if key.contains('/') { key.to_owned() } else { format!("{}/{key}", options.prefix) }
 }
 
@@ -312,8 +324,9 @@ fn logical_count(scope: &Scope<'_>) -> Option<String> {
     (logical as usize != scope.primary.devices.len()).then(|| logical.to_string())
 }
 
-fn rdma(scope: &Scope<'_>) -> Option<String> {
-    let ports = scope.inventory.nics.iter().filter(|nic| !nic.of_accelerator).flat_map(|nic| &nic.ports);
+/// Which RDMA the active ports of the node speak, `none` if none is active, `None` if nobody tells.
+pub(crate) fn rdma(inventory: &Inventory) -> Option<&'static str> {
+    let ports = inventory.nics.iter().filter(|nic| !nic.of_accelerator).flat_map(|nic| &nic.ports);
     let unknown = ports.clone().any(|port| !port.state.is_known());
     let active = ports
         .filter(|port| port.state.value() == Some(&PortState::Active))
@@ -321,9 +334,9 @@ fn rdma(scope: &Scope<'_>) -> Option<String> {
         .filter(|protocol| *protocol != NicProtocol::Other)
         .min();
     match active {
-        Some(protocol) => Some(protocol.as_str().to_owned()),
+        Some(protocol) => Some(protocol.as_str()),
         None if unknown => None,
-        None => Some("none".to_owned()),
+        None => Some("none"),
     }
 }
 

@@ -24,6 +24,8 @@ pub fn labels() -> String {
         "| `{PRODUCT_KEY}<product>` | `8` | one key for each product, spelt as the value of `product`; the number of its \
          devices. Works with nodeAffinity `Gt`, and is the truth on mixed nodes |\n"
     );
+    text += "| `path.<path>` | `true`, `false` | whether the node can serve a path of llm-d; absent where a fact is not known. \
+             [paths.md](paths.md) lists the paths |\n";
     text += "\n## Labels as the vendors' tools spell them\n\n\
          `--compat SET=on` publishes all keys of a set, `off` none. `auto`, the default, fills in keys that nobody else\n\
          owns; only a cluster knows the owners, so that `afd show` prints none then. Text in `<>` is filled in: such a key\n\

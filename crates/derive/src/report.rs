@@ -1,9 +1,12 @@
-//! Inventory to the node's annotation `report`: for people and tools, no scheduler needs it.
+//! Inventory and paths to the node's annotation `report`: for people and tools, no scheduler needs it.
 
 use afd_model::Inventory;
 use serde::Serialize;
 
-use crate::offer::{Offered, Verdict};
+use crate::{
+    offer::{self, Offered},
+    paths,
+};
 
 /// The longest report. All annotations of a node together may have 256 KiB.
 pub const MOST_BYTES: usize = 16 << 10;
@@ -13,6 +16,7 @@ struct Report<'a> {
     devices: Vec<DeviceReport<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     offers: Vec<OfferReport<'a>>,
+    paths: Vec<PathReport<'a>>,
     problems: Vec<ProblemReport<'a>>,
     /// Whether something was left out to stay below [`MOST_BYTES`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -40,6 +44,17 @@ struct OfferReport<'a> {
 }
 
 #[derive(Serialize)]
+struct PathReport<'a> {
+    path: &'a str,
+    /// `null` where a fact is not known.
+    ready: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
 struct ProblemReport<'a> {
     probe: &'a str,
     device: Option<String>,
@@ -47,9 +62,9 @@ struct ProblemReport<'a> {
     message: &'a str,
 }
 
-/// Compact JSON: devices with product, health and partitions, what Kubernetes offers of them, and problems. What does not fit is left out from the end:
-/// problems first, then partitions, then devices.
-pub fn report(inventory: &Inventory, offered: &Offered) -> String {
+/// Compact JSON: devices with product, health and partitions, what Kubernetes offers of them, paths with reasons, and
+/// problems. What does not fit is left out from the end: problems first, then partitions, then devices.
+pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::Verdict<'_>]) -> String {
     let devices = inventory.devices.iter().map(|device| DeviceReport {
         id: device.id.to_string(),
         product: device.product_name(),
@@ -70,14 +85,24 @@ pub fn report(inventory: &Inventory, offered: &Offered) -> String {
         allocatable: count.allocatable,
     });
     let mismatch = match &offered.verdict {
-        Verdict::Lacking(message) | Verdict::Twice(message) => {
+        offer::Verdict::Lacking(message) | offer::Verdict::Twice(message) => {
             Some(ProblemReport { probe: "kubernetes", device: None, fact: "offer", message })
         }
-        Verdict::AsFound | Verdict::Unknown => None,
+        offer::Verdict::AsFound | offer::Verdict::Unknown => None,
     };
+    let paths = paths.iter().map(|verdict| {
+        let ready = verdict.answer().ready();
+        PathReport {
+            path: &verdict.path.name,
+            ready,
+            reasons: verdict.unmet().map(|outcome| outcome.requirement.reason.as_str()).collect(),
+            unknown: if ready.is_none() { verdict.missing() } else { Vec::new() },
+        }
+    });
     let mut report = Report {
         devices: devices.collect(),
         offers: offers.collect(),
+        paths: paths.collect(),
         problems: mismatch.into_iter().chain(problems).collect(),
         truncated: false,
     };
@@ -102,6 +127,21 @@ mod tests {
     use afd_model::{Device, Missing, PciAddress, Problem, Variant, Vendor};
 
     use super::*;
+    use crate::paths::Rules;
+
+    #[test]
+    fn paths_are_told_with_what_is_against_them() {
+        let rules = Rules::built_in();
+        let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
+        let device = Device::bare(address, Vendor::Amd, Variant::Gpu);
+        let inventory = Inventory { devices: vec![device], ..Inventory::empty() };
+        let text = report(&inventory, &Offered::default(), &rules.ask(&inventory, false));
+        let agentic = r#"{"path":"agentic-serving","ready":false,"reasons":["AcceleratorNotCovered"]}"#;
+        assert!(text.contains(agentic), "{text}");
+        assert!(text.contains(
+            r#"{"path":"optimized-baseline","ready":null,"unknown":["node.architecture is not known""#
+        ));
+    }
 
     #[test]
     fn a_report_is_compact_and_has_an_end() {
@@ -109,8 +149,8 @@ mod tests {
         let device = Device::bare(address, Vendor::Intel, Variant::Xpu);
         let mut inventory = Inventory { devices: vec![device], ..Inventory::empty() };
         assert_eq!(
-            report(&inventory, &Offered::default()),
-            r#"{"devices":[{"id":"0000:01:00.0","product":null,"health":"unknown"}],"problems":[]}"#
+            report(&inventory, &Offered::default(), &[]),
+            r#"{"devices":[{"id":"0000:01:00.0","product":null,"health":"unknown"}],"paths":[],"problems":[]}"#
         );
         let problem = |number: usize| Problem {
             probe: "intel".to_owned(),
@@ -121,7 +161,7 @@ mod tests {
             message: "x".repeat(200),
         };
         inventory.problems = (0..1000).map(problem).collect();
-        let text = report(&inventory, &Offered::default());
+        let text = report(&inventory, &Offered::default(), &[]);
         assert!(
             text.len() <= MOST_BYTES && text.contains("fact-0") && text.ends_with("\"truncated\":true}"),
             "{text}"

@@ -13,6 +13,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use crate::{
     families::{Family, Kind},
     offer::OfferCount,
+    paths::{Answer, Verdict},
 };
 
 /// What Kubernetes tells of the devices; nothing outside of a cluster.
@@ -30,6 +31,7 @@ pub fn families(
     samples: &[Sample],
     problems: &[Problem],
     cluster: &InCluster<'_>,
+    paths: &[Verdict<'_>],
 ) -> Vec<MetricFamily> {
     let mut series = Series::default();
     for device in &inventory.devices {
@@ -51,6 +53,7 @@ pub fn families(
     for nic in &inventory.nics {
         rdma_series(&mut series, inventory, nic);
     }
+    path_series(&mut series, paths);
     problem_series(&mut series, inventory.problems.iter().chain(problems));
     series.into_families()
 }
@@ -266,6 +269,21 @@ pub fn nearest<'i>(inventory: &'i Inventory, nic: &Nic) -> Option<&'i Device> {
     let most = inventory.devices.iter().map(shared).max().filter(|bridges| *bridges > 0)?;
     let mut nearest = inventory.devices.iter().filter(|device| shared(device) == most);
     nearest.next().filter(|_| nearest.next().is_none())
+}
+
+fn path_series(series: &mut Series, paths: &[Verdict<'_>]) {
+    for verdict in paths {
+        let path = verdict.path.name.as_str();
+        match verdict.answer() {
+            Answer::Ready => series.add(Family::PathReady, [path, ""], 1.0),
+            Answer::NotReady => {
+                for outcome in verdict.unmet() {
+                    series.add(Family::PathReady, [path, &outcome.requirement.reason], 0.0);
+                }
+            }
+            Answer::Unknown => {}
+        }
+    }
 }
 
 fn problem_series<'p>(series: &mut Series, problems: impl Iterator<Item = &'p Problem>) {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, Known, Link, Missing, Nic, Problem};
+use crate::{Device, HostFacts, Known, Link, Missing, Nic, Problem};
 
 /// What one probe found, and what it could not learn.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Inventory {
     pub kernel_release: Known<String>,
     /// What machine it is, as its firmware says (DMI product name).
     pub machine: Known<String>,
+    /// What it has for its pods.
+    pub host: HostFacts,
     /// The NUMA nodes of the host.
     pub numa_nodes: Vec<NumaNode>,
     /// Physical devices, sorted by id.
@@ -61,6 +63,7 @@ impl Inventory {
         Inventory {
             kernel_release: Missing::NotExposed.into(),
             machine: Missing::NotExposed.into(),
+            host: HostFacts::unknown(),
             numa_nodes: Vec::new(),
             devices: Vec::new(),
             links: Vec::new(),

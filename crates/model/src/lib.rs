@@ -8,6 +8,7 @@ mod allocation;
 mod amd_quantity;
 mod device;
 mod health;
+mod host;
 mod inventory;
 mod known;
 mod link;
@@ -26,6 +27,7 @@ pub use device::{
     Device, Handle, HandleKind, MemorySource, Partition, PartitionFunction, Partitioning, Product,
 };
 pub use health::{Health, HealthReason, HealthState};
+pub use host::HostFacts;
 pub use inventory::{Findings, Inventory, LookedAt, NumaNode};
 pub use known::{Known, Missing};
 pub use link::{Link, LinkKind};

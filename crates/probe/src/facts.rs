@@ -114,12 +114,14 @@ impl<'h> Facts<'h> {
         }
     }
 
-    /// The names in a directory; none if it is absent. Being refused is a problem.
+    /// The names in a directory. Being refused is a problem.
+    pub fn listing(&mut self, fact: &str, path: &str) -> Known<Vec<String>> {
+        self.host.list(path).map_or_else(|error| self.unread(fact, &error), Known::Value)
+    }
+
+    /// The same, and none where there is no directory or it cannot be listed.
     pub fn names(&mut self, fact: &str, path: &str) -> Vec<String> {
-        self.host.list(path).unwrap_or_else(|error| {
-            let _: Known<()> = self.unread(fact, &error);
-            Vec::new()
-        })
+        self.listing(fact, path).into_value().unwrap_or_default()
     }
 
     fn unread<T>(&mut self, fact: &str, error: &ReadError) -> Known<T> {

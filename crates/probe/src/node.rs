@@ -1,7 +1,7 @@
-//! What surrounds the accelerators: NUMA nodes, the kernel's release, RDMA ports.
+//! What surrounds the accelerators: NUMA nodes, memory, the kernel's release, RDMA ports.
 
 use afd_host::Host;
-use afd_model::{Inventory, LookedAt, NumaNode};
+use afd_model::{HostFacts, Inventory, Known, LookedAt, Missing, NumaNode};
 
 use crate::{Facts, PciBus, rdma};
 
@@ -11,12 +11,19 @@ pub const KERNEL_RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// Product name of the machine by its firmware (`drivers/firmware/dmi-id.c`); world-readable.
 const MACHINE: &str = "/sys/class/dmi/id/product_name";
 
+/// `Documentation/filesystems/proc.rst`, "meminfo".
+const MEMORY: &str = "/proc/meminfo";
+
+/// Where udev and devtmpfs put the files of `drivers/infiniband/core/uverbs_main.c`.
+const RDMA_FILES: &str = "/dev/infiniband";
+
 /// An inventory without devices, to which the probes' findings are joined.
 pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     let mut facts = Facts::new(host, "node");
     let kernel_release = facts.text("kernel_release", KERNEL_RELEASE);
     let machine = facts.text("machine", MACHINE);
     let numa_nodes = numa_nodes(&mut facts);
+    let for_pods = host_facts(&mut facts);
     let mut problems = facts.into_problems();
     let (nics, nic_problems) = rdma::nics(host, bus);
     problems.extend(nic_problems);
@@ -24,6 +31,7 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     Inventory {
         kernel_release,
         machine,
+        host: for_pods,
         numa_nodes,
         looked_at: LookedAt {
             pci_functions: u32::try_from(bus.functions().count()).unwrap_or(u32::MAX),
@@ -33,6 +41,31 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
         problems,
         ..Inventory::empty()
     }
+}
+
+fn host_facts(facts: &mut Facts<'_>) -> HostFacts {
+    let memory_bytes = facts.parse("host.memory_bytes", MEMORY, parse_memory_total);
+    let rdma_device_files = match facts.listing("host.rdma_device_files", RDMA_FILES) {
+        // Without RDMA there is no such folder.
+        Known::Missing { missing: Missing::NotExposed } => Known::Value(0),
+        names => names.map(|names| {
+            let count = names.iter().filter(|name| name.starts_with("uverbs")).count();
+            u32::try_from(count).unwrap_or(u32::MAX)
+        }),
+    };
+    HostFacts { memory_bytes, rdma_device_files }
+}
+
+/// The line `MemTotal:       2113465292 kB` of `/proc/meminfo`, in bytes.
+///
+/// # Errors
+/// When there is no such line, or no number of KiB in it.
+pub fn parse_memory_total(text: &str) -> Result<u64, &'static str> {
+    const WRONG: &str = "no line such as \"MemTotal: 65843456 kB\"";
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).ok_or(WRONG)?;
+    let kibibytes: u64 =
+        line.trim().strip_suffix("kB").and_then(|number| number.trim().parse().ok()).ok_or(WRONG)?;
+    kibibytes.checked_mul(1024).ok_or(WRONG)
 }
 
 /// `/sys/devices/system/node/node<N>/cpulist`.
@@ -49,12 +82,51 @@ fn numa_nodes(facts: &mut Facts<'_>) -> Vec<NumaNode> {
 }
 
 /// A node of memory alone has an empty list, which is a value.
-fn cpus(facts: &mut Facts<'_>, path: &str) -> afd_model::Known<String> {
+fn cpus(facts: &mut Facts<'_>, path: &str) -> Known<String> {
     match facts.bytes("numa_nodes.cpus", path) {
-        afd_model::Known::Value(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => {
-            afd_model::Known::Value(String::new())
+        Known::Value(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Known::Value(String::new()),
+        Known::Value(_) => facts.text("numa_nodes.cpus", path),
+        Known::Missing { missing } => missing.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_host::testing::TestHost;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn told(folder: &TestHost) -> HostFacts {
+        let host = folder.open();
+        surroundings(&host, &PciBus::read(&host)).host
+    }
+
+    #[test]
+    fn memory_and_rdma_files_of_the_host_are_told() {
+        let folder = TestHost::new()
+            .file("/proc/meminfo", "MemTotal:       2113465292 kB\nMemFree:        1 kB\n")
+            .file("/dev/infiniband/rdma_cm", "")
+            .file("/dev/infiniband/uverbs0", "")
+            .file("/dev/infiniband/uverbs1", "");
+        assert_eq!(
+            told(&folder),
+            HostFacts { memory_bytes: Known::Value(2_113_465_292 << 10), rdma_device_files: Known::Value(2) }
+        );
+    }
+
+    #[test]
+    fn a_host_that_does_not_tell_its_memory_has_none_made_up() {
+        assert_eq!(told(&TestHost::new()).memory_bytes.missing(), Some(Missing::NotExposed));
+        let folder = TestHost::new().file("/proc/meminfo", "MemTotal: much\n");
+        assert_eq!(told(&folder).memory_bytes.missing(), Some(Missing::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".*", number in any::<u64>()) {
+            let _ = parse_memory_total(&text);
+            let _ = parse_memory_total(&format!("MemTotal: {number} kB"));
         }
-        afd_model::Known::Value(_) => facts.text("numa_nodes.cpus", path),
-        afd_model::Known::Missing { missing } => missing.into(),
     }
 }

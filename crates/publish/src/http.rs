@@ -1,4 +1,4 @@
-//! The scrape endpoints: `/metrics`, `/compat/dcgm`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1.
+//! The scrape endpoints: `/`, `/metrics`, `/compat/dcgm`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1.
 //!
 //! A request copies bytes that were made before: it reads no file, asks no library and takes no lock that the loop
 //! holds while it works.
@@ -92,7 +92,7 @@ fn answer<B>(request: &Request<B>, door: Door, pages: Option<&Pages>) -> Respons
     const NOT_YET: &str = "the first inventory is not complete yet\n";
     let path = match (door, request.uri().path()) {
         (Door::Dcgm, "/metrics") => "/compat/dcgm",
-        (Door::Dcgm, path) if path == "/inventory" || path.starts_with("/compat/") => "",
+        (Door::Dcgm, path) if path == "/" || path == "/inventory" || path.starts_with("/compat/") => "",
         (_, path) => path,
     };
     match (path, pages) {
@@ -101,16 +101,17 @@ fn answer<B>(request: &Request<B>, door: Door, pages: Option<&Pages>) -> Respons
             "the loop has not turned for a while: a kernel file may hang\n",
         ),
         ("/healthz", _) | ("/readyz", Some(_)) => text(StatusCode::OK, "ok\n"),
+        ("/", Some(pages)) => page(request.headers(), &pages.front),
         ("/metrics", Some(pages)) => page(request.headers(), &pages.metrics),
         ("/compat/dcgm", Some(pages)) => page(request.headers(), &pages.dcgm),
         ("/inventory", Some(pages)) => page(request.headers(), &pages.inventory),
         (path, None) if path.starts_with("/compat/") => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
         (path, Some(pages)) if let Some(found) = compat(path, pages) => page(request.headers(), found),
-        ("/metrics" | "/inventory" | "/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
+        ("/" | "/metrics" | "/inventory" | "/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
         _ if door == Door::Dcgm => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "there are /metrics, /compat/dcgm, /inventory, /healthz and /readyz\n",
+            "there are /, /metrics, /compat/dcgm, /inventory, /healthz and /readyz\n",
         ),
     }
 }
@@ -158,6 +159,7 @@ mod tests {
 
     fn pages(patience: Duration) -> Pages {
         Pages {
+            front: Arc::new(Page::new("text/html; charset=utf-8", "<!doctype html>")),
             metrics: Page::new("text/plain; version=0.0.4", "up 1\n"),
             dcgm: Page::new("text/plain; version=0.0.4", "DCGM 1\n"),
             inventory: Page::new("application/json", "{}"),
@@ -206,14 +208,15 @@ mod tests {
             answer(&request, Door::Dcgm, Some(&pages)).status().as_u16()
         };
         assert_eq!([status("/metrics"), status("/healthz"), status("/readyz")], [200, 200, 200]);
-        assert_eq!([status("/inventory"), status("/compat/dcgm")], [404, 404]);
+        assert_eq!([status("/"), status("/inventory"), status("/compat/dcgm")], [404, 404, 404]);
     }
 
     #[test]
     fn wrong_methods_and_paths_are_told_apart() {
         let pages = pages(Duration::from_secs(60));
         assert_eq!(asked("POST", "/metrics", "", Some(&pages)).0, 405);
-        assert_eq!(asked("GET", "/", "", Some(&pages)).0, 404);
+        assert_eq!(asked("GET", "/", "", Some(&pages)).0, 200);
+        assert_eq!(asked("GET", "/nothing", "", Some(&pages)).0, 404);
         assert_eq!(asked("GET", "/compat/amd", "", Some(&pages)).0, 200);
         assert_eq!(asked("GET", "/compat/xpum", "", Some(&pages)).0, 404);
     }

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -47,6 +47,8 @@ impl Page {
 /// All answers of one turn of the loop.
 #[derive(Debug)]
 pub struct Pages {
+    /// `/`, the page for people.
+    pub front: Arc<Page>,
     /// `/metrics`.
     pub metrics: Page,
     /// `/compat/dcgm`.

@@ -12,7 +12,7 @@ fn device(bus: u8) -> Device {
 fn rendered(inventory: &Inventory, samples: &[Sample], problems: &[Problem]) -> String {
     let mut text = Vec::new();
     TextEncoder::new()
-        .encode(&families(inventory, samples, problems, &InCluster::default()), &mut text)
+        .encode(&families(inventory, samples, problems, &InCluster::default(), &[]), &mut text)
         .expect("families are complete");
     String::from_utf8(text).expect("the exposition format is UTF-8")
 }

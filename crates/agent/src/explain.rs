@@ -1,0 +1,183 @@
+//! `afd explain`: which llm-d paths this node can serve, and if not, why not and what to do.
+
+use std::fmt::Write;
+
+use afd_derive::paths::{Answer, Holds, Outcome, Verdict};
+use comfy_table::{Cell, Color};
+use serde::Serialize;
+
+use crate::show::{Style, new_table};
+
+/// There is no such path.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no path {name:?}; there are {known}")]
+pub struct NoSuchPath {
+    name: String,
+    known: String,
+}
+
+/// The path of a name, or all paths.
+///
+/// # Errors
+/// When no path has this name.
+pub fn chosen<'v, 'r>(
+    verdicts: &'v [Verdict<'r>],
+    name: Option<&str>,
+) -> Result<&'v [Verdict<'r>], NoSuchPath> {
+    let Some(name) = name else { return Ok(verdicts) };
+    match verdicts.iter().position(|verdict| verdict.path.name == name) {
+        Some(place) => Ok(&verdicts[place..=place]),
+        None => {
+            let names: Vec<&str> = verdicts.iter().map(|verdict| verdict.path.name.as_str()).collect();
+            Err(NoSuchPath { name: name.to_owned(), known: names.join(", ") })
+        }
+    }
+}
+
+/// A line for each path, and beneath it what is wrong or not known.
+pub fn table(verdicts: &[Verdict<'_>], style: Style) -> String {
+    let mut table = new_table(style, ["PATH", "READY", "WHY"]);
+    for verdict in verdicts {
+        let (word, color) = answer(verdict.answer());
+        let mut ready = Cell::new(word);
+        if let Some(color) = color.filter(|_| style.color()) {
+            ready = ready.fg(color);
+        }
+        table.add_row(vec![Cell::new(&verdict.path.name), ready, Cell::new(why(verdict).join("\n"))]);
+    }
+    let mut text = format!("{}\n\n", table.trim_fmt());
+    if verdicts.iter().any(|verdict| verdict.answer() == Answer::Unknown) {
+        text += "`afd show --output json` says of each fact that is not known why nobody tells it.\n";
+    }
+    text += "`afd explain PATH` shows all that a path requires; yes says nothing of what is not checked.\n";
+    text
+}
+
+/// All that one path requires, and what is not checked.
+pub fn page(verdict: &Verdict<'_>) -> String {
+    let path = verdict.path;
+    let mut text = format!("{}: {}\n", path.title, answer(verdict.answer()).0);
+    for line in path.guide.iter() {
+        let _ = writeln!(text, "{line}");
+    }
+    for line in path.pods.iter() {
+        let _ = writeln!(text, "Pods: {line}.");
+    }
+    text += "\nRequired:\n";
+    for outcome in verdict.outcomes.iter().filter(|outcome| outcome.holds != Holds::NotAsked) {
+        let requirement = outcome.requirement;
+        let _ = writeln!(text, "  {:<7}  {}", word(&outcome.holds), requirement.require.text());
+        if let Some(line) = told(outcome) {
+            let _ = writeln!(text, "           {line}");
+        }
+        if let Some(source) = &requirement.source {
+            let _ = writeln!(text, "           says: {source}");
+        }
+    }
+    if !path.not_checked.is_empty() {
+        text += "\nNot checked:\n";
+        for what in &path.not_checked {
+            let _ = writeln!(text, "  - {what}");
+        }
+    }
+    text
+}
+
+/// The same as JSON.
+///
+/// # Errors
+/// When it cannot be encoded.
+pub fn json(verdicts: &[Verdict<'_>]) -> serde_json::Result<String> {
+    let paths: Vec<PathReport<'_>> = verdicts.iter().map(PathReport::of).collect();
+    serde_json::to_string_pretty(&paths).map(|text| text + "\n")
+}
+
+#[derive(Serialize)]
+struct PathReport<'v> {
+    path: &'v str,
+    title: &'v str,
+    /// `true`, `false`, or `null` where a fact is not known.
+    ready: Option<bool>,
+    requirements: Vec<RequirementReport<'v>>,
+    not_checked: &'v [String],
+}
+
+#[derive(Serialize)]
+struct RequirementReport<'v> {
+    require: &'v str,
+    /// `null` where a fact is not known.
+    holds: Option<bool>,
+    reason: &'v str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'v str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<&'v str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'v str>,
+}
+
+impl<'v> PathReport<'v> {
+    fn of(verdict: &'v Verdict<'_>) -> PathReport<'v> {
+        PathReport {
+            path: &verdict.path.name,
+            title: &verdict.path.title,
+            ready: verdict.answer().ready(),
+            requirements: verdict.outcomes.iter().filter_map(RequirementReport::of).collect(),
+            not_checked: &verdict.path.not_checked,
+        }
+    }
+}
+
+impl<'v> RequirementReport<'v> {
+    fn of(outcome: &'v Outcome<'_>) -> Option<RequirementReport<'v>> {
+        let (holds, unknown) = match &outcome.holds {
+            Holds::Yes => (Some(true), None),
+            Holds::No => (Some(false), None),
+            Holds::Unknown(fact) => (None, Some(fact.as_str())),
+            Holds::NotAsked => return None,
+        };
+        Some(RequirementReport {
+            require: outcome.requirement.require.text(),
+            holds,
+            reason: &outcome.requirement.reason,
+            message: &outcome.message,
+            unknown,
+            source: outcome.requirement.source.as_deref(),
+        })
+    }
+}
+
+/// What keeps a path from being ready, a line each.
+pub(crate) fn why(verdict: &Verdict<'_>) -> Vec<String> {
+    match verdict.answer() {
+        Answer::Ready => Vec::new(),
+        Answer::NotReady => verdict.unmet().filter_map(told).collect(),
+        Answer::Unknown => verdict.missing().into_iter().map(str::to_owned).collect(),
+    }
+}
+
+fn told(outcome: &Outcome<'_>) -> Option<String> {
+    match &outcome.holds {
+        Holds::No => Some(format!("{}: {}", outcome.requirement.reason, outcome.message)),
+        Holds::Unknown(fact) => Some(fact.clone()),
+        Holds::Yes | Holds::NotAsked => None,
+    }
+}
+
+/// The word for an answer, and its colour.
+pub(crate) fn answer(answer: Answer) -> (&'static str, Option<Color>) {
+    match answer {
+        Answer::Ready => ("yes", Some(Color::Green)),
+        Answer::NotReady => ("no", Some(Color::Red)),
+        Answer::Unknown => ("unknown", None),
+    }
+}
+
+fn word(holds: &Holds) -> &'static str {
+    match holds {
+        Holds::Yes => "yes",
+        Holds::No => "no",
+        Holds::Unknown(_) => "unknown",
+        Holds::NotAsked => "",
+    }
+}

@@ -1,0 +1,285 @@
+//! Which llm-d paths a node can serve: the rules on fixture hosts, rules of users, and what is wrong with them.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests lay out hosts and start programs"
+)]
+
+use std::{fs, path::PathBuf};
+
+use afd_tests::{
+    agent::Agent,
+    fixture::{Fixture, LaidOut},
+    output, stdout,
+};
+use expect_test::expect;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The answer to one path, and the reasons against it.
+fn explained(host: &LaidOut, path: &str, more: &[&str]) -> (Option<bool>, Vec<String>) {
+    let arguments = ["explain", path, "--output", "json"].into_iter().chain(more.iter().copied());
+    let text = stdout(&mut host.afd(arguments));
+    let paths: Value = serde_json::from_str(&text).expect("the answer is JSON");
+    let requirements = paths[0]["requirements"].as_array().expect("a path has requirements");
+    let unmet = requirements.iter().filter(|requirement| requirement["holds"] == false);
+    let reasons = unmet.map(|requirement| requirement["reason"].as_str().unwrap_or_default().to_owned());
+    (paths[0]["ready"].as_bool(), reasons.collect())
+}
+
+fn labels(host: &LaidOut, more: &[&str]) -> String {
+    stdout(&mut host.afd(["show", "--output", "labels"].iter().chain(more).copied()))
+}
+
+/// Eight H100 with what NVML tells of them, on a host with eight active InfiniBand ports.
+fn h100_with_rdma() -> (LaidOut, LaidOut) {
+    (Fixture::named("nvidia-h100x8").lay_out(), Fixture::named("nvidia-h100x8-nvml").lay_out())
+}
+
+fn driver_root(host: &LaidOut) -> String {
+    host.driver_root().path().to_string_lossy().into_owned()
+}
+
+#[test]
+fn hosts_are_ready_for_what_they_have() {
+    for (host, path, ready, reasons) in [
+        ("nvidia-h100x8-nvml", "optimized-baseline", Some(true), &[][..]),
+        ("nvidia-h100x8-nvml", "pd-disaggregation", Some(false), &["RdmaMissing"]),
+        ("nvidia-h100x8-nvml", "wide-ep", Some(false), &["DeviceMemoryTooSmall", "RdmaMissing"]),
+        ("nvidia-h100x8-one-lost", "optimized-baseline", Some(true), &[]),
+        (
+            "nvidia-h100x8-one-lost",
+            "wide-ep",
+            Some(false),
+            &["TooFewDevices", "DeviceMemoryTooSmall", "RdmaMissing"],
+        ),
+        (
+            "nvidia-h100x8-one-lost",
+            "agentic-serving",
+            Some(false),
+            &["TooFewDevices", "DeviceMemoryTooSmall", "RdmaMissing"],
+        ),
+        ("nvidia-a100x2-no-driver", "optimized-baseline", Some(false), &["TooFewDevices"]),
+        ("nvidia-a100x8-mig-mixed", "optimized-baseline", Some(true), &[]),
+        ("nvidia-a100x8-mig-single", "optimized-baseline", Some(false), &["TooFewDevices"]),
+        ("nvidia-gb200x4-clique", "wide-ep", Some(true), &[]),
+        ("nvidia-t4", "multimodal-serving", Some(false), &["ComputeCapabilityTooLow", "TooFewDevices"]),
+        ("amd-mi300x8-spx", "optimized-baseline", Some(true), &[]),
+        ("amd-mi300x8-spx", "pd-disaggregation", Some(false), &["RdmaMissing"]),
+        ("amd-mi300x8-cpx-nps4", "optimized-baseline", Some(false), &["TooFewDevices"]),
+        ("amd-mi300x8-spx", "multimodal-serving", Some(false), &["AcceleratorNotCovered"]),
+        ("gaudi3-x8", "optimized-baseline", Some(true), &[]),
+        ("gaudi3-x8", "pd-disaggregation", Some(false), &["AcceleratorNotCovered"]),
+        ("intel-max1550-x2", "pd-disaggregation", Some(true), &[]),
+        ("intel-max1550-x2", "tiered-prefix-cache", Some(false), &["TooFewDevices"]),
+        ("tpu-v6e-x8", "pd-disaggregation", Some(true), &[]),
+        ("tpu-v5e-x8", "pd-disaggregation", Some(false), &["AcceleratorNotCovered"]),
+        ("tpu-7x-x4", "agentic-serving", Some(true), &[]),
+        ("mixed-nvidia-amd", "optimized-baseline", Some(true), &[]),
+        ("mixed-nvidia-amd", "predicted-latency-routing", Some(false), &["MixedProducts"]),
+        ("no-accelerator", "optimized-baseline", Some(false), &["NoAccelerator"]),
+        ("amd-strix-halo", "optimized-baseline", Some(false), &["NoAccelerator"]),
+    ] {
+        let told = explained(&Fixture::named(host).lay_out(), path, &[]);
+        assert_eq!(told, (ready, reasons.iter().map(ToString::to_string).collect()), "{path} on {host}");
+    }
+}
+
+#[test]
+fn a_node_with_rdma_is_explained() {
+    let (host, nvml) = h100_with_rdma();
+    let root = driver_root(&nvml);
+    let arguments = ["explain", "pd-disaggregation", "--nvidia-driver-root", &root];
+    expect![[r#"
+        Prefill/decode disaggregation: yes
+        https://github.com/llm-d/llm-d/tree/main/guides/pd-disaggregation
+        Pods: prefill with 1 and decode with 4 GPUs (NVIDIA, AMD), 1 GPU (Intel), 8 chips of TPU v6e or 4 of TPU 7x; GPUs of NVIDIA and AMD over RDMA.
+
+        Required:
+          yes      node.count > 0
+                   says: llm-d guides: model servers for processors alone are not what these paths tell of
+          yes      node.variant != 'hpu'
+                   says: llm-d guides/*/guide.yaml: a missing cell means unsupported
+          yes      versionAtLeast(node.compute, '8.0')
+                   says: llm-d docs/infrastructure/README.md (hardware), docker/Dockerfile.cuda
+          yes      versionAtLeast(node.driver_version, '525.60.13')
+                   says: NVIDIA CUDA release notes, minor version compatibility; llm-d docs/infrastructure/README.md
+          yes      node.usable >= 4
+                   says: llm-d guides/pd-disaggregation/guide.yaml: 1P (TP=1) + 1D (TP=4)
+          yes      node.rdma != 'none'
+                   says: llm-d guides/pd-disaggregation, docs/infrastructure/rdma
+          yes      node.host.rdma_device_files > 0
+                   says: llm-d guides/pd-disaggregation: /dev/infiniband; Linux drivers/infiniband/core/uverbs_main.c
+          yes      !node.devices.all(device, has(device.near_ports) && device.near_ports == 0)
+                   says: llm-d guides/pd-disaggregation: GPU and NIC on the same resource.kubernetes.io/pcieRoot
+          yes      node.host.memory_bytes >= 64 * 1073741824
+                   says: llm-d guides/pd-disaggregation/modelserver/gpu, modelserver/xpu
+
+        Not checked:
+          - GPUDirect RDMA: nvidia-peermem or dma-buf
+          - limit of locked memory (memlock) of the container, and IPC_LOCK
+          - the resource by which pods get the RDMA devices
+          - that the network joins the NICs of all nodes (cross-rail)
+          - memory, processors and devices that other pods hold
+    "#]].assert_eq(&stdout(&mut host.afd(arguments)));
+    assert!(labels(&host, &["--nvidia-driver-root", &root]).contains("/path.pd-disaggregation=true\n"));
+}
+
+#[test]
+fn what_is_not_known_gives_no_label_and_no_series() {
+    let host = Fixture::named("nvidia-h100x8").lay_out();
+    assert_eq!(explained(&host, "optimized-baseline", &[]), (None, Vec::new()), "MIG mode is NVML's to tell");
+    let text = stdout(&mut host.afd(["explain"]));
+    assert!(text.contains(" optimized-baseline            unknown  node.usable is not known\n"), "{text}");
+    assert!(!labels(&host, &[]).contains("path.optimized-baseline"));
+    let metrics = stdout(&mut host.afd(["show", "--output", "metrics"]));
+    assert!(!metrics.contains("path=\"optimized-baseline\""), "{metrics}");
+}
+
+#[test]
+fn rdma_ports_without_device_files_are_of_no_use() {
+    let host = Fixture::named("nvidia-h100x8").copy();
+    fs::remove_dir_all(host.root().join("dev/infiniband")).expect("the folder can be removed");
+    let told = explained(&host, "pd-disaggregation", &[]);
+    assert_eq!(told, (Some(false), vec!["RdmaDeviceFilesMissing".to_owned()]));
+}
+
+#[test]
+fn each_reason_is_a_series_of_the_running_agent() {
+    let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
+    let agent = Agent::start(host.afd(["run", "--no-kubernetes"]));
+    agent.until("NVML has told", |agent| {
+        let metrics = agent.get("/metrics");
+        metrics.text().contains("accelerator_path_ready{path=\"optimized-baseline\",reason=\"\"} 1")
+            && metrics.text().contains("accelerator_path_ready{path=\"wide-ep\",reason=\"RdmaMissing\"} 0")
+            && metrics
+                .text()
+                .contains("accelerator_path_ready{path=\"wide-ep\",reason=\"DeviceMemoryTooSmall\"} 0")
+    });
+}
+
+/// A file of rules in a folder that goes with the value.
+fn rules(text: &str) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let file = folder.path().join("rules.toml");
+    fs::write(&file, text).expect("the file can be written");
+    (folder, file)
+}
+
+#[test]
+fn users_add_paths_and_requirements() {
+    let (_folder, file) = rules(
+        r#"
+        [[path]]
+        name = "fast-lane"
+        title = "Our low-latency pool"
+
+        [[requirement]]
+        paths = ["fast-lane", "optimized-baseline"]
+        require = "node.ports.exists(port, port.active && port.rate_bits_per_second >= 400000000000)"
+        reason = "NicTooSlow"
+        message = "none of {size(node.ports)} ports has 400 Gb/s"
+        "#,
+    );
+    let file = file.to_string_lossy();
+    let more = ["--path-rules", file.as_ref()];
+    let with_ports = Fixture::named("nvidia-h100x8").lay_out();
+    assert!(labels(&with_ports, &more).contains("/path.fast-lane=true\n"));
+    let without = Fixture::named("amd-mi300x8-spx").lay_out();
+    let slow = (Some(false), vec!["NicTooSlow".to_owned()]);
+    assert_eq!(explained(&without, "fast-lane", &more), slow);
+    assert_eq!(explained(&without, "optimized-baseline", &more), slow);
+    let text = stdout(&mut without.afd(["explain", "fast-lane"].iter().chain(&more).copied()));
+    assert!(text.contains("NicTooSlow: none of 0 ports has 400 Gb/s\n"), "{text}");
+    let metrics = stdout(&mut without.afd(["show", "--output", "metrics"].iter().chain(&more).copied()));
+    assert!(metrics.contains("accelerator_path_ready{path=\"fast-lane\",reason=\"NicTooSlow\"} 0\n"));
+}
+
+#[test]
+fn every_mistake_of_a_rule_file_is_told_with_its_place() {
+    let (_folder, file) = rules(
+        r#"[[path]]
+name = "Fast lane!"
+titel = "Our pool"
+
+[[path]]
+name = "wide-ep"
+title = "Ours"
+
+[[requirement]]
+paths = ["wide-epp"]
+require = "node.cuont > 1 && node.devices.exists(d, d.memory_bytes > '1')"
+reason = "too slow"
+message = "it has {node.devices}"
+
+[[requirement]]
+paths = ["wide-ep"]
+when = "node.vendor = 'nvidia'"
+require = 8
+reason = "TooSlow"
+message = "{node.rdma"
+
+[[rule]]
+"#,
+    );
+    let host = Fixture::named("no-accelerator").lay_out();
+    let path = file.to_string_lossy();
+    let told = |command: &[&str]| {
+        let arguments = command.iter().copied().chain(["--path-rules", path.as_ref()]);
+        let output = output(&mut host.afd(arguments));
+        assert_eq!(output.status.code(), Some(64), "{command:?}");
+        String::from_utf8_lossy(&output.stderr).replace(path.as_ref(), "rules.toml")
+    };
+    let error = told(&["explain"]);
+    assert_eq!(told(&["show", "--output", "labels"]), error);
+    assert_eq!(told(&["run", "--no-kubernetes"]), error);
+    expect![[r#"
+        afd: the path rules have mistakes
+        rules.toml:1:1: `title` is missing
+        rules.toml:2:8: "Fast lane!" cannot be part of the label path.<name>
+        rules.toml:3:1: there is no `titel`; there are guide, name, not_checked, pods, title
+        rules.toml:6:8: there is a path "wide-ep" already
+        rules.toml:10:10: there is no path "wide-epp"
+        rules.toml:11:16: a node has no `cuont`
+        rules.toml:11:68: a number is compared with a text
+        rules.toml:12:10: "too slow" is not in CamelCase, as RdmaMissing is
+        rules.toml:13:20: a message has no words for a list
+        rules.toml:17:21: Syntax error: token recognition error at: '= '
+        rules.toml:17:23: Syntax error: extraneous input ''nvidia'' expecting <EOF>
+        rules.toml:18:11: `require` is a text
+        rules.toml:20:12: a brace is opened and not closed
+        rules.toml:22:3: there is no [[rule]]; there are [[path]] and [[requirement]]
+    "#]]
+    .assert_eq(&error);
+}
+
+#[test]
+fn a_file_that_is_no_toml_or_not_there_is_wrong_usage() {
+    let host = Fixture::named("no-accelerator").lay_out();
+    let told = |file: &str| {
+        let output = output(&mut host.afd(["explain", "--path-rules", file]));
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (_folder, file) = rules("[[path]]\nname = \ntitle = ]\n");
+    let (code, error) = told(&file.to_string_lossy());
+    assert_eq!(code, Some(64));
+    assert!(
+        error.contains("rules.toml:2:") && error.contains("rules.toml:3:"),
+        "two lines are wrong: {error}"
+    );
+    let (code, error) = told("/no/such/file");
+    assert_eq!(code, Some(64));
+    assert!(error.contains("the path rules /no/such/file cannot be read: No such file"), "{error}");
+}
+
+#[test]
+fn a_path_that_there_is_not_is_wrong_usage() {
+    let host = Fixture::named("no-accelerator").lay_out();
+    let output = output(&mut host.afd(["explain", "wide-epp"]));
+    assert_eq!(output.status.code(), Some(64));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        error.starts_with("afd: there is no path \"wide-epp\"; there are optimized-baseline, "),
+        "{error}"
+    );
+}
