@@ -1,11 +1,6 @@
 //! The agent in a cluster: what its Node should say, and the way to the API server.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use afd_apiserver::slices::{self, Slices};
 use afd_derive::{
@@ -130,16 +125,10 @@ pub async fn keep(
     tell: Tell,
 ) {
     let name = args.node_name.unwrap_or_default();
-    tokio::time::sleep(part_of(args.start_spread)).await;
+    tokio::time::sleep(afd_apiserver::random_part(args.start_spread)).await;
     let counters = metrics.kubernetes();
     let slices = slices::follow(client.clone(), &name, counters.calls.clone(), tell.slices);
     tokio::join!(node::keep(client, &name, counters, wanted, tell.resources), slices);
-}
-
-/// A random part of a time.
-fn part_of(time: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0_u8) >> 11;
-    time.mul_f64(random as f64 / (1_u64 << 53) as f64)
 }
 
 /// The way to the API server: a kubeconfig, or the pod's own service account.
@@ -160,9 +149,7 @@ pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
         )?,
     };
     config.connect_timeout = Some(CONNECT);
-    // The keeper rests by itself, and counts what failed.
-    config.default_retry = false;
-    Client::try_from(config).context("the client of the API server")
+    afd_apiserver::client(config).context("the client of the API server")
 }
 
 #[cfg(test)]
@@ -194,13 +181,5 @@ mod tests {
         assert_eq!(told(&[1, 2]), 2, "it was there after all");
         assert_eq!((told(&[]), told(&[1]), told(&[1])), (2, 2, 1));
         assert_eq!(told(&[1, 3]), 2, "a new device is told at once");
-    }
-
-    #[test]
-    fn a_random_part_is_a_part() {
-        for _ in 0..100 {
-            assert!(part_of(Duration::from_secs(10)) <= Duration::from_secs(10));
-        }
-        assert_eq!(part_of(Duration::ZERO), Duration::ZERO);
     }
 }

@@ -9,7 +9,10 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// Seconds after which the server ends a watch; as client-go asks for, below what proxies allow.
 pub const WATCH_SECONDS: u32 = 290;
 
-/// Counts the calls.
+/// A watch that the server should have ended by now has lost its connection.
+pub const LONGEST_WATCH: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 20);
+
+/// Counts the calls. A watch that ends otherwise than by the server's clock counts once more, with what it ended by.
 #[derive(Clone, Debug)]
 pub struct Calls {
     requests: IntCounterVec,
@@ -63,10 +66,7 @@ impl Calls {
         let answer = tokio::time::timeout(DEADLINE, call).await;
         let (code, answer) = match answer {
             Err(_) => ("timeout".to_owned(), Err(Cause::Slow)),
-            Ok(Err(kube::Error::Api(status))) => {
-                (status.code.to_string(), Err(kube::Error::Api(status).into()))
-            }
-            Ok(Err(error)) => ("error".to_owned(), Err(error.into())),
+            Ok(Err(error)) => (code(&error), Err(error.into())),
             Ok(Ok(answer)) => ("200".to_owned(), Ok(answer)),
         };
         self.requests.with_label_values(&[verb, &code]).inc();
@@ -80,5 +80,23 @@ impl Calls {
                 asked.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
             failure
         })
+    }
+
+    /// A watch has ended with an error.
+    pub fn watch_failed(&self, error: &kube::Error) {
+        self.requests.with_label_values(&["watch", &code(error)]).inc();
+    }
+
+    /// A watch was given up after [`LONGEST_WATCH`].
+    pub fn watch_given_up(&self) {
+        self.requests.with_label_values(&["watch", "timeout"]).inc();
+    }
+}
+
+/// What is counted of an error: the status code, or that there was none.
+fn code(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.code.to_string(),
+        _ => "error".to_owned(),
     }
 }

@@ -19,10 +19,10 @@ use kube::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
-use crate::{Calls, Failure, Rest, calls::WATCH_SECONDS};
+use crate::{Calls, Failure, LONGEST_WATCH, Rest, WATCH_SECONDS};
 use wire::{Slice, Version};
 
 /// How often a server without DRA is asked again.
@@ -125,7 +125,7 @@ async fn round(
     let begun = Instant::now();
     let stream = calls.call("watch", OBJECT, api.watch(&parameters, &resource_version)).await?;
     tokio::pin!(stream);
-    while let Some(Ok(event)) = stream.next().await {
+    while let Ok(Some(Ok(event))) = timeout_at(begun + LONGEST_WATCH, stream.next()).await {
         match event {
             WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
                 slices.insert(slice.name(), slice);

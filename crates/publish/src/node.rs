@@ -15,16 +15,16 @@ use std::{
     time::Duration,
 };
 
-use afd_apiserver::{Failure, Rest};
+use afd_apiserver::{Failure, LONGEST_REST, LONGEST_WATCH, Rest};
 use futures_util::StreamExt;
 use kube::Client;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
-use api::Nodes;
 pub use api::{Counters, clean, clean_all};
+use api::{Nodes, Told};
 use events::Events;
 use plan::Plan;
 pub use seen::Resources;
@@ -73,6 +73,9 @@ pub async fn keep(
         name: name.to_owned(),
         seen: None,
         given_up: BTreeSet::new(),
+        put_right: None,
+        watches: Rest::default(),
+        fights: Rest::default(),
         resources,
     };
     let mut rest = Rest::default();
@@ -95,17 +98,13 @@ pub async fn keep(
             Err(failure) => {
                 let pause = rest.longer(failure.retry_after);
                 tracing::warn!(error = %failure, rest_seconds = pause.as_secs(), "the Node could not be kept; trying again");
-                keeper.seen = None;
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    changed = wanted.changed() => if changed.is_err() { return },
-                }
+                // Also when something else is wanted meanwhile: a server in trouble is left alone.
+                sleep(pause).await;
                 continue;
             }
         }
-        match keeper.wait(&mut wanted, &mut rest).await {
-            Some(()) => {}
-            None => return,
+        if keeper.wait(&mut wanted).await.is_none() {
+            return;
         }
     }
 }
@@ -118,6 +117,12 @@ struct Keeper {
     seen: Option<Seen>,
     /// Keys of vendors' sets that somebody else took.
     given_up: BTreeSet<String>,
+    /// When what somebody had changed was last put right.
+    put_right: Option<Instant>,
+    /// Watches in a row that ended before their time.
+    watches: Rest,
+    /// Changes in a row that came soon after the last one was put right.
+    fights: Rest,
     resources: watch::Sender<Option<Resources>>,
 }
 
@@ -159,6 +164,7 @@ impl Keeper {
     async fn write(&mut self, seen: Seen, wanted: &Wanted, plan: Plan) -> Result<Seen, Failure> {
         for (key, owner) in &plan.contested {
             self.nodes.contested(key, owner);
+            self.put_right = Some(Instant::now());
         }
         match self.nodes.apply(&self.name, &seen.metadata.uid, &plan, false).await {
             Err(failure) if api::is_conflict(&failure) => {
@@ -197,7 +203,7 @@ impl Keeper {
     }
 
     /// Waits until something else is wanted or the Node has changed. None when nothing will ever be wanted again.
-    async fn wait(&mut self, wanted: &mut watch::Receiver<Option<Wanted>>, rest: &mut Rest) -> Option<()> {
+    async fn wait(&mut self, wanted: &mut watch::Receiver<Option<Wanted>>) -> Option<()> {
         let Some(seen) = &self.seen else { return Some(()) };
         let begun = Instant::now();
         let stream = match self.nodes.watch(&self.name, &seen.metadata.version).await {
@@ -205,40 +211,80 @@ impl Keeper {
             Err(failure) => {
                 tracing::debug!(error = %failure, "the Node cannot be watched");
                 self.seen = None;
-                return self.pause(wanted, rest.longer(failure.retry_after)).await;
+                let asked = failure.retry_after.unwrap_or_default();
+                let pause = self.watches.longer(None).saturating_sub(asked);
+                sleep(asked).await;
+                return pause_for(wanted, pause).await;
             }
         };
         tokio::pin!(stream);
         loop {
             tokio::select! {
                 changed = wanted.changed() => return changed.ok(),
+                () = sleep_until(begun + LONGEST_WATCH) => {
+                    self.nodes.calls().watch_given_up();
+                    self.seen = None;
+                    return Some(());
+                }
                 event = stream.next() => match event {
-                    Some(Ok(Some(node))) => {
+                    Some(Ok(Told::Node(node))) => {
                         self.tell_resources(&node);
-                        let other = self.seen.as_ref().is_none_or(|seen| seen.says_other(&node));
-                        let before = self.seen.replace(node);
-                        if other {
-                            if let (Some(before), Some(now)) = (before, &self.seen) {
-                                self.nodes.changed_by_others(&before.metadata, &now.metadata);
-                            }
-                            return Some(());
+                        let before = self.seen.replace(node.clone());
+                        if before.as_ref().is_none_or(|before| before.says_other(&node)) {
+                            return self.truce(before.as_ref(), &node, wanted).await;
                         }
                     }
-                    // Bookmarks say nothing of the Node.
-                    Some(Ok(None)) => {}
-                    Some(Err(_)) | None => {
-                        self.seen = None;
-                        return self.pause(wanted, rest.after_watch(begun.elapsed())).await;
+                    Some(Ok(Told::Version(version))) => {
+                        if let Some(seen) = &mut self.seen {
+                            seen.metadata.version = version;
+                        }
+                    }
+                    ended => {
+                        let lived = begun.elapsed();
+                        if let Some(Err(error)) = &ended {
+                            self.nodes.calls().watch_failed(error);
+                        }
+                        // Only one that the server ended in its time goes on where it was.
+                        if lived <= LONGEST_REST || ended.is_some() {
+                            self.seen = None;
+                        }
+                        let pause = self.watches.after_watch(lived);
+                        return pause_for(wanted, pause).await;
                     }
                 }
             }
         }
     }
 
-    async fn pause(&self, wanted: &mut watch::Receiver<Option<Wanted>>, pause: Duration) -> Option<()> {
-        tokio::select! {
-            () = sleep_until(Instant::now() + pause) => Some(()),
-            changed = wanted.changed() => changed.ok(),
+    /// What somebody has changed is put right at once, and later where that has been in vain: two that overrule each other
+    /// would write for ever, as fast as the server can.
+    async fn truce(
+        &mut self,
+        before: Option<&Seen>,
+        now: &Seen,
+        wanted: &mut watch::Receiver<Option<Wanted>>,
+    ) -> Option<()> {
+        let again = self.put_right.is_some_and(|at| at.elapsed() < LONGEST_REST);
+        if before.is_some_and(|before| self.nodes.removed_by_others(&before.metadata, &now.metadata)) {
+            self.put_right = Some(Instant::now());
         }
+        if !again {
+            self.fights.over();
+            return Some(());
+        }
+        self.seen = None;
+        let pause = self.fights.longer(None);
+        pause_for(wanted, pause).await
     }
 }
+
+/// A pause, or less of it where something else is wanted.
+async fn pause_for(wanted: &mut watch::Receiver<Option<Wanted>>, pause: Duration) -> Option<()> {
+    tokio::select! {
+        () = sleep(pause) => Some(()),
+        changed = wanted.changed() => changed.ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,14 @@ pub(super) fn conflicting_keys(failure: &Failure) -> Vec<String> {
     fields.filter_map(|field| field.strip_prefix(".metadata.labels.").map(str::to_owned)).collect()
 }
 
+/// What a watch tells.
+pub(super) enum Told {
+    /// The Node as it is now.
+    Node(Seen),
+    /// The Node is as it was; a later watch may begin at this version.
+    Version(String),
+}
+
 /// The API of nodes.
 pub(super) struct Nodes {
     api: Api<OwnNode>,
@@ -113,18 +121,23 @@ impl Nodes {
         self.call("apply status", self.api.patch_status(name, &parameters, &Patch::Apply(body))).await
     }
 
-    /// The Node whenever it changes from a version on; nothing for a bookmark.
+    /// What is counted of the calls.
+    pub(super) fn calls(&self) -> &Calls {
+        &self.counters.calls
+    }
+
+    /// What is told of the Node from a version on.
     pub(super) async fn watch(
         &self,
         name: &str,
         version: &str,
-    ) -> Result<impl Stream<Item = kube::Result<Option<Seen>>> + use<>, Failure> {
+    ) -> Result<impl Stream<Item = kube::Result<Told>> + use<>, Failure> {
         let parameters =
             WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
         let stream = self.call("watch", self.api.watch(&parameters, version)).await?;
         Ok(stream.map(|event| match event? {
-            WatchEvent::Added(node) | WatchEvent::Modified(node) => Ok(Some(node.into())),
-            WatchEvent::Bookmark(_) => Ok(None),
+            WatchEvent::Added(node) | WatchEvent::Modified(node) => Ok(Told::Node(node.into())),
+            WatchEvent::Bookmark(bookmark) => Ok(Told::Version(bookmark.metadata.resource_version)),
             WatchEvent::Deleted(node) => {
                 // Read anew: it may be made again, with another uid.
                 Err(kube::Error::Api(
@@ -145,14 +158,17 @@ impl Nodes {
         self.counters.contested.with_label_values(&[key, owner]).inc();
     }
 
-    /// Counts the labels of ours that somebody else has removed. Those that were changed are seen by the plan.
-    pub(super) fn changed_by_others(&self, before: &Metadata, now: &Metadata) {
+    /// Counts the labels of ours that somebody else has removed; whether there are any. Those that were changed are seen by
+    /// the plan.
+    pub(super) fn removed_by_others(&self, before: &Metadata, now: &Metadata) -> bool {
         if before.uid != now.uid {
-            return;
+            return false;
         }
-        for key in before.ours().filter(|key| !now.labels.contains_key(*key)) {
+        let removed: Vec<&str> = before.ours().filter(|key| !now.labels.contains_key(*key)).collect();
+        for key in &removed {
             self.contested(key, "removed");
         }
+        !removed.is_empty()
     }
 }
 
