@@ -137,6 +137,20 @@ impl LaidOut {
         &self.root
     }
 
+    /// The link of a PCI function of a device id on the bus, and where it leads: without it the function is not there.
+    ///
+    /// # Panics
+    /// When the host has none.
+    pub fn pci_link(&self, device: &str) -> (PathBuf, PathBuf) {
+        let links = fs::read_dir(self.root.join("sys/bus/pci/devices")).expect("the host has a bus");
+        let link = links
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| fs::read_to_string(path.join("device")).is_ok_and(|id| id.trim() == device))
+            .unwrap_or_else(|| panic!("the host has no {device}"));
+        let target = fs::read_link(&link).expect("a function on the bus is a link");
+        (link, target)
+    }
+
     /// The driver root with the fake NVML.
     ///
     /// # Panics

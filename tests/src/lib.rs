@@ -34,10 +34,24 @@ pub fn fake_nvml() -> &'static Path {
     LIBRARY.get_or_init(|| built(&["--package", "afd-fake-nvml"], "libafd_fake_nvml.so"))
 }
 
+/// The wall clock that a test can move, built now if it is not up to date.
+pub fn fake_clock() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| built(&["--package", "afd-fake-clock"], "libafd_fake_clock.so"))
+}
+
 /// Builds something of the workspace; where it is.
 fn built(what: &[&str], file: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--quiet"]).args(what).current_dir(workspace()).status();
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet"]).args(what).current_dir(workspace());
+    // Cargo tells a test about its package. A build script that asks for that (ring's does) would be run anew each time.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
+    {
+        build.env_remove(name);
+    }
+    build.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_LINKS");
+    let built = build.status();
     assert!(built.is_ok_and(|status| status.success()), "{file} cannot be built");
     let test = std::env::current_exe().expect("a test has a path");
     let folder = test.parent().and_then(Path::parent).expect("tests are built into target/<profile>/deps");

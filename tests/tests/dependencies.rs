@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Which of our crates a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never sees
 /// a probe.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
     ("afd-probe", &["afd-host", "afd-model"]),
@@ -46,6 +46,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
         "afd-tests",
         &[
             "afd-agent",
+            "afd-apiserver",
             "afd-derive",
             "afd-host",
             "afd-kubelet",
@@ -55,6 +56,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
         ],
     ),
     ("afd-fake-nvml", &["afd-nvidia"]),
+    ("afd-fake-clock", &[]),
     ("afd-test-cluster", &[]),
     ("afd-xtask", &[]),
 ];

@@ -2,27 +2,26 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    reason = "tests lay out hosts and start programs"
+    clippy::print_stdout,
+    reason = "tests lay out hosts, start programs and tell what they measured"
 )]
 
-use std::{collections::BTreeMap, fs, path::Path, process::ExitCode, time::Duration};
+#[path = "kubernetes/latency.rs"]
+mod latency;
+#[path = "kubernetes/scene.rs"]
+mod scene;
 
-use afd_test_cluster::{Bed, Part, Process, Suite, Version, succeed, until};
-use afd_tests::{
-    agent::Agent,
-    fixture::{Fixture, LaidOut},
-};
+use std::{collections::BTreeMap, fs, process::ExitCode, time::Duration};
+
+use afd_test_cluster::{Part, Process, Suite, Version, succeed, until};
+use afd_tests::agent::Agent;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
-};
+use kube::{ResourceExt, api::DeleteParams};
 use serde_json::{Value, json};
 
-const NODE: &str = "gpu-node";
-const ADDRESS: &str = "127.0.0.1:9109";
-const COUNT: &str = "accelerator.llm-d.ai/count";
+use scene::{ADDRESS, COUNT, NODE, Scene, metric};
+
 const VENDORS_COUNT: &str = "nvidia.com/gpu.count";
 const REPORT: &str = "accelerator.llm-d.ai/report";
 const CONDITION: &str = "accelerator.llm-d.ai/Ready";
@@ -43,81 +42,18 @@ fn main() -> ExitCode {
         .test("a_killed_api_server_moves_no_label_and_stops_no_metric", killed_api_server)
         .test("a_node_that_is_made_anew_is_told_again", made_anew)
         .test("a_device_that_comes_is_told_at_once_and_one_that_goes_after_three_looks", comes_and_goes)
+        .test("a_device_that_comes_is_a_label_within_a_second", latency::latency)
         .test("an_agent_that_is_killed_and_started_again_writes_nothing", killed_agent)
         .test("cleanup_leaves_nothing_of_ours_and_all_of_others", cleanup)
         .main()
 }
 
-/// A cluster with a Node, and the host of that Node.
-struct Scene {
-    bed: Bed,
-    nodes: Api<Node>,
-    host: LaidOut,
-}
-
-impl Scene {
-    async fn new(version: Version, fixture: &str) -> anyhow::Result<Scene> {
-        let bed = Bed::builder().version(version).start().await?;
-        let nodes: Api<Node> = Api::all(bed.client().await?);
-        let scene = Scene { bed, nodes, host: Fixture::named(fixture).copy() };
-        scene.create_node(&[]).await?;
-        Ok(scene)
-    }
-
-    async fn create_node(&self, labels: &[(&str, &str)]) -> anyhow::Result<()> {
-        let labels: BTreeMap<_, _> = labels.iter().copied().collect();
-        // As if the device plugins of both hosts had told of all that they have.
-        let offered = json!({ "nvidia.com/gpu": "8", "habana.ai/gaudi": "8" });
-        let node = serde_json::from_value(json!({
-            "metadata": { "name": NODE, "labels": labels },
-            "status": { "capacity": offered, "allocatable": offered },
-        }))?;
-        self.nodes
-            .create(&PostParams { field_manager: Some("kubelet".to_owned()), ..PostParams::default() }, &node)
-            .await?;
-        Ok(())
-    }
-
-    fn start(&self, more: &[&str]) -> anyhow::Result<Process> {
-        let kubeconfig = self.bed.kubeconfig();
-        let mut command =
-            self.host.afd(["run", "--node-name", NODE, "--listen", ADDRESS, "--start-spread", "0"]);
-        command
-            .args(["--sample-interval", "0.2", "--look-interval", "0.5", "--kubeconfig"])
-            .arg(kubeconfig)
-            .args(more);
-        self.bed.process("afd", command)
-    }
-
-    async fn node(&self) -> anyhow::Result<Node> {
-        Ok(self.nodes.get(NODE).await?)
-    }
-
-    async fn until_label(&self, key: &str, value: &str) -> anyhow::Result<Node> {
-        until(&format!("{key} is {value}"), async || {
-            let node = self.node().await?;
-            ensure!(node.labels().get(key).map(String::as_str) == Some(value), "it has {:?}", node.labels());
-            Ok(node)
-        })
-        .await
-    }
-
-    /// Changes the Node as somebody else.
-    async fn somebody_patches(&self, patch: Value) -> anyhow::Result<()> {
-        let somebody = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
-        self.nodes.patch(NODE, &somebody, &Patch::Merge(patch)).await?;
-        Ok(())
-    }
+fn start(scene: &Scene) -> anyhow::Result<Process> {
+    scene.bed.process("afd", scene.agent(&scene.bed.kubeconfig()))
 }
 
 fn condition(node: &Node) -> Option<&NodeCondition> {
     node.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == CONDITION)
-}
-
-fn metric(series: &str) -> Option<f64> {
-    // An agent that is being started takes no connections yet.
-    let text = Agent::try_get_from(ADDRESS, "/metrics")?.text().to_owned();
-    text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
 }
 
 /// Nothing is written for some seconds.
@@ -131,7 +67,7 @@ async fn rests(scene: &Scene) -> anyhow::Result<()> {
 
 async fn says_and_rests(version: Version) -> anyhow::Result<()> {
     let scene = Scene::new(version, "nvidia-h100x8-nvml").await?;
-    let _agent = scene.start(&[])?;
+    let _agent = start(&scene)?;
     scene.until_label(VENDORS_COUNT, "8").await?;
     let node = until("the condition is there", async || {
         let node = scene.node().await?;
@@ -155,7 +91,7 @@ async fn says_and_rests(version: Version) -> anyhow::Result<()> {
 
 async fn put_right() -> anyhow::Result<()> {
     let scene = Scene::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
-    let _agent = scene.start(&[])?;
+    let _agent = start(&scene)?;
     scene.until_label(COUNT, "8").await?;
     scene.somebody_patches(json!({ "metadata": { "labels": { COUNT: "99", "somebodys": "own" } } })).await?;
     let node = scene.until_label(COUNT, "8").await?;
@@ -180,7 +116,7 @@ async fn until_counted(owner: &str) -> anyhow::Result<()> {
 async fn left_to_them() -> anyhow::Result<()> {
     let scene = Scene::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
     scene.somebody_patches(json!({ "metadata": { "labels": { VENDORS_COUNT: "4" } } })).await?;
-    let _agent = scene.start(&[])?;
+    let _agent = start(&scene)?;
     let node = scene.until_label("nvidia.com/gpu.family", "hopper").await?;
     ensure!(node.labels()[VENDORS_COUNT] == "4", "{:?}", node.labels());
     // And one that is taken while the agent runs.
@@ -196,7 +132,7 @@ async fn left_to_them() -> anyhow::Result<()> {
 
 async fn killed_api_server() -> anyhow::Result<()> {
     let mut scene = Scene::new(Version::V1_37, "gaudi2-x8").await?;
-    let _agent = scene.start(&[])?;
+    let _agent = start(&scene)?;
     let before = scene.until_label(COUNT, "8").await?;
     scene.bed.kill(Part::ApiServer)?;
     for _ in 0..20 {
@@ -225,7 +161,7 @@ async fn killed_api_server() -> anyhow::Result<()> {
 
 async fn made_anew() -> anyhow::Result<()> {
     let scene = Scene::new(Version::V1_37, "gaudi2-x8").await?;
-    let _agent = scene.start(&[])?;
+    let _agent = start(&scene)?;
     let first = scene.until_label(COUNT, "8").await?;
     scene.nodes.delete(NODE, &DeleteParams::default()).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -241,9 +177,9 @@ async fn made_anew() -> anyhow::Result<()> {
 
 async fn comes_and_goes() -> anyhow::Result<()> {
     let scene = Scene::new(Version::V1_37, "gaudi2-x8").await?;
-    let _agent = scene.start(&[])?;
+    let _agent = start(&scene)?;
     scene.until_label(COUNT, "8").await?;
-    let (link, target) = one_device(scene.host.root())?;
+    let (link, target) = scene.host.pci_link("0x1020");
     fs::remove_file(&link)?;
     until("the inventory lacks it", async || {
         let text = Agent::get_from(ADDRESS, "/metrics").text().matches("\naccelerator_device_info{").count();
@@ -258,19 +194,9 @@ async fn comes_and_goes() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The link of a Gaudi 2 on the bus, and where it leads.
-fn one_device(root: &Path) -> anyhow::Result<(std::path::PathBuf, std::path::PathBuf)> {
-    let link = fs::read_dir(root.join("sys/bus/pci/devices"))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| fs::read_to_string(path.join("device")).is_ok_and(|id| id.trim() == "0x1020"))
-        .context("the host has a Gaudi 2")?;
-    let target = fs::read_link(&link)?;
-    Ok((link, target))
-}
-
 async fn killed_agent() -> anyhow::Result<()> {
     let scene = Scene::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
-    let mut agent = scene.start(&[])?;
+    let mut agent = start(&scene)?;
     scene.until_label(VENDORS_COUNT, "8").await?;
     until("the condition is there", async || {
         condition(&scene.node().await?).map(drop).context("there is none")
@@ -295,7 +221,7 @@ async fn killed_agent() -> anyhow::Result<()> {
 async fn cleanup() -> anyhow::Result<()> {
     let scene = Scene::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
     scene.somebody_patches(json!({ "metadata": { "labels": { "somebodys": "own" } } })).await?;
-    let mut agent = scene.start(&[])?;
+    let mut agent = start(&scene)?;
     scene.until_label(VENDORS_COUNT, "8").await?;
     until("the condition is there", async || {
         condition(&scene.node().await?).map(drop).context("there is none")

@@ -19,8 +19,9 @@ use crate::{cgroups, requirements::UNSHARE, suite::INIT};
 /// How the folder and the control groups of every bed begin.
 pub const NAME_PREFIX: &str = "afd-bed-";
 
-/// A test that takes longer hangs.
+/// A test that takes longer hangs, unless the variable says how many seconds it may take.
 const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT_VARIABLE: &str = "AFD_BED_LIMIT";
 
 /// How long the kernel may take to end the processes of a bed.
 const END: Duration = Duration::from_secs(10);
@@ -77,11 +78,13 @@ fn run(test: &str, folder: &Path) -> anyhow::Result<ExitCode> {
         let _ = events.send(Event::Ended);
         status
     });
-    let event = next.recv_timeout(LIMIT);
+    let given = env::var(LIMIT_VARIABLE).ok().and_then(|seconds| seconds.parse().ok());
+    let limit = given.map_or(LIMIT, Duration::from_secs);
+    let event = next.recv_timeout(limit);
     if !matches!(event, Ok(Event::Ended)) {
         if event.is_err() {
             // Whoever reads this may be gone, which must not keep us from cleaning up.
-            let _ = writeln!(stderr(), "the test took more than {LIMIT:?} and is ended");
+            let _ = writeln!(stderr(), "the test took more than {limit:?} and is ended");
         }
         kill_process(pid, Signal::KILL).context("killing the bed")?;
     }

@@ -35,6 +35,7 @@ pub mod plugins;
 pub mod pods;
 mod process;
 mod programs;
+pub mod proxy;
 mod requirements;
 mod suite;
 

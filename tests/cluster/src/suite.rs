@@ -185,6 +185,8 @@ fn in_a_bed(name: &str) -> anyhow::Result<()> {
     let output = keeper.wait_with_output().context("waiting for the bed's keeper")?;
     drop(lifeline);
     if output.status.success() {
+        // What it measured.
+        print!("{}", String::from_utf8_lossy(&output.stdout));
         return Ok(());
     }
     bail!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))

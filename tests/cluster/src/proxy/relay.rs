@@ -1,0 +1,149 @@
+//! The proxy's server: takes connections, notes requests, passes them on or lets them fail.
+
+use std::{io, path::Path, sync::Arc, time::Instant};
+
+use anyhow::{Context, bail};
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use kube::{
+    Client, Config,
+    client::Body,
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
+
+use super::{Asked, Credentials, Fault, Shared};
+use crate::Bed;
+
+pub(super) struct Relay {
+    acceptor: TlsAcceptor,
+    administrator: Kubeconfig,
+    credentials: Credentials,
+    shared: Arc<Shared>,
+}
+
+impl Relay {
+    pub(super) fn new(bed: &Bed, credentials: Credentials, shared: Arc<Shared>) -> anyhow::Result<Relay> {
+        let acceptor = acceptor(&bed.pki.file("serving.crt"), &bed.pki.file("serving.key"))?;
+        let administrator = Kubeconfig::read_from(bed.kubeconfig()).context("reading the kubeconfig")?;
+        Ok(Relay { acceptor, administrator, credentials, shared })
+    }
+
+    /// Serves for ever.
+    pub(super) fn run(self, listener: std::net::TcpListener) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let client = self.client().await?;
+            let listener = TcpListener::from_std(listener)?;
+            loop {
+                let (stream, _) = listener.accept().await?;
+                let (acceptor, client) = (self.acceptor.clone(), client.clone());
+                let (credentials, shared) = (self.credentials, Arc::clone(&self.shared));
+                let mut cut = shared.cut.subscribe();
+                tokio::spawn(async move {
+                    let served = serve(stream, acceptor, client, credentials, shared);
+                    tokio::select! {
+                        // How a connection ended is the client's to tell.
+                        _ = served => {}
+                        _ = cut.changed() => {}
+                    }
+                });
+            }
+        })
+    }
+
+    /// The way to the real API server.
+    async fn client(&self) -> anyhow::Result<Client> {
+        let kubeconfig = self.administrator.clone();
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        if self.credentials == Credentials::AsSent {
+            config.auth_info = AuthInfo::default();
+        }
+        config.default_retry = false;
+        Ok(Client::try_from(config)?)
+    }
+}
+
+fn acceptor(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>().context("the certificate")?;
+    let key = PrivateKeyDer::from_pem_file(key).context("the certificate's key")?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    client: Client,
+    credentials: Credentials,
+    shared: Arc<Shared>,
+) -> anyhow::Result<()> {
+    let fault = shared.fault().as_ref().map(|(_, fault)| fault.clone());
+    match fault {
+        Some(Fault::NoHandshake) => std::future::pending().await,
+        // Dropping the stream sends RST instead of FIN.
+        Some(Fault::Reset) => stream.set_zero_linger()?,
+        _ => {}
+    }
+    let stream = acceptor.accept(stream).await?;
+    let service =
+        service_fn(move |request| answer(request, client.clone(), credentials, Arc::clone(&shared)));
+    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await?;
+    Ok(())
+}
+
+/// The answer to a request; an error closes the connection.
+async fn answer(
+    request: Request<Incoming>,
+    client: Client,
+    credentials: Credentials,
+    shared: Arc<Shared>,
+) -> anyhow::Result<Response<Body>> {
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    let asked = Asked {
+        at: Instant::now(),
+        method: request.method().to_string(),
+        path: request.uri().to_string(),
+        authorization: authorization.and_then(|value| value.to_str().ok()).map(str::to_owned),
+    };
+    let fault = shared.fault_of(&asked);
+    shared.asked().push(asked);
+    match fault {
+        Some(Fault::NoAnswer | Fault::NoHandshake) => std::future::pending().await,
+        Some(Fault::Late(time)) => tokio::time::sleep(time).await,
+        Some(Fault::Reset) => bail!(io::Error::from(io::ErrorKind::ConnectionReset)),
+        Some(Fault::Refuse { status, retry_after, body }) => {
+            let mut answer = Response::new(Body::from(body.into_bytes()));
+            *answer.status_mut() = status.try_into()?;
+            if let Some(seconds) = retry_after {
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            return Ok(answer);
+        }
+        Some(Fault::WatchSays(body)) => return Ok(Response::new(Body::from(body.into_bytes()))),
+        None => {}
+    }
+    let (mut head, body) = request.into_parts();
+    head.headers.remove(header::HOST);
+    if credentials == Credentials::Administrator {
+        head.headers.remove(header::AUTHORIZATION);
+    }
+    let body = body.collect().await?.to_bytes();
+    let mut answer = client.send(Request::from_parts(head, Body::from(body))).await?;
+    answer.headers_mut().remove(header::TRANSFER_ENCODING);
+    Ok(answer)
+}

@@ -1,0 +1,87 @@
+//! A cluster with a Node, the host of that Node, and the agent on it.
+
+use std::{collections::BTreeMap, path::Path, process::Command};
+
+use afd_test_cluster::{Bed, Version, until};
+use afd_tests::{
+    agent::Agent,
+    fixture::{Fixture, LaidOut},
+};
+use anyhow::ensure;
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+pub(crate) const NODE: &str = "gpu-node";
+/// Where the agent serves.
+pub(crate) const ADDRESS: &str = "127.0.0.1:9109";
+pub(crate) const COUNT: &str = "accelerator.llm-d.ai/count";
+
+/// A cluster with a Node, and the host of that Node.
+pub(crate) struct Scene {
+    pub(crate) bed: Bed,
+    pub(crate) nodes: Api<Node>,
+    pub(crate) host: LaidOut,
+}
+
+impl Scene {
+    pub(crate) async fn new(version: Version, fixture: &str) -> anyhow::Result<Scene> {
+        let bed = Bed::builder().version(version).start().await?;
+        let nodes: Api<Node> = Api::all(bed.client().await?);
+        let scene = Scene { bed, nodes, host: Fixture::named(fixture).copy() };
+        scene.create_node(&[]).await?;
+        Ok(scene)
+    }
+
+    pub(crate) async fn create_node(&self, labels: &[(&str, &str)]) -> anyhow::Result<()> {
+        let labels: BTreeMap<_, _> = labels.iter().copied().collect();
+        // As if the device plugins of both hosts had told of all that they have.
+        let offered = json!({ "nvidia.com/gpu": "8", "habana.ai/gaudi": "8" });
+        let node = serde_json::from_value(json!({
+            "metadata": { "name": NODE, "labels": labels },
+            "status": { "capacity": offered, "allocatable": offered },
+        }))?;
+        self.nodes
+            .create(&PostParams { field_manager: Some("kubelet".to_owned()), ..PostParams::default() }, &node)
+            .await?;
+        Ok(())
+    }
+
+    /// The agent, which asks an API server by a kubeconfig and looks at its host twice a second.
+    pub(crate) fn agent(&self, kubeconfig: &Path) -> Command {
+        let mut command =
+            self.host.afd(["run", "--node-name", NODE, "--listen", ADDRESS, "--start-spread", "0"]);
+        command.args(["--sample-interval", "0.2", "--look-interval", "0.5", "--kubeconfig"]).arg(kubeconfig);
+        command
+    }
+
+    pub(crate) async fn node(&self) -> anyhow::Result<Node> {
+        Ok(self.nodes.get(NODE).await?)
+    }
+
+    pub(crate) async fn until_label(&self, key: &str, value: &str) -> anyhow::Result<Node> {
+        until(&format!("{key} is {value}"), async || {
+            let node = self.node().await?;
+            ensure!(node.labels().get(key).map(String::as_str) == Some(value), "it has {:?}", node.labels());
+            Ok(node)
+        })
+        .await
+    }
+
+    /// Changes the Node as somebody else.
+    pub(crate) async fn somebody_patches(&self, patch: Value) -> anyhow::Result<()> {
+        let somebody = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
+        self.nodes.patch(NODE, &somebody, &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+}
+
+/// A series of the agent as it is now, where there is one.
+pub(crate) fn metric(series: &str) -> Option<f64> {
+    // An agent that is being started takes no connections yet.
+    let text = Agent::try_get_from(ADDRESS, "/metrics")?.text().to_owned();
+    text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+}

@@ -1,0 +1,256 @@
+//! Many agents before one real API server: the keeper of `afd-publish` as it is, each with a client of its own, for a Node of
+//! its own, in one process. A small number is a test; `cargo xtask bench --agents 1000` prints the figures of a large one.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "tests lay out hosts, start programs and tell what they measured"
+)]
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use afd_apiserver::Calls;
+use afd_publish::node::{self, Counters, Wanted, WantedCondition};
+use afd_test_cluster::{Bed, Part, Suite, succeed};
+use afd_tests::{fixture::Fixture, stdout};
+use anyhow::{Context, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, Config,
+    api::{ListParams, PostParams},
+    config::Kubeconfig,
+};
+use prometheus::{IntCounter, IntCounterVec, Opts};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use tokio::sync::watch;
+
+const FEW: usize = 50;
+/// The variable with the number of agents of the large run.
+const AGENTS: &str = "AFD_AGENTS";
+const ACCOUNT: &str = "agent";
+const COUNT: &str = "accelerator.llm-d.ai/count";
+/// How long all agents together may take for a thing.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the agents rest in the test.
+const REST: Duration = Duration::from_secs(10);
+/// The variable with the seconds that they rest in the large run; a server ends a watch after 290.
+const REST_SECONDS: &str = "AFD_REST_SECONDS";
+/// After how long the server ends a watch.
+const WATCH_SECONDS: u64 = 290;
+/// Calls of a start: the Node, labels, condition, and the watch.
+const CALLS: u64 = 4;
+
+fn main() -> ExitCode {
+    afd_tests::binary();
+    Suite::new()
+        .test("fifty_agents_start_together_and_rest", || run(FEW, REST))
+        .on_request("many_agents", || async {
+            run(number(AGENTS)?, Duration::from_secs(number(REST_SECONDS)? as u64)).await
+        })
+        .main()
+}
+
+fn number(variable: &str) -> anyhow::Result<usize> {
+    let value = env::var(variable).with_context(|| format!("{variable} is not set"))?;
+    value.parse().with_context(|| format!("{variable} is no number"))
+}
+
+/// An agent as the API server sees it.
+struct Agent {
+    /// Kept, so that it goes on wanting.
+    _want: watch::Sender<Option<Wanted>>,
+    requests: IntCounterVec,
+    writes: IntCounter,
+}
+
+impl Agent {
+    fn start(config: Config, name: String, wanted: Wanted) -> anyhow::Result<Agent> {
+        let requests = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"])?;
+        let writes = IntCounter::new("writes", "Writes.")?;
+        let counters = Counters {
+            calls: Calls::new(requests.clone()),
+            label_writes: writes.clone(),
+            contested: IntCounterVec::new(Opts::new("contested", "Contested."), &["key", "owner"])?,
+        };
+        let (want, wanted) = watch::channel(Some(wanted));
+        let client = afd_apiserver::client(config)?;
+        let resources = watch::Sender::new(None);
+        tokio::spawn(async move { node::keep(client, &name, counters, wanted, resources).await });
+        Ok(Agent { _want: want, requests, writes })
+    }
+
+    /// Requests so far, by verb and code.
+    fn requests(&self) -> BTreeMap<(String, String), u64> {
+        use prometheus::core::Collector;
+        let families = self.requests.collect();
+        let series = families.iter().flat_map(|family| family.get_metric());
+        let named = series.map(|series| {
+            let label = |name| series.get_label().iter().find(|label| label.name() == name);
+            let value = |name| label(name).map(|label| label.value().to_owned()).unwrap_or_default();
+            ((value("verb"), value("code")), series.get_counter().get_value() as u64)
+        });
+        named.collect()
+    }
+}
+
+/// All agents, as one.
+struct Agents(Vec<Agent>);
+
+impl Agents {
+    fn requests(&self) -> BTreeMap<(String, String), u64> {
+        self.0.iter().flat_map(Agent::requests).fold(BTreeMap::new(), |mut all, (key, count)| {
+            *all.entry(key).or_default() += count;
+            all
+        })
+    }
+
+    fn watches(&self) -> u64 {
+        self.requests().get(&("watch".to_owned(), "200".to_owned())).copied().unwrap_or_default()
+    }
+
+    fn writes(&self) -> u64 {
+        self.0.iter().map(|agent| agent.writes.get()).sum()
+    }
+
+    fn errors(&self) -> u64 {
+        self.requests().iter().filter(|((_, code), _)| code != "200").map(|(_, count)| count).sum()
+    }
+
+    /// Waits until each of them has begun so many watches; how long that took.
+    async fn until_watches(&self, begun: Instant, each: u64) -> anyhow::Result<Duration> {
+        let all = self.0.len() as u64 * each;
+        while self.watches() < all {
+            ensure!(begun.elapsed() < PATIENCE, "{} of {all} watches: {:?}", self.watches(), self.requests());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(begun.elapsed())
+    }
+}
+
+async fn run(count: usize, rest: Duration) -> anyhow::Result<()> {
+    // Two connections an agent, at the API server too.
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).context("allowing more files")?;
+    let mut bed = Bed::builder().start().await?;
+    let config = agents_config(&bed).await?;
+    let nodes: Api<Node> = Api::all(bed.client().await?);
+    let made = stream::iter(0..count).map(async |number| create(&nodes, &name(number)).await);
+    made.buffer_unordered(20).try_collect::<Vec<()>>().await?;
+
+    let wanted = wanted();
+    let (memory, begun) = (resident()?, Instant::now());
+    let start = |number| Agent::start(config.clone(), name(number), wanted.clone());
+    let agents = Agents((0..count).map(start).collect::<anyhow::Result<_>>()?);
+    let started = agents.until_watches(begun, 1).await?;
+    let grown = resident()?.saturating_sub(memory);
+    let (requests, errors) = (agents.requests(), agents.errors());
+    labelled(&nodes, count, &wanted).await?;
+    println!("{count} agents, each with a client of its own, all started at once:");
+    println!("  labels, condition and watch of all after {started:.2?}");
+    println!("  requests: {requests:?}; errors: {errors}");
+    println!("  memory: {:.0} KiB an agent ({grown} KiB)", grown as f64 / count as f64);
+    let all = count as u64;
+    // Who is refused rests, and begins with a read.
+    let most = CALLS * all + 2 * errors;
+    ensure!(agents.writes() == all && requests.values().sum::<u64>() <= most, "{requests:?}");
+
+    let before = agents.requests();
+    tokio::time::sleep(rest).await;
+    let resting = since(&agents.requests(), &before);
+    let asked: u64 = resting.values().sum();
+    let watches = rest.as_secs() / WATCH_SECONDS;
+    ensure!(agents.writes() == all, "{} writes at rest", agents.writes() - all);
+    ensure!(asked <= watches * all && asked == agents.watches() - all, "at rest: {resting:?}");
+    println!("  at rest for {rest:?}: {asked} requests, all of them watches; no write");
+
+    bed.kill(Part::ApiServer)?;
+    bed.restart(Part::ApiServer).await?;
+    let back = agents.until_watches(Instant::now(), agents.watches() / all + 1).await?;
+    ensure!(agents.writes() == all, "{} writes for {all} Nodes", agents.writes());
+    labelled(&nodes, count, &wanted).await?;
+    println!("  API server killed and started: all watch again {back:.2?} after it was ready, no write;");
+    println!("  requests since: {:?}", since(&agents.requests(), &before));
+    Ok(())
+}
+
+fn since(
+    now: &BTreeMap<(String, String), u64>,
+    before: &BTreeMap<(String, String), u64>,
+) -> BTreeMap<(String, String), u64> {
+    now.iter().map(|(key, count)| (key.clone(), count - before.get(key).unwrap_or(&0))).collect()
+}
+
+fn name(number: usize) -> String {
+    format!("node-{number}")
+}
+
+async fn create(nodes: &Api<Node>, name: &str) -> anyhow::Result<()> {
+    let node = serde_json::from_value(json!({ "metadata": { "name": name } }))?;
+    nodes.create(&PostParams::default(), &node).await?;
+    Ok(())
+}
+
+/// Every Node has all labels.
+async fn labelled(nodes: &Api<Node>, count: usize, wanted: &Wanted) -> anyhow::Result<()> {
+    let list = nodes.list_metadata(&ListParams::default()).await?;
+    ensure!(list.items.len() == count, "{} Nodes", list.items.len());
+    for node in list.items {
+        ensure!(node.metadata.labels.as_ref() == Some(&wanted.labels), "{:?}", node.metadata);
+    }
+    Ok(())
+}
+
+/// A configuration with a service account's token: priority and fairness hold for it, as they do not for administrators.
+async fn agents_config(bed: &Bed) -> anyhow::Result<Config> {
+    let kubectl = |arguments: &[&str]| -> anyhow::Result<String> { succeed(bed.kubectl()?.args(arguments)) };
+    let account = format!("--serviceaccount=default:{ACCOUNT}");
+    kubectl(&["create", "serviceaccount", ACCOUNT])?;
+    kubectl(&[
+        "create",
+        "clusterrole",
+        ACCOUNT,
+        "--resource=nodes,nodes/status",
+        "--verb=get,list,watch,patch",
+    ])?;
+    kubectl(&["create", "clusterrolebinding", ACCOUNT, "--clusterrole", ACCOUNT, &account])?;
+    let token = bed.folder().join("token");
+    fs::write(&token, kubectl(&["create", "token", ACCOUNT])?)?;
+    let kubeconfig = Kubeconfig::read_from(bed.kubeconfig())?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+    config.auth_info = serde_json::from_value(json!({ "tokenFile": token }))?;
+    Ok(config)
+}
+
+/// What a Node with eight devices is to say: labels as `afd show` prints them, and an annotation of a report's size.
+fn wanted() -> Wanted {
+    let host = Fixture::named("gaudi2-x8").lay_out();
+    let labels = stdout(&mut host.afd(["show", "--output", "labels"]));
+    let labels: BTreeMap<String, String> = labels
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    assert_eq!(labels[COUNT], "8", "the fixture has eight devices");
+    let condition = WantedCondition {
+        kind: "accelerator.llm-d.ai/Ready".to_owned(),
+        status: "True".to_owned(),
+        reason: "AllHealthy".to_owned(),
+        message: "8 of 8 accelerators can take work".to_owned(),
+    };
+    let annotations = BTreeMap::from([("accelerator.llm-d.ai/report".to_owned(), "device ".repeat(300))]);
+    Wanted { labels, annotations, condition: Some(condition), ..Wanted::default() }
+}
+
+/// Memory of this process in KiB (`VmRSS`, `Documentation/filesystems/proc.rst`).
+fn resident() -> anyhow::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    Ok(line.context("the kernel tells no VmRSS")?.parse()?)
+}
