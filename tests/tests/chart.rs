@@ -80,12 +80,22 @@ async fn manifests() -> anyhow::Result<()> {
             if error.to_string().contains("AlreadyExists") { Ok(String::new()) } else { Err(error) }
         })?;
         succeed(bed.kubectl()?.args(["apply", "--dry-run=server", "--validate=strict", "-f"]).arg(&file))?;
+        validate(&bed, &file)?;
     }
+    validate(&bed, &workspace().join("daemonset/manifests/afd.yaml"))?;
     let monitors = render(&["--set", "podMonitor.enabled=true,prometheusRule.enabled=true"])?;
     ensure!(
         monitors.contains("honorLabels: true") && monitors.contains("alert: AcceleratorFailed"),
         "{monitors}"
     );
+    Ok(())
+}
+
+/// Every object is known to the oldest and to the newest version, with every field.
+fn validate(bed: &Bed, file: &Path) -> anyhow::Result<()> {
+    for version in [Version::V1_34, Version::V1_37] {
+        succeed(bed.validate(version)?.arg("--quiet").arg(file))?;
+    }
     Ok(())
 }
 

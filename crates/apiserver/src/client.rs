@@ -119,6 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a test lays out the file")]
     async fn a_token_is_the_one_that_the_file_has_now_or_had_last() {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let file = folder.path().join("token");

@@ -3,7 +3,9 @@
 //! First the micro-benchmarks of afd-tests, then whole processes: the release binary over fixture hosts, and Debian's
 //! prometheus-node-exporter as a peer in the same run. The result is a table; nothing here fails because of a time.
 
+mod agents;
 mod budgets;
+mod door;
 mod figures;
 mod http;
 mod large_host;
@@ -18,6 +20,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
+pub(crate) use self::agents::agents;
 use self::{
     figures::{Figure, Spread, kibibytes, mebibytes, milliseconds, percent},
     http::Connection,
@@ -56,6 +59,8 @@ pub(crate) fn bench(workspace: &Workspace, whole_process_only: bool) -> anyhow::
     figures.push(start(&afd, &hosts.join("nvidia-h100x8/root"))?);
     eprintln!("==> a running agent, for {} s", (SETTLE + REST).as_secs());
     figures.extend(agent(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
+    eprintln!("==> the door of the endpoint pickers, for {} s", door::LOAD.as_secs());
+    figures.extend(door::door(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
     println!("\n{}", figures::table(&figures));
     Ok(())
 }

@@ -3,14 +3,14 @@
 use std::{path::PathBuf, process::Command};
 
 use crate::{
-    cluster, setup,
+    cluster, image, setup,
     steps::{Workspace, on_path, run},
 };
 
 /// The version of cargo-deny that is installed where there is none.
 const CARGO_DENY: &str = "0.20.2";
 
-/// Formatting, lints, documentation, licences and sources, fuzz targets, and at the end the tests.
+/// Formatting, lints, documentation, licences and sources, fuzz targets, the image, and at the end the tests.
 pub(crate) fn ci(workspace: &Workspace) -> anyhow::Result<()> {
     setup::install_missing(&setup::CI)?;
     test_programs(workspace)?;
@@ -24,6 +24,7 @@ pub(crate) fn ci(workspace: &Workspace) -> anyhow::Result<()> {
     run(workspace
         .cargo("check --manifest-path fuzz/Cargo.toml --target-dir")
         .arg(workspace.target.join("fuzz")))?;
+    image::image(workspace)?;
     test(workspace)
 }
 

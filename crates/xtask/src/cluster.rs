@@ -1,5 +1,7 @@
-//! The programs of a Kubernetes cluster for `tests/cluster`: built from Go modules, and unpacked from Debian packages
-//! without installing them. Each lot is made once, in the folder of tools, under a name that tells what it is made from.
+//! The programs of a Kubernetes cluster for `tests/cluster`: built from Go modules, unpacked from Debian packages without
+//! installing them, and a validator of manifests from PyPI. Each lot is made once, in the folder of tools, under a name that tells what it is made from.
+
+mod validator;
 
 use std::{
     env, fs,
@@ -26,11 +28,12 @@ const DEBIAN: [&str; 3] = ["containerd", "containernetworking-plugins", "runc"];
 const ETCD: (&str, &str) = ("server", "etcd");
 
 /// The folder with all programs of a cluster, made first where it is not there: a folder for each of
-/// `tests/cluster/modules`, and `debian`.
+/// `tests/cluster/modules`, `debian`, and `kubernetes-validate`.
 pub(crate) fn programs(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let store = workspace.tools().join("cluster");
     fs::create_dir_all(&store).with_context(|| format!("making {}", store.display()))?;
     let mut lots = vec![("debian".to_owned(), debian(&store)?)];
+    lots.push(("kubernetes-validate".to_owned(), validator::validator(&store)?));
     let go = go()?;
     let modules = workspace.root.join("tests/cluster/modules");
     for entry in fs::read_dir(&modules).with_context(|| format!("reading {}", modules.display()))? {

@@ -13,6 +13,7 @@
 mod bench;
 mod ci;
 mod cluster;
+mod image;
 mod setup;
 mod steps;
 
@@ -34,11 +35,16 @@ enum Task {
     Bless,
     /// Install and build the programs that the tests need, where they are missing.
     Setup,
+    /// Build the container image without a registry, say how large it is, and start the binary in it.
+    Image,
     /// Measure the agent beside its budgets.
     Bench {
         /// Leave the micro-benchmarks out and measure whole processes only.
         #[arg(long)]
         whole_process_only: bool,
+        /// Instead, start this many agents at once before one real API server, and time how fast a device becomes a label.
+        #[arg(long, value_name = "COUNT", conflicts_with = "whole_process_only")]
+        agents: Option<usize>,
     },
 }
 
@@ -59,6 +65,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test => ci::test(&workspace),
         Task::Bless => ci::bless(&workspace),
         Task::Setup => ci::setup(&workspace),
-        Task::Bench { whole_process_only } => bench::bench(&workspace, whole_process_only),
+        Task::Image => image::image(&workspace),
+        Task::Bench { agents: Some(count), .. } => bench::agents(&workspace, count),
+        Task::Bench { whole_process_only, .. } => bench::bench(&workspace, whole_process_only),
     }
 }

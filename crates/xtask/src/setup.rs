@@ -13,13 +13,14 @@ pub(crate) struct Package {
     program: &'static str,
 }
 
-/// For the tests: a real Prometheus and `promtool` read the metrics, a browser draws the pictures, and clusters run in
-/// namespaces with addresses of their own.
-pub(crate) const TESTS: [Package; 4] = [
+/// For the tests: a real Prometheus and `promtool` read the metrics, a browser draws the pictures, clusters run in
+/// namespaces with addresses of their own, and Python validates manifests.
+pub(crate) const TESTS: [Package; 5] = [
     Package { name: "prometheus", program: "prometheus" },
     Package { name: "prometheus", program: "promtool" },
     Package { name: "chromium", program: "chromium" },
     Package { name: "iproute2", program: "ip" },
+    Package { name: "python3-venv", program: "python3" },
 ];
 
 /// For the fuzz targets: libFuzzer is written in C++.
@@ -28,6 +29,9 @@ pub(crate) const CI: [Package; 1] = [Package { name: "g++", program: "c++" }];
 /// For the benchmark: the peer that is measured in the same run.
 pub(crate) const BENCH: [Package; 1] =
     [Package { name: "prometheus-node-exporter", program: "prometheus-node-exporter" }];
+
+/// For the image: the program that builds it.
+pub(crate) const IMAGE: [Package; 1] = [Package { name: "buildah", program: "buildah" }];
 
 /// Installs the packages whose programs are not on `PATH`.
 pub(crate) fn install_missing(packages: &[Package]) -> anyhow::Result<()> {
@@ -65,11 +69,11 @@ mod tests {
     #[test]
     fn a_package_is_installed_once_and_only_where_a_program_is_missing() {
         assert_eq!(missing(&TESTS, |_| true), Vec::<&str>::new());
-        let two = |program: &str| ["chromium", "ip"].contains(&program);
-        assert_eq!(missing(&TESTS, two), ["prometheus"]);
+        let three = |program: &str| ["chromium", "ip", "python3"].contains(&program);
+        assert_eq!(missing(&TESTS, three), ["prometheus"]);
         assert_eq!(
             missing(&TESTS, |program| program == "prometheus"),
-            ["prometheus", "chromium", "iproute2"]
+            ["prometheus", "chromium", "iproute2", "python3-venv"]
         );
     }
 }

@@ -57,6 +57,11 @@ impl Workspace {
     pub(crate) fn cargo(&self, arguments: &str) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root).args(arguments.split_whitespace());
+        // Cargo tells us about our package. A build script that asks for that (ring's does) would be run anew each time.
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
+            command.env_remove(name);
+        }
+        command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_LINKS");
         command
     }
 

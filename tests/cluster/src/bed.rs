@@ -59,7 +59,7 @@ pub struct Builder {
 pub struct Bed {
     folder: PathBuf,
     programs: Programs,
-    pki: Pki,
+    pub(crate) pki: Pki,
     parts: BTreeMap<Part, Process>,
 }
 
@@ -169,6 +169,19 @@ impl Bed {
     pub fn helm(&self) -> anyhow::Result<Command> {
         let mut command = Command::new(self.programs.other("helm", "helm")?);
         command.env("KUBECONFIG", self.kubeconfig()).env("HOME", &self.folder);
+        Ok(command)
+    }
+
+    /// A command of kubernetes-validate for a version, to which files of manifests are added.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn validate(&self, version: Version) -> anyhow::Result<Command> {
+        // Its Python is a link to the machine's, which must not be followed: it tells which environment is meant.
+        let environment = self.programs.other("kubernetes-validate", "pyvenv.cfg")?;
+        let mut command = Command::new(environment.with_file_name("bin").join("python"));
+        let version = version.to_string();
+        command.args(["-m", "kubernetes_validate", "--strict", "--kubernetes-version", &version]);
         Ok(command)
     }
 

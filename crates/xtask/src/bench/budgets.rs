@@ -20,3 +20,11 @@ pub(super) const REST_PERCENT: f64 = 0.2;
 pub(super) const START: Duration = Duration::from_millis(50);
 /// The stripped binary: 12 MiB.
 pub(super) const BINARY_BYTES: u64 = 12 * 1024 * 1024;
+/// Requests a second on the door of the endpoint pickers: 8 pods, 2 pickers, 20 Hz.
+pub(super) const DOOR_RATE: u32 = 320;
+/// 99th percentile of its answers under that load.
+pub(super) const DOOR_P99: Duration = Duration::from_millis(1);
+/// CPU under that load, in percent of one core.
+pub(super) const DOOR_PERCENT: f64 = 2.0;
+/// Growth of resident memory under a minute of that load: a few pages of the allocator's.
+pub(super) const DOOR_GROWTH_KIBIBYTES: u64 = 64;
