@@ -1,6 +1,6 @@
 //! What AMD's own tools tell of a GPU and AFD's vocabulary does not need: read once, when the device is discovered.
 //!
-//! Compute units are filled in from KFD later.
+//! Compute units are filled in from KFD later, and what only a library tells if there is one.
 
 use afd_model::{AmdFacts, BlockFirmware, Device, Known, Missing};
 use afd_probe::{Facts, PciFunction};
@@ -47,6 +47,11 @@ pub(crate) fn read(facts: &mut Facts<'_>, function: &PciFunction, device: &Devic
         module_source_version: module(facts, "srcversion"),
         compute_partitioning_supported: supported(facts, "available_compute_partition"),
         memory_partitioning_supported: supported(facts, "available_memory_partition"),
+        market_name: Missing::NotExposed.into(),
+        vbios_version: Missing::NotExposed.into(),
+        virtualization: Missing::NotExposed.into(),
+        bad_page_threshold: Missing::NotExposed.into(),
+        nominal_partitions: Missing::NotExposed.into(),
         firmware: FIRMWARE
             .iter()
             .filter_map(|(block, file)| firmware(facts, function, block, file))

@@ -33,6 +33,16 @@ pub struct AmdFacts {
     pub compute_partitioning_supported: Known<bool>,
     /// Whether the memory can be cut into partitions.
     pub memory_partitioning_supported: Known<bool>,
+    /// The marketing name by the vendor's library, which has it from libdrm's file: `AMD Instinct MI300X`.
+    pub market_name: Known<String>,
+    /// Version of the VBIOS (IFWI): `022.040.003.043.000001`. The part number is the device's firmware version.
+    pub vbios_version: Known<String>,
+    /// What the library takes the device for: `baremetal`, `host`, `guest` or `passthrough`.
+    pub virtualization: Known<String>,
+    /// With so many bad pages of memory the part is to be replaced.
+    pub bad_page_threshold: Known<u32>,
+    /// How many partitions the mode makes that the device is in.
+    pub nominal_partitions: Known<u32>,
     /// Versions of the firmware of the device's blocks, sorted by block.
     pub firmware: Vec<BlockFirmware>,
 }

@@ -55,11 +55,11 @@ impl Library {
         deadline: Duration,
     ) -> Result<Option<R>, AskError> {
         let Some(path) = path else {
-            self.forget();
+            self.end();
             return Ok(None);
         };
         if self.found.as_ref().is_none_or(|found| found.path != path) {
-            self.forget();
+            self.end();
             let arguments: [OsString; 4] =
                 ["probe".into(), self.vendor.into(), "--library".into(), path.clone().into()];
             self.found = Some(Found { path, child: self.launcher.child(arguments), events: Vec::new() });
@@ -85,6 +85,13 @@ impl Library {
         self.found.as_ref().is_some_and(|found| !found.events.is_empty())
     }
 
+    /// Ends the process; another one is started when the library is asked again.
+    pub fn end(&mut self) {
+        if let Some(found) = self.found.take() {
+            self.restarts += found.child.restarts();
+        }
+    }
+
     /// How often the process had to be started again.
     pub fn restarts(&self) -> u64 {
         self.restarts + self.found.as_ref().map_or(0, |found| found.child.restarts())
@@ -93,12 +100,6 @@ impl Library {
     fn collect(&mut self) {
         if let Some(found) = &mut self.found {
             found.events.extend(found.child.events());
-        }
-    }
-
-    fn forget(&mut self) {
-        if let Some(found) = self.found.take() {
-            self.restarts += found.child.restarts();
         }
     }
 }

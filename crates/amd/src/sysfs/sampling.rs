@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// Whether the device sleeps, so that asking it would wake it.
-    fn sleeps(&self, facts: &mut Facts<'_>) -> bool {
+    pub(crate) fn sleeps(&self, facts: &mut Facts<'_>) -> bool {
         let runtime = facts.text("power_state", &self.function.attribute("power/runtime_status"));
         runtime.value().is_some_and(|status| status == "suspended")
     }

@@ -11,7 +11,7 @@ pub(super) mod unit;
 
 use std::collections::BTreeMap;
 
-use afd_model::{AmdFacts, Device, Partitioning, VendorFacts};
+use afd_model::{AmdFacts, Device, Known, Partitioning, VendorFacts};
 
 use super::{CompatLabel, Fill, LeftOut, Scope, room};
 use crate::value::{MAX_LENGTH, label_value};
@@ -60,7 +60,7 @@ macro_rules! both_forms {
 const BOTH_FORMS: &[CompatLabel] = both_forms! {
     "family", "AI", "family of chips as the driver's interface names it; of parts", family;
     "device-id", "74a1", "PCI device id; of devices", device_id;
-    "product-name", "AMD_Instinct_MI300X_OAM", "name on the board, else the marketing name; of devices", product_name;
+    "product-name", "AMD_Instinct_MI300X_OAM", "name on the board, else the marketing name by the library or the product table; of devices", product_name;
     "vram", "192G", "memory in whole GiB; of parts", vram;
     "simd-count", "1216", "SIMD units; of parts", simd_count;
     "cu-count", "304", "compute units; of parts", cu_count;
@@ -152,8 +152,8 @@ pub(super) const DIFFERENCES: [&str; 10] = [
      refuse the whole update of the node. Here a word without letters and digits is dropped: `AMD_Instinct_MI250X_MI250`.",
     "All keys are published; with AMD's labeller each is switched on by a flag of its own.",
     "Values follow the devices: AMD's labeller looks once when it starts.",
-    "`family` follows from the instruction set that KFD or the product table tells, `product-name` from the board's name or \
-     the product table, `vram` from KFD or, where that is closed to the reader, from the DRM driver. AMD's labeller asks the \
+    "`family` follows from the instruction set that KFD or the product table tells, `product-name` from the board's name, \
+     AMD's library or the product table, `vram` from KFD or, where that is closed to the reader, from the DRM driver. AMD's labeller asks the \
      device node by ioctl for the first two, and knows no `vram` without KFD.",
     "Partitions are counted where the platform devices are called `amdgpu_xcp.N` (older kernels) as well; AMD's labeller \
      counts devices there.",
@@ -228,8 +228,10 @@ fn device_id(scope: &Scope<'_>) -> Vec<String> {
 
 fn product_name(scope: &Scope<'_>) -> Vec<String> {
     of_devices(scope, |device| {
-        let board = facts(device).and_then(|facts| facts.board_name.value()).map(String::as_str);
-        underscored(board.or_else(|| device.product_name())?)
+        let name =
+            |tell: fn(&AmdFacts) -> &Known<String>| facts(device).and_then(|facts| tell(facts).value());
+        let board = name(|facts| &facts.board_name).or_else(|| name(|facts| &facts.market_name));
+        underscored(board.map(String::as_str).or_else(|| device.product_name())?)
     })
 }
 

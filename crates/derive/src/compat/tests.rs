@@ -21,6 +21,11 @@ fn facts() -> AmdFacts {
         module_source_version: Missing::NotExposed.into(),
         compute_partitioning_supported: Missing::NotExposed.into(),
         memory_partitioning_supported: Missing::NotExposed.into(),
+        market_name: Missing::NotExposed.into(),
+        vbios_version: Missing::NotExposed.into(),
+        virtualization: Missing::NotExposed.into(),
+        bad_page_threshold: Missing::NotExposed.into(),
+        nominal_partitions: Missing::NotExposed.into(),
         firmware: Vec::new(),
     }
 }
