@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Which of our crates a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never sees
 /// a probe.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
     ("afd-probe", &["afd-host", "afd-model"]),
@@ -54,7 +54,10 @@ const ALLOWED: [(&str, &[&str]); 17] = [
             "afd-test-cluster",
         ],
     ),
-    ("afd-fake-nvml", &["afd-nvidia"]),
+    ("afd-fake-recorded", &["afd-probe"]),
+    ("afd-fake-nvml", &["afd-fake-recorded", "afd-nvidia"]),
+    ("afd-fake-amdsmi", &["afd-amd", "afd-fake-recorded"]),
+    ("afd-fake-rocmsmi", &["afd-amd", "afd-fake-recorded"]),
     ("afd-test-cluster", &[]),
     ("afd-xtask", &[]),
 ];

@@ -59,8 +59,7 @@ impl Redaction {
         redaction
     }
 
-    /// The answers of a vendor's library with their secrets replaced. A secret that no file of the node held gets the next
-    /// number.
+    /// The answers of a vendor's library with their secrets replaced.
     pub fn apply_to_answers(&mut self, answers: Value) -> Value {
         match answers {
             Value::Array(answers) => {
@@ -77,14 +76,29 @@ impl Redaction {
     }
 
     fn answer(&mut self, call: &str, answer: Value) -> Value {
-        match answer.get("value").and_then(Value::as_str) {
-            Some(secret) if SECRET_CALLS.contains(&call) => {
-                let next = self.numbers.len() as u64 + 1;
-                let number = *self.numbers.entry(canonical(secret, Form::Text)).or_insert(next);
-                json!({ "value": placeholder(secret, number) })
-            }
+        match &answer {
+            Value::String(secret) if call == SECRET_FIELD => json!(self.replaced(secret)),
+            Value::Object(object) if SECRET_CALLS.contains(&call) => match object.get("value") {
+                Some(Value::String(secret)) => json!({ "value": self.replaced(secret) }),
+                Some(Value::Number(secret)) => {
+                    let number = self.number(canonical(&secret.to_string(), Form::Decimal));
+                    json!({ "value": number })
+                }
+                _ => self.apply_to_answers(answer),
+            },
             _ => self.apply_to_answers(answer),
         }
+    }
+
+    fn replaced(&mut self, secret: &str) -> String {
+        let number = self.number(canonical(secret.trim_start_matches("0x"), Form::Text));
+        placeholder(secret, number)
+    }
+
+    /// The number of a secret. One that no file of the node held gets the next.
+    fn number(&mut self, canonical: String) -> u64 {
+        let next = self.numbers.len() as u64 + 1;
+        *self.numbers.entry(canonical).or_insert(next)
     }
 
     /// The content of a file with its secrets replaced.
@@ -100,7 +114,10 @@ impl Redaction {
 }
 
 /// Calls of vendors' libraries that answer with a secret.
-const SECRET_CALLS: [&str; 2] = ["nvmlDeviceGetUUID", "nvmlDeviceGetSerial"];
+const SECRET_CALLS: [&str; 4] =
+    ["nvmlDeviceGetUUID", "nvmlDeviceGetSerial", "amdsmi_get_gpu_device_uuid", "rsmi_dev_unique_id_get"];
+/// A field of a struct that is a secret: AMD SMI's `amdsmi_asic_info_t`.
+const SECRET_FIELD: &str = "asic_serial";
 
 /// A number is the same secret whether a file writes it in decimal (KFD) or in hexadecimal (amdgpu's `unique_id`).
 fn canonical(secret: &str, form: Form) -> String {

@@ -27,6 +27,8 @@ pub(crate) struct Enrichment {
     devices: Vec<(DeviceId, usize)>,
     told: Option<Report>,
     sampled: Report,
+    /// Whether the last sample told what no file of the kernel does, or nobody has asked since the last look.
+    worthwhile: bool,
 }
 
 impl Enrichment {
@@ -36,6 +38,7 @@ impl Enrichment {
             devices: Vec::new(),
             told: None,
             sampled: Report::default(),
+            worthwhile: true,
         }
     }
 
@@ -60,6 +63,7 @@ impl Enrichment {
             self.end();
             self.devices = devices;
         }
+        self.worthwhile = true;
         if awake {
             match self.library.ask(host, "discover", DISCOVER_DEADLINE) {
                 Ok(report) => self.told = report,
@@ -73,15 +77,15 @@ impl Enrichment {
         }
     }
 
-    /// Adds the moving values that no file of the kernel told.
+    /// Adds the moving values that no file of the kernel told. Where it told all, the library is asked once after each look.
     pub(crate) fn sample(&mut self, host: &Host, sampling: &mut Sampling, awake: bool) {
         let told = self.told.as_ref().is_some_and(|told| told.init_error().is_none());
-        if !told || !awake {
+        if !told || !awake || !self.worthwhile {
             return;
         }
         match self.library.ask(host, "sample", SAMPLE_DEADLINE) {
             Ok(Some(report)) => {
-                readings::add(sampling, &self.devices, &report);
+                self.worthwhile = readings::add(sampling, readings::told(&self.devices, &report));
                 self.sampled = report;
             }
             Ok(None) => sampling.look_again = true,

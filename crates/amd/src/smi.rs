@@ -15,12 +15,15 @@
 //! | baremetal, host, guest or passed through | `amdsmi_get_gpu_virtualization_mode` | a function that was passed through whole looks like one that was not |
 //! | how many bad pages the part may have | `amdsmi_get_gpu_bad_page_threshold` | it is in debugfs, for root alone |
 //! | how many partitions a mode makes | `amdsmi_get_gpu_accelerator_partition_profile` | KFD lists those that are there |
-//! | joules of an energy count | `amdsmi_get_energy_count`, `rsmi_dev_energy_count_get` | the unit of the count is the part's |
 //!
 //! Memory, VBIOS part number, driver version, load, memory in use and XGMI links are taken from the library where the
-//! kernel did not tell them. Error counts, bad pages, power, power caps, temperatures, clocks and throttling are not asked
-//! for: the libraries read the very files that AFD reads, and their layouts and units change from release to release.
-//! `amdsmi_get_violation_status` also waits for a second sample within the call.
+//! kernel did not tell them.
+//!
+//! Error counts, bad pages, power, power caps, temperatures, clocks and throttling are not asked for: the libraries read the
+//! very files that AFD reads, and lay them out in other structs and units from release to release.
+//! `amdsmi_get_violation_status` waits for a second sample within the call. The energy count is told with the same 15.3
+//! microjoules for every part, which is not what a Radeon counts in. Memory of partitions is not taken: where KFD does not
+//! tell it, the libraries give the whole device's.
 
 pub mod amdsmi;
 pub mod answers;

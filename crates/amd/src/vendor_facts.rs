@@ -41,21 +41,15 @@ pub(crate) fn read(facts: &mut Facts<'_>, function: &PciFunction, device: &Devic
     AmdFacts {
         board_name: sysfs::product_name(facts, function),
         board_number: sysfs::product_number(facts, function),
-        compute_units: Missing::NotExposed.into(),
-        simds_per_compute_unit: Missing::NotExposed.into(),
         module_version: module(facts, "version"),
         module_source_version: module(facts, "srcversion"),
         compute_partitioning_supported: supported(facts, "available_compute_partition"),
         memory_partitioning_supported: supported(facts, "available_memory_partition"),
-        market_name: Missing::NotExposed.into(),
-        vbios_version: Missing::NotExposed.into(),
-        virtualization: Missing::NotExposed.into(),
-        bad_page_threshold: Missing::NotExposed.into(),
-        nominal_partitions: Missing::NotExposed.into(),
         firmware: FIRMWARE
             .iter()
             .filter_map(|(block, file)| firmware(facts, function, block, file))
             .collect(),
+        ..AmdFacts::unknown()
     }
 }
 

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Known;
+use crate::{Known, Missing};
 
-/// What one vendor's tools tell beyond what all devices have. Read for labels and metrics in that vendor's spelling alone;
-/// AFD's own vocabulary never depends on it.
+/// What one vendor's tools tell beyond what all devices have. Read for labels and metrics in that vendor's spelling and by
+/// the probe that judges health; AFD's own names never depend on it.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VendorFacts {
@@ -45,6 +45,29 @@ pub struct AmdFacts {
     pub nominal_partitions: Known<u32>,
     /// Versions of the firmware of the device's blocks, sorted by block.
     pub firmware: Vec<BlockFirmware>,
+}
+
+impl AmdFacts {
+    /// Facts of which none is known.
+    pub fn unknown() -> AmdFacts {
+        let unknown = Missing::NotExposed;
+        AmdFacts {
+            board_name: unknown.into(),
+            board_number: unknown.into(),
+            compute_units: unknown.into(),
+            simds_per_compute_unit: unknown.into(),
+            module_version: unknown.into(),
+            module_source_version: unknown.into(),
+            compute_partitioning_supported: unknown.into(),
+            memory_partitioning_supported: unknown.into(),
+            market_name: unknown.into(),
+            vbios_version: unknown.into(),
+            virtualization: unknown.into(),
+            bad_page_threshold: unknown.into(),
+            nominal_partitions: unknown.into(),
+            firmware: Vec::new(),
+        }
+    }
 }
 
 /// The firmware of one block of a device.

@@ -1,4 +1,4 @@
-use afd_model::{Missing, Partition, Partitioning, PciAddress, Variant, Vendor};
+use afd_model::{AmdFacts, Missing, Partition, Partitioning, PciAddress, Variant, Vendor, VendorFacts};
 
 use super::*;
 
@@ -66,6 +66,39 @@ fn deferred_errors_and_pages_degrade_and_a_page_that_stays_in_use_fails() {
     assert_eq!(codes(pending, None), said(HealthState::Degraded, "BadPagesPending"));
     let failed = with(Pages { failed: 1, ..Pages::default() });
     assert_eq!(codes(failed, None), said(HealthState::Failed, "BadPagesInUse"));
+}
+
+#[test]
+fn as_many_bad_pages_as_the_part_may_have_are_a_failure() {
+    let with = |retired| Seen {
+        pages: Some(Pages { retired, ..Pages::default() }),
+        ..counted("umc", counts(0, 0, 0))
+    };
+    let limited = || {
+        let mut facts = AmdFacts::unknown();
+        facts.bad_page_threshold = Known::Value(10);
+        vec![Device { vendor_facts: Some(VendorFacts::Amd(facts)), ..device(1) }]
+    };
+    assert_eq!(judged(limited(), with(9), None), (HealthState::Healthy, Vec::new()));
+    assert_eq!(judged(limited(), with(10), None), said(HealthState::Failed, "BadPageThreshold"));
+    assert_eq!(codes(with(10), None), (HealthState::Healthy, Vec::new()), "nobody told the limit");
+}
+
+#[test]
+fn the_library_tells_how_many_partitions_there_should_be() {
+    let part = |number: usize| Partition::bare(device(1).id, format!("xcp{number}"));
+    let partitioning = Partitioning::Xcp { compute: "CPX".to_owned(), memory: Missing::NotExposed.into() };
+    let mut facts = AmdFacts::unknown();
+    facts.nominal_partitions = Known::Value(8);
+    let cut = |count| Device {
+        partitioning: Known::Value(partitioning.clone()),
+        partitions: (0..count).map(part).collect(),
+        vendor_facts: Some(VendorFacts::Amd(facts.clone())),
+        ..device(1)
+    };
+    let seen = || counted("umc", counts(0, 0, 0));
+    assert_eq!(judged(vec![cut(8)], seen(), None), (HealthState::Healthy, Vec::new()));
+    assert_eq!(judged(vec![cut(7)], seen(), None), said(HealthState::Degraded, "PartitionMissing"));
 }
 
 #[test]

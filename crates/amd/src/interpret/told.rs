@@ -43,13 +43,6 @@ impl Place {
     pub(crate) fn is(self, device: PciAddress) -> bool {
         self.address == device && self.partition == 0
     }
-
-    /// The number of the partition of this device that it is. A device of that very address goes before: the functions of
-    /// a slot may be devices of their own.
-    pub(crate) fn partition_of(self, device: PciAddress) -> Option<u32> {
-        let same_slot = PciAddress { function: 0, ..self.address } == device;
-        same_slot.then(|| self.partition.max(u32::from(self.address.function)))
-    }
 }
 
 fn address(bdf: u64, domain: u64) -> Option<PciAddress> {
@@ -86,11 +79,10 @@ fn told_of<'r>(report: &'r Report, device: &Device) -> Option<&'r DeviceReport> 
 }
 
 fn describe(device: &mut Device, system: &Answers, answers: &Answers) {
-    let market_name = market_name(answers);
-    if let (Some(Missing::Unrecognized), Known::Value(name)) = (device.product.missing(), &market_name) {
+    if let (Some(Missing::Unrecognized), Known::Value(name)) = (device.product.missing(), name(answers)) {
         let unknown = Missing::Unrecognized;
         let (model, architecture) = (unknown.into(), unknown.into());
-        device.product = Known::Value(Product { name: name.clone(), model, architecture });
+        device.product = Known::Value(Product { name, model, architecture });
     }
     let fill = |fact: &mut Known<String>, told: Known<String>| {
         *fact = std::mem::replace(fact, Missing::NotExposed.into()).or_else(|| told);
@@ -102,7 +94,8 @@ fn describe(device: &mut Device, system: &Answers, answers: &Answers) {
     );
     let driver = text(answers.field("amdsmi_get_gpu_driver_info", "driver_version"));
     fill(&mut device.driver_version, driver.or_else(|| text(system.known(&of("rsmi_version_str_get", 0)))));
-    if !device.memory_bytes.is_known() {
+    // The first partition of a device that is cut tells its own memory.
+    if !device.memory_bytes.is_known() && device.partitions.is_empty() {
         let told = answers.known::<u64>(&of("amdsmi_get_gpu_memory_total", 0));
         let told = told.or_else(|| answers.known(&of("rsmi_dev_memory_total_get", 0)));
         if let Some(bytes) = told.into_value().filter(|bytes| *bytes > 0) {
@@ -112,7 +105,7 @@ fn describe(device: &mut Device, system: &Answers, answers: &Answers) {
     }
     identify(device, answers);
     if let Some(VendorFacts::Amd(facts)) = &mut device.vendor_facts {
-        vendor_facts(facts, answers, market_name);
+        vendor_facts(facts, answers);
     }
 }
 
@@ -151,23 +144,31 @@ fn uuid(answers: &Answers) -> Option<String> {
     of_chip.bytes().any(|byte| byte.is_ascii_hexdigit() && byte != b'0').then_some(uuid)
 }
 
-/// ROCm SMI gives the device's number where it knows no name.
 fn market_name(answers: &Answers) -> Known<String> {
-    let name = text(answers.field(ASIC, "market_name"));
-    let name = name.or_else(|| text(answers.known("rsmi_dev_name_get")));
+    name_not_number(text(answers.field(ASIC, "market_name")))
+}
+
+/// ROCm SMI has its names from the public list of PCI ids, where those of AMD's own tools are not: good for a device that
+/// nobody else knows.
+fn name(answers: &Answers) -> Known<String> {
+    market_name(answers).or_else(|| name_not_number(text(answers.known("rsmi_dev_name_get"))))
+}
+
+/// Both libraries give the device's number where they know no name.
+fn name_not_number(name: Known<String>) -> Known<String> {
     name.and_then(
         |name| if name.starts_with("0x") { Missing::NotAvailable.into() } else { Known::Value(name) },
     )
 }
 
-fn vendor_facts(facts: &mut AmdFacts, answers: &Answers, market_name: Known<String>) {
+fn vendor_facts(facts: &mut AmdFacts, answers: &Answers) {
     let number = |known: Known<u32>| {
         known.and_then(|number| match number {
             0 | u32::MAX => Missing::NotAvailable.into(),
             number => Known::Value(number),
         })
     };
-    facts.market_name = market_name;
+    facts.market_name = market_name(answers);
     facts.vbios_version = text(answers.field(VBIOS, "version"));
     facts.virtualization = answers.known::<u32>("amdsmi_get_gpu_virtualization_mode").and_then(|mode| {
         let word = match mode {

@@ -156,6 +156,12 @@ impl AmdSmi {
         answers
     }
 
+    /// What moves.
+    fn moving(&self, processor: Processor, answers: &mut Answers) {
+        answers.put("amdsmi_get_gpu_activity", self.api.activity(processor));
+        answers.put(of("amdsmi_get_gpu_memory_usage", VRAM), self.api.memory_usage(processor, VRAM));
+    }
+
     /// The ways between GPUs, each pair once, under the index of the other in the report.
     fn links(&self, report: &mut Report) {
         let gpus: Vec<(usize, Processor)> = self
@@ -178,20 +184,16 @@ impl AmdSmi {
     pub(super) fn sample(&self) -> Report {
         let mut report = Report::default();
         report.system.put(INIT, Ok(Value::Null));
-        report.devices = self.seen.iter().map(|seen| self.moving(seen)).collect();
-        report
-    }
-
-    fn moving(&self, seen: &Seen) -> DeviceReport {
-        let mut answers = Answers::default();
-        if let Some(processor) = seen.processor {
-            answers.put(BDF, self.api.bdf(processor));
-            answers.put(of("amdsmi_get_gpu_memory_usage", VRAM), self.api.memory_usage(processor, VRAM));
-            if seen.first {
-                answers.put("amdsmi_get_gpu_activity", self.api.activity(processor));
-                answers.put("amdsmi_get_energy_count", self.api.energy_count(processor));
+        report.devices.extend(self.seen.iter().map(|seen| {
+            let mut answers = Answers::default();
+            if let Some(processor) = seen.processor {
+                answers.put(BDF, self.api.bdf(processor));
+                if seen.first {
+                    self.moving(processor, &mut answers);
+                }
             }
-        }
-        DeviceReport { socket: Some(seen.socket), answers }
+            DeviceReport { socket: Some(seen.socket), answers }
+        }));
+        report
     }
 }

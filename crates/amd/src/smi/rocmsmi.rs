@@ -92,21 +92,21 @@ impl RocmSmi {
         answers
     }
 
+    /// What moves.
+    fn moving(&self, index: u32, answers: &mut Answers) {
+        answers.put(of("rsmi_dev_memory_usage_get", VRAM), self.api.memory_usage(index, VRAM));
+        answers.put("rsmi_dev_busy_percent_get", self.api.busy_percent(index));
+    }
+
     pub(super) fn sample(&self) -> Report {
         let mut report = Report::default();
         report.system.put(INIT, Ok(Value::Null));
-        report.devices =
-            (0..self.count).map(|index| DeviceReport { socket: None, answers: self.moving(index) }).collect();
+        report.devices.extend((0..self.count).map(|index| {
+            let mut answers = Answers::default();
+            answers.put(PCI_ID, self.api.pci_id(index));
+            self.moving(index, &mut answers);
+            DeviceReport { socket: None, answers }
+        }));
         report
-    }
-
-    fn moving(&self, index: u32) -> Answers {
-        let api = &self.api;
-        let mut answers = Answers::default();
-        answers.put(PCI_ID, api.pci_id(index));
-        answers.put(of("rsmi_dev_memory_usage_get", VRAM), api.memory_usage(index, VRAM));
-        answers.put("rsmi_dev_busy_percent_get", api.busy_percent(index));
-        answers.put("rsmi_dev_energy_count_get", api.energy_count(index));
-        answers
     }
 }

@@ -147,18 +147,6 @@ impl Api {
         number!(self, amdsmi_get_gpu_memory_usage(processor.0 => *mut c_void, kind => u32), u64)
     }
 
-    /// The count, and microjoules for each.
-    pub(super) fn energy_count(&self, processor: Processor) -> Reply {
-        let (mut count, mut resolution, mut timestamp) = (0, 0.0, 0);
-        call!(self.0, STATUSES, amdsmi_get_energy_count(
-            processor.0 => *mut c_void,
-            &mut count => *mut u64,
-            &mut resolution => *mut f32,
-            &mut timestamp => *mut u64,
-        ))?;
-        Ok(json!({ "energy_accumulator": count, "counter_resolution": f64::from(resolution) }))
-    }
-
     pub(super) fn link_type(&self, from: Processor, to: Processor) -> Reply {
         let (mut hops, mut kind) = (0, 0);
         call!(self.0, STATUSES, amdsmi_topo_get_link_type(

@@ -85,18 +85,6 @@ impl Api {
         number!(self, rsmi_dev_busy_percent_get(index => u32), u32)
     }
 
-    /// The count, and microjoules for each.
-    pub(super) fn energy_count(&self, index: u32) -> Reply {
-        let (mut count, mut resolution, mut timestamp) = (0, 0.0, 0);
-        call!(self.0, STATUSES, rsmi_dev_energy_count_get(
-            index => u32,
-            &mut count => *mut u64,
-            &mut resolution => *mut f32,
-            &mut timestamp => *mut u64,
-        ))?;
-        Ok(json!({ "power": count, "counter_resolution": f64::from(resolution) }))
-    }
-
     pub(super) fn link_type(&self, from: u32, to: u32) -> Reply {
         let (mut hops, mut kind) = (0, 0);
         call!(self.0, STATUSES, rsmi_topo_get_link_type(
