@@ -28,6 +28,9 @@ const HIVE_FILE: &str = "xgmi_hive_id";
 const SECRET_LINES: [(&str, Form); 3] =
     [("unique_id", Form::Decimal), ("hive_id", Form::Decimal), ("GPU UUID", Form::Text)];
 
+/// A ring of records that name the board in many places.
+const ERROR_RECORDS: &str = "/amdgpu_ring_cper";
+
 /// How a secret is written.
 #[derive(Clone, Copy)]
 enum Form {
@@ -103,6 +106,9 @@ impl Redaction {
 
     /// The content of a file with its secrets replaced.
     pub fn apply(&self, path: &str, content: &[u8]) -> Vec<u8> {
+        if path.ends_with(ERROR_RECORDS) {
+            return afd_amd::cper::blank(content);
+        }
         rewrite(path, content, &mut |secret, form| {
             let number = self.numbers.get(&canonical(secret, form)).copied().unwrap_or_default();
             match form {

@@ -9,17 +9,18 @@ mod rules;
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, DeviceId, Health, HealthReason, HealthState, Known};
+use afd_model::{Device, DeviceId, Health, HealthReason, HealthState, Known, Missing};
 
 use self::rules::Case;
 pub use self::rules::{RULES, Rule};
 use crate::{
+    cper::Record,
     gpu_metrics::Residencies,
     sysfs::ras::{ErrorCounts, Pages},
 };
 
 /// What was read of a device's health in one look.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seen {
     /// The error counts of each block that has a file.
     pub(crate) errors: Vec<(&'static str, Known<ErrorCounts>)>,
@@ -27,6 +28,21 @@ pub(crate) struct Seen {
     pub(crate) residencies: Residencies,
     pub(crate) throttle_status: Option<u64>,
     pub(crate) xgmi_links_up: Option<u32>,
+    /// The records of errors that the driver keeps.
+    pub(crate) records: Known<Vec<Record>>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Seen {
+            errors: Vec::new(),
+            pages: None,
+            residencies: Residencies::default(),
+            throttle_status: None,
+            xgmi_links_up: None,
+            records: Missing::NotExposed.into(),
+        }
+    }
 }
 
 /// The text of `docs/health-amd.md`.

@@ -15,9 +15,13 @@
 //! - A library is asked if there is one, in a process of its own (`afd probe amd`), and tells what the kernel did not:
 //!   [`smi`] says what. Nothing that the kernel tells depends on it. Where a device sleeps it is not asked, since it would
 //!   wake it.
+//! - Records of errors and the feature versions of firmware are in debugfs, for root alone ([`cper`]); nothing else needs
+//!   privilege.
 //! - What is said of a device's health, and by which source, is the table [`health::RULES`].
 //! - ES1000 and its kin on server boards are displays of the same vendor and no accelerators.
 
+pub mod cper;
+mod debugfs;
 mod enrichment;
 pub mod gpu_metrics;
 pub mod health;
@@ -122,7 +126,14 @@ impl Probe for Amd {
         }
         findings.links = interpret::links(&mut findings.devices, &nodes);
         self.owners = interpret::owners(&findings.devices);
-        let seen = self.places.iter().map(|place| (place.device(), place.observe(&mut facts))).collect();
+        let seen: BTreeMap<_, _> =
+            self.places.iter().map(|place| (place.device(), place.observe(&mut facts))).collect();
+        for device in &mut findings.devices {
+            let Some(Seen { records, .. }) = seen.get(&device.id) else { continue };
+            if let Some(VendorFacts::Amd(facts)) = &mut device.vendor_facts {
+                facts.error_records = records.as_ref().map(|records| records.len() as u32);
+            }
+        }
         let awake = self.awake(&mut facts);
         facts.about(None);
         findings.problems = facts.into_problems();

@@ -43,6 +43,8 @@ pub struct AmdFacts {
     pub bad_page_threshold: Known<u32>,
     /// How many partitions the mode makes that the device is in.
     pub nominal_partitions: Known<u32>,
+    /// How many records of errors (CPER) the driver keeps, where they may be read.
+    pub error_records: Known<u32>,
     /// Versions of the firmware of the device's blocks, sorted by block.
     pub firmware: Vec<BlockFirmware>,
 }
@@ -65,6 +67,7 @@ impl AmdFacts {
             virtualization: unknown.into(),
             bad_page_threshold: unknown.into(),
             nominal_partitions: unknown.into(),
+            error_records: unknown.into(),
             firmware: Vec::new(),
         }
     }
@@ -78,4 +81,6 @@ pub struct BlockFirmware {
     pub block: String,
     /// The number of the version.
     pub version: u64,
+    /// The number of the features that it has, where that may be read.
+    pub feature: Known<u32>,
 }

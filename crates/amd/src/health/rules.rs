@@ -4,6 +4,7 @@ use afd_model::{AmdFacts, Device, HealthState, Known, Missing, Partitioning, Ven
 
 use super::Seen;
 use crate::{
+    cper::Severity,
     gpu_metrics::throttle,
     sysfs::ras::{ErrorCounts, Pages},
     throttle_time::{self, Counter},
@@ -47,7 +48,7 @@ impl std::fmt::Debug for Rule {
 const MUCH_OF_THE_TIME: f64 = 0.1;
 
 /// All rules, the gravest first.
-pub const RULES: [Rule; 11] = [
+pub const RULES: [Rule; 12] = [
     Rule {
         code: "UncorrectableErrors",
         state: HealthState::Failed,
@@ -61,6 +62,18 @@ pub const RULES: [Rule; 11] = [
         when: "a block counts more uncorrectable errors than at the last look",
         recovery: "take the device out of use; if it goes on after a reset, have it replaced",
         holds: |case| growth(case, |counts| counts.uncorrectable),
+    },
+    Rule {
+        code: "FatalErrorRecord",
+        state: HealthState::Failed,
+        when: "the driver wrote a record of a fatal error (CPER) since the last look, where it may be read",
+        recovery: "drain the node, then reset the device; if it comes again, have it replaced",
+        holds: |case| {
+            let before = case.before?.records.value()?;
+            let fatal = case.seen.records.value()?.iter().filter(|record| record.severity == Severity::Fatal);
+            let new = fatal.filter(|record| !before.contains(record)).count();
+            (new > 0).then(|| format!("{new} records"))
+        },
     },
     Rule {
         code: "BadPagesInUse",

@@ -1,6 +1,7 @@
 use afd_model::{AmdFacts, Missing, Partition, Partitioning, PciAddress, Variant, Vendor, VendorFacts};
 
 use super::*;
+use crate::cper::Severity;
 
 fn device(bus: u8) -> Device {
     Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
@@ -66,6 +67,23 @@ fn deferred_errors_and_pages_degrade_and_a_page_that_stays_in_use_fails() {
     assert_eq!(codes(pending, None), said(HealthState::Degraded, "BadPagesPending"));
     let failed = with(Pages { failed: 1, ..Pages::default() });
     assert_eq!(codes(failed, None), said(HealthState::Failed, "BadPagesInUse"));
+}
+
+#[test]
+fn a_record_of_a_fatal_error_counts_when_it_is_new() {
+    let record = |severity, number| Record { severity, identity: [number; 16] };
+    let with = |records: &[Record]| Seen {
+        records: Known::Value(records.to_vec()),
+        ..counted("umc", counts(0, 0, 0))
+    };
+    let (old, new) = (record(Severity::Fatal, 1), record(Severity::Fatal, 2));
+    let healthy = (HealthState::Healthy, Vec::new());
+    assert_eq!(codes(with(&[old]), None), healthy, "nobody knows how old the records of a first look are");
+    assert_eq!(codes(with(&[old]), Some(with(&[old]))), healthy);
+    assert_eq!(codes(with(&[old, new]), Some(with(&[old]))), said(HealthState::Failed, "FatalErrorRecord"));
+    let corrected = record(Severity::Corrected, 3);
+    assert_eq!(codes(with(&[old, corrected]), Some(with(&[old]))), healthy);
+    assert_eq!(codes(with(&[new]), Some(Seen::default())), healthy, "they could not be read before");
 }
 
 #[test]

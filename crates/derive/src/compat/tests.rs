@@ -110,10 +110,12 @@ fn an_unknown_fact_gives_no_key() {
 
 #[test]
 fn firmware_is_counted_by_version() {
-    let firmware = vec![BlockFirmware { block: "MEC".to_owned(), version: 177 }];
+    let firmware = vec![BlockFirmware { block: "MEC".to_owned(), version: 177, feature: Known::Value(33) }];
     let facts = AmdFacts { firmware, ..AmdFacts::unknown() };
     let of = |bus| Device { vendor_facts: Some(VendorFacts::Amd(facts.clone())), ..device(bus) };
-    assert_eq!(amd(vec![of(1), of(2)])["beta.amd.com/gpu.firmware.MEC.fw.177"], "2");
+    let labels = amd(vec![of(1), of(2)]);
+    assert_eq!(labels["beta.amd.com/gpu.firmware.MEC.fw.177"], "2");
+    assert_eq!(labels["beta.amd.com/gpu.firmware.MEC.feat.33"], "2");
 }
 
 #[test]
