@@ -231,6 +231,36 @@ mod tests {
     }
 
     #[test]
+    fn error_records_name_no_board() {
+        let mut ring = vec![0; 12];
+        ring.extend(b"CPER\0\x01\xff\xff\xff\xff");
+        ring.resize(12 + 20, 0);
+        ring.extend(160_u32.to_le_bytes());
+        ring.resize(12 + 140, 0);
+        ring.extend(b"SERIAL-1");
+        ring.resize(12 + 160, 0);
+        let blank = Redaction::default().apply("/sys/kernel/debug/dri/0/amdgpu_ring_cper", &ring);
+        assert_eq!(afd_amd::cper::parse(&blank), afd_amd::cper::parse(&ring));
+        assert!(!String::from_utf8_lossy(&blank).contains("SERIAL"));
+    }
+
+    #[test]
+    fn a_library_spells_a_secret_in_its_own_ways() {
+        let unique_id = Asked::File(b"afd0000000000001\n".to_vec());
+        let mut redaction = Redaction::of([("/drm/unique_id", &unique_id)].into_iter());
+        let told = redaction.apply_to_answers(json!({
+            "amdsmi_get_gpu_asic_info": { "value": { "market_name": "MI300X", "asic_serial": "0xAFD0000000000001" } },
+            "rsmi_dev_unique_id_get": { "value": 0xafd0_0000_0000_0001_u64 },
+            "amdsmi_get_gpu_device_uuid": { "error": "NOT_SUPPORTED" },
+        }));
+        let asic = &told["amdsmi_get_gpu_asic_info"]["value"];
+        assert_eq!(asic["asic_serial"], "0x0000000000000001");
+        assert_eq!(asic["market_name"], "MI300X");
+        assert_eq!(told["rsmi_dev_unique_id_get"]["value"], 1);
+        assert_eq!(told["amdsmi_get_gpu_device_uuid"]["error"], "NOT_SUPPORTED");
+    }
+
+    #[test]
     fn the_same_secret_stays_the_same_in_decimal_and_in_hexadecimal() {
         let texts = redacted(&[
             ("/drm/unique_id", "e3aa140f9a5f9e31\n"),
