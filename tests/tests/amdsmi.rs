@@ -270,6 +270,8 @@ fn a_gpu_that_the_library_loses_hides_no_other_and_keeps_what_the_kernel_tells()
     host.driver_root().answer(5, "amdsmi_get_processor_handles", json!({ "error": "NOT_FOUND" }));
     agent.until("its load is gone", |agent| loads(agent) == 7);
     kernels_word_goes_on(&agent);
+    let devices = inventory(&agent).devices;
+    assert!(devices.iter().all(|device| facts(device).market_name.is_known()), "what does not move stays");
     host.driver_root().update(|recording| {
         let answers = recording["devices"][5]["answers"].as_object_mut().expect("answers are an object");
         answers.remove("amdsmi_get_processor_handles");

@@ -6,7 +6,7 @@ use afd_host::{
     Host,
     child::{AskError, Launcher},
 };
-use afd_model::{Device, DeviceId, Findings, Sampling};
+use afd_model::{Device, DeviceId, Findings, Problem, Sampling};
 use serde_json::Value;
 
 use crate::{
@@ -26,6 +26,8 @@ pub(crate) struct Enrichment {
     /// The devices, with the number of their partitions, that the library was started for.
     devices: Vec<(DeviceId, usize)>,
     told: Option<Report>,
+    /// What it could not tell when it was asked last.
+    problems: Vec<Problem>,
     sampled: Report,
     /// Whether the last sample told what no file of the kernel does, or nobody has asked since the last look.
     worthwhile: bool,
@@ -37,6 +39,7 @@ impl Enrichment {
             library: Library::new(launcher, rocm_root),
             devices: Vec::new(),
             told: None,
+            problems: Vec::new(),
             sampled: Report::default(),
             worthwhile: true,
         }
@@ -46,6 +49,7 @@ impl Enrichment {
     pub(crate) fn end(&mut self) {
         self.library.end();
         (self.devices, self.told, self.sampled) = (Vec::new(), None, Report::default());
+        self.problems.clear();
     }
 
     /// Joins the library's word, or its last, to the kernel's. While a device sleeps nobody is asked: the library would wake
@@ -66,21 +70,32 @@ impl Enrichment {
         self.worthwhile = true;
         if awake {
             match self.library.ask(host, "discover", DISCOVER_DEADLINE) {
-                Ok(report) => self.told = report,
+                Ok(Some(report)) => self.take(report, &findings.devices),
+                Ok(None) => (self.told, self.problems) = (None, Vec::new()),
                 Err(error) => findings.problems.extend(library::problem(&error)),
             }
         }
-        let Some(report) = &self.told else { return };
-        match report.init_error() {
-            Some((name, code)) => findings.problems.push(library::init_problem(name, &code)),
-            None => told::enrich(findings, report),
+        findings.problems.extend(self.problems.iter().cloned());
+        if let Some(report) = &self.told {
+            told::enrich(findings, report);
         }
+    }
+
+    /// Takes a report; what was told before stays where this one tells nothing.
+    fn take(&mut self, mut report: Report, devices: &[Device]) {
+        self.problems = match report.init_error() {
+            Some((name, code)) => vec![library::init_problem(name, &code)],
+            None => told::refused(devices, &report),
+        };
+        if let Some(before) = &self.told {
+            told::keep(&mut report, before);
+        }
+        self.told = Some(report);
     }
 
     /// Adds the moving values that no file of the kernel told. Where it told all, the library is asked once after each look.
     pub(crate) fn sample(&mut self, host: &Host, sampling: &mut Sampling, awake: bool) {
-        let told = self.told.as_ref().is_some_and(|told| told.init_error().is_none());
-        if !told || !awake || !self.worthwhile {
+        if self.told.is_none() || !awake || !self.worthwhile {
             return;
         }
         match self.library.ask(host, "sample", SAMPLE_DEADLINE) {

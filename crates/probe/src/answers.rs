@@ -57,6 +57,19 @@ impl<C> Answers<C> {
         self.0.extend(other.0);
     }
 
+    /// Keeps the values of another time that such calls gave which give none now.
+    pub fn keep(&mut self, before: &Answers<C>, such: impl Fn(&str) -> bool)
+    where
+        C: Clone,
+    {
+        for (call, answer) in &before.0 {
+            let lost = !matches!(self.0.get(call), Some(Answer::Value(_)));
+            if lost && matches!(answer, Answer::Value(_)) && such(call) {
+                self.0.insert(call.clone(), answer.clone());
+            }
+        }
+    }
+
     /// Applies a change to every text that one of these calls gave.
     pub fn rewrite(&mut self, calls: &[&str], change: &mut dyn FnMut(&str) -> String) {
         for call in calls {

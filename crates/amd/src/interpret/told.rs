@@ -54,12 +54,38 @@ fn address(bdf: u64, domain: u64) -> Option<PciAddress> {
     })
 }
 
-/// Fills in what the kernel did not tell, and notes which calls failed.
+/// Keeps what was told before by calls that now fail, and of processors that the library has lost: what does not change
+/// while a device is there is not forgotten because of an error. Ways to other processors are by their place in a report,
+/// which may be another one now.
+pub(crate) fn keep(report: &mut Report, before: &Report) {
+    let such = |call: &str| !call.contains("_topo_");
+    for known in &before.devices {
+        let Some(place) = Place::of(&known.answers) else { continue };
+        match report.devices.iter_mut().find(|told| Place::of(&told.answers) == Some(place)) {
+            Some(told) => told.answers.keep(&known.answers, such),
+            None => {
+                let mut answers = Answers::default();
+                answers.keep(&known.answers, such);
+                report.devices.push(DeviceReport { socket: known.socket, answers });
+            }
+        }
+    }
+}
+
+/// Which calls failed although the part should have them.
+pub(crate) fn refused(devices: &[Device], report: &Report) -> Vec<Problem> {
+    let of_device = |device: &Device| {
+        let told = told_of(report, device)?;
+        Some(library::failures(device.id, &told.answers))
+    };
+    devices.iter().filter_map(of_device).flatten().collect()
+}
+
+/// Fills in what the kernel did not tell.
 pub(crate) fn enrich(findings: &mut Findings, report: &Report) {
     for device in &mut findings.devices {
         let Some(told) = told_of(report, device) else { continue };
         describe(device, &report.system, &told.answers);
-        findings.problems.extend(library::failures(device.id, &told.answers));
     }
     // What the table did not know has a name now.
     let named = |problem: &Problem| {

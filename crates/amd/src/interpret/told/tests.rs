@@ -99,20 +99,37 @@ fn a_uuid_of_zeros_and_a_name_that_is_a_number_are_none() {
 
 #[test]
 fn refused_calls_are_one_problem_of_their_device_and_unsupported_ones_are_none() {
-    let mut findings = findings(vec![device(1), device(2)]);
-    let refused = json!({
+    let devices = [device(1), device(2)];
+    let by_driver = json!({
         ASIC: { "error": "DRM_ERROR" },
         VBIOS: { "error": "DRM_ERROR" },
         "amdsmi_get_gpu_virtualization_mode": { "error": "NO_SYMBOL" },
     });
     let unsupported = json!({ "amdsmi_get_gpu_bad_page_threshold": { "error": "NOT_SUPPORTED" } });
-    enrich(&mut findings, &report(&[refused, unsupported]));
-    let [problem] = &findings.problems[..] else { panic!("{:?}", findings.problems) };
-    assert_eq!(problem.device, Some(findings.devices[0].id));
+    let problems = refused(&devices, &report(&[by_driver, unsupported]));
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert_eq!(problem.device, Some(devices[0].id));
     assert_eq!(
         problem.message,
         "the library refused: amdsmi_get_gpu_asic_info DRM_ERROR, amdsmi_get_gpu_vbios_info DRM_ERROR"
     );
+}
+
+#[test]
+fn what_was_told_before_is_kept_through_errors() {
+    let name = |name: &str| json!({ "value": { "market_name": name } });
+    let before = report(&[
+        json!({ ASIC: name("one"), VBIOS: { "value": { "version": "1" } } }),
+        json!({ ASIC: name("two"), "amdsmi_topo_get_link_type(0)": { "value": { "type": 2 } } }),
+    ]);
+    let mut now = report(&[json!({ ASIC: name("new"), VBIOS: { "error": "IO" } })]);
+    keep(&mut now, &before);
+    let told =
+        |device: usize, call: &str, field: &str| now.devices[device].answers.field::<String>(call, field);
+    assert_eq!(told(0, ASIC, "market_name"), Known::Value("new".to_owned()));
+    assert_eq!(told(0, VBIOS, "version"), Known::Value("1".to_owned()));
+    assert_eq!(told(1, ASIC, "market_name"), Known::Value("two".to_owned()), "the library has lost it");
+    assert!(now.devices[1].answers.get("amdsmi_topo_get_link_type(0)").is_none());
 }
 
 #[test]
