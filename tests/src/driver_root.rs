@@ -1,24 +1,78 @@
-//! A root with NVIDIA's driver: the fake library, and the recording that it answers from.
+//! A root with a vendor's library: the fake one, and the recording that it answers from.
 
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fake_nvml;
+use crate::built;
 
-/// A temporary driver root.
+/// A library of which there is a fake.
+#[derive(Debug)]
+pub struct Kind {
+    /// The name of a recording of it.
+    pub recording: &'static str,
+    /// The option of the binary that tells the root.
+    option: &'static str,
+    directory: &'static str,
+    library: &'static str,
+    package: &'static str,
+    file: &'static str,
+    built: OnceLock<PathBuf>,
+}
+
+/// NVML, AMD SMI and ROCm SMI.
+pub static KINDS: [Kind; 3] = [
+    Kind {
+        recording: "nvml.json",
+        option: "--nvidia-driver-root",
+        directory: "usr/lib64",
+        library: "libnvidia-ml.so.1",
+        package: "afd-fake-nvml",
+        file: "libafd_fake_nvml.so",
+        built: OnceLock::new(),
+    },
+    Kind {
+        recording: "amdsmi.json",
+        option: "--rocm-root",
+        directory: "opt/rocm/lib",
+        library: "libamd_smi.so",
+        package: "afd-fake-amdsmi",
+        file: "libafd_fake_amdsmi.so",
+        built: OnceLock::new(),
+    },
+    Kind {
+        recording: "rocmsmi.json",
+        option: "--rocm-root",
+        directory: "opt/rocm/lib",
+        library: "librocm_smi64.so",
+        package: "afd-fake-rocmsmi",
+        file: "libafd_fake_rocmsmi.so",
+        built: OnceLock::new(),
+    },
+];
+
+impl Kind {
+    /// The fake library, built now if it is not up to date.
+    pub(crate) fn fake(&self) -> &Path {
+        self.built.get_or_init(|| built(&["--package", self.package], self.file))
+    }
+}
+
+/// A temporary root with a library.
 #[derive(Debug)]
 pub struct DriverRoot {
     folder: TempDir,
+    kind: &'static Kind,
 }
 
 impl DriverRoot {
-    /// With the library answering from a recording.
+    /// With the library answering from a recording, whose name says which library it is.
     ///
     /// # Panics
     /// When it cannot be laid out.
@@ -27,30 +81,48 @@ impl DriverRoot {
         // The program that reads it may be another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
             .expect("our folder can be opened to all");
-        let root = DriverRoot { folder };
+        let kind = KINDS.iter().find(|kind| recording.ends_with(kind.recording));
+        let kind = kind.unwrap_or_else(|| panic!("{} is of no library", recording.display()));
+        let root = DriverRoot { folder, kind };
         fs::create_dir_all(root.directory()).expect("a folder can be made");
-        fs::copy(fake_nvml(), root.library()).expect("the library can be copied");
+        fs::copy(kind.fake(), root.library()).expect("the library can be copied");
         let text = fs::read(recording).unwrap_or_else(|error| panic!("{}: {error}", recording.display()));
         fs::write(root.recording(), text).expect("the recording can be written");
         root
     }
 
-    /// The root, for `--nvidia-driver-root`.
+    /// The root, for [`DriverRoot::option`].
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
+    /// The option of the binary that tells the root: `--nvidia-driver-root`.
+    pub fn option(&self) -> &'static str {
+        self.kind.option
+    }
+
     fn directory(&self) -> PathBuf {
-        self.folder.path().join("usr/lib64")
+        self.folder.path().join(self.kind.directory)
     }
 
     /// The library in it.
     pub fn library(&self) -> PathBuf {
-        self.directory().join("libnvidia-ml.so.1")
+        self.directory().join(self.kind.library)
     }
 
     fn recording(&self) -> PathBuf {
-        self.directory().join("nvml.json")
+        self.directory().join(self.kind.recording)
+    }
+
+    /// Puts another library with its recording beside this one.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn add(&self, other: &DriverRoot) {
+        for (from, name) in [(other.library(), other.kind.library), (other.recording(), other.kind.recording)]
+        {
+            fs::copy(from, self.directory().join(name)).expect("a file can be copied");
+        }
     }
 
     /// Changes the recording while a program may be using it; the library sees all of the change or none.
@@ -61,7 +133,7 @@ impl DriverRoot {
         let text = fs::read(self.recording()).expect("the recording can be read");
         let mut recording = serde_json::from_slice(&text).expect("the recording is JSON");
         change(&mut recording);
-        let new = self.directory().join("nvml.json.new");
+        let new = self.recording().with_extension("new");
         fs::write(&new, serde_json::to_vec(&recording).expect("JSON can be written"))
             .expect("it can be written");
         fs::rename(new, self.recording()).expect("a file can be replaced");

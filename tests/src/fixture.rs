@@ -10,7 +10,11 @@ use std::{
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::{afd, binary, driver_root::DriverRoot, workspace};
+use crate::{
+    afd, binary,
+    driver_root::{DriverRoot, KINDS},
+    workspace,
+};
 
 /// A fixture host as it stands in the repository.
 #[derive(Clone, Debug)]
@@ -125,9 +129,11 @@ impl Fixture {
         self.folder.join("libraries/nvml.json").exists()
     }
 
-    /// A driver root, for a host with a recording of NVML.
+    /// The root with a library, for a host with a recording of one.
     fn driver_root(&self) -> Option<DriverRoot> {
-        self.has_nvml().then(|| DriverRoot::new(&self.folder.join("libraries/nvml.json")))
+        let recordings = KINDS.iter().map(|kind| self.folder.join("libraries").join(kind.recording));
+        let found = recordings.into_iter().find(|recording| recording.exists());
+        found.map(|recording| DriverRoot::new(&recording))
     }
 }
 
@@ -151,12 +157,12 @@ impl LaidOut {
         (link, target)
     }
 
-    /// The driver root with the fake NVML.
+    /// The root with the fake library.
     ///
     /// # Panics
-    /// When the host has no recording of NVML.
+    /// When the host has no recording of a library.
     pub fn driver_root(&self) -> &DriverRoot {
-        self.driver_root.as_ref().expect("the host has a recording of NVML")
+        self.driver_root.as_ref().expect("the host has a recording of a library")
     }
 
     /// A command of the binary over this host, as a user who may not read everything where that is the point.
@@ -173,7 +179,7 @@ impl LaidOut {
         }
         command.args(arguments).arg("--host-root").arg(&self.root);
         if let Some(driver_root) = &self.driver_root {
-            command.arg("--nvidia-driver-root").arg(driver_root.path());
+            command.arg(driver_root.option()).arg(driver_root.path());
         }
         command
     }

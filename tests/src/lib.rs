@@ -28,10 +28,9 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| built(&["--package", "afd-agent", "--bin", "afd"], "afd"))
 }
 
-/// The fake NVML, built now if it is not up to date.
+/// Builds the fake NVML, if it is not up to date.
 pub fn fake_nvml() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| built(&["--package", "afd-fake-nvml"], "libafd_fake_nvml.so"))
+    driver_root::KINDS[0].fake()
 }
 
 /// The wall clock that a test can move, built now if it is not up to date.
@@ -41,7 +40,7 @@ pub fn fake_clock() -> &'static Path {
 }
 
 /// Builds something of the workspace; where it is.
-fn built(what: &[&str], file: &str) -> PathBuf {
+pub(crate) fn built(what: &[&str], file: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet"]).args(what).current_dir(workspace());

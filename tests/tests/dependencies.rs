@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Which of our crates a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never sees
 /// a probe.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 21] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
     ("afd-probe", &["afd-host", "afd-model"]),
@@ -55,7 +55,10 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "afd-test-cluster",
         ],
     ),
-    ("afd-fake-nvml", &["afd-nvidia"]),
+    ("afd-fake-recorded", &["afd-probe"]),
+    ("afd-fake-nvml", &["afd-fake-recorded", "afd-nvidia"]),
+    ("afd-fake-amdsmi", &["afd-amd", "afd-fake-recorded"]),
+    ("afd-fake-rocmsmi", &["afd-amd", "afd-fake-recorded"]),
     ("afd-fake-clock", &[]),
     ("afd-test-cluster", &[]),
     ("afd-xtask", &[]),

@@ -40,6 +40,9 @@ pub struct LibraryArgs {
     /// A root with NVIDIA's driver, if it is not beneath the host: / where a runtime put its library into the container.
     #[arg(long, global = true, value_name = "DIR")]
     pub nvidia_driver_root: Option<PathBuf>,
+    /// A root with AMD SMI or ROCm SMI, if it is not beneath the host: / where the image has it.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub rocm_root: Option<PathBuf>,
 }
 
 /// The commands.
@@ -242,6 +245,8 @@ pub struct RunArgs {
 pub enum LibraryVendor {
     /// NVML.
     Nvidia,
+    /// AMD SMI or ROCm SMI.
+    Amd,
 }
 
 /// Forms of `afd show`.

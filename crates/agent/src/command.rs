@@ -128,8 +128,9 @@ fn libraries(args: &LibraryArgs, launcher: Launcher) -> Result<Option<Libraries>
     if args.no_libraries {
         return Ok(None);
     }
-    let nvidia_driver_root = args.nvidia_driver_root.as_ref().map(Host::open).transpose()?;
-    Ok(Some(Libraries { launcher, nvidia_driver_root }))
+    let root = |given: &Option<PathBuf>| given.as_ref().map(Host::open).transpose();
+    let (nvidia_driver_root, rocm_root) = (root(&args.nvidia_driver_root)?, root(&args.rocm_root)?);
+    Ok(Some(Libraries { launcher, nvidia_driver_root, rocm_root }))
 }
 
 /// The options of labels in vendors' spellings.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use afd_amd::smi::Smi;
 use afd_host::child::{self, Tell};
 use afd_nvidia::nvml::Nvml;
 use anyhow::{Context, bail};
@@ -21,11 +22,16 @@ pub fn serve(vendor: LibraryVendor, library: &Path) -> anyhow::Result<()> {
     // An agent that was killed cannot close our input while the library hangs.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("tying this process to the agent")?;
+    let path = library.as_os_str();
+    let refused = |error| anyhow::anyhow!("loading {}: {error}", library.display());
     match vendor {
         LibraryVendor::Nvidia => {
-            let mut nvml = Nvml::open(library.as_os_str())
-                .map_err(|error| anyhow::anyhow!("loading {}: {error}", library.display()))?;
+            let mut nvml = Nvml::open(path).map_err(refused)?;
             answer(|ask, tell| nvidia(&mut nvml, ask, tell))
+        }
+        LibraryVendor::Amd => {
+            let mut smi = Smi::open(path).map_err(refused)?;
+            answer(|ask, _| amd(&mut smi, ask))
         }
     }
 }
@@ -50,6 +56,15 @@ fn nvidia(nvml: &mut Nvml, ask: &str, tell: &Tell) -> anyhow::Result<Value> {
             report
         }
         "sample" => nvml.sample(),
+        other => bail!("nobody knows how to answer {other:?}"),
+    };
+    Ok(serde_json::to_value(report)?)
+}
+
+fn amd(smi: &mut Smi, ask: &str) -> anyhow::Result<Value> {
+    let report = match ask {
+        "discover" => smi.discover(),
+        "sample" => smi.sample(),
         other => bail!("nobody knows how to answer {other:?}"),
     };
     Ok(serde_json::to_value(report)?)

@@ -28,6 +28,9 @@ const HIVE_FILE: &str = "xgmi_hive_id";
 const SECRET_LINES: [(&str, Form); 3] =
     [("unique_id", Form::Decimal), ("hive_id", Form::Decimal), ("GPU UUID", Form::Text)];
 
+/// A ring of records that name the board in many places.
+const ERROR_RECORDS: &str = "/amdgpu_ring_cper";
+
 /// How a secret is written.
 #[derive(Clone, Copy)]
 enum Form {
@@ -59,8 +62,7 @@ impl Redaction {
         redaction
     }
 
-    /// The answers of a vendor's library with their secrets replaced. A secret that no file of the node held gets the next
-    /// number.
+    /// The answers of a vendor's library with their secrets replaced.
     pub fn apply_to_answers(&mut self, answers: Value) -> Value {
         match answers {
             Value::Array(answers) => {
@@ -77,18 +79,36 @@ impl Redaction {
     }
 
     fn answer(&mut self, call: &str, answer: Value) -> Value {
-        match answer.get("value").and_then(Value::as_str) {
-            Some(secret) if SECRET_CALLS.contains(&call) => {
-                let next = self.numbers.len() as u64 + 1;
-                let number = *self.numbers.entry(canonical(secret, Form::Text)).or_insert(next);
-                json!({ "value": placeholder(secret, number) })
-            }
+        match &answer {
+            Value::String(secret) if call == SECRET_FIELD => json!(self.replaced(secret)),
+            Value::Object(object) if SECRET_CALLS.contains(&call) => match object.get("value") {
+                Some(Value::String(secret)) => json!({ "value": self.replaced(secret) }),
+                Some(Value::Number(secret)) => {
+                    let number = self.number(canonical(&secret.to_string(), Form::Decimal));
+                    json!({ "value": number })
+                }
+                _ => self.apply_to_answers(answer),
+            },
             _ => self.apply_to_answers(answer),
         }
     }
 
+    fn replaced(&mut self, secret: &str) -> String {
+        let number = self.number(canonical(secret.trim_start_matches("0x"), Form::Text));
+        placeholder(secret, number)
+    }
+
+    /// The number of a secret. One that no file of the node held gets the next.
+    fn number(&mut self, canonical: String) -> u64 {
+        let next = self.numbers.len() as u64 + 1;
+        *self.numbers.entry(canonical).or_insert(next)
+    }
+
     /// The content of a file with its secrets replaced.
     pub fn apply(&self, path: &str, content: &[u8]) -> Vec<u8> {
+        if path.ends_with(ERROR_RECORDS) {
+            return afd_amd::cper::blank(content);
+        }
         rewrite(path, content, &mut |secret, form| {
             let number = self.numbers.get(&canonical(secret, form)).copied().unwrap_or_default();
             match form {
@@ -100,7 +120,10 @@ impl Redaction {
 }
 
 /// Calls of vendors' libraries that answer with a secret.
-const SECRET_CALLS: [&str; 2] = ["nvmlDeviceGetUUID", "nvmlDeviceGetSerial"];
+const SECRET_CALLS: [&str; 4] =
+    ["nvmlDeviceGetUUID", "nvmlDeviceGetSerial", "amdsmi_get_gpu_device_uuid", "rsmi_dev_unique_id_get"];
+/// A field of a struct that is a secret: AMD SMI's `amdsmi_asic_info_t`.
+const SECRET_FIELD: &str = "asic_serial";
 
 /// A number is the same secret whether a file writes it in decimal (KFD) or in hexadecimal (amdgpu's `unique_id`).
 fn canonical(secret: &str, form: Form) -> String {
@@ -205,6 +228,36 @@ mod tests {
                 "0x10de\n",
             ]
         );
+    }
+
+    #[test]
+    fn error_records_name_no_board() {
+        let mut ring = vec![0; 12];
+        ring.extend(b"CPER\0\x01\xff\xff\xff\xff");
+        ring.resize(12 + 20, 0);
+        ring.extend(160_u32.to_le_bytes());
+        ring.resize(12 + 140, 0);
+        ring.extend(b"SERIAL-1");
+        ring.resize(12 + 160, 0);
+        let blank = Redaction::default().apply("/sys/kernel/debug/dri/0/amdgpu_ring_cper", &ring);
+        assert_eq!(afd_amd::cper::parse(&blank), afd_amd::cper::parse(&ring));
+        assert!(!String::from_utf8_lossy(&blank).contains("SERIAL"));
+    }
+
+    #[test]
+    fn a_library_spells_a_secret_in_its_own_ways() {
+        let unique_id = Asked::File(b"afd0000000000001\n".to_vec());
+        let mut redaction = Redaction::of([("/drm/unique_id", &unique_id)].into_iter());
+        let told = redaction.apply_to_answers(json!({
+            "amdsmi_get_gpu_asic_info": { "value": { "market_name": "MI300X", "asic_serial": "0xAFD0000000000001" } },
+            "rsmi_dev_unique_id_get": { "value": 0xafd0_0000_0000_0001_u64 },
+            "amdsmi_get_gpu_device_uuid": { "error": "NOT_SUPPORTED" },
+        }));
+        let asic = &told["amdsmi_get_gpu_asic_info"]["value"];
+        assert_eq!(asic["asic_serial"], "0x0000000000000001");
+        assert_eq!(asic["market_name"], "MI300X");
+        assert_eq!(told["rsmi_dev_unique_id_get"]["value"], 1);
+        assert_eq!(told["amdsmi_get_gpu_device_uuid"]["error"], "NOT_SUPPORTED");
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Libraries {
     pub launcher: Launcher,
     /// Where NVIDIA's is, unless beneath the host.
     pub nvidia_driver_root: Option<Host>,
+    /// Where AMD's is, unless beneath the host.
+    pub rocm_root: Option<Host>,
 }
 
 /// Asks the probes of a host.
@@ -28,16 +30,18 @@ pub struct Survey {
 impl Survey {
     /// Of this host, by every vendor's probe: by the kernel's files, and by the vendors' libraries if they may be asked.
     pub fn new(host: Host, libraries: Option<Libraries>, asked: &MetricArgs) -> Survey {
-        let nvidia = libraries.map_or_else(afd_nvidia::Nvidia::default, |libraries| {
-            afd_nvidia::Nvidia::with_library(libraries.launcher, libraries.nvidia_driver_root)
-        });
-        let amd = afd_amd::Options {
+        let mut nvidia = afd_nvidia::Nvidia::default();
+        let mut amd = afd_amd::Amd::new(afd_amd::Options {
             per_process: asked.per_process,
             exporter: asked.compat_metrics.contains(&CompatSet::Amd),
-        };
+        });
+        if let Some(libraries) = libraries {
+            amd = amd.with_library(libraries.launcher.clone(), libraries.rocm_root);
+            nvidia = afd_nvidia::Nvidia::with_library(libraries.launcher, libraries.nvidia_driver_root);
+        }
         let probes: Vec<Box<dyn Probe + Send>> = vec![
             Box::new(nvidia),
-            Box::new(afd_amd::Amd::new(amd)),
+            Box::new(amd),
             Box::new(afd_intel::Intel::default()),
             Box::new(afd_gaudi::Gaudi::default()),
             Box::new(afd_tpu::Tpu::default()),

@@ -1,4 +1,4 @@
-//! Whether a device may take work, by the kernel's word.
+//! Whether a device may take work, by the kernel's word and a library's.
 //!
 //! Healthy is only what a source calls so: a part whose driver answers for the error counters of at least one block, all of
 //! which are 0, and that no rule of [`RULES`] speaks against. A part without such counters (Radeon, processors, virtual
@@ -9,17 +9,18 @@ mod rules;
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, DeviceId, Health, HealthReason, HealthState, Known};
+use afd_model::{Device, DeviceId, Health, HealthReason, HealthState, Known, Missing};
 
 use self::rules::Case;
 pub use self::rules::{RULES, Rule};
 use crate::{
+    cper::Record,
     gpu_metrics::Residencies,
     sysfs::ras::{ErrorCounts, Pages},
 };
 
 /// What was read of a device's health in one look.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seen {
     /// The error counts of each block that has a file.
     pub(crate) errors: Vec<(&'static str, Known<ErrorCounts>)>,
@@ -27,13 +28,28 @@ pub(crate) struct Seen {
     pub(crate) residencies: Residencies,
     pub(crate) throttle_status: Option<u64>,
     pub(crate) xgmi_links_up: Option<u32>,
+    /// The records of errors that the driver keeps.
+    pub(crate) records: Known<Vec<Record>>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Seen {
+            errors: Vec::new(),
+            pages: None,
+            residencies: Residencies::default(),
+            throttle_status: None,
+            xgmi_links_up: None,
+            records: Missing::NotExposed.into(),
+        }
+    }
 }
 
 /// The text of `docs/health-amd.md`.
 pub fn markdown() -> String {
     let mut text = "# Health of AMD GPUs\n\n\
          Generated from the table in `crates/amd/src/health/rules.rs`; `cargo xtask bless` writes it anew.\n\n\
-         AFD judges at each look for devices (`--look-interval`), by what the kernel tells. A device is *healthy* if its\n\
+         AFD judges at each look for devices (`--look-interval`), by what the kernel and, where it is there, AMD SMI tell. A device is *healthy* if its\n\
          driver answers for the error counters of at least one block (`ras/*_err_count`) and no rule below holds. Where there\n\
          are no such counters, as on Radeon cards, processors and virtual functions, no source calls a device healthy: it is\n\
          *unknown* unless a rule holds. A retired page alone is no fault. When a rule no longer holds, the device has\n\

@@ -1,4 +1,7 @@
-//! From what amdgpu and KFD tell to the device, its partitions and its links. Pure.
+//! From what amdgpu and KFD tell to the device, its partitions and its links, and in [`told`] from what a library tells.
+//! Pure.
+
+pub(crate) mod told;
 
 use std::collections::BTreeMap;
 

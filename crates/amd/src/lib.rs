@@ -1,4 +1,4 @@
-//! AMD GPUs by the kernel's word: PCI, amdgpu's attributes, KFD's topology.
+//! AMD GPUs: the kernel's word (PCI, amdgpu's attributes, KFD's topology), and what AMD SMI or ROCm SMI add to it.
 //!
 //! What is peculiar to this vendor:
 //!
@@ -12,21 +12,31 @@
 //! - Many Radeon parts, and the Instincts MI25 to MI60, sit behind a switch on their card. The link that counts is that of
 //!   the switch's upstream port.
 //! - The PCI domain matters: four MI300A have the same bus in four domains.
+//! - A library is asked if there is one, in a process of its own (`afd probe amd`), and tells what the kernel did not:
+//!   [`smi`] says what. Nothing that the kernel tells depends on it. Where a device sleeps it is not asked, since it would
+//!   wake it.
+//! - Records of errors and the feature versions of firmware are in debugfs, for root alone ([`cper`]); nothing else needs
+//!   privilege.
 //! - What is said of a device's health, and by which source, is the table [`health::RULES`].
 //! - ES1000 and its kin on server boards are displays of the same vendor and no accelerators.
 
+pub mod cper;
+mod debugfs;
+mod enrichment;
 pub mod gpu_metrics;
 pub mod health;
 mod interpret;
 pub mod kfd;
+mod library;
 pub mod products;
+pub mod smi;
 mod sysfs;
 mod throttle_time;
 mod vendor_facts;
 
 use std::{collections::BTreeMap, time::Instant};
 
-use afd_host::Host;
+use afd_host::{Host, child::Launcher};
 use afd_model::{
     AmdQuantity, Device, DeviceId, Findings, Known, Missing, Product, Quantity, Reading, Sample, Sampling,
     Variant, Vendor, VendorFacts,
@@ -34,6 +44,7 @@ use afd_model::{
 use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
 
 use crate::{
+    enrichment::Enrichment,
     health::Seen,
     interpret::{Parts, XcpDevice},
     kfd::processes::Held,
@@ -65,12 +76,20 @@ pub struct Amd {
     /// What the last look saw of the devices' health.
     seen: BTreeMap<DeviceId, Seen>,
     throttled: BTreeMap<DeviceId, ThrottleTime>,
+    enrichment: Option<Enrichment>,
 }
 
 impl Amd {
     /// A probe that samples what is asked for.
     pub fn new(options: Options) -> Amd {
         Amd { options, ..Amd::default() }
+    }
+
+    /// The same, asking AMD's library as well, in processes that `launcher` starts. The library is looked for beneath the
+    /// root with ROCm, if there is one, else beneath the host.
+    #[must_use]
+    pub fn with_library(self, launcher: Launcher, rocm_root: Option<Host>) -> Amd {
+        Amd { enrichment: Some(Enrichment::new(launcher, rocm_root)), ..self }
     }
 }
 
@@ -83,7 +102,9 @@ impl Probe for Amd {
         let functions: Vec<&PciFunction> =
             bus.of_vendor(VENDOR_ID).filter(|function| is_gpu(host, function)).collect();
         if functions.is_empty() {
-            *self = Amd::new(self.options);
+            let mut enrichment = self.enrichment.take();
+            enrichment.iter_mut().for_each(Enrichment::end);
+            *self = Amd { enrichment, ..Amd::new(self.options) };
             return Findings::default();
         }
         let mut facts = Facts::new(host, NAME);
@@ -105,12 +126,23 @@ impl Probe for Amd {
         }
         findings.links = interpret::links(&mut findings.devices, &nodes);
         self.owners = interpret::owners(&findings.devices);
-        let seen = self.places.iter().map(|place| (place.device(), place.observe(&mut facts))).collect();
+        let seen: BTreeMap<_, _> =
+            self.places.iter().map(|place| (place.device(), place.observe(&mut facts))).collect();
+        for device in &mut findings.devices {
+            let Some(Seen { records, .. }) = seen.get(&device.id) else { continue };
+            if let Some(VendorFacts::Amd(facts)) = &mut device.vendor_facts {
+                facts.error_records = records.as_ref().map(|records| records.len() as u32);
+            }
+        }
+        let awake = self.awake(&mut facts);
+        facts.about(None);
+        findings.problems = facts.into_problems();
+        if let Some(enrichment) = &mut self.enrichment {
+            enrichment.discover(host, &mut findings, awake);
+        }
         health::judge(&mut findings.devices, &seen, &self.seen, complete);
         self.seen = seen;
         self.throttled.retain(|device, _| self.seen.contains_key(device));
-        facts.about(None);
-        findings.problems = facts.into_problems();
         findings
     }
 
@@ -128,13 +160,31 @@ impl Probe for Amd {
             let held = kfd::processes::held(&mut facts);
             samples.extend(held.iter().filter_map(|held| self.process_sample(held)));
         }
+        let awake = self.awake(&mut facts);
         let mut problems = facts.into_problems();
         problems.retain(|problem| problem.reason != Missing::NotPermitted);
-        Sampling { samples, problems, look_again: false }
+        let mut sampling = Sampling { samples, problems, look_again: false };
+        if let Some(enrichment) = &mut self.enrichment {
+            enrichment.sample(host, &mut sampling, awake);
+        }
+        sampling
+    }
+
+    fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
+        self.enrichment.as_ref()?.recording()
+    }
+
+    fn restarts(&self) -> Option<u64> {
+        self.enrichment.as_ref().map(Enrichment::restarts)
     }
 }
 
 impl Amd {
+    /// Whether no device sleeps.
+    fn awake(&self, facts: &mut Facts<'_>) -> bool {
+        !self.places.iter().any(|place| place.sleeps(facts))
+    }
+
     fn process_sample(&self, held: &Held) -> Option<Sample> {
         let (device, partition) = self.owners.get(&held.gpu_id)?.clone();
         let quantity = Quantity::ProcessMemoryUsedBytes(held.pid);

@@ -1,11 +1,11 @@
 //! What AMD's own tools tell of a GPU and AFD's vocabulary does not need: read once, when the device is discovered.
 //!
-//! Compute units are filled in from KFD later.
+//! Compute units are filled in from KFD later, and what only a library tells if there is one.
 
 use afd_model::{AmdFacts, BlockFirmware, Device, Known, Missing};
 use afd_probe::{Facts, PciFunction};
 
-use crate::sysfs;
+use crate::{debugfs, sysfs};
 
 const MODULE: &str = "/sys/module/amdgpu";
 
@@ -41,23 +41,31 @@ pub(crate) fn read(facts: &mut Facts<'_>, function: &PciFunction, device: &Devic
     AmdFacts {
         board_name: sysfs::product_name(facts, function),
         board_number: sysfs::product_number(facts, function),
-        compute_units: Missing::NotExposed.into(),
-        simds_per_compute_unit: Missing::NotExposed.into(),
         module_version: module(facts, "version"),
         module_source_version: module(facts, "srcversion"),
         compute_partitioning_supported: supported(facts, "available_compute_partition"),
         memory_partitioning_supported: supported(facts, "available_memory_partition"),
-        firmware: FIRMWARE
-            .iter()
-            .filter_map(|(block, file)| firmware(facts, function, block, file))
-            .collect(),
+        firmware: blocks(facts, function, device),
+        ..AmdFacts::unknown()
     }
 }
 
-fn firmware(facts: &mut Facts<'_>, function: &PciFunction, block: &str, file: &str) -> Option<BlockFirmware> {
-    let path = function.attribute(&format!("fw_version/{file}"));
-    let version = facts.parse("firmware", &path, parse_version).into_value()?;
-    (version > 0).then(|| BlockFirmware { block: block.to_owned(), version })
+/// The blocks that have firmware. What it can do is told in debugfs alone.
+fn blocks(facts: &mut Facts<'_>, function: &PciFunction, device: &Device) -> Vec<BlockFirmware> {
+    let told = match debugfs::directory(device) {
+        Some(directory) => debugfs::features(facts, &directory),
+        None => Missing::NotExposed.into(),
+    };
+    let of_block = |(block, file): &(&str, &str)| {
+        let path = function.attribute(&format!("fw_version/{file}"));
+        let version =
+            facts.parse("firmware", &path, parse_version).into_value().filter(|version| *version > 0)?;
+        let feature = told
+            .as_ref()
+            .and_then(|told| Known::from_option(told.get(*block).copied(), Missing::NotAvailable));
+        Some(BlockFirmware { block: (*block).to_owned(), version, feature })
+    };
+    FIRMWARE.iter().filter_map(of_block).collect()
 }
 
 /// A number such as `0x000000aa`.

@@ -114,6 +114,20 @@ impl Host {
         answer
     }
 
+    /// The content of a file by one read, into memory that is longer than the file says it is, at most `most` bytes: for files
+    /// whose driver answers one read with all it has, and must not be asked for the rest.
+    ///
+    /// # Errors
+    /// When it is absent, refused, unreadable or says that it is longer.
+    pub fn read_at_once(&self, path: &str, most: usize) -> Result<Vec<u8>, ReadError> {
+        let answer = self
+            .open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .and_then(|file| read::at_once(file.as_fd(), most))
+            .map_err(|cause| ReadError::new(path, cause));
+        self.note(path, || Asked::file(&answer));
+        answer
+    }
+
     /// The names in a directory, sorted. Names that are not UTF-8 are left out: the kernel makes none.
     ///
     /// # Errors

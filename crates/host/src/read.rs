@@ -78,6 +78,24 @@ pub(crate) fn bounded(file: BorrowedFd<'_>) -> Result<Vec<u8>, Cause> {
     }
 }
 
+/// One read of all that a file says it has, into memory with a page to spare.
+pub(crate) fn at_once(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>, Cause> {
+    const SPARE: usize = 4096;
+    let length = usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(|_| Cause::TooLong)?;
+    if length > most {
+        return Err(Cause::TooLong);
+    }
+    let mut content = vec![0; length.next_multiple_of(SPARE) + SPARE];
+    let read = loop {
+        match rustix::io::read(file, &mut content) {
+            Err(Errno::INTR) => {}
+            answer => break answer?,
+        }
+    };
+    content.truncate(read);
+    Ok(content)
+}
+
 pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>, Cause> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {

@@ -111,3 +111,15 @@ fn renames_elsewhere_do_not_disturb_a_way_with_dots() {
         assert_eq!(wrong, 0);
     });
 }
+
+#[test]
+fn a_file_that_is_read_at_once_is_read_whole_or_not_at_all() {
+    let ring = vec![7; MAX_FILE_BYTES + 5];
+    let folder = TestHost::new().file("/ring", &ring).file("/empty", "");
+    let host = folder.open();
+    assert_eq!(host.read_at_once("/ring", ring.len()), Ok(ring.clone()));
+    assert_eq!(host.read_at_once("/empty", 1), Ok(Vec::new()));
+    let cause = |path, most| host.read_at_once(path, most).map_err(|error| error.cause);
+    assert_eq!(cause("/ring", ring.len() - 1), Err(Cause::TooLong));
+    assert_eq!(cause("/absent", 1), Err(Cause::Absent));
+}

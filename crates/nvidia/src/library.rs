@@ -1,12 +1,13 @@
-//! Where the library is, and the process that asks it.
+//! Where the library is, and what is said of one that does not work.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use afd_host::{
     Host,
-    child::{AskError, Child, Launcher},
+    child::{AskError, Launcher},
 };
-use afd_model::{Missing, Problem};
+use afd_model::Problem;
+use afd_probe::library::{self, DIRECTORIES};
 use serde_json::Value;
 
 use crate::{
@@ -15,16 +16,8 @@ use crate::{
 };
 
 const FILE: &str = "libnvidia-ml.so.1";
-/// Where distributions and NVIDIA's installer put it beneath a root with a driver.
-const DIRECTORIES: [&str; 7] = [
-    "/usr/lib64",
-    "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/lib64",
-    "/lib/x86_64-linux-gnu",
-    "/lib/aarch64-linux-gnu",
-    "/usr/lib",
-];
+/// The library in a problem.
+const FACT: &str = "nvml";
 /// Roots of drivers beneath the host: its own, the GPU operator's driver container's, GKE's.
 const ROOTS: [&str; 2] = ["", "/run/nvidia/driver"];
 const GKE_DIRECTORY: &str = "/home/kubernetes/bin/nvidia/lib64";
@@ -32,22 +25,13 @@ const GKE_DIRECTORY: &str = "/home/kubernetes/bin/nvidia/lib64";
 /// The library and its process.
 #[derive(Debug)]
 pub(crate) struct Library {
-    launcher: Launcher,
+    process: library::Library,
     driver_root: Option<Host>,
-    found: Option<Found>,
-    restarts: u64,
-}
-
-#[derive(Debug)]
-struct Found {
-    path: PathBuf,
-    child: Child,
-    events: Vec<Value>,
 }
 
 impl Library {
     pub(crate) fn new(launcher: Launcher, driver_root: Option<Host>) -> Library {
-        Library { launcher, driver_root, found: None, restarts: 0 }
+        Library { process: library::Library::new(launcher, NAME), driver_root }
     }
 
     /// What the library answers; nothing if there is no GPU for it or it is not there.
@@ -59,80 +43,38 @@ impl Library {
         deadline: Duration,
     ) -> Result<Option<Report>, AskError> {
         let path = if gpus { self.find(host) } else { None };
-        let Some(path) = path else {
-            self.forget();
-            return Ok(None);
-        };
-        if self.found.as_ref().is_none_or(|found| found.path != path) {
-            // A driver that was replaced has its library elsewhere, or there was none before.
-            self.forget();
-            let arguments: [OsString; 4] =
-                ["probe".into(), NAME.into(), "--library".into(), path.clone().into()];
-            self.found = Some(Found { path, child: self.launcher.child(arguments), events: Vec::new() });
-        }
-        let found = self.found.as_mut().expect("it was just found");
-        let answer = found.child.ask(ask, deadline);
-        found.events.extend(found.child.events());
-        let value = answer?;
-        serde_json::from_value(value)
-            .map(Some)
-            .map_err(|error| AskError::Ended(format!("it does not speak our language: {error}")))
+        self.process.ask(path, ask, deadline)
     }
 
     /// The events since the last call.
     pub(crate) fn events(&mut self) -> Vec<Value> {
-        self.collect();
-        self.found.as_mut().map(|found| std::mem::take(&mut found.events)).unwrap_or_default()
+        self.process.events()
     }
 
     /// Whether there are events to be taken.
     pub(crate) fn has_events(&mut self) -> bool {
-        self.collect();
-        self.found.as_ref().is_some_and(|found| !found.events.is_empty())
+        self.process.has_events()
     }
 
     /// How often the process had to be started again.
     pub(crate) fn restarts(&self) -> u64 {
-        self.restarts + self.found.as_ref().map_or(0, |found| found.child.restarts())
-    }
-
-    fn collect(&mut self) {
-        if let Some(found) = &mut self.found {
-            found.events.extend(found.child.events());
-        }
-    }
-
-    fn forget(&mut self) {
-        if let Some(found) = self.found.take() {
-            self.restarts += found.child.restarts();
-        }
+        self.process.restarts()
     }
 
     fn find(&self, host: &Host) -> Option<PathBuf> {
-        let in_directory = |root: &Host, directory: &str| root.real_path(&format!("{directory}/{FILE}")).ok();
+        let beneath = |root: &str| DIRECTORIES.map(|directory| format!("{root}{directory}"));
         if let Some(root) = &self.driver_root {
-            return DIRECTORIES.iter().find_map(|directory| in_directory(root, directory));
+            return library::find(root, &beneath(""), &[FILE]);
         }
-        let beneath_host =
-            ROOTS.iter().flat_map(|root| DIRECTORIES.map(|directory| format!("{root}{directory}")));
-        beneath_host.chain([GKE_DIRECTORY.to_owned()]).find_map(|directory| in_directory(host, &directory))
+        let directories: Vec<String> =
+            ROOTS.into_iter().flat_map(beneath).chain([GKE_DIRECTORY.to_owned()]).collect();
+        library::find(host, &directories, &[FILE])
     }
 }
 
 /// An answer that is still to come is no problem.
 pub(crate) fn problem(error: &AskError) -> Option<Problem> {
-    let reason = match error {
-        AskError::Pending | AskError::Released => return None,
-        _ => Missing::Unreadable,
-    };
-    Some(Problem {
-        probe: NAME.to_owned(),
-        device: None,
-        fact: "nvml".to_owned(),
-        reason,
-        path: None,
-        message: error.to_string(),
-    })
+    library::problem(NAME, FACT, error)
 }
 
 /// The library is there and does not work.
@@ -143,12 +85,5 @@ pub(crate) fn init_problem(code: Code) -> Problem {
         Code(9) => "the kernel driver is not loaded, or its device files are not visible here",
         _ => "see the kernel log",
     };
-    Problem {
-        probe: NAME.to_owned(),
-        device: None,
-        fact: "nvml".to_owned(),
-        reason: Missing::Unreadable,
-        path: None,
-        message: format!("NVML cannot be initialised: {code}; {advice}"),
-    }
+    library::unusable(NAME, FACT, format!("NVML cannot be initialised: {code}; {advice}"))
 }

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use afd_probe::answers::{of, of_two};
 use serde_json::{Value, json};
 
 use self::{
@@ -22,7 +23,7 @@ use self::{
     ffi::{Api, EventSet, GpmSample, Gpu},
 };
 
-/// Calls as they are spelt in a report; those with an argument are made by [`of`].
+/// Calls as they are spelt in a report; those with an argument are made by `of`.
 pub(crate) const INIT: &str = "nvmlInit_v2";
 pub(crate) const HANDLE: &str = "nvmlDeviceGetHandleByIndex_v2";
 
@@ -48,16 +49,6 @@ const P2P_NVLINK: u32 = 2;
 const EVENT_WAIT_MILLISECONDS: u32 = 5000;
 /// After an error of the wait, so that it does not become a hot loop.
 const EVENT_ERROR_REST: Duration = Duration::from_secs(5);
-
-/// `call(argument)`, as an [`Answers`] spells it.
-pub(crate) fn of(call: &str, argument: u32) -> String {
-    format!("{call}({argument})")
-}
-
-/// `call(first,second)`.
-pub(crate) fn of_two(call: &str, first: u32, second: u32) -> String {
-    format!("{call}({first},{second})")
-}
 
 /// How a field of `nvmlDeviceGetFieldValues` is spelt.
 pub(crate) fn field(id: u32, scope: u32) -> String {

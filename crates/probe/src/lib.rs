@@ -2,11 +2,14 @@
 //!
 //! A vendor's probe has two verbs. `discover` says which devices there are and what does not change while they are
 //! there; `sample` reads what moves. Both are synchronous, never fail as a whole, and return what they could not
-//! learn as problems. `pci`, `device`, `hwmon`, `rdma` and `node` read what is the same for all vendors.
+//! learn as problems. `pci`, `device`, `hwmon`, `rdma` and `node` read what is the same for all vendors; `library` has a
+//! process ask a vendor's library, and `answers` is what that says.
 
+pub mod answers;
 pub mod device;
 pub mod facts;
 pub mod hwmon;
+pub mod library;
 pub mod node;
 pub mod pci;
 pub mod rdma;

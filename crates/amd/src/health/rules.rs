@@ -1,9 +1,10 @@
 //! The rules, as data: each with the state that it leaves a device in, when it holds and what mends it.
 
-use afd_model::{Device, HealthState, Known, Missing, Partitioning};
+use afd_model::{AmdFacts, Device, HealthState, Known, Missing, Partitioning, VendorFacts};
 
 use super::Seen;
 use crate::{
+    cper::Severity,
     gpu_metrics::throttle,
     sysfs::ras::{ErrorCounts, Pages},
     throttle_time::{self, Counter},
@@ -47,7 +48,7 @@ impl std::fmt::Debug for Rule {
 const MUCH_OF_THE_TIME: f64 = 0.1;
 
 /// All rules, the gravest first.
-pub const RULES: [Rule; 10] = [
+pub const RULES: [Rule; 12] = [
     Rule {
         code: "UncorrectableErrors",
         state: HealthState::Failed,
@@ -63,11 +64,35 @@ pub const RULES: [Rule; 10] = [
         holds: |case| growth(case, |counts| counts.uncorrectable),
     },
     Rule {
+        code: "FatalErrorRecord",
+        state: HealthState::Failed,
+        when: "the driver wrote a record of a fatal error (CPER) since the last look, where it may be read",
+        recovery: "drain the node, then reset the device; if it comes again, have it replaced",
+        holds: |case| {
+            let before = case.before?.records.value()?;
+            let fatal = case.seen.records.value()?.iter().filter(|record| record.severity == Severity::Fatal);
+            let new = fatal.filter(|record| !before.contains(record)).count();
+            (new > 0).then(|| format!("{new} records"))
+        },
+    },
+    Rule {
         code: "BadPagesInUse",
         state: HealthState::Failed,
         when: "a bad page of memory could not be taken out of use",
         recovery: "reset the device; if the page stays, have it replaced",
         holds: |case| pages(case, |pages| pages.failed),
+    },
+    Rule {
+        code: "BadPageThreshold",
+        state: HealthState::Failed,
+        when: "as many pages of memory are bad as AMD SMI says that the part may have",
+        recovery: "have the device replaced: the driver may refuse it at its next start",
+        holds: |case| {
+            let pages = case.seen.pages.as_ref()?;
+            let (bad, most) = (pages.retired + pages.pending + pages.failed, facts(case)?.bad_page_threshold);
+            let most = u64::from(*most.value()?);
+            (bad >= most).then(|| format!("{bad} pages are bad, {most} may be"))
+        },
     },
     Rule {
         code: "BadPagesPending",
@@ -111,7 +136,7 @@ pub const RULES: [Rule; 10] = [
     Rule {
         code: "PartitionMissing",
         state: HealthState::Degraded,
-        when: "KFD, all of which can be read, lists fewer partitions than the mode makes, or than another device of the product has in that mode",
+        when: "KFD, all of which can be read, lists fewer partitions than the mode makes by its name or AMD SMI's word, or than another device of the product has in that mode",
         recovery: "set the partition mode anew; look into the kernel log",
         holds: |case| {
             let (listed, nominal) = (case.device.partitions.len(), nominal_partitions(case)?);
@@ -166,15 +191,24 @@ fn pages(case: &Case<'_>, count: fn(&Pages) -> u64) -> Option<String> {
     (pages > 0).then(|| format!("{pages} pages"))
 }
 
-/// How many partitions the device's mode makes. Each XCC is one in CPX; their number is the product's, so that other devices
-/// of it tell.
+fn facts<'c>(case: &'c Case<'_>) -> Option<&'c AmdFacts> {
+    match case.device.vendor_facts.as_ref()? {
+        VendorFacts::Amd(facts) => Some(facts),
+    }
+}
+
+/// How many partitions the device's mode makes. Each XCC is one in CPX; their number is the product's, so that the library
+/// or other devices of it tell.
 fn nominal_partitions(case: &Case<'_>) -> Option<usize> {
     let Partitioning::Xcp { compute, .. } = case.device.partitioning.value()? else { return None };
     match compute.as_str() {
         "DPX" => Some(2),
         "TPX" => Some(3),
         "QPX" => Some(4),
-        "CPX" => Some(case.most_partitions),
+        "CPX" => {
+            let told = facts(case).and_then(|facts| facts.nominal_partitions.value().copied());
+            Some(told.map_or(0, |told| told as usize).max(case.most_partitions))
+        }
         _ => None,
     }
 }

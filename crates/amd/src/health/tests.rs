@@ -1,6 +1,7 @@
-use afd_model::{Missing, Partition, Partitioning, PciAddress, Variant, Vendor};
+use afd_model::{AmdFacts, Missing, Partition, Partitioning, PciAddress, Variant, Vendor, VendorFacts};
 
 use super::*;
+use crate::cper::Severity;
 
 fn device(bus: u8) -> Device {
     Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
@@ -66,6 +67,56 @@ fn deferred_errors_and_pages_degrade_and_a_page_that_stays_in_use_fails() {
     assert_eq!(codes(pending, None), said(HealthState::Degraded, "BadPagesPending"));
     let failed = with(Pages { failed: 1, ..Pages::default() });
     assert_eq!(codes(failed, None), said(HealthState::Failed, "BadPagesInUse"));
+}
+
+#[test]
+fn a_record_of_a_fatal_error_counts_when_it_is_new() {
+    let record = |severity, number| Record { severity, identity: [number; 16] };
+    let with = |records: &[Record]| Seen {
+        records: Known::Value(records.to_vec()),
+        ..counted("umc", counts(0, 0, 0))
+    };
+    let (old, new) = (record(Severity::Fatal, 1), record(Severity::Fatal, 2));
+    let healthy = (HealthState::Healthy, Vec::new());
+    assert_eq!(codes(with(&[old]), None), healthy, "nobody knows how old the records of a first look are");
+    assert_eq!(codes(with(&[old]), Some(with(&[old]))), healthy);
+    assert_eq!(codes(with(&[old, new]), Some(with(&[old]))), said(HealthState::Failed, "FatalErrorRecord"));
+    let corrected = record(Severity::Corrected, 3);
+    assert_eq!(codes(with(&[old, corrected]), Some(with(&[old]))), healthy);
+    assert_eq!(codes(with(&[new]), Some(Seen::default())), healthy, "they could not be read before");
+}
+
+#[test]
+fn as_many_bad_pages_as_the_part_may_have_are_a_failure() {
+    let with = |retired| Seen {
+        pages: Some(Pages { retired, ..Pages::default() }),
+        ..counted("umc", counts(0, 0, 0))
+    };
+    let limited = || {
+        let mut facts = AmdFacts::unknown();
+        facts.bad_page_threshold = Known::Value(10);
+        vec![Device { vendor_facts: Some(VendorFacts::Amd(facts)), ..device(1) }]
+    };
+    assert_eq!(judged(limited(), with(9), None), (HealthState::Healthy, Vec::new()));
+    assert_eq!(judged(limited(), with(10), None), said(HealthState::Failed, "BadPageThreshold"));
+    assert_eq!(codes(with(10), None), (HealthState::Healthy, Vec::new()), "nobody told the limit");
+}
+
+#[test]
+fn the_library_tells_how_many_partitions_there_should_be() {
+    let part = |number: usize| Partition::bare(device(1).id, format!("xcp{number}"));
+    let partitioning = Partitioning::Xcp { compute: "CPX".to_owned(), memory: Missing::NotExposed.into() };
+    let mut facts = AmdFacts::unknown();
+    facts.nominal_partitions = Known::Value(8);
+    let cut = |count| Device {
+        partitioning: Known::Value(partitioning.clone()),
+        partitions: (0..count).map(part).collect(),
+        vendor_facts: Some(VendorFacts::Amd(facts.clone())),
+        ..device(1)
+    };
+    let seen = || counted("umc", counts(0, 0, 0));
+    assert_eq!(judged(vec![cut(8)], seen(), None), (HealthState::Healthy, Vec::new()));
+    assert_eq!(judged(vec![cut(7)], seen(), None), said(HealthState::Degraded, "PartitionMissing"));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use afd_probe::{Facts, PciFunction, hwmon, pci};
 use self::parts::PartPlace;
 use super::{levels::parse_levels, ras};
 use crate::{
+    debugfs,
     gpu_metrics::{self, GpuMetrics, PartitionMetrics, throttle},
     health::Seen,
     throttle_time::{self, ThrottleTime},
@@ -32,6 +33,9 @@ pub(crate) struct Place {
     /// Joules for each count of an energy counter whose unit is the part's.
     joules_per_count: Option<f64>,
     partitions: Vec<PartPlace>,
+    /// The directory in debugfs. Of a virtual function none: the host that has the whole device would be asked for what it
+    /// knows.
+    debugfs: Option<String>,
 }
 
 impl Place {
@@ -56,6 +60,7 @@ impl Place {
                 .map(|(directory, _)| directory)
                 .collect(),
             ras: ras::Files::of(facts, function),
+            debugfs: debugfs::directory(device).filter(|_| !device.virtual_function),
         }
     }
 
@@ -64,7 +69,7 @@ impl Place {
     }
 
     /// Whether the device sleeps, so that asking it would wake it.
-    fn sleeps(&self, facts: &mut Facts<'_>) -> bool {
+    pub(crate) fn sleeps(&self, facts: &mut Facts<'_>) -> bool {
         let runtime = facts.text("power_state", &self.function.attribute("power/runtime_status"));
         runtime.value().is_some_and(|status| status == "suspended")
     }
@@ -82,6 +87,10 @@ impl Place {
             residencies: table.residencies,
             throttle_status: table.throttle_status,
             xgmi_links_up: table.xgmi_links_up,
+            records: match &self.debugfs {
+                Some(directory) => debugfs::records(facts, directory),
+                None => Missing::NotExposed.into(),
+            },
         }
     }
 

@@ -11,7 +11,7 @@ pub(super) mod unit;
 
 use std::collections::BTreeMap;
 
-use afd_model::{AmdFacts, Device, Partitioning, VendorFacts};
+use afd_model::{AmdFacts, BlockFirmware, Device, Known, Partitioning, VendorFacts};
 
 use super::{CompatLabel, Fill, LeftOut, Scope, room};
 use crate::value::{MAX_LENGTH, label_value};
@@ -60,7 +60,7 @@ macro_rules! both_forms {
 const BOTH_FORMS: &[CompatLabel] = both_forms! {
     "family", "AI", "family of chips as the driver's interface names it; of parts", family;
     "device-id", "74a1", "PCI device id; of devices", device_id;
-    "product-name", "AMD_Instinct_MI300X_OAM", "name on the board, else the marketing name; of devices", product_name;
+    "product-name", "AMD_Instinct_MI300X_OAM", "name on the board, else the marketing name by the library or the product table; of devices", product_name;
     "vram", "192G", "memory in whole GiB; of parts", vram;
     "simd-count", "1216", "SIMD units; of parts", simd_count;
     "cu-count", "304", "compute units; of parts", cu_count;
@@ -126,38 +126,48 @@ const OTHERS: &[CompatLabel] = &[
         key: "beta.amd.com/gpu.firmware.<firmware>.fw.<version>",
         examples: "`8`",
         meaning: "how many devices have that version of a firmware (VCE UVD MC ME PFP CE RLC MEC SMC SDMA0), in decimal",
-        fill: Fill::Many(firmware),
+        fill: Fill::Many(|scope| {
+            of_firmware(scope, "beta.amd.com/gpu.firmware.<firmware>.fw.<version>", |firmware| {
+                Some(format!("{}.fw.{}", firmware.block, firmware.version))
+            })
+        }),
+    },
+    CompatLabel {
+        key: "beta.amd.com/gpu.firmware.<firmware>.feat.<version>",
+        examples: "`8`",
+        meaning: "how many devices have that feature version of a firmware; only where the agent may read debugfs",
+        fill: Fill::Many(|scope| {
+            of_firmware(scope, "beta.amd.com/gpu.firmware.<firmware>.feat.<version>", |firmware| {
+                Some(format!("{}.feat.{}", firmware.block, firmware.feature.value()?))
+            })
+        }),
     },
 ];
 
 /// Keys of AMD's labeller that are not published.
-pub(super) const LEFT_OUT: [LeftOut; 2] = [
-    LeftOut {
-        key: "beta.amd.com/gpu.firmware.<firmware>.feat.<version>",
-        reason: "The feature version of a firmware is told by an ioctl on the device node only. AFD opens no device node, \
-                 so that it needs no privilege and wakes no device.",
-    },
-    LeftOut {
-        key: "amd.com/gpu.product",
-        reason: "AMD has no such key; llm-d's autoscaler asks for it beside `amd.com/gpu.memory`. A key under a vendor's \
+pub(super) const LEFT_OUT: [LeftOut; 1] = [LeftOut {
+    key: "amd.com/gpu.product",
+    reason: "AMD has no such key; llm-d's autoscaler asks for it beside `amd.com/gpu.memory`. A key under a vendor's \
                  prefix that ends in `product` is taken by llm-d's benchmark as the name of the model, so none is made up \
                  under a prefix that is not ours: use `accelerator.llm-d.ai/product`.",
-    },
-];
+}];
 
 /// Where a value or a form is not as AMD's labeller has it.
-pub(super) const DIFFERENCES: [&str; 10] = [
+pub(super) const DIFFERENCES: [&str; 11] = [
     "Every value obeys Kubernetes' rules. AMD's labeller turns blanks into `_` and drops brackets; twelve names of \
      `amdgpu.ids` contain `/` and stay invalid (`AMD Instinct MI250X / MI250`), and one such value makes the API server \
      refuse the whole update of the node. Here a word without letters and digits is dropped: `AMD_Instinct_MI250X_MI250`.",
     "All keys are published; with AMD's labeller each is switched on by a flag of its own.",
     "Values follow the devices: AMD's labeller looks once when it starts.",
-    "`family` follows from the instruction set that KFD or the product table tells, `product-name` from the board's name or \
-     the product table, `vram` from KFD or, where that is closed to the reader, from the DRM driver. AMD's labeller asks the \
+    "`family` follows from the instruction set that KFD or the product table tells, `product-name` from the board's name, \
+     AMD's library or the product table, `vram` from KFD or, where that is closed to the reader, from the DRM driver. AMD's labeller asks the \
      device node by ioctl for the first two, and knows no `vram` without KFD.",
     "Partitions are counted where the platform devices are called `amdgpu_xcp.N` (older kernels) as well; AMD's labeller \
      counts devices there.",
     "A firmware of version 0 is not counted: the file says so of a block that has none.",
+    "The feature version of a firmware is read from debugfs (`amdgpu_firmware_info`), which only root may read; AMD's labeller \
+     asks the device node by ioctl. AFD opens no device node, so that it wakes no device. Where debugfs is closed to it there \
+     are no `feat` keys.",
     "`driver-version` is absent for the driver of the kernel itself, which has no version of its own; AMD's labeller writes \
      an empty value.",
     "`device-id` is that of the physical devices, without `0x`, in every `mode`; the virtualisation branch of AMD's labeller \
@@ -228,8 +238,10 @@ fn device_id(scope: &Scope<'_>) -> Vec<String> {
 
 fn product_name(scope: &Scope<'_>) -> Vec<String> {
     of_devices(scope, |device| {
-        let board = facts(device).and_then(|facts| facts.board_name.value()).map(String::as_str);
-        underscored(board.or_else(|| device.product_name())?)
+        let name =
+            |tell: fn(&AmdFacts) -> &Known<String>| facts(device).and_then(|facts| tell(facts).value());
+        let board = name(|facts| &facts.board_name).or_else(|| name(|facts| &facts.market_name));
+        underscored(board.map(String::as_str).or_else(|| device.product_name())?)
     })
 }
 
@@ -289,9 +301,12 @@ fn mode(device: &Device) -> Option<String> {
     Some(mode.to_owned())
 }
 
-fn firmware(scope: &Scope<'_>) -> Vec<(String, String)> {
+fn of_firmware(
+    scope: &Scope<'_>,
+    key: &'static str,
+    end: impl Fn(&BlockFirmware) -> Option<String>,
+) -> Vec<(String, String)> {
     let told = scope.devices.iter().filter_map(|device| facts(device)).flat_map(|facts| &facts.firmware);
-    let ends: Vec<String> =
-        told.map(|firmware| format!("{}.fw.{}", firmware.block, firmware.version)).collect();
-    counts(&ends, room("beta.amd.com/gpu.firmware.<firmware>.fw.<version>"))
+    let ends: Vec<String> = told.filter_map(end).collect();
+    counts(&ends, room(key))
 }

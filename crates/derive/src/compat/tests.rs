@@ -11,20 +11,6 @@ fn device(bus: u8) -> Device {
     Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
 }
 
-fn facts() -> AmdFacts {
-    AmdFacts {
-        board_name: Missing::NotExposed.into(),
-        board_number: Missing::NotExposed.into(),
-        compute_units: Missing::NotExposed.into(),
-        simds_per_compute_unit: Missing::NotExposed.into(),
-        module_version: Missing::NotExposed.into(),
-        module_source_version: Missing::NotExposed.into(),
-        compute_partitioning_supported: Missing::NotExposed.into(),
-        memory_partitioning_supported: Missing::NotExposed.into(),
-        firmware: Vec::new(),
-    }
-}
-
 fn amd(devices: Vec<Device>) -> BTreeMap<String, String> {
     CompatSet::Amd.labels(&Inventory { devices, ..Inventory::empty() }, &LabelOptions::default())
 }
@@ -41,7 +27,7 @@ fn mi300x(bus: u8) -> Device {
         board_name: Known::Value("AMD Instinct MI300X OAM".to_owned()),
         compute_units: Known::Value(304),
         simds_per_compute_unit: Known::Value(4),
-        ..facts()
+        ..AmdFacts::unknown()
     };
     let mut device = Device {
         compute: Known::Value("gfx942".to_owned()),
@@ -118,16 +104,18 @@ fn a_name_with_a_slash_becomes_one_that_kubernetes_takes() {
 #[test]
 fn an_unknown_fact_gives_no_key() {
     assert!(amd(vec![device(1)]).is_empty());
-    let unknown = Device { vendor_facts: Some(VendorFacts::Amd(facts())), ..device(1) };
+    let unknown = Device { vendor_facts: Some(VendorFacts::Amd(AmdFacts::unknown())), ..device(1) };
     assert!(amd(vec![unknown]).is_empty());
 }
 
 #[test]
 fn firmware_is_counted_by_version() {
-    let firmware = vec![BlockFirmware { block: "MEC".to_owned(), version: 177 }];
-    let facts = AmdFacts { firmware, ..facts() };
+    let firmware = vec![BlockFirmware { block: "MEC".to_owned(), version: 177, feature: Known::Value(33) }];
+    let facts = AmdFacts { firmware, ..AmdFacts::unknown() };
     let of = |bus| Device { vendor_facts: Some(VendorFacts::Amd(facts.clone())), ..device(bus) };
-    assert_eq!(amd(vec![of(1), of(2)])["beta.amd.com/gpu.firmware.MEC.fw.177"], "2");
+    let labels = amd(vec![of(1), of(2)]);
+    assert_eq!(labels["beta.amd.com/gpu.firmware.MEC.fw.177"], "2");
+    assert_eq!(labels["beta.amd.com/gpu.firmware.MEC.feat.33"], "2");
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! What NVML answered: every call with its value or its error, as the child sends it, as `afd record` writes it to
 //! `libraries/nvml.json`, and as the fake library of the tests serves it.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
-use afd_model::{Known, Missing};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
-use serde_json::Value;
+use afd_model::Missing;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// All that NVML told at one time.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -27,21 +26,11 @@ pub struct DeviceReport {
     pub mig: Vec<Option<Answers>>,
 }
 
-/// Answers by call: the C symbol, with arguments that choose in parentheses, as C numbers:
-/// `nvmlDeviceGetClockInfo(1)`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Answers(BTreeMap<String, Answer>);
+/// Answers by call.
+pub type Answers = afd_probe::answers::Answers<Code>;
 
-/// A value in the units and enums of nvml.h, or an error. Structs are objects with the C names of their fields.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Answer {
-    /// NVML_SUCCESS.
-    Value(Value),
-    /// Anything else.
-    Error(Code),
-}
+/// A value in the units and enums of nvml.h, or an error.
+pub type Answer = afd_probe::answers::Answer<Code>;
 
 /// An `nvmlReturn_t` other than success; its name in nvml.h without `NVML_ERROR_`, or the number of one that is newer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -145,68 +134,15 @@ impl<'de> Deserialize<'de> for Code {
     }
 }
 
-impl Answers {
-    /// Notes what a call gave.
-    pub fn put(&mut self, call: impl Into<String>, answer: Result<Value, Code>) {
-        let answer = answer.map_or_else(Answer::Error, Answer::Value);
-        self.0.insert(call.into(), answer);
-    }
-
-    /// What a call gave, if it was made.
-    pub fn get(&self, call: &str) -> Option<&Answer> {
-        self.0.get(call)
-    }
-
-    /// The value of a call; why there is none, if there is none.
-    pub fn known<T: DeserializeOwned>(&self, call: &str) -> Known<T> {
-        match self.get(call) {
-            None => Missing::NotExposed.into(),
-            Some(Answer::Error(code)) => code.missing().into(),
-            Some(Answer::Value(value)) => Known::from_option(T::deserialize(value).ok(), Missing::Malformed),
-        }
-    }
-
-    /// A field of the struct that a call filled.
-    pub fn field<T: DeserializeOwned>(&self, call: &str, field: &str) -> Known<T> {
-        self.known::<Value>(call).and_then(|value| {
-            let field = value.get(field).and_then(|field| T::deserialize(field).ok());
-            Known::from_option(field, Missing::Malformed)
-        })
-    }
-
-    /// The error of a call, if it gave one.
-    pub fn error(&self, call: &str) -> Option<Code> {
-        match self.get(call) {
-            Some(Answer::Error(code)) => Some(*code),
-            _ => None,
-        }
-    }
-
-    /// All calls that gave an error.
-    pub fn errors(&self) -> impl Iterator<Item = (&str, Code)> {
-        self.0.iter().filter_map(|(call, answer)| match answer {
-            Answer::Error(code) => Some((call.as_str(), *code)),
-            Answer::Value(_) => None,
-        })
-    }
-
-    /// Takes over the answers of another time, which win.
-    pub fn extend(&mut self, other: Answers) {
-        self.0.extend(other.0);
-    }
-
-    /// Applies a change to every text that one of these calls gave.
-    pub fn rewrite(&mut self, calls: &[&str], change: &mut dyn FnMut(&str) -> String) {
-        for call in calls {
-            if let Some(Answer::Value(Value::String(text))) = self.0.get_mut(*call) {
-                *text = change(text);
-            }
-        }
+impl From<Code> for Missing {
+    fn from(code: Code) -> Missing {
+        code.missing()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use afd_model::Known;
     use serde_json::json;
 
     use super::*;

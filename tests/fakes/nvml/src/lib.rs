@@ -22,6 +22,8 @@ mod structs;
 
 use std::ffi::{c_char, c_int, c_uint};
 
+use afd_fake_recorded::Refused;
+pub(crate) use afd_fake_recorded::number;
 use nvml_wrapper_sys::bindings::{nvmlConfComputeSystemState_t, nvmlReturn_t};
 use serde_json::Value;
 
@@ -43,34 +45,19 @@ pub(crate) fn code(result: Result<(), nvmlReturn_t>) -> nvmlReturn_t {
 
 /// Writes a number or struct where the caller wants it.
 pub(crate) fn write<T>(target: *mut T, value: T) -> Result<(), nvmlReturn_t> {
-    if target.is_null() {
-        return Err(INVALID_ARGUMENT);
-    }
-    // SAFETY: the caller passes a pointer to a T, as nvml.h asks it to, and it is not null.
-    unsafe { target.write(value) };
-    Ok(())
+    afd_fake_recorded::write(target, value).map_err(refused)
 }
 
 /// Writes a text with its NUL.
 pub(crate) fn write_text(target: *mut c_char, length: c_uint, value: &Value) -> Result<(), nvmlReturn_t> {
-    let text = value.as_str().ok_or(INVALID_ARGUMENT)?;
-    if target.is_null() {
-        return Err(INVALID_ARGUMENT);
-    }
-    if text.len() >= length as usize {
-        return Err(INSUFFICIENT_SIZE);
-    }
-    // SAFETY: the caller's buffer has `length` bytes, which are more than the text and its NUL.
-    unsafe {
-        std::ptr::copy_nonoverlapping(text.as_ptr().cast(), target, text.len());
-        target.add(text.len()).write(0);
-    }
-    Ok(())
+    afd_fake_recorded::write_text(target, length as usize, value).map_err(refused)
 }
 
-/// A number of a JSON value, cut to the size of C's.
-pub(crate) fn number(value: &Value) -> u64 {
-    value.as_u64().or_else(|| value.as_i64().map(|number| number as u64)).unwrap_or(0)
+fn refused(why: Refused) -> nvmlReturn_t {
+    match why {
+        Refused::Nothing => INVALID_ARGUMENT,
+        Refused::TooShort => INSUFFICIENT_SIZE,
+    }
 }
 
 #[unsafe(no_mangle)]

@@ -1,13 +1,9 @@
 //! The recording, and what a handle of it is.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::{Duration, SystemTime},
-};
+use std::sync::OnceLock;
 
-use afd_nvidia::nvml::answers::{Answer, Answers, Report};
+use afd_fake_recorded::State;
+use afd_nvidia::nvml::answers::{Answers, Code, Report};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,16 +12,14 @@ use crate::{INVALID_ARGUMENT, NOT_SUPPORTED, UNINITIALIZED};
 
 /// What is in `nvml.json`.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Recording {
+pub(crate) struct Told {
     #[serde(flatten)]
     pub(crate) report: Report,
     #[serde(default)]
     pub(crate) events: Vec<Event>,
-    #[serde(default)]
-    faults: Faults,
 }
 
-impl std::ops::Deref for Recording {
+impl std::ops::Deref for Told {
     type Target = Report;
 
     fn deref(&self) -> &Report {
@@ -50,98 +44,15 @@ fn whole() -> u32 {
     u32::MAX
 }
 
-/// What goes wrong, by the names of symbols.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Faults {
-    hang: Vec<String>,
-    crash: Vec<String>,
-    abort: Vec<String>,
-    leak_bytes: usize,
-}
-
-/// The library's state.
-pub(crate) struct State {
-    file: PathBuf,
-    read: Mutex<Option<(Stamp, Arc<Recording>)>>,
-    initialised: Mutex<bool>,
-}
-
-/// What tells one version of a file from another.
-type Stamp = (SystemTime, u64);
-
-pub(crate) fn state() -> &'static State {
-    static STATE: OnceLock<State> = OnceLock::new();
-    STATE.get_or_init(|| State {
-        file: own_file().with_file_name("nvml.json"),
-        read: Mutex::default(),
-        initialised: Mutex::default(),
-    })
-}
-
-/// Where this library was loaded from: the mapping that holds this very function.
-fn own_file() -> PathBuf {
-    let address = own_file as *const () as usize;
-    let maps = fs::read_to_string("/proc/self/maps").expect("a process can read its own mappings");
-    let line = maps.lines().find(|line| {
-        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
-        let parse =
-            |text: &str| usize::from_str_radix(text, 16).expect("the kernel writes addresses in hexadecimal");
-        range.is_some_and(|(begin, end)| (parse(begin)..parse(end)).contains(&address))
-    });
-    let path = line.and_then(|line| line.find('/').map(|start| &line[start..]));
-    Path::new(path.expect("a loaded library has a file")).to_owned()
-}
-
-impl State {
-    /// The recording as its file is now. A file that is being replaced leaves the last one in force.
-    pub(crate) fn recording(&self) -> Arc<Recording> {
-        let mut read = lock(&self.read);
-        let stamp = fs::metadata(&self.file).ok().and_then(|file| Some((file.modified().ok()?, file.len())));
-        if let (Some(stamp), Some((known, recording))) = (stamp, &*read)
-            && stamp == *known
-        {
-            return Arc::clone(recording);
-        }
-        let text = fs::read(&self.file).unwrap_or_else(|error| panic!("{}: {error}", self.file.display()));
-        let recording: Recording =
-            serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", self.file.display()));
-        let recording = Arc::new(recording);
-        *read = stamp.map(|stamp| (stamp, Arc::clone(&recording)));
-        recording
-    }
-
-    pub(crate) fn initialise(&self) {
-        *lock(&self.initialised) = true;
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn state() -> &'static State<Told> {
+    static STATE: OnceLock<State<Told>> = OnceLock::new();
+    STATE.get_or_init(|| State::beside_library("nvml.json"))
 }
 
 /// Begins a call: the faults that the recording asks for happen here.
 pub(crate) fn enter(symbol: &str) -> Result<(), nvmlReturn_t> {
-    let recording = state().recording();
-    let faults = &recording.faults;
-    let named = |symbols: &[String]| symbols.iter().any(|name| name == symbol);
-    if named(&faults.hang) {
-        loop {
-            std::thread::sleep(Duration::from_secs(3600));
-        }
-    }
-    if named(&faults.crash) {
-        // SAFETY: it is not sound, and must not be: the test asks for a crash.
-        unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };
-    }
-    if named(&faults.abort) {
-        std::process::abort();
-    }
-    if faults.leak_bytes > 0 {
-        // Touched, so that it is resident.
-        std::mem::forget(vec![1_u8; faults.leak_bytes]);
-    }
-    if symbol != "nvmlInit_v2" && !*lock(&state().initialised) {
+    state().fault(symbol);
+    if symbol != "nvmlInit_v2" && !state().is_initialised() {
         return Err(UNINITIALIZED);
     }
     Ok(())
@@ -154,11 +65,7 @@ pub(crate) fn system(symbol: &str) -> Result<Value, nvmlReturn_t> {
 }
 
 fn value(answers: &Answers, call: &str) -> Result<Value, nvmlReturn_t> {
-    match answers.get(call) {
-        Some(Answer::Value(value)) => Ok(value.clone()),
-        Some(Answer::Error(code)) => Err(code.0),
-        None => Err(NOT_SUPPORTED),
-    }
+    afd_fake_recorded::answer(answers, call).unwrap_or(Err(Code(NOT_SUPPORTED))).map_err(|code| code.0)
 }
 
 /// What a device handle stands for.

@@ -1,10 +1,11 @@
 //! Calls on devices that fill a struct. Structs with a version are checked for one that this library knows.
 
 use std::{
-    ffi::{c_char, c_int, c_uint},
+    ffi::{c_int, c_uint},
     mem::size_of,
 };
 
+use afd_fake_recorded::field_text as text;
 use nvml_wrapper_sys::bindings::{
     nvmlDevice_t, nvmlDeviceAddressingMode_t, nvmlDeviceAttributes_t, nvmlFieldValue_t, nvmlGpuFabricInfo_t,
     nvmlGpuFabricInfo_v2_t, nvmlGpuFabricInfo_v3_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t,
@@ -18,14 +19,6 @@ use crate::{
     recording::{Handle, device, enter, state},
     write,
 };
-
-fn text<const N: usize>(value: &Value) -> [c_char; N] {
-    let mut buffer = [0; N];
-    for (target, byte) in buffer[..N - 1].iter_mut().zip(value.as_str().unwrap_or_default().bytes()) {
-        *target = byte as c_char;
-    }
-    buffer
-}
 
 fn bytes(value: &Value) -> [u8; 16] {
     let digits = value.as_str().unwrap_or_default();

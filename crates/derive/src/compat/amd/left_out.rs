@@ -55,8 +55,9 @@ pub(in crate::compat) const FAMILIES: [LeftOutFamilies; 8] = [
     },
     LeftOutFamilies {
         names: &["gpu_afid_errors"],
-        reason: "Error records (CPER) are in debugfs, for root alone, and are decoded by AMD's library; \
-                 `accelerator_health_reason` and the error counters tell that there are errors.",
+        reason: "Which field failed is in the sections of an error record (CPER), which AMD's library decodes by tables of its \
+                 own. Where the agent may read the records (debugfs, root alone) `accelerator_health_reason` tells of a fatal \
+                 one; the error counters tell the rest.",
     },
     LeftOutFamilies {
         names: &[

@@ -38,8 +38,12 @@ pub(in crate::compat) fn label_values(unit: &Unit<'_>) -> Vec<String> {
         Some(Partitioning::Mig | Partitioning::Sriov { .. }) | None => (String::new(), String::new()),
     };
     let model = facts(device).and_then(|facts| facts.board_number.value());
+    let told = facts(device).and_then(|facts| facts.virtualization.value()).map(String::as_str);
     let mode = match device.driver.value().map(String::as_str) {
         Some("gim") => "hypervisor",
+        Some("amdgpu") if told == Some("host") => "hypervisor",
+        Some("amdgpu") if told == Some("passthrough") => "vm_pf",
+        Some("amdgpu") if told == Some("guest") => "vm_vf",
         Some("amdgpu") if device.virtual_function => "vm_vf",
         Some("amdgpu") => "baremetal",
         _ => "",

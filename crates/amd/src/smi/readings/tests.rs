@@ -1,0 +1,64 @@
+use afd_model::PciAddress;
+use serde_json::json;
+
+use super::*;
+
+fn device(bus: u8) -> DeviceId {
+    PciAddress { domain: 0, bus, device: 0, function: 0 }.into()
+}
+
+/// What is sampled of one device on bus 1 with so many partitions.
+fn sampled(known: Vec<Reading>, partitions: usize, answers: serde_json::Value) -> Vec<Reading> {
+    let report = json!({ "system": {}, "devices": [{ "answers": answers }] });
+    let report: Report = serde_json::from_value(report).expect("it is a report");
+    let sample = Sample { device: device(1), partition: None, readings: known };
+    let mut sampling = Sampling { samples: vec![sample], ..Sampling::default() };
+    add(&mut sampling, told(&[(device(1), partitions)], &report));
+    assert_eq!(sampling.samples.len(), 1);
+    sampling.samples.remove(0).readings
+}
+
+fn busy(engine: Engine, value: f64) -> Reading {
+    Reading { quantity: Quantity::Utilization(engine), value }
+}
+
+#[test]
+fn what_the_kernel_told_stays_and_the_rest_is_added() {
+    let answers = json!({
+        "amdsmi_get_gpu_device_bdf": { "value": 1 << 8 },
+        "amdsmi_get_gpu_activity": { "value": { "gfx_activity": 90, "umc_activity": 50, "mm_activity": 65535 } },
+        "amdsmi_get_gpu_memory_usage(0)": { "value": 1024 },
+    });
+    let used = Reading { quantity: Quantity::MemoryUsedBytes, value: 1024.0 };
+    let kernel = busy(Engine::Compute, 0.25);
+    assert_eq!(
+        sampled(vec![kernel], 0, answers.clone()),
+        [kernel, busy(Engine::Memory, 0.5), used],
+        "all ones are no value"
+    );
+    assert!(sampled(Vec::new(), 2, answers).is_empty(), "of a device that is cut nothing is taken");
+}
+
+#[test]
+fn calls_that_failed_add_nothing() {
+    let refused = json!({
+        "rsmi_dev_pci_id_get": { "value": 1 << 8 },
+        "rsmi_dev_busy_percent_get": { "error": "NOT_SUPPORTED" },
+        "rsmi_dev_memory_usage_get(0)": { "error": "FILE_ERROR" },
+    });
+    assert!(sampled(Vec::new(), 0, refused).is_empty());
+    let elsewhere = json!({
+        "rsmi_dev_pci_id_get": { "value": 9 << 8 },
+        "rsmi_dev_busy_percent_get": { "value": 5 },
+    });
+    assert!(sampled(Vec::new(), 0, elsewhere).is_empty());
+}
+
+#[test]
+fn rocm_smi_tells_the_load_as_well() {
+    let answers = json!({
+        "rsmi_dev_pci_id_get": { "value": 1 << 8 },
+        "rsmi_dev_busy_percent_get": { "value": 5 },
+    });
+    assert_eq!(sampled(Vec::new(), 0, answers), [busy(Engine::Compute, 0.05)]);
+}
