@@ -24,7 +24,7 @@ use kube::{
 };
 use tokio::sync::watch;
 
-use crate::{agent_metrics::AgentMetrics, args::RunArgs};
+use crate::{agent_metrics::AgentMetrics, args::RunArgs, release::Release};
 
 /// How often in a row a device must be seen gone before the Node says so.
 const LOOKS_UNTIL_GONE: u32 = 3;
@@ -102,16 +102,17 @@ impl Steady {
     }
 }
 
-/// To whom the API server's word on the offers is told.
-#[derive(Debug)]
+/// To whom the API server's word is told.
 pub struct Tell {
     /// The extended resources of the Node.
     pub resources: watch::Sender<Option<Resources>>,
     /// Its ResourceSlices.
     pub slices: watch::Sender<Slices>,
+    /// Whether the Node's driver is about to be replaced.
+    pub release: Release,
 }
 
-/// Keeps the Node, and follows what is offered on it, after a random time.
+/// Keeps the Node, and follows what is offered on it and whether a driver is about to be replaced, after a random time.
 pub async fn keep(
     client: Client,
     args: RunArgs,
@@ -123,7 +124,12 @@ pub async fn keep(
     tokio::time::sleep(part_of(args.start_spread)).await;
     let counters = metrics.kubernetes();
     let slices = slices::follow(client.clone(), &name, counters.calls.clone(), tell.slices);
-    tokio::join!(node::keep(client, &name, counters, wanted, tell.resources), slices);
+    let observe = move |labels: &BTreeMap<String, String>| {
+        let labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        tell.release.node_says(afd_nvidia::upgrade::is_near(labels));
+    };
+    let heard = node::Heard { resources: tell.resources, labels: Box::new(observe) };
+    tokio::join!(node::keep(client, &name, counters, wanted, heard), slices);
 }
 
 /// A random part of a time.

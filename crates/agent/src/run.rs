@@ -13,7 +13,7 @@ use std::{
 
 use afd_apiserver::slices::Slices;
 use afd_derive::series::InCluster;
-use afd_host::{Host, RootError, child::Launcher};
+use afd_host::{Host, child::Launcher};
 use afd_model::Inventory;
 use afd_publish::{
     http::{self, Door},
@@ -30,8 +30,9 @@ use tokio::{
 use crate::{
     args::RunArgs,
     cluster::{self, NodeOptions, Steady},
-    holders,
+    control, holders,
     offers::{Heard, SteadyOffers, Told as Cluster},
+    release::{Holder, Release},
     render,
     survey::{Libraries, Survey},
     uevents::Uevents,
@@ -52,7 +53,7 @@ pub fn run(
     host: Host,
     args: &RunArgs,
     options: NodeOptions,
-    libraries: impl FnOnce(Launcher) -> Result<Option<Libraries>, RootError>,
+    libraries: impl FnOnce(Launcher) -> Option<Libraries>,
     program: PathBuf,
 ) -> anyhow::Result<()> {
     let (event, events) = mpsc::sync_channel(1);
@@ -61,7 +62,8 @@ pub fn run(
     let wake = Arc::new(move || {
         let _ = wake.try_send(());
     });
-    let survey = Survey::new(host, libraries(Launcher { program, patience: PATIENCE, wake })?, &args.metrics);
+    let release = Release::new(wake.clone());
+    let survey = Survey::new(host, libraries(Launcher { program, patience: PATIENCE, wake }), &args.metrics);
     block_on(async {
         let listener = listen(args.listen, "--listen").await?;
         let dcgm = match args.dcgm_listen {
@@ -77,7 +79,8 @@ pub fn run(
         let heard = Heard { resources, slices, kubelet };
         if !args.no_kubernetes {
             let client = cluster::client(args.kubeconfig.as_deref()).await?;
-            let tell = cluster::Tell { resources: tell_resources, slices: tell_slices };
+            let tell =
+                cluster::Tell { resources: tell_resources, slices: tell_slices, release: release.clone() };
             tokio::spawn(cluster::keep(client, args.clone(), survey.metrics().clone(), wanted, tell));
             tokio::spawn(wake_on_offers(heard.clone(), event.clone()));
         }
@@ -88,9 +91,12 @@ pub fn run(
             };
             tokio::spawn(async move { holders::follow(&folder, tell_kubelet, metrics, changed).await });
         }
+        if let Some(path) = &args.control_socket {
+            tokio::spawn(control::serve(control::listen(path)?, release.clone()));
+        }
         let told =
             Told { publish, want, options, steady: Steady::default(), offers: SteadyOffers::default() };
-        start_loop(survey, args, heard, event, events, told);
+        start_loop(survey, args, heard, event, events, told, Holder::new(release));
         tracing::info!(address = %listener.local_addr()?, "serving");
         if let Some(listener) = dcgm {
             tracing::info!(dcgm = %listener.local_addr()?, "serving dcgm-exporter's metrics");
@@ -162,10 +168,11 @@ fn start_loop(
     event: mpsc::SyncSender<()>,
     events: mpsc::Receiver<()>,
     told: Told,
+    holder: Holder,
 ) {
     thread::spawn(move || forward_uevents(&event));
     let args = args.clone();
-    thread::spawn(move || turn(survey, &events, &heard, &args, told));
+    thread::spawn(move || turn(survey, &events, &heard, &args, told, holder));
 }
 
 fn forward_uevents(event: &mpsc::SyncSender<()>) {
@@ -193,7 +200,14 @@ fn forward_uevents(event: &mpsc::SyncSender<()>) {
 }
 
 /// Discovers, samples and publishes, for ever.
-fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &RunArgs, mut told: Told) {
+fn turn(
+    mut survey: Survey,
+    events: &mpsc::Receiver<()>,
+    heard: &Heard,
+    args: &RunArgs,
+    mut told: Told,
+    mut holder: Holder,
+) {
     let (sample_interval, look_interval) = (args.sample_interval, args.look_interval);
     let patience = sample_interval * MISSED_TURNS + Duration::from_secs(10);
     let mut inventory = discover(&mut survey, None);
@@ -213,6 +227,8 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &R
         }
         let event = sampling.look_again
             || events.recv_timeout(sample_interval.saturating_sub(begun.elapsed())).is_ok();
+        // At once: whoever replaces the driver waits for it.
+        holder.follow(&mut survey, &inventory);
         if event {
             thread::sleep(SETTLE);
             let _ = events.try_recv();

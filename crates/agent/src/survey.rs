@@ -1,6 +1,6 @@
 //! A host and the probes that read it: the left half of the straight line.
 
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 use afd_derive::compat::CompatSet;
 use afd_host::{Host, child::Launcher};
@@ -15,7 +15,7 @@ pub struct Libraries {
     /// Starts the processes that ask them.
     pub launcher: Launcher,
     /// Where NVIDIA's is, unless beneath the host.
-    pub nvidia_driver_root: Option<Host>,
+    pub nvidia_driver_root: Option<PathBuf>,
 }
 
 /// Asks the probes of a host.
@@ -29,7 +29,11 @@ impl Survey {
     /// Of this host, by every vendor's probe: by the kernel's files, and by the vendors' libraries if they may be asked.
     pub fn new(host: Host, libraries: Option<Libraries>, asked: &MetricArgs) -> Survey {
         let nvidia = libraries.map_or_else(afd_nvidia::Nvidia::default, |libraries| {
-            afd_nvidia::Nvidia::with_library(libraries.launcher, libraries.nvidia_driver_root)
+            let options = afd_nvidia::Options {
+                driver_root: libraries.nvidia_driver_root,
+                per_process: asked.per_process,
+            };
+            afd_nvidia::Nvidia::with_library(libraries.launcher, options)
         });
         let amd = afd_amd::Options {
             per_process: asked.per_process,
@@ -86,6 +90,16 @@ impl Survey {
             all.look_again |= sampling.look_again;
         }
         all
+    }
+
+    /// Has a probe let its vendor's driver go; whether nothing holds it any more.
+    pub fn release(&mut self, probe: &str) -> bool {
+        self.probes.iter_mut().filter(|own| own.name() == probe).all(|probe| probe.release())
+    }
+
+    /// Has a probe ask its vendor's library again.
+    pub fn take_back(&mut self, probe: &str) {
+        self.probes.iter_mut().filter(|own| own.name() == probe).for_each(|probe| probe.take_back());
     }
 
     /// What vendors' libraries answered last, by the name of the file in a recording.

@@ -33,8 +33,9 @@ const GKE_DIRECTORY: &str = "/home/kubernetes/bin/nvidia/lib64";
 #[derive(Debug)]
 pub(crate) struct Library {
     launcher: Launcher,
-    driver_root: Option<Host>,
+    driver_root: Option<PathBuf>,
     found: Option<Found>,
+    released: bool,
     restarts: u64,
 }
 
@@ -46,8 +47,8 @@ struct Found {
 }
 
 impl Library {
-    pub(crate) fn new(launcher: Launcher, driver_root: Option<Host>) -> Library {
-        Library { launcher, driver_root, found: None, restarts: 0 }
+    pub(crate) fn new(launcher: Launcher, driver_root: Option<PathBuf>) -> Library {
+        Library { launcher, driver_root, found: None, released: false, restarts: 0 }
     }
 
     /// What the library answers; nothing if there is no GPU for it or it is not there.
@@ -58,6 +59,9 @@ impl Library {
         ask: &'static str,
         deadline: Duration,
     ) -> Result<Option<Report>, AskError> {
+        if self.released {
+            return Err(AskError::Released);
+        }
         let path = if gpus { self.find(host) } else { None };
         let Some(path) = path else {
             self.forget();
@@ -91,6 +95,30 @@ impl Library {
         self.found.as_ref().is_some_and(|found| !found.events.is_empty())
     }
 
+    /// What is the matter if it is not there: it was there before, or somebody said where it is. A node without it is well.
+    pub(crate) fn absence(&self, was_there: bool) -> Option<Problem> {
+        let message = match &self.driver_root {
+            _ if was_there => {
+                format!("{FILE} is no longer there; what it told last of what does not move stays")
+            }
+            Some(root) => format!("{FILE} is not beneath the driver root {}", root.display()),
+            None => return None,
+        };
+        Some(of_library(Missing::NotExposed, message))
+    }
+
+    /// Ends the process until the library is taken back; whether it has ended.
+    pub(crate) fn release(&mut self) -> bool {
+        self.released = true;
+        self.found.as_mut().is_none_or(|found| found.child.release())
+    }
+
+    /// Lets the library be asked again, wherever it is then.
+    pub(crate) fn take_back(&mut self) {
+        self.released = false;
+        self.forget();
+    }
+
     /// How often the process had to be started again.
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts + self.found.as_ref().map_or(0, |found| found.child.restarts())
@@ -111,7 +139,9 @@ impl Library {
     fn find(&self, host: &Host) -> Option<PathBuf> {
         let in_directory = |root: &Host, directory: &str| root.real_path(&format!("{directory}/{FILE}")).ok();
         if let Some(root) = &self.driver_root {
-            return DIRECTORIES.iter().find_map(|directory| in_directory(root, directory));
+            // Opened anew each time: a driver container that is replaced mounts another root at the same place.
+            let root = Host::open(root).ok()?;
+            return DIRECTORIES.iter().find_map(|directory| in_directory(&root, directory));
         }
         let beneath_host =
             ROOTS.iter().flat_map(|root| DIRECTORIES.map(|directory| format!("{root}{directory}")));
@@ -121,18 +151,15 @@ impl Library {
 
 /// An answer that is still to come is no problem.
 pub(crate) fn problem(error: &AskError) -> Option<Problem> {
-    let reason = match error {
-        AskError::Pending | AskError::Released => return None,
-        _ => Missing::Unreadable,
-    };
-    Some(Problem {
-        probe: NAME.to_owned(),
-        device: None,
-        fact: "nvml".to_owned(),
-        reason,
-        path: None,
-        message: error.to_string(),
-    })
+    match error {
+        AskError::Pending => None,
+        AskError::Released => Some(of_library(Missing::Released, error.to_string())),
+        _ => Some(of_library(Missing::Unreadable, error.to_string())),
+    }
+}
+
+fn of_library(reason: Missing, message: String) -> Problem {
+    Problem { probe: NAME.to_owned(), device: None, fact: "nvml".to_owned(), reason, path: None, message }
 }
 
 /// The library is there and does not work.
@@ -143,12 +170,5 @@ pub(crate) fn init_problem(code: Code) -> Problem {
         Code(9) => "the kernel driver is not loaded, or its device files are not visible here",
         _ => "see the kernel log",
     };
-    Problem {
-        probe: NAME.to_owned(),
-        device: None,
-        fact: "nvml".to_owned(),
-        reason: Missing::Unreadable,
-        path: None,
-        message: format!("NVML cannot be initialised: {code}; {advice}"),
-    }
+    of_library(Missing::Unreadable, format!("NVML cannot be initialised: {code}; {advice}"))
 }

@@ -59,13 +59,21 @@ pub struct WantedCondition {
     pub message: String,
 }
 
-/// Keeps the Node of a name for ever, and tells which extended resources it has.
+/// To whom is told what the Node says of itself, whenever it is read.
+pub struct Heard {
+    /// Which extended resources it has.
+    pub resources: watch::Sender<Option<Resources>>,
+    /// Is called with its labels.
+    pub labels: Box<dyn Fn(&BTreeMap<String, String>) + Send + Sync>,
+}
+
+/// Keeps the Node of a name for ever, and tells what it says of itself.
 pub async fn keep(
     client: Client,
     name: &str,
     counters: Counters,
     mut wanted: watch::Receiver<Option<Wanted>>,
-    resources: watch::Sender<Option<Resources>>,
+    heard: Heard,
 ) {
     let mut keeper = Keeper {
         events: Events::new(client.clone(), counters.calls.clone()),
@@ -73,7 +81,7 @@ pub async fn keep(
         name: name.to_owned(),
         seen: None,
         given_up: BTreeSet::new(),
-        resources,
+        heard,
     };
     let mut rest = Rest::default();
     loop {
@@ -118,14 +126,14 @@ struct Keeper {
     seen: Option<Seen>,
     /// Keys of vendors' sets that somebody else took.
     given_up: BTreeSet<String>,
-    resources: watch::Sender<Option<Resources>>,
+    heard: Heard,
 }
 
 impl Keeper {
-    /// Reads the Node, and tells which resources it has.
+    /// Reads the Node, and tells what it says of itself.
     async fn look(&mut self) -> Result<(), Failure> {
         let seen = self.nodes.get(&self.name).await?;
-        self.tell_resources(&seen);
+        self.tell(&seen);
         Ok(())
     }
 
@@ -135,7 +143,7 @@ impl Keeper {
             Some(seen) => seen,
             None => self.nodes.get(&self.name).await?,
         };
-        self.tell_resources(&seen);
+        self.tell(&seen);
         let plan = Plan::of(&seen.metadata, wanted, &self.given_up);
         let seen = match plan.write {
             false => seen,
@@ -145,8 +153,9 @@ impl Keeper {
         Ok(())
     }
 
-    fn tell_resources(&self, seen: &Seen) {
-        self.resources.send_if_modified(|last| {
+    fn tell(&self, seen: &Seen) {
+        (self.heard.labels)(&seen.metadata.labels);
+        self.heard.resources.send_if_modified(|last| {
             let changed = last.as_ref() != Some(&seen.resources);
             if changed {
                 *last = Some(seen.resources.clone());
@@ -214,7 +223,7 @@ impl Keeper {
                 changed = wanted.changed() => return changed.ok(),
                 event = stream.next() => match event {
                     Some(Ok(Some(node))) => {
-                        self.tell_resources(&node);
+                        self.tell(&node);
                         let other = self.seen.as_ref().is_none_or(|seen| seen.says_other(&node));
                         let before = self.seen.replace(node);
                         if other {

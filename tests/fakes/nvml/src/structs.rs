@@ -19,7 +19,7 @@ use crate::{
     write,
 };
 
-fn text<const N: usize>(value: &Value) -> [c_char; N] {
+pub(crate) fn text<const N: usize>(value: &Value) -> [c_char; N] {
     let mut buffer = [0; N];
     for (target, byte) in buffer[..N - 1].iter_mut().zip(value.as_str().unwrap_or_default().bytes()) {
         *target = byte as c_char;
