@@ -5,7 +5,13 @@
     reason = "tests lay out hosts and start programs"
 )]
 
-use std::{collections::BTreeMap, fs, path::Path, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use afd_test_cluster::{Bed, Part, Process, Suite, Version, succeed, until};
 use afd_tests::{
@@ -45,6 +51,8 @@ fn main() -> ExitCode {
         .test("a_device_that_comes_is_told_at_once_and_one_that_goes_after_three_looks", comes_and_goes)
         .test("an_agent_that_is_killed_and_started_again_writes_nothing", killed_agent)
         .test("cleanup_leaves_nothing_of_ours_and_all_of_others", cleanup)
+        .test("a_driver_that_the_node_says_is_replaced_is_let_go_until_that_is_over", replaced_driver)
+        .test("an_xid_reaches_the_condition_and_the_labels_within_a_second", xid)
         .main()
 }
 
@@ -79,11 +87,16 @@ impl Scene {
     }
 
     fn start(&self, more: &[&str]) -> anyhow::Result<Process> {
+        self.start_turning(["0.2", "0.5"], more)
+    }
+
+    /// With so many seconds between samples, and between looks.
+    fn start_turning(&self, [sample, look]: [&str; 2], more: &[&str]) -> anyhow::Result<Process> {
         let kubeconfig = self.bed.kubeconfig();
         let mut command =
             self.host.afd(["run", "--node-name", NODE, "--listen", ADDRESS, "--start-spread", "0"]);
         command
-            .args(["--sample-interval", "0.2", "--look-interval", "0.5", "--kubeconfig"])
+            .args(["--sample-interval", sample, "--look-interval", look, "--kubeconfig"])
             .arg(kubeconfig)
             .args(more);
         self.bed.process("afd", command)
@@ -310,5 +323,76 @@ async fn cleanup() -> anyhow::Result<()> {
     let labels: Vec<_> = node.labels().iter().collect();
     ensure!(labels == [(&"somebodys".to_owned(), &"own".to_owned())], "{labels:?}");
     ensure!(!node.annotations().contains_key(REPORT) && condition(&node).is_none(), "{:?}", node.status);
+    Ok(())
+}
+
+/// The label by which NVIDIA's GPU operator tells how far it is.
+const UPGRADE: &str = "nvidia.com/gpu-driver-upgrade-state";
+const RELEASED: &str = "afd_probe_problems{vendor=\"nvidia\",reason=\"released\"}";
+
+async fn replaced_driver() -> anyhow::Result<()> {
+    let scene = Scene::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
+    let _agent = scene.start(&[])?;
+    let before = scene.until_label(VENDORS_COUNT, "8").await?;
+    until_sampled(8).await?;
+    for (state, sampled) in [
+        ("upgrade-required", 8),
+        ("pod-restart-required", 0),
+        ("validation-required", 8),
+        ("upgrade-done", 8),
+    ] {
+        scene.somebody_patches(json!({ "metadata": { "labels": { UPGRADE: state } } })).await?;
+        // Nothing may happen at the first state, and that takes a while.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        until_sampled(sampled).await.with_context(|| state.to_owned())?;
+        ensure!(metric(RELEASED).is_some() == (sampled == 0), "{state}: {:?}", metric(RELEASED));
+    }
+    let after = scene.node().await?;
+    for (key, value) in before.labels() {
+        ensure!(
+            after.labels().get(key) == Some(value),
+            "{key} was {value}, and the Node has {:?}",
+            after.labels()
+        );
+    }
+    Ok(())
+}
+
+async fn until_sampled(gpus: usize) -> anyhow::Result<()> {
+    until(&format!("{gpus} GPUs are sampled"), async || {
+        let answer = Agent::try_get_from(ADDRESS, "/metrics").context("it takes no connections yet")?;
+        let told = answer.text().matches("\naccelerator_power_watts{").count();
+        ensure!(told == gpus, "there are {told}");
+        Ok(())
+    })
+    .await
+}
+
+async fn xid() -> anyhow::Result<()> {
+    let scene = Scene::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
+    // As it is installed: only the event itself may make it look.
+    let _agent = scene.start_turning(["5", "60"], &[])?;
+    until("the condition is there", async || {
+        let node = scene.node().await?;
+        ensure!(condition(&node).is_some_and(|ready| ready.status == "True"), "{:?}", condition(&node));
+        Ok(())
+    })
+    .await?;
+    let begun = Instant::now();
+    scene.host.driver_root().raise(json!({ "device": 2, "eventType": 8, "eventData": 79 }));
+    let (node, took) = loop {
+        let node = scene.node().await?;
+        let told = condition(&node).is_some_and(|ready| ready.status == "False")
+            && node.labels().get("accelerator.llm-d.ai/healthy").is_some_and(|count| count == "7");
+        if told {
+            break (node, begun.elapsed());
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(20), "the Node says {:?}", condition(&node));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    ensure!(took < Duration::from_secs(1), "it took {took:?}");
+    ensure!(
+        condition(&node).and_then(|ready| ready.message.as_deref()).is_some_and(|m| m.contains("XID 79"))
+    );
     Ok(())
 }
