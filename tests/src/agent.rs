@@ -1,6 +1,7 @@
 //! A running agent, and requests to it.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
@@ -116,6 +117,26 @@ impl Agent {
         let headers = String::from_utf8_lossy(&answer[..end]).to_lowercase();
         let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok());
         Answer { status: status.expect("an answer has a status"), headers, body: answer.split_off(end + 4) }
+    }
+
+    /// How many lines of `/metrics` begin like this.
+    pub fn count(&self, begin: &str) -> usize {
+        self.get("/metrics").text().lines().filter(|line| line.starts_with(begin)).count()
+    }
+
+    /// The value of a series of `/metrics`: its name with all labels.
+    pub fn value(&self, series: &str) -> Option<f64> {
+        let answer = self.get("/metrics");
+        answer.text().lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
+    /// The process that asks a library for it.
+    pub fn child(&self) -> Option<u32> {
+        // Any of its threads may have started it.
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
+        let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+        let children: String = children.collect::<Vec<_>>().join(" ");
+        children.split_whitespace().find_map(|pid| pid.parse().ok())
     }
 
     /// Waits for what must happen.

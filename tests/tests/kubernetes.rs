@@ -11,7 +11,12 @@ mod latency;
 #[path = "kubernetes/scene.rs"]
 mod scene;
 
-use std::{collections::BTreeMap, fs, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use afd_test_cluster::{Part, Process, Suite, Version, succeed, until};
 use afd_tests::agent::Agent;
@@ -44,7 +49,10 @@ fn main() -> ExitCode {
         .test("a_device_that_comes_is_told_at_once_and_one_that_goes_after_three_looks", comes_and_goes)
         .test("a_device_that_comes_is_a_label_within_a_second", latency::latency)
         .test("an_agent_that_is_killed_and_started_again_writes_nothing", killed_agent)
+        .test("an_agent_whose_first_looks_are_empty_takes_no_label_before_the_third", empty_first_looks)
         .test("cleanup_leaves_nothing_of_ours_and_all_of_others", cleanup)
+        .test("a_driver_that_the_node_says_is_replaced_is_let_go_until_that_is_over", replaced_driver)
+        .test("an_xid_reaches_the_condition_and_the_labels_within_a_second", xid)
         .main()
 }
 
@@ -218,6 +226,39 @@ async fn killed_agent() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As after a start of the machine, when the driver is not loaded yet.
+async fn empty_first_looks() -> anyhow::Result<()> {
+    let scene = Scene::new(Version::V1_37, "gaudi2-x8").await?;
+    let mut agent = start(&scene)?;
+    let before = scene.until_label(COUNT, "8").await?;
+    agent.kill()?;
+    let bus = scene.host.root().join("sys/bus/pci/devices");
+    let aside = scene.host.root().join("aside");
+    fs::rename(&bus, &aside)?;
+    fs::create_dir(&bus)?;
+    let slow = scene.agent_turning(&scene.bed.kubeconfig(), ["0.2", "3"]);
+    let _agent = scene.bed.process("afd-after", slow)?;
+    until("the agent has read its Node", async || {
+        ensure!(metric("afd_kubernetes_requests_total{code=\"200\",verb=\"get\"}").is_some(), "not yet");
+        Ok(())
+    })
+    .await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let meanwhile = scene.node().await?;
+    ensure!(meanwhile.labels() == before.labels(), "one look was enough: {:?}", meanwhile.labels());
+    ensure!(metric("afd_label_writes_total ") == Some(0.0), "labels were written");
+    // Seen three times it is true.
+    until("the labels are gone", async || {
+        let node = scene.node().await?;
+        ensure!(!node.labels().contains_key(COUNT), "{:?}", node.labels());
+        Ok(())
+    })
+    .await?;
+    fs::remove_dir(&bus)?;
+    fs::rename(&aside, &bus)?;
+    scene.until_label(COUNT, "8").await.map(drop)
+}
+
 async fn cleanup() -> anyhow::Result<()> {
     let scene = Scene::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
     scene.somebody_patches(json!({ "metadata": { "labels": { "somebodys": "own" } } })).await?;
@@ -236,5 +277,77 @@ async fn cleanup() -> anyhow::Result<()> {
     let labels: Vec<_> = node.labels().iter().collect();
     ensure!(labels == [(&"somebodys".to_owned(), &"own".to_owned())], "{labels:?}");
     ensure!(!node.annotations().contains_key(REPORT) && condition(&node).is_none(), "{:?}", node.status);
+    Ok(())
+}
+
+/// The label by which NVIDIA's GPU operator tells how far it is.
+const UPGRADE: &str = "nvidia.com/gpu-driver-upgrade-state";
+const RELEASED: &str = "afd_probe_problems{vendor=\"nvidia\",reason=\"released\"}";
+
+async fn replaced_driver() -> anyhow::Result<()> {
+    let scene = Scene::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
+    let _agent = start(&scene)?;
+    let before = scene.until_label(VENDORS_COUNT, "8").await?;
+    until_sampled(8).await?;
+    for (state, sampled) in [
+        ("upgrade-required", 8),
+        ("pod-restart-required", 0),
+        ("validation-required", 8),
+        ("upgrade-done", 8),
+    ] {
+        scene.somebody_patches(json!({ "metadata": { "labels": { UPGRADE: state } } })).await?;
+        // Nothing may happen at the first state, and that takes a while.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        until_sampled(sampled).await.with_context(|| state.to_owned())?;
+        ensure!(metric(RELEASED).is_some() == (sampled == 0), "{state}: {:?}", metric(RELEASED));
+    }
+    let after = scene.node().await?;
+    for (key, value) in before.labels() {
+        ensure!(
+            after.labels().get(key) == Some(value),
+            "{key} was {value}, and the Node has {:?}",
+            after.labels()
+        );
+    }
+    Ok(())
+}
+
+async fn until_sampled(gpus: usize) -> anyhow::Result<()> {
+    until(&format!("{gpus} GPUs are sampled"), async || {
+        let answer = Agent::try_get_from(ADDRESS, "/metrics").context("it takes no connections yet")?;
+        let told = answer.text().matches("\naccelerator_power_watts{").count();
+        ensure!(told == gpus, "there are {told}");
+        Ok(())
+    })
+    .await
+}
+
+async fn xid() -> anyhow::Result<()> {
+    let scene = Scene::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
+    // As it is installed: only the event itself may make it look.
+    let agent = scene.agent_turning(&scene.bed.kubeconfig(), ["5", "60"]);
+    let _agent = scene.bed.process("afd", agent)?;
+    until("the condition is there", async || {
+        let node = scene.node().await?;
+        ensure!(condition(&node).is_some_and(|ready| ready.status == "True"), "{:?}", condition(&node));
+        Ok(())
+    })
+    .await?;
+    let begun = Instant::now();
+    scene.host.driver_root().raise(json!({ "device": 2, "eventType": 8, "eventData": 79 }));
+    let (node, took) = loop {
+        let node = scene.node().await?;
+        let told = condition(&node).is_some_and(|ready| ready.status == "False")
+            && node.labels().get("accelerator.llm-d.ai/healthy").is_some_and(|count| count == "7");
+        if told {
+            break (node, begun.elapsed());
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(20), "the Node says {:?}", condition(&node));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    ensure!(took < Duration::from_secs(1), "it took {took:?}");
+    ensure!(
+        condition(&node).and_then(|ready| ready.message.as_deref()).is_some_and(|m| m.contains("XID 79"))
+    );
     Ok(())
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use afd_apiserver::Calls;
-use afd_publish::node::{self, Counters, Wanted, WantedCondition};
+use afd_publish::node::{self, Counters, Heard, Wanted, WantedCondition};
 use afd_test_cluster::{Bed, Part, Suite, succeed};
 use afd_tests::{fixture::Fixture, stdout};
 use anyhow::{Context, ensure};
@@ -81,8 +81,8 @@ impl Agent {
         };
         let (want, wanted) = watch::channel(Some(wanted));
         let client = afd_apiserver::client(config)?;
-        let resources = watch::Sender::new(None);
-        tokio::spawn(async move { node::keep(client, &name, counters, wanted, resources).await });
+        let heard = Heard { resources: watch::Sender::new(None), metadata: Box::new(|_| ()) };
+        tokio::spawn(async move { node::keep(client, &name, counters, wanted, heard).await });
         Ok(Agent { _want: want, requests, writes })
     }
 

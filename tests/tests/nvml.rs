@@ -26,21 +26,12 @@ const POWER: &str = "accelerator_power_watts{";
 
 fn start(host: &LaidOut) -> Agent {
     let agent = Agent::start(host.afd(RUN));
-    agent.until("NVML is sampled", |agent| count(agent, POWER) > 0);
+    agent.until("NVML is sampled", |agent| agent.count(POWER) > 0);
     agent
 }
 
 fn metrics(agent: &Agent) -> String {
     agent.get("/metrics").text().to_owned()
-}
-
-fn count(agent: &Agent, what: &str) -> usize {
-    metrics(agent).lines().filter(|line| line.starts_with(what)).count()
-}
-
-fn value(agent: &Agent, series: &str) -> Option<f64> {
-    let text = metrics(agent);
-    text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
 }
 
 fn inventory(agent: &Agent) -> Inventory {
@@ -53,17 +44,6 @@ fn states(agent: &Agent) -> Vec<HealthState> {
 
 fn shown(host: &LaidOut) -> Inventory {
     serde_json::from_str(&stdout(&mut host.afd(["show", "--output", "json"]))).expect("the inventory is JSON")
-}
-
-/// The process that asks the library.
-fn child(agent: &Agent) -> Option<u32> {
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", agent.pid())).ok()?;
-    let own: Vec<u32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-    // Any thread of the agent may have started it.
-    let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).ok()?;
-    let others = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
-    let all: String = others.collect::<Vec<_>>().join(" ");
-    own.into_iter().chain(all.split_whitespace().filter_map(|pid| pid.parse().ok())).next()
 }
 
 /// A scrape answers fast, whatever the library does.
@@ -142,22 +122,22 @@ fn refused_calls_are_problems_and_unsupported_ones_are_not() {
 fn values_move_and_the_library_is_initialised_once() {
     let host = Fixture::named(H100).lay_out();
     let agent = start(&host);
-    let first = child(&agent).expect("a process asks the library");
+    let first = agent.child().expect("a process asks the library");
     host.driver_root().answer(0, "nvmlDeviceGetPowerUsage", json!({ "value": 654_321 }));
     agent.until("the new value is told", |agent| metrics(agent).contains("} 654.321\n"));
-    agent.until("GPM tells of two samples", |agent| count(agent, "accelerator_memory_bandwidth_ratio{") == 8);
-    assert_eq!(child(&agent), Some(first));
-    assert_eq!(value(&agent, "afd_probe_restarts_total{vendor=\"nvidia\"}"), Some(0.0));
+    agent.until("GPM tells of two samples", |agent| agent.count("accelerator_memory_bandwidth_ratio{") == 8);
+    assert_eq!(agent.child(), Some(first));
+    assert_eq!(agent.value("afd_probe_restarts_total{vendor=\"nvidia\"}"), Some(0.0));
 }
 
 #[test]
 fn a_gpu_that_falls_off_the_bus_hides_no_other() {
     let host = Fixture::named(H100).lay_out();
     let agent = start(&host);
-    assert_eq!(count(&agent, POWER), 8);
+    assert_eq!(agent.count(POWER), 8);
     host.driver_root().answer(5, "nvmlDeviceGetHandleByIndex_v2", json!({ "error": "GPU_IS_LOST" }));
     agent.until("it has failed", |agent| states(agent)[5] == HealthState::Failed);
-    agent.until("its series are gone", |agent| count(agent, POWER) == 7);
+    agent.until("its series are gone", |agent| agent.count(POWER) == 7);
     let others = states(&agent);
     assert_eq!(others.iter().filter(|state| **state == HealthState::Healthy).count(), 7);
 }
@@ -166,17 +146,17 @@ fn a_gpu_that_falls_off_the_bus_hides_no_other() {
 fn a_call_that_hangs_costs_a_process_and_no_answer_of_ours() {
     let host = Fixture::named(H100).lay_out();
     let agent = start(&host);
-    let first = child(&agent);
+    let first = agent.child();
     host.driver_root().fault("hang", &["nvmlDeviceGetPowerUsage"]);
-    agent.until("what moves is absent", |agent| count(agent, POWER) == 0);
+    agent.until("what moves is absent", |agent| agent.count(POWER) == 0);
     scrapes_go_on(&agent);
     let devices = inventory(&agent).devices;
     assert_eq!(devices.len(), 8);
     assert!(devices.iter().all(|device| device.memory_bytes.is_known()), "static facts stay");
     host.driver_root().fault("hang", &[]);
-    agent.until("the process came back", |agent| count(agent, POWER) == 8);
-    assert_ne!(child(&agent), first);
-    assert_eq!(value(&agent, "afd_probe_restarts_total{vendor=\"nvidia\"}"), Some(1.0));
+    agent.until("the process came back", |agent| agent.count(POWER) == 8);
+    assert_ne!(agent.child(), first);
+    assert_eq!(agent.value("afd_probe_restarts_total{vendor=\"nvidia\"}"), Some(1.0));
 }
 
 #[test]
@@ -185,11 +165,11 @@ fn a_crash_and_an_abort_within_the_library_are_survived() {
         let host = Fixture::named(H100).lay_out();
         let agent = start(&host);
         host.driver_root().fault(kind, &["nvmlDeviceGetUtilizationRates"]);
-        agent.until("what moves is absent", |agent| count(agent, POWER) == 0);
+        agent.until("what moves is absent", |agent| agent.count(POWER) == 0);
         scrapes_go_on(&agent);
         assert_eq!(inventory(&agent).devices[0].product_name(), Some("NVIDIA H100 80GB HBM3"));
         host.driver_root().fault(kind, &[]);
-        agent.until("the process came back", |agent| count(agent, POWER) == 8);
+        agent.until("the process came back", |agent| agent.count(POWER) == 8);
     }
 }
 
@@ -197,14 +177,14 @@ fn a_crash_and_an_abort_within_the_library_are_survived() {
 fn a_library_that_leaks_is_started_anew_before_it_hurts() {
     let host = Fixture::named("nvidia-t4").lay_out();
     let agent = start(&host);
-    let first = child(&agent);
+    let first = agent.child();
     host.driver_root().update(|recording| recording["faults"] = json!({ "leak_bytes": 8 << 20 }));
     agent.until("it was started anew", |agent| {
-        value(agent, "afd_probe_restarts_total{vendor=\"nvidia\"}").is_some_and(|restarts| restarts >= 1.0)
+        agent.value("afd_probe_restarts_total{vendor=\"nvidia\"}").is_some_and(|restarts| restarts >= 1.0)
     });
     host.driver_root().update(|recording| recording["faults"] = json!({}));
-    agent.until("the process came back", |agent| count(agent, POWER) == 1);
-    assert_ne!(child(&agent), first);
+    agent.until("the process came back", |agent| agent.count(POWER) == 1);
+    assert_ne!(agent.child(), first);
 }
 
 #[test]
@@ -262,7 +242,7 @@ fn a_row_that_cannot_be_replaced_is_seen_by_the_next_sample() {
         "--look-interval",
         "60",
     ]));
-    agent.until("NVML is sampled", |agent| count(agent, POWER) == 8);
+    agent.until("NVML is sampled", |agent| agent.count(POWER) == 8);
     let rows = json!({ "corrRows": 0, "uncRows": 2, "isPending": 0, "failureOccurred": 1 });
     host.driver_root().answer(4, "nvmlDeviceGetRemappedRows", json!({ "value": rows }));
     agent.until("it is told", |agent| states(agent)[4] == HealthState::Failed);
@@ -284,7 +264,7 @@ fn mig_devices_that_are_made_while_running_appear() {
 
 #[test]
 fn a_driver_that_is_replaced_by_another_version_is_said() {
-    let host = Fixture::named("nvidia-l40sx2").lay_out();
+    let host = Fixture::named("nvidia-l40sx2").copy();
     let agent = start(&host);
     host.driver_root().fault("abort", &["nvmlDeviceGetName"]);
     host.driver_root().update(|recording| {
@@ -299,21 +279,37 @@ fn a_driver_that_is_replaced_by_another_version_is_said() {
     });
     host.driver_root().update(|recording| {
         recording["system"]["nvmlInit_v2"] = json!({ "value": Value::Null });
-        recording["system"]["nvmlSystemGetDriverVersion"] = json!({ "value": "590.48.01" });
         recording["faults"] = json!({});
     });
+    fs::write(host.root().join("sys/module/nvidia/version"), "590.48.01\n").expect("a file can be written");
     agent.until("the new driver is told", |agent| {
         inventory(agent).devices[0].driver_version.value().map(String::as_str) == Some("590.48.01")
     });
 }
 
 #[test]
+fn a_library_that_goes_takes_no_fact_along_that_does_not_move() {
+    let host = Fixture::named("nvidia-l40sx2").lay_out();
+    let agent = start(&host);
+    let before = inventory(&agent).devices;
+    let (library, away) = (host.driver_root().library(), host.driver_root().path().join("away"));
+    fs::rename(&library, &away).expect("a file can be moved");
+    agent.until("what moves is absent", |agent| agent.count(POWER) == 0);
+    agent.until("the reason is told", |agent| {
+        inventory(agent).problems.iter().any(|problem| problem.message.contains("no longer there"))
+    });
+    assert_eq!(inventory(&agent).devices, before);
+    fs::rename(&away, &library).expect("a file can be moved");
+    agent.until("it is asked again", |agent| agent.count(POWER) == 2);
+}
+
+#[test]
 fn the_process_ends_with_the_agent_also_when_the_library_hangs() {
     let host = Fixture::named("nvidia-t4").lay_out();
     let agent = start(&host);
-    let pid = child(&agent).expect("a process asks the library");
+    let pid = agent.child().expect("a process asks the library");
     host.driver_root().fault("hang", &["nvmlDeviceGetUtilizationRates"]);
-    agent.until("it hangs", |agent| count(agent, POWER) == 0);
+    agent.until("it hangs", |agent| agent.count(POWER) == 0);
     let killed = Command::new("kill").args(["-KILL", &agent.pid().to_string()]).status();
     assert!(killed.is_ok_and(|status| status.success()));
     let begun = Instant::now();
@@ -366,6 +362,43 @@ fn the_second_listener_serves_the_door_alone() {
     assert_eq!(door.text().matches("\nDCGM_FI_DEV_GPU_UTIL{").count(), 8);
     assert!(!door.text().contains("DCGM_FI_DEV_POWER_USAGE"), "of other vendors the load alone");
     assert_eq!(Agent::get_from(&address, "/inventory").status, 404);
+}
+
+#[test]
+fn a_vgpu_tells_whether_it_has_a_licence_and_other_gpus_tell_nothing() {
+    let family = "DCGM_FI_DEV_VGPU_LICENSE_STATUS{";
+    let told = |host: &LaidOut| {
+        let text = stdout(&mut host.afd(["show", "--output", "dcgm"]));
+        text.lines().find(|line| line.starts_with(family)).map(|line| line.ends_with(" 1"))
+    };
+    let guest = Fixture::named("nvidia-vgpu-guest").lay_out();
+    assert_eq!(told(&guest), Some(true));
+    guest.driver_root().update(|recording| {
+        let call = "nvmlDeviceGetGridLicensableFeatures_v4";
+        let features = &mut recording["devices"][0]["answers"][call]["value"]["gridLicensableFeatures"];
+        features[0]["featureState"] = json!(0);
+    });
+    assert_eq!(told(&guest), Some(false));
+    assert_eq!(told(&Fixture::named("nvidia-l40sx2").lay_out()), None);
+}
+
+#[test]
+fn the_memory_of_each_process_is_told_when_asked_for() {
+    const FAMILY: &str = "accelerator_process_memory_used_bytes{";
+    let host = Fixture::named("nvidia-h100x2-mig").lay_out();
+    let process = |pid: usize, instance: u32| json!({ "pid": pid, "usedGpuMemory": 1 << 30, "gpuInstanceId": instance, "computeInstanceId": 0 });
+    // More than there is room for at first.
+    let processes: Vec<Value> = (1..=100).map(|pid| process(pid, if pid > 99 { 2 } else { 1 })).collect();
+    host.driver_root().answer(0, "nvmlDeviceGetComputeRunningProcesses_v3", json!({ "value": processes }));
+    let shown = |more: &[&str]| {
+        let text = stdout(host.afd(["show", "--output", "metrics"]).args(more));
+        text.lines().filter(|line| line.starts_with(FAMILY)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let told = shown(&["--per-process"]);
+    assert_eq!(told.len(), 100, "{told:?}");
+    let last = told.iter().find(|line| line.contains("pid=\"100\"")).expect("the last process is told");
+    assert!(last.contains("partition=\"gi2-ci0\"") && last.ends_with(" 1073741824"), "{last}");
+    assert!(shown(&[]).is_empty());
 }
 
 #[test]

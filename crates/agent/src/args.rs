@@ -11,6 +11,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use clap_complete::Shell;
+use serde::{Deserialize, Serialize};
 
 /// Finds the accelerators of a node, whoever made them, and tells it to people, Kubernetes and Prometheus.
 #[derive(Clone, Debug, Parser)]
@@ -107,6 +108,19 @@ pub enum Command {
         /// Every Node of the cluster.
         #[arg(long, conflicts_with = "node_name")]
         all_nodes: bool,
+    },
+    /// Have the agent of this node let a vendor's driver go, so that it can be replaced: it holds nothing of it open then. Labels
+    /// stay and moving values are absent, until --end or until another version of the driver is loaded.
+    Release {
+        /// Whose driver.
+        #[arg(value_enum)]
+        vendor: LibraryVendor,
+        /// Have it take the driver back.
+        #[arg(long)]
+        end: bool,
+        /// The agent's control socket.
+        #[arg(long, value_name = "FILE", default_value = CONTROL_SOCKET)]
+        control_socket: PathBuf,
     },
     /// Ask a vendor's library for the agent, which starts this by itself: requests on standard input, answers on standard
     /// output.
@@ -226,6 +240,9 @@ pub struct RunArgs {
     /// /var/lib/kubelet/pod-resources. Only user 0 may use it.
     #[arg(long, value_name = "DIR")]
     pub pod_resources: Option<PathBuf>,
+    /// Where to make the socket on which `afd release` reaches this agent; it is /run/afd/control.sock there.
+    #[arg(long, value_name = "FILE")]
+    pub control_socket: Option<PathBuf>,
     /// Seconds between two samples.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub sample_interval: Duration,
@@ -240,8 +257,12 @@ pub struct RunArgs {
     pub paths: PathArgs,
 }
 
+/// Where the agent of a node is reached.
+const CONTROL_SOCKET: &str = "/run/afd/control.sock";
+
 /// Vendors whose libraries are asked.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum LibraryVendor {
     /// NVML.
     Nvidia,

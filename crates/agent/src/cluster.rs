@@ -1,6 +1,10 @@
 //! The agent in a cluster: what its Node should say, and the way to the API server.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use afd_apiserver::slices::{self, Slices};
 use afd_derive::{
@@ -12,7 +16,7 @@ use afd_derive::{
     report,
 };
 use afd_model::{DeviceId, Inventory};
-use afd_publish::node::{self, Resources, Wanted, WantedCondition};
+use afd_publish::node::{self, NodeMetadata, Resources, Wanted, WantedCondition};
 use anyhow::Context;
 use kube::{
     Client, Config,
@@ -20,10 +24,8 @@ use kube::{
 };
 use tokio::sync::watch;
 
-use crate::{agent_metrics::AgentMetrics, args::RunArgs};
+use crate::{agent_metrics::AgentMetrics, args::RunArgs, release::Release};
 
-/// How often in a row a device must be seen gone before the Node says so.
-const LOOKS_UNTIL_GONE: u32 = 3;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// How the Node is made to say something.
@@ -59,7 +61,7 @@ impl NodeOptions {
         let mut own = labels::labels(inventory, &self.labels, offered.allocation);
         own.extend(paths::labels(inventory, &verdicts, &self.labels));
         let report = (!inventory.devices.is_empty())
-            .then(|| (format!("{prefix}/report"), report::report(inventory, offered, &verdicts)));
+            .then(|| (report_key(prefix), report::report(inventory, offered, &verdicts)));
         let condition = condition::condition(inventory, self.labels.include_integrated, &offered.verdict);
         Wanted {
             labels: own,
@@ -75,48 +77,23 @@ impl NodeOptions {
     }
 }
 
-/// Holds an inventory back that lacks a device, until the device was missing several times in a row: a driver that is being
-/// loaded, or a bus that is rescanned, must not take labels from a Node.
-#[derive(Debug)]
-pub struct Steady {
-    told: Inventory,
-    missing: u32,
+fn report_key(prefix: &str) -> String {
+    format!("{prefix}/report")
 }
 
-impl Default for Steady {
-    fn default() -> Steady {
-        Steady { told: Inventory::empty(), missing: 0 }
-    }
-}
-
-impl Steady {
-    /// Takes note of a look.
-    pub fn look(&mut self, inventory: &Inventory) {
-        let here = |id: DeviceId| inventory.devices.iter().any(|device| device.id == id);
-        let gone = self.told.devices.iter().any(|device| !here(device.id));
-        self.missing = if gone { self.missing + 1 } else { 0 };
-        if self.missing == 0 || self.missing >= LOOKS_UNTIL_GONE {
-            self.missing = 0;
-            self.told = inventory.clone();
-        }
-    }
-
-    /// What the Node may be told.
-    pub fn inventory(&self) -> &Inventory {
-        &self.told
-    }
-}
-
-/// To whom the API server's word on the offers is told.
-#[derive(Debug)]
+/// To whom the API server's word is told.
 pub struct Tell {
     /// The extended resources of the Node.
     pub resources: watch::Sender<Option<Resources>>,
+    /// The devices that the Node told of before this agent.
+    pub before: watch::Sender<Option<BTreeSet<DeviceId>>>,
     /// Its ResourceSlices.
     pub slices: watch::Sender<Slices>,
+    /// Whether the Node's driver is about to be replaced.
+    pub release: Release,
 }
 
-/// Keeps the Node, and follows what is offered on it, after a random time.
+/// Keeps the Node, and follows what is offered on it and whether a driver is about to be replaced, after a random time.
 pub async fn keep(
     client: Client,
     args: RunArgs,
@@ -125,10 +102,23 @@ pub async fn keep(
     tell: Tell,
 ) {
     let name = args.node_name.unwrap_or_default();
+    let report_key = report_key(&args.labels.label_prefix);
     tokio::time::sleep(afd_apiserver::random_part(args.start_spread)).await;
     let counters = metrics.kubernetes();
     let slices = slices::follow(client.clone(), &name, counters.calls.clone(), tell.slices);
-    tokio::join!(node::keep(client, &name, counters, wanted, tell.resources), slices);
+    let observe = move |node: &NodeMetadata<'_>| {
+        let labels = node.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        tell.release.node_says(afd_nvidia::upgrade::is_near(labels));
+        tell.before.send_if_modified(|before| {
+            let first = before.is_none();
+            before.get_or_insert_with(|| {
+                node.annotations.get(&report_key).map(|text| report::devices(text)).unwrap_or_default()
+            });
+            first
+        });
+    };
+    let heard = node::Heard { resources: tell.resources, metadata: Box::new(observe) };
+    tokio::join!(node::keep(client, &name, counters, wanted, heard), slices);
 }
 
 /// The way to the API server: a kubeconfig, or the pod's own service account.
@@ -150,36 +140,4 @@ pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     };
     config.connect_timeout = Some(CONNECT);
     afd_apiserver::client(config).context("the client of the API server")
-}
-
-#[cfg(test)]
-mod tests {
-    use afd_model::{Device, PciAddress, Variant, Vendor};
-
-    use super::*;
-
-    fn inventory(buses: &[u8]) -> Inventory {
-        let device = |bus: &u8| {
-            Device::bare(
-                PciAddress { domain: 0, bus: *bus, device: 0, function: 0 },
-                Vendor::Amd,
-                Variant::Gpu,
-            )
-        };
-        Inventory { devices: buses.iter().map(device).collect(), ..Inventory::empty() }
-    }
-
-    #[test]
-    fn a_device_is_gone_when_it_was_missing_three_times_in_a_row() {
-        let mut steady = Steady::default();
-        let mut told = |buses: &[u8]| {
-            steady.look(&inventory(buses));
-            steady.inventory().devices.len()
-        };
-        assert_eq!(told(&[1, 2]), 2);
-        assert_eq!((told(&[1]), told(&[1])), (2, 2));
-        assert_eq!(told(&[1, 2]), 2, "it was there after all");
-        assert_eq!((told(&[]), told(&[1]), told(&[1])), (2, 2, 1));
-        assert_eq!(told(&[1, 3]), 2, "a new device is told at once");
-    }
 }

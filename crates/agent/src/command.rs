@@ -17,6 +17,7 @@ use crate::{
     agent_metrics::AgentMetrics,
     args::{Args, Command, ExplainOutput, LabelArgs, LibraryArgs, MetricArgs, ShowOutput, TopologyOutput},
     cluster::{self, NodeOptions},
+    control::{self, Request},
     device_plugin::{self, ConfigError},
     explain::{self, NoSuchPath},
     library,
@@ -30,6 +31,10 @@ use crate::{
 /// A command that answers once waits for a library as long as the library may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+const LET_GO: &str =
+    "The agent has let the driver go. Take it back with --end, or load another version of the driver.\n";
+const TAKEN_BACK: &str = "The agent asks the driver again.\n";
+
 /// Does what the command line says, and writes the answer for people to `output`. `program` is this program, for the
 /// processes that ask vendors' libraries.
 ///
@@ -39,12 +44,12 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
     let host = || Host::open(&args.host_root);
     let survey = |host, metrics: &MetricArgs| {
         let launcher = Launcher { program: program.clone(), patience: PATIENCE, wake: Arc::new(|| ()) };
-        Ok::<_, anyhow::Error>(Survey::new(host, libraries(&args.libraries, launcher)?, metrics))
+        Survey::new(host, libraries(&args.libraries, launcher), metrics)
     };
     match args.command.clone() {
         Command::Show { output: form, labels, node_name, metrics, paths } => {
             let rules = path_rules::read(&paths.path_rules)?;
-            let mut survey = survey(host()?, &metrics)?;
+            let mut survey = survey(host()?, &metrics);
             let text = match form {
                 ShowOutput::Table => show::table(&survey.discover(), &args.host_root, style),
                 ShowOutput::Json => show::json(&survey.discover())?,
@@ -60,7 +65,7 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
         }
         Command::Explain { path, output: form, include_integrated, paths } => {
             let rules = path_rules::read(&paths.path_rules)?;
-            let inventory = survey(host()?, &MetricArgs::default())?.discover();
+            let inventory = survey(host()?, &MetricArgs::default()).discover();
             let verdicts = rules.ask(&inventory, include_integrated);
             let chosen = explain::chosen(&verdicts, path.as_deref())?;
             let text = match form {
@@ -73,7 +78,7 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
             output.write_all(text.as_bytes())?;
         }
         Command::Topology { output: form } => {
-            let inventory = survey(host()?, &MetricArgs::default())?.discover();
+            let inventory = survey(host()?, &MetricArgs::default()).discover();
             let text = match form {
                 TopologyOutput::Text => topology::text::draw(&inventory),
                 TopologyOutput::Svg => topology::svg::draw(&inventory),
@@ -82,7 +87,7 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
         }
         Command::Record { directory, no_redact } => {
             let told =
-                record::record(survey(host()?.recorded(), &MetricArgs::default())?, &directory, !no_redact)
+                record::record(survey(host()?.recorded(), &MetricArgs::default()), &directory, !no_redact)
                     .with_context(|| format!("recording to {}", directory.display()))?;
             output.write_all(told.as_bytes())?;
         }
@@ -94,6 +99,11 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
         Command::Cleanup { kubeconfig, node_name, all_nodes: _ } => {
             let told = cleanup(kubeconfig.as_deref(), node_name.as_deref())?;
             output.write_all(told.as_bytes())?;
+        }
+        Command::Release { vendor, end, control_socket } => {
+            let request = if end { Request::TakeBack(vendor) } else { Request::Release(vendor) };
+            control::ask(&control_socket, request)?;
+            output.write_all(if end { TAKEN_BACK } else { LET_GO }.as_bytes())?;
         }
         Command::Probe { vendor, library } => library::serve(vendor, &library)?,
         Command::Completions { shell } => {
@@ -124,13 +134,9 @@ fn cleanup(kubeconfig: Option<&Path>, node_name: Option<&str>) -> anyhow::Result
 }
 
 /// How vendors' libraries are asked, unless nobody wants them.
-fn libraries(args: &LibraryArgs, launcher: Launcher) -> Result<Option<Libraries>, RootError> {
-    if args.no_libraries {
-        return Ok(None);
-    }
-    let root = |given: &Option<PathBuf>| given.as_ref().map(Host::open).transpose();
-    let (nvidia_driver_root, rocm_root) = (root(&args.nvidia_driver_root)?, root(&args.rocm_root)?);
-    Ok(Some(Libraries { launcher, nvidia_driver_root, rocm_root }))
+fn libraries(args: &LibraryArgs, launcher: Launcher) -> Option<Libraries> {
+    let (nvidia_driver_root, rocm_root) = (args.nvidia_driver_root.clone(), args.rocm_root.clone());
+    (!args.no_libraries).then_some(Libraries { launcher, nvidia_driver_root, rocm_root })
 }
 
 /// The options of labels in vendors' spellings.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use afd_amd::smi::Smi;
 use afd_host::child::{self, Tell};
-use afd_nvidia::nvml::Nvml;
+use afd_nvidia::nvml::{self, Nvml};
 use anyhow::{Context, bail};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -47,15 +47,16 @@ fn answer(mut answer: impl FnMut(&str, &Tell) -> anyhow::Result<Value>) -> anyho
     })
 }
 
-fn nvidia(nvml: &mut Nvml, ask: &str, tell: &Tell) -> anyhow::Result<Value> {
+fn nvidia(library: &mut Nvml, ask: &str, tell: &Tell) -> anyhow::Result<Value> {
     let report = match ask {
-        "discover" => {
-            let report = nvml.discover();
+        nvml::DISCOVER => {
+            let report = library.discover();
             let tell = tell.clone();
-            nvml.watch(move |event| tell.event(event));
+            library.watch(move |event| tell.event(event));
             report
         }
-        "sample" => nvml.sample(),
+        nvml::SAMPLE => library.sample(false),
+        nvml::SAMPLE_WITH_PROCESSES => library.sample(true),
         other => bail!("nobody knows how to answer {other:?}"),
     };
     Ok(serde_json::to_value(report)?)

@@ -8,7 +8,7 @@ use std::{
 use afd_apiserver::slices::{Published, Slices};
 use afd_derive::offer::{self, OfferCount, Offered};
 use afd_kubelet::{Answer, Attributes, Hold, Names, Offer};
-use afd_model::{Allocation, AllocationMechanism, Inventory, OfferedPart, Offers, PublishedOffers};
+use afd_model::{Allocation, AllocationMechanism, DeviceId, Inventory, OfferedPart, Offers, PublishedOffers};
 use afd_publish::node::Resources;
 use tokio::sync::watch;
 
@@ -21,6 +21,8 @@ const SHRUNK_FOR: Duration = Duration::from_secs(30);
 pub struct Heard {
     /// The extended resources of the Node, from the API server.
     pub resources: watch::Receiver<Option<Resources>>,
+    /// The devices that the Node told of before this agent, from the API server.
+    pub before: watch::Receiver<Option<BTreeSet<DeviceId>>>,
     /// The ResourceSlices of the node, from the API server.
     pub slices: watch::Receiver<Slices>,
     /// What the kubelet said.

@@ -12,8 +12,8 @@ use std::{
 };
 
 use afd_apiserver::slices::Slices;
-use afd_derive::series::InCluster;
-use afd_host::{Host, RootError, child::Launcher};
+use afd_derive::{offer::Offered, series::InCluster};
+use afd_host::{Host, child::Launcher};
 use afd_model::Inventory;
 use afd_publish::{
     http::{self, Door},
@@ -29,10 +29,12 @@ use tokio::{
 
 use crate::{
     args::RunArgs,
-    cluster::{self, NodeOptions, Steady},
-    holders,
+    cluster::{self, NodeOptions},
+    control, holders,
     offers::{Heard, SteadyOffers, Told as Cluster},
+    release::{Holder, Release},
     render::{self, Turn},
+    steady::Steady,
     survey::{Libraries, Survey},
     uevents::Uevents,
 };
@@ -52,7 +54,7 @@ pub fn run(
     host: Host,
     args: &RunArgs,
     options: NodeOptions,
-    libraries: impl FnOnce(Launcher) -> Result<Option<Libraries>, RootError>,
+    libraries: impl FnOnce(Launcher) -> Option<Libraries>,
     program: PathBuf,
 ) -> anyhow::Result<()> {
     let (event, events) = mpsc::sync_channel(1);
@@ -61,7 +63,8 @@ pub fn run(
     let wake = Arc::new(move || {
         let _ = wake.try_send(());
     });
-    let survey = Survey::new(host, libraries(Launcher { program, patience: PATIENCE, wake })?, &args.metrics);
+    let release = Release::new(wake.clone());
+    let survey = Survey::new(host, libraries(Launcher { program, patience: PATIENCE, wake }), &args.metrics);
     block_on(async {
         let listener = listen(args.listen, "--listen").await?;
         let dcgm = match args.dcgm_listen {
@@ -72,12 +75,18 @@ pub fn run(
         let (publish, pages) = watch::channel(None);
         let (want, wanted) = watch::channel(None);
         let (tell_resources, resources) = watch::channel(None);
+        let (tell_before, before) = watch::channel(None);
         let (tell_slices, slices) = watch::channel(Slices::NotAsked);
         let (tell_kubelet, kubelet) = watch::channel(None);
-        let heard = Heard { resources, slices, kubelet };
+        let heard = Heard { resources, before, slices, kubelet };
         if !args.no_kubernetes {
             let client = cluster::client(args.kubeconfig.as_deref()).await?;
-            let tell = cluster::Tell { resources: tell_resources, slices: tell_slices };
+            let tell = cluster::Tell {
+                resources: tell_resources,
+                before: tell_before,
+                slices: tell_slices,
+                release: release.clone(),
+            };
             tokio::spawn(cluster::keep(client, args.clone(), survey.metrics().clone(), wanted, tell));
             tokio::spawn(wake_on_offers(heard.clone(), event.clone()));
         }
@@ -88,14 +97,18 @@ pub fn run(
             };
             tokio::spawn(async move { holders::follow(&folder, tell_kubelet, metrics, changed).await });
         }
+        if let Some(path) = &args.control_socket {
+            tokio::spawn(control::serve(control::listen(path)?, release.clone()));
+        }
         let told = Told {
             publish,
             want,
             options: Arc::new(options),
             steady: Steady::default(),
             offers: SteadyOffers::default(),
+            about: None,
         };
-        start_loop(survey, args, heard, event, events, told);
+        start_loop(survey, args, heard, event, events, told, Holder::new(release));
         tracing::info!(address = %listener.local_addr()?, "serving");
         if let Some(listener) = dcgm {
             tracing::info!(dcgm = %listener.local_addr()?, "serving dcgm-exporter's metrics");
@@ -126,6 +139,8 @@ struct Told {
     options: Arc<NodeOptions>,
     steady: Steady,
     offers: SteadyOffers,
+    /// The look and the offers that the Node was last told of.
+    about: Option<(u64, Offered)>,
 }
 
 /// Wakes the loop when the API server tells of another offer.
@@ -167,10 +182,11 @@ fn start_loop(
     event: mpsc::SyncSender<()>,
     events: mpsc::Receiver<()>,
     told: Told,
+    holder: Holder,
 ) {
     thread::spawn(move || forward_uevents(&event));
     let args = args.clone();
-    thread::spawn(move || turn(survey, &events, &heard, &args, told));
+    thread::spawn(move || turn(survey, &events, &heard, &args, told, holder));
 }
 
 fn forward_uevents(event: &mpsc::SyncSender<()>) {
@@ -198,7 +214,14 @@ fn forward_uevents(event: &mpsc::SyncSender<()>) {
 }
 
 /// Discovers, samples and publishes, for ever.
-fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &RunArgs, mut told: Told) {
+fn turn(
+    mut survey: Survey,
+    events: &mpsc::Receiver<()>,
+    heard: &Heard,
+    args: &RunArgs,
+    mut told: Told,
+    mut holder: Holder,
+) {
     let (sample_interval, look_interval) = (args.sample_interval, args.look_interval);
     let patience = sample_interval * MISSED_TURNS + Duration::from_secs(10);
     let mut inventory = discover(&mut survey, None);
@@ -206,11 +229,12 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &R
     let node = args.node_name.as_deref();
     let mut paths = options.paths(&inventory);
     let mut front = render::front(&inventory, &paths, node);
-    told.steady.look(&inventory);
+    told.look(&inventory, heard);
     let mut looked = Instant::now();
     loop {
         let begun = Instant::now();
-        let cluster = heard.join(told.steady.inventory(), told.options.include_integrated());
+        let known = told.steady.inventory().unwrap_or(&inventory);
+        let cluster = heard.join(known, told.options.include_integrated());
         told.want(&cluster, begun);
         let sampling = survey.sample();
         let in_cluster = InCluster { allocations: &cluster.allocations, offers: &cluster.counts };
@@ -223,6 +247,8 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &R
         }
         let event = sampling.look_again
             || events.recv_timeout(sample_interval.saturating_sub(begun.elapsed())).is_ok();
+        // At once: whoever replaces the driver waits for it.
+        holder.follow(&mut survey, &inventory);
         if event {
             thread::sleep(SETTLE);
             let _ = events.try_recv();
@@ -231,17 +257,28 @@ fn turn(mut survey: Survey, events: &mpsc::Receiver<()>, heard: &Heard, args: &R
             inventory = discover(&mut survey, Some(inventory));
             paths = options.paths(&inventory);
             front = render::front(&inventory, &paths, node);
-            told.steady.look(&inventory);
+            told.look(&inventory, heard);
             looked = Instant::now();
         }
     }
 }
 
 impl Told {
+    /// Takes note of a look for devices.
+    fn look(&mut self, inventory: &Inventory, heard: &Heard) {
+        self.steady.look(inventory, heard.before.borrow().as_ref());
+    }
+
     /// What the Node should say now; nothing before the API server was asked what is offered.
     fn want(&mut self, cluster: &Cluster, now: Instant) {
-        let (inventory, integrated) = (self.steady.inventory(), self.options.include_integrated());
+        let Some(inventory) = self.steady.inventory() else { return };
+        let integrated = self.options.include_integrated();
         let Some(offered) = self.offers.look(cluster, inventory, integrated, now) else { return };
+        let about = Some((self.steady.looks(), offered.without_holders()));
+        if self.about == about {
+            return;
+        }
+        self.about = about;
         let wanted = Some(self.options.wanted(inventory, &offered));
         self.want.send_if_modified(|last| {
             let changed = *last != wanted;

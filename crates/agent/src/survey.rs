@@ -1,6 +1,6 @@
 //! A host and the probes that read it: the left half of the straight line.
 
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 use afd_derive::compat::CompatSet;
 use afd_host::{Host, child::Launcher};
@@ -15,9 +15,9 @@ pub struct Libraries {
     /// Starts the processes that ask them.
     pub launcher: Launcher,
     /// Where NVIDIA's is, unless beneath the host.
-    pub nvidia_driver_root: Option<Host>,
+    pub nvidia_driver_root: Option<PathBuf>,
     /// Where AMD's is, unless beneath the host.
-    pub rocm_root: Option<Host>,
+    pub rocm_root: Option<PathBuf>,
 }
 
 /// Asks the probes of a host.
@@ -37,7 +37,11 @@ impl Survey {
         });
         if let Some(libraries) = libraries {
             amd = amd.with_library(libraries.launcher.clone(), libraries.rocm_root);
-            nvidia = afd_nvidia::Nvidia::with_library(libraries.launcher, libraries.nvidia_driver_root);
+            let options = afd_nvidia::Options {
+                driver_root: libraries.nvidia_driver_root,
+                per_process: asked.per_process,
+            };
+            nvidia = afd_nvidia::Nvidia::with_library(libraries.launcher, options);
         }
         let probes: Vec<Box<dyn Probe + Send>> = vec![
             Box::new(nvidia),
@@ -90,6 +94,16 @@ impl Survey {
             all.look_again |= sampling.look_again;
         }
         all
+    }
+
+    /// Has a probe let its vendor's driver go; whether nothing holds it any more.
+    pub fn release(&mut self, probe: &str) -> bool {
+        self.probes.iter_mut().filter(|own| own.name() == probe).all(|probe| probe.release())
+    }
+
+    /// Has a probe ask its vendor's library again.
+    pub fn take_back(&mut self, probe: &str) {
+        self.probes.iter_mut().filter(|own| own.name() == probe).for_each(|probe| probe.take_back());
     }
 
     /// What vendors' libraries answered last, by the name of the file in a recording.

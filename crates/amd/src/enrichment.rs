@@ -1,6 +1,6 @@
 //! What a library of AMD's adds to the kernel's word: it is asked if there is one, and nothing is missed if not.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use afd_host::{
     Host,
@@ -34,7 +34,7 @@ pub(crate) struct Enrichment {
 }
 
 impl Enrichment {
-    pub(crate) fn new(launcher: Launcher, rocm_root: Option<Host>) -> Enrichment {
+    pub(crate) fn new(launcher: Launcher, rocm_root: Option<PathBuf>) -> Enrichment {
         Enrichment {
             library: Library::new(launcher, rocm_root),
             devices: Vec::new(),

@@ -34,7 +34,7 @@ mod sysfs;
 mod throttle_time;
 mod vendor_facts;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use afd_host::{Host, child::Launcher};
 use afd_model::{
@@ -88,7 +88,7 @@ impl Amd {
     /// The same, asking AMD's library as well, in processes that `launcher` starts. The library is looked for beneath the
     /// root with ROCm, if there is one, else beneath the host.
     #[must_use]
-    pub fn with_library(self, launcher: Launcher, rocm_root: Option<Host>) -> Amd {
+    pub fn with_library(self, launcher: Launcher, rocm_root: Option<PathBuf>) -> Amd {
         Amd { enrichment: Some(Enrichment::new(launcher, rocm_root)), ..self }
     }
 }

@@ -37,11 +37,11 @@ const FACT: &str = "smi";
 #[derive(Debug)]
 pub(crate) struct Library {
     process: library::Library,
-    rocm_root: Option<Host>,
+    rocm_root: Option<PathBuf>,
 }
 
 impl Library {
-    pub(crate) fn new(launcher: Launcher, rocm_root: Option<Host>) -> Library {
+    pub(crate) fn new(launcher: Launcher, rocm_root: Option<PathBuf>) -> Library {
         Library { process: library::Library::new(launcher, NAME), rocm_root }
     }
 
@@ -54,8 +54,11 @@ impl Library {
     ) -> Result<Option<Report>, AskError> {
         let directories: Vec<String> =
             ROCM_DIRECTORIES.into_iter().chain(DIRECTORIES).map(str::to_owned).collect();
-        let path: Option<PathBuf> =
-            library::find(self.rocm_root.as_ref().unwrap_or(host), &directories, &FILES);
+        let path = match &self.rocm_root {
+            // Opened anew each time, since another one may be mounted at the same place.
+            Some(root) => Host::open(root).ok().and_then(|root| library::find(&root, &directories, &FILES)),
+            None => library::find(host, &directories, &FILES),
+        };
         self.process.ask(path, ask, deadline)
     }
 

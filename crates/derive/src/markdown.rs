@@ -146,15 +146,14 @@ pub fn compat_dcgm() -> String {
     let mut text = "# Metrics of dcgm-exporter\n\n\
          Generated from the tables in `crates/derive/src/compat/dcgm.rs`; `cargo xtask bless` writes it anew.\n\n\
          `/compat/dcgm` has the default list of dcgm-exporter 4.8, with its labels `gpu`, `UUID`, `pci_bus_id`, `device`,\n\
-         `modelName`, `GPU_I_PROFILE`, `GPU_I_ID`, `Hostname`, `DCGM_FI_DRIVER_VERSION`, `pod`, `namespace`, `container`.\n\
-         `DCGM_FI_DEV_GPU_UTIL` is told of every vendor's devices, for llm-d's endpoint picker; the others of NVIDIA's.\n\n\
+         `modelName`, `GPU_I_PROFILE`, `GPU_I_ID`, `Hostname`, `DCGM_FI_DRIVER_VERSION`, `pod`, `namespace`, `container`,\n\
+         and `err_code` and `err_msg` of an XID. `DCGM_FI_DEV_GPU_UTIL` is told of every vendor's devices, for llm-d's endpoint\n\
+         picker; the others of NVIDIA's.\n\n\
          | family | type | meaning |\n|---|---|---|\n"
         .to_owned();
     for family in &dcgm::FAMILIES {
         text += &format!("| `{}` | {} | {} |\n", family.name, family.kind.as_str(), family.help);
     }
-    text += "\n## Not published\n\n";
-    text += &listed(&dcgm::NOT_PUBLISHED.map(|(name, reason)| (format!("`{name}`"), reason)));
     text += "\n## Differences\n\n";
     text + &listed(&dcgm::DIFFERENCES)
 }

@@ -55,6 +55,18 @@ pub enum Verdict {
     Twice(String),
 }
 
+impl Offered {
+    /// The same but for what pods hold, which the Node is not told.
+    #[must_use]
+    pub fn without_holders(&self) -> Offered {
+        let mut offered = self.clone();
+        for count in &mut offered.counts {
+            count.allocated = None;
+        }
+        offered
+    }
+}
+
 /// Compares. Integrated GPUs are expected to be offered only where they count.
 pub fn offered(inventory: &Inventory, offers: &Offers, include_integrated: bool) -> Offered {
     let counted = |device: &&Device| include_integrated || !device.integrated;

@@ -1,7 +1,10 @@
 //! Inventory and paths to the node's annotation `report`: for people and tools, no scheduler needs it.
 
-use afd_model::Inventory;
+use std::collections::BTreeSet;
+
+use afd_model::{DeviceId, Inventory, PciAddress};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     offer::{self, Offered},
@@ -120,6 +123,13 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::Verdict<
             }
         }
     }
+}
+
+/// The devices of a report, of whichever version; none of a text that is no report.
+pub fn devices(report: &str) -> BTreeSet<DeviceId> {
+    let report: Value = serde_json::from_str(report).unwrap_or_default();
+    let devices = report["devices"].as_array().into_iter().flatten();
+    devices.filter_map(|device| device["id"].as_str()?.parse::<PciAddress>().ok()).map(DeviceId).collect()
 }
 
 #[cfg(test)]

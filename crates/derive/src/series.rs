@@ -242,7 +242,9 @@ fn place(quantity: &Quantity) -> Option<(Family, Vec<Cow<'static, str>>)> {
         Quantity::LinkBytes(link, direction) => {
             of(Family::LinkBytesTotal, &[link.as_str(), direction.as_str()])
         }
-        Quantity::Amd(_) | Quantity::LastXid | Quantity::PcieBytesPerSecond(_) => return None,
+        Quantity::Amd(_) | Quantity::LastXid | Quantity::VgpuLicensed | Quantity::PcieBytesPerSecond(_) => {
+            return None;
+        }
     };
     Some(place)
 }

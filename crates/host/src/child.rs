@@ -256,12 +256,14 @@ impl Child {
         self.starts.saturating_sub(1)
     }
 
-    /// Ends the process, so that it holds nothing of the driver, until it is taken back.
-    pub fn release(&mut self) {
+    /// Ends the process, so that it holds nothing of the driver, until it is taken back; whether it has ended. One that hangs
+    /// within the driver does not, although it was killed.
+    pub fn release(&mut self) -> bool {
         self.released = true;
-        self.end();
+        let ended = self.running.is_none() || self.end().is_some();
         self.rested = None;
         self.rest = FIRST_REST;
+        ended
     }
 
     /// Lets the process be started again.

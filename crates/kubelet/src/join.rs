@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Allocation, AllocationMechanism, Device, DeviceId, HandleKind, Inventory, PciAddress};
+use afd_model::{
+    Allocation, AllocationMechanism, Device, DeviceId, Handle, HandleKind, Inventory, PciAddress, Vendor,
+};
 
 /// A container's hold, as the kubelet tells it.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -175,7 +177,7 @@ fn plugin_device(handles: &BTreeMap<String, Target>, id: &str) -> Option<Target>
 }
 
 /// A DRA device by its name in the driver's slices (`reference` of each driver: NVIDIA's `gpu-<minor>` and
-/// `gpu-<minor>-mig-<profile>-...`, AMD's `gpu-<card>-<render>`, Intel's `<address with dashes>-0x<id>`).
+/// `gpu-<minor>-mig-<profile>-<profile id>-<start>`, AMD's `gpu-<card>-<render>`, Intel's `<address with dashes>-0x<id>`).
 fn dra_device(
     inventory: &Inventory,
     handles: &BTreeMap<String, Target>,
@@ -192,8 +194,8 @@ fn dra_device(
     match driver {
         "gpu.nvidia.com" => {
             let minor = name.strip_prefix("gpu-")?;
-            // A MIG device's name tells its profile and place, which no handle of ours does.
-            with(HandleKind::Minor, minor).map(whole)
+            // A GPU whose library is silent has its minor number from the kernel, and no name made of it.
+            with(HandleKind::Minor, minor).map(whole).or_else(|| part_by_dra_name(inventory, name))
         }
         "gpu.amd.com" => {
             let (card, render) = name.strip_prefix("gpu-")?.split_once('-')?;
@@ -208,6 +210,19 @@ fn dra_device(
     }
 }
 
+/// The partition that its vendor's DRA driver calls by a name, if it is the only such one.
+fn part_by_dra_name(inventory: &Inventory, name: &str) -> Option<Target> {
+    let named = |handles: &[Handle]| handles.iter().any(|h| h.kind == HandleKind::Dra && h.value == name);
+    let mut parts = inventory
+        .devices
+        .iter()
+        .filter(|device| device.vendor == Vendor::Nvidia)
+        .flat_map(|device| device.partitions.iter().map(move |partition| (device, partition)))
+        .filter(|(_, partition)| named(&partition.handles));
+    let (device, partition) = parts.next()?;
+    parts.next().is_none().then(|| Target { device: device.id, partition: Some(partition.name.clone()) })
+}
+
 /// `0000-03-00-0-0x56a0`.
 fn address_with_dashes(name: &str) -> Option<PciAddress> {
     let mut parts = name.splitn(5, '-');
@@ -217,7 +232,7 @@ fn address_with_dashes(name: &str) -> Option<PciAddress> {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::{Handle, Partition, Variant, Vendor};
+    use afd_model::{Partition, Variant};
 
     use super::*;
 
@@ -231,13 +246,22 @@ mod tests {
             Vendor::Nvidia,
             &[(HandleKind::Uuid, "GPU-1"), (HandleKind::Minor, "0"), (HandleKind::Gke, "nvidia0")],
         );
-        nvidia.partitions = vec![Partition {
-            handles: vec![
-                Handle::new(HandleKind::Uuid, "MIG-1"),
-                Handle::new(HandleKind::Gke, "nvidia0/gi3"),
-            ],
-            ..Partition::bare(nvidia.id, "gi3-ci0")
-        }];
+        let mig = |name: &str, handles: &[(HandleKind, &str)]| Partition {
+            handles: handles.iter().map(|(kind, value)| Handle::new(*kind, *value)).collect(),
+            ..Partition::bare(nvidia.id, name)
+        };
+        nvidia.partitions = vec![
+            mig(
+                "gi3-ci0",
+                &[
+                    (HandleKind::Uuid, "MIG-1"),
+                    (HandleKind::Gke, "nvidia0/gi3"),
+                    (HandleKind::Dra, "gpu-0-mig-1g10gb-19-2"),
+                ],
+            ),
+            mig("gi4-ci0", &[(HandleKind::Dra, "gpu-0-mig-1c3g40gb-9-4")]),
+            mig("gi4-ci1", &[(HandleKind::Dra, "gpu-0-mig-1c3g40gb-9-4")]),
+        ];
         let mut amd =
             device(2, Vendor::Amd, &[(HandleKind::DrmCard, "card1"), (HandleKind::DrmRender, "renderD129")]);
         amd.partitions = vec![Partition {
@@ -292,6 +316,7 @@ mod tests {
         assert_eq!(plugin("amdgpu_xcp_1"), part(2, "xcp1"));
         assert_eq!(plugin("card9-3"), Some((3, None)));
         assert_eq!(dra("gpu.nvidia.com", "gpu-0"), Some((1, None)));
+        assert_eq!(dra("gpu.nvidia.com", "gpu-0-mig-1g10gb-19-2"), part(1, "gi3-ci0"));
         assert_eq!(dra("gpu.amd.com", "gpu-1-129"), Some((2, None)));
         assert_eq!(dra("gpu.amd.com", "gpu-2-130"), part(2, "xcp1"));
         assert_eq!(dra("gpu.nvidia.com", "gpu-9"), Some((1, None)), "by its address");
@@ -304,7 +329,8 @@ mod tests {
         for id in ["", "GPU-2", "mlx5_0", "0", "3", "card1x"] {
             assert_eq!(plugin(id), None, "{id}");
         }
-        assert_eq!(dra("gpu.nvidia.com", "gpu-0-mig-1g5gb-19-0"), None);
+        assert_eq!(dra("gpu.nvidia.com", "gpu-0-mig-1g10gb-19-3"), None);
+        assert_eq!(dra("gpu.nvidia.com", "gpu-0-mig-1c3g40gb-9-4"), None, "two have that name");
         assert_eq!(dra("dra.net", "eth0"), None);
     }
 }

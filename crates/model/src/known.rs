@@ -38,6 +38,8 @@ pub enum Missing {
     Unrecognized,
     /// No kernel driver is bound to the device, so nobody can ask it.
     DriverNotBound,
+    /// The vendor's library is not asked, so that its driver can be replaced.
+    Released,
 }
 
 impl Missing {
@@ -56,6 +58,7 @@ impl Missing {
             Missing::Malformed => "malformed",
             Missing::Unrecognized => "unrecognized",
             Missing::DriverNotBound => "driver_not_bound",
+            Missing::Released => "released",
         }
     }
 
@@ -69,6 +72,7 @@ impl Missing {
             Missing::Malformed => "not in the documented format",
             Missing::Unrecognized => "not in the product table",
             Missing::DriverNotBound => "no driver is bound",
+            Missing::Released => "the driver is let go",
         }
     }
 }

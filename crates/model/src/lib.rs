@@ -20,6 +20,7 @@ mod problem;
 mod sample;
 mod vendor;
 mod vendor_facts;
+pub mod xid;
 
 pub use allocation::{Allocation, AllocationMechanism};
 pub use amd_quantity::{AmdQuantity, HostLimitCause};

@@ -24,6 +24,8 @@ pub struct NvidiaFacts {
     pub addressing_mode: Known<String>,
     /// Whether confidential computing is on in the system.
     pub confidential_compute: Known<bool>,
+    /// Under which of its brands NVIDIA sells it: `nvidia`, `tesla`, `geforce_rtx` ...
+    pub brand: Known<String>,
     /// Part number of the board.
     pub board_part_number: Known<String>,
     /// Version of the GSP firmware that the driver loaded.
@@ -69,6 +71,7 @@ impl NvidiaFacts {
             virtualization: unknown.into(),
             addressing_mode: unknown.into(),
             confidential_compute: unknown.into(),
+            brand: unknown.into(),
             board_part_number: unknown.into(),
             gsp_firmware_version: unknown.into(),
             inforom_version: unknown.into(),

@@ -76,6 +76,8 @@ pub enum Quantity {
     Xids(u32),
     /// The last XID since the agent looks, 0 while there was none.
     LastXid,
+    /// Whether the vGPU has a licence, 0 or 1.
+    VgpuLicensed,
     /// Bytes per second over PCIe.
     PcieBytesPerSecond(Direction),
     /// Count of errors since the driver was loaded; the text tells the block of the device, or is empty.

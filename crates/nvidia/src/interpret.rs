@@ -1,10 +1,10 @@
 //! NVML's report to facts of devices: pure, and every fact keeps the reason why it is missing.
 
-use std::collections::BTreeMap;
+mod mig;
 
 use afd_model::{
-    Device, DeviceId, Handle, HandleKind, Known, Link, LinkKind, MemorySource, MigInstance, Missing,
-    NvidiaFacts, Partition, Partitioning, PciAddress, Problem, Product, Variant, Vendor,
+    Device, DeviceId, Handle, HandleKind, Known, Link, LinkKind, MemorySource, Missing, NvidiaFacts,
+    Partitioning, PciAddress, Problem, Product, Variant, Vendor,
 };
 use serde_json::Value;
 
@@ -18,7 +18,26 @@ use crate::{
     products,
 };
 
-const MIG_NAME: &str = " MIG ";
+/// Words for `nvmlBrandType_t`.
+const BRANDS: [&str; 17] = [
+    "unknown",
+    "quadro",
+    "tesla",
+    "nvs",
+    "grid",
+    "geforce",
+    "titan",
+    "vapps",
+    "vpc",
+    "vcs",
+    "vws",
+    "cloud_gaming",
+    "quadro_rtx",
+    "nvidia_rtx",
+    "nvidia",
+    "geforce_rtx",
+    "titan_rtx",
+];
 
 /// Where a GPU of the report is.
 pub(crate) fn address(answers: &Answers) -> Option<PciAddress> {
@@ -69,18 +88,16 @@ fn lost(devices: &mut [Device], report: &Report) {
 }
 
 /// Calls whose error is one that somebody should look into.
-fn failures(device: DeviceId, answers: &Answers) -> Vec<Problem> {
+pub(crate) fn failures(device: DeviceId, answers: &Answers) -> impl Iterator<Item = Problem> {
     let failed = answers.errors().filter(|(_, code)| code.missing().is_problem());
-    failed
-        .map(|(call, code)| Problem {
-            probe: NAME.to_owned(),
-            device: Some(device),
-            fact: call.to_owned(),
-            reason: code.missing(),
-            path: None,
-            message: format!("NVML answered {code}"),
-        })
-        .collect()
+    failed.map(move |(call, code)| Problem {
+        probe: NAME.to_owned(),
+        device: Some(device),
+        fact: call.to_owned(),
+        reason: code.missing(),
+        path: None,
+        message: format!("NVML answered {code}"),
+    })
 }
 
 fn describe(device: &mut Device, index: usize, system: &Answers, told: &DeviceReport) {
@@ -92,8 +109,9 @@ fn describe(device: &mut Device, index: usize, system: &Answers, told: &DeviceRe
     take(&mut device.uuid, "nvmlDeviceGetUUID");
     take(&mut device.serial, "nvmlDeviceGetSerial");
     take(&mut device.firmware_version, "nvmlDeviceGetVbiosVersion");
-    device.driver_version = text(system, "nvmlSystemGetDriverVersion")
-        .or_else(|| std::mem::replace(&mut device.driver_version, Missing::NotExposed.into()));
+    // The kernel's word goes before: a report stays while the driver is replaced.
+    device.driver_version = std::mem::replace(&mut device.driver_version, Missing::NotExposed.into())
+        .or_else(|| text(system, "nvmlSystemGetDriverVersion"));
     device.runtime_version = system
         .known::<u32>("nvmlSystemGetCudaDriverVersion_v2")
         .map(|version| format!("{}.{}", version / 1000, version % 1000 / 10));
@@ -125,7 +143,7 @@ fn describe(device: &mut Device, index: usize, system: &Answers, told: &DeviceRe
         Known::Missing { .. } => {}
     }
     handles(device, index, answers);
-    device.partitions.extend(mig_devices(device, told));
+    device.partitions.extend(mig::devices(device, told));
     device.nvidia = Some(Box::new(facts));
 }
 
@@ -177,6 +195,7 @@ fn facts(system: &Answers, answers: &Answers) -> NvidiaFacts {
             .map(|feature| feature == 1),
         board_part_number: text(answers, "nvmlDeviceGetBoardPartNumber"),
         gsp_firmware_version: text(answers, "nvmlDeviceGetGspFirmwareVersion"),
+        brand: named(answers.known("nvmlDeviceGetBrand"), &BRANDS),
         inforom_version: text(answers, "nvmlDeviceGetInforomImageVersion"),
         min_power_limit_milliwatts: answers.field(limits, "minLimit"),
         max_power_limit_milliwatts: answers.field(limits, "maxLimit"),
@@ -250,76 +269,12 @@ fn handles(device: &mut Device, index: usize, answers: &Answers) {
     if let Known::Value(minor) = answers.known::<u32>("nvmlDeviceGetMinorNumber") {
         add(HandleKind::Minor, minor.to_string());
         add(HandleKind::Gke, format!("nvidia{minor}"));
+        add(HandleKind::Dra, format!("gpu-{minor}"));
     }
     if let Known::Value(module) = answers.known::<u32>("nvmlDeviceGetModuleId") {
         add(HandleKind::Module, module.to_string());
     }
     add(HandleKind::Index, index.to_string());
-}
-
-fn mig_devices(device: &Device, told: &DeviceReport) -> Vec<Partition> {
-    let profiles: BTreeMap<u32, String> = (0..64)
-        .filter_map(|profile| {
-            let call = of("nvmlDeviceGetGpuInstanceProfileInfoV", profile);
-            let id = told.answers.field(&call, "id").into_value()?;
-            Some((id, told.answers.field(&call, "name").into_value()?))
-        })
-        .collect();
-    let minor = device.handle(HandleKind::Minor);
-    let migs = told.mig.iter().flatten();
-    migs.filter_map(|answers| {
-        let gpu_instance: u32 = answers.known("nvmlDeviceGetGpuInstanceId").into_value()?;
-        let compute_instance: u32 = answers.known("nvmlDeviceGetComputeInstanceId").into_value()?;
-        let attribute = |field: &str| answers.field::<u32>("nvmlDeviceGetAttributes_v2", field);
-        let mig = MigInstance {
-            gpu_instance,
-            compute_instance,
-            gpu_slices: attribute("gpuInstanceSliceCount"),
-            compute_slices: attribute("computeInstanceSliceCount"),
-            copy_engines: attribute("sharedCopyEngineCount"),
-            decoders: attribute("sharedDecoderCount"),
-            encoders: attribute("sharedEncoderCount"),
-            jpeg_engines: attribute("sharedJpegCount"),
-            ofa_engines: attribute("sharedOfaCount"),
-        };
-        let mut handles = Vec::new();
-        if let Known::Value(uuid) = text(answers, "nvmlDeviceGetUUID") {
-            handles.push(Handle::new(HandleKind::Uuid, uuid));
-        }
-        if let Some(minor) = minor {
-            handles.push(Handle::new(HandleKind::Gke, format!("nvidia{minor}/gi{gpu_instance}")));
-        }
-        Some(Partition {
-            profile: profile(answers, &mig, &profiles),
-            memory_bytes: answers
-                .field::<u64>("nvmlDeviceGetAttributes_v2", "memorySizeMB")
-                .map(|mebibytes| mebibytes << 20)
-                .or_else(|| answers.field("nvmlDeviceGetMemoryInfo_v2", "total")),
-            compute_units: attribute("multiprocessorCount"),
-            numa_node: device.numa_node,
-            handles,
-            mig: Some(mig),
-            ..Partition::bare(device.id, format!("gi{gpu_instance}-ci{compute_instance}"))
-        })
-    })
-    .collect()
-}
-
-/// `1g.10gb+me`: the name of the GPU instance's profile as the driver gives it, with `<n>c.` before it where the compute
-/// instance has fewer slices than the GPU instance; else the end of the MIG device's own name.
-fn profile(answers: &Answers, mig: &MigInstance, profiles: &BTreeMap<u32, String>) -> Known<String> {
-    let profile_id: Known<u32> = answers.field("nvmlGpuInstanceGetInfo", "profileId");
-    let name = profile_id.value().and_then(|id| profiles.get(id));
-    let name = name.map(|name| name.trim_start_matches("MIG").trim().to_owned());
-    if let Some(name) = name.filter(|name| !name.is_empty()) {
-        return Known::Value(match (mig.compute_slices.value(), mig.gpu_slices.value()) {
-            (Some(compute), Some(gpu)) if compute < gpu => format!("{compute}c.{name}"),
-            _ => name,
-        });
-    }
-    let own = text(answers, "nvmlDeviceGetName");
-    let end = own.value().and_then(|name| name.split_once(MIG_NAME)).map(|(_, end)| end.to_owned());
-    Known::from_option(end, Missing::NotAvailable)
 }
 
 /// The GPUs that this one reaches over NVLink, each pair told once.

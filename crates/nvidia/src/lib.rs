@@ -7,21 +7,27 @@
 //! - The driver tells model, UUID, VBIOS and minor number of each GPU in `/proc/driver/nvidia/gpus/<address>/information`,
 //!   world-readable and without a library. Memory, MIG, ECC, utilisation, power and NVLink need NVML.
 //! - NVML runs in a process of its own (`afd probe nvidia`), which is started only if there is a GPU and a library. While it
-//!   is away the kernel's word goes on, what it told last of what does not move stays, and what moves is absent.
+//!   is away the kernel's word goes on, what it told last of what does not move stays, and what moves is absent. It holds
+//!   the driver, so it is ended before the driver is replaced ([`upgrade`]).
 //! - One device id can be sold under several names, which the board's subsystem id tells apart; so the driver's own word
 //!   goes before the table for the name.
 
 mod health;
+mod incidents;
 mod interpret;
 mod library;
 pub mod nvml;
+mod processes;
 mod procfs;
 pub mod products;
 mod readings;
+pub mod upgrade;
 mod vgpu;
-mod xids;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use afd_host::{
     Host,
@@ -35,7 +41,7 @@ use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
 use serde_json::Value;
 
 use self::{
-    health::Incidents,
+    incidents::Incidents,
     library::Library,
     nvml::answers::{Answers, Report},
 };
@@ -49,21 +55,34 @@ const CONTROLLER_3D: u16 = 0x0302;
 const DISCOVER_DEADLINE: Duration = Duration::from_secs(120);
 const SAMPLE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How NVML is asked.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Where the library is looked for; beneath the host if there is none.
+    pub driver_root: Option<PathBuf>,
+    /// The memory of each process.
+    pub per_process: bool,
+}
+
 /// The probe of NVIDIA GPUs.
 #[derive(Debug, Default)]
 pub struct Nvidia {
     functions: Vec<PciFunction>,
     library: Option<Library>,
+    per_process: bool,
     told: Option<Report>,
     sampled: Report,
     incidents: Incidents,
 }
 
 impl Nvidia {
-    /// A probe that asks NVML as well, in processes that `launcher` starts. The library is looked for beneath the driver
-    /// root, if there is one, else beneath the host.
-    pub fn with_library(launcher: Launcher, driver_root: Option<Host>) -> Nvidia {
-        Nvidia { library: Some(Library::new(launcher, driver_root)), ..Nvidia::default() }
+    /// A probe that asks NVML as well, in processes that `launcher` starts.
+    pub fn with_library(launcher: Launcher, options: Options) -> Nvidia {
+        Nvidia {
+            library: Some(Library::new(launcher, options.driver_root)),
+            per_process: options.per_process,
+            ..Nvidia::default()
+        }
     }
 
     /// Asks the library, and joins its word, or its last, to the kernel's.
@@ -73,8 +92,10 @@ impl Nvidia {
             self.incidents.happened(&event);
         }
         let present = !findings.devices.is_empty();
-        match library.ask(host, present, "discover", DISCOVER_DEADLINE) {
+        match library.ask(host, present, nvml::DISCOVER, DISCOVER_DEADLINE) {
             Ok(Some(report)) => self.told = Some(report),
+            // A driver that is replaced takes its library along for a while: what it told stays.
+            Ok(None) if present => findings.problems.extend(library.absence(self.told.is_some())),
             Ok(None) => self.told = None,
             Err(error) => findings.problems.extend(library::problem(&error)),
         }
@@ -112,13 +133,13 @@ impl Nvidia {
         let Some(told) = self.told.as_ref().filter(|told| interpret::init_error(told).is_none()) else {
             return;
         };
-        match library.ask(host, true, "sample", SAMPLE_DEADLINE) {
+        let ask = if self.per_process { nvml::SAMPLE_WITH_PROCESSES } else { nvml::SAMPLE };
+        match library.ask(host, true, ask, SAMPLE_DEADLINE) {
             Ok(Some(report)) => {
-                sampling.look_again |= wellbeing_changed(told, &report);
+                sampling.look_again |= begun_anew(told, &report) || wellbeing_changed(told, &report);
                 self.sampled = report;
             }
-            Ok(None) => sampling.look_again = true,
-            Err(AskError::Pending) => return,
+            Ok(None) | Err(AskError::Pending) => return,
             Err(error) => {
                 sampling.problems.extend(library::problem(&error));
                 return;
@@ -127,6 +148,7 @@ impl Nvidia {
         for told in &self.sampled.devices {
             let Some(address) = interpret::address(&told.answers) else { continue };
             readings::add(sampling, address, told, &self.incidents);
+            processes::add(sampling, address, &told.answers);
         }
     }
 }
@@ -151,6 +173,12 @@ fn parse_total(text: &str) -> Result<u64, &'static str> {
     kibibytes
         .and_then(|kibibytes| kibibytes.checked_mul(1024))
         .ok_or("no line such as \"MemTotal: 16384 kB\"")
+}
+
+/// Whether the process samples nothing, since it was started anew and has discovered nothing yet.
+fn begun_anew(told: &Report, sampled: &Report) -> bool {
+    sampled.devices.is_empty()
+        && told.devices.iter().any(|device| interpret::address(&device.answers).is_some())
 }
 
 /// Whether something that health is read from is no longer as it was discovered.
@@ -211,6 +239,16 @@ impl Probe for Nvidia {
             }
         }
         Some(("nvml.json", serde_json::to_value(report).ok()?))
+    }
+
+    fn release(&mut self) -> bool {
+        self.library.as_mut().is_none_or(Library::release)
+    }
+
+    fn take_back(&mut self) {
+        if let Some(library) = &mut self.library {
+            library.take_back();
+        }
     }
 
     fn restarts(&self) -> Option<u64> {

@@ -6,7 +6,7 @@ use afd_host::{
     Host,
     child::{AskError, Launcher},
 };
-use afd_model::Problem;
+use afd_model::{Missing, Problem};
 use afd_probe::library::{self, DIRECTORIES};
 use serde_json::Value;
 
@@ -26,12 +26,13 @@ const GKE_DIRECTORY: &str = "/home/kubernetes/bin/nvidia/lib64";
 #[derive(Debug)]
 pub(crate) struct Library {
     process: library::Library,
-    driver_root: Option<Host>,
+    driver_root: Option<PathBuf>,
+    released: bool,
 }
 
 impl Library {
-    pub(crate) fn new(launcher: Launcher, driver_root: Option<Host>) -> Library {
-        Library { process: library::Library::new(launcher, NAME), driver_root }
+    pub(crate) fn new(launcher: Launcher, driver_root: Option<PathBuf>) -> Library {
+        Library { process: library::Library::new(launcher, NAME), driver_root, released: false }
     }
 
     /// What the library answers; nothing if there is no GPU for it or it is not there.
@@ -42,6 +43,9 @@ impl Library {
         ask: &'static str,
         deadline: Duration,
     ) -> Result<Option<Report>, AskError> {
+        if self.released {
+            return Err(AskError::Released);
+        }
         let path = if gpus { self.find(host) } else { None };
         self.process.ask(path, ask, deadline)
     }
@@ -56,6 +60,30 @@ impl Library {
         self.process.has_events()
     }
 
+    /// What is the matter if it is not there: it was there before, or somebody said where it is. A node without it is well.
+    pub(crate) fn absence(&self, was_there: bool) -> Option<Problem> {
+        let message = match &self.driver_root {
+            _ if was_there => {
+                format!("{FILE} is no longer there; what it told last of what does not move stays")
+            }
+            Some(root) => format!("{FILE} is not beneath the driver root {}", root.display()),
+            None => return None,
+        };
+        Some(library::of(NAME, FACT, Missing::NotExposed, message))
+    }
+
+    /// Ends the process until the library is taken back; whether it has ended.
+    pub(crate) fn release(&mut self) -> bool {
+        self.released = true;
+        self.process.release()
+    }
+
+    /// Lets the library be asked again, wherever it is then.
+    pub(crate) fn take_back(&mut self) {
+        self.released = false;
+        self.process.end();
+    }
+
     /// How often the process had to be started again.
     pub(crate) fn restarts(&self) -> u64 {
         self.process.restarts()
@@ -64,7 +92,8 @@ impl Library {
     fn find(&self, host: &Host) -> Option<PathBuf> {
         let beneath = |root: &str| DIRECTORIES.map(|directory| format!("{root}{directory}"));
         if let Some(root) = &self.driver_root {
-            return library::find(root, &beneath(""), &[FILE]);
+            // Opened anew each time: a driver container that is replaced mounts another root at the same place.
+            return library::find(&Host::open(root).ok()?, &beneath(""), &[FILE]);
         }
         let directories: Vec<String> =
             ROOTS.into_iter().flat_map(beneath).chain([GKE_DIRECTORY.to_owned()]).collect();

@@ -27,6 +27,23 @@ use self::{
 pub(crate) const INIT: &str = "nvmlInit_v2";
 pub(crate) const HANDLE: &str = "nvmlDeviceGetHandleByIndex_v2";
 
+pub(crate) const LICENCES: &str = "nvmlDeviceGetGridLicensableFeatures_v4";
+/// Calls that list the processes of a GPU: those that compute, those that draw, and those of the Multi-Process Service.
+pub(crate) const PROCESSES: [&str; 3] = [
+    "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlDeviceGetGraphicsRunningProcesses_v3",
+    "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+];
+
+/// Requests to the process that asks the library.
+pub const DISCOVER: &str = "discover";
+/// Moving values.
+pub const SAMPLE: &str = "sample";
+/// Moving values, and the processes that use the GPUs.
+pub const SAMPLE_WITH_PROCESSES: &str = "sample with processes";
+
+/// The virtualization mode of a vGPU within its virtual machine.
+const VIRTUALIZATION_VGPU: u32 = 2;
 /// Scope of an NVLink field that means the sum over all links.
 const ALL_LINKS: u32 = u32::MAX;
 /// Fields of every sample, by id and scope: temperature of the memory, recovery action, bytes over NVLink.
@@ -74,6 +91,7 @@ struct Seen {
     gpu: Gpu,
     bus_id: Option<Value>,
     gpm: bool,
+    vgpu: bool,
     /// MIG index and GPU instance.
     mig: Vec<(usize, u32)>,
 }
@@ -130,6 +148,8 @@ impl Nvml {
                         bus_id: value(&device.answers, "nvmlDeviceGetPciInfo_v3").cloned(),
                         gpm: value(&device.answers, "nvmlGpmQueryDeviceSupport")
                             .is_some_and(|support| support["isSupportedDevice"] == 1),
+                        vgpu: value(&device.answers, "nvmlDeviceGetVirtualizationMode")
+                            .is_some_and(|mode| *mode == VIRTUALIZATION_VGPU),
                         mig,
                     };
                     self.gpus.push(seen);
@@ -268,8 +288,9 @@ impl Nvml {
         instances
     }
 
-    /// The moving values of the GPUs that were last discovered, in the same order.
-    pub fn sample(&mut self) -> Report {
+    /// The moving values of the GPUs that were last discovered, in the same order; if asked for, with the processes that use
+    /// them.
+    pub fn sample(&mut self, with_processes: bool) -> Report {
         let mut report = Report::default();
         let gpus = std::mem::take(&mut self.gpus);
         for seen in &gpus {
@@ -303,6 +324,15 @@ impl Nvml {
             }
             self.memory(gpu, answers);
             self.wellbeing(gpu, answers);
+            if seen.vgpu {
+                answers.put(LICENCES, self.api.licensable_features(gpu));
+            }
+            if with_processes {
+                let [compute, graphics, mps] = PROCESSES;
+                answers.put(compute, self.api.compute_processes(gpu));
+                answers.put(graphics, self.api.graphics_processes(gpu));
+                answers.put(mps, self.api.mps_processes(gpu));
+            }
             if seen.gpm {
                 self.gpm(seen, None, answers);
             }

@@ -4,11 +4,14 @@ use afd_model::{
     Clock, Direction, Engine, ErrorKind, LinkCounter, PciAddress, Quantity, Reading, Rows, Sample, Sampling,
     Sensor, ThrottleCause,
 };
+use serde_json::Value;
 
 use crate::{
-    health::{self, Incidents},
+    health,
+    incidents::Incidents,
     interpret::number,
     nvml::{
+        LICENCES,
         answers::{Answers, DeviceReport},
         field, of, of_two,
     },
@@ -133,8 +136,20 @@ fn whole(answers: &Answers) -> Vec<Reading> {
         }));
     }
     readings.extend(memory(answers));
+    readings.extend(licence(answers));
     readings.extend(gpm(answers));
     readings
+}
+
+/// Whether a vGPU has the licence of any of its features (`nvmlGridLicensableFeatures_t`).
+fn licence(answers: &Answers) -> Option<Reading> {
+    let told: Value = answers.known(LICENCES).into_value()?;
+    let features = told["gridLicensableFeatures"].as_array()?;
+    if told["isGridLicenseSupported"] == 0 || features.is_empty() {
+        return None;
+    }
+    let licensed = features.iter().any(|feature| feature["featureState"].as_u64().is_some_and(|s| s != 0));
+    Some(Reading { quantity: Quantity::VgpuLicensed, value: f64::from(u8::from(licensed)) })
 }
 
 /// Version 2 tells what the driver keeps for itself apart from what programs use; version 1 counts both as used.

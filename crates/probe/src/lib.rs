@@ -39,6 +39,15 @@ pub trait Probe {
         None
     }
 
+    /// Ends what holds the vendor's driver open, until it is taken back, so that the driver can be replaced; whether it has
+    /// ended. What was learnt of the devices and does not move stays.
+    fn release(&mut self) -> bool {
+        true
+    }
+
+    /// Asks the vendor's library again after a release.
+    fn take_back(&mut self) {}
+
     /// How often the process that asks the vendor's library had to be started again, where there is one.
     fn restarts(&self) -> Option<u64> {
         None

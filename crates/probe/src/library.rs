@@ -85,6 +85,11 @@ impl Library {
         self.found.as_ref().is_some_and(|found| !found.events.is_empty())
     }
 
+    /// Ends the process for good, whoever waits for it; whether it has ended.
+    pub fn release(&mut self) -> bool {
+        self.found.as_mut().is_none_or(|found| found.child.release())
+    }
+
     /// Ends the process; another one is started when the library is asked again.
     pub fn end(&mut self) {
         if let Some(found) = self.found.take() {
@@ -115,19 +120,18 @@ pub fn find(root: &Host, directories: &[String], files: &[&str]) -> Option<PathB
 /// Why a library did not answer, as a problem of a probe. An answer that is still to come is none.
 pub fn problem(probe: &str, library: &str, error: &AskError) -> Option<Problem> {
     match error {
-        AskError::Pending | AskError::Released => None,
+        AskError::Pending => None,
+        AskError::Released => Some(of(probe, library, Missing::Released, error.to_string())),
         _ => Some(unusable(probe, library, error.to_string())),
     }
 }
 
 /// The library is there and does not work.
 pub fn unusable(probe: &str, library: &str, message: String) -> Problem {
-    Problem {
-        probe: probe.to_owned(),
-        device: None,
-        fact: library.to_owned(),
-        reason: Missing::Unreadable,
-        path: None,
-        message,
-    }
+    of(probe, library, Missing::Unreadable, message)
+}
+
+/// A problem of a library as a whole.
+pub fn of(probe: &str, library: &str, reason: Missing, message: String) -> Problem {
+    Problem { probe: probe.to_owned(), device: None, fact: library.to_owned(), reason, path: None, message }
 }

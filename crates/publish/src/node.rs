@@ -26,7 +26,7 @@ use tokio::{
 pub use api::{Counters, clean, clean_all};
 use api::{Nodes, Told};
 use events::Events;
-use plan::Plan;
+use plan::{Metadata, Plan};
 pub use seen::Resources;
 use seen::Seen;
 
@@ -59,13 +59,30 @@ pub struct WantedCondition {
     pub message: String,
 }
 
-/// Keeps the Node of a name for ever, and tells which extended resources it has.
+/// To whom is told what the Node says of itself, whenever it is read.
+pub struct Heard {
+    /// Which extended resources it has.
+    pub resources: watch::Sender<Option<Resources>>,
+    /// Is called with its labels and annotations, before the resources are told.
+    pub metadata: Box<dyn Fn(&NodeMetadata<'_>) + Send + Sync>,
+}
+
+/// What the Node says of itself, whoever has written it.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeMetadata<'a> {
+    /// Its labels.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: &'a BTreeMap<String, String>,
+}
+
+/// Keeps the Node of a name for ever, and tells what it says of itself.
 pub async fn keep(
     client: Client,
     name: &str,
     counters: Counters,
     mut wanted: watch::Receiver<Option<Wanted>>,
-    resources: watch::Sender<Option<Resources>>,
+    heard: Heard,
 ) {
     let mut keeper = Keeper {
         events: Events::new(client.clone(), counters.calls.clone()),
@@ -76,7 +93,7 @@ pub async fn keep(
         put_right: None,
         watches: Rest::default(),
         fights: Rest::default(),
-        resources,
+        heard,
     };
     let mut rest = Rest::default();
     loop {
@@ -123,14 +140,14 @@ struct Keeper {
     watches: Rest,
     /// Changes in a row that came soon after the last one was put right.
     fights: Rest,
-    resources: watch::Sender<Option<Resources>>,
+    heard: Heard,
 }
 
 impl Keeper {
-    /// Reads the Node, and tells which resources it has.
+    /// Reads the Node, and tells what it says of itself.
     async fn look(&mut self) -> Result<(), Failure> {
         let seen = self.nodes.get(&self.name).await?;
-        self.tell_resources(&seen);
+        self.tell(&seen);
         Ok(())
     }
 
@@ -140,7 +157,7 @@ impl Keeper {
             Some(seen) => seen,
             None => self.nodes.get(&self.name).await?,
         };
-        self.tell_resources(&seen);
+        self.tell(&seen);
         let plan = Plan::of(&seen.metadata, wanted, &self.given_up);
         let seen = match plan.write {
             false => seen,
@@ -150,8 +167,10 @@ impl Keeper {
         Ok(())
     }
 
-    fn tell_resources(&self, seen: &Seen) {
-        self.resources.send_if_modified(|last| {
+    fn tell(&self, seen: &Seen) {
+        let Metadata { labels, annotations, .. } = &seen.metadata;
+        (self.heard.metadata)(&NodeMetadata { labels, annotations });
+        self.heard.resources.send_if_modified(|last| {
             let changed = last.as_ref() != Some(&seen.resources);
             if changed {
                 *last = Some(seen.resources.clone());
@@ -228,7 +247,7 @@ impl Keeper {
                 }
                 event = stream.next() => match event {
                     Some(Ok(Told::Node(node))) => {
-                        self.tell_resources(&node);
+                        self.tell(&node);
                         let before = self.seen.replace(node.clone());
                         if before.as_ref().is_none_or(|before| before.says_other(&node)) {
                             return self.truce(before.as_ref(), &node, wanted).await;

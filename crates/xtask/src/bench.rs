@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: what the agent costs, beside its budgets.
 //!
-//! First the micro-benchmarks of afd-tests, then whole processes: the release binary over fixture hosts, and Debian's
-//! prometheus-node-exporter as a peer in the same run. The result is a table; nothing here fails because of a time.
+//! First the micro-benchmarks of afd-tests, then whole processes: the release binary over fixture hosts, with the fake NVML
+//! as well, and Debian's prometheus-node-exporter as a peer in the same run. The result is a table; nothing here fails
+//! because of a time.
 
 mod agents;
 mod budgets;
@@ -9,6 +10,7 @@ mod door;
 mod figures;
 mod http;
 mod large_host;
+mod nvml;
 mod process;
 
 use std::{
@@ -22,7 +24,7 @@ use anyhow::{Context, bail, ensure};
 
 pub(crate) use self::agents::agents;
 use self::{
-    figures::{Figure, Spread, kibibytes, mebibytes, milliseconds, percent},
+    figures::{Figure, Spread, kibibytes, mebibytes, milliseconds, percent, share},
     http::Connection,
     process::Running,
 };
@@ -51,14 +53,18 @@ pub(crate) fn bench(workspace: &Workspace, whole_process_only: bool) -> anyhow::
         run(&mut workspace.cargo("bench --package afd-tests"))?;
     }
     run(&mut workspace.cargo("build --release --package afd-agent --bin afd"))?;
+    run(&mut workspace.cargo("build --release --package afd-fake-nvml"))?;
     let afd = workspace.target.join("release/afd");
+    let nvml = workspace.target.join("release/libafd_fake_nvml.so");
     let hosts = workspace.root.join("fixtures/hosts");
 
     let mut figures = vec![binary(&afd)?];
     eprintln!("\n==> {STARTS} starts beneath {} PCI functions", large_host::FUNCTIONS);
     figures.push(start(&afd, &hosts.join("nvidia-h100x8/root"))?);
-    eprintln!("==> a running agent, for {} s", (SETTLE + REST).as_secs());
+    eprintln!("==> a running agent, for some minutes");
     figures.extend(agent(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
+    eprintln!("==> the same with NVML, for {} s and some events", (SETTLE + REST).as_secs());
+    figures.extend(nvml::measure(&afd, &nvml, &hosts.join("nvidia-h100x8-nvml"))?);
     eprintln!("==> the door of the endpoint pickers, for {} s", door::LOAD.as_secs());
     figures.extend(door::door(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
     println!("\n{}", figures::table(&figures));
@@ -67,7 +73,7 @@ pub(crate) fn bench(workspace: &Workspace, whole_process_only: bool) -> anyhow::
 
 fn binary(afd: &Path) -> anyhow::Result<Figure> {
     let bytes = afd.metadata().with_context(|| format!("{} was not built", afd.display()))?.len();
-    Ok(Figure::new("binary, stripped", mebibytes(bytes), mebibytes(budgets::BINARY_BYTES)))
+    Ok(Figure::at_most("binary, stripped", bytes, budgets::BINARY_BYTES, mebibytes))
 }
 
 /// From the start of `afd show` to its end: the inventory is complete then, and written.
@@ -89,13 +95,9 @@ fn start(afd: &Path, fixture: &Path) -> anyhow::Result<Figure> {
         ensure!(devices == 8, "the inventory has {devices} devices instead of 8");
     }
     let spread = Spread::of(times);
-    let measured = format!(
-        "{} (min {}, max {})",
-        milliseconds(spread.p50),
-        milliseconds(spread.min),
-        milliseconds(spread.max)
-    );
-    Ok(Figure::new("start to complete inventory, median", measured, milliseconds(budgets::START)))
+    let others = format!("(min {}, max {})", milliseconds(spread.min), milliseconds(spread.max));
+    let what = "start to complete inventory, median";
+    Ok(Figure::at_most(what, spread.p50, budgets::START, milliseconds).with(&others))
 }
 
 /// Memory, scrapes and CPU of the agent, and scrapes of the peer.
@@ -104,32 +106,31 @@ fn agent(afd: &Path, fixture: &Path) -> anyhow::Result<Vec<Figure>> {
     command.args(["run", "--no-kubernetes", "--listen", "127.0.0.1:0", "--host-root"]).arg(fixture);
     let agent = Running::agent(command)?;
     thread::sleep(SETTLE);
-    let memory = agent.memory()?;
-    let cpu_before = agent.cpu_time()?;
+    let process = agent.process();
+    let memory = process.memory()?;
+    let cpu_before = process.cpu_time()?;
     thread::sleep(REST);
-    let rest = agent.cpu_time()?.saturating_sub(cpu_before);
+    let rest = process.cpu_time()?.saturating_sub(cpu_before);
 
     let (agent_times, peer_times, series, peer_series) = scrapes(&agent)?;
     let ratio = peer_times.p50.as_secs_f64() / agent_times.p50.as_secs_f64();
-    let memory_after = agent.memory()?;
+    let memory_after = process.memory()?;
     Ok(vec![
-        Figure::new("resident memory", kibibytes(memory.resident), kibibytes(budgets::RESIDENT_KIBIBYTES)),
-        Figure::new("anonymous memory", kibibytes(memory.anonymous), kibibytes(budgets::ANONYMOUS_KIBIBYTES)),
+        Figure::at_most("resident memory", memory.resident, budgets::RESIDENT_KIBIBYTES, kibibytes),
+        Figure::at_most("anonymous memory", memory.anonymous, budgets::ANONYMOUS_KIBIBYTES, kibibytes),
         Figure::unbudgeted("private memory (smaps_rollup)", kibibytes(memory.private)),
         Figure::unbudgeted("resident memory after the scrapes", kibibytes(memory_after.resident)),
-        Figure::new("CPU at rest, of one core", percent(rest, REST), format!("{} %", budgets::REST_PERCENT)),
-        Figure::at_least("series in /metrics", series.to_string(), budgets::SERIES.to_string()),
-        Figure::new("/metrics p50", milliseconds(agent_times.p50), milliseconds(budgets::SCRAPE_P50)),
-        Figure::new("/metrics p99", milliseconds(agent_times.p99), milliseconds(budgets::SCRAPE_P99)),
+        Figure::at_most("CPU at rest, of one core", share(rest, REST), budgets::REST_PERCENT, percent),
+        Figure::at_least("series in /metrics", series, budgets::SERIES, |series| series.to_string()),
+        Figure::at_most("/metrics p50", agent_times.p50, budgets::SCRAPE_P50, milliseconds),
+        Figure::at_most("/metrics p99", agent_times.p99, budgets::SCRAPE_P99, milliseconds),
         Figure::unbudgeted(
             "node_exporter p50, p99, series",
             format!("{}, {}, {peer_series}", milliseconds(peer_times.p50), milliseconds(peer_times.p99)),
         ),
-        Figure::at_least(
-            "node_exporter p50 / our p50",
-            format!("{ratio:.1} x"),
-            format!("{:.1} x", budgets::PEER_RATIO),
-        ),
+        Figure::at_least("node_exporter p50 / our p50", ratio, budgets::PEER_RATIO, |times| {
+            format!("{times:.1} x")
+        }),
     ])
 }
 

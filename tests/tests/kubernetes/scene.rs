@@ -52,9 +52,14 @@ impl Scene {
 
     /// The agent, which asks an API server by a kubeconfig and looks at its host twice a second.
     pub(crate) fn agent(&self, kubeconfig: &Path) -> Command {
+        self.agent_turning(kubeconfig, ["0.2", "0.5"])
+    }
+
+    /// The same with so many seconds between samples, and between looks.
+    pub(crate) fn agent_turning(&self, kubeconfig: &Path, [sample, look]: [&str; 2]) -> Command {
         let mut command =
             self.host.afd(["run", "--node-name", NODE, "--listen", ADDRESS, "--start-spread", "0"]);
-        command.args(["--sample-interval", "0.2", "--look-interval", "0.5", "--kubeconfig"]).arg(kubeconfig);
+        command.args(["--sample-interval", sample, "--look-interval", look, "--kubeconfig"]).arg(kubeconfig);
         command
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use afd_model::{
     Allocation, Clock, Device, Direction, Engine, ErrorKind, HandleKind, Inventory, Known, LinkCounter,
-    Partition, Quantity, Rows, Sample, Sensor, Vendor,
+    Partition, Quantity, Rows, Sample, Sensor, Vendor, xid,
 };
 use prometheus::proto::MetricFamily;
 
@@ -28,10 +28,12 @@ pub struct DcgmFamily {
     /// What it means, with its unit.
     pub help: &'static str,
     value: fn(&Subject<'_>) -> Option<f64>,
+    /// The labels that it has beside those of all families, by its value.
+    labels: fn(f64) -> Vec<(&'static str, String)>,
 }
 
 const fn gauge(name: &'static str, help: &'static str, value: fn(&Subject<'_>) -> Option<f64>) -> DcgmFamily {
-    DcgmFamily { name, kind: Kind::Gauge, help, value }
+    DcgmFamily { name, kind: Kind::Gauge, help, value, labels: |_| Vec::new() }
 }
 
 const fn counter(
@@ -39,13 +41,13 @@ const fn counter(
     help: &'static str,
     value: fn(&Subject<'_>) -> Option<f64>,
 ) -> DcgmFamily {
-    DcgmFamily { name, kind: Kind::Counter, help, value }
+    DcgmFamily { kind: Kind::Counter, ..gauge(name, help, value) }
 }
 
 const GPU_UTIL: &str = "DCGM_FI_DEV_GPU_UTIL";
 
 /// All families, in the order of dcgm-exporter's default list.
-pub const FAMILIES: [DcgmFamily; 24] = [
+pub const FAMILIES: [DcgmFamily; 25] = [
     gauge("DCGM_FI_DEV_SM_CLOCK", "Clock of the multiprocessors in MHz.", |s| {
         s.scaled(Quantity::ClockHertz(Clock::Compute), 1e-6)
     }),
@@ -77,9 +79,12 @@ pub const FAMILIES: [DcgmFamily; 24] = [
     gauge("DCGM_FI_DEV_DEC_UTIL", "Share of the time in which the decoder was busy, 0 to 100.", |s| {
         s.scaled(Quantity::Utilization(Engine::Decode), 100.0)
     }),
-    gauge("DCGM_FI_DEV_XID_ERRORS", "The last XID, 0 while there was none.", |s| {
-        s.reading(Quantity::LastXid)
-    }),
+    DcgmFamily {
+        labels: xid_labels,
+        ..gauge("DCGM_FI_DEV_XID_ERRORS", "The last XID, 0 while there was none.", |s| {
+            s.reading(Quantity::LastXid)
+        })
+    },
     gauge("DCGM_FI_DEV_FB_FREE", "Free memory in MiB.", |s| {
         let taken = s.reading(Quantity::MemoryUsedBytes)? + s.reading(Quantity::MemoryReservedBytes)?;
         Some((s.total_bytes()? - taken) / MEBIBYTE)
@@ -93,6 +98,9 @@ pub const FAMILIES: [DcgmFamily; 24] = [
     counter("DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL", "KiB over all NVLinks in both directions.", |s| {
         let link = |direction| s.reading(Quantity::LinkBytes(LinkCounter::Nvlink, direction));
         Some((link(Direction::Transmit)? + link(Direction::Receive)?) / 1024.0)
+    }),
+    gauge("DCGM_FI_DEV_VGPU_LICENSE_STATUS", "Whether the vGPU has a licence, 0 or 1.", |s| {
+        s.reading(Quantity::VgpuLicensed)
     }),
     counter("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "Rows replaced for uncorrectable errors.", |s| {
         s.reading(Quantity::RowsRemapped(Rows::Uncorrectable))
@@ -124,14 +132,8 @@ pub const FAMILIES: [DcgmFamily; 24] = [
     }),
 ];
 
-/// What dcgm-exporter publishes by default and we do not.
-pub const NOT_PUBLISHED: [(&str, &str); 1] = [(
-    "DCGM_FI_DEV_VGPU_LICENSE_STATUS",
-    "the licence of a vGPU is not read; on other GPUs dcgm-exporter says 0 whatever is the case",
-)];
-
 /// Where values or labels differ on purpose.
-pub const DIFFERENCES: [(&str, &str); 5] = [
+pub const DIFFERENCES: [(&str, &str); 6] = [
     (
         "`DCGM_FI_PROF_*` on Ampere and older",
         "absent: without DCGM only Hopper and newer tell them (NVML's GPM)",
@@ -146,7 +148,14 @@ pub const DIFFERENCES: [(&str, &str); 5] = [
          without `pod` to every endpoint",
     ),
     ("`Hostname`", "absent where no node name is given (`--node-name`)"),
-    ("`err_code` and `err_msg` of `DCGM_FI_DEV_XID_ERRORS`", "absent; the number is the value"),
+    (
+        "`err_msg` of `DCGM_FI_DEV_XID_ERRORS`",
+        "in our words, but for `No Error` and `Unknown Error`; `err_code` is the number in both",
+    ),
+    (
+        "`DCGM_FI_DEV_VGPU_LICENSE_STATUS` of GPUs that are no vGPU",
+        "absent; dcgm-exporter says 0 of every GPU, which has no licence since it needs none",
+    ),
 ];
 
 /// What a sample is of.
@@ -197,6 +206,16 @@ impl Subject<'_> {
         }
         labels
     }
+}
+
+/// The number and what it means.
+fn xid_labels(number: f64) -> Vec<(&'static str, String)> {
+    let number = number as u32;
+    let meaning = match number {
+        0 => "No Error",
+        number => xid::find(number).map_or("Unknown Error", |xid| xid.meaning),
+    };
+    vec![("err_code", number.to_string()), ("err_msg", meaning.to_owned())]
 }
 
 const HOLDER_LABELS: [&str; 3] = ["pod", "namespace", "container"];
@@ -255,9 +274,10 @@ pub fn families(
             for (place, family) in FAMILIES.iter().enumerate() {
                 let told = device.vendor == Vendor::Nvidia || family.name == GPU_UTIL;
                 if let Some(value) = (family.value)(&subject).filter(|_| told) {
+                    let own = (family.labels)(value);
                     let held = holders.iter().map(|holder| {
                         let holder = HOLDER_LABELS.into_iter().zip(holder.map(str::to_owned));
-                        (labels.iter().cloned().chain(holder).collect(), value)
+                        (labels.iter().chain(&own).cloned().chain(holder).collect(), value)
                     });
                     values.entry(place).or_default().extend(held);
                 }

@@ -43,6 +43,8 @@ impl Code {
     pub const NO_PERMISSION: Code = Code(4);
     /// There is nothing with that index or id.
     pub const NOT_FOUND: Code = Code(6);
+    /// The caller has too little room for the answer.
+    pub const INSUFFICIENT_SIZE: Code = Code(7);
     /// The library lacks the symbol.
     pub const FUNCTION_NOT_FOUND: Code = Code(13);
     /// The GPU has fallen off the bus.

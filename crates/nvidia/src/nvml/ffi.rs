@@ -10,14 +10,18 @@ use nvml_wrapper_sys::bindings::{
     NvmlLib, nvmlConfComputeSystemState_t, nvmlDevice_t, nvmlDeviceAddressingMode_t, nvmlDeviceAttributes_t,
     nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlGpmMetricsGet_t, nvmlGpmSample_t,
     nvmlGpmSupport_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfoV_t, nvmlGpuInstanceInfo_t,
-    nvmlGpuInstanceProfileInfo_v2_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlUtilization_t,
-    nvmlViolationTime_t,
+    nvmlGpuInstanceProfileInfo_v2_t, nvmlGridLicensableFeatures_t, nvmlMemory_t, nvmlMemory_v2_t,
+    nvmlPciInfo_t, nvmlProcessInfo_v2_t, nvmlUtilization_t, nvmlViolationTime_t,
 };
 use serde_json::{Value, json};
 
 use super::answers::Code;
 
 pub(super) type Reply = Result<Value, Code>;
+
+/// Room for the processes of a GPU at first, and at last.
+const PROCESSES: usize = 64;
+const MOST_PROCESSES: usize = 16384;
 
 /// The loaded library.
 pub(super) struct Api(NvmlLib);
@@ -84,6 +88,25 @@ macro_rules! text {
     ($api:expr, $symbol:ident($($argument:expr),*)) => {{
         let mut buffer = [0; 128];
         call!($api, $symbol($($argument,)* buffer.as_mut_ptr(), buffer.len() as u32)).map(|()| json!(text(&buffer)))
+    }};
+}
+
+/// A call that lists processes. It says how many there are where there is too little room, and more may come meanwhile.
+macro_rules! processes {
+    ($api:expr, $symbol:ident($gpu:expr)) => {{
+        let mut room = PROCESSES;
+        loop {
+            let mut count = room as u32;
+            let none =
+                nvmlProcessInfo_v2_t { pid: 0, usedGpuMemory: 0, gpuInstanceId: 0, computeInstanceId: 0 };
+            let mut list = vec![none; room];
+            match call!($api, $symbol($gpu, &mut count, list.as_mut_ptr())) {
+                Err(Code::INSUFFICIENT_SIZE) if room < MOST_PROCESSES => {
+                    room = (count as usize).max(room * 2).min(MOST_PROCESSES);
+                }
+                told => break told.map(|()| list.iter().take(count as usize).map(process).collect()),
+            }
+        }
     }};
 }
 
@@ -409,6 +432,40 @@ impl Api {
         values.iter().map(|value| asked.and_then(|()| field_value(value))).collect()
     }
 
+    /// Features of a vGPU that need a licence, and whether they have it.
+    pub(super) fn licensable_features(&self, gpu: Gpu) -> Reply {
+        fill!(self, nvmlDeviceGetGridLicensableFeatures_v4(gpu.0), nvmlGridLicensableFeatures_t).map(|told| {
+            let features = told.gridLicensableFeatures.iter().take(told.licensableFeaturesCount as usize);
+            let features = features.map(|feature| {
+                json!({
+                    "featureCode": feature.featureCode,
+                    "featureState": feature.featureState,
+                    "featureEnabled": feature.featureEnabled,
+                    "productName": text(&feature.productName),
+                })
+            });
+            json!({
+                "isGridLicenseSupported": told.isGridLicenseSupported,
+                "gridLicensableFeatures": features.collect::<Value>(),
+            })
+        })
+    }
+
+    /// Processes that compute.
+    pub(super) fn compute_processes(&self, gpu: Gpu) -> Reply {
+        processes!(self, nvmlDeviceGetComputeRunningProcesses_v3(gpu.0))
+    }
+
+    /// Processes that draw.
+    pub(super) fn graphics_processes(&self, gpu: Gpu) -> Reply {
+        processes!(self, nvmlDeviceGetGraphicsRunningProcesses_v3(gpu.0))
+    }
+
+    /// Processes that compute by way of the Multi-Process Service.
+    pub(super) fn mps_processes(&self, gpu: Gpu) -> Reply {
+        processes!(self, nvmlDeviceGetMPSComputeRunningProcesses_v3(gpu.0))
+    }
+
     pub(super) fn gpm_supported(&self, gpu: Gpu) -> Reply {
         fill!(self, nvmlGpmQueryDeviceSupport(gpu.0), nvmlGpmSupport_t, |support| support.version = 1)
             .map(|support| json!({ "isSupportedDevice": support.isSupportedDevice }))
@@ -488,6 +545,15 @@ fn pci_info(pci: &nvmlPciInfo_t) -> Value {
         "device": pci.device,
         "pciDeviceId": pci.pciDeviceId,
         "pciSubSystemId": pci.pciSubSystemId,
+    })
+}
+
+fn process(process: &nvmlProcessInfo_v2_t) -> Value {
+    json!({
+        "pid": process.pid,
+        "usedGpuMemory": process.usedGpuMemory,
+        "gpuInstanceId": process.gpuInstanceId,
+        "computeInstanceId": process.computeInstanceId,
     })
 }
 

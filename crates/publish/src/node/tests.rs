@@ -102,7 +102,7 @@ impl Scene {
             "node",
             counters,
             scene.want.subscribe(),
-            watch::Sender::new(None),
+            Heard { resources: watch::Sender::new(None), metadata: Box::new(|_| ()) },
         );
         let both = async { tokio::join!(kept, beside(&scene)) };
         timeout(time, both).await.expect_err("a keeper keeps for ever");

@@ -16,6 +16,8 @@ pub(super) const SERIES: usize = 400;
 pub(super) const PEER_RATIO: f64 = 10.0;
 /// CPU at rest in percent of one core: 8 devices sampled every 5 s, nobody scraping.
 pub(super) const REST_PERCENT: f64 = 0.2;
+/// From an event of the driver to what it means.
+pub(super) const EVENT: Duration = Duration::from_secs(1);
 /// Start to the first complete inventory, 8 devices among 500 PCI functions, without vendor libraries.
 pub(super) const START: Duration = Duration::from_millis(50);
 /// The stripped binary: 12 MiB.

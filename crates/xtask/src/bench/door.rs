@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 
 use super::{
     budgets,
-    figures::{Figure, Spread, kibibytes, milliseconds, percent},
+    figures::{Figure, Spread, kibibytes, milliseconds, percent, share},
     http::Connection,
     process::Running,
 };
@@ -38,26 +38,21 @@ pub(super) fn door(afd: &Path, fixture: &Path) -> anyhow::Result<Vec<Figure>> {
         .arg(fixture);
     let agent = Running::agent(command)?;
     load(&door, WARM)?;
-    let (memory, cpu) = (agent.memory()?, agent.cpu_time()?);
+    let (memory, cpu) = (agent.process().memory()?, agent.process().cpu_time()?);
     let times = load(&door, LOAD)?;
-    let (grown, spent) = (agent.memory()?, agent.cpu_time()?.saturating_sub(cpu));
+    let (grown, spent) = (agent.process().memory()?, agent.process().cpu_time()?.saturating_sub(cpu));
     let requests = times.len();
     let spread = Spread::of(times);
     let growth = grown.resident.saturating_sub(memory.resident);
-    let rate = requests as f64 / LOAD.as_secs_f64();
+    let rate = (requests as f64 / LOAD.as_secs_f64()).round();
+    let others = format!("(p50 {}, max {})", milliseconds(spread.p50), milliseconds(spread.max));
     Ok(vec![
-        Figure::at_least("door: requests a second", format!("{rate:.0}"), budgets::DOOR_RATE.to_string()),
-        Figure::unbudgeted(
-            "door: p50, max",
-            format!("{}, {}", milliseconds(spread.p50), milliseconds(spread.max)),
-        ),
-        Figure::new("door: p99", milliseconds(spread.p99), milliseconds(budgets::DOOR_P99)),
-        Figure::new("door: CPU, of one core", percent(spent, LOAD), format!("{} %", budgets::DOOR_PERCENT)),
-        Figure::new(
-            "door: growth of resident memory",
-            kibibytes(growth),
-            kibibytes(budgets::DOOR_GROWTH_KIBIBYTES),
-        ),
+        Figure::at_least("door: requests a second", rate, f64::from(budgets::DOOR_RATE), |rate| {
+            rate.to_string()
+        }),
+        Figure::at_most("door: p99", spread.p99, budgets::DOOR_P99, milliseconds).with(&others),
+        Figure::at_most("door: CPU, of one core", share(spent, LOAD), budgets::DOOR_PERCENT, percent),
+        Figure::at_most("door: growth of resident memory", growth, budgets::DOOR_GROWTH_KIBIBYTES, kibibytes),
         Figure::unbudgeted("door: resident memory after it", kibibytes(grown.resident)),
     ])
 }

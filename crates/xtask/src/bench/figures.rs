@@ -2,42 +2,81 @@
 
 use std::{fmt::Write, time::Duration};
 
-/// One row: what was measured, what came out, and what the budget is.
+/// One row: what was measured, what came out, what the budget is, and whether it is kept.
 #[derive(Debug)]
 pub(super) struct Figure {
     what: &'static str,
     measured: String,
     budget: String,
+    verdict: &'static str,
 }
 
 impl Figure {
     /// A figure that may be as large as its budget.
-    pub(super) fn new(what: &'static str, measured: String, budget: String) -> Figure {
-        Figure { what, measured, budget: format!("<= {budget}") }
+    pub(super) fn at_most<T: Copy + PartialOrd>(
+        what: &'static str,
+        measured: T,
+        budget: T,
+        written: impl Fn(T) -> String,
+    ) -> Figure {
+        let budget_text = format!("<= {}", written(budget));
+        Figure {
+            what,
+            measured: written(measured),
+            budget: budget_text,
+            verdict: verdict(measured <= budget),
+        }
     }
 
     /// A figure that has to be as large as its budget.
-    pub(super) fn at_least(what: &'static str, measured: String, budget: String) -> Figure {
-        Figure { what, measured, budget: format!(">= {budget}") }
+    pub(super) fn at_least<T: Copy + PartialOrd>(
+        what: &'static str,
+        measured: T,
+        budget: T,
+        written: impl Fn(T) -> String,
+    ) -> Figure {
+        let budget_text = format!(">= {}", written(budget));
+        Figure {
+            what,
+            measured: written(measured),
+            budget: budget_text,
+            verdict: verdict(measured >= budget),
+        }
     }
 
     /// A figure beside the others.
     pub(super) fn unbudgeted(what: &'static str, measured: String) -> Figure {
-        Figure { what, measured, budget: String::new() }
+        Figure { what, measured, budget: String::new(), verdict: "" }
     }
+
+    /// With more to say of what was measured.
+    pub(super) fn with(mut self, detail: &str) -> Figure {
+        self.measured = format!("{} {detail}", self.measured);
+        self
+    }
+}
+
+fn verdict(kept: bool) -> &'static str {
+    if kept { "kept" } else { "BROKEN" }
 }
 
 /// The figures as a table with a header, in Markdown.
 pub(super) fn table(figures: &[Figure]) -> String {
-    let header = Figure { what: "what", measured: "measured".to_owned(), budget: "budget".to_owned() };
-    let rule = Figure { what: "---", measured: "---".to_owned(), budget: "---".to_owned() };
+    let row = |cell: &'static str, measured: &str, budget: &str, verdict| Figure {
+        what: cell,
+        measured: measured.to_owned(),
+        budget: budget.to_owned(),
+        verdict,
+    };
+    let header = row("what", "measured", "budget", "");
+    let rule = row("---", "---", "---", "---");
     let rows = || [&header, &rule].into_iter().chain(figures);
     let widest = |cell: fn(&Figure) -> &str| rows().map(|row| cell(row).len()).max().unwrap_or_default();
     let (what, measured) = (widest(|row| row.what), widest(|row| &row.measured));
-    let budget = widest(|row| &row.budget);
+    let (budget, verdict) = (widest(|row| &row.budget), widest(|row| row.verdict));
     rows().fold(String::new(), |mut text, row| {
-        let Figure { what: w, measured: m, budget: b } = row;
-        let _ = writeln!(text, "| {w:what$} | {m:measured$} | {b:budget$} |");
+        let Figure { what: w, measured: m, budget: b, verdict: v } = row;
+        let _ = writeln!(text, "| {w:what$} | {m:measured$} | {b:budget$} | {v:verdict$} |");
         text
     })
 }
@@ -72,9 +111,13 @@ pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{:.2} MiB", bytes as f64 / (1024.0 * 1024.0))
 }
 
-/// The share of `part` in `whole`.
-pub(super) fn percent(part: Duration, whole: Duration) -> String {
-    format!("{:.3} %", part.as_secs_f64() / whole.as_secs_f64() * 100.0)
+/// The share of `part` in `whole`, in percent.
+pub(super) fn share(part: Duration, whole: Duration) -> f64 {
+    part.as_secs_f64() / whole.as_secs_f64() * 100.0
+}
+
+pub(super) fn percent(percent: f64) -> String {
+    format!("{percent:.3} %")
 }
 
 #[cfg(test)]
@@ -91,10 +134,19 @@ mod tests {
 
     #[test]
     fn the_table_is_aligned() {
-        let figures = [Figure::new("binary", "3 MiB".to_owned(), "12 MiB".to_owned())];
+        let written = |number: u32| format!("{number} MiB");
+        let figures = [
+            Figure::at_most("binary", 3, 12, written),
+            Figure::at_least("series", 3, 12, written),
+            Figure::unbudgeted("peer", "x".to_owned()).with("(y)"),
+        ];
         assert_eq!(
             table(&figures),
-            "| what   | measured | budget    |\n| ---    | ---      | ---       |\n| binary | 3 MiB    | <= 12 MiB |\n"
+            "| what   | measured | budget    |        |\n\
+             | ---    | ---      | ---       | ---    |\n\
+             | binary | 3 MiB    | <= 12 MiB | kept   |\n\
+             | series | 3 MiB    | >= 12 MiB | BROKEN |\n\
+             | peer   | x (y)    |           |        |\n"
         );
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use super::http::Connection;
 
@@ -33,6 +33,10 @@ pub(super) struct Memory {
     /// `Private_Clean` and `Private_Dirty`.
     pub(super) private: u64,
 }
+
+/// A process, by its id.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Process(u32);
 
 impl Running {
     /// Starts the agent with a port of its own choice, which it tells in its log.
@@ -87,8 +91,28 @@ impl Running {
         &self.address
     }
 
+    /// The process itself.
+    pub(super) fn process(&self) -> Process {
+        Process(self.child.id())
+    }
+}
+
+impl Process {
+    /// The first process that it has started.
+    pub(super) fn child(self) -> anyhow::Result<Process> {
+        let tasks = format!("/proc/{}/task", self.0);
+        for task in fs::read_dir(&tasks).with_context(|| format!("listing {tasks}"))? {
+            // A thread may have ended since.
+            let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+            if let Some(child) = children.split_whitespace().next() {
+                return Ok(Process(child.parse().context("reading the id of a process")?));
+            }
+        }
+        bail!("process {} has started no other", self.0)
+    }
+
     /// What it holds now.
-    pub(super) fn memory(&self) -> anyhow::Result<Memory> {
+    pub(super) fn memory(self) -> anyhow::Result<Memory> {
         let (status, smaps) = (self.proc("status")?, self.proc("smaps_rollup")?);
         let read = || {
             Some(Memory {
@@ -101,14 +125,14 @@ impl Running {
     }
 
     /// CPU time so far, of the program and of the kernel on its behalf.
-    pub(super) fn cpu_time(&self) -> anyhow::Result<Duration> {
+    pub(super) fn cpu_time(self) -> anyhow::Result<Duration> {
         let ticks =
             cpu_ticks(&self.proc("stat")?).context("the kernel does not tell the CPU time of a process")?;
         Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
     }
 
-    fn proc(&self, file: &str) -> anyhow::Result<String> {
-        let path = format!("/proc/{}/{file}", self.child.id());
+    fn proc(self, file: &str) -> anyhow::Result<String> {
+        let path = format!("/proc/{}/{file}", self.0);
         fs::read_to_string(&path).with_context(|| format!("reading {path}"))
     }
 }

@@ -17,8 +17,10 @@
 mod devices;
 mod events;
 mod gpm;
+mod processes;
 mod recording;
 mod structs;
+mod vgpu;
 
 use std::ffi::{c_char, c_int, c_uint};
 

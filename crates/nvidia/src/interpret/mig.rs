@@ -1,0 +1,140 @@
+//! MIG devices: their profiles, and the names that others use for them.
+
+use std::collections::BTreeMap;
+
+use afd_model::{Device, Handle, HandleKind, Known, MigInstance, Missing, Partition};
+use serde_json::Value;
+
+use super::text;
+use crate::nvml::{
+    answers::{Answers, DeviceReport},
+    of,
+};
+
+/// What stands before the profile in the name of a MIG device.
+const MIG_NAME: &str = " MIG ";
+
+/// The MIG devices of a GPU.
+pub(super) fn devices(device: &Device, told: &DeviceReport) -> Vec<Partition> {
+    let profiles: BTreeMap<u32, String> = (0..64)
+        .filter_map(|profile| {
+            let call = of("nvmlDeviceGetGpuInstanceProfileInfoV", profile);
+            let id = told.answers.field(&call, "id").into_value()?;
+            Some((id, told.answers.field(&call, "name").into_value()?))
+        })
+        .collect();
+    let minor = device.handle(HandleKind::Minor);
+    let migs = told.mig.iter().flatten();
+    migs.filter_map(|answers| {
+        let gpu_instance: u32 = answers.known("nvmlDeviceGetGpuInstanceId").into_value()?;
+        let compute_instance: u32 = answers.known("nvmlDeviceGetComputeInstanceId").into_value()?;
+        let attribute = |field: &str| answers.field::<u32>("nvmlDeviceGetAttributes_v2", field);
+        let mig = MigInstance {
+            gpu_instance,
+            compute_instance,
+            gpu_slices: attribute("gpuInstanceSliceCount"),
+            compute_slices: attribute("computeInstanceSliceCount"),
+            copy_engines: attribute("sharedCopyEngineCount"),
+            decoders: attribute("sharedDecoderCount"),
+            encoders: attribute("sharedEncoderCount"),
+            jpeg_engines: attribute("sharedJpegCount"),
+            ofa_engines: attribute("sharedOfaCount"),
+        };
+        let mut handles = Vec::new();
+        if let Known::Value(uuid) = text(answers, "nvmlDeviceGetUUID") {
+            handles.push(Handle::new(HandleKind::Uuid, uuid));
+        }
+        if let Some(minor) = minor {
+            handles.push(Handle::new(HandleKind::Gke, format!("nvidia{minor}/gi{gpu_instance}")));
+        }
+        let profile = profile(answers, &mig, &profiles);
+        handles.extend(dra_name(answers, minor, profile.value()));
+        Some(Partition {
+            profile,
+            memory_bytes: answers
+                .field::<u64>("nvmlDeviceGetAttributes_v2", "memorySizeMB")
+                .map(|mebibytes| mebibytes << 20)
+                .or_else(|| answers.field("nvmlDeviceGetMemoryInfo_v2", "total")),
+            compute_units: attribute("multiprocessorCount"),
+            numa_node: device.numa_node,
+            handles,
+            mig: Some(mig),
+            ..Partition::bare(device.id, format!("gi{gpu_instance}-ci{compute_instance}"))
+        })
+    })
+    .collect()
+}
+
+/// `1g.10gb+me`: the name of the GPU instance's profile as the driver gives it, with `<n>c.` before it where the compute
+/// instance has fewer slices than the GPU instance; else the end of the MIG device's own name.
+fn profile(answers: &Answers, mig: &MigInstance, profiles: &BTreeMap<u32, String>) -> Known<String> {
+    let profile_id: Known<u32> = answers.field("nvmlGpuInstanceGetInfo", "profileId");
+    let name = profile_id.value().and_then(|id| profiles.get(id));
+    let name = name.map(|name| name.trim_start_matches("MIG").trim().to_owned());
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        return Known::Value(match (mig.compute_slices.value(), mig.gpu_slices.value()) {
+            (Some(compute), Some(gpu)) if compute < gpu => format!("{compute}c.{name}"),
+            _ => name,
+        });
+    }
+    let own = text(answers, "nvmlDeviceGetName");
+    let end = own.value().and_then(|name| name.split_once(MIG_NAME)).map(|(_, end)| end.to_owned());
+    Known::from_option(end, Missing::NotAvailable)
+}
+
+/// `gpu-0-mig-1g10gb-me-20-5`: the minor number of the GPU, the profile without dots, the id of the GPU instance's profile and
+/// its first slice of memory, as NVIDIA's DRA driver (0.5) names a MIG device in its slices. Compute instances that share a
+/// GPU instance and have equal profiles share the name.
+fn dra_name(answers: &Answers, minor: Option<&str>, profile: Option<&String>) -> Option<Handle> {
+    let instance = answers.known::<Value>("nvmlGpuInstanceGetInfo").into_value()?;
+    let (id, start) = (instance["profileId"].as_u64()?, instance["placement"]["start"].as_u64()?);
+    let word: String = profile?
+        .to_lowercase()
+        .chars()
+        .filter(|c| *c != '.')
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let name = format!("gpu-{}-mig-{}-{id}-{start}", minor?, word.trim_matches('-'));
+    Some(Handle::new(HandleKind::Dra, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_model::{PciAddress, Variant, Vendor};
+    use serde_json::json;
+
+    use super::*;
+
+    fn named(profile: &str, id: u32, start: u32) -> Option<String> {
+        let mut answers = Answers::default();
+        let info = json!({ "profileId": id, "placement": { "start": start, "size": 1 } });
+        answers.put("nvmlGpuInstanceGetInfo", Ok(info));
+        dra_name(&answers, Some("3"), Some(&profile.to_owned())).map(|handle| handle.value)
+    }
+
+    #[test]
+    fn a_mig_device_is_called_as_the_dra_driver_calls_it() {
+        assert_eq!(named("1g.10gb", 19, 6).as_deref(), Some("gpu-3-mig-1g10gb-19-6"));
+        assert_eq!(named("1g.10gb+me", 20, 5).as_deref(), Some("gpu-3-mig-1g10gb-me-20-5"));
+        assert_eq!(named("1c.3g.40gb", 9, 4).as_deref(), Some("gpu-3-mig-1c3g40gb-9-4"));
+        assert_eq!(dra_name(&Answers::default(), Some("3"), Some(&"1g.10gb".to_owned())), None);
+    }
+
+    #[test]
+    fn a_mig_device_of_which_little_is_told_is_one_all_the_same() {
+        let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
+        let device = Device::bare(address, Vendor::Nvidia, Variant::Gpu);
+        let mut told = DeviceReport::default();
+        let mut answers = Answers::default();
+        answers.put("nvmlDeviceGetGpuInstanceId", Ok(json!(7)));
+        answers.put("nvmlDeviceGetComputeInstanceId", Ok(json!(0)));
+        answers.put("nvmlDeviceGetName", Ok(json!("NVIDIA H100 80GB HBM3 MIG 1g.10gb")));
+        told.mig = vec![None, Some(answers)];
+        let [part] = &devices(&device, &told)[..] else { panic!("there is one") };
+        assert_eq!(
+            (part.name.as_str(), part.profile.value().map(String::as_str)),
+            ("gi7-ci0", Some("1g.10gb"))
+        );
+        assert!(part.handles.is_empty() && !part.memory_bytes.is_known());
+    }
+}
