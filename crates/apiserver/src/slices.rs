@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::{Calls, Failure, LONGEST_WATCH, Rest, WATCH_SECONDS};
+use crate::{Calls, Failure, LONGEST_REST, LONGEST_WATCH, Rest, WATCH_SECONDS};
 use wire::{Slice, Version};
 
 /// How often a server without DRA is asked again.
@@ -103,7 +103,7 @@ enum Round {
     Watched(Duration),
 }
 
-/// Lists the slices, and watches them until the watch ends.
+/// Lists the slices, and watches them until a watch ends before its time.
 async fn round(
     client: &Client,
     node: &str,
@@ -117,29 +117,42 @@ async fn round(
     let api: Api<Slice> = Api::all_with(client.clone(), &version);
     let selector = format!("spec.nodeName={node}");
     let list = calls.call("list", OBJECT, api.list(&ListParams::default().fields(&selector))).await?;
-    let resource_version = list.metadata.resource_version.unwrap_or_default();
+    let mut seen = list.metadata.resource_version.unwrap_or_default();
     let mut slices: BTreeMap<String, Slice> =
         list.items.into_iter().map(|slice| (slice.name(), slice)).collect();
     publish(tell, wire::published(slices.values()));
     let parameters = WatchParams::default().fields(&selector).timeout(WATCH_SECONDS);
-    let begun = Instant::now();
-    let stream = calls.call("watch", OBJECT, api.watch(&parameters, &resource_version)).await?;
-    tokio::pin!(stream);
-    while let Ok(Some(Ok(event))) = timeout_at(begun + LONGEST_WATCH, stream.next()).await {
-        match event {
-            WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
-                slices.insert(slice.name(), slice);
+    loop {
+        let begun = Instant::now();
+        let stream = calls.call("watch", OBJECT, api.watch(&parameters, &seen)).await?;
+        tokio::pin!(stream);
+        let ended = loop {
+            let event = timeout_at(begun + LONGEST_WATCH, stream.next()).await;
+            let Ok(Some(Ok(event))) = event else { break event };
+            match event {
+                WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
+                    seen = slice.version();
+                    slices.insert(slice.name(), slice);
+                }
+                WatchEvent::Deleted(slice) => {
+                    seen = slice.version();
+                    slices.remove(&slice.name());
+                }
+                WatchEvent::Bookmark(mark) => {
+                    seen = mark.metadata.resource_version;
+                    continue;
+                }
+                // Too old a version, most of the time: list anew.
+                WatchEvent::Error(status) => break Ok(Some(Err(kube::Error::Api(status)))),
             }
-            WatchEvent::Deleted(slice) => {
-                slices.remove(&slice.name());
-            }
-            WatchEvent::Bookmark(_) => continue,
-            // Too old a version, most of the time: list anew.
-            WatchEvent::Error(_) => break,
+            publish(tell, wire::published(slices.values()));
+        };
+        // Only a watch that the server ended in its time goes on where it was.
+        let lived = begun.elapsed();
+        if !matches!(ended, Ok(None)) || lived <= LONGEST_REST {
+            return Ok(Round::Watched(lived));
         }
-        publish(tell, wire::published(slices.values()));
     }
-    Ok(Round::Watched(begun.elapsed()))
 }
 
 /// The newest version that the server has; none where it has none that is known here.
@@ -164,3 +177,6 @@ fn publish(tell: &watch::Sender<Slices>, published: Published) {
         changed
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,6 +118,10 @@ impl Slice {
     pub(super) fn name(&self) -> String {
         self.metadata.name.clone().unwrap_or_default()
     }
+
+    pub(super) fn version(&self) -> String {
+        self.metadata.resource_version.clone().unwrap_or_default()
+    }
 }
 
 /// What slices say together: of each pool the newest generation, and only if all of its slices are there.
