@@ -58,7 +58,7 @@ async fn one_after_another() -> anyhow::Result<()> {
         helm.args([if turn == 0 { "install" } else { "upgrade" }, NAMESPACE, "--namespace", NAMESPACE]);
         helm.args(["--create-namespace", "--wait", "--timeout", "90s"]);
         let values = bed.folder().join("values.yaml");
-        fs::write(&values, values_of(&host)?.to_string())?;
+        fs::write(&values, values_of(name, &host)?.to_string())?;
         succeed(helm.arg(workspace().join("daemonset/chart")).arg("--values").arg(&values))
             .with_context(|| format!("the release on {name}"))?;
         let node = until(&format!("the Node says what {name} has"), async || {
@@ -106,11 +106,13 @@ fn mounted(name: &str) -> anyhow::Result<LaidOut> {
     Ok(host)
 }
 
-fn values_of(host: &LaidOut) -> anyhow::Result<Value> {
+/// Both profiles take part: the one without any privilege for the TPU host, where nothing is asked of the kubelet.
+fn values_of(name: &str, host: &LaidOut) -> anyhow::Result<Value> {
     let driver = Path::new("/run/nvidia/driver");
     let has_driver = host.root().join(driver.strip_prefix("/")?).exists();
     Ok(json!({
         "image": { "repository": "localhost/afd", "tag": "test", "pullPolicy": "Never" },
+        "profile": if name.starts_with("tpu") { "labels" } else { "full" },
         "startSpreadSeconds": 0,
         "lookIntervalSeconds": 1,
         "hostRoot": host.root(),
