@@ -347,6 +347,8 @@ impl Running {
     fn send(&mut self, ask: &'static str, deadline: Duration) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(&Request { ask: ask.to_owned() })?;
         line.push(b'\n');
+        // Before it is sent: the answer may be there before anybody waits for it.
+        self.mailbox.lock().awaited = true;
         self.process.stdin.as_mut().expect("it was asked for").write_all(&line)?;
         self.open = Some(Open { ask, since: Instant::now(), deadline });
         Ok(())
