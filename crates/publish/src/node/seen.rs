@@ -86,17 +86,15 @@ pub type Resources = BTreeMap<String, ResourceCount>;
 impl From<OwnNode> for Seen {
     fn from(node: OwnNode) -> Seen {
         let OwnNode { metadata, status } = node;
-        let count =
-            |of: &BTreeMap<String, Quantity>, name: &str| of.get(name).and_then(whole).unwrap_or_default();
-        let names = status.capacity.keys().filter(|name| name.contains('/')).cloned();
-        let resources = names.map(|name| {
-            let counts = ResourceCount {
-                capacity: count(&status.capacity, &name),
-                allocatable: count(&status.allocatable, &name),
-            };
-            (name, counts)
+        let names = status.capacity.keys().filter(|name| name.contains('/'));
+        // A quantity that cannot be read is no 0: its resource is left out.
+        let resources = names.filter_map(|name| {
+            let capacity = whole(&status.capacity[name])?;
+            let allocatable = status.allocatable.get(name).map_or(Some(0), whole)?;
+            Some((name.clone(), ResourceCount { capacity, allocatable }))
         });
-        Seen { metadata: metadata.into(), resources: resources.collect(), conditions: status.conditions }
+        let resources = resources.collect();
+        Seen { metadata: metadata.into(), resources, conditions: status.conditions }
     }
 }
 
@@ -142,6 +140,7 @@ mod tests {
         let resources = Seen::from(node).resources;
         assert_eq!(resources["nvidia.com/gpu"], ResourceCount { capacity: 8, allocatable: 7 });
         assert_eq!(resources["amd.com/gpu"], ResourceCount { capacity: 2000, allocatable: 0 });
-        assert_eq!(resources.len(), 3);
+        assert!(!resources.contains_key("odd.io/x"), "what cannot be read is no 0");
+        assert_eq!(resources.len(), 2);
     }
 }
