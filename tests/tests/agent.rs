@@ -11,7 +11,7 @@ use afd_model::Inventory;
 use afd_tests::{agent::Agent, fixture::Fixture, fixture::LaidOut};
 use flate2::read::GzDecoder;
 
-const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--look-interval", "0.5"];
+const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--discovery-interval", "0.5"];
 
 fn start(host: &LaidOut) -> Agent {
     Agent::start(host.afd(RUN))
@@ -75,7 +75,7 @@ fn a_device_that_goes_or_comes_is_seen_by_the_periodic_look() {
 fn a_value_that_moves_is_sampled_and_one_that_vanishes_is_absent() {
     let host = Fixture::named("amd-mi300x8-spx").copy();
     let agent = start(&host);
-    let power = "accelerator_memory_used_bytes{";
+    let power = "accelerator_device_memory_used_bytes{";
     let before = agent.get("/metrics").text().matches(power).count();
     assert_eq!(before, 8);
     let devices = host.root().join("sys/bus/pci/devices");
@@ -112,7 +112,7 @@ fn a_device_fails_with_its_error_counter_and_recovers_with_it() {
 #[test]
 fn processes_are_told_when_asked_for() {
     let host = Fixture::named("amd-mi210x8-two-hives").lay_out();
-    let family = "accelerator_process_memory_used_bytes{";
+    let family = "accelerator_device_process_memory_used_bytes{";
     assert!(!start(&host).get("/metrics").text().contains(family));
     let agent = Agent::start(host.afd(RUN.into_iter().chain(["--per-process"])));
     assert_eq!(agent.get("/metrics").text().matches(family).count(), 8);
@@ -144,7 +144,7 @@ fn a_vendors_metrics_are_served_only_when_asked_for() {
     agent.until("the share of the time is seen", share);
     let seconds = agent.get("/metrics").text().to_owned();
     let line = seconds.lines().find(|line| {
-        line.starts_with("accelerator_throttle_seconds_total{")
+        line.starts_with("accelerator_device_throttle_seconds_total{")
             && line.contains("0000:0c:00.0")
             && line.contains("cause=\"power\"")
     });
@@ -169,7 +169,7 @@ fn a_kernel_event_causes_a_look() {
         "--no-kubernetes",
         "--sample-interval",
         "60",
-        "--look-interval",
+        "--discovery-interval",
         "86400",
     ]));
     let buses = host.root().join("sys/bus/pci");

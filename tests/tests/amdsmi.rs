@@ -22,12 +22,12 @@ use afd_tests::{
 };
 use serde_json::{Value, json};
 
-const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--look-interval", "0.5"];
+const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--discovery-interval", "0.5"];
 const MI300X: &str = "amd-mi300x8-spx";
 const MI210: &str = "amd-mi210x8-two-hives";
-const LOAD: &str = "accelerator_utilization_ratio{";
-const POWER: &str = "accelerator_power_watts{";
-const RESTARTS: &str = "afd_probe_restarts_total{vendor=\"amd\"}";
+const LOAD: &str = "accelerator_device_utilization_ratio{";
+const POWER: &str = "accelerator_device_power_watts{";
+const RESTARTS: &str = "afd_probe_restarts_total{probe=\"amd\"}";
 
 fn count(agent: &Agent, what: &str) -> usize {
     agent.get("/metrics").text().lines().filter(|line| line.starts_with(what)).count()

@@ -132,7 +132,7 @@ async fn policy(version: Version) -> anyhow::Result<()> {
     let mut command =
         host.afd(["run", "--node-name", NODE, "--listen", "127.0.0.1:9109", "--start-spread", "0"]);
     // The Node still tells of AMD's devices, which are believed to be gone after three looks.
-    command.args(["--look-interval", "1", "--kubeconfig"]).arg(&kubeconfig);
+    command.args(["--discovery-interval", "1", "--kubeconfig"]).arg(&kubeconfig);
     let _agent = bed.process("afd", command)?;
     until("labels and condition are there", async || {
         let node = nodes.get(NODE).await?;
@@ -243,7 +243,7 @@ async fn release() -> anyhow::Result<()> {
     let values = json!({
         "image": { "repository": "localhost/afd", "tag": "test", "pullPolicy": "Never" },
         "startSpreadSeconds": 0,
-        "lookIntervalSeconds": 1,
+        "discoveryIntervalSeconds": 1,
         "hostRoot": host.root(),
     });
     let file = bed.folder().join("values.yaml");

@@ -35,7 +35,7 @@ fn the_page_fits_and_works_in_a_browser() {
         ("no-accelerator", 500),
     ] {
         let host = Fixture::named(name).lay_out();
-        let agent = Agent::start(host.afd(["run", "--no-kubernetes", "--look-interval", "0.5"]));
+        let agent = Agent::start(host.afd(["run", "--no-kubernetes", "--discovery-interval", "0.5"]));
         let answer = agent.get("/");
         assert_eq!(answer.status, 200);
         assert!(answer.headers.contains("content-type: text/html; charset=utf-8"), "{}", answer.headers);

@@ -31,7 +31,7 @@ const GPU: &str = "nvidia.com/gpu";
 const DRIVER: &str = "gpu.nvidia.com";
 const ALLOCATION: &str = "accelerator.llm-d.ai/allocation";
 const CONDITION: &str = "accelerator.llm-d.ai/Ready";
-const HELD: &str = "accelerator_allocation{";
+const HELD: &str = "accelerator_device_allocation{";
 const LOAD: &str = "DCGM_FI_DEV_GPU_UTIL{";
 
 fn main() -> ExitCode {

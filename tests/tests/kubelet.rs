@@ -34,7 +34,7 @@ async fn metrics_and_door_name_the_pods_that_hold_devices() {
     played.start(folder.path()).expect("a socket can be made");
     let agent = start("amd-mi300x8-spx", &folder);
     agent.until("the kubelet was asked", |agent| {
-        lines(agent, "/metrics", "accelerator_allocation{").len() == 2
+        lines(agent, "/metrics", "accelerator_device_allocation{").len() == 2
     });
     let held: Vec<String> = lines(&agent, "/compat/dcgm", LOAD);
     assert_eq!(held.len(), 9, "two of the shared device, one of each other: {held:?}");
@@ -53,9 +53,9 @@ async fn a_kubelet_that_is_not_there_is_counted_and_costs_nothing_else() {
         !agent.get("/metrics").text().contains("afd_kubelet_errors_total 0\n")
     });
     assert_eq!(lines(&agent, "/compat/dcgm", LOAD).len(), 8);
-    assert!(lines(&agent, "/metrics", "accelerator_allocation{").is_empty());
+    assert!(lines(&agent, "/metrics", "accelerator_device_allocation{").is_empty());
     let played = Played::default();
     played.set(vec![pod("late", "amd.com/gpu", &["0000:0c:00.0"])]);
     played.start(folder.path()).expect("a socket can be made");
-    agent.until("it is found", |agent| lines(agent, "/metrics", "accelerator_allocation{").len() == 1);
+    agent.until("it is found", |agent| lines(agent, "/metrics", "accelerator_device_allocation{").len() == 1);
 }

@@ -282,7 +282,7 @@ async fn cleanup() -> anyhow::Result<()> {
 
 /// The label by which NVIDIA's GPU operator tells how far it is.
 const UPGRADE: &str = "nvidia.com/gpu-driver-upgrade-state";
-const RELEASED: &str = "afd_probe_problems{vendor=\"nvidia\",reason=\"released\"}";
+const RELEASED: &str = "afd_probe_problems{probe=\"nvidia\",reason=\"released\"}";
 
 async fn replaced_driver() -> anyhow::Result<()> {
     let scene = Scene::new(Version::V1_37, "nvidia-h100x8-nvml").await?;

@@ -20,9 +20,9 @@ use afd_tests::{
 };
 use serde_json::{Value, json};
 
-const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--look-interval", "0.5"];
+const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--discovery-interval", "0.5"];
 const H100: &str = "nvidia-h100x8-nvml";
-const POWER: &str = "accelerator_power_watts{";
+const POWER: &str = "accelerator_device_power_watts{";
 
 fn start(host: &LaidOut) -> Agent {
     let agent = Agent::start(host.afd(RUN));
@@ -125,9 +125,9 @@ fn values_move_and_the_library_is_initialised_once() {
     let first = agent.child().expect("a process asks the library");
     host.driver_root().answer(0, "nvmlDeviceGetPowerUsage", json!({ "value": 654_321 }));
     agent.until("the new value is told", |agent| metrics(agent).contains("} 654.321\n"));
-    agent.until("GPM tells of two samples", |agent| agent.count("accelerator_memory_bandwidth_ratio{") == 8);
+    agent.until("GPM tells of two samples", |agent| agent.count("accelerator_device_memory_bandwidth_ratio{") == 8);
     assert_eq!(agent.child(), Some(first));
-    assert_eq!(agent.value("afd_probe_restarts_total{vendor=\"nvidia\"}"), Some(0.0));
+    assert_eq!(agent.value("afd_probe_restarts_total{probe=\"nvidia\"}"), Some(0.0));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_call_that_hangs_costs_a_process_and_no_answer_of_ours() {
     host.driver_root().fault("hang", &[]);
     agent.until("the process came back", |agent| agent.count(POWER) == 8);
     assert_ne!(agent.child(), first);
-    assert_eq!(agent.value("afd_probe_restarts_total{vendor=\"nvidia\"}"), Some(1.0));
+    assert_eq!(agent.value("afd_probe_restarts_total{probe=\"nvidia\"}"), Some(1.0));
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_library_that_leaks_is_started_anew_before_it_hurts() {
     let first = agent.child();
     host.driver_root().update(|recording| recording["faults"] = json!({ "leak_bytes": 8 << 20 }));
     agent.until("it was started anew", |agent| {
-        agent.value("afd_probe_restarts_total{vendor=\"nvidia\"}").is_some_and(|restarts| restarts >= 1.0)
+        agent.value("afd_probe_restarts_total{probe=\"nvidia\"}").is_some_and(|restarts| restarts >= 1.0)
     });
     host.driver_root().update(|recording| recording["faults"] = json!({}));
     agent.until("the process came back", |agent| agent.count(POWER) == 1);
@@ -191,7 +191,7 @@ fn a_library_that_leaks_is_started_anew_before_it_hurts() {
 fn an_xid_is_told_within_a_second_and_forgiven_once_the_driver_asks_for_nothing() {
     let host = Fixture::named(H100).lay_out();
     let agent =
-        Agent::start(host.afd(["run", "--no-kubernetes", "--sample-interval", "5", "--look-interval", "60"]));
+        Agent::start(host.afd(["run", "--no-kubernetes", "--sample-interval", "5", "--discovery-interval", "60"]));
     agent.until("NVML is sampled", |agent| states(agent).first() == Some(&HealthState::Healthy));
     host.driver_root().answer(2, "nvmlDeviceGetFieldValues(230)", json!({ "value": 1 }));
     let begun = Instant::now();
@@ -239,7 +239,7 @@ fn a_row_that_cannot_be_replaced_is_seen_by_the_next_sample() {
         "--no-kubernetes",
         "--sample-interval",
         "0.2",
-        "--look-interval",
+        "--discovery-interval",
         "60",
     ]));
     agent.until("NVML is sampled", |agent| agent.count(POWER) == 8);
@@ -384,7 +384,7 @@ fn a_vgpu_tells_whether_it_has_a_licence_and_other_gpus_tell_nothing() {
 
 #[test]
 fn the_memory_of_each_process_is_told_when_asked_for() {
-    const FAMILY: &str = "accelerator_process_memory_used_bytes{";
+    const FAMILY: &str = "accelerator_device_process_memory_used_bytes{";
     let host = Fixture::named("nvidia-h100x2-mig").lay_out();
     let process = |pid: usize, instance: u32| json!({ "pid": pid, "usedGpuMemory": 1 << 30, "gpuInstanceId": instance, "computeInstanceId": 0 });
     // More than there is room for at first.

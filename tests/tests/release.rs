@@ -19,10 +19,10 @@ use afd_tests::{
 };
 use tempfile::TempDir;
 
-const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--look-interval", "0.5"];
-const POWER: &str = "accelerator_power_watts{";
-const RELEASED: &str = "afd_probe_problems{vendor=\"nvidia\",reason=\"released\"}";
-const RESTARTS: &str = "afd_probe_restarts_total{vendor=\"nvidia\"}";
+const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--discovery-interval", "0.5"];
+const POWER: &str = "accelerator_device_power_watts{";
+const RELEASED: &str = "afd_probe_problems{probe=\"nvidia\",reason=\"released\"}";
+const RESTARTS: &str = "afd_probe_restarts_total{probe=\"nvidia\"}";
 
 /// An agent of a host with eight GPUs, and its control socket.
 struct Scene {
@@ -95,7 +95,7 @@ fn a_driver_that_was_let_go_is_held_by_nobody_until_it_is_taken_back() {
     agent.until("what moves is absent", |agent| agent.count(POWER) == 0);
     agent.until("the reason is counted", |agent| agent.value(RELEASED) == Some(1.0));
     assert_eq!(scene.inventory().devices, before.devices, "what does not move stays");
-    assert_eq!(agent.count("accelerator_pcie_link_width{"), 16, "the kernel's word goes on");
+    assert_eq!(agent.count("accelerator_device_pcie_link_width{"), 16, "the kernel's word goes on");
     assert_eq!(agent.get("/readyz").status, 200);
     assert!(scene.release(&[]).status.success(), "it is let go already");
 

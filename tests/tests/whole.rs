@@ -114,7 +114,7 @@ fn values_of(name: &str, host: &LaidOut) -> anyhow::Result<Value> {
         "image": { "repository": "localhost/afd", "tag": "test", "pullPolicy": "Never" },
         "profile": if name.starts_with("tpu") { "labels" } else { "full" },
         "startSpreadSeconds": 0,
-        "lookIntervalSeconds": 1,
+        "discoveryIntervalSeconds": 1,
         "hostRoot": host.root(),
         "nvidia": { "driverRoot": if has_driver { json!(driver) } else { json!("") } },
     }))

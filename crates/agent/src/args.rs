@@ -248,7 +248,7 @@ pub struct RunArgs {
     pub sample_interval: Duration,
     /// Seconds between two looks for devices, beside those that the kernel's events cause.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    pub look_interval: Duration,
+    pub discovery_interval: Duration,
     /// Which metrics there are.
     #[command(flatten)]
     pub metrics: MetricArgs,

@@ -222,7 +222,7 @@ fn turn(
     mut told: Told,
     mut holder: Holder,
 ) {
-    let (sample_interval, look_interval) = (args.sample_interval, args.look_interval);
+    let (sample_interval, discovery_interval) = (args.sample_interval, args.discovery_interval);
     let patience = sample_interval * MISSED_TURNS + Duration::from_secs(10);
     let mut inventory = discover(&mut survey, None);
     let options = Arc::clone(&told.options);
@@ -253,7 +253,7 @@ fn turn(
             thread::sleep(SETTLE);
             let _ = events.try_recv();
         }
-        if event || looked.elapsed() >= look_interval {
+        if event || looked.elapsed() >= discovery_interval {
             inventory = discover(&mut survey, Some(inventory));
             paths = options.paths(&inventory);
             front = render::front(&inventory, &paths, node);

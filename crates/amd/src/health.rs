@@ -49,7 +49,7 @@ impl Default for Seen {
 pub fn markdown() -> String {
     let mut text = "# Health of AMD GPUs\n\n\
          Generated from the table in `crates/amd/src/health/rules.rs`; `cargo xtask bless` writes it anew.\n\n\
-         AFD judges at each look for devices (`--look-interval`), by what the kernel and, where it is there, AMD SMI tell. A device is *healthy* if its\n\
+         AFD judges at each look for devices (`--discovery-interval`), by what the kernel and, where it is there, AMD SMI tell. A device is *healthy* if its\n\
          driver answers for the error counters of at least one block (`ras/*_err_count`) and no rule below holds. Where there\n\
          are no such counters, as on Radeon cards, processors and virtual functions, no source calls a device healthy: it is\n\
          *unknown* unless a rule holds. A retired page alone is no fault. When a rule no longer holds, the device has\n\

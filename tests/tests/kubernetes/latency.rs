@@ -32,7 +32,7 @@ pub(crate) async fn latency() -> anyhow::Result<()> {
     let mut command =
         scene.host.afd(["run", "--node-name", NODE, "--listen", ADDRESS, "--start-spread", "0"]);
     command
-        .args(["--sample-interval", "5", "--look-interval", "3600", "--kubeconfig"])
+        .args(["--sample-interval", "5", "--discovery-interval", "3600", "--kubeconfig"])
         .arg(scene.bed.kubeconfig());
     let _agent = scene.bed.process("afd", command)?;
     scene.until_label(COUNT, "8").await?;

@@ -28,7 +28,7 @@ fn what_was_not_read_is_an_absent_series() {
     assert!(text.contains(
         "accelerator_device_info{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\",product=\"\""
     ));
-    assert!(text.contains("accelerator_health{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\",state=\"unknown\"} 1"));
+    assert!(text.contains("accelerator_device_health{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\",state=\"unknown\"} 1"));
     assert!(!text.contains("memory") && !text.contains("power"));
 }
 
@@ -38,7 +38,7 @@ fn a_sample_of_a_device_that_is_gone_is_not_published() {
     let sample = |bus: u8| Sample { device: address(bus).into(), partition: None, readings: vec![reading] };
     let inventory = Inventory { devices: vec![device(1)], ..Inventory::empty() };
     let text = rendered(&inventory, &[sample(1), sample(2)], &[]);
-    assert_eq!(text.matches("accelerator_utilization_ratio{").count(), 1);
+    assert_eq!(text.matches("accelerator_device_utilization_ratio{").count(), 1);
     assert!(text.contains("partition=\"\",engine=\"compute\"} 0.5"));
 }
 
@@ -46,7 +46,7 @@ fn a_sample_of_a_device_that_is_gone_is_not_published() {
 fn reasons_of_ill_health_are_series() {
     let sick = Device { health: Health::failed("DriverMissing", "load it"), ..device(1) };
     let text = rendered(&Inventory { devices: vec![sick], ..Inventory::empty() }, &[], &[]);
-    assert!(text.contains("accelerator_health_reason{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\",reason=\"DriverMissing\"} 1"));
+    assert!(text.contains("accelerator_device_health_reason{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\",reason=\"DriverMissing\"} 1"));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_problem_met_by_both_verbs_is_counted_once() {
     };
     let inventory = Inventory { problems: vec![problem("/a"), problem("/b")], ..Inventory::empty() };
     let text = rendered(&inventory, &[], &[problem("/b")]);
-    assert!(text.contains("afd_probe_problems{vendor=\"amd\",reason=\"not_permitted\"} 2"), "{text}");
+    assert!(text.contains("afd_probe_problems{probe=\"amd\",reason=\"not_permitted\"} 2"), "{text}");
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Sampled {
         let page = Connection::open(agent.address())?.get("/metrics")?;
         let text = String::from_utf8_lossy(&page);
         let value = |name: &str| {
-            let begin = format!("afd_probe_duration_seconds_{name}{{step=\"sample\",vendor=\"nvidia\"}}");
+            let begin = format!("afd_probe_duration_seconds_{name}{{probe=\"nvidia\",step=\"sample\"}}");
             text.lines().find_map(|line| line.strip_prefix(&begin)?.trim().parse().ok())
         };
         let told = value("sum").zip(value("count"));

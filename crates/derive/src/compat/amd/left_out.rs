@@ -56,7 +56,7 @@ pub(in crate::compat) const FAMILIES: [LeftOutFamilies; 8] = [
     LeftOutFamilies {
         names: &["gpu_afid_errors"],
         reason: "Which field failed is in the sections of an error record (CPER), which AMD's library decodes by tables of its \
-                 own. Where the agent may read the records (debugfs, root alone) `accelerator_health_reason` tells of a fatal \
+                 own. Where the agent may read the records (debugfs, root alone) `accelerator_device_health_reason` tells of a fatal \
                  one; the error counters tell the rest.",
     },
     LeftOutFamilies {
