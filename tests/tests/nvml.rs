@@ -91,7 +91,7 @@ fn a_library_that_lacks_symbols_tells_the_rest() {
         "the older call is asked instead"
     );
     assert_eq!(device.product_name(), Some("NVIDIA GB200"));
-    let facts = device.nvidia.as_ref().expect("NVML told of it");
+    let facts = device.nvidia().expect("NVML told of it");
     assert_eq!(facts.addressing_mode.missing(), Some(Missing::NotExposed));
     assert_eq!(device.health.state, HealthState::Healthy);
 }
@@ -125,7 +125,9 @@ fn values_move_and_the_library_is_initialised_once() {
     let first = agent.child().expect("a process asks the library");
     host.driver_root().answer(0, "nvmlDeviceGetPowerUsage", json!({ "value": 654_321 }));
     agent.until("the new value is told", |agent| metrics(agent).contains("} 654.321\n"));
-    agent.until("GPM tells of two samples", |agent| agent.count("accelerator_device_memory_bandwidth_ratio{") == 8);
+    agent.until("GPM tells of two samples", |agent| {
+        agent.count("accelerator_device_memory_bandwidth_ratio{") == 8
+    });
     assert_eq!(agent.child(), Some(first));
     assert_eq!(agent.value("afd_probe_restarts_total{probe=\"nvidia\"}"), Some(0.0));
 }
@@ -190,8 +192,14 @@ fn a_library_that_leaks_is_started_anew_before_it_hurts() {
 #[test]
 fn an_xid_is_told_within_a_second_and_forgiven_once_the_driver_asks_for_nothing() {
     let host = Fixture::named(H100).lay_out();
-    let agent =
-        Agent::start(host.afd(["run", "--no-kubernetes", "--sample-interval", "5", "--discovery-interval", "60"]));
+    let agent = Agent::start(host.afd([
+        "run",
+        "--no-kubernetes",
+        "--sample-interval",
+        "5",
+        "--discovery-interval",
+        "60",
+    ]));
     agent.until("NVML is sampled", |agent| states(agent).first() == Some(&HealthState::Healthy));
     host.driver_root().answer(2, "nvmlDeviceGetFieldValues(230)", json!({ "value": 1 }));
     let begun = Instant::now();

@@ -162,7 +162,7 @@ mod tests {
             of_accelerator: false,
             ports: Vec::new(),
         };
-        let inventory = Inventory { devices: vec![device], nics: vec![nic], ..Inventory::empty() };
+        let inventory = Inventory { devices: vec![device], nics: vec![nic], ..Inventory::default() };
         let rules = Rules::built_in();
         let page = page(&inventory, &rules.ask(&inventory, false), Some(hostile));
         assert!(!page.contains("<script"), "{page}");
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn nothing_comes_from_elsewhere() {
-        let page = page(&Inventory::empty(), &[], None);
+        let page = page(&Inventory::default(), &[], None);
         let links: Vec<&str> = page.split("href=\"").skip(1).collect();
         assert!(links.iter().all(|link| link.starts_with('/')) && !page.contains("src="), "{page}");
         assert!(page.contains("No accelerators found."));

@@ -8,7 +8,7 @@ use std::{
 use afd_apiserver::slices::{Published, Slices};
 use afd_derive::offer::{self, OfferCount, Offered};
 use afd_kubelet::{Answer, Attributes, Hold, Names, Offer};
-use afd_model::{Allocation, AllocationMechanism, DeviceId, Inventory, OfferedPart, Offers, PublishedOffers};
+use afd_model::{Allocation, AllocationMechanism, DeviceId, Inventory, OfferedUnit, Offers, PublishedOffers};
 use afd_publish::node::Resources;
 use tokio::sync::watch;
 
@@ -72,13 +72,12 @@ fn attributes(published: &Published) -> Attributes<'_> {
 }
 
 /// The part of the inventory that is offered, if it is one.
-fn part(names: &Names<'_>, offer: &Offer) -> Option<OfferedPart> {
+fn part(names: &Names<'_>, offer: &Offer) -> Option<OfferedUnit> {
     let by = match offer {
         Offer::Plugin { resource, .. } => resource,
         Offer::Dra { driver, .. } => driver,
     };
-    let target = names.target(offer)?;
-    Some(OfferedPart { by: by.clone(), device: target.device, partition: target.partition })
+    Some(OfferedUnit { by: by.clone(), unit: names.unit(offer)? })
 }
 
 fn published_offers(names: &Names<'_>, published: &Published) -> PublishedOffers {
@@ -89,7 +88,7 @@ fn published_offers(names: &Names<'_>, published: &Published) -> PublishedOffers
         device: device.name.clone(),
     });
     PublishedOffers {
-        parts: offers.filter_map(|offer| part(names, &offer)).collect(),
+        units: offers.filter_map(|offer| part(names, &offer)).collect(),
         drivers: published.drivers.clone(),
         incomplete: published.incomplete.clone(),
     }
@@ -150,7 +149,7 @@ fn has_shrunk(before: &Offers, now: &Offers) -> bool {
         now.capacity < before.capacity || now.allocatable < before.allocatable
     });
     let parts = |offers: &Offers| {
-        offers.published.as_ref().map(|published| published.parts.clone()).unwrap_or_default()
+        offers.published.as_ref().map(|published| published.units.clone()).unwrap_or_default()
     };
     less_resources || !parts(before).is_subset(&parts(now))
 }
@@ -178,7 +177,7 @@ mod tests {
         let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
         let inventory = Inventory {
             devices: vec![Device::bare(address, Vendor::Amd, Variant::Gpu)],
-            ..Inventory::empty()
+            ..Inventory::default()
         };
         let (mut steady, start) = (SteadyOffers::default(), Instant::now());
         let mut at = |seconds, count| {
@@ -198,7 +197,7 @@ mod tests {
     fn nothing_is_told_before_all_was_asked() {
         let not_asked = Told { asked: false, ..told(1) };
         assert_eq!(
-            SteadyOffers::default().look(&not_asked, &Inventory::empty(), false, Instant::now()),
+            SteadyOffers::default().look(&not_asked, &Inventory::default(), false, Instant::now()),
             None
         );
     }

@@ -245,7 +245,7 @@ fn turn(
             Ok(pages) => drop(told.publish.send_replace(Some(Arc::new(pages)))),
             Err(error) => tracing::error!(%error, "the answer could not be rendered"),
         }
-        let event = sampling.look_again
+        let event = sampling.rediscover
             || events.recv_timeout(sample_interval.saturating_sub(begun.elapsed())).is_ok();
         // At once: whoever replaces the driver waits for it.
         holder.follow(&mut survey, &inventory);

@@ -120,12 +120,12 @@ pub fn table(inventory: &Inventory, root: &Path, style: Style) -> String {
             let _ = writeln!(text, "  {}{device} {}:{path} {}", problem.probe, problem.fact, problem.message);
         }
     }
-    let looked_at = inventory.looked_at;
+    let scanned = inventory.scanned;
     let _ = writeln!(
         text,
         "\nLooked at {} and {} beneath {}{}, for devices of NVIDIA, AMD, Intel (GPU and Gaudi) and Google (TPU).",
-        counted(looked_at.pci_functions, "PCI function"),
-        counted(looked_at.rdma_devices, "RDMA device"),
+        counted(scanned.pci_functions, "PCI function"),
+        counted(scanned.rdma_devices, "RDMA device"),
         root.display(),
         inventory.kernel_release.value().map(|release| format!(" (Linux {release})")).unwrap_or_default(),
     );
@@ -198,7 +198,8 @@ pub(crate) fn product(device: &Device) -> String {
 pub(crate) fn partitions(device: &Device) -> String {
     match device.partitioning.value() {
         Some(Partitioning::Xcp { compute, memory }) => {
-            let mode = memory.value().map_or_else(|| compute.clone(), |memory| format!("{compute}/{memory}"));
+            let mode =
+                memory.value().map_or_else(|| compute.to_string(), |memory| format!("{compute}/{memory}"));
             format!("{} {mode}", device.partitions.len().max(1))
         }
         Some(Partitioning::Mig) => {

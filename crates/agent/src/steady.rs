@@ -57,7 +57,7 @@ mod tests {
 
     fn inventory(buses: &[u8]) -> Inventory {
         let devices = buses.iter().map(|bus| Device::bare(id(*bus).0, Vendor::Amd, Variant::Gpu));
-        Inventory { devices: devices.collect(), ..Inventory::empty() }
+        Inventory { devices: devices.collect(), ..Inventory::default() }
     }
 
     fn told(steady: &mut Steady, buses: &[u8], before: Option<&[u8]>) -> Option<usize> {

@@ -91,7 +91,7 @@ impl Survey {
             }
             all.samples.extend(sampling.samples);
             all.problems.extend(sampling.problems);
-            all.look_again |= sampling.look_again;
+            all.rediscover |= sampling.rediscover;
         }
         all
     }

@@ -103,7 +103,7 @@ impl Enrichment {
                 self.worthwhile = readings::add(sampling, readings::told(&self.devices, &report));
                 self.sampled = report;
             }
-            Ok(None) => sampling.look_again = true,
+            Ok(None) => sampling.rediscover = true,
             Err(AskError::Pending) => {}
             Err(error) => sampling.problems.extend(library::problem(&error)),
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use afd_model::{
     Device, DeviceId, Handle, HandleKind, Known, Link, LinkKind, MemorySource, Missing, Partition,
-    Partitioning, VendorFacts,
+    PartitionName, Partitioning, UnitId, VendorFacts, XcpComputeMode,
 };
 
 use crate::{
@@ -88,8 +88,7 @@ pub(crate) fn partitions(device: &mut Device, parts: &Parts<'_>) {
         }
     }
     compute_units(device, &nodes);
-    let cut =
-        matches!(&device.partitioning, Known::Value(Partitioning::Xcp { compute, .. }) if compute != "SPX");
+    let cut = matches!(&device.partitioning, Known::Value(Partitioning::Xcp { compute, .. }) if *compute != XcpComputeMode::Spx);
     match nodes[..] {
         [node] if !cut => device.handles.extend(handles(node, parts.xcp_devices)),
         _ if matches!(device.partitioning, Known::Value(Partitioning::Sriov { .. })) => {}
@@ -135,7 +134,7 @@ fn xcps(device: &Device, nodes: &[&Node], xcp_devices: &BTreeMap<u64, XcpDevice>
                 compute_units: Known::from_option(node.compute_units, Missing::NotExposed),
                 numa_node: device.numa_node,
                 handles,
-                ..Partition::bare(device.id, format!("xcp{number}"))
+                ..Partition::bare(device.id, PartitionName::Xcp(number as u32))
             }
         })
         .collect()
@@ -204,20 +203,20 @@ fn names(plugin: &str, card: Option<&str>, minor: Option<u64>) -> Vec<Handle> {
     names
 }
 
-/// Whose memory a KFD node is, by KFD's id of it.
-pub(crate) fn owners(devices: &[Device]) -> BTreeMap<u64, (DeviceId, Option<String>)> {
+/// Devices and partitions by the id that KFD gives their node.
+pub(crate) fn units_by_kfd_id(devices: &[Device]) -> BTreeMap<u64, UnitId> {
     let id = |handles: &[Handle]| {
         let handle = handles.iter().find(|handle| handle.kind == HandleKind::KfdGpuId)?;
         handle.value.parse().ok()
     };
-    let mut owners = BTreeMap::new();
+    let mut units: BTreeMap<u64, UnitId> = BTreeMap::new();
     for device in devices {
-        owners.extend(id(&device.handles).map(|gpu_id| (gpu_id, (device.id, None))));
-        for part in &device.partitions {
-            owners.extend(id(&part.handles).map(|gpu_id| (gpu_id, (device.id, Some(part.name.clone())))));
+        units.extend(id(&device.handles).map(|gpu_id| (gpu_id, UnitId::from(device.id))));
+        for partition in &device.partitions {
+            units.extend(id(&partition.handles).map(|gpu_id| (gpu_id, UnitId::from(partition.id))));
         }
     }
-    owners
+    units
 }
 
 /// XGMI links between devices, and for each device the fastest way to the next one.

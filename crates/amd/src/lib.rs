@@ -39,7 +39,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 use afd_host::{Host, child::Launcher};
 use afd_model::{
     AmdQuantity, Device, DeviceId, Findings, Known, Missing, Product, Quantity, Reading, Sample, Sampling,
-    Variant, Vendor, VendorFacts,
+    UnitId, Variant, Vendor, VendorFacts,
 };
 use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
 
@@ -72,7 +72,7 @@ pub struct Amd {
     options: Options,
     places: Vec<Place>,
     /// Whose memory a KFD node is: the device and the partition, by KFD's id of the node.
-    owners: BTreeMap<u64, (DeviceId, Option<String>)>,
+    units_by_kfd_id: BTreeMap<u64, UnitId>,
     /// What the last look saw of the devices' health.
     seen: BTreeMap<DeviceId, Seen>,
     throttled: BTreeMap<DeviceId, ThrottleTime>,
@@ -125,7 +125,7 @@ impl Probe for Amd {
             findings.devices.push(device);
         }
         findings.links = interpret::links(&mut findings.devices, &nodes);
-        self.owners = interpret::owners(&findings.devices);
+        self.units_by_kfd_id = interpret::units_by_kfd_id(&findings.devices);
         let seen: BTreeMap<_, _> =
             self.places.iter().map(|place| (place.device(), place.observe(&mut facts))).collect();
         for device in &mut findings.devices {
@@ -163,7 +163,7 @@ impl Probe for Amd {
         let awake = self.awake(&mut facts);
         let mut problems = facts.into_problems();
         problems.retain(|problem| problem.reason != Missing::NotPermitted);
-        let mut sampling = Sampling { samples, problems, look_again: false };
+        let mut sampling = Sampling { samples, problems, rediscover: false };
         if let Some(enrichment) = &mut self.enrichment {
             enrichment.sample(host, &mut sampling, awake);
         }
@@ -186,14 +186,14 @@ impl Amd {
     }
 
     fn process_sample(&self, held: &Held) -> Option<Sample> {
-        let (device, partition) = self.owners.get(&held.gpu_id)?.clone();
+        let unit = *self.units_by_kfd_id.get(&held.gpu_id)?;
         let quantity = Quantity::ProcessMemoryUsedBytes(held.pid);
         let mut readings = vec![Reading { quantity, value: held.bytes as f64 }];
         if let Some(units) = held.compute_units.filter(|_| self.options.exporter) {
-            let quantity = Quantity::Amd(AmdQuantity::ProcessComputeUnits(held.pid));
+            let quantity = AmdQuantity::ProcessComputeUnits(held.pid).into();
             readings.push(Reading { quantity, value: units as f64 });
         }
-        Some(Sample { device, partition, readings })
+        Some(Sample { unit, readings })
     }
 }
 
@@ -220,7 +220,7 @@ fn device_of(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Dev
     device.integrated = row.is_some_and(|row| row.integrated);
     device.virtual_function = row.is_some_and(|row| row.virtual_function);
     interpret::attributes(&mut device, sysfs::attributes(facts, function), row);
-    device.vendor_facts = Some(VendorFacts::Amd(vendor_facts::read(facts, function, &device)));
+    device.vendor_facts = Some(VendorFacts::Amd(Box::new(vendor_facts::read(facts, function, &device))));
     device
 }
 

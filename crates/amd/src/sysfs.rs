@@ -8,7 +8,7 @@ mod levels;
 pub(crate) mod ras;
 pub(crate) mod sampling;
 
-use afd_model::{Known, Missing, PciAddress};
+use afd_model::{Known, Missing, PciAddress, XcpComputeMode, XcpMemoryMode};
 use afd_probe::{Facts, PciBus, PciFunction};
 
 /// The static attributes of a device.
@@ -18,8 +18,8 @@ pub(crate) struct Attributes {
     pub(crate) unique_id: Known<u64>,
     pub(crate) serial: Known<String>,
     pub(crate) vbios: Known<String>,
-    pub(crate) compute_mode: Known<String>,
-    pub(crate) memory_mode: Known<String>,
+    pub(crate) compute_mode: Known<XcpComputeMode>,
+    pub(crate) memory_mode: Known<XcpMemoryMode>,
     pub(crate) hive_id: Known<u64>,
 }
 
@@ -32,8 +32,13 @@ pub(crate) fn attributes(facts: &mut Facts<'_>, function: &PciFunction) -> Attri
             .and_then(nonzero),
         serial: fru_text(facts, "serial", &at("serial_number")),
         vbios: facts.text("firmware_version", &at("vbios_version")),
-        compute_mode: mode(facts, "partitioning", &at("current_compute_partition")),
-        memory_mode: mode(facts, "partitioning.memory", &at("current_memory_partition")),
+        compute_mode: mode(facts, "partitioning", &at("current_compute_partition"), XcpComputeMode::parse),
+        memory_mode: mode(
+            facts,
+            "partitioning.memory",
+            &at("current_memory_partition"),
+            XcpMemoryMode::parse,
+        ),
         hive_id: facts.number("link_domain", &at("xgmi_hive_info/xgmi_hive_id")).and_then(nonzero),
     }
 }
@@ -62,11 +67,15 @@ fn fru_text(facts: &mut Facts<'_>, fact: &str, path: &str) -> Known<String> {
     })
 }
 
-/// `SPX` or `NPS1`; `UNKNOWN` where the firmware does not tell.
-fn mode(facts: &mut Facts<'_>, fact: &str, path: &str) -> Known<String> {
-    facts.text(fact, path).and_then(|text| match text.to_uppercase().as_str() {
-        "UNKNOWN" => Missing::NotAvailable.into(),
-        mode => Known::Value(mode.to_owned()),
+/// `SPX` or `NPS1`; `UNKNOWN` where the firmware does not report it.
+fn mode<M>(facts: &mut Facts<'_>, fact: &str, path: &str, parse: fn(&str) -> Option<M>) -> Known<M> {
+    facts.text(fact, path).and_then(|text| match parse(&text) {
+        Some(mode) => Known::Value(mode),
+        None if text.eq_ignore_ascii_case("UNKNOWN") => Missing::NotAvailable.into(),
+        None => {
+            let message = format_args!("{text:?} is not a known partition mode");
+            facts.missing(fact, Missing::Unrecognized, Some(path), message)
+        }
     })
 }
 

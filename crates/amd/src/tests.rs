@@ -59,11 +59,11 @@ fn partitions_are_the_nodes_of_a_slot() {
     assert_eq!(
         device.partitioning,
         Known::Value(Partitioning::Xcp {
-            compute: "CPX".to_owned(),
+            compute: XcpComputeMode::Cpx,
             memory: Known::Value("NPS4".to_owned())
         })
     );
-    let ids: Vec<_> = device.partitions.iter().map(|partition| partition.id.as_str()).collect();
+    let ids: Vec<_> = device.partitions.iter().map(|partition| partition.id.to_string()).collect();
     assert_eq!(ids, ["0000:05:00.0/xcp0", "0000:05:00.0/xcp1"]);
     assert_eq!(device.partitions[1].compute_units, Known::Value(38));
     let named = |part: usize, kind| {

@@ -52,8 +52,8 @@ impl ThrottleTime {
 pub(crate) fn raw(counters: &Residencies, gathered: &ThrottleTime) -> Vec<(AmdQuantity, f64)> {
     let cycles = counters.cycles.map(|cycles| (AmdQuantity::Cycles, cycles as f64));
     let held = CAUSES.into_iter().zip(gathered.shares).flat_map(|((cause, counter), share)| {
-        let count = counter(counters).map(|count| (AmdQuantity::Held(cause), count as f64));
-        count.into_iter().chain(share.map(|share| (AmdQuantity::HeldShare(cause), share)))
+        let count = counter(counters).map(|count| (AmdQuantity::ThrottledCycles(cause), count as f64));
+        count.into_iter().chain(share.map(|share| (AmdQuantity::ThrottledShare(cause), share)))
     });
     cycles.into_iter().chain(held).collect()
 }

@@ -46,7 +46,7 @@ pub(crate) fn read(facts: &mut Facts<'_>, function: &PciFunction, device: &Devic
         compute_partitioning_supported: supported(facts, "available_compute_partition"),
         memory_partitioning_supported: supported(facts, "available_memory_partition"),
         firmware: blocks(facts, function, device),
-        ..AmdFacts::unknown()
+        ..AmdFacts::default()
     }
 }
 

@@ -108,7 +108,7 @@ mod tests {
             health: health.clone(),
             ..Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
         });
-        condition(&Inventory { devices: devices.collect(), ..Inventory::empty() }, false, &Verdict::AsFound)
+        condition(&Inventory { devices: devices.collect(), ..Inventory::default() }, false, &Verdict::AsFound)
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, HealthState, Inventory, NicProtocol, Partitioning, PortState, Variant, Vendor};
+use afd_model::{
+    Device, HealthState, Inventory, NicProtocol, Partitioning, PortState, Variant, Vendor, XcpComputeMode,
+    XcpMemoryMode,
+};
 
 use crate::value::{MAX_LENGTH, label_value};
 
@@ -38,7 +41,7 @@ pub struct Label {
 
 /// All labels with a fixed key, in the order of the documentation. Besides, each product has a key of its own:
 /// [`PRODUCT_KEY`].
-pub const LABELS: [Label; 22] = [
+pub const LABELS: [Label; 23] = [
     Label {
         key: "present",
         examples: "`true`",
@@ -147,9 +150,15 @@ pub const LABELS: [Label; 22] = [
     },
     Label {
         key: "fabric-domain",
-        examples: "`<cluster uuid>.<clique>`",
-        meaning: "devices of different nodes with the same value share a scale-up fabric",
+        examples: "`<cluster uuid>`",
+        meaning: "nodes with the same value are in one scale-up fabric",
         value: |scope| scope.agreed_text(|device| device.fabric_domain.value().map(String::as_str)),
+    },
+    Label {
+        key: "fabric-partition",
+        examples: "`<cluster uuid>.<clique>`",
+        meaning: "nodes with the same value can reach each other over that fabric",
+        value: |scope| scope.agreed_text(|device| device.fabric_partition.value().map(String::as_str)),
     },
     Label {
         key: "rdma",
@@ -300,10 +309,10 @@ fn cut(device: &Device, partitioning: &Partitioning) -> String {
         Partitioning::Mig => mig(device),
         Partitioning::Whole => "none".to_owned(),
         Partitioning::Sriov { .. } => "sriov".to_owned(),
-        Partitioning::Xcp { compute, memory } => match memory.value().map(String::as_str) {
-            Some("NPS1") | None if compute == "SPX" => "none".to_owned(),
+        Partitioning::Xcp { compute, memory } => match memory.value() {
+            Some(XcpMemoryMode::Nps1) | None if *compute == XcpComputeMode::Spx => "none".to_owned(),
             Some(memory) => format!("{compute}-{memory}").to_lowercase(),
-            None => compute.to_lowercase(),
+            None => compute.as_str().to_lowercase(),
         },
     }
 }

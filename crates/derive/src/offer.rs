@@ -96,8 +96,8 @@ impl<'a> Group<'a> {
         let resources = resources
             .filter(|(name, count)| provider.makes(name) && count.capacity > 0)
             .map(|(name, count)| (name.as_str(), *count));
-        let published = offers.published.iter().flat_map(|published| &published.parts);
-        let published = published.filter(|part| part.by == provider.driver).map(|part| part.device);
+        let published = offers.published.iter().flat_map(|published| &published.units);
+        let published = published.filter(|part| part.by == provider.driver).map(|part| part.unit.device);
         (!devices.is_empty()).then(|| Group {
             provider,
             resources: resources.collect(),
@@ -135,7 +135,7 @@ impl<'a> Group<'a> {
             resource: driver.to_owned(),
             mechanism: AllocationMechanism::Dra,
             discovered: Some(self.devices.iter().map(|device| units(device)).sum()),
-            allocatable: published.parts.iter().filter(|part| part.by == driver).count() as u64,
+            allocatable: published.units.iter().filter(|part| part.by == driver).count() as u64,
             allocated: held(AllocationMechanism::Dra, driver),
         });
         plugin.chain(dra).collect()
@@ -216,7 +216,7 @@ impl<'a> Group<'a> {
     fn not_ready(&self, resource: &str, expected: &[&Device]) -> String {
         let Some(ready) = &self.offers.ready else { return String::new() };
         let held: BTreeSet<DeviceId> =
-            ready.iter().filter(|part| part.by == resource).map(|part| part.device).collect();
+            ready.iter().filter(|part| part.by == resource).map(|part| part.unit.device).collect();
         let lacking: Vec<String> = expected
             .iter()
             .map(|device| device.id)
@@ -260,7 +260,7 @@ impl<'a> Group<'a> {
             let ready: BTreeSet<DeviceId> = ready
                 .iter()
                 .filter(|part| self.resources.contains_key(part.by.as_str()))
-                .map(|part| part.device)
+                .map(|part| part.unit.device)
                 .collect();
             let both: Vec<String> = ready.intersection(&self.published).map(ToString::to_string).collect();
             if !both.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use afd_model::{DeviceId, Inventory, PciAddress};
+use afd_model::{DeviceId, Inventory, PartitionName, PciAddress};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ struct DeviceReport<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    partitions: Vec<&'a str>,
+    partitions: Vec<PartitionName>,
 }
 
 /// What pods may have; who holds it changes too often for an annotation.
@@ -73,7 +73,7 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::Verdict<
         product: device.product_name(),
         health: device.health.state.as_str(),
         reasons: device.health.reasons.iter().map(|reason| reason.code.as_str()).collect(),
-        partitions: device.partitions.iter().map(|partition| partition.name.as_str()).collect(),
+        partitions: device.partitions.iter().map(|partition| partition.name).collect(),
     });
     let problems = inventory.problems.iter().map(|problem| ProblemReport {
         probe: &problem.probe,
@@ -144,7 +144,7 @@ mod tests {
         let rules = Rules::built_in();
         let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
         let device = Device::bare(address, Vendor::Amd, Variant::Gpu);
-        let inventory = Inventory { devices: vec![device], ..Inventory::empty() };
+        let inventory = Inventory { devices: vec![device], ..Inventory::default() };
         let text = report(&inventory, &Offered::default(), &rules.ask(&inventory, false));
         let agentic = r#"{"path":"agentic-serving","ready":false,"reasons":["AcceleratorNotCovered"]}"#;
         assert!(text.contains(agentic), "{text}");
@@ -157,7 +157,7 @@ mod tests {
     fn a_report_is_compact_and_has_an_end() {
         let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
         let device = Device::bare(address, Vendor::Intel, Variant::Xpu);
-        let mut inventory = Inventory { devices: vec![device], ..Inventory::empty() };
+        let mut inventory = Inventory { devices: vec![device], ..Inventory::default() };
         assert_eq!(
             report(&inventory, &Offered::default(), &[]),
             r#"{"devices":[{"id":"0000:01:00.0","product":null,"health":"unknown"}],"paths":[],"problems":[]}"#

@@ -38,12 +38,12 @@ pub fn families(
         static_series(&mut series, device);
     }
     for sample in samples {
-        if let Some(device) = inventory.devices.iter().find(|device| device.id == sample.device) {
+        if let Some(device) = inventory.devices.iter().find(|device| device.id == sample.unit.device) {
             sampled_series(&mut series, device, sample);
         }
     }
     for allocation in cluster.allocations {
-        if let Some(device) = inventory.devices.iter().find(|device| device.id == allocation.device) {
+        if let Some(device) = inventory.devices.iter().find(|device| device.id == allocation.unit.device) {
             allocation_series(&mut series, device, allocation);
         }
     }
@@ -152,7 +152,8 @@ fn static_series(series: &mut Series, device: &Device) {
         series.add(Family::MemoryTotalBytes, whole, bytes as f64);
     }
     for partition in &device.partitions {
-        let part = subject(device, &address, &partition.name);
+        let name = partition.name.to_string();
+        let part = subject(device, &address, &name);
         if let Known::Value(bytes) = partition.memory_bytes {
             series.add(Family::MemoryTotalBytes, part, bytes as f64);
         }
@@ -165,7 +166,8 @@ fn static_series(series: &mut Series, device: &Device) {
 
 fn allocation_series(series: &mut Series, device: &Device, allocation: &Allocation) {
     let address = device.id.to_string();
-    let subject = subject(device, &address, allocation.partition.as_deref().unwrap_or(""));
+    let partition = allocation.unit.partition_label();
+    let subject = subject(device, &address, &partition);
     let holder = [
         allocation.namespace.as_str(),
         &allocation.pod,
@@ -206,7 +208,8 @@ fn text(fact: &Known<String>) -> &str {
 
 fn sampled_series(series: &mut Series, device: &Device, sample: &Sample) {
     let address = device.id.to_string();
-    let subject = subject(device, &address, sample.partition.as_deref().unwrap_or(""));
+    let partition = sample.unit.partition_label();
+    let subject = subject(device, &address, &partition);
     for reading in &sample.readings {
         let Some((family, values)) = place(&reading.quantity) else { continue };
         series.add(family, subject.into_iter().chain(values.iter().map(AsRef::as_ref)), reading.value);
@@ -235,14 +238,13 @@ fn place(quantity: &Quantity) -> Option<(Family, Vec<Cow<'static, str>>)> {
         Quantity::ProcessMemoryUsedBytes(pid) => {
             (Family::ProcessMemoryUsedBytes, vec![pid.to_string().into(), "".into(), "".into()])
         }
-        Quantity::Errors(kind, detail) => of(Family::ErrorsTotal, &[kind.as_str(), detail]),
-        Quantity::Xids(number) => (Family::ErrorsTotal, vec!["xid".into(), number.to_string().into()]),
+        Quantity::Errors(kind, detail) => (Family::ErrorsTotal, vec![kind.as_str().into(), detail.label()]),
         Quantity::PcieTransfersPerSecond(which) => of(Family::PcieLinkSpeed, &[which.as_str()]),
         Quantity::PcieWidth(which) => of(Family::PcieLinkWidth, &[which.as_str()]),
         Quantity::LinkBytes(link, direction) => {
             of(Family::LinkBytesTotal, &[link.as_str(), direction.as_str()])
         }
-        Quantity::Amd(_) | Quantity::LastXid | Quantity::VgpuLicensed | Quantity::PcieBytesPerSecond(_) => {
+        Quantity::Vendor(_) | Quantity::PcieBytesPerSecond(_) => {
             return None;
         }
     };

@@ -56,10 +56,10 @@ impl Probe for Gaudi {
         let mut facts = Facts::new(host, NAME);
         let sample = |source: &Source| {
             facts.about(Some(source.device));
-            Sample { device: source.device, partition: None, readings: source.read(&mut facts) }
+            Sample { unit: source.device.into(), readings: source.read(&mut facts) }
         };
         let samples = self.sources.iter().map(sample).collect();
-        Sampling { samples, problems: facts.into_problems(), look_again: false }
+        Sampling { samples, problems: facts.into_problems(), rediscover: false }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The kernel's word on a Gaudi: PCI, the accel class and the attributes of habanalabs (`sysfs-driver-habanalabs`).
 
 use afd_model::{
-    Clock, Device, DeviceId, ErrorKind, Handle, HandleKind, Known, LinkKind, MemorySource, Missing,
-    Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor,
+    Clock, Device, DeviceId, ErrorDetail, ErrorKind, Handle, HandleKind, Known, LinkKind, MemorySource,
+    Missing, Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor,
 };
 use afd_probe::{Facts, PciBus, PciFunction, device, hwmon, pci, rdma};
 
@@ -133,8 +133,8 @@ impl Source {
             ("clk_cur_freq_mhz", Quantity::ClockHertz(Clock::Compute), 1e6),
             ("clk_max_freq_mhz", Quantity::ClockMaxHertz(Clock::Compute), 1e6),
             ("max_power", Quantity::PowerLimitWatts, 1e-3),
-            ("hard_reset_cnt", Quantity::Errors(ErrorKind::Reset, "hard"), 1.0),
-            ("soft_reset_cnt", Quantity::Errors(ErrorKind::Reset, "soft"), 1.0),
+            ("hard_reset_cnt", Quantity::Errors(ErrorKind::Reset, ErrorDetail::Block("hard")), 1.0),
+            ("soft_reset_cnt", Quantity::Errors(ErrorKind::Reset, ErrorDetail::Block("soft")), 1.0),
         ];
         let mut readings = Vec::new();
         for (file, quantity, scale) in scaled {

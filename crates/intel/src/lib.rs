@@ -66,9 +66,9 @@ impl Probe for Intel {
             if let Some(energy) = energy {
                 self.energies.insert(source.device, energy);
             }
-            samples.push(Sample { device: source.device, partition: None, readings });
+            samples.push(Sample { unit: source.device.into(), readings });
         }
-        Sampling { samples, problems: facts.into_problems(), look_again: false }
+        Sampling { samples, problems: facts.into_problems(), rediscover: false }
     }
 }
 

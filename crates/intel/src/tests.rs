@@ -77,7 +77,7 @@ fn virtual_functions_on_the_host_are_partitions_and_in_a_guest_devices() {
         .link("/sys/bus/pci/devices/0000:03:00.1/physfn", "../0000:03:00.0");
     let device = only(&host);
     assert_eq!(device.partitioning, Known::Value(Partitioning::Sriov { functions: 1 }));
-    assert_eq!(device.partitions[0].id, "0000:03:00.0/vf0");
+    assert_eq!(device.partitions[0].id.to_string(), "0000:03:00.0/vf0");
     let guest = only(&gpu("0000:03:00.0", "0x0bd5", "0x038000"));
     assert_eq!(guest.partitioning, Known::Value(Partitioning::Whole));
 }

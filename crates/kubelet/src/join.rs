@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use afd_model::{
-    Allocation, AllocationMechanism, Device, DeviceId, Handle, HandleKind, Inventory, PciAddress, Vendor,
+    Allocation, AllocationMechanism, Device, Handle, HandleKind, Inventory, PciAddress, UnitId, Vendor,
 };
 
 /// A container's hold, as the kubelet tells it.
@@ -40,15 +40,6 @@ pub enum Offer {
     },
 }
 
-/// Where a handle leads.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Target {
-    /// The device.
-    pub device: DeviceId,
-    /// Name of the partition, if it leads to one.
-    pub partition: Option<String>,
-}
-
 /// What a DRA driver says of its devices, by driver and name of the device.
 pub type Attributes<'a> = BTreeMap<(&'a str, &'a str), &'a BTreeMap<String, String>>;
 
@@ -57,7 +48,7 @@ pub type Attributes<'a> = BTreeMap<(&'a str, &'a str), &'a BTreeMap<String, Stri
 pub struct Names<'a> {
     inventory: &'a Inventory,
     attributes: Attributes<'a>,
-    handles: BTreeMap<String, Target>,
+    handles: BTreeMap<String, UnitId>,
 }
 
 impl<'a> Names<'a> {
@@ -67,7 +58,7 @@ impl<'a> Names<'a> {
     }
 
     /// The device or partition behind an offer, if it is one of the inventory.
-    pub fn target(&self, offer: &Offer) -> Option<Target> {
+    pub fn unit(&self, offer: &Offer) -> Option<UnitId> {
         match offer {
             Offer::Plugin { id, .. } => plugin_device(&self.handles, id),
             Offer::Dra { driver, device, .. } => dra_device(self.inventory, &self.handles, driver, device)
@@ -77,7 +68,7 @@ impl<'a> Names<'a> {
 
     /// By what the driver says of the device: its UUID, else its PCI address. A MIG device has the address of its GPU,
     /// which is not what it is.
-    fn by_attributes(&self, driver: &str, device: &str) -> Option<Target> {
+    fn by_attributes(&self, driver: &str, device: &str) -> Option<UnitId> {
         const ADDRESSES: [&str; 4] = ["resource.kubernetes.io/pciBusID", "pciBusID", "pciAddr", "pciAddress"];
         let attributes = self.attributes.get(&(driver, device))?;
         let by_uuid = attributes.get("uuid").and_then(|uuid| self.handles.get(uuid));
@@ -86,7 +77,7 @@ impl<'a> Names<'a> {
             let address = ADDRESSES.iter().find_map(|name| attributes.get(*name))?;
             self.handles.get(&address.to_ascii_lowercase())
         };
-        by_uuid.or_else(|| if is_part { None } else { address() }).cloned()
+        by_uuid.or_else(|| if is_part { None } else { address() }).copied()
     }
 }
 
@@ -100,13 +91,12 @@ pub fn allocations(names: &Names<'_>, holds: &[Hold]) -> (Vec<Allocation>, usize
             Offer::Plugin { resource, .. } => (resource.clone(), AllocationMechanism::DevicePlugin),
             Offer::Dra { driver, claim, .. } => (format!("{driver}/{claim}"), AllocationMechanism::Dra),
         };
-        let Some(Target { device, partition }) = names.target(&hold.offer) else {
+        let Some(unit) = names.unit(&hold.offer) else {
             unknown += 1;
             continue;
         };
         allocations.push(Allocation {
-            device,
-            partition,
+            unit,
             namespace: hold.namespace.clone(),
             pod: hold.pod.clone(),
             container: hold.container.clone(),
@@ -120,10 +110,10 @@ pub fn allocations(names: &Names<'_>, holds: &[Hold]) -> (Vec<Allocation>, usize
 }
 
 /// All names of devices and partitions by which plugins call them.
-fn handles(inventory: &Inventory) -> BTreeMap<String, Target> {
+fn handles(inventory: &Inventory) -> BTreeMap<String, UnitId> {
     let mut handles = BTreeMap::new();
     for device in &inventory.devices {
-        let whole = || Target { device: device.id, partition: None };
+        let whole = || UnitId::from(device.id);
         handles.insert(device.id.to_string(), whole());
         for handle in &device.handles {
             if let Some(name) = spelt(handle.kind, &handle.value) {
@@ -134,7 +124,7 @@ fn handles(inventory: &Inventory) -> BTreeMap<String, Target> {
             handles.insert(serial.clone(), whole());
         }
         for partition in &device.partitions {
-            let part = || Target { device: device.id, partition: Some(partition.name.clone()) };
+            let part = || UnitId::from(partition.id);
             if let Some(function) = partition.function.value() {
                 handles.insert(function.address.to_string(), part());
             }
@@ -153,7 +143,7 @@ fn spelt(kind: HandleKind, value: &str) -> Option<String> {
     match kind {
         HandleKind::Uuid
         | HandleKind::UniqueId
-        | HandleKind::Gke
+        | HandleKind::DevicePlugin
         | HandleKind::DrmCard
         | HandleKind::XcpDevice
         | HandleKind::Accel => Some(value.to_owned()),
@@ -163,7 +153,7 @@ fn spelt(kind: HandleKind, value: &str) -> Option<String> {
 
 /// A plugin's id: a UUID, an address, a name of the driver; with what sharing appends to it (`::3` of NVIDIA's time-slicing
 /// and MPS, `/vgpu2` of GKE's, `-1` of Intel's shares and Google's TPUs).
-fn plugin_device(handles: &BTreeMap<String, Target>, id: &str) -> Option<Target> {
+fn plugin_device(handles: &BTreeMap<String, UnitId>, id: &str) -> Option<UnitId> {
     let unshared = id.split_once("::").map_or(id, |(id, _)| id);
     let unshared = unshared.find("/vgpu").map_or(unshared, |place| &unshared[..place]);
     let lower = unshared.to_ascii_lowercase();
@@ -173,18 +163,18 @@ fn plugin_device(handles: &BTreeMap<String, Target>, id: &str) -> Option<Target>
             share.bytes().all(|byte| byte.is_ascii_digit()).then(|| handles.get(id))?
         })
     };
-    exact.or_else(shared).cloned()
+    exact.or_else(shared).copied()
 }
 
 /// A DRA device by its name in the driver's slices (`reference` of each driver: NVIDIA's `gpu-<minor>` and
 /// `gpu-<minor>-mig-<profile>-<profile id>-<start>`, AMD's `gpu-<card>-<render>`, Intel's `<address with dashes>-0x<id>`).
 fn dra_device(
     inventory: &Inventory,
-    handles: &BTreeMap<String, Target>,
+    handles: &BTreeMap<String, UnitId>,
     driver: &str,
     name: &str,
-) -> Option<Target> {
-    let whole = |device: &Device| Target { device: device.id, partition: None };
+) -> Option<UnitId> {
+    let whole = |device: &Device| UnitId::from(device.id);
     let with = |kind: HandleKind, value: &str| {
         inventory
             .devices
@@ -199,19 +189,19 @@ fn dra_device(
         }
         "gpu.amd.com" => {
             let (card, render) = name.strip_prefix("gpu-")?.split_once('-')?;
-            let by_card = handles.get(&format!("card{card}")).cloned();
+            let by_card = handles.get(&format!("card{card}")).copied();
             by_card.or_else(|| with(HandleKind::DrmRender, &format!("renderD{render}")).map(whole))
         }
         "gpu.intel.com" | "gaudi.intel.com" => {
             let address = address_with_dashes(name)?;
-            handles.get(&address.to_string()).cloned()
+            handles.get(&address.to_string()).copied()
         }
-        _ => handles.get(name).cloned(),
+        _ => handles.get(name).copied(),
     }
 }
 
 /// The partition that its vendor's DRA driver calls by a name, if it is the only such one.
-fn part_by_dra_name(inventory: &Inventory, name: &str) -> Option<Target> {
+fn part_by_dra_name(inventory: &Inventory, name: &str) -> Option<UnitId> {
     let named = |handles: &[Handle]| handles.iter().any(|h| h.kind == HandleKind::Dra && h.value == name);
     let mut parts = inventory
         .devices
@@ -219,8 +209,8 @@ fn part_by_dra_name(inventory: &Inventory, name: &str) -> Option<Target> {
         .filter(|device| device.vendor == Vendor::Nvidia)
         .flat_map(|device| device.partitions.iter().map(move |partition| (device, partition)))
         .filter(|(_, partition)| named(&partition.handles));
-    let (device, partition) = parts.next()?;
-    parts.next().is_none().then(|| Target { device: device.id, partition: Some(partition.name.clone()) })
+    let (_, partition) = parts.next()?;
+    parts.next().is_none().then(|| partition.id.into())
 }
 
 /// `0000-03-00-0-0x56a0`.
@@ -244,7 +234,7 @@ mod tests {
         let mut nvidia = device(
             1,
             Vendor::Nvidia,
-            &[(HandleKind::Uuid, "GPU-1"), (HandleKind::Minor, "0"), (HandleKind::Gke, "nvidia0")],
+            &[(HandleKind::Uuid, "GPU-1"), (HandleKind::Minor, "0"), (HandleKind::DevicePlugin, "nvidia0")],
         );
         let mig = |name: &str, handles: &[(HandleKind, &str)]| Partition {
             handles: handles.iter().map(|(kind, value)| Handle::new(*kind, *value)).collect(),
@@ -255,7 +245,7 @@ mod tests {
                 "gi3-ci0",
                 &[
                     (HandleKind::Uuid, "MIG-1"),
-                    (HandleKind::Gke, "nvidia0/gi3"),
+                    (HandleKind::DevicePlugin, "nvidia0/gi3"),
                     (HandleKind::Dra, "gpu-0-mig-1g10gb-19-2"),
                 ],
             ),
@@ -269,10 +259,10 @@ mod tests {
                 Handle::new(HandleKind::XcpDevice, "amdgpu_xcp_1"),
                 Handle::new(HandleKind::DrmCard, "card2"),
             ],
-            ..Partition::bare(amd.id, "xcp1")
+            ..Partition::bare(amd.id, PartitionName::Xcp(1))
         }];
         let intel = device(3, Vendor::Intel, &[(HandleKind::DrmCard, "card9")]);
-        Inventory { devices: vec![nvidia, amd, intel], ..Inventory::empty() }
+        Inventory { devices: vec![nvidia, amd, intel], ..Inventory::default() }
     }
 
     fn target(offer: Offer) -> Option<(u8, Option<String>)> {

@@ -10,7 +10,7 @@ mod join;
 pub mod testing;
 
 pub use client::{Answer, Kubelet, KubeletError};
-pub use join::{Attributes, Hold, Names, Offer, Target, allocations};
+pub use join::{Attributes, Hold, Names, Offer, allocations};
 
 /// Generated from `proto/podresources.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications, reason = "generated")]

@@ -1,14 +1,12 @@
-//! Who holds a device.
+//! Which pods hold which devices.
 
-use crate::DeviceId;
+use crate::UnitId;
 
 /// A container's hold on a device or partition. A shared device has several.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Allocation {
-    /// The device.
-    pub device: DeviceId,
-    /// Name of the partition, if it is one that is held.
-    pub partition: Option<String>,
+    /// The device or partition.
+    pub unit: UnitId,
     /// Namespace of the pod.
     pub namespace: String,
     /// Name of the pod.
@@ -17,11 +15,11 @@ pub struct Allocation {
     pub container: String,
     /// The extended resource (`nvidia.com/gpu`), or `<driver>/<claim>` of a resource claim.
     pub resource: String,
-    /// How Kubernetes hands the device out.
+    /// How Kubernetes allocates the device.
     pub mechanism: AllocationMechanism,
 }
 
-/// How Kubernetes hands devices out.
+/// How Kubernetes allocates devices.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum AllocationMechanism {
     /// A device plugin.

@@ -1,11 +1,11 @@
-//! One physical accelerator, and the parts it is cut into.
+//! One physical accelerator, and the names that others use for it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DeviceId, Health, Known, LinkKind, MigInstance, Missing, NvidiaFacts, Pci, PciAddress, PcieLink, Variant,
-    Vendor, VendorFacts,
+    AmdFacts, DeviceId, Health, Known, LinkKind, NvidiaFacts, Partition, Partitioning, Pci, PciAddress,
+    PcieLink, Variant, Vendor, VendorFacts,
 };
 
 /// One physical accelerator of any vendor: one PCI function that computes.
@@ -15,16 +15,16 @@ pub struct Device {
     pub id: DeviceId,
     /// Who made it.
     pub vendor: Vendor,
-    /// Which kind it is.
+    /// Its kind.
     pub variant: Variant,
-    /// Which product it is, by this project's sourced table, else by what the driver says.
+    /// The product, by this project's sourced table, else as the driver reports it.
     pub product: Known<Product>,
     /// Part of a processor that shares the system's memory (a laptop's GPU, an APU). Such devices get no labels
     /// unless asked for.
     pub integrated: bool,
     /// An SR-IOV virtual function seen without its physical function, as in a virtual machine.
     pub virtual_function: bool,
-    /// How it sits on PCI.
+    /// How it is attached to PCI.
     pub pci: Pci,
     /// NUMA node of its PCI slot.
     pub numa_node: Known<u32>,
@@ -38,34 +38,33 @@ pub struct Device {
     pub firmware_version: Known<String>,
     /// Device memory in bytes.
     pub memory_bytes: Known<u64>,
-    /// Who told the memory.
+    /// Source of the memory size.
     pub memory_source: Known<MemorySource>,
-    /// What a kernel is compiled for: `9.0`, `gfx942`.
+    /// Compute capability or gfx target: `9.0`, `gfx942`.
     pub compute: Known<String>,
-    /// The vendor's unique name of the device.
+    /// UUID as the vendor assigns it.
     pub uuid: Known<String>,
     /// Serial number of the board.
     pub serial: Known<String>,
-    /// How the device is cut into partitions.
+    /// Partitioning mode.
     pub partitioning: Known<Partitioning>,
-    /// Its partitions. Empty for a whole device.
+    /// Its partitions; empty for an unpartitioned device.
     pub partitions: Vec<Partition>,
-    /// Devices as a framework counts them, where the vendor's rule tells (TPU 7x: 2 per chip).
+    /// Devices as a framework counts them, where the vendor defines that (TPU 7x: 2 per chip).
     pub logical_devices: Known<u32>,
-    /// The fastest way from this device to the next one of the node.
+    /// The fastest link from this device to another one of the node.
     pub interconnect: Known<LinkKind>,
-    /// Devices with the same value reach each other over that way (AMD: the XGMI hive).
+    /// Devices with the same value reach each other over that link (AMD: the XGMI hive).
     pub link_domain: Known<String>,
-    /// Devices of different nodes with the same value share a scale-up fabric: `<cluster uuid>.<clique>`.
+    /// Devices of different nodes with the same value are in one scale-up fabric: `<cluster uuid>`.
     pub fabric_domain: Known<String>,
-    /// Whether it may take work.
+    /// Devices of different nodes with the same value can reach each other over that fabric: `<cluster uuid>.<clique>`.
+    pub fabric_partition: Known<String>,
+    /// Whether it can take work.
     pub health: Health,
     /// Other names of it.
     pub handles: Vec<Handle>,
-    /// What only NVIDIA's devices have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nvidia: Option<Box<NvidiaFacts>>,
-    /// What only this vendor's tools tell; absent where nothing reads it.
+    /// Facts that only this vendor's devices have; absent where nothing reads them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor_facts: Option<VendorFacts>,
 }
@@ -76,13 +75,13 @@ pub struct Device {
 pub struct Product {
     /// Marketing name: `NVIDIA H100 80GB HBM3`.
     pub name: String,
-    /// The short name that people say: `H100`.
+    /// Short model name: `H100`.
     pub model: Known<String>,
     /// Silicon generation: `hopper`, `cdna3`.
     pub architecture: Known<String>,
 }
 
-/// Who told how much memory a device has.
+/// Source of a device's memory size.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemorySource {
@@ -94,74 +93,16 @@ pub enum MemorySource {
     PciBar,
     /// The vendor's library.
     Library,
-    /// The memory of the system, which the device shares.
+    /// System memory, which the device shares.
     System,
-    /// The product table: every part with this id has this much.
+    /// The product table: every device with this id has this much.
     ProductTable,
-}
-
-/// How a device is cut.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "scheme")]
-pub enum Partitioning {
-    /// Not at all, and a source said so.
-    Whole,
-    /// AMD accelerator partitions.
-    Xcp {
-        /// Compute partition mode: `SPX`, `DPX`, `TPX`, `QPX` or `CPX`.
-        compute: String,
-        /// Memory partition mode: `NPS1`, `NPS4`, ...
-        memory: Known<String>,
-    },
-    /// NVIDIA Multi-Instance GPU is on.
-    Mig,
-    /// SR-IOV virtual functions are enabled on it.
-    Sriov {
-        /// How many.
-        functions: u32,
-    },
-}
-
-/// A part of a device that can be allocated on its own.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Partition {
-    /// `<device>/<name>`.
-    pub id: String,
-    /// Its name within the device: `xcp3`, `vf0`, `gi3-ci0`.
-    pub name: String,
-    /// What it was cut by, as its vendor spells it: `1g.10gb`.
-    pub profile: Known<String>,
-    /// The PCI function, where the part has one of its own.
-    pub function: Known<PartitionFunction>,
-    /// Memory of the part in bytes.
-    pub memory_bytes: Known<u64>,
-    /// Compute units (AMD) or multiprocessors (NVIDIA) of the part.
-    pub compute_units: Known<u32>,
-    /// NUMA node.
-    pub numa_node: Known<u32>,
-    /// Whether it may take work, where that is told of the part itself.
-    pub health: Health,
-    /// Other names of it.
-    pub handles: Vec<Handle>,
-    /// Where it lies in its GPU and what it has of it, for a MIG device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mig: Option<MigInstance>,
-}
-
-/// The PCI function of a partition.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct PartitionFunction {
-    /// Its address.
-    pub address: PciAddress,
-    /// The driver bound to it.
-    pub driver: Known<String>,
 }
 
 /// A name that others use for a device or partition.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Handle {
-    /// Whose name it is.
+    /// Who uses it.
     pub kind: HandleKind,
     /// The name.
     pub value: String,
@@ -177,10 +118,8 @@ pub enum HandleKind {
     UniqueId,
     /// Minor number of the vendor's device node (`/dev/nvidia0`).
     Minor,
-    /// Position in the order of the vendor's library; it can change when devices come and go.
+    /// Index in the vendor's library; it changes when devices come and go.
     Index,
-    /// GKE's name of a device or MIG instance: `nvidia0`, `nvidia0/gi3`.
-    Gke,
     /// DRM card: `card0`.
     DrmCard,
     /// DRM render node: `renderD128`.
@@ -191,16 +130,14 @@ pub enum HandleKind {
     KfdGpuId,
     /// AMD's platform device of a partition: `amdgpu_xcp_3`.
     XcpDevice,
-    /// The id under which the vendor's device plugin hands it out: `0000:05:00.0`, `amdgpu_xcp_3`.
+    /// An id under which a device plugin advertises it: `GPU-<uuid>`, `0000:05:00.0`, `amdgpu_xcp_3`, `nvidia0/gi3` (GKE's).
     DevicePlugin,
-    /// The name that it has in the slices of the vendor's DRA driver: `gpu-1-129`.
+    /// Its name in the ResourceSlices of the vendor's DRA driver: `gpu-1-129`.
     Dra,
     /// Accel node: `accel0`.
     Accel,
     /// VFIO group number: `/dev/vfio/7`.
     VfioGroup,
-    /// What functions on one board share.
-    Board,
     /// Position of the module in its chassis (Gaudi's module id).
     Module,
 }
@@ -212,68 +149,47 @@ impl Handle {
     }
 }
 
-impl Partition {
-    /// A partition of which only the name is known.
-    pub fn bare(device: DeviceId, name: impl Into<String>) -> Partition {
-        let (name, unknown) = (name.into(), Missing::NotExposed);
-        Partition {
-            id: format!("{device}/{name}"),
-            name,
-            profile: unknown.into(),
-            function: unknown.into(),
-            memory_bytes: unknown.into(),
-            compute_units: unknown.into(),
-            numa_node: unknown.into(),
-            health: Health::unknown(),
-            handles: Vec::new(),
-            mig: None,
-        }
-    }
-}
-
 impl Device {
     /// A device of which only the address is known.
     pub fn bare(address: PciAddress, vendor: Vendor, variant: Variant) -> Device {
-        let unknown = Missing::NotExposed;
-        let no_link = PcieLink { transfers_per_second: unknown.into(), width: unknown.into() };
         Device {
             id: address.into(),
             vendor,
             variant,
-            product: unknown.into(),
+            product: Known::default(),
             integrated: false,
             virtual_function: false,
             pci: Pci {
                 address,
-                vendor_id: unknown.into(),
-                device_id: unknown.into(),
-                class: unknown.into(),
-                revision: unknown.into(),
-                subsystem_vendor_id: unknown.into(),
-                subsystem_device_id: unknown.into(),
-                link: no_link,
-                max_link: no_link,
+                vendor_id: Known::default(),
+                device_id: Known::default(),
+                class: Known::default(),
+                revision: Known::default(),
+                subsystem_vendor_id: Known::default(),
+                subsystem_device_id: Known::default(),
+                link: PcieLink::default(),
+                max_link: PcieLink::default(),
                 upstream: Vec::new(),
             },
-            numa_node: unknown.into(),
-            driver: unknown.into(),
-            driver_version: unknown.into(),
-            runtime_version: unknown.into(),
-            firmware_version: unknown.into(),
-            memory_bytes: unknown.into(),
-            memory_source: unknown.into(),
-            compute: unknown.into(),
-            uuid: unknown.into(),
-            serial: unknown.into(),
-            partitioning: unknown.into(),
+            numa_node: Known::default(),
+            driver: Known::default(),
+            driver_version: Known::default(),
+            runtime_version: Known::default(),
+            firmware_version: Known::default(),
+            memory_bytes: Known::default(),
+            memory_source: Known::default(),
+            compute: Known::default(),
+            uuid: Known::default(),
+            serial: Known::default(),
+            partitioning: Known::default(),
             partitions: Vec::new(),
-            logical_devices: unknown.into(),
-            interconnect: unknown.into(),
-            link_domain: unknown.into(),
-            fabric_domain: unknown.into(),
+            logical_devices: Known::default(),
+            interconnect: Known::default(),
+            link_domain: Known::default(),
+            fabric_domain: Known::default(),
+            fabric_partition: Known::default(),
             health: Health::unknown(),
             handles: Vec::new(),
-            nvidia: None,
             vendor_facts: None,
         }
     }
@@ -281,6 +197,22 @@ impl Device {
     /// The first handle of a kind.
     pub fn handle(&self, kind: HandleKind) -> Option<&str> {
         self.handles.iter().find(|handle| handle.kind == kind).map(|handle| handle.value.as_str())
+    }
+
+    /// Facts that only NVIDIA's devices have.
+    pub fn nvidia(&self) -> Option<&NvidiaFacts> {
+        match self.vendor_facts.as_ref()? {
+            VendorFacts::Nvidia(facts) => Some(facts),
+            VendorFacts::Amd(_) => None,
+        }
+    }
+
+    /// Facts that only AMD's devices have.
+    pub fn amd(&self) -> Option<&AmdFacts> {
+        match self.vendor_facts.as_ref()? {
+            VendorFacts::Amd(facts) => Some(facts),
+            VendorFacts::Nvidia(_) => None,
+        }
     }
 
     /// Its marketing name, if it is recognised.

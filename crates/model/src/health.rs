@@ -1,14 +1,14 @@
-//! Whether a device may take work.
+//! Whether a device can take work.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The health of a device, with what was seen.
+/// The health of a device, with its reasons.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Health {
     /// The verdict.
     pub state: HealthState,
-    /// What led to it; empty for a healthy device and for one of which nobody tells.
+    /// The evidence; empty for a healthy device and for one whose health is not reported.
     pub reasons: Vec<HealthReason>,
 }
 
@@ -16,13 +16,13 @@ pub struct Health {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthState {
-    /// A source said that it works.
+    /// A source reports that it works.
     Healthy,
-    /// It works, with a fault that somebody should look into.
+    /// It works, with a fault that an operator should look into.
     Degraded,
     /// It cannot take work.
     Failed,
-    /// No source tells.
+    /// No source reports it.
     Unknown,
 }
 
@@ -42,22 +42,22 @@ impl HealthState {
     }
 }
 
-/// One thing that was seen.
+/// One piece of evidence.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct HealthReason {
-    /// A word in CamelCase, as Kubernetes' condition reasons are: `DriverMissing`.
+    /// The reason in CamelCase, like the reasons of Kubernetes conditions: `DriverMissing`.
     pub code: String,
     /// A sentence for people, with what to do.
     pub message: String,
 }
 
 impl Health {
-    /// Nobody tells.
+    /// No source reports it.
     pub fn unknown() -> Health {
         Health { state: HealthState::Unknown, reasons: Vec::new() }
     }
 
-    /// A source said that the device works.
+    /// A source reports that the device works.
     pub fn healthy() -> Health {
         Health { state: HealthState::Healthy, reasons: Vec::new() }
     }

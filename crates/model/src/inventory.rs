@@ -1,29 +1,29 @@
-//! The whole node's devices, and the joining of what the probes found.
+//! All devices of the node, assembled from the findings of the probes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, HostFacts, Known, Link, Missing, Nic, Problem};
+use crate::{Device, HostFacts, Known, Link, Nic, Problem};
 
-/// What one probe found, and what it could not learn.
+/// What one probe found, and what it could not read.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Findings {
     /// Devices, in any order.
     pub devices: Vec<Device>,
     /// Links between them, in any order.
     pub links: Vec<Link>,
-    /// What could not be learnt.
+    /// Facts that could not be read.
     pub problems: Vec<Problem>,
 }
 
-/// The accelerators of a node and what surrounds them.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+/// The accelerators of a node and their surroundings.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Inventory {
     /// Kernel release of the host, e.g. `6.12.41`.
     pub kernel_release: Known<String>,
-    /// What machine it is, as its firmware says (DMI product name).
+    /// Machine type as the firmware reports it (DMI product name).
     pub machine: Known<String>,
-    /// What it has for its pods.
+    /// What it offers to pods.
     pub host: HostFacts,
     /// The NUMA nodes of the host.
     pub numa_nodes: Vec<NumaNode>,
@@ -33,10 +33,10 @@ pub struct Inventory {
     pub links: Vec<Link>,
     /// RDMA devices, sorted by name.
     pub nics: Vec<Nic>,
-    /// What could not be learnt, sorted.
+    /// Facts that could not be read, sorted.
     pub problems: Vec<Problem>,
-    /// What was looked at, so that "nothing found" can be believed.
-    pub looked_at: LookedAt,
+    /// How much was examined, so that "no accelerator" can be told from "nothing visible".
+    pub scanned: Scanned,
 }
 
 /// A NUMA node of the host.
@@ -44,13 +44,13 @@ pub struct Inventory {
 pub struct NumaNode {
     /// Its number.
     pub number: u32,
-    /// The processors in it, as the kernel lists them: `0-31,64-95`.
+    /// The CPUs in it, as the kernel lists them: `0-31,64-95`.
     pub cpus: Known<String>,
 }
 
-/// How much of the host was seen.
+/// How much of the host was examined.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct LookedAt {
+pub struct Scanned {
     /// PCI functions.
     pub pci_functions: u32,
     /// RDMA devices.
@@ -58,22 +58,7 @@ pub struct LookedAt {
 }
 
 impl Inventory {
-    /// An inventory of nothing.
-    pub fn empty() -> Inventory {
-        Inventory {
-            kernel_release: Missing::NotExposed.into(),
-            machine: Missing::NotExposed.into(),
-            host: HostFacts::unknown(),
-            numa_nodes: Vec::new(),
-            devices: Vec::new(),
-            links: Vec::new(),
-            nics: Vec::new(),
-            problems: Vec::new(),
-            looked_at: LookedAt::default(),
-        }
-    }
-
-    /// Joins what the probes found into `self`, sorted, so that equal nodes give equal inventories whatever the
+    /// Merges the findings of the probes into `self`, sorted, so that equal nodes give equal inventories whatever the
     /// order of listing. A device that two probes claim stays with the first.
     #[must_use]
     pub fn assemble(mut self, findings: impl IntoIterator<Item = Findings>) -> Inventory {
@@ -108,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nics_are_sorted_as_people_count() {
+    fn nics_are_sorted_by_number() {
         let mut names = ["mlx5_10", "mlx5_2", "bnxt_re0"];
         names.sort_by(|left, right| natural(left).cmp(&natural(right)));
         assert_eq!(names, ["bnxt_re0", "mlx5_2", "mlx5_10"]);

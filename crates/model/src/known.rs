@@ -5,17 +5,17 @@ use serde::{Deserialize, Serialize};
 
 /// A fact of the node: its value, or the reason why it is not known.
 ///
-/// In JSON a value stands for itself and an unknown one is `{"missing": "<reason>"}`. There is no default, no 0
-/// and no empty string for "unknown": what is missing becomes an absent label and an absent series.
+/// In JSON a value stands for itself and an unknown one is `{"missing": "<reason>"}`. No 0 and no empty string ever means
+/// "unknown": a missing fact becomes an absent label and an absent series. The default is unknown, not exposed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(untagged)]
 pub enum Known<T> {
-    /// Nobody could tell, and why.
+    /// There is no value.
     Missing {
         /// The reason.
         missing: Missing,
     },
-    /// What was read.
+    /// The value that was read.
     Value(T),
 }
 
@@ -23,10 +23,10 @@ pub enum Known<T> {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
-    /// The kernel has no such file here (ENOENT), or the library no such call: not every device, driver or version tells
+    /// The kernel has no such file here (ENOENT), or the library no such call: not every device, driver or version exposes
     /// this fact.
     NotExposed,
-    /// The source exists and says itself that it has no value (NUMA node -1, an all-ones sentinel, "Unknown").
+    /// The source exists and reports that it has no value (NUMA node -1, an all-ones sentinel, "Unknown").
     NotAvailable,
     /// Reading was refused (EACCES, EPERM).
     NotPermitted,
@@ -36,14 +36,14 @@ pub enum Missing {
     Malformed,
     /// The id is not in this project's table.
     Unrecognized,
-    /// No kernel driver is bound to the device, so nobody can ask it.
+    /// No kernel driver is bound to the device, so it cannot be queried.
     DriverNotBound,
-    /// The vendor's library is not asked, so that its driver can be replaced.
+    /// The vendor's library is not queried, so that its driver can be replaced.
     Released,
 }
 
 impl Missing {
-    /// Whether somebody should look into it: everything but what a healthy kernel leaves out as well.
+    /// Whether it is counted as a problem: every reason but those that occur on a healthy node as well.
     pub fn is_problem(self) -> bool {
         !matches!(self, Missing::NotExposed | Missing::NotAvailable | Missing::DriverNotBound)
     }
@@ -62,18 +62,24 @@ impl Missing {
         }
     }
 
-    /// The same for people, as the end of a sentence.
+    /// A phrase for people, as the end of a sentence.
     pub fn explain(self) -> &'static str {
         match self {
-            Missing::NotExposed => "no source tells",
+            Missing::NotExposed => "not exposed",
             Missing::NotAvailable => "the source has no value",
             Missing::NotPermitted => "permission denied",
             Missing::Unreadable => "reading failed",
             Missing::Malformed => "not in the documented format",
             Missing::Unrecognized => "not in the product table",
             Missing::DriverNotBound => "no driver is bound",
-            Missing::Released => "the driver is let go",
+            Missing::Released => "driver released",
         }
+    }
+}
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Missing::NotExposed.into()
     }
 }
 
@@ -92,7 +98,7 @@ impl<T> Known<T> {
         }
     }
 
-    /// The value itself, if there is one.
+    /// Takes the value, if there is one.
     pub fn into_value(self) -> Option<T> {
         match self {
             Known::Value(value) => Some(value),
@@ -100,7 +106,7 @@ impl<T> Known<T> {
         }
     }
 
-    /// Why there is none, if there is none.
+    /// The reason why there is no value, if there is none.
     pub fn missing(&self) -> Option<Missing> {
         match self {
             Known::Value(_) => None,
@@ -129,7 +135,7 @@ impl<T> Known<T> {
         }
     }
 
-    /// Asks further with the value, and keeps the first reason.
+    /// Derives another fact from the value, and keeps the first reason.
     pub fn and_then<U>(self, f: impl FnOnce(T) -> Known<U>) -> Known<U> {
         match self {
             Known::Value(value) => f(value),
@@ -137,8 +143,8 @@ impl<T> Known<T> {
         }
     }
 
-    /// Asks another source where this one had no value. The first reason stays if the second has none either,
-    /// unless the first was only that the kernel does not tell.
+    /// Falls back to another source where this one has no value. The first reason stays if the second has none either,
+    /// unless the first was only that the fact is not exposed.
     pub fn or_else(self, f: impl FnOnce() -> Known<T>) -> Known<T> {
         match self {
             Known::Value(value) => Known::Value(value),
@@ -147,6 +153,11 @@ impl<T> Known<T> {
                 other => other,
             },
         }
+    }
+
+    /// Fills in from another source where there is no value yet, as [`Known::or_else`] does.
+    pub fn fill(&mut self, f: impl FnOnce() -> Known<T>) {
+        *self = std::mem::take(self).or_else(f);
     }
 
     /// A value, or `missing` where there is none.
@@ -160,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_source_is_asked_only_where_the_first_has_no_value() {
+    fn a_second_source_is_read_only_where_the_first_has_no_value() {
         let known = Known::Value(1);
         assert_eq!(known.or_else(|| Known::Value(2)), Known::Value(1));
         let denied: Known<i32> = Missing::NotPermitted.into();
@@ -168,5 +179,9 @@ mod tests {
         assert_eq!(denied.or_else(|| Missing::NotExposed.into()).missing(), Some(Missing::NotPermitted));
         let absent: Known<i32> = Missing::NotExposed.into();
         assert_eq!(absent.or_else(|| Missing::NotPermitted.into()).missing(), Some(Missing::NotPermitted));
+        let mut filled = Known::default();
+        filled.fill(|| Known::Value(3));
+        filled.fill(|| Known::Value(4));
+        assert_eq!(filled, Known::Value(3));
     }
 }

@@ -5,22 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DeviceId, Known};
 
-/// A direct link between two devices of the node, told once for each pair (`a` < `b`).
+/// A direct link between two devices of the node, listed once for each pair (`a` < `b`).
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Link {
     /// One end.
     pub a: DeviceId,
     /// The other end.
     pub b: DeviceId,
-    /// What it is made of.
+    /// Its type.
     pub kind: LinkKind,
-    /// The kernel's cost of the way (KFD: 15 for one XGMI hop); smaller is nearer.
+    /// The kernel's cost of the link (KFD: 15 for one XGMI hop); smaller is nearer.
     pub weight: Known<u32>,
-    /// Greatest bandwidth in one direction.
+    /// Maximum bandwidth in one direction.
     pub bandwidth_bytes_per_second: Known<u64>,
 }
 
-/// What a link is made of; the order is from slow to fast.
+/// Type of a link; the order is from slow to fast.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkKind {

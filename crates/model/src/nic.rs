@@ -41,9 +41,9 @@ pub struct NicPort {
     pub number: u32,
     /// Logical state.
     pub state: Known<PortState>,
-    /// What the link is made of.
+    /// Link layer.
     pub link_layer: Known<LinkLayer>,
-    /// What is spoken over it.
+    /// RDMA protocol.
     pub protocol: Known<NicProtocol>,
     /// Signalling rate, bits per second in one direction.
     pub rate_bits_per_second: Known<u64>,
@@ -59,7 +59,7 @@ pub enum PortState {
     Init,
     /// Armed: waiting for the first data.
     Armed,
-    /// Active, with the physical link lost for a moment.
+    /// Active, with the physical link lost briefly.
     ActiveDefer,
     /// No link.
     Down,
@@ -78,7 +78,7 @@ impl PortState {
     }
 }
 
-/// What the link is made of (`ports/N/link_layer`).
+/// Link layer of a port (`ports/N/link_layer`).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkLayer {
@@ -98,7 +98,7 @@ impl LinkLayer {
     }
 }
 
-/// Which RDMA protocol a port speaks; the order is the one in which the label `rdma` prefers them.
+/// RDMA protocol of a port, in the order in which the label `rdma` prefers them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NicProtocol {

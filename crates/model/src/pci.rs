@@ -22,13 +22,13 @@ pub struct PciAddress {
     pub function: u8,
 }
 
-/// A text that is no PCI address.
+/// A string that is not a PCI address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PciAddressError(pub String);
 
 impl fmt::Display for PciAddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no PCI address of the form 0000:1b:00.0", self.0)
+        write!(f, "{:?} is not a PCI address of the form 0000:1b:00.0", self.0)
     }
 }
 
@@ -178,10 +178,10 @@ impl PciClass {
     }
 }
 
-/// How a device sits on PCI.
+/// How a device is attached to PCI.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Pci {
-    /// Where it is.
+    /// Its address.
     pub address: PciAddress,
     /// PCI vendor id.
     pub vendor_id: Known<PciId>,
@@ -199,12 +199,12 @@ pub struct Pci {
     pub link: PcieLink,
     /// The fastest link that the device can drive.
     pub max_link: PcieLink,
-    /// The bridges between the root complex and the device, root port first. Empty where the kernel does not tell.
+    /// The bridges between the root complex and the device, root port first. Empty where the kernel does not report them.
     pub upstream: Vec<PciAddress>,
 }
 
 /// Speed and width of a PCI Express link.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PcieLink {
     /// Transfers per second on each lane, e.g. 32000000000 for PCIe 5.
     pub transfers_per_second: Known<u64>,

@@ -1,9 +1,11 @@
-//! Values that move: what a probe's second verb, `sample`, brings.
+//! Samples: what the probes' verb `sample` returns.
 //!
-//! A sample is a list of readings. What could not be read is not in the list, so nothing can be published that
-//! was not read.
+//! A sample is a list of readings. A value that could not be read is not in the list, so nothing is published that was not
+//! read.
 
-use crate::{AmdQuantity, DeviceId, Problem};
+use std::borrow::Cow;
+
+use crate::{Problem, UnitId, VendorQuantity};
 
 /// What one probe sampled, and what it could not read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,31 +14,29 @@ pub struct Sampling {
     pub samples: Vec<Sample>,
     /// What could not be read.
     pub problems: Vec<Problem>,
-    /// Something that discovery tells has changed, such as the health of a device: it should look again.
-    pub look_again: bool,
+    /// A fact of the discovery has changed, such as the health of a device: discover again now.
+    pub rediscover: bool,
 }
 
 /// The readings of one device or partition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The device.
-    pub device: DeviceId,
-    /// Name of the partition, if the readings are a partition's.
-    pub partition: Option<String>,
-    /// What was read.
+    /// The device or partition.
+    pub unit: UnitId,
+    /// The values that were read.
     pub readings: Vec<Reading>,
 }
 
-/// One value, in the unit that its quantity states.
+/// One value in the unit of its quantity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
-    /// What was measured.
+    /// The quantity.
     pub quantity: Quantity,
     /// The value.
     pub value: f64,
 }
 
-/// What can be measured, with its unit. One quantity is one series of the device or partition.
+/// A quantity with its unit. One quantity is one series of the device or partition.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Quantity {
     /// Share of the time in which an engine was busy, 0-1.
@@ -45,57 +45,51 @@ pub enum Quantity {
     MemoryTotalBytes,
     /// Device memory in use, bytes.
     MemoryUsedBytes,
-    /// Device memory that the driver or firmware keeps for itself, bytes.
+    /// Device memory reserved by driver and firmware, bytes.
     MemoryReservedBytes,
     /// Share of the memory bandwidth in use, 0-1.
     MemoryBandwidthRatio,
-    /// Memory rows that were replaced, or the state of replacing them.
+    /// Memory rows that were remapped, or the state of remapping.
     RowsRemapped(Rows),
     /// Watts.
     PowerWatts,
     /// The power limit in force, watts.
     PowerLimitWatts,
-    /// Joules since a point in the past that does not move while the driver is loaded.
+    /// Joules since a fixed point in time, as long as the driver stays loaded.
     EnergyJoules,
     /// Degrees Celsius.
     TemperatureCelsius(Sensor),
-    /// Hertz now.
+    /// Present clock, hertz.
     ClockHertz(Clock),
     /// The highest clock, hertz.
     ClockMaxHertz(Clock),
-    /// Whether the device is being slowed down, 0 or 1.
+    /// 1 while clocks are throttled for this cause, else 0.
     Throttled(ThrottleCause),
-    /// Seconds for which the device was slowed down, since the agent began to watch it or, where the device counts
-    /// seconds itself, since it began.
+    /// Seconds for which clocks were throttled: since the agent started or, where the device counts them itself, since it
+    /// started to count.
     ThrottleSeconds(ThrottleCause),
-    /// Pages of device memory that are bad, by what became of them.
+    /// Bad pages of device memory, by state.
     RetiredPages(PageState),
-    /// Device memory in bytes that the process of this id holds.
+    /// Device memory in bytes that the process with this id uses.
     ProcessMemoryUsedBytes(u32),
-    /// How often the driver told of an XID (NVIDIA's number of an error) since the agent looks.
-    Xids(u32),
-    /// The last XID since the agent looks, 0 while there was none.
-    LastXid,
-    /// Whether the vGPU has a licence, 0 or 1.
-    VgpuLicensed,
     /// Bytes per second over PCIe.
     PcieBytesPerSecond(Direction),
-    /// Count of errors since the driver was loaded; the text tells the block of the device, or is empty.
-    Errors(ErrorKind, &'static str),
+    /// Number of errors since the driver was loaded.
+    Errors(ErrorKind, ErrorDetail),
     /// Transfers per second on each PCIe lane.
     PcieTransfersPerSecond(Which),
     /// Number of PCIe lanes.
     PcieWidth(Which),
     /// Bytes over the device-to-device links.
     LinkBytes(LinkCounter, Direction),
-    /// What only AMD's exporter publishes.
-    Amd(AmdQuantity),
+    /// A quantity of one vendor's own exporter.
+    Vendor(VendorQuantity),
 }
 
-/// Part of a device that works on its own (metric label `engine`).
+/// Engine of a device (metric label `engine`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Engine {
-    /// Shaders, matrix units: what models run on.
+    /// Shaders and matrix units.
     Compute,
     /// The memory controller.
     Memory,
@@ -111,13 +105,13 @@ pub enum Engine {
     Decode,
     /// Optical flow.
     Ofa,
-    /// Video units where the source does not tell encoder and decoder apart.
+    /// Video units where the source does not distinguish encoder and decoder.
     Media,
     /// JPEG decoder.
     Jpeg,
 }
 
-/// Where a temperature is taken (metric label `sensor`).
+/// Temperature sensor (metric label `sensor`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Sensor {
     /// The die, where the vendor has one sensor for it.
@@ -136,11 +130,11 @@ pub enum Sensor {
     Package,
     /// Board.
     Board,
-    /// A sensor of the device that the driver gives no name.
+    /// A sensor that the driver does not name.
     Device,
 }
 
-/// Which clock (metric label `clock`).
+/// Clock domain (metric label `clock`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Clock {
     /// Shaders.
@@ -153,7 +147,7 @@ pub enum Clock {
     Media,
 }
 
-/// Why a device is slowed down (metric label `cause`).
+/// Cause of throttling (metric label `cause`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum ThrottleCause {
     /// Any cause.
@@ -170,15 +164,15 @@ pub enum ThrottleCause {
     Current,
     /// The board asserted PROCHOT.
     Prochot,
-    /// The hardware slows itself down, for heat or power.
+    /// The hardware throttles itself, for heat or power.
     Hardware,
-    /// The hardware slows itself down for heat.
+    /// The hardware throttles itself for heat.
     HardwareThermal,
     /// The power supply asserted its brake.
     PowerBrake,
 }
 
-/// What became of a bad page of memory (metric label `state`).
+/// State of a bad memory page (metric label `state`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum PageState {
     /// Taken out of use.
@@ -189,44 +183,68 @@ pub enum PageState {
     Failed,
 }
 
-/// What went wrong (metric label `kind`).
+/// Kind of error (metric label `kind`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum ErrorKind {
-    /// Memory error that ECC put right.
+    /// Memory error that ECC corrected.
     EccCorrectable,
-    /// Memory error that ECC could not put right.
+    /// Memory error that ECC could not correct.
     EccUncorrectable,
-    /// Memory error left for later: poison not yet consumed.
+    /// Deferred memory error: poison not yet consumed.
     EccDeferred,
-    /// PCIe packets sent again.
+    /// PCIe replays.
     PcieReplay,
     /// Resets of the device.
     Reset,
+    /// XIDs, the errors that NVIDIA's driver reports by number.
+    Xid,
 }
 
-/// Rows of memory that a part replaces by spare ones (metric label `kind`).
+/// What an error count is about within the device (metric label `detail`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ErrorDetail {
+    /// The whole device.
+    Device,
+    /// A block of the device.
+    Block(&'static str),
+    /// The number of the error.
+    Number(u32),
+}
+
+impl ErrorDetail {
+    /// The value of the metric label; empty for the whole device.
+    pub fn label(self) -> Cow<'static, str> {
+        match self {
+            ErrorDetail::Device => "".into(),
+            ErrorDetail::Block(name) => name.into(),
+            ErrorDetail::Number(number) => number.to_string().into(),
+        }
+    }
+}
+
+/// Remapped memory rows (metric label `kind`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Rows {
-    /// Replaced for errors that ECC put right.
+    /// Remapped for correctable errors.
     Correctable,
-    /// Replaced for errors that ECC could not put right.
+    /// Remapped for uncorrectable errors.
     Uncorrectable,
-    /// 1 if a row waits for a reset to be replaced.
+    /// 1 if a remapping is pending until the next reset.
     Pending,
-    /// 1 if there was no spare row left.
+    /// 1 if a remapping failed for lack of spare rows.
     Failed,
 }
 
-/// Which state of the PCIe link (metric label `which`).
+/// State of the PCIe link (metric label `which`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Which {
-    /// As it runs now.
+    /// The present state.
     Current,
     /// The fastest that the device can drive.
     Max,
 }
 
-/// Over which links bytes are counted (metric label `type`).
+/// Type of the links that are counted (metric label `type`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum LinkCounter {
     /// All XGMI links of the device.
@@ -235,7 +253,7 @@ pub enum LinkCounter {
     Nvlink,
 }
 
-/// Seen from the device (metric label `direction`).
+/// Direction, as seen from the device (metric label `direction`).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Direction {
     /// Into the device.
@@ -276,6 +294,7 @@ spelling!(PageState { Retired => "retired", Pending => "pending", Failed => "fai
 spelling!(ErrorKind {
     EccCorrectable => "ecc_correctable", EccUncorrectable => "ecc_uncorrectable",
     EccDeferred => "ecc_deferred", PcieReplay => "pcie_replay", Reset => "reset",
+    Xid => "xid",
 });
 spelling!(Which { Current => "current", Max => "max" });
 spelling!(LinkCounter { Xgmi => "xgmi", Nvlink => "nvlink" });

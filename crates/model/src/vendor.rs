@@ -1,9 +1,9 @@
-//! Who made an accelerator, and which kind it is, in llm-d's vocabulary.
+//! Vendor and variant of an accelerator, in llm-d's vocabulary.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Who made the accelerator. Gaudi is Intel's.
+/// Vendor of the accelerator. Gaudi is Intel's.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Vendor {
@@ -29,7 +29,7 @@ impl Vendor {
     }
 }
 
-/// Which kind of accelerator, as llm-d's guides spell it.
+/// Kind of accelerator, as llm-d's guides spell it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Variant {

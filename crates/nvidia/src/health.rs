@@ -3,7 +3,7 @@
 //!
 //! A GPU is healthy if NVML answers for it and nothing below is the matter.
 
-use afd_model::{Device, Health, HealthReason, HealthState, Known, xid::XidSeverity as Severity};
+use afd_model::{Device, Health, HealthReason, HealthState, Known};
 
 use crate::{
     incidents::Incidents,
@@ -12,6 +12,7 @@ use crate::{
         answers::{Answers, Code},
         field,
     },
+    xid::XidSeverity as Severity,
 };
 
 /// `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`.

@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{
-    Known, PciAddress,
-    xid::{self, XidSeverity as Severity},
-};
+use afd_model::{Known, PciAddress};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::xid::{self, XidSeverity as Severity};
 
 /// What NVML gives as instance of an event that concerns the whole GPU.
 const WHOLE: u32 = u32::MAX;

@@ -4,7 +4,7 @@ mod mig;
 
 use afd_model::{
     Device, DeviceId, Handle, HandleKind, Known, Link, LinkKind, MemorySource, Missing, NvidiaFacts,
-    Partitioning, PciAddress, Problem, Product, Variant, Vendor,
+    Partitioning, PciAddress, Problem, Product, Variant, Vendor, VendorFacts,
 };
 use serde_json::Value;
 
@@ -119,7 +119,7 @@ fn describe(device: &mut Device, index: usize, system: &Answers, told: &DeviceRe
     let minor = answers.field::<u32>("nvmlDeviceGetCudaComputeCapability", "minor");
     device.compute = major
         .and_then(|major| minor.map(|minor| format!("{major}.{minor}")))
-        .or_else(|| std::mem::replace(&mut device.compute, Missing::NotExposed.into()));
+        .or_else(|| std::mem::take(&mut device.compute));
     let memory = answers
         .field::<u64>("nvmlDeviceGetMemoryInfo_v2", "total")
         .or_else(|| answers.field("nvmlDeviceGetMemoryInfo", "total"));
@@ -128,8 +128,8 @@ fn describe(device: &mut Device, index: usize, system: &Answers, told: &DeviceRe
     } else if !device.memory_bytes.is_known() {
         device.memory_bytes = memory;
     }
-    device.fabric_domain = fabric_domain(answers);
-    let vgpu = device.nvidia.take().and_then(|facts| facts.vgpu);
+    (device.fabric_domain, device.fabric_partition) = fabric(answers);
+    let vgpu = device.nvidia().and_then(|facts| facts.vgpu.clone());
     let facts = NvidiaFacts { vgpu, ..facts(system, answers) };
     if facts.nvlinks.value().is_some_and(|links| *links > 0) {
         device.interconnect = Known::Value(LinkKind::Nvlink);
@@ -137,14 +137,13 @@ fn describe(device: &mut Device, index: usize, system: &Answers, told: &DeviceRe
     match facts.mig_enabled {
         Known::Value(true) => device.partitioning = Known::Value(Partitioning::Mig),
         Known::Value(false) | Known::Missing { missing: Missing::NotAvailable } => {
-            device.partitioning = std::mem::replace(&mut device.partitioning, Missing::NotExposed.into())
-                .or_else(|| Known::Value(Partitioning::Whole));
+            device.partitioning.fill(|| Known::Value(Partitioning::Whole));
         }
         Known::Missing { .. } => {}
     }
     handles(device, index, answers);
     device.partitions.extend(mig::devices(device, told));
-    device.nvidia = Some(Box::new(facts));
+    device.vendor_facts = Some(VendorFacts::Nvidia(Box::new(facts)));
 }
 
 /// NVML's name goes before the table's, which adds what NVML does not tell.
@@ -231,9 +230,10 @@ pub(crate) fn fabric_field<T: serde::de::DeserializeOwned>(answers: &Answers, fi
         .or_else(|| answers.field("nvmlDeviceGetGpuFabricInfo", field))
 }
 
-/// `<cluster uuid>.<clique>`, only where registration with the fabric is complete, succeeded and names a cluster: an H100
-/// without a multi-node fabric is complete as well, with a cluster of zeros.
-fn fabric_domain(answers: &Answers) -> Known<String> {
+/// The fabric, `<cluster uuid>`, and the part of it that the GPU reaches, `<cluster uuid>.<clique>`: only where registration
+/// is complete, succeeded and names a cluster. An H100 without a multi-node fabric is complete as well, with a cluster of
+/// zeros.
+fn fabric(answers: &Answers) -> (Known<String>, Known<String>) {
     const COMPLETED: u32 = 3;
     let state: Known<u32> = fabric_field(answers, "state");
     let status: Known<u32> = fabric_field(answers, "status");
@@ -243,10 +243,12 @@ fn fabric_domain(answers: &Answers) -> Known<String> {
         (Known::Value(COMPLETED), Known::Value(0), Known::Value(cluster), Known::Value(clique))
             if cluster.len() == 32 && cluster.bytes().any(|byte| byte != b'0') =>
         {
-            Known::Value(format!("{}.{clique}", uuid(&cluster)))
+            let cluster = uuid(&cluster);
+            let partition = format!("{cluster}.{clique}");
+            (Known::Value(cluster), Known::Value(partition))
         }
-        (Known::Missing { missing }, ..) => missing.into(),
-        _ => Missing::NotAvailable.into(),
+        (Known::Missing { missing }, ..) => (missing.into(), missing.into()),
+        _ => (Missing::NotAvailable.into(), Missing::NotAvailable.into()),
     }
 }
 
@@ -268,7 +270,7 @@ fn handles(device: &mut Device, index: usize, answers: &Answers) {
     }
     if let Known::Value(minor) = answers.known::<u32>("nvmlDeviceGetMinorNumber") {
         add(HandleKind::Minor, minor.to_string());
-        add(HandleKind::Gke, format!("nvidia{minor}"));
+        add(HandleKind::DevicePlugin, format!("nvidia{minor}"));
         add(HandleKind::Dra, format!("gpu-{minor}"));
     }
     if let Known::Value(module) = answers.known::<u32>("nvmlDeviceGetModuleId") {

@@ -23,6 +23,7 @@ pub mod products;
 mod readings;
 pub mod upgrade;
 mod vgpu;
+mod xid;
 
 use std::{
     path::PathBuf,
@@ -35,7 +36,7 @@ use afd_host::{
 };
 use afd_model::{
     Device, Findings, Handle, HandleKind, Health, Known, MemorySource, Missing, NvidiaFacts, PciAddress,
-    Product, Sample, Sampling, Variant, Vendor,
+    Product, Sample, Sampling, Variant, Vendor, VendorFacts,
 };
 use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
 use serde_json::Value;
@@ -127,7 +128,7 @@ impl Nvidia {
     fn sample_library(&mut self, host: &Host, sampling: &mut Sampling) {
         let Some(library) = &mut self.library else { return };
         if library.has_events() {
-            sampling.look_again = true;
+            sampling.rediscover = true;
         }
         // Nothing was discovered by the library, so there is nothing to sample; the next look asks it again.
         let Some(told) = self.told.as_ref().filter(|told| interpret::init_error(told).is_none()) else {
@@ -136,7 +137,7 @@ impl Nvidia {
         let ask = if self.per_process { nvml::SAMPLE_WITH_PROCESSES } else { nvml::SAMPLE };
         match library.ask(host, true, ask, SAMPLE_DEADLINE) {
             Ok(Some(report)) => {
-                sampling.look_again |= begun_anew(told, &report) || wellbeing_changed(told, &report);
+                sampling.rediscover |= begun_anew(told, &report) || wellbeing_changed(told, &report);
                 self.sampled = report;
             }
             Ok(None) | Err(AskError::Pending) => return,
@@ -219,11 +220,11 @@ impl Probe for Nvidia {
             .map(|function| {
                 facts.about(Some(function.address.into()));
                 let readings = pci::link_readings(&mut facts, function);
-                Sample { device: function.address.into(), partition: None, readings }
+                Sample { unit: function.address.into(), readings }
             })
             .filter(|sample| !sample.readings.is_empty())
             .collect();
-        let mut sampling = Sampling { samples, problems: facts.into_problems(), look_again: false };
+        let mut sampling = Sampling { samples, problems: facts.into_problems(), rediscover: false };
         self.sample_library(host, &mut sampling);
         sampling
     }
@@ -270,7 +271,8 @@ fn device_of(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Dev
     // Absent or refused is what a reader without privilege meets, and then nobody tells whether it is a vGPU.
     let configuration = facts.host().read(&function.attribute("config")).unwrap_or_default();
     if let Some(guest) = vgpu::guest(&configuration) {
-        device.nvidia = Some(Box::new(NvidiaFacts { vgpu: Some(guest), ..NvidiaFacts::unknown() }));
+        let facts = NvidiaFacts { vgpu: Some(guest), ..NvidiaFacts::default() };
+        device.vendor_facts = Some(VendorFacts::Nvidia(Box::new(facts)));
     }
     device
 }
@@ -299,8 +301,7 @@ fn describe(facts: &mut Facts<'_>, device: &mut Device) {
     let row = device.pci.device_id.value().and_then(|id| products::find(id.0));
     device.product = product(facts, device, row, &information.model);
     device.compute = Known::from_option(row.map(|row| row.compute.to_owned()), Missing::Unrecognized);
-    device.driver_version = std::mem::replace(&mut device.driver_version, Missing::NotExposed.into())
-        .or_else(|| procfs::driver_version(facts));
+    device.driver_version.fill(|| procfs::driver_version(facts));
     device.firmware_version = information.video_bios;
     if let Known::Value(uuid) = &information.uuid {
         device.handles.push(Handle::new(HandleKind::Uuid, uuid.as_str()));

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{PciAddress, Problem, Quantity, Reading, Sample, Sampling};
+use afd_model::{PartitionName, PciAddress, Problem, Quantity, Reading, Sample, Sampling, UnitId};
 use serde::Deserialize;
 
 use crate::{
@@ -31,16 +31,18 @@ struct Process {
 
 impl Process {
     /// The MIG device that it uses, as partitions are called.
-    fn partition(&self) -> Option<String> {
-        (self.gpu_instance_id != WHOLE)
-            .then(|| format!("gi{}-ci{}", self.gpu_instance_id, self.compute_instance_id))
+    fn partition(&self) -> Option<PartitionName> {
+        (self.gpu_instance_id != WHOLE).then_some(PartitionName::Mig {
+            gpu_instance: self.gpu_instance_id,
+            compute_instance: self.compute_instance_id,
+        })
     }
 }
 
 /// Adds a sample for each part of the GPU that a process uses, and what NVML refused to tell.
 pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, answers: &Answers) {
     let lists = PROCESSES.iter().filter_map(|call| answers.known::<Vec<Process>>(call).into_value());
-    let mut held: BTreeMap<Option<String>, BTreeMap<u32, u64>> = BTreeMap::new();
+    let mut held: BTreeMap<Option<PartitionName>, BTreeMap<u32, u64>> = BTreeMap::new();
     for process in lists.flatten().filter(|process| process.pid != 0) {
         if process.used_gpu_memory != NOT_AVAILABLE {
             let bytes = held.entry(process.partition()).or_default().entry(process.pid).or_default();
@@ -52,7 +54,7 @@ pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, answers: &Answer
             quantity: Quantity::ProcessMemoryUsedBytes(pid),
             value: bytes as f64,
         });
-        Sample { device: address.into(), partition, readings: readings.collect() }
+        Sample { unit: UnitId { device: address.into(), partition }, readings: readings.collect() }
     }));
     let refused = interpret::failures(address.into(), answers);
     sampling.problems.extend(refused.filter(|problem: &Problem| PROCESSES.contains(&problem.fact.as_str())));

@@ -1,8 +1,8 @@
 //! NVML's moving values to readings, in base units. A call that gave no value gives no reading.
 
 use afd_model::{
-    Clock, Direction, Engine, ErrorKind, LinkCounter, PciAddress, Quantity, Reading, Rows, Sample, Sampling,
-    Sensor, ThrottleCause,
+    Clock, Direction, Engine, ErrorDetail, ErrorKind, Known, LinkCounter, NvidiaQuantity, PartitionId,
+    PartitionName, PciAddress, Quantity, Reading, Rows, Sample, Sampling, Sensor, ThrottleCause,
 };
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use crate::{
         answers::{Answers, DeviceReport},
         field, of, of_two,
     },
+    xid,
 };
 
 const MEBIBYTE: f64 = (1_u64 << 20) as f64;
@@ -31,19 +32,19 @@ const THROTTLING: [(u64, ThrottleCause); 5] = [
 pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, told: &DeviceReport, incidents: &Incidents) {
     let mut readings = whole(&told.answers);
     for (number, count) in incidents.xids(address) {
-        readings.push(Reading { quantity: Quantity::Xids(number), value: count as f64 });
+        let quantity = Quantity::Errors(ErrorKind::Xid, ErrorDetail::Number(number));
+        readings.push(Reading { quantity, value: count as f64 });
     }
     let last = incidents.last_xid(address).unwrap_or(0);
-    readings.push(Reading { quantity: Quantity::LastXid, value: f64::from(last) });
-    match sampling.samples.iter_mut().find(|sample| sample.device == address.into()) {
+    readings.push(Reading { quantity: last_xid(last), value: f64::from(last) });
+    match sampling.samples.iter_mut().find(|sample| sample.unit == address.into()) {
         Some(sample) => sample.readings.extend(readings),
-        None => sampling.samples.push(Sample { device: address.into(), partition: None, readings }),
+        None => sampling.samples.push(Sample { unit: address.into(), readings }),
     }
     for answers in told.mig.iter().flatten() {
-        let (Some(gpu_instance), Some(compute_instance)) = (
-            number(answers, "nvmlDeviceGetGpuInstanceId"),
-            number(answers, "nvmlDeviceGetComputeInstanceId"),
-        ) else {
+        let (Known::Value(gpu_instance), Known::Value(compute_instance)) =
+            (answers.known("nvmlDeviceGetGpuInstanceId"), answers.known("nvmlDeviceGetComputeInstanceId"))
+        else {
             continue;
         };
         let mut readings = memory(answers);
@@ -53,10 +54,17 @@ pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, told: &DeviceRep
             readings.push(Reading { quantity: Quantity::Utilization(Engine::Compute), value: share / 100.0 });
         }
         if !readings.is_empty() {
-            let partition = Some(format!("gi{gpu_instance}-ci{compute_instance}"));
-            sampling.samples.push(Sample { device: address.into(), partition, readings });
+            let name = PartitionName::Mig { gpu_instance, compute_instance };
+            let unit = PartitionId { device: address.into(), name }.into();
+            sampling.samples.push(Sample { unit, readings });
         }
     }
+}
+
+/// The quantity of the last XID, 0 while there was none.
+fn last_xid(number: u32) -> Quantity {
+    let meaning = xid::find(number).map_or("", |xid| xid.meaning);
+    NvidiaQuantity::LastXid { meaning }.into()
 }
 
 /// One reading, if the call gave a number, in units of `unit`.
@@ -79,7 +87,12 @@ fn whole(answers: &Answers) -> Vec<Reading> {
         one_field(answers, "nvmlDeviceGetRemappedRows", field, Quantity::RowsRemapped(rows), 1.0)
     };
     let ecc = |kind, number| {
-        one(answers, &of_two("nvmlDeviceGetTotalEccErrors", number, 0), Quantity::Errors(kind, ""), 1.0)
+        one(
+            answers,
+            &of_two("nvmlDeviceGetTotalEccErrors", number, 0),
+            Quantity::Errors(kind, ErrorDetail::Device),
+            1.0,
+        )
     };
     let nvlink = |direction, id| {
         let quantity = Quantity::LinkBytes(LinkCounter::Nvlink, direction);
@@ -100,7 +113,12 @@ fn whole(answers: &Answers) -> Vec<Reading> {
         one(answers, &clock(1), Quantity::ClockHertz(Clock::Compute), 1e6),
         one(answers, &clock(2), Quantity::ClockHertz(Clock::Memory), 1e6),
         one(answers, &clock(3), Quantity::ClockHertz(Clock::Media), 1e6),
-        one(answers, "nvmlDeviceGetPcieReplayCounter", Quantity::Errors(ErrorKind::PcieReplay, ""), 1.0),
+        one(
+            answers,
+            "nvmlDeviceGetPcieReplayCounter",
+            Quantity::Errors(ErrorKind::PcieReplay, ErrorDetail::Device),
+            1.0,
+        ),
         ecc(ErrorKind::EccCorrectable, 0),
         ecc(ErrorKind::EccUncorrectable, 1),
         rows(Rows::Correctable, "corrRows"),
@@ -149,7 +167,7 @@ fn licence(answers: &Answers) -> Option<Reading> {
         return None;
     }
     let licensed = features.iter().any(|feature| feature["featureState"].as_u64().is_some_and(|s| s != 0));
-    Some(Reading { quantity: Quantity::VgpuLicensed, value: f64::from(u8::from(licensed)) })
+    Some(Reading { quantity: NvidiaQuantity::VgpuLicensed.into(), value: f64::from(u8::from(licensed)) })
 }
 
 /// Version 2 tells what the driver keeps for itself apart from what programs use; version 1 counts both as used.

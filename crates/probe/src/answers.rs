@@ -84,8 +84,8 @@ impl<C: Clone + Into<Missing>> Answers<C> {
     /// The value of a call; why there is none, if there is none.
     pub fn known<T: DeserializeOwned>(&self, call: &str) -> Known<T> {
         match self.get(call) {
-            None => Missing::NotExposed.into(),
-            Some(Answer::Error(code)) => code.clone().into().into(),
+            None => Known::default(),
+            Some(Answer::Error(code)) => Known::from(code.clone().into()),
             Some(Answer::Value(value)) => Known::from_option(T::deserialize(value).ok(), Missing::Malformed),
         }
     }

@@ -1,8 +1,8 @@
 //! What PCI, its drivers and SR-IOV tell of any accelerator: the device as a vendor's probe begins to describe it.
 
 use afd_model::{
-    Device, Handle, HandleKind, Health, Known, Missing, Partition, PartitionFunction, Partitioning,
-    PciAddress, Variant, Vendor,
+    Device, Handle, HandleKind, Health, Known, Missing, Partition, PartitionFunction, PartitionName,
+    Partitioning, PciAddress, Variant, Vendor,
 };
 
 use crate::{
@@ -104,7 +104,7 @@ fn virtual_functions(
                     driver: driver_of(facts, &format!("{directory}/driver")),
                 }),
                 numa_node: facts.parse_known("numa_node", &format!("{directory}/numa_node"), parse_numa_node),
-                ..Partition::bare(id.into(), format!("vf{index}"))
+                ..Partition::bare(id.into(), PartitionName::VirtualFunction(index.into()))
             })
         })
         .collect();
@@ -139,7 +139,7 @@ mod tests {
         .link("/sys/bus/pci/devices/0000:3a:00.1/physfn", "../0000:3a:00.0")
         .link("/sys/bus/pci/devices/0000:3a:00.1/driver", "../../../bus/pci/drivers/vfio-pci");
         let (device, problems) = described(&folder);
-        let partitions: Vec<_> = device.partitions.iter().map(|partition| partition.id.as_str()).collect();
+        let partitions: Vec<_> = device.partitions.iter().map(|partition| partition.id.to_string()).collect();
         assert_eq!(partitions, ["0000:3a:00.0/vf0", "0000:3a:00.0/vf1"]);
         assert_eq!(device.partitioning, Known::Value(Partitioning::Sriov { functions: 2 }));
         assert_eq!(problems, 0);

@@ -1,7 +1,7 @@
 //! What surrounds the accelerators: NUMA nodes, memory, the kernel's release, RDMA ports.
 
 use afd_host::Host;
-use afd_model::{HostFacts, Inventory, Known, LookedAt, Missing, NumaNode};
+use afd_model::{HostFacts, Inventory, Known, Missing, NumaNode, Scanned};
 
 use crate::{Facts, PciBus, rdma};
 
@@ -33,13 +33,13 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
         machine,
         host: for_pods,
         numa_nodes,
-        looked_at: LookedAt {
+        scanned: Scanned {
             pci_functions: u32::try_from(bus.functions().count()).unwrap_or(u32::MAX),
             rdma_devices: u32::try_from(nics.len()).unwrap_or(u32::MAX),
         },
         nics,
         problems,
-        ..Inventory::empty()
+        ..Inventory::default()
     }
 }
 

@@ -60,10 +60,10 @@ impl Probe for Tpu {
         let sample = |function: &PciFunction| {
             let device = function.address.into();
             facts.about(Some(device));
-            Sample { device, partition: None, readings: pci::link_readings(&mut facts, function) }
+            Sample { unit: device.into(), readings: pci::link_readings(&mut facts, function) }
         };
         let samples = self.functions.iter().map(sample).collect();
-        Sampling { samples, problems: facts.into_problems(), look_again: false }
+        Sampling { samples, problems: facts.into_problems(), rediscover: false }
     }
 }
 

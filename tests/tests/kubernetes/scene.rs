@@ -59,7 +59,9 @@ impl Scene {
     pub(crate) fn agent_turning(&self, kubeconfig: &Path, [sample, look]: [&str; 2]) -> Command {
         let mut command =
             self.host.afd(["run", "--node-name", NODE, "--listen", ADDRESS, "--start-spread", "0"]);
-        command.args(["--sample-interval", sample, "--discovery-interval", look, "--kubeconfig"]).arg(kubeconfig);
+        command
+            .args(["--sample-interval", sample, "--discovery-interval", look, "--kubeconfig"])
+            .arg(kubeconfig);
         command
     }
 

@@ -79,11 +79,11 @@ mod tests {
         };
         let links =
             vec![link(0, 1, 15, Known::Value(50_000_000_000)), link(1, 2, 41, Missing::NotExposed.into())];
-        let inventory = Inventory { links, devices, ..Inventory::empty() };
+        let inventory = Inventory { links, devices, ..Inventory::default() };
         assert_eq!(
             lines(&Plan::of(&inventory), &inventory),
             ["fabric 7: 1 2", "fabric 8: 3", "xgmi, weight 15, 50 GB/s: 1-2", "xgmi, weight 41: 2-3"]
         );
-        assert!(lines(&Plan::of(&Inventory::empty()), &Inventory::empty()).is_empty());
+        assert!(lines(&Plan::of(&Inventory::default()), &Inventory::default()).is_empty());
     }
 }

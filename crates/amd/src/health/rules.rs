@@ -1,6 +1,6 @@
 //! The rules, as data: each with the state that it leaves a device in, when it holds and what mends it.
 
-use afd_model::{AmdFacts, Device, HealthState, Known, Missing, Partitioning, VendorFacts};
+use afd_model::{AmdFacts, Device, HealthState, Known, Missing, Partitioning, XcpComputeMode};
 
 use super::Seen;
 use crate::{
@@ -192,24 +192,22 @@ fn pages(case: &Case<'_>, count: fn(&Pages) -> u64) -> Option<String> {
 }
 
 fn facts<'c>(case: &'c Case<'_>) -> Option<&'c AmdFacts> {
-    match case.device.vendor_facts.as_ref()? {
-        VendorFacts::Amd(facts) => Some(facts),
-    }
+    case.device.amd()
 }
 
 /// How many partitions the device's mode makes. Each XCC is one in CPX; their number is the product's, so that the library
 /// or other devices of it tell.
 fn nominal_partitions(case: &Case<'_>) -> Option<usize> {
     let Partitioning::Xcp { compute, .. } = case.device.partitioning.value()? else { return None };
-    match compute.as_str() {
-        "DPX" => Some(2),
-        "TPX" => Some(3),
-        "QPX" => Some(4),
-        "CPX" => {
+    match compute {
+        XcpComputeMode::Dpx => Some(2),
+        XcpComputeMode::Tpx => Some(3),
+        XcpComputeMode::Qpx => Some(4),
+        XcpComputeMode::Cpx => {
             let told = facts(case).and_then(|facts| facts.nominal_partitions.value().copied());
             Some(told.map_or(0, |told| told as usize).max(case.most_partitions))
         }
-        _ => None,
+        XcpComputeMode::Spx => None,
     }
 }
 

@@ -93,7 +93,7 @@ fn as_many_bad_pages_as_the_part_may_have_are_a_failure() {
         ..counted("umc", counts(0, 0, 0))
     };
     let limited = || {
-        let mut facts = AmdFacts::unknown();
+        let mut facts = AmdFacts::default();
         facts.bad_page_threshold = Known::Value(10);
         vec![Device { vendor_facts: Some(VendorFacts::Amd(facts)), ..device(1) }]
     };
@@ -104,9 +104,9 @@ fn as_many_bad_pages_as_the_part_may_have_are_a_failure() {
 
 #[test]
 fn the_library_tells_how_many_partitions_there_should_be() {
-    let part = |number: usize| Partition::bare(device(1).id, format!("xcp{number}"));
-    let partitioning = Partitioning::Xcp { compute: "CPX".to_owned(), memory: Missing::NotExposed.into() };
-    let mut facts = AmdFacts::unknown();
+    let part = |number: usize| Partition::bare(device(1).id, PartitionName::Xcp(number as u32));
+    let partitioning = Partitioning::Xcp { compute: XcpComputeMode::Cpx, memory: Missing::NotExposed.into() };
+    let mut facts = AmdFacts::default();
     facts.nominal_partitions = Known::Value(8);
     let cut = |count| Device {
         partitioning: Known::Value(partitioning.clone()),
@@ -138,8 +138,8 @@ fn a_hive_needs_a_link_to_each_of_its_devices() {
 
 #[test]
 fn a_partition_is_missing_only_where_all_of_kfd_could_be_read() {
-    let part = Partition::bare(device(1).id, "xcp0");
-    let partitioning = Partitioning::Xcp { compute: "DPX".to_owned(), memory: Missing::NotExposed.into() };
+    let part = Partition::bare(device(1).id, PartitionName::Xcp(0));
+    let partitioning = Partitioning::Xcp { compute: XcpComputeMode::Dpx, memory: Missing::NotExposed.into() };
     let cut = Device { partitioning: Known::Value(partitioning), partitions: vec![part], ..device(1) };
     let state = |all_nodes_read| {
         let mut devices = [cut.clone()];

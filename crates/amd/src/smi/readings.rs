@@ -29,7 +29,7 @@ pub(crate) fn add(sampling: &mut Sampling, readings: Vec<(DeviceId, Reading)>) -
                 continue;
             }
             Some(sample) => sample.readings.push(reading),
-            None => sampling.samples.push(Sample { device, partition: None, readings: vec![reading] }),
+            None => sampling.samples.push(Sample { unit: device.into(), readings: vec![reading] }),
         }
         added = true;
     }
@@ -37,7 +37,7 @@ pub(crate) fn add(sampling: &mut Sampling, readings: Vec<(DeviceId, Reading)>) -
 }
 
 fn is_whole(sample: &Sample, device: DeviceId) -> bool {
-    sample.device == device && sample.partition.is_none()
+    sample.unit == device.into()
 }
 
 fn readings(answers: &Answers) -> Vec<Reading> {

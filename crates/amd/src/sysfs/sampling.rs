@@ -8,8 +8,8 @@ mod parts;
 use std::time::Instant;
 
 use afd_model::{
-    AmdQuantity, Clock, Device, DeviceId, Direction, Engine, ErrorKind, Known, LinkCounter, Missing,
-    PageState, Quantity, Reading, Sample, Sensor,
+    AmdQuantity, Clock, Device, DeviceId, Direction, Engine, ErrorDetail, ErrorKind, Known, LinkCounter,
+    Missing, PageState, Quantity, Reading, Sample, Sensor,
 };
 use afd_probe::{Facts, PciFunction, hwmon, pci};
 
@@ -116,12 +116,11 @@ impl Place {
             self.exporter_readings(facts, &metrics, &mut readings);
             readings.add_extra(&throttle_time::raw(&metrics.residencies, throttled));
         }
-        let mut samples = vec![Sample { device: self.device, partition: None, readings: readings.0 }];
+        let mut samples = vec![Sample { unit: self.device.into(), readings: readings.0 }];
         for part in &self.partitions {
             let of_device = part.number.and_then(|number| metrics.partitions.get(number));
             samples.push(Sample {
-                device: self.device,
-                partition: Some(part.name.clone()),
+                unit: part.id.into(),
                 readings: parts::readings(facts, part, of_device, exporter),
             });
         }
@@ -158,7 +157,7 @@ impl Place {
         }
         errors(facts, &self.ras, &mut readings);
         let replays = number(facts, "errors", &at("pcie_replay_count"));
-        readings.add(Quantity::Errors(ErrorKind::PcieReplay, ""), replays);
+        readings.add(Quantity::Errors(ErrorKind::PcieReplay, ErrorDetail::Device), replays);
         for reading in pci::link_readings(facts, &self.link) {
             readings.add(reading.quantity, Some(reading.value));
         }
@@ -186,12 +185,12 @@ impl Place {
             (AmdQuantity::VisibleUsedBytes, "mem_info_vis_vram_used"),
         ] {
             let bytes = number(facts, "memory_used_bytes", &self.function.attribute(file));
-            readings.add(Quantity::Amd(quantity), bytes);
+            readings.add(quantity.into(), bytes);
         }
         for (clock, file) in CLOCKS {
             let levels = facts.parse("clocks", &self.function.attribute(file), parse_levels).into_value();
             let min = levels.map(|levels| levels.min_hertz);
-            readings.add(Quantity::Amd(AmdQuantity::ClockMinHertz(clock)), min);
+            readings.add(AmdQuantity::ClockMinHertz(clock).into(), min);
         }
         readings.add_extra(&metrics.extra);
         if let Some(whole) = self.whole(metrics) {
@@ -219,7 +218,7 @@ impl Readings {
 
     fn add_extra(&mut self, told: &[(AmdQuantity, f64)]) {
         for (quantity, value) in told {
-            self.add(Quantity::Amd(*quantity), Some(*value));
+            self.add((*quantity).into(), Some(*value));
         }
     }
 }
@@ -248,7 +247,7 @@ fn errors(facts: &mut Facts<'_>, ras: &ras::Files, readings: &mut Readings) {
             (ErrorKind::EccCorrectable, counts.correctable),
             (ErrorKind::EccDeferred, counts.deferred),
         ] {
-            readings.add(Quantity::Errors(kind, block), count.map(|count| count as f64));
+            readings.add(Quantity::Errors(kind, ErrorDetail::Block(block)), count.map(|count| count as f64));
         }
     }
     if let Known::Value(pages) = ras.pages(facts) {

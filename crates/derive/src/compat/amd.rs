@@ -11,7 +11,7 @@ pub(super) mod unit;
 
 use std::collections::BTreeMap;
 
-use afd_model::{AmdFacts, BlockFirmware, Device, Known, Partitioning, VendorFacts};
+use afd_model::{AmdFacts, BlockFirmware, Device, Known, Partitioning};
 
 use super::{CompatLabel, Fill, LeftOut, Scope, room};
 use crate::value::{MAX_LENGTH, label_value};
@@ -208,9 +208,7 @@ fn parts(device: &Device) -> Vec<Part<'_>> {
 }
 
 fn facts(device: &Device) -> Option<&AmdFacts> {
-    match device.vendor_facts.as_ref()? {
-        VendorFacts::Amd(facts) => Some(facts),
-    }
+    device.amd()
 }
 
 /// The value that all have, if anything has one.

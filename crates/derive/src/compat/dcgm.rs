@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use afd_model::{
-    Allocation, Clock, Device, Direction, Engine, ErrorKind, HandleKind, Inventory, Known, LinkCounter,
-    Partition, Quantity, Rows, Sample, Sensor, Vendor, xid,
+    Allocation, Clock, Device, Direction, Engine, ErrorDetail, ErrorKind, HandleKind, Inventory, Known,
+    LinkCounter, NvidiaQuantity, Partition, Quantity, Rows, Sample, Sensor, UnitId, Vendor, VendorQuantity,
 };
 use prometheus::proto::MetricFamily;
 
@@ -28,8 +28,8 @@ pub struct DcgmFamily {
     /// What it means, with its unit.
     pub help: &'static str,
     value: fn(&Subject<'_>) -> Option<f64>,
-    /// The labels that it has beside those of all families, by its value.
-    labels: fn(f64) -> Vec<(&'static str, String)>,
+    /// The labels that it has besides those of all families.
+    labels: fn(&Subject<'_>) -> Vec<(&'static str, String)>,
 }
 
 const fn gauge(name: &'static str, help: &'static str, value: fn(&Subject<'_>) -> Option<f64>) -> DcgmFamily {
@@ -65,7 +65,7 @@ pub const FAMILIES: [DcgmFamily; 25] = [
         s.scaled(Quantity::EnergyJoules, 1e3)
     }),
     counter("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", "PCIe packets that were sent again.", |s| {
-        s.reading(Quantity::Errors(ErrorKind::PcieReplay, ""))
+        s.reading(Quantity::Errors(ErrorKind::PcieReplay, ErrorDetail::Device))
     }),
     gauge(GPU_UTIL, "Share of the time in which the device was busy, 0 to 100.", |s| {
         s.scaled(Quantity::Utilization(Engine::Compute), 100.0)
@@ -82,7 +82,7 @@ pub const FAMILIES: [DcgmFamily; 25] = [
     DcgmFamily {
         labels: xid_labels,
         ..gauge("DCGM_FI_DEV_XID_ERRORS", "The last XID, 0 while there was none.", |s| {
-            s.reading(Quantity::LastXid)
+            s.last_xid().map(|(number, _)| number)
         })
     },
     gauge("DCGM_FI_DEV_FB_FREE", "Free memory in MiB.", |s| {
@@ -100,7 +100,7 @@ pub const FAMILIES: [DcgmFamily; 25] = [
         Some((link(Direction::Transmit)? + link(Direction::Receive)?) / 1024.0)
     }),
     gauge("DCGM_FI_DEV_VGPU_LICENSE_STATUS", "Whether the vGPU has a licence, 0 or 1.", |s| {
-        s.reading(Quantity::VgpuLicensed)
+        s.reading(NvidiaQuantity::VgpuLicensed.into())
     }),
     counter("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "Rows replaced for uncorrectable errors.", |s| {
         s.reading(Quantity::RowsRemapped(Rows::Uncorrectable))
@@ -175,6 +175,16 @@ impl Subject<'_> {
         self.reading(quantity).map(|value| (value * factor * 1e6).round() / 1e6)
     }
 
+    /// The last XID and its meaning.
+    fn last_xid(&self) -> Option<(f64, &'static str)> {
+        self.sample.readings.iter().find_map(|reading| match reading.quantity {
+            Quantity::Vendor(VendorQuantity::Nvidia(NvidiaQuantity::LastXid { meaning })) => {
+                Some((reading.value, meaning))
+            }
+            _ => None,
+        })
+    }
+
     fn total_bytes(&self) -> Option<f64> {
         let bytes = self.partition.map_or(self.device.memory_bytes, |partition| partition.memory_bytes);
         bytes.into_value().map(|bytes| bytes as f64)
@@ -193,7 +203,7 @@ impl Subject<'_> {
         if let Some(partition) = self.partition {
             labels.push(("GPU_I_PROFILE", text(&partition.profile)));
             let instance =
-                partition.mig.map_or_else(|| partition.name.clone(), |mig| mig.gpu_instance.to_string());
+                partition.mig.map_or_else(|| partition.name.to_string(), |mig| mig.gpu_instance.to_string());
             labels.push(("GPU_I_ID", instance));
         }
         if let Some(node) = node {
@@ -209,11 +219,12 @@ impl Subject<'_> {
 }
 
 /// The number and what it means.
-fn xid_labels(number: f64) -> Vec<(&'static str, String)> {
-    let number = number as u32;
-    let meaning = match number {
-        0 => "No Error",
-        number => xid::find(number).map_or("Unknown Error", |xid| xid.meaning),
+fn xid_labels(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
+    let Some((number, meaning)) = subject.last_xid() else { return Vec::new() };
+    let meaning = match meaning {
+        _ if number == 0.0 => "No Error",
+        "" => "Unknown Error",
+        meaning => meaning,
     };
     vec![("err_code", number.to_string()), ("err_msg", meaning.to_owned())]
 }
@@ -222,10 +233,9 @@ const HOLDER_LABELS: [&str; 3] = ["pod", "namespace", "container"];
 
 /// Who holds what a sample is of, or nobody. A whole device that is held through its partitions is nobody's.
 fn holders<'a>(allocations: &'a [Allocation], subject: &Subject<'_>) -> Vec<[&'a str; 3]> {
-    let name = subject.partition.map(|partition| partition.name.as_str());
-    let held = |allocation: &&Allocation| {
-        allocation.device == subject.device.id && allocation.partition.as_deref() == name
-    };
+    let unit =
+        subject.partition.map_or_else(|| subject.device.id.into(), |partition| UnitId::from(partition.id));
+    let held = |allocation: &&Allocation| allocation.unit == unit;
     let mut holders: Vec<[&str; 3]> = allocations
         .iter()
         .filter(held)
@@ -259,12 +269,12 @@ pub fn families(
 ) -> Vec<MetricFamily> {
     let mut values: BTreeMap<usize, Vec<Labelled>> = BTreeMap::new();
     for (index, device) in inventory.devices.iter().enumerate() {
-        for sample in samples.iter().filter(|sample| sample.device == device.id) {
+        for sample in samples.iter().filter(|sample| sample.unit.device == device.id) {
             let partition = sample
+                .unit
                 .partition
-                .as_ref()
-                .and_then(|name| device.partitions.iter().find(|partition| partition.name == *name));
-            if sample.partition.is_some() != partition.is_some() {
+                .and_then(|name| device.partitions.iter().find(|partition| partition.name == name));
+            if sample.unit.partition.is_some() != partition.is_some() {
                 // A partition that is gone since it was sampled.
                 continue;
             }
@@ -274,7 +284,7 @@ pub fn families(
             for (place, family) in FAMILIES.iter().enumerate() {
                 let told = device.vendor == Vendor::Nvidia || family.name == GPU_UTIL;
                 if let Some(value) = (family.value)(&subject).filter(|_| told) {
-                    let own = (family.labels)(value);
+                    let own = (family.labels)(&subject);
                     let held = holders.iter().map(|holder| {
                         let holder = HOLDER_LABELS.into_iter().zip(holder.map(str::to_owned));
                         (labels.iter().chain(&own).cloned().chain(holder).collect(), value)

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, Inventory, Partition, Quantity, Reading, Sample};
+use afd_model::{Device, Inventory, Partition, Quantity, Reading, Sample, UnitId};
 use prometheus::proto::MetricFamily;
 
 use super::{CompatSet, amd};
@@ -86,18 +86,18 @@ fn units<'i>(set: CompatSet, inventory: &'i Inventory, samples: &[Sample]) -> Ve
     parts
         .enumerate()
         .map(|(number, (device, partition))| {
-            let name = partition.map(|part| part.name.as_str());
-            let first = device.partitions.first().is_none_or(|first| Some(first.name.as_str()) == name);
-            let of = |part: Option<&str>| {
-                let own =
-                    move |sample: &&Sample| sample.device == device.id && sample.partition.as_deref() == part;
+            let whole = UnitId::from(device.id);
+            let unit = partition.map_or(whole, |partition| partition.id.into());
+            let first = device.partitions.first().is_none_or(|first| UnitId::from(first.id) == unit);
+            let of = |unit: UnitId| {
+                let own = move |sample: &&Sample| sample.unit == unit;
                 samples.iter().filter(own).flat_map(|sample| sample.readings.clone()).collect::<Vec<_>>()
             };
             // A value of the partition goes before that of the device: it is looked for from the front.
-            let mut readings = of(name);
+            let mut readings = of(unit);
             let own = readings.len();
-            if first && name.is_some() {
-                readings.extend(of(None));
+            if first && unit != whole {
+                readings.extend(of(whole));
             }
             Unit { number, device, partition, readings, own }
         })

@@ -213,7 +213,7 @@ impl Node<'_> {
     }
 
     fn vgpu(&self, tell: impl Fn(&afd_model::VgpuGuest) -> Option<String>) -> Option<String> {
-        self.gpus.iter().find_map(|gpu| tell(gpu.nvidia.as_ref()?.vgpu.as_ref()?))
+        self.gpus.iter().find_map(|gpu| tell(gpu.nvidia()?.vgpu.as_ref()?))
     }
 }
 
@@ -242,11 +242,11 @@ fn sanitised(text: &str) -> String {
 }
 
 fn mig_on(gpu: &Device) -> bool {
-    gpu.nvidia.as_ref().is_some_and(|facts| facts.mig_enabled == Known::Value(true))
+    gpu.nvidia().is_some_and(|facts| facts.mig_enabled == Known::Value(true))
 }
 
 fn mig_capable(node: &Node<'_>) -> Option<String> {
-    let told = || node.gpus.iter().filter_map(|gpu| Some(&gpu.nvidia.as_ref()?.mig_enabled));
+    let told = || node.gpus.iter().filter_map(|gpu| Some(&gpu.nvidia()?.mig_enabled));
     if told().any(Known::is_known) {
         Some("true".to_owned())
     } else if told().any(|mig| mig.missing() == Some(Missing::NotAvailable)) {
@@ -274,7 +274,8 @@ fn mode(node: &Node<'_>) -> Option<String> {
 }
 
 fn clique(node: &Node<'_>) -> Option<String> {
-    let domains: BTreeSet<&String> = node.gpus.iter().filter_map(|gpu| gpu.fabric_domain.value()).collect();
+    let domains: BTreeSet<&String> =
+        node.gpus.iter().filter_map(|gpu| gpu.fabric_partition.value()).collect();
     let one = domains.len() == 1;
     domains.first().filter(|_| one).and_then(|domain| label_value(domain, MAX_LENGTH))
 }

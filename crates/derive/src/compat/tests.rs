@@ -12,7 +12,7 @@ fn device(bus: u8) -> Device {
 }
 
 fn amd(devices: Vec<Device>) -> BTreeMap<String, String> {
-    CompatSet::Amd.labels(&Inventory { devices, ..Inventory::empty() }, &LabelOptions::default())
+    CompatSet::Amd.labels(&Inventory { devices, ..Inventory::default() }, &LabelOptions::default())
 }
 
 fn named(bus: u8, name: &str) -> Device {
@@ -27,7 +27,7 @@ fn mi300x(bus: u8) -> Device {
         board_name: Known::Value("AMD Instinct MI300X OAM".to_owned()),
         compute_units: Known::Value(304),
         simds_per_compute_unit: Known::Value(4),
-        ..AmdFacts::unknown()
+        ..AmdFacts::default()
     };
     let mut device = Device {
         compute: Known::Value("gfx942".to_owned()),
@@ -74,11 +74,11 @@ fn partitions_are_counted_where_the_device_is_cut() {
     let part = |number: u32| Partition {
         memory_bytes: Known::Value(48 << 30),
         compute_units: Known::Value(20),
-        ..Partition::bare(mi300x(0).id, format!("xcp{number}"))
+        ..Partition::bare(mi300x(0).id, PartitionName::Xcp(number as u32))
     };
     let cut = |bus: u8| Device {
         partitioning: Known::Value(Partitioning::Xcp {
-            compute: "CPX".to_owned(),
+            compute: XcpComputeMode::Cpx,
             memory: Known::Value("NPS4".to_owned()),
         }),
         partitions: (0..4).map(part).collect(),
@@ -104,14 +104,14 @@ fn a_name_with_a_slash_becomes_one_that_kubernetes_takes() {
 #[test]
 fn an_unknown_fact_gives_no_key() {
     assert!(amd(vec![device(1)]).is_empty());
-    let unknown = Device { vendor_facts: Some(VendorFacts::Amd(AmdFacts::unknown())), ..device(1) };
+    let unknown = Device { vendor_facts: Some(VendorFacts::Amd(AmdFacts::default())), ..device(1) };
     assert!(amd(vec![unknown]).is_empty());
 }
 
 #[test]
 fn firmware_is_counted_by_version() {
     let firmware = vec![BlockFirmware { block: "MEC".to_owned(), version: 177, feature: Known::Value(33) }];
-    let facts = AmdFacts { firmware, ..AmdFacts::unknown() };
+    let facts = AmdFacts { firmware, ..AmdFacts::default() };
     let of = |bus| Device { vendor_facts: Some(VendorFacts::Amd(facts.clone())), ..device(bus) };
     let labels = amd(vec![of(1), of(2)]);
     assert_eq!(labels["beta.amd.com/gpu.firmware.MEC.fw.177"], "2");

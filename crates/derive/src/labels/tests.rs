@@ -7,7 +7,7 @@ fn device(bus: u8) -> Device {
 }
 
 fn labelled(devices: Vec<Device>) -> BTreeMap<String, String> {
-    let inventory = Inventory { devices, ..Inventory::empty() };
+    let inventory = Inventory { devices, ..Inventory::default() };
     labels(&inventory, &LabelOptions::default(), None)
         .into_iter()
         .map(|(key, value)| (key.replace("accelerator.llm-d.ai/", ""), value))
@@ -33,7 +33,7 @@ fn a_node_without_accelerators_gets_no_label() {
 #[test]
 fn integrated_devices_count_when_asked_for() {
     let inventory =
-        Inventory { devices: vec![Device { integrated: true, ..device(0) }], ..Inventory::empty() };
+        Inventory { devices: vec![Device { integrated: true, ..device(0) }], ..Inventory::default() };
     let options = LabelOptions { include_integrated: true, prefix: "example.com".to_owned() };
     let labels = labels(&inventory, &options, None);
     assert_eq!(labels.get("example.com/present").map(String::as_str), Some("true"));
@@ -87,7 +87,7 @@ fn partitions_are_named_by_their_mode() {
     assert_eq!(labelled(vec![cut(0, "CPX", "NPS4")])["partition"], "cpx-nps4");
     assert_eq!(labelled(vec![cut(0, "SPX", "NPS1")])["partition"], "none");
     assert_eq!(labelled(vec![cut(0, "CPX", "NPS4"), cut(1, "SPX", "NPS1")])["partition"], "mixed");
-    let part = Partition::bare(device(0).id, "xcp0");
+    let part = Partition::bare(device(0).id, PartitionName::Xcp(0));
     let parted = Device { partitions: vec![part.clone(), part], ..device(0) };
     assert_eq!(labelled(vec![parted])["partition-count"], "2");
 }

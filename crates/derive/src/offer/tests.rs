@@ -1,4 +1,4 @@
-use afd_model::{Health, OfferedPart, Partition, PciAddress, Variant, Vendor};
+use afd_model::{Health, OfferedUnit, Partition, PciAddress, Variant, Vendor};
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn id(bus: u8) -> DeviceId {
 
 fn gpus(count: u8) -> Inventory {
     let devices = (1..=count).map(|bus| Device::bare(id(bus).0, Vendor::Nvidia, Variant::Gpu));
-    Inventory { devices: devices.collect(), ..Inventory::empty() }
+    Inventory { devices: devices.collect(), ..Inventory::default() }
 }
 
 fn resources(counts: &[(&str, u64, u64)]) -> Option<BTreeMap<String, ResourceCount>> {
@@ -21,8 +21,8 @@ fn resources(counts: &[(&str, u64, u64)]) -> Option<BTreeMap<String, ResourceCou
     Some(counts.collect())
 }
 
-fn parts(by: &str, buses: &[u8]) -> BTreeSet<OfferedPart> {
-    let part = |bus: &u8| OfferedPart { by: by.to_owned(), device: id(*bus), partition: None };
+fn parts(by: &str, buses: &[u8]) -> BTreeSet<OfferedUnit> {
+    let part = |bus: &u8| OfferedUnit { by: by.to_owned(), device: id(*bus), partition: None };
     buses.iter().map(part).collect()
 }
 
@@ -100,7 +100,7 @@ fn nothing_is_said_before_both_mechanisms_have_told() {
     );
     let plugin = Offers { resources: resources(&[(GPU, 2, 2)]), ..nothing };
     check(&inventory, &plugin, None, "as found");
-    check(&Inventory::empty(), &neither, None, "as found");
+    check(&Inventory::default(), &neither, None, "as found");
 }
 
 #[test]

@@ -15,8 +15,8 @@ fn inventory() -> Inventory {
         memory_bytes: Known::Value(1 << 36),
         ..device(1)
     };
-    let host = HostFacts { memory_bytes: Known::Value(1 << 37), ..HostFacts::unknown() };
-    Inventory { devices: vec![whole, device(2)], host, ..Inventory::empty() }
+    let host = HostFacts { memory_bytes: Known::Value(1 << 37), ..HostFacts::default() };
+    Inventory { devices: vec![whole, device(2)], host, ..Inventory::default() }
 }
 
 fn rules(require: &str) -> Rules {
@@ -82,7 +82,7 @@ fn a_requirement_of_others_is_not_asked() {
                 require = 'false'\nreason = 'R'\nmessage = 'm'\n";
     assert_eq!(rules.add("test", text), []);
     assert_eq!(rules.ask(&inventory(), false)[0].answer(), Answer::Ready);
-    let nobody = Inventory::empty();
+    let nobody = Inventory::default();
     assert_eq!(rules.ask(&nobody, false)[0].answer(), Answer::Unknown, "without devices there is no vendor");
 }
 
@@ -91,7 +91,7 @@ fn failed_devices_are_not_usable_and_those_of_which_nobody_tells_are() {
     let lost = Device { health: Health::failed("GpuLost", ""), ..device(3) };
     let whole = |device| Device { partitioning: Known::Value(Partitioning::Whole), ..device };
     let inventory =
-        Inventory { devices: vec![whole(device(1)), whole(device(2)), lost], ..Inventory::empty() };
+        Inventory { devices: vec![whole(device(1)), whole(device(2)), lost], ..Inventory::default() };
     let answer = |require| rules(require).ask(&inventory, false)[0].answer();
     assert_eq!(answer("node.usable == 2 && node.failed == 1"), Answer::Ready);
     assert_eq!(answer("node.healthy == 2"), Answer::Unknown);
@@ -102,7 +102,7 @@ fn a_node_without_accelerators_gets_no_label() {
     let options = LabelOptions::default();
     let rules = Rules::built_in();
     let told = |inventory: &Inventory| labels(inventory, &rules.ask(inventory, false), &options);
-    assert!(told(&Inventory::empty()).is_empty());
+    assert!(told(&Inventory::default()).is_empty());
     let of_amd = told(&inventory());
     assert_eq!(of_amd.get("accelerator.llm-d.ai/path.agentic-serving").map(String::as_str), Some("false"));
     assert!(

@@ -10,7 +10,8 @@ mod fields;
 use std::{collections::HashMap, sync::Arc};
 
 use afd_model::{
-    Device, HealthState, Inventory, Nic, NicPort, NicProtocol, Partition, Partitioning, PciAddress, PortState,
+    Device, HealthState, Inventory, Nic, NicPort, NicProtocol, Partition, Partitioning, PciAddress,
+    PortState, XcpComputeMode,
 };
 use cel::{Value, objects::Key};
 
@@ -217,7 +218,7 @@ fn healthy(device: &Device) -> Option<bool> {
 fn whole(device: &Device) -> Option<bool> {
     Some(match device.partitioning.value()? {
         Partitioning::Whole => true,
-        Partitioning::Xcp { compute, .. } => compute == "SPX",
+        Partitioning::Xcp { compute, .. } => *compute == XcpComputeMode::Spx,
         Partitioning::Mig => false,
         Partitioning::Sriov { functions } => *functions == 0,
     })

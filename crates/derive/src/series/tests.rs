@@ -23,7 +23,7 @@ fn address(bus: u8) -> PciAddress {
 
 #[test]
 fn what_was_not_read_is_an_absent_series() {
-    let inventory = Inventory { devices: vec![device(1)], ..Inventory::empty() };
+    let inventory = Inventory { devices: vec![device(1)], ..Inventory::default() };
     let text = rendered(&inventory, &[], &[]);
     assert!(text.contains(
         "accelerator_device_info{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\",product=\"\""
@@ -35,8 +35,8 @@ fn what_was_not_read_is_an_absent_series() {
 #[test]
 fn a_sample_of_a_device_that_is_gone_is_not_published() {
     let reading = Reading { quantity: Quantity::Utilization(Engine::Compute), value: 0.5 };
-    let sample = |bus: u8| Sample { device: address(bus).into(), partition: None, readings: vec![reading] };
-    let inventory = Inventory { devices: vec![device(1)], ..Inventory::empty() };
+    let sample = |bus: u8| Sample { unit: address(bus).into(), readings: vec![reading] };
+    let inventory = Inventory { devices: vec![device(1)], ..Inventory::default() };
     let text = rendered(&inventory, &[sample(1), sample(2)], &[]);
     assert_eq!(text.matches("accelerator_device_utilization_ratio{").count(), 1);
     assert!(text.contains("partition=\"\",engine=\"compute\"} 0.5"));
@@ -45,7 +45,7 @@ fn a_sample_of_a_device_that_is_gone_is_not_published() {
 #[test]
 fn reasons_of_ill_health_are_series() {
     let sick = Device { health: Health::failed("DriverMissing", "load it"), ..device(1) };
-    let text = rendered(&Inventory { devices: vec![sick], ..Inventory::empty() }, &[], &[]);
+    let text = rendered(&Inventory { devices: vec![sick], ..Inventory::default() }, &[], &[]);
     assert!(text.contains("accelerator_device_health_reason{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\",reason=\"DriverMissing\"} 1"));
 }
 
@@ -59,7 +59,7 @@ fn a_problem_met_by_both_verbs_is_counted_once() {
         path: Some(path.to_owned()),
         message: String::new(),
     };
-    let inventory = Inventory { problems: vec![problem("/a"), problem("/b")], ..Inventory::empty() };
+    let inventory = Inventory { problems: vec![problem("/a"), problem("/b")], ..Inventory::default() };
     let text = rendered(&inventory, &[], &[problem("/b")]);
     assert!(text.contains("afd_probe_problems{probe=\"amd\",reason=\"not_permitted\"} 2"), "{text}");
 }
@@ -94,7 +94,7 @@ fn the_nearest_accelerator_of_a_nic_shares_its_switch() {
     let inventory = |nic| Inventory {
         devices: vec![behind(1, &[10, 11, 12]), behind(2, &[10, 11, 13]), behind(3, &[20])],
         nics: vec![nic],
-        ..Inventory::empty()
+        ..Inventory::default()
     };
     let text = rendered(&inventory(nic(&[10, 11, 13])), &[], &[]);
     assert!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, Handle, HandleKind, Known, MigInstance, Missing, Partition};
+use afd_model::{Device, Handle, HandleKind, Known, MigInstance, Missing, Partition, PartitionName};
 use serde_json::Value;
 
 use super::text;
@@ -45,7 +45,7 @@ pub(super) fn devices(device: &Device, told: &DeviceReport) -> Vec<Partition> {
             handles.push(Handle::new(HandleKind::Uuid, uuid));
         }
         if let Some(minor) = minor {
-            handles.push(Handle::new(HandleKind::Gke, format!("nvidia{minor}/gi{gpu_instance}")));
+            handles.push(Handle::new(HandleKind::DevicePlugin, format!("nvidia{minor}/gi{gpu_instance}")));
         }
         let profile = profile(answers, &mig, &profiles);
         handles.extend(dra_name(answers, minor, profile.value()));
@@ -59,7 +59,7 @@ pub(super) fn devices(device: &Device, told: &DeviceReport) -> Vec<Partition> {
             numa_node: device.numa_node,
             handles,
             mig: Some(mig),
-            ..Partition::bare(device.id, format!("gi{gpu_instance}-ci{compute_instance}"))
+            ..Partition::bare(device.id, PartitionName::Mig { gpu_instance, compute_instance })
         })
     })
     .collect()
@@ -132,7 +132,7 @@ mod tests {
         told.mig = vec![None, Some(answers)];
         let [part] = &devices(&device, &told)[..] else { panic!("there is one") };
         assert_eq!(
-            (part.name.as_str(), part.profile.value().map(String::as_str)),
+            (part.name.to_string().as_str(), part.profile.value().map(String::as_str)),
             ("gi7-ci0", Some("1g.10gb"))
         );
         assert!(part.handles.is_empty() && !part.memory_bytes.is_known());

@@ -11,7 +11,7 @@ fn device(bus: u8) -> DeviceId {
 fn sampled(known: Vec<Reading>, partitions: usize, answers: serde_json::Value) -> Vec<Reading> {
     let report = json!({ "system": {}, "devices": [{ "answers": answers }] });
     let report: Report = serde_json::from_value(report).expect("it is a report");
-    let sample = Sample { device: device(1), partition: None, readings: known };
+    let sample = Sample { unit: device(1).into(), readings: known };
     let mut sampling = Sampling { samples: vec![sample], ..Sampling::default() };
     add(&mut sampling, told(&[(device(1), partitions)], &report));
     assert_eq!(sampling.samples.len(), 1);

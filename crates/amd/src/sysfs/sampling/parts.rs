@@ -1,6 +1,6 @@
 //! The partitions of a device: where they are sampled, and what a table tells of one.
 
-use afd_model::{Engine, HandleKind, Partition, Quantity, Reading};
+use afd_model::{Engine, HandleKind, Partition, PartitionId, PartitionName, Quantity, Reading};
 use afd_probe::{Facts, PciFunction};
 
 use super::{Readings, binary, number};
@@ -12,7 +12,7 @@ use crate::{
 /// Where a partition is sampled.
 #[derive(Clone, Debug)]
 pub(super) struct PartPlace {
-    pub(super) name: String,
+    pub(super) id: PartitionId,
     pub(super) number: Option<usize>,
     /// The file that tells the memory used of it.
     used_memory: Option<String>,
@@ -23,7 +23,10 @@ pub(super) struct PartPlace {
 impl PartPlace {
     pub(super) fn of(function: &PciFunction, partition: &Partition) -> PartPlace {
         let handle = |kind| partition.handles.iter().find(|handle| handle.kind == kind);
-        let number = partition.name.strip_prefix("xcp").and_then(|number| number.parse().ok());
+        let number = match partition.name {
+            PartitionName::Xcp(number) => Some(number as usize),
+            _ => None,
+        };
         // The first partition is the PCI device, the others have a platform device.
         let metrics = match handle(HandleKind::XcpDevice) {
             Some(name) => Some(format!("/sys/devices/platform/{}/xcp/xcp_metrics", name.value)),
@@ -31,7 +34,7 @@ impl PartPlace {
             None => None,
         };
         let used_memory = handle(HandleKind::KfdNode).map(|node| kfd::used_memory_path(&node.value));
-        PartPlace { name: partition.name.clone(), number, used_memory, metrics }
+        PartPlace { id: partition.id, number, used_memory, metrics }
     }
 }
 

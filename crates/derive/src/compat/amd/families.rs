@@ -14,7 +14,10 @@ macro_rules! families {
 
 mod counters;
 
-use afd_model::{AmdQuantity, Clock, Direction, Engine, ErrorKind, HealthState, Quantity, Sensor, Which};
+use afd_model::{
+    AmdQuantity, Clock, Direction, Engine, ErrorDetail, ErrorKind, HealthState, Quantity, Sensor,
+    VendorQuantity, Which,
+};
 
 use crate::compat::metrics::{CompatFamily, Series, Tell, Unit};
 
@@ -36,13 +39,13 @@ fn told(unit: &Unit<'_>, quantity: Quantity, factor: f64) -> Series {
 }
 
 fn extra(unit: &Unit<'_>, quantity: AmdQuantity, factor: f64) -> Series {
-    told(unit, Quantity::Amd(quantity), factor)
+    told(unit, quantity.into(), factor)
 }
 
 /// A series for each instance of a quantity, with its number as label.
 fn instances(unit: &Unit<'_>, factor: f64, number: fn(AmdQuantity) -> Option<u32>) -> Series {
     unit.each(|quantity, value| {
-        let Quantity::Amd(quantity) = *quantity else { return None };
+        let Quantity::Vendor(VendorQuantity::Amd(quantity)) = *quantity else { return None };
         Some((vec![number(quantity)?.to_string()], value * factor))
     })
 }
@@ -79,7 +82,7 @@ fn used_memory(unit: &Unit<'_>) -> Option<f64> {
 }
 
 fn free(unit: &Unit<'_>, total: AmdQuantity, used: AmdQuantity) -> Series {
-    let value = |quantity| unit.value(Quantity::Amd(quantity), MEBIBYTE);
+    let value = |quantity| unit.value(AmdQuantity::into(quantity), MEBIBYTE);
     plain(value(total).zip(value(used)).map(|(total, used)| total - used))
 }
 
@@ -143,7 +146,7 @@ const VALUES: &[CompatFamily] = &{
         "gpu_clock", ["clock_index", "clock_type"], "Clock now, MHz.",
             |unit| clocks(unit, Quantity::ClockHertz);
         "gpu_min_clock", ["clock_index", "clock_type"], "Lowest clock, MHz.",
-            |unit| clocks(unit, |clock| Quantity::Amd(AmdQuantity::ClockMinHertz(clock)));
+            |unit| clocks(unit, |clock| AmdQuantity::ClockMinHertz(clock).into());
         "gpu_max_clock", ["clock_index", "clock_type"], "Highest clock, MHz.",
             |unit| clocks(unit, Quantity::ClockMaxHertz);
         "gpu_total_vram", [], "Memory, MiB.", |unit| plain(total_memory(unit));
@@ -168,7 +171,7 @@ const VALUES: &[CompatFamily] = &{
         "pcie_max_speed", [], "Greatest speed of the PCIe link, GT/s.",
             |unit| told(unit, Quantity::PcieTransfersPerSecond(Which::Max), GIGA);
         "pcie_replay_count", [], "PCIe packets sent again.",
-            |unit| told(unit, Quantity::Errors(ErrorKind::PcieReplay, ""), 1.0);
+            |unit| told(unit, Quantity::Errors(ErrorKind::PcieReplay, ErrorDetail::Device), 1.0);
         "pcie_recovery_count", [], "Times that the PCIe link went to recovery.",
             |unit| extra(unit, AmdQuantity::PcieRecoveries, 1.0);
         "pcie_replay_rollover_count", [], "Times that the counter of replays began anew.",

@@ -1,6 +1,6 @@
 //! The labels that AMD's exporter puts on every series of a GPU or partition.
 
-use afd_model::{HandleKind, Partitioning};
+use afd_model::{HandleKind, PartitionName, Partitioning};
 
 use super::facts;
 use crate::compat::metrics::Unit;
@@ -29,10 +29,14 @@ pub(in crate::compat) fn label_values(unit: &Unit<'_>) -> Vec<String> {
     let device = unit.device;
     let handles = unit.partition.map_or(&device.handles, |part| &part.handles);
     let uuid = handles.iter().find(|handle| handle.kind == HandleKind::Uuid);
-    let number = unit.partition.and_then(|part| part.name.strip_prefix("xcp")).unwrap_or("0");
+    let number = match unit.partition.map(|partition| partition.name) {
+        Some(PartitionName::Xcp(number)) => number,
+        _ => 0,
+    };
     let (compute, memory) = match device.partitioning.value() {
         Some(Partitioning::Xcp { compute, memory }) => {
-            (compute.to_lowercase(), memory.value().map_or(String::new(), |memory| memory.to_lowercase()))
+            let memory = memory.value().map_or("", |memory| memory.as_str());
+            (compute.as_str().to_lowercase(), memory.to_lowercase())
         }
         Some(Partitioning::Whole) => ("none".to_owned(), "none".to_owned()),
         Some(Partitioning::Mig | Partitioning::Sriov { .. }) | None => (String::new(), String::new()),
@@ -51,7 +55,7 @@ pub(in crate::compat) fn label_values(unit: &Unit<'_>) -> Vec<String> {
     let mut values = vec![
         unit.number.to_string(),
         uuid.map_or(String::new(), |handle| handle.value.clone()),
-        number.to_owned(),
+        number.to_string(),
         compute,
         memory,
         model.cloned().unwrap_or_default(),

@@ -56,7 +56,7 @@ fn every_vendor_tells_how_busy_it_is_and_nothing_else() {
             Reading { quantity: Quantity::PowerWatts, value: 300.0 },
         ],
     };
-    let inventory = Inventory { devices: vec![device], ..Inventory::empty() };
+    let inventory = Inventory { devices: vec![device], ..Inventory::default() };
     let families = families(&inventory, &[sample], &[], Some("node-7"));
     assert_eq!(families.len(), 1);
     assert_eq!(families[0].name(), GPU_UTIL);
@@ -72,7 +72,7 @@ fn a_shared_device_has_a_sample_for_each_pod_that_holds_it() {
     let address = PciAddress { domain: 0, bus: 3, device: 0, function: 0 };
     let device = Device::bare(address, Vendor::Amd, Variant::Gpu);
     let readings = vec![Reading { quantity: Quantity::Utilization(Engine::Compute), value: 0.5 }];
-    let sample = Sample { device: device.id, partition: None, readings };
+    let sample = Sample { unit: device.id.into(), readings };
     let hold = |pod: &str| Allocation {
         device: device.id,
         partition: None,
@@ -83,7 +83,7 @@ fn a_shared_device_has_a_sample_for_each_pod_that_holds_it() {
         mechanism: AllocationMechanism::DevicePlugin,
     };
     let allocations = [hold("b"), hold("a")];
-    let inventory = Inventory { devices: vec![device], ..Inventory::empty() };
+    let inventory = Inventory { devices: vec![device], ..Inventory::default() };
     let families = families(&inventory, &[sample], &allocations, None);
     let pods: Vec<String> = families[0]
         .get_metric()

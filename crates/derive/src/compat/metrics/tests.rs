@@ -19,7 +19,7 @@ fn sample(device: &Device, partition: Option<&str>, readings: &[(Quantity, f64)]
 
 /// Lines of the answer: the family, the number of the unit, and the value.
 fn told(devices: Vec<Device>, samples: &[Sample]) -> Vec<String> {
-    let inventory = Inventory { devices, ..Inventory::empty() };
+    let inventory = Inventory { devices, ..Inventory::default() };
     let mut text = Vec::new();
     TextEncoder::new()
         .encode(&CompatSet::Amd.metric_families(&inventory, samples), &mut text)
@@ -36,7 +36,7 @@ fn told(devices: Vec<Device>, samples: &[Sample]) -> Vec<String> {
 #[test]
 fn a_node_without_such_devices_has_no_family() {
     let other = Device { vendor: Vendor::Nvidia, ..device(1) };
-    let inventory = Inventory { devices: vec![other], ..Inventory::empty() };
+    let inventory = Inventory { devices: vec![other], ..Inventory::default() };
     assert!(CompatSet::Amd.metric_families(&inventory, &[]).is_empty());
 }
 
@@ -81,7 +81,7 @@ fn the_power_of_the_socket_is_named_by_the_generation() {
 #[test]
 fn the_first_partition_stands_for_the_device_but_not_with_its_memory() {
     let partitioning =
-        Partitioning::Xcp { compute: "DPX".to_owned(), memory: Known::Value("NPS1".to_owned()) };
+        Partitioning::Xcp { compute: XcpComputeMode::Dpx, memory: Known::Value("NPS1".to_owned()) };
     let gpu = Device {
         partitioning: Known::Value(partitioning),
         partitions: vec![part("xcp0"), part("xcp1")],

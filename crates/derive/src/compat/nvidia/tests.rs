@@ -16,7 +16,7 @@ fn gpu(bus: u8, name: &str) -> Device {
 }
 
 fn labelled(devices: Vec<Device>, options: &NvidiaOptions) -> BTreeMap<String, String> {
-    labels(&Inventory { devices, ..Inventory::empty() }, options)
+    labels(&Inventory { devices, ..Inventory::default() }, options)
 }
 
 /// GPU Feature Discovery's keys (k8s-device-plugin v0.20.0: docs/gpu-feature-discovery, tests/expected-output*.txt).

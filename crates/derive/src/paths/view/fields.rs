@@ -72,11 +72,14 @@ pub(super) const NODE: &[Row<OfNode>] = &[
         "fastest link from device to device: `nvlink`, `xgmi`, `ici`, `roce`, `xelink`, `pcie`",
         |node| text(node.devices.iter().filter_map(|device| device.interconnect.value()).max()?.as_str()),
     ),
+    row("fabric_domain", Kind::Text, "nodes with the same value are in one scale-up fabric", |node| {
+        text(node.agreed(|device| device.fabric_domain.value())?)
+    }),
     row(
-        "fabric_domain",
+        "fabric_partition",
         Kind::Text,
-        "devices of other nodes with the same value share a scale-up fabric",
-        |node| text(node.agreed(|device| device.fabric_domain.value())?),
+        "nodes with the same value can reach each other over that fabric",
+        |node| text(node.agreed(|device| device.fabric_partition.value())?),
     ),
     row(
         "in_fabric",
@@ -103,11 +106,11 @@ pub(super) const NODE: &[Row<OfNode>] = &[
 ];
 
 fn in_fabric(node: &Node<'_>) -> Option<Value> {
-    if node.agreed(|device| device.fabric_domain.value()).is_some() {
+    if node.agreed(|device| device.fabric_partition.value()).is_some() {
         return Some(Value::Bool(true));
     }
     let none = |missing: Option<Missing>| missing == Some(Missing::NotAvailable);
-    (!node.devices.is_empty() && node.asked().all(|device| none(device.fabric_domain.missing())))
+    (!node.devices.is_empty() && node.asked().all(|device| none(device.fabric_partition.missing())))
         .then_some(Value::Bool(false))
 }
 
@@ -153,7 +156,7 @@ pub(super) const DEVICE: &[Row<OfDevice>] = &[
 ];
 
 pub(super) const PARTITION: &[Row<OfPartition>] = &[
-    row("name", Kind::Text, "name within the device", |part| text(&part.name)),
+    row("name", Kind::Text, "name within the device", |part| text(part.name)),
     row("profile", Kind::Text, "what it was cut by: `1g.10gb`", |part| text(part.profile.value()?)),
     row("memory_bytes", Kind::Number, "memory", |part| number(*part.memory_bytes.value()?)),
 ];

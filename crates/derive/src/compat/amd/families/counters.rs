@@ -1,17 +1,19 @@
 //! Error counters of the blocks, and counters of cycles in which something held the GPU back.
 
-use afd_model::{AmdQuantity, ErrorKind, HostLimitCause, Quantity, ThrottleCause};
+use afd_model::{
+    AmdQuantity, ErrorDetail, ErrorKind, HostLimitCause, Quantity, ThrottleCause, VendorQuantity,
+};
 
 use super::{PERCENT, extra, plain, told};
 use crate::compat::metrics::{CompatFamily, Series, Tell, Unit};
 
 fn errors(unit: &Unit<'_>, kind: ErrorKind, block: &'static str) -> Series {
-    told(unit, Quantity::Errors(kind, block), 1.0)
+    told(unit, Quantity::Errors(kind, ErrorDetail::Block(block)), 1.0)
 }
 
 fn all_errors(unit: &Unit<'_>, kind: ErrorKind) -> Series {
     let counts = unit.each(|quantity, count| match quantity {
-        Quantity::Errors(other, block) if *other == kind && !block.is_empty() => Some(count),
+        Quantity::Errors(other, ErrorDetail::Block(_)) if *other == kind => Some(count),
         _ => None,
     });
     plain(counts.into_iter().reduce(|sum, count| sum + count))
@@ -46,7 +48,7 @@ pub(super) const ERRORS: &[CompatFamily] = errors! {
 
 fn below(unit: &Unit<'_>, cause: HostLimitCause) -> Series {
     unit.each(|quantity, value| match quantity {
-        Quantity::Amd(AmdQuantity::BelowHostLimit(other, xcc)) if *other == cause => {
+        Quantity::Vendor(VendorQuantity::Amd(AmdQuantity::BelowHostLimit(other, xcc))) if *other == cause => {
             Some((vec![xcc.to_string()], value))
         }
         _ => None,
@@ -61,10 +63,10 @@ macro_rules! violations {
             $(
                 concat!("gpu_violation_", $name, "_residency_accumulated"), [],
                     concat!("Cycles in which ", $what, " held the GPU back."),
-                    |unit| extra(unit, AmdQuantity::Held(ThrottleCause::$cause), 1.0);
+                    |unit| extra(unit, AmdQuantity::ThrottledCycles(ThrottleCause::$cause), 1.0);
                 concat!("gpu_violation_", $name, "_residency_percentage"), [],
                     "The same in percent of the cycles since the last sample.",
-                    |unit| extra(unit, AmdQuantity::HeldShare(ThrottleCause::$cause), PERCENT);
+                    |unit| extra(unit, AmdQuantity::ThrottledShare(ThrottleCause::$cause), PERCENT);
             )*
             "gpu_violation_gfx_clock_below_host_limit_power_accumulated", ["xcc_index"],
                 "Cycles in which an XCC was below the host's limit for power.",

@@ -8,7 +8,7 @@
 
 /// What an XID means for the device.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum XidSeverity {
+pub(crate) enum XidSeverity {
     /// Nothing is the matter with the device: a program's own mistake, or a mere notice.
     Notice,
     /// Somebody should look into it.
@@ -19,7 +19,7 @@ pub enum XidSeverity {
 
 /// What is known of an XID.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Xid {
+pub(crate) struct Xid {
     /// What it means for the device.
     pub severity: XidSeverity,
     /// What happened.
@@ -133,7 +133,7 @@ const TABLE: [(&[u32], XidSeverity, &str); 87] = [
 ];
 
 /// What is known of a number, if it is in the table.
-pub fn find(number: u32) -> Option<Xid> {
+pub(crate) fn find(number: u32) -> Option<Xid> {
     let row = TABLE.iter().find(|(numbers, ..)| numbers.contains(&number));
     row.map(|(_, severity, meaning)| Xid { severity: *severity, meaning })
 }
