@@ -43,7 +43,7 @@ const TAKEN_BACK: &str = "The agent asks the driver again.\n";
 pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Write) -> anyhow::Result<()> {
     let host = || Host::open(&args.host_root);
     let survey = |host, metrics: &MetricArgs| {
-        let launcher = Launcher { program: program.clone(), patience: PATIENCE, wake: Arc::new(|| ()) };
+        let launcher = Launcher { program: program.clone(), timeout: PATIENCE, wake: Arc::new(|| ()) };
         Survey::new(host, libraries(&args.libraries, launcher), metrics)
     };
     match args.command.clone() {
@@ -86,9 +86,12 @@ pub fn execute(args: Args, program: PathBuf, style: Style, output: &mut impl Wri
             output.write_all(text.as_bytes())?;
         }
         Command::Record { directory, no_redact } => {
-            let told =
-                record::record(survey(host()?.recorded(), &MetricArgs::default()), &directory, !no_redact)
-                    .with_context(|| format!("recording to {}", directory.display()))?;
+            let told = record::record(
+                survey(host()?.with_recording(), &MetricArgs::default()),
+                &directory,
+                !no_redact,
+            )
+            .with_context(|| format!("recording to {}", directory.display()))?;
             output.write_all(told.as_bytes())?;
         }
         Command::Run(arguments) => {

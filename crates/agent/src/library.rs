@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use afd_amd::smi::Smi;
-use afd_host::child::{self, Tell};
+use afd_host::child::{self, EventSender};
 use afd_nvidia::nvml::{self, Nvml};
 use anyhow::{Context, bail};
 use rustix::process::Signal;
@@ -36,7 +36,7 @@ pub fn serve(vendor: LibraryVendor, library: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn answer(mut answer: impl FnMut(&str, &Tell) -> anyhow::Result<Value>) -> anyhow::Result<()> {
+fn answer(mut answer: impl FnMut(&str, &EventSender) -> anyhow::Result<Value>) -> anyhow::Result<()> {
     child::serve(|ask, tell| {
         let value = answer(ask, tell)?;
         let resident = resident_bytes()?;
@@ -47,12 +47,12 @@ fn answer(mut answer: impl FnMut(&str, &Tell) -> anyhow::Result<Value>) -> anyho
     })
 }
 
-fn nvidia(library: &mut Nvml, ask: &str, tell: &Tell) -> anyhow::Result<Value> {
+fn nvidia(library: &mut Nvml, ask: &str, tell: &EventSender) -> anyhow::Result<Value> {
     let report = match ask {
         nvml::DISCOVER => {
             let report = library.discover();
             let tell = tell.clone();
-            library.watch(move |event| tell.event(event));
+            library.watch(move |event| tell.send(event));
             report
         }
         nvml::SAMPLE => library.sample(false),

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use afd_host::Asked;
+use afd_host::RecordedRead;
 use anyhow::{Context, bail};
 use serde::Serialize;
 
@@ -46,16 +46,19 @@ pub fn record(mut survey: Survey, directory: &Path, redact: bool) -> anyhow::Res
     survey.sample();
     let recording = survey.host().recording();
 
-    let mut redaction = Redaction::of(recording.asked());
+    let mut redaction = Redaction::of(recording.reads());
     recording.copy(survey.host(), &root, |path, content| {
         if redact { redaction.apply(path, content) } else { content.to_vec() }
     })?;
-    let absent: Vec<&str> =
-        recording.asked().filter(|(_, asked)| **asked == Asked::Absent).map(|(path, _)| path).collect();
+    let absent: Vec<&str> = recording
+        .reads()
+        .filter(|(_, asked)| **asked == RecordedRead::Absent)
+        .map(|(path, _)| path)
+        .collect();
     let failed: Vec<Failure<'_>> = recording
-        .asked()
+        .reads()
         .filter_map(|(path, asked)| match asked {
-            Asked::Failed(cause) => Some(Failure { path, cause: cause.to_string() }),
+            RecordedRead::Failed(cause) => Some(Failure { path, cause: cause.to_string() }),
             _ => None,
         })
         .collect();

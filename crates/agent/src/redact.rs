@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use afd_host::Asked;
+use afd_host::RecordedRead;
 use serde_json::{Value, json};
 
 /// Files of one secret.
@@ -48,10 +48,10 @@ pub struct Redaction {
 
 impl Redaction {
     /// Finds the secrets of a recording, in the order of their paths.
-    pub fn of<'a>(asked: impl Iterator<Item = (&'a str, &'a Asked)>) -> Redaction {
+    pub fn of<'a>(asked: impl Iterator<Item = (&'a str, &'a RecordedRead)>) -> Redaction {
         let mut redaction = Redaction::default();
         for (path, asked) in asked {
-            if let Asked::File(content) = asked {
+            if let RecordedRead::File(content) = asked {
                 rewrite(path, content, &mut |secret, form| {
                     let next = redaction.numbers.len() as u64 + 1;
                     redaction.numbers.entry(canonical(secret, form)).or_insert(next);
@@ -197,7 +197,7 @@ mod tests {
 
     fn redacted(files: &[(&str, &str)]) -> Vec<String> {
         let asked: Vec<_> =
-            files.iter().map(|(path, text)| (*path, Asked::File(text.as_bytes().to_vec()))).collect();
+            files.iter().map(|(path, text)| (*path, RecordedRead::File(text.as_bytes().to_vec()))).collect();
         let redaction = Redaction::of(asked.iter().map(|(path, asked)| (*path, asked)));
         files
             .iter()
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_library_spells_a_secret_in_its_own_ways() {
-        let unique_id = Asked::File(b"afd0000000000001\n".to_vec());
+        let unique_id = RecordedRead::File(b"afd0000000000001\n".to_vec());
         let mut redaction = Redaction::of([("/drm/unique_id", &unique_id)].into_iter());
         let told = redaction.apply_to_answers(json!({
             "amdsmi_get_gpu_asic_info": { "value": { "market_name": "MI300X", "asic_serial": "0xAFD0000000000001" } },

@@ -64,7 +64,7 @@ pub fn run(
         let _ = wake.try_send(());
     });
     let release = Release::new(wake.clone());
-    let survey = Survey::new(host, libraries(Launcher { program, patience: PATIENCE, wake }), &args.metrics);
+    let survey = Survey::new(host, libraries(Launcher { program, timeout: PATIENCE, wake }), &args.metrics);
     block_on(async {
         let listener = listen(args.listen, "--listen").await?;
         let dcgm = match args.dcgm_listen {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use afd_host::{Cause, ReadError};
+use afd_host::{ReadError, ReadErrorKind};
 use afd_model::{Device, HandleKind, Known, Missing};
 use afd_probe::Facts;
 
@@ -35,7 +35,7 @@ pub(crate) fn features(facts: &mut Facts<'_>, directory: &str) -> Known<BTreeMap
 /// that it has, however little room the reader offered, and a second read with whatever lies behind.
 pub(crate) fn records(facts: &mut Facts<'_>, directory: &str) -> Known<Vec<Record>> {
     let path = format!("{directory}/amdgpu_ring_cper");
-    match facts.host().read_at_once(&path, LONGEST_RING) {
+    match facts.host().read_once(&path, LONGEST_RING) {
         Ok(ring) => cper::parse(&ring).map_or_else(
             |error| facts.missing("error_records", Missing::Malformed, Some(&path), error),
             Known::Value,
@@ -45,12 +45,12 @@ pub(crate) fn records(facts: &mut Facts<'_>, directory: &str) -> Known<Vec<Recor
 }
 
 fn closed<T>(facts: &mut Facts<'_>, fact: &str, error: &ReadError) -> Known<T> {
-    match error.cause {
-        Cause::Absent => Missing::NotExposed.into(),
-        Cause::Denied(_) => Missing::NotPermitted.into(),
-        Cause::NoValue(_) => Missing::NotAvailable.into(),
-        Cause::TooLong | Cause::Failed(_) => {
-            facts.missing(fact, Missing::Unreadable, Some(&error.path), error.cause)
+    match error.kind {
+        ReadErrorKind::Absent => Missing::NotExposed.into(),
+        ReadErrorKind::Denied(_) => Missing::NotPermitted.into(),
+        ReadErrorKind::NoValue(_) => Missing::NotAvailable.into(),
+        ReadErrorKind::TooLong | ReadErrorKind::Failed(_) => {
+            facts.missing(fact, Missing::Unreadable, Some(&error.path), error.kind)
         }
     }
 }
@@ -90,7 +90,7 @@ mod tests {
         let mut facts = Facts::new(&host, "amd");
         assert_eq!(records(&mut facts, "/sys/kernel/debug/dri/0").missing(), Some(Missing::NotExposed));
         assert_eq!(features(&mut facts, "/sys/kernel/debug/dri/0").missing(), Some(Missing::NotExposed));
-        let denied = ReadError { path: String::new(), cause: Cause::Denied(13) };
+        let denied = ReadError { path: String::new(), kind: ReadErrorKind::Denied(13) };
         let closed: Known<()> = closed(&mut facts, "firmware", &denied);
         assert_eq!(closed.missing(), Some(Missing::NotPermitted));
         assert!(facts.into_problems().is_empty());

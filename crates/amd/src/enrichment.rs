@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use afd_host::{
     Host,
-    child::{AskError, Launcher},
+    child::{Launcher, RequestError},
 };
 use afd_model::{Device, DeviceId, Findings, Problem, Sampling};
 use serde_json::Value;
@@ -104,7 +104,7 @@ impl Enrichment {
                 self.sampled = report;
             }
             Ok(None) => sampling.rediscover = true,
-            Err(AskError::Pending) => {}
+            Err(RequestError::Pending) => {}
             Err(error) => sampling.problems.extend(library::problem(&error)),
         }
     }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use afd_host::{
     Host,
-    child::{AskError, Launcher},
+    child::{Launcher, RequestError},
 };
 use afd_model::{DeviceId, Missing, Problem};
 use afd_probe::library::{self, DIRECTORIES};
@@ -51,7 +51,7 @@ impl Library {
         host: &Host,
         ask: &'static str,
         deadline: Duration,
-    ) -> Result<Option<Report>, AskError> {
+    ) -> Result<Option<Report>, RequestError> {
         let directories: Vec<String> =
             ROCM_DIRECTORIES.into_iter().chain(DIRECTORIES).map(str::to_owned).collect();
         let path = match &self.rocm_root {
@@ -74,7 +74,7 @@ impl Library {
 }
 
 /// An answer that is still to come is no problem.
-pub(crate) fn problem(error: &AskError) -> Option<Problem> {
+pub(crate) fn problem(error: &RequestError) -> Option<Problem> {
     library::problem(NAME, FACT, error)
 }
 

@@ -254,12 +254,12 @@ fn what_blocks_for_a_second_is_never_read() {
     let folder = function(TestHost::new(), "0000:05:00.0", "0x740f")
         .file("/sys/bus/pci/devices/0000:05:00.0/pcie_bw", "1 2 256\n")
         .file("/sys/bus/pci/devices/0000:05:00.0/gpu_busy_percent", "1\n");
-    let host = folder.open().recorded();
+    let host = folder.open().with_recording();
     let mut probe = Amd::new(Options { per_process: true, exporter: true });
     probe.discover(&host, &PciBus::read(&host));
     probe.sample(&host, Instant::now());
     let recording = host.recording();
-    let asked: Vec<&str> = recording.asked().map(|(path, _)| path).collect();
+    let asked: Vec<&str> = recording.reads().map(|(path, _)| path).collect();
     assert!(asked.iter().any(|path| path.ends_with("gpu_busy_percent")));
     assert!(!asked.iter().any(|path| path.ends_with("pcie_bw")));
 }

@@ -1,9 +1,9 @@
-//! The node as we see it beneath `--host-root`: files, directories and links.
+//! The host under `--host-root`: files, directories, links and child processes.
 //!
-//! The only crate that opens anything. Every path given is absolute as the host sees it (`/sys/class/drm`) and is
-//! resolved beneath the root: the kernel itself (openat2 with RESOLVE_IN_ROOT) keeps absolute links and `..` from
-//! leading out. Every answer is a value or a [`ReadError`] with the path and the cause. Reads are bounded, so a
-//! file without an end cannot hurt, and nothing here ever writes to the host.
+//! The only crate that opens anything. Every path is absolute as the host sees it (`/sys/class/drm`) and is resolved under
+//! the root: the kernel (openat2 with RESOLVE_IN_ROOT) prevents absolute links and `..` from leaving it. A read returns
+//! a value, or a [`ReadError`] with the path and the kind of error. Reads are bounded, so that an endless file does no
+//! harm, and nothing here ever writes to the host.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the crate that opens files")]
 
@@ -21,23 +21,23 @@ use std::{
     sync::Mutex,
 };
 
-pub use read::{Cause, MAX_FILE_BYTES, ReadError};
-pub use recording::{Asked, CopyError, Recording};
+pub use read::{MAX_FILE_BYTES, ReadError, ReadErrorKind};
+pub use recording::{CopyError, HostRecording, RecordedRead};
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, openat, openat2},
     io::Errno,
 };
 
-/// A host beneath a root directory.
+/// A host under a root directory.
 #[derive(Debug)]
 pub struct Host {
     root: OwnedFd,
     root_path: PathBuf,
     containment: Containment,
-    recording: Option<Mutex<Recording>>,
+    recording: Option<Mutex<HostRecording>>,
 }
 
-/// How paths are kept beneath the root.
+/// How paths are kept under the root.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Containment {
     /// By the kernel, RESOLVE_IN_ROOT.
@@ -49,15 +49,15 @@ enum Containment {
 /// The root cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
-    /// It is not there, or is no directory, or may not be opened.
+    /// It does not exist, is no directory, or may not be opened.
     #[error("host root {} cannot be opened as a directory", path.display())]
     Open {
         /// The root.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// The kernel is too old to keep links beneath a root other than `/`.
+    /// The kernel is too old to keep links under a root other than `/`.
     #[error("host root {}: this kernel has no openat2 (Linux 5.6 or newer is needed)", path.display())]
     NoContainment {
         /// The root.
@@ -69,7 +69,7 @@ impl Host {
     /// Opens a root directory.
     ///
     /// # Errors
-    /// When it is no directory that can be opened, or when links cannot be kept beneath it.
+    /// When it is no directory that can be opened, or when links cannot be kept under it.
     pub fn open(root: impl AsRef<Path>) -> Result<Host, RootError> {
         let path = root.as_ref();
         let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -84,15 +84,15 @@ impl Host {
         Ok(Host { root, root_path: path.to_owned(), containment, recording: None })
     }
 
-    /// The same host, noting all that is asked of it from now on.
+    /// The same host, which records all reads from now on.
     #[must_use]
-    pub fn recorded(mut self) -> Host {
+    pub fn with_recording(mut self) -> Host {
         self.recording = Some(Mutex::default());
         self
     }
 
-    /// What was asked so far; empty for a host that does not record.
-    pub fn recording(&self) -> Recording {
+    /// The reads recorded so far; empty for a host that does not record.
+    pub fn recording(&self) -> HostRecording {
         self.recording.as_ref().map(|recording| lock(recording).clone()).unwrap_or_default()
     }
 
@@ -104,78 +104,78 @@ impl Host {
     /// The content of a file, at most [`MAX_FILE_BYTES`].
     ///
     /// # Errors
-    /// When it is absent, refused, unreadable or too long.
+    /// When it is absent, unreadable or too long, or access is denied.
     pub fn read(&self, path: &str) -> Result<Vec<u8>, ReadError> {
-        let answer = self
-            .open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+        let result = self
+            .open_under_root(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
             .and_then(|file| read::bounded(file.as_fd()))
-            .map_err(|cause| ReadError::new(path, cause));
-        self.note(path, || Asked::file(&answer));
-        answer
+            .map_err(|kind| ReadError::new(path, kind));
+        self.record(path, || RecordedRead::file(&result));
+        result
     }
 
-    /// The content of a file by one read, into memory that is longer than the file says it is, at most `most` bytes: for files
-    /// whose driver answers one read with all it has, and must not be asked for the rest.
+    /// The content of a file by a single read call, into a buffer larger than the reported size of the file, which must not exceed
+    /// `max_bytes`: for files whose driver returns everything in one read and does not support a second one.
     ///
     /// # Errors
-    /// When it is absent, refused, unreadable or says that it is longer.
-    pub fn read_at_once(&self, path: &str, most: usize) -> Result<Vec<u8>, ReadError> {
-        let answer = self
-            .open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
-            .and_then(|file| read::at_once(file.as_fd(), most))
-            .map_err(|cause| ReadError::new(path, cause));
-        self.note(path, || Asked::file(&answer));
-        answer
+    /// When it is absent, unreadable or larger than `max_bytes`, or access is denied.
+    pub fn read_once(&self, path: &str, max_bytes: usize) -> Result<Vec<u8>, ReadError> {
+        let result = self
+            .open_under_root(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .and_then(|file| read::once(file.as_fd(), max_bytes))
+            .map_err(|kind| ReadError::new(path, kind));
+        self.record(path, || RecordedRead::file(&result));
+        result
     }
 
     /// The names in a directory, sorted. Names that are not UTF-8 are left out: the kernel makes none.
     ///
     /// # Errors
-    /// When it is absent, refused or no directory.
+    /// When it is absent or no directory, or access is denied.
     pub fn list(&self, path: &str) -> Result<Vec<String>, ReadError> {
-        let answer = self
-            .open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)
+        let result = self
+            .open_under_root(path, OFlags::RDONLY | OFlags::DIRECTORY)
             .and_then(|directory| read::names(directory.as_fd()))
-            .map_err(|cause| ReadError::new(path, cause));
-        self.note(path, || Asked::listing(&answer));
-        answer
+            .map_err(|kind| ReadError::new(path, kind));
+        self.record(path, || RecordedRead::listing(&result));
+        result
     }
 
-    /// The text of a symbolic link, unresolved.
+    /// The target of a symbolic link, unresolved.
     ///
     /// # Errors
-    /// When it is absent, refused or no link.
+    /// When it is absent or no link, or access is denied.
     pub fn link(&self, path: &str) -> Result<String, ReadError> {
-        let answer = self
-            .open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW)
-            .and_then(|link| read::link_text(link.as_fd()))
-            .map_err(|cause| ReadError::new(path, cause));
-        self.note(path, || Asked::link(&answer));
-        answer
+        let result = self
+            .open_under_root(path, OFlags::PATH | OFlags::NOFOLLOW)
+            .and_then(|link| read::link_target(link.as_fd()))
+            .map_err(|kind| ReadError::new(path, kind));
+        self.record(path, || RecordedRead::link(&result));
+        result
     }
 
-    /// Whether something is at the path, links followed.
+    /// Whether the path exists, links followed.
     pub fn exists(&self, path: &str) -> bool {
-        let exists = self.open_beneath(path, OFlags::PATH).is_ok();
-        self.note(path, || Asked::existence(exists));
+        let exists = self.open_under_root(path, OFlags::PATH).is_ok();
+        self.record(path, || RecordedRead::existence(exists));
         exists
     }
 
-    /// Where something beneath the root lies for a library or program that cannot be given a `Host`, links resolved beneath
-    /// the root. A recording does not note it: what is used from there is no file of the kernel.
+    /// The real path of something under the root, for a library or program that takes a path; links are resolved under the
+    /// root. It is not recorded: what is used from there is no file of the kernel.
     ///
     /// # Errors
-    /// When it is absent or refused.
+    /// When it is absent, or access is denied.
     pub fn real_path(&self, path: &str) -> Result<PathBuf, ReadError> {
         let descriptor =
-            self.open_beneath(path, OFlags::PATH).map_err(|cause| ReadError::new(path, cause))?;
+            self.open_under_root(path, OFlags::PATH).map_err(|kind| ReadError::new(path, kind))?;
         std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd())).map_err(|error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            ReadError::new(path, Cause::from(errno))
+            ReadError::new(path, ReadErrorKind::from(errno))
         })
     }
 
-    fn open_beneath(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Cause> {
+    fn open_under_root(&self, path: &str, flags: OFlags) -> Result<OwnedFd, ReadErrorKind> {
         let relative = match path.trim_start_matches('/') {
             "" => ".",
             relative => relative,
@@ -185,35 +185,35 @@ impl Host {
             Containment::Kernel => self.open_in_root(relative, flags),
             Containment::Root => openat(&self.root, relative, flags, Mode::empty()),
         };
-        opened.map_err(Cause::from)
+        opened.map_err(ReadErrorKind::from)
     }
 
-    /// The kernel answers EAGAIN where a `..` was resolved while somebody renamed or mounted something, anywhere on the
-    /// machine (openat2(2)): it cannot tell whether the way led out. Asking again is what it wants.
+    /// The kernel returns EAGAIN when a `..` was resolved during a rename or a mount anywhere on the machine, because it
+    /// cannot be sure that the path stays under the root. openat2(2) asks callers to retry.
     fn open_in_root(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        const MOST_TRIES: usize = 1000;
+        const MAX_TRIES: usize = 1000;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        for _ in 0..MOST_TRIES {
+        for _ in 0..MAX_TRIES {
             match openat2(&self.root, relative, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) => std::thread::yield_now(),
-                answer => return answer,
+                result => return result,
             }
         }
         Err(Errno::IO)
     }
 
-    fn note(&self, path: &str, asked: impl FnOnce() -> Asked) {
+    fn record(&self, path: &str, read: impl FnOnce() -> RecordedRead) {
         if let Some(recording) = &self.recording {
-            lock(recording).note(path, asked());
+            lock(recording).add(path, read());
         }
     }
 }
 
-fn lock(recording: &Mutex<Recording>) -> std::sync::MutexGuard<'_, Recording> {
+fn lock(recording: &Mutex<HostRecording>) -> std::sync::MutexGuard<'_, HostRecording> {
     recording.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Opens a file of our own machine for writing, new: the recorded copy, never the host.
+/// Creates a file of a recording, never one of the host.
 fn create(path: &Path) -> io::Result<File> {
     File::create_new(path)
 }

@@ -1,76 +1,75 @@
-//! Bounded reading, and the causes of failure told apart.
+//! Bounded reads, and the kinds of errors.
 
 use std::{fmt, os::fd::BorrowedFd};
 
 use rustix::{fs::Dir, io::Errno};
 
-/// The longest file that is read. A sysfs attribute has at most a page (binary ones a few), a KFD or procfs text a
-/// few KiB.
+/// The maximum size of a file. A sysfs attribute has at most a page (binary ones a few), a KFD or procfs file a few KiB.
 pub const MAX_FILE_BYTES: usize = 64 * 1024;
 
 /// A path that could not be read, and why.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{path}: {cause}")]
+#[error("{path}: {kind}")]
 pub struct ReadError {
-    /// The path beneath the host root.
+    /// The path under the host root.
     pub path: String,
     /// Why.
-    pub cause: Cause,
+    pub kind: ReadErrorKind,
 }
 
 impl ReadError {
-    pub(crate) fn new(path: &str, cause: Cause) -> ReadError {
-        ReadError { path: path.to_owned(), cause }
+    pub(crate) fn new(path: &str, kind: ReadErrorKind) -> ReadError {
+        ReadError { path: path.to_owned(), kind }
     }
 }
 
 /// Why a path could not be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Cause {
-    /// ENOENT: it is not there, or a link leads nowhere.
+pub enum ReadErrorKind {
+    /// ENOENT: it does not exist, or is a dangling link.
     Absent,
     /// EACCES or EPERM, by number.
     Denied(i32),
-    /// The driver says that it has no value now: ENODATA, EOPNOTSUPP, EBUSY, EAGAIN.
+    /// The driver has no value at this time: ENODATA, EOPNOTSUPP, EBUSY, EAGAIN.
     NoValue(i32),
-    /// It has no end within [`MAX_FILE_BYTES`].
+    /// It is longer than [`MAX_FILE_BYTES`], or than the maximum given.
     TooLong,
     /// Any other failure (EINVAL, EIO, ELOOP, EISDIR, ENOTDIR, ENODEV, ...), by number.
     Failed(i32),
 }
 
-impl From<Errno> for Cause {
-    fn from(errno: Errno) -> Cause {
+impl From<Errno> for ReadErrorKind {
+    fn from(errno: Errno) -> ReadErrorKind {
         let number = errno.raw_os_error();
         match errno {
-            Errno::NOENT => Cause::Absent,
-            Errno::ACCESS | Errno::PERM => Cause::Denied(number),
-            Errno::NODATA | Errno::OPNOTSUPP | Errno::BUSY | Errno::AGAIN => Cause::NoValue(number),
-            _ => Cause::Failed(number),
+            Errno::NOENT => ReadErrorKind::Absent,
+            Errno::ACCESS | Errno::PERM => ReadErrorKind::Denied(number),
+            Errno::NODATA | Errno::OPNOTSUPP | Errno::BUSY | Errno::AGAIN => ReadErrorKind::NoValue(number),
+            _ => ReadErrorKind::Failed(number),
         }
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for ReadErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Absent => f.write_str("no such file"),
-            Cause::TooLong => write!(f, "longer than {MAX_FILE_BYTES} bytes"),
-            Cause::Denied(errno) | Cause::NoValue(errno) | Cause::Failed(errno) => {
+            ReadErrorKind::Absent => f.write_str("no such file"),
+            ReadErrorKind::TooLong => write!(f, "longer than {MAX_FILE_BYTES} bytes"),
+            ReadErrorKind::Denied(errno) | ReadErrorKind::NoValue(errno) | ReadErrorKind::Failed(errno) => {
                 std::io::Error::from_raw_os_error(*errno).fmt(f)
             }
         }
     }
 }
 
-pub(crate) fn bounded(file: BorrowedFd<'_>) -> Result<Vec<u8>, Cause> {
+pub(crate) fn bounded(file: BorrowedFd<'_>) -> Result<Vec<u8>, ReadErrorKind> {
     // A sysfs file is one page at most: one read for the content and one for its end is the usual case.
     let mut chunk = [0_u8; 4096];
     let mut content = Vec::new();
     loop {
         match rustix::io::read(file, &mut chunk) {
             Ok(0) => return Ok(content),
-            Ok(length) if content.len() + length > MAX_FILE_BYTES => return Err(Cause::TooLong),
+            Ok(length) if content.len() + length > MAX_FILE_BYTES => return Err(ReadErrorKind::TooLong),
             Ok(length) => content.extend_from_slice(&chunk[..length]),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -78,25 +77,25 @@ pub(crate) fn bounded(file: BorrowedFd<'_>) -> Result<Vec<u8>, Cause> {
     }
 }
 
-/// One read of all that a file says it has, into memory with a page to spare.
-pub(crate) fn at_once(file: BorrowedFd<'_>, most: usize) -> Result<Vec<u8>, Cause> {
-    const SPARE: usize = 4096;
-    let length = usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(|_| Cause::TooLong)?;
-    if length > most {
-        return Err(Cause::TooLong);
+/// A single read call, into a buffer one page larger than the reported size.
+pub(crate) fn once(file: BorrowedFd<'_>, max_bytes: usize) -> Result<Vec<u8>, ReadErrorKind> {
+    const PAGE: usize = 4096;
+    let length = usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(|_| ReadErrorKind::TooLong)?;
+    if length > max_bytes {
+        return Err(ReadErrorKind::TooLong);
     }
-    let mut content = vec![0; length.next_multiple_of(SPARE) + SPARE];
+    let mut content = vec![0; length.next_multiple_of(PAGE) + PAGE];
     let read = loop {
         match rustix::io::read(file, &mut content) {
             Err(Errno::INTR) => {}
-            answer => break answer?,
+            result => break result?,
         }
     };
     content.truncate(read);
     Ok(content)
 }
 
-pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>, Cause> {
+pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>, ReadErrorKind> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         if let Ok(name) = entry?.file_name().to_str()
@@ -110,11 +109,11 @@ pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>, Cause> {
     Ok(names)
 }
 
-pub(crate) fn link_text(link: BorrowedFd<'_>) -> Result<String, Cause> {
-    // An empty path reads the link that the descriptor itself is open on; ENOENT then says that it is no link.
-    let text = rustix::fs::readlinkat(link, "", Vec::new()).map_err(|errno| match errno {
-        Errno::NOENT => Cause::Failed(Errno::INVAL.raw_os_error()),
+pub(crate) fn link_target(link: BorrowedFd<'_>) -> Result<String, ReadErrorKind> {
+    // An empty path reads the link that the descriptor is open on; ENOENT then means that it is no link.
+    let target = rustix::fs::readlinkat(link, "", Vec::new()).map_err(|errno| match errno {
+        Errno::NOENT => ReadErrorKind::Failed(Errno::INVAL.raw_os_error()),
         errno => errno.into(),
     })?;
-    text.into_string().map_err(|_| Cause::Failed(Errno::ILSEQ.raw_os_error()))
+    target.into_string().map_err(|_| ReadErrorKind::Failed(Errno::ILSEQ.raw_os_error()))
 }

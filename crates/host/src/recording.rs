@@ -1,4 +1,4 @@
-//! Notes of all that was asked of a host, and a copy of it.
+//! A record of all reads of a host, and a copy of what was read.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -8,85 +8,85 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Cause, Host, ReadError};
+use crate::{Host, ReadError, ReadErrorKind};
 
-/// All that was asked of a host, by path.
+/// All reads of a host, by path.
 #[derive(Clone, Debug, Default)]
-pub struct Recording {
-    asked: BTreeMap<String, Asked>,
+pub struct HostRecording {
+    reads: BTreeMap<String, RecordedRead>,
 }
 
-/// What a path answered.
+/// The result of reading a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Asked {
+pub enum RecordedRead {
     /// The content of a file.
     File(Vec<u8>),
     /// The names in a directory.
     Listing(Vec<String>),
-    /// A link with this text.
+    /// A link with this target.
     Link(String),
-    /// Something is there.
+    /// The path exists.
     Present,
-    /// Nothing is there.
+    /// The path does not exist.
     Absent,
-    /// It could not be read, and why.
-    Failed(Cause),
+    /// It could not be read.
+    Failed(ReadErrorKind),
 }
 
-impl Asked {
-    pub(crate) fn file(answer: &Result<Vec<u8>, ReadError>) -> Asked {
-        answer.as_ref().map_or_else(Asked::failed, |content| Asked::File(content.clone()))
+impl RecordedRead {
+    pub(crate) fn file(result: &Result<Vec<u8>, ReadError>) -> RecordedRead {
+        result.as_ref().map_or_else(RecordedRead::failed, |content| RecordedRead::File(content.clone()))
     }
 
-    pub(crate) fn listing(answer: &Result<Vec<String>, ReadError>) -> Asked {
-        answer.as_ref().map_or_else(Asked::failed, |names| Asked::Listing(names.clone()))
+    pub(crate) fn listing(result: &Result<Vec<String>, ReadError>) -> RecordedRead {
+        result.as_ref().map_or_else(RecordedRead::failed, |names| RecordedRead::Listing(names.clone()))
     }
 
-    pub(crate) fn link(answer: &Result<String, ReadError>) -> Asked {
-        answer.as_ref().map_or_else(Asked::failed, |text| Asked::Link(text.clone()))
+    pub(crate) fn link(result: &Result<String, ReadError>) -> RecordedRead {
+        result.as_ref().map_or_else(RecordedRead::failed, |target| RecordedRead::Link(target.clone()))
     }
 
-    pub(crate) fn existence(exists: bool) -> Asked {
-        if exists { Asked::Present } else { Asked::Absent }
+    pub(crate) fn existence(exists: bool) -> RecordedRead {
+        if exists { RecordedRead::Present } else { RecordedRead::Absent }
     }
 
-    fn failed(error: &ReadError) -> Asked {
-        match error.cause {
-            Cause::Absent => Asked::Absent,
-            cause => Asked::Failed(cause),
+    fn failed(error: &ReadError) -> RecordedRead {
+        match error.kind {
+            ReadErrorKind::Absent => RecordedRead::Absent,
+            kind => RecordedRead::Failed(kind),
         }
     }
 }
 
-/// A copy could not be written.
+/// A recording could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("recording {path} cannot be written")]
 pub struct CopyError {
-    /// What was being copied, as the host sees it.
+    /// The path being copied, as the host sees it.
     pub path: String,
-    /// What the kernel said.
+    /// The error of the kernel.
     pub source: io::Error,
 }
 
-impl Recording {
-    /// What was asked, in the order of paths.
-    pub fn asked(&self) -> impl Iterator<Item = (&str, &Asked)> {
-        self.asked.iter().map(|(path, asked)| (path.as_str(), asked))
+impl HostRecording {
+    /// The reads, ordered by path.
+    pub fn reads(&self) -> impl Iterator<Item = (&str, &RecordedRead)> {
+        self.reads.iter().map(|(path, read)| (path.as_str(), read))
     }
 
-    pub(crate) fn note(&mut self, path: &str, asked: Asked) {
-        // A file's content tells more than that something is there.
-        match self.asked.get(path) {
-            Some(known) if asked == Asked::Present && *known != Asked::Absent => {}
+    pub(crate) fn add(&mut self, path: &str, read: RecordedRead) {
+        // The content of a file takes precedence over its existence.
+        match self.reads.get(path) {
+            Some(earlier) if read == RecordedRead::Present && *earlier != RecordedRead::Absent => {}
             _ => {
-                self.asked.insert(path.to_owned(), asked);
+                self.reads.insert(path.to_owned(), read);
             }
         }
     }
 
-    /// Writes what was asked beneath `target`, which must be an empty directory: files with their content as
-    /// `redact` leaves it, links as links, and directories with all names that were listed (an entry that was only
-    /// listed is an empty file or directory).
+    /// Writes what was read to `target`, which must be an empty directory: files with their redacted content, links as
+    /// links, and directories with all names that were listed (an entry that was only listed is an empty file or
+    /// directory).
     ///
     /// # Errors
     /// When a file or link cannot be written.
@@ -96,13 +96,13 @@ impl Recording {
         target: &Path,
         redact: impl Fn(&str, &[u8]) -> Vec<u8>,
     ) -> Result<(), CopyError> {
-        let mut copy = Copy { host, target, done: BTreeSet::new() };
-        for (path, asked) in self.asked() {
-            let written = match asked {
-                Asked::File(content) => copy.file(path, &redact(path, content)),
-                Asked::Listing(names) => copy.listing(path, names),
-                Asked::Link(_) | Asked::Present => copy.placeholder(path),
-                Asked::Absent | Asked::Failed(_) => Ok(()),
+        let mut copy = RecordingCopy { host, target, done: BTreeSet::new() };
+        for (path, read) in self.reads() {
+            let written = match read {
+                RecordedRead::File(content) => copy.file(path, &redact(path, content)),
+                RecordedRead::Listing(names) => copy.listing(path, names),
+                RecordedRead::Link(_) | RecordedRead::Present => copy.placeholder(path),
+                RecordedRead::Absent | RecordedRead::Failed(_) => Ok(()),
             };
             written.map_err(|source| CopyError { path: path.to_owned(), source })?;
         }
@@ -110,78 +110,82 @@ impl Recording {
     }
 }
 
-struct Copy<'a> {
+struct RecordingCopy<'a> {
     host: &'a Host,
     target: &'a Path,
     done: BTreeSet<PathBuf>,
 }
 
-impl Copy<'_> {
+impl RecordingCopy<'_> {
     fn file(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
-        let place = self.place(path)?;
-        if self.done.insert(place.clone()) {
-            // An entry that was listed before it was read is there already, empty.
-            if place.exists() {
-                fs::remove_file(&place)?;
+        let destination = self.destination(path)?;
+        if self.done.insert(destination.clone()) {
+            // An entry that was listed before it was read exists already, empty.
+            if destination.exists() {
+                fs::remove_file(&destination)?;
             }
-            crate::create(&place)?.write_all(content)?;
+            crate::create(&destination)?.write_all(content)?;
         }
         Ok(())
     }
 
     fn listing(&mut self, path: &str, names: &[String]) -> io::Result<()> {
-        let place = self.place(path)?;
-        fs::create_dir_all(place)?;
+        let destination = self.destination(path)?;
+        fs::create_dir_all(destination)?;
         names.iter().try_for_each(|name| self.placeholder(&format!("{}/{name}", path.trim_end_matches('/'))))
     }
 
-    /// Makes the path exist: its links, and at its end an empty directory or file if nothing is there yet.
+    /// Makes the path exist: its links, and an empty directory or file if it does not exist yet.
     fn placeholder(&mut self, path: &str) -> io::Result<()> {
-        let place = self.place(path)?;
-        if place.exists() || place.is_symlink() || !self.host.exists(path) {
+        let destination = self.destination(path)?;
+        if destination.exists() || destination.is_symlink() || !self.host.exists(path) {
             return Ok(());
         }
-        if self.host.list(path).is_ok() { fs::create_dir_all(place) } else { crate::create(&place).map(drop) }
+        if self.host.list(path).is_ok() {
+            fs::create_dir_all(destination)
+        } else {
+            crate::create(&destination).map(drop)
+        }
     }
 
-    /// The place of a path in the copy. Every link on the way is copied, and followed as the host does.
-    fn place(&mut self, path: &str) -> io::Result<PathBuf> {
-        const MOST_LINKS: usize = 40;
-        let mut ahead: VecDeque<String> = components(path).collect();
-        let mut walked: Vec<String> = Vec::new();
+    /// Where a path is in the copy. Every link in the path is copied, and followed as on the host.
+    fn destination(&mut self, path: &str) -> io::Result<PathBuf> {
+        const MAX_LINKS: usize = 40;
+        let mut remaining: VecDeque<String> = components(path).collect();
+        let mut resolved: Vec<String> = Vec::new();
         let mut links = 0;
-        while let Some(name) = ahead.pop_front() {
+        while let Some(name) = remaining.pop_front() {
             if name == ".." {
-                walked.pop();
+                resolved.pop();
                 continue;
             }
-            walked.push(name);
-            let here = format!("/{}", walked.join("/"));
-            let Ok(text) = self.host.link(&here) else { continue };
+            resolved.push(name);
+            let current = format!("/{}", resolved.join("/"));
+            let Ok(target) = self.host.link(&current) else { continue };
             links += 1;
-            let copy = self.target.join(&here[1..]);
+            let copy = self.target.join(&current[1..]);
             if let Some(parent) = copy.parent() {
                 fs::create_dir_all(parent)?;
             }
             if !copy.is_symlink() {
-                symlink(&text, &copy)?;
+                symlink(&target, &copy)?;
             }
-            if links > MOST_LINKS {
+            if links > MAX_LINKS {
                 return Err(io::Error::other("too many links"));
             }
-            walked.pop();
-            if text.starts_with('/') {
-                walked.clear();
+            resolved.pop();
+            if target.starts_with('/') {
+                resolved.clear();
             }
-            for name in components(&text).collect::<Vec<_>>().into_iter().rev() {
-                ahead.push_front(name);
+            for name in components(&target).collect::<Vec<_>>().into_iter().rev() {
+                remaining.push_front(name);
             }
         }
-        let place = self.target.join(walked.join("/"));
-        if let Some(parent) = place.parent() {
+        let destination = self.target.join(resolved.join("/"));
+        if let Some(parent) = destination.parent() {
             fs::create_dir_all(parent)?;
         }
-        Ok(place)
+        Ok(destination)
     }
 }
 

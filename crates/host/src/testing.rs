@@ -1,4 +1,4 @@
-//! Hosts laid out in a temporary folder, for tests.
+//! Hosts in a temporary directory, for tests.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -6,20 +6,20 @@ use tempfile::TempDir;
 
 use crate::Host;
 
-/// A host in a temporary folder; it goes when the value goes.
+/// A host in a temporary directory, which is removed with the value.
 #[derive(Debug)]
 pub struct TestHost {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl TestHost {
     /// An empty host.
     ///
     /// # Panics
-    /// When the temporary folder cannot be made.
-    #[expect(clippy::new_without_default, reason = "it makes a folder, which no default should")]
+    /// When the temporary directory cannot be made.
+    #[expect(clippy::new_without_default, reason = "it creates a directory, which no default should")]
     pub fn new() -> TestHost {
-        TestHost { folder: TempDir::new().expect("a temporary folder can be made") }
+        TestHost { directory: TempDir::new().expect("a temporary directory can be made") }
     }
 
     /// A host with these files.
@@ -36,7 +36,7 @@ impl TestHost {
     /// When it cannot be written.
     #[must_use]
     pub fn file(self, path: &str, content: impl AsRef<[u8]>) -> TestHost {
-        fs::write(self.place(path), content).expect("a file of the test host can be written");
+        fs::write(self.create_parent(path), content).expect("a file of the test host can be written");
         self
     }
 
@@ -45,8 +45,8 @@ impl TestHost {
     /// # Panics
     /// When it cannot be made.
     #[must_use]
-    pub fn link(self, path: &str, text: &str) -> TestHost {
-        symlink(text, self.place(path)).expect("a link of the test host can be made");
+    pub fn link(self, path: &str, target: &str) -> TestHost {
+        symlink(target, self.create_parent(path)).expect("a link of the test host can be made");
         self
     }
 
@@ -55,18 +55,19 @@ impl TestHost {
     /// # Panics
     /// When it cannot be opened.
     pub fn open(&self) -> Host {
-        Host::open(self.folder.path()).expect("the test host can be opened")
+        Host::open(self.directory.path()).expect("the test host can be opened")
     }
 
-    /// Its folder.
+    /// Its directory.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
-    fn place(&self, path: &str) -> std::path::PathBuf {
-        let place = self.folder.path().join(path.trim_start_matches('/'));
-        fs::create_dir_all(place.parent().expect("every path lies below the root"))
+    /// The path in the temporary directory; its parent exists.
+    fn create_parent(&self, path: &str) -> std::path::PathBuf {
+        let path = self.directory.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().expect("every path is below the root"))
             .expect("a directory of the test host can be made");
-        place
+        path
     }
 }

@@ -1,9 +1,9 @@
 use std::path::Path;
 
-use crate::{Asked, Cause, Host, MAX_FILE_BYTES, RootError, testing::TestHost};
+use crate::{Host, MAX_FILE_BYTES, ReadErrorKind, RecordedRead, RootError, testing::TestHost};
 
 #[test]
-fn an_absolute_link_is_followed_beneath_the_root() {
+fn an_absolute_link_is_followed_under_the_root() {
     let folder = TestHost::new()
         .file("/sys/devices/d0/vendor", "0x10de\n")
         .link("/sys/class/c0", "/sys/devices/d0")
@@ -12,29 +12,29 @@ fn an_absolute_link_is_followed_beneath_the_root() {
     let host = folder.open();
     assert_eq!(host.read("/sys/class/c0/vendor"), Ok(b"0x10de\n".to_vec()));
     for escape in ["/sys/class/out", "/sys/class/passwd", "/../../etc/passwd"] {
-        assert_eq!(host.read(escape).map_err(|error| error.cause), Err(Cause::Absent), "{escape}");
+        assert_eq!(host.read(escape).map_err(|error| error.kind), Err(ReadErrorKind::Absent), "{escape}");
     }
 }
 
 #[test]
-fn causes_are_told_apart() {
+fn the_kinds_of_read_errors_are_distinguished() {
     let folder = TestHost::new()
         .file("/long", vec![b'1'; MAX_FILE_BYTES + 1])
         .file("/whole", vec![b'1'; MAX_FILE_BYTES])
         .link("/circle", "circle")
         .link("/nowhere", "gone");
     let host = folder.open();
-    let cause = |path: &str| host.read(path).expect_err(path).cause;
-    assert_eq!(cause("/long"), Cause::TooLong);
+    let kind = |path: &str| host.read(path).expect_err(path).kind;
+    assert_eq!(kind("/long"), ReadErrorKind::TooLong);
     assert_eq!(host.read("/whole").map(|content| content.len()), Ok(MAX_FILE_BYTES));
-    assert_eq!(cause("/nowhere"), Cause::Absent);
-    assert!(matches!(cause("/circle"), Cause::Failed(_)));
-    assert!(matches!(cause("/"), Cause::Failed(_)));
+    assert_eq!(kind("/nowhere"), ReadErrorKind::Absent);
+    assert!(matches!(kind("/circle"), ReadErrorKind::Failed(_)));
+    assert!(matches!(kind("/"), ReadErrorKind::Failed(_)));
     assert_eq!(
         host.read("/circle").expect_err("no file").to_string(),
         "/circle: Too many levels of symbolic links (os error 40)"
     );
-    assert!(matches!(host.link("/whole").expect_err("no link").cause, Cause::Failed(_)));
+    assert!(matches!(host.link("/whole").expect_err("no link").kind, ReadErrorKind::Failed(_)));
     assert_eq!(host.link("/circle").as_deref(), Ok("circle"));
 }
 
@@ -48,7 +48,7 @@ fn a_pipe_does_not_block() {
 }
 
 #[test]
-fn a_root_that_is_no_directory_is_refused() {
+fn a_root_that_is_no_directory_is_rejected() {
     let folder = TestHost::new().file("/file", "");
     let error = Host::open(folder.path().join("file")).expect_err("a file is no root");
     assert!(matches!(error, RootError::Open { .. }));
@@ -56,15 +56,15 @@ fn a_root_that_is_no_directory_is_refused() {
 }
 
 #[test]
-fn a_copy_answers_as_the_host_did() {
+fn a_copy_reads_like_the_recorded_host() {
     let folder = TestHost::new()
         .file("/sys/devices/pci0/0000:01:00.0/vendor", "0x10de\n")
         .file("/sys/devices/pci0/0000:01:00.0/serial", "123\n")
-        .file("/sys/devices/pci0/0000:01:00.0/never_asked", "1\n")
+        .file("/sys/devices/pci0/0000:01:00.0/never_read", "1\n")
         .file("/dev/dri/card0", "")
         .link("/sys/bus/pci/devices/0000:01:00.0", "../../../devices/pci0/0000:01:00.0");
-    let host = folder.open().recorded();
-    let ask = |host: &Host| {
+    let host = folder.open().with_recording();
+    let read_all = |host: &Host| {
         (
             host.list("/sys/bus/pci/devices"),
             host.link("/sys/bus/pci/devices/0000:01:00.0"),
@@ -74,10 +74,10 @@ fn a_copy_answers_as_the_host_did() {
             host.exists("/dev/dri/card0"),
         )
     };
-    let answers = ask(&host);
+    let expected = read_all(&host);
     host.read("/sys/bus/pci/devices/0000:01:00.0/serial").expect("it is there");
     let recording = host.recording();
-    assert!(recording.asked().any(|(path, asked)| path.ends_with("absent") && *asked == Asked::Absent));
+    assert!(recording.reads().any(|(path, read)| path.ends_with("absent") && *read == RecordedRead::Absent));
 
     let copy = TestHost::new();
     recording
@@ -86,13 +86,13 @@ fn a_copy_answers_as_the_host_did() {
         })
         .expect("the copy can be written");
     let copied = copy.open();
-    assert_eq!(ask(&copied), answers);
+    assert_eq!(read_all(&copied), expected);
     assert_eq!(copied.read("/sys/bus/pci/devices/0000:01:00.0/serial"), Ok(b"redacted".to_vec()));
-    assert!(!copied.exists("/sys/devices/pci0/0000:01:00.0/never_asked"));
+    assert!(!copied.exists("/sys/devices/pci0/0000:01:00.0/never_read"));
 }
 
 #[test]
-fn renames_elsewhere_do_not_disturb_a_way_with_dots() {
+fn renames_elsewhere_do_not_break_a_path_with_dots() {
     let folder = TestHost::new()
         .file("/sys/devices/d0/vendor", "0x10de\n")
         .link("/sys/bus/pci/devices/d0", "../../../devices/d0")
@@ -113,13 +113,13 @@ fn renames_elsewhere_do_not_disturb_a_way_with_dots() {
 }
 
 #[test]
-fn a_file_that_is_read_at_once_is_read_whole_or_not_at_all() {
+fn a_file_that_is_read_once_is_read_completely_or_not_at_all() {
     let ring = vec![7; MAX_FILE_BYTES + 5];
     let folder = TestHost::new().file("/ring", &ring).file("/empty", "");
     let host = folder.open();
-    assert_eq!(host.read_at_once("/ring", ring.len()), Ok(ring.clone()));
-    assert_eq!(host.read_at_once("/empty", 1), Ok(Vec::new()));
-    let cause = |path, most| host.read_at_once(path, most).map_err(|error| error.cause);
-    assert_eq!(cause("/ring", ring.len() - 1), Err(Cause::TooLong));
-    assert_eq!(cause("/absent", 1), Err(Cause::Absent));
+    assert_eq!(host.read_once("/ring", ring.len()), Ok(ring.clone()));
+    assert_eq!(host.read_once("/empty", 1), Ok(Vec::new()));
+    let kind = |path, max_bytes| host.read_once(path, max_bytes).map_err(|error| error.kind);
+    assert_eq!(kind("/ring", ring.len() - 1), Err(ReadErrorKind::TooLong));
+    assert_eq!(kind("/absent", 1), Err(ReadErrorKind::Absent));
 }

@@ -32,7 +32,7 @@ use std::{
 
 use afd_host::{
     Host,
-    child::{AskError, Launcher},
+    child::{Launcher, RequestError},
 };
 use afd_model::{
     Device, Findings, Handle, HandleKind, Health, Known, MemorySource, Missing, NvidiaFacts, PciAddress,
@@ -140,7 +140,7 @@ impl Nvidia {
                 sampling.rediscover |= begun_anew(told, &report) || wellbeing_changed(told, &report);
                 self.sampled = report;
             }
-            Ok(None) | Err(AskError::Pending) => return,
+            Ok(None) | Err(RequestError::Pending) => return,
             Err(error) => {
                 sampling.problems.extend(library::problem(&error));
                 return;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use afd_host::{
     Host,
-    child::{AskError, Launcher},
+    child::{Launcher, RequestError},
 };
 use afd_model::{Missing, Problem};
 use afd_probe::library::{self, DIRECTORIES};
@@ -42,9 +42,9 @@ impl Library {
         gpus: bool,
         ask: &'static str,
         deadline: Duration,
-    ) -> Result<Option<Report>, AskError> {
+    ) -> Result<Option<Report>, RequestError> {
         if self.released {
-            return Err(AskError::Released);
+            return Err(RequestError::Released);
         }
         let path = if gpus { self.find(host) } else { None };
         self.process.ask(path, ask, deadline)
@@ -102,7 +102,7 @@ impl Library {
 }
 
 /// An answer that is still to come is no problem.
-pub(crate) fn problem(error: &AskError) -> Option<Problem> {
+pub(crate) fn problem(error: &RequestError) -> Option<Problem> {
     library::problem(NAME, FACT, error)
 }
 

@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use afd_host::{Cause, Host, ReadError};
+use afd_host::{Host, ReadError, ReadErrorKind};
 use afd_model::{DeviceId, Known, Missing, Problem};
 
 /// Reads facts for one probe, and collects its problems.
@@ -125,16 +125,16 @@ impl<'h> Facts<'h> {
     }
 
     fn unread<T>(&mut self, fact: &str, error: &ReadError) -> Known<T> {
-        self.missing(fact, reason(error.cause), Some(&error.path), error.cause)
+        self.missing(fact, reason(error.kind), Some(&error.path), error.kind)
     }
 }
 
-fn reason(cause: Cause) -> Missing {
+fn reason(cause: ReadErrorKind) -> Missing {
     match cause {
-        Cause::Absent => Missing::NotExposed,
-        Cause::Denied(_) => Missing::NotPermitted,
-        Cause::NoValue(_) => Missing::NotAvailable,
-        Cause::TooLong | Cause::Failed(_) => Missing::Unreadable,
+        ReadErrorKind::Absent => Missing::NotExposed,
+        ReadErrorKind::Denied(_) => Missing::NotPermitted,
+        ReadErrorKind::NoValue(_) => Missing::NotAvailable,
+        ReadErrorKind::TooLong | ReadErrorKind::Failed(_) => Missing::Unreadable,
     }
 }
 

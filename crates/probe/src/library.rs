@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use afd_host::{
     Host,
-    child::{AskError, Child, Launcher},
+    child::{Child, Launcher, RequestError},
 };
 use afd_model::{Missing, Problem};
 use serde::de::DeserializeOwned;
@@ -53,7 +53,7 @@ impl Library {
         path: Option<PathBuf>,
         ask: &'static str,
         deadline: Duration,
-    ) -> Result<Option<R>, AskError> {
+    ) -> Result<Option<R>, RequestError> {
         let Some(path) = path else {
             self.end();
             return Ok(None);
@@ -65,12 +65,12 @@ impl Library {
             self.found = Some(Found { path, child: self.launcher.child(arguments), events: Vec::new() });
         }
         let found = self.found.as_mut().expect("it was just found");
-        let answer = found.child.ask(ask, deadline);
+        let answer = found.child.request(ask, deadline);
         found.events.extend(found.child.events());
         let value = answer?;
         serde_json::from_value(value)
             .map(Some)
-            .map_err(|error| AskError::Ended(format!("it does not speak our language: {error}")))
+            .map_err(|error| RequestError::Ended(format!("it does not speak our language: {error}")))
     }
 
     /// The events since the last call.
@@ -118,10 +118,10 @@ pub fn find(root: &Host, directories: &[String], files: &[&str]) -> Option<PathB
 }
 
 /// Why a library did not answer, as a problem of a probe. An answer that is still to come is none.
-pub fn problem(probe: &str, library: &str, error: &AskError) -> Option<Problem> {
+pub fn problem(probe: &str, library: &str, error: &RequestError) -> Option<Problem> {
     match error {
-        AskError::Pending => None,
-        AskError::Released => Some(of(probe, library, Missing::Released, error.to_string())),
+        RequestError::Pending => None,
+        RequestError::Released => Some(of(probe, library, Missing::Released, error.to_string())),
         _ => Some(unusable(probe, library, error.to_string())),
     }
 }
