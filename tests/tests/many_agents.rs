@@ -14,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_apiserver::Calls;
-use afd_publish::node::{self, Counters, Heard, Wanted, WantedCondition};
+use afd_apiserver::ApiCalls;
+use afd_publish::node::{self, DesiredCondition, DesiredNode, NodeCounters, NodeObserver};
 use afd_test_cluster::{Bed, Part, Suite, succeed};
 use afd_tests::{fixture::Fixture, stdout};
 use anyhow::{Context, ensure};
@@ -65,24 +65,24 @@ fn number(variable: &str) -> anyhow::Result<usize> {
 /// An agent as the API server sees it.
 struct Agent {
     /// Kept, so that it goes on wanting.
-    _want: watch::Sender<Option<Wanted>>,
+    _want: watch::Sender<Option<DesiredNode>>,
     requests: IntCounterVec,
     writes: IntCounter,
 }
 
 impl Agent {
-    fn start(config: Config, name: String, wanted: Wanted) -> anyhow::Result<Agent> {
+    fn start(config: Config, name: String, wanted: DesiredNode) -> anyhow::Result<Agent> {
         let requests = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"])?;
         let writes = IntCounter::new("writes", "Writes.")?;
-        let counters = Counters {
-            calls: Calls::new(requests.clone()),
+        let counters = NodeCounters {
+            calls: ApiCalls::new(requests.clone()),
             label_writes: writes.clone(),
             contested: IntCounterVec::new(Opts::new("contested", "Contested."), &["key", "owner"])?,
         };
         let (want, wanted) = watch::channel(Some(wanted));
         let client = afd_apiserver::client(config)?;
-        let heard = Heard { resources: watch::Sender::new(None), metadata: Box::new(|_| ()) };
-        tokio::spawn(async move { node::keep(client, &name, counters, wanted, heard).await });
+        let heard = NodeObserver { resources: watch::Sender::new(None), metadata: Box::new(|_| ()) };
+        tokio::spawn(async move { node::reconcile(client, &name, counters, wanted, heard).await });
         Ok(Agent { _want: want, requests, writes })
     }
 
@@ -198,7 +198,7 @@ async fn create(nodes: &Api<Node>, name: &str) -> anyhow::Result<()> {
 }
 
 /// Every Node has all labels.
-async fn labelled(nodes: &Api<Node>, count: usize, wanted: &Wanted) -> anyhow::Result<()> {
+async fn labelled(nodes: &Api<Node>, count: usize, wanted: &DesiredNode) -> anyhow::Result<()> {
     let list = nodes.list_metadata(&ListParams::default()).await?;
     ensure!(list.items.len() == count, "{} Nodes", list.items.len());
     for node in list.items {
@@ -229,7 +229,7 @@ async fn agents_config(bed: &Bed) -> anyhow::Result<Config> {
 }
 
 /// What a Node with eight devices is to say: labels as `afd show` prints them, and an annotation of a report's size.
-fn wanted() -> Wanted {
+fn wanted() -> DesiredNode {
     let host = Fixture::named("gaudi2-x8").lay_out();
     let labels = stdout(&mut host.afd(["show", "--output", "labels"]));
     let labels: BTreeMap<String, String> = labels
@@ -238,14 +238,14 @@ fn wanted() -> Wanted {
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
     assert_eq!(labels[COUNT], "8", "the fixture has eight devices");
-    let condition = WantedCondition {
+    let condition = DesiredCondition {
         kind: "accelerator.llm-d.ai/Ready".to_owned(),
         status: "True".to_owned(),
         reason: "AllHealthy".to_owned(),
         message: "8 of 8 accelerators can take work".to_owned(),
     };
     let annotations = BTreeMap::from([("accelerator.llm-d.ai/report".to_owned(), "device ".repeat(300))]);
-    Wanted { labels, annotations, condition: Some(condition), ..Wanted::default() }
+    DesiredNode { labels, annotations, condition: Some(condition), ..DesiredNode::default() }
 }
 
 /// Memory of this process in KiB (`VmRSS`, `Documentation/filesystems/proc.rst`).

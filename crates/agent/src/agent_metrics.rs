@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use afd_apiserver::Calls;
+use afd_apiserver::ApiCalls;
 use afd_derive::families::Family;
-use afd_publish::node::Counters;
+use afd_publish::node::NodeCounters;
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
     process_collector::ProcessCollector, proto::MetricFamily,
@@ -18,7 +18,7 @@ pub struct AgentMetrics {
     last_sample: GaugeVec,
     restarts: IntCounterVec,
     kubelet_errors: IntCounter,
-    kubernetes: Counters,
+    kubernetes: NodeCounters,
 }
 
 /// From a tenth of a millisecond to a second; a step that takes longer is in trouble.
@@ -37,8 +37,8 @@ impl AgentMetrics {
         let restarts = counters(Family::ProbeRestartsTotal);
         let kubelet_errors = counter(Family::KubeletErrorsTotal);
         let requests = counters(Family::KubernetesRequestsTotal);
-        let kubernetes = Counters {
-            calls: Calls::new(requests.clone()),
+        let kubernetes = NodeCounters {
+            calls: ApiCalls::new(requests.clone()),
             label_writes: counter(Family::LabelWritesTotal),
             contested: counters(Family::LabelContestedTotal),
         };
@@ -79,7 +79,7 @@ impl AgentMetrics {
     }
 
     /// What is counted of the talk with the API server.
-    pub fn kubernetes(&self) -> Counters {
+    pub fn kubernetes(&self) -> NodeCounters {
         self.kubernetes.clone()
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use afd_apiserver::slices::{self, Slices};
+use afd_apiserver::slices::{self, NodeSlices};
 use afd_derive::{
     compat::{self, CompatOptions},
     condition, labels,
@@ -16,7 +16,7 @@ use afd_derive::{
     report,
 };
 use afd_model::{DeviceId, Inventory};
-use afd_publish::node::{self, NodeMetadata, Resources, Wanted, WantedCondition};
+use afd_publish::node::{self, DesiredCondition, DesiredNode, ExtendedResources, NodeMetadata};
 use anyhow::Context;
 use kube::{
     Client, Config,
@@ -55,7 +55,7 @@ impl NodeOptions {
     }
 
     /// What the Node should say of an inventory and of what is offered of it.
-    pub fn wanted(&self, inventory: &Inventory, offered: &Offered) -> Wanted {
+    pub fn wanted(&self, inventory: &Inventory, offered: &Offered) -> DesiredNode {
         let prefix = &self.labels.prefix;
         let verdicts = self.paths(inventory);
         let mut own = labels::labels(inventory, &self.labels, offered.allocation);
@@ -63,11 +63,11 @@ impl NodeOptions {
         let report = (!inventory.devices.is_empty())
             .then(|| (report_key(prefix), report::report(inventory, offered, &verdicts)));
         let condition = condition::condition(inventory, self.labels.include_integrated, &offered.verdict);
-        Wanted {
+        DesiredNode {
             labels: own,
             compat: compat::labels(inventory, &self.labels, &self.compat),
             annotations: report.into_iter().collect::<BTreeMap<_, _>>(),
-            condition: condition.map(|condition| WantedCondition {
+            condition: condition.map(|condition| DesiredCondition {
                 kind: format!("{prefix}/Ready"),
                 status: condition.status.to_owned(),
                 reason: condition.reason,
@@ -84,11 +84,11 @@ fn report_key(prefix: &str) -> String {
 /// To whom the API server's word is told.
 pub struct Tell {
     /// The extended resources of the Node.
-    pub resources: watch::Sender<Option<Resources>>,
+    pub resources: watch::Sender<Option<ExtendedResources>>,
     /// The devices that the Node told of before this agent.
     pub before: watch::Sender<Option<BTreeSet<DeviceId>>>,
     /// Its ResourceSlices.
-    pub slices: watch::Sender<Slices>,
+    pub slices: watch::Sender<NodeSlices>,
     /// Whether the Node's driver is about to be replaced.
     pub release: Release,
 }
@@ -98,12 +98,12 @@ pub async fn keep(
     client: Client,
     args: RunArgs,
     metrics: AgentMetrics,
-    wanted: watch::Receiver<Option<Wanted>>,
+    wanted: watch::Receiver<Option<DesiredNode>>,
     tell: Tell,
 ) {
     let name = args.node_name.unwrap_or_default();
     let report_key = report_key(&args.labels.label_prefix);
-    tokio::time::sleep(afd_apiserver::random_part(args.start_spread)).await;
+    tokio::time::sleep(afd_apiserver::jitter(args.start_spread)).await;
     let counters = metrics.kubernetes();
     let slices = slices::follow(client.clone(), &name, counters.calls.clone(), tell.slices);
     let observe = move |node: &NodeMetadata<'_>| {
@@ -117,8 +117,8 @@ pub async fn keep(
             first
         });
     };
-    let heard = node::Heard { resources: tell.resources, metadata: Box::new(observe) };
-    tokio::join!(node::keep(client, &name, counters, wanted, heard), slices);
+    let heard = node::NodeObserver { resources: tell.resources, metadata: Box::new(observe) };
+    tokio::join!(node::reconcile(client, &name, counters, wanted, heard), slices);
 }
 
 /// The way to the API server: a kubeconfig, or the pod's own service account.

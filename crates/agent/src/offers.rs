@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_apiserver::slices::{Published, Slices};
+use afd_apiserver::slices::{NodeSlices, PublishedDevices};
 use afd_derive::offer::{self, OfferCount, Offered};
 use afd_kubelet::{Answer, Attributes, Hold, Names, Offer};
 use afd_model::{Allocation, AllocationMechanism, DeviceId, Inventory, OfferedUnit, Offers, PublishedOffers};
-use afd_publish::node::Resources;
+use afd_publish::node::ExtendedResources;
 use tokio::sync::watch;
 
 /// For how long an offer must have shrunk before the Node says so: a kubelet or a plugin that is started anew offers
@@ -20,11 +20,11 @@ const SHRUNK_FOR: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Heard {
     /// The extended resources of the Node, from the API server.
-    pub resources: watch::Receiver<Option<Resources>>,
+    pub resources: watch::Receiver<Option<ExtendedResources>>,
     /// The devices that the Node told of before this agent, from the API server.
     pub before: watch::Receiver<Option<BTreeSet<DeviceId>>>,
     /// The ResourceSlices of the node, from the API server.
-    pub slices: watch::Receiver<Slices>,
+    pub slices: watch::Receiver<NodeSlices>,
     /// What the kubelet said.
     pub kubelet: watch::Receiver<Option<Answer>>,
 }
@@ -47,8 +47,8 @@ impl Heard {
         let (resources, slices, kubelet) =
             (self.resources.borrow(), self.slices.borrow(), self.kubelet.borrow());
         let published = match &*slices {
-            Slices::Known(published) => Some(published),
-            Slices::NotAsked | Slices::Unknown => None,
+            NodeSlices::Known(published) => Some(published),
+            NodeSlices::Pending | NodeSlices::Unavailable => None,
         };
         let names = Names::of(inventory, published.map(attributes).unwrap_or_default());
         let holds = kubelet.as_ref().map(|answer| answer.holds.as_slice());
@@ -61,12 +61,12 @@ impl Heard {
             held: holds.map(held),
         };
         let counts = offer::offered(inventory, &offers, include_integrated).counts;
-        let asked = resources.is_some() && *slices != Slices::NotAsked;
+        let asked = resources.is_some() && *slices != NodeSlices::Pending;
         Told { allocations, counts, offers, asked }
     }
 }
 
-fn attributes(published: &Published) -> Attributes<'_> {
+fn attributes(published: &PublishedDevices) -> Attributes<'_> {
     let devices = published.devices.iter();
     devices.map(|device| ((device.driver.as_str(), device.name.as_str()), &device.attributes)).collect()
 }
@@ -80,7 +80,7 @@ fn part(names: &Names<'_>, offer: &Offer) -> Option<OfferedUnit> {
     Some(OfferedUnit { by: by.clone(), unit: names.unit(offer)? })
 }
 
-fn published_offers(names: &Names<'_>, published: &Published) -> PublishedOffers {
+fn published_offers(names: &Names<'_>, published: &PublishedDevices) -> PublishedOffers {
     let allocatable = published.devices.iter().filter(|device| device.allocatable);
     let offers = allocatable.map(|device| Offer::Dra {
         driver: device.driver.clone(),

@@ -89,12 +89,12 @@ pub fn pages(
         })
         .collect::<prometheus::Result<_>>()?;
     Ok(Pages {
-        front,
+        status_page: front,
         compat,
         metrics: Page::new(TEXT_FORMAT, metrics(turn, own)?),
         dcgm: Page::new(TEXT_FORMAT, dcgm(turn, node)?),
         inventory: Page::new("application/json", crate::show::json(turn.inventory)?),
-        made: Instant::now(),
-        patience,
+        rendered_at: Instant::now(),
+        stale_after: patience,
     })
 }

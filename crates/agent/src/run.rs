@@ -11,13 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_apiserver::slices::Slices;
+use afd_apiserver::slices::NodeSlices;
 use afd_derive::{offer::Offered, series::InCluster};
 use afd_host::{Host, child::Launcher};
 use afd_model::Inventory;
 use afd_publish::{
-    http::{self, Door},
-    node::Wanted,
+    http::{self, ListenerRole},
+    node::DesiredNode,
     page::Pages,
 };
 use anyhow::Context;
@@ -76,7 +76,7 @@ pub fn run(
         let (want, wanted) = watch::channel(None);
         let (tell_resources, resources) = watch::channel(None);
         let (tell_before, before) = watch::channel(None);
-        let (tell_slices, slices) = watch::channel(Slices::NotAsked);
+        let (tell_slices, slices) = watch::channel(NodeSlices::Pending);
         let (tell_kubelet, kubelet) = watch::channel(None);
         let heard = Heard { resources, before, slices, kubelet };
         if !args.no_kubernetes {
@@ -112,9 +112,9 @@ pub fn run(
         tracing::info!(address = %listener.local_addr()?, "serving");
         if let Some(listener) = dcgm {
             tracing::info!(dcgm = %listener.local_addr()?, "serving dcgm-exporter's metrics");
-            tokio::spawn(http::serve(listener, Door::Dcgm, pages.clone(), std::future::pending()));
+            tokio::spawn(http::serve(listener, ListenerRole::Dcgm, pages.clone(), std::future::pending()));
         }
-        http::serve(listener, Door::Agent, pages, stop).await;
+        http::serve(listener, ListenerRole::Agent, pages, stop).await;
         tracing::info!("stopped");
         Ok(())
     })
@@ -135,7 +135,7 @@ pub fn block_on<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
 /// To whom the loop tells what it has learnt, and what it has told.
 struct Told {
     publish: watch::Sender<Option<Arc<Pages>>>,
-    want: watch::Sender<Option<Wanted>>,
+    want: watch::Sender<Option<DesiredNode>>,
     options: Arc<NodeOptions>,
     steady: Steady,
     offers: SteadyOffers,

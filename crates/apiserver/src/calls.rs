@@ -1,4 +1,4 @@
-//! Calls to the API server. Each has a deadline and is counted.
+//! Calls to the API server, each with a deadline and counted.
 
 use std::time::Duration;
 
@@ -6,94 +6,94 @@ use prometheus::IntCounterVec;
 
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// Seconds after which the server ends a watch; as client-go asks for, below what proxies allow.
-pub const WATCH_SECONDS: u32 = 290;
+/// Seconds after which the server ends a watch: as in client-go, shorter than the timeouts of proxies.
+pub const WATCH_TIMEOUT_SECONDS: u32 = 290;
 
-/// A watch that the server should have ended by now has lost its connection.
-pub const LONGEST_WATCH: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 20);
+/// A watch that lasts longer than this has lost its connection.
+pub const MAX_WATCH_DURATION: Duration = Duration::from_secs(WATCH_TIMEOUT_SECONDS as u64 + 20);
 
-/// Counts the calls. A watch that ends otherwise than by the server's clock counts once more, with what it ended by.
+/// Makes and counts calls. A watch that ends before the server's timeout is counted again, with the code that ended it.
 #[derive(Clone, Debug)]
-pub struct Calls {
+pub struct ApiCalls {
     requests: IntCounterVec,
 }
 
-/// A call failed.
+/// A failed call.
 #[derive(Debug, thiserror::Error)]
 #[error("{verb} of {object}: {cause}")]
-pub struct Failure {
+pub struct CallError {
     verb: &'static str,
     object: &'static str,
-    cause: Cause,
-    /// How long the server wants to be left alone.
+    cause: CallErrorCause,
+    /// The delay that the server asks for.
     pub retry_after: Option<Duration>,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Cause {
-    #[error("no answer within {} s", DEADLINE.as_secs())]
-    Slow,
+enum CallErrorCause {
+    #[error("no response within {} s", DEADLINE.as_secs())]
+    TimedOut,
     #[error("{0}")]
     Failed(#[from] kube::Error),
 }
 
-impl Failure {
-    /// What the server said, if it said anything.
+impl CallError {
+    /// The Status that the server returned, if any.
     pub fn status(&self) -> Option<&kube::core::Status> {
         match &self.cause {
-            Cause::Failed(kube::Error::Api(status)) => Some(status),
+            CallErrorCause::Failed(kube::Error::Api(status)) => Some(status),
             _ => None,
         }
     }
 }
 
-impl Calls {
-    /// Counts by verb and code: of HTTP, or `timeout`, or `error` where there was no answer.
-    pub fn new(requests: IntCounterVec) -> Calls {
-        Calls { requests }
+impl ApiCalls {
+    /// Counts by verb and code: the HTTP status, `timeout`, or `error` without a response.
+    pub fn new(requests: IntCounterVec) -> ApiCalls {
+        ApiCalls { requests }
     }
 
     /// Makes a call.
     ///
     /// # Errors
-    /// When the server says no, or nothing in time.
+    /// When the server refuses, or does not respond in time.
     pub async fn call<T>(
         &self,
         verb: &'static str,
         object: &'static str,
         call: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, Failure> {
-        let answer = tokio::time::timeout(DEADLINE, call).await;
-        let (code, answer) = match answer {
-            Err(_) => ("timeout".to_owned(), Err(Cause::Slow)),
+    ) -> Result<T, CallError> {
+        let result = tokio::time::timeout(DEADLINE, call).await;
+        let (code, result) = match result {
+            Err(_) => ("timeout".to_owned(), Err(CallErrorCause::TimedOut)),
             Ok(Err(error)) => (code(&error), Err(error.into())),
-            Ok(Ok(answer)) => ("200".to_owned(), Ok(answer)),
+            Ok(Ok(response)) => ("200".to_owned(), Ok(response)),
         };
         self.requests.with_label_values(&[verb, &code]).inc();
-        answer.map_err(|cause| {
-            let mut failure = Failure { verb, object, cause, retry_after: None };
-            let asked = failure
+        result.map_err(|cause| {
+            let mut failed = CallError { verb, object, cause, retry_after: None };
+            let seconds = failed
                 .status()
                 .and_then(|status| status.details.as_ref())
                 .map(|details| details.retry_after_seconds);
-            failure.retry_after =
-                asked.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
-            failure
+            failed.retry_after =
+                seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
+            failed
         })
     }
 
-    /// A watch has ended with an error.
+    /// Counts a watch that ended with an error.
     pub fn watch_failed(&self, error: &kube::Error) {
         self.requests.with_label_values(&["watch", &code(error)]).inc();
     }
 
-    /// A watch was given up after [`LONGEST_WATCH`].
-    pub fn watch_given_up(&self) {
+    /// Counts a watch that was ended after [`MAX_WATCH_DURATION`].
+    pub fn watch_timed_out(&self) {
         self.requests.with_label_values(&["watch", "timeout"]).inc();
     }
 }
 
-/// What is counted of an error: the status code, or that there was none.
+/// The code under which an error is counted.
 fn code(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.code.to_string(),

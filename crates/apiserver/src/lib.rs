@@ -1,13 +1,13 @@
-//! The way to the API server: a client, calls that have a deadline and are counted, rests after failures, and the
+//! Access to the API server: a client, calls with a deadline that are counted, a back-off after failures, and the
 //! ResourceSlices of this node.
 //!
-//! Nothing here knows what is written on a Node: that is `afd-publish`.
+//! Nothing here knows what is written to a Node: that is `afd-publish`.
 
+mod backoff;
 mod calls;
 mod client;
-mod rest;
 pub mod slices;
 
-pub use calls::{Calls, Failure, LONGEST_WATCH, WATCH_SECONDS};
+pub use backoff::{Backoff, MAX_BACKOFF, jitter};
+pub use calls::{ApiCalls, CallError, MAX_WATCH_DURATION, WATCH_TIMEOUT_SECONDS};
 pub use client::client;
-pub use rest::{LONGEST_REST, Rest, random_part};

@@ -1,8 +1,8 @@
 //! The ResourceSlices of this node (resource.k8s.io): which devices DRA drivers publish.
 //!
-//! Asked for by field selector, the own node alone. Slices that are bound to no node (`allNodes`, `nodeSelector`) do not
-//! come. Version v1, else v1beta2, else v1beta1, whichever the server has; a server without any has no DRA, which is no
-//! failure.
+//! Selected by the field `spec.nodeName`; slices that belong to no single node (`allNodes`, `nodeSelector`) are not
+//! included. The API version is v1, else v1beta2, else v1beta1; a server that serves none of them has no DRA, which is not
+//! an error.
 
 mod wire;
 
@@ -22,156 +22,156 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::{Calls, Failure, LONGEST_REST, LONGEST_WATCH, Rest, WATCH_SECONDS};
-use wire::{Slice, Version};
+use crate::{ApiCalls, Backoff, CallError, MAX_BACKOFF, MAX_WATCH_DURATION, WATCH_TIMEOUT_SECONDS};
+use wire::{ResourceApiVersion, ResourceSlice};
 
-/// How often a server without DRA is asked again.
-const NO_API: Duration = Duration::from_secs(600);
+/// How often a server without DRA is queried.
+const NO_DRA_INTERVAL: Duration = Duration::from_secs(600);
 const OBJECT: &str = "ResourceSlices";
 
 /// A device that a driver publishes.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct PublishedDevice {
-    /// The driver.
+    /// The DRA driver.
     pub driver: String,
     /// Its pool.
     pub pool: String,
     /// Its name in the pool.
     pub name: String,
-    /// Its attributes, those that are texts and versions; a name without domain is the driver's.
+    /// Its string and version attributes; a name without a domain belongs to the driver's domain.
     pub attributes: BTreeMap<String, String>,
-    /// Whether the driver lets pods have it: no taint with effect `NoSchedule` or `NoExecute`.
+    /// Whether it can be allocated: it has no taint with the effect `NoSchedule` or `NoExecute`.
     pub allocatable: bool,
 }
 
-/// What the drivers of a node publish.
+/// What the DRA drivers of a node publish.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Published {
+pub struct PublishedDevices {
     /// The devices of complete pools, sorted.
     pub devices: Vec<PublishedDevice>,
-    /// The drivers of complete pools, those that publish no device too.
+    /// The drivers of complete pools, including those without a device.
     pub drivers: BTreeSet<String>,
-    /// Drivers with a pool of which not all slices are there: nothing can be said of what it lacks.
+    /// Drivers with an incomplete pool: its missing slices may contain any device.
     pub incomplete: BTreeSet<String>,
 }
 
-/// What is known of the slices.
+/// The state of the ResourceSlices of this node.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Slices {
-    /// They were not asked for yet.
+pub enum NodeSlices {
+    /// They were not listed yet.
     #[default]
-    NotAsked,
-    /// The API server did not tell.
-    Unknown,
-    /// They say this.
-    Known(Published),
+    Pending,
+    /// They were never listed because of an error.
+    Unavailable,
+    /// What they publish.
+    Known(PublishedDevices),
 }
 
-/// Follows what is published for a node, for ever. An error changes nothing: what was known stays.
-pub async fn follow(client: Client, node: &str, calls: Calls, tell: watch::Sender<Slices>) {
-    let mut rest = Rest::default();
+/// Follows the ResourceSlices of a node, forever. What was known stays known after an error.
+pub async fn follow(client: Client, node: &str, calls: ApiCalls, sender: watch::Sender<NodeSlices>) {
+    let mut backoff = Backoff::default();
     let mut failing = false;
     loop {
-        let pause = match round(&client, node, &calls, &tell).await {
-            Ok(Round::NoApi) => NO_API,
-            Ok(Round::Watched(lived)) => rest.after_watch(lived),
-            Err(failure) => {
+        let delay = match list_and_watch(&client, node, &calls, &sender).await {
+            Ok(SliceWatchEnd::NoApi) => NO_DRA_INTERVAL,
+            Ok(SliceWatchEnd::Ended(duration)) => backoff.after_watch(duration),
+            Err(error) => {
                 if !failing {
-                    tracing::warn!(error = %failure, "the devices of DRA drivers are not known; trying again");
+                    tracing::warn!(%error, "ResourceSlices cannot be read; retrying");
                 }
                 failing = true;
-                tell.send_if_modified(|last| {
-                    let first = *last == Slices::NotAsked;
+                sender.send_if_modified(|last| {
+                    let first = *last == NodeSlices::Pending;
                     if first {
-                        *last = Slices::Unknown;
+                        *last = NodeSlices::Unavailable;
                     }
                     first
                 });
-                sleep(rest.longer(failure.retry_after)).await;
+                sleep(backoff.next_delay(error.retry_after)).await;
                 continue;
             }
         };
         failing = false;
-        sleep(pause).await;
+        sleep(delay).await;
     }
 }
 
-enum Round {
-    /// The server knows no ResourceSlices.
+enum SliceWatchEnd {
+    /// The server has no ResourceSlices.
     NoApi,
-    /// They were watched for this long.
-    Watched(Duration),
+    /// A watch of this duration ended.
+    Ended(Duration),
 }
 
-/// Lists the slices, and watches them until a watch ends before its time.
-async fn round(
+/// Lists the slices, and watches them until a watch ends before its timeout.
+async fn list_and_watch(
     client: &Client,
     node: &str,
-    calls: &Calls,
-    tell: &watch::Sender<Slices>,
-) -> Result<Round, Failure> {
-    let Some(version) = version(client, calls).await? else {
-        publish(tell, Published::default());
-        return Ok(Round::NoApi);
+    calls: &ApiCalls,
+    sender: &watch::Sender<NodeSlices>,
+) -> Result<SliceWatchEnd, CallError> {
+    let Some(version) = api_version(client, calls).await? else {
+        send(sender, PublishedDevices::default());
+        return Ok(SliceWatchEnd::NoApi);
     };
-    let api: Api<Slice> = Api::all_with(client.clone(), &version);
+    let api: Api<ResourceSlice> = Api::all_with(client.clone(), &version);
     let selector = format!("spec.nodeName={node}");
     let list = calls.call("list", OBJECT, api.list(&ListParams::default().fields(&selector))).await?;
-    let mut seen = list.metadata.resource_version.unwrap_or_default();
-    let mut slices: BTreeMap<String, Slice> =
+    let mut resource_version = list.metadata.resource_version.unwrap_or_default();
+    let mut slices: BTreeMap<String, ResourceSlice> =
         list.items.into_iter().map(|slice| (slice.name(), slice)).collect();
-    publish(tell, wire::published(slices.values()));
-    let parameters = WatchParams::default().fields(&selector).timeout(WATCH_SECONDS);
+    send(sender, wire::published(slices.values()));
+    let parameters = WatchParams::default().fields(&selector).timeout(WATCH_TIMEOUT_SECONDS);
     loop {
         let begun = Instant::now();
-        let stream = calls.call("watch", OBJECT, api.watch(&parameters, &seen)).await?;
+        let stream = calls.call("watch", OBJECT, api.watch(&parameters, &resource_version)).await?;
         tokio::pin!(stream);
         let ended = loop {
-            let event = timeout_at(begun + LONGEST_WATCH, stream.next()).await;
+            let event = timeout_at(begun + MAX_WATCH_DURATION, stream.next()).await;
             let Ok(Some(Ok(event))) = event else { break event };
             match event {
                 WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
-                    seen = slice.version();
+                    resource_version = slice.resource_version();
                     slices.insert(slice.name(), slice);
                 }
                 WatchEvent::Deleted(slice) => {
-                    seen = slice.version();
+                    resource_version = slice.resource_version();
                     slices.remove(&slice.name());
                 }
-                WatchEvent::Bookmark(mark) => {
-                    seen = mark.metadata.resource_version;
+                WatchEvent::Bookmark(bookmark) => {
+                    resource_version = bookmark.metadata.resource_version;
                     continue;
                 }
-                // Too old a version, most of the time: list anew.
+                // Usually the resource version is too old: list again.
                 WatchEvent::Error(status) => break Ok(Some(Err(kube::Error::Api(status)))),
             }
-            publish(tell, wire::published(slices.values()));
+            send(sender, wire::published(slices.values()));
         };
-        // Only a watch that the server ended in its time goes on where it was.
-        let lived = begun.elapsed();
-        if !matches!(ended, Ok(None)) || lived <= LONGEST_REST {
-            return Ok(Round::Watched(lived));
+        // Only a watch that the server ended by its timeout is resumed.
+        let duration = begun.elapsed();
+        if !matches!(ended, Ok(None)) || duration <= MAX_BACKOFF {
+            return Ok(SliceWatchEnd::Ended(duration));
         }
     }
 }
 
-/// The newest version that the server has; none where it has none that is known here.
-async fn version(client: &Client, calls: &Calls) -> Result<Option<Version>, Failure> {
+/// The newest API version that the server and this client have in common, if any.
+async fn api_version(client: &Client, calls: &ApiCalls) -> Result<Option<ResourceApiVersion>, CallError> {
     let request = http::Request::get("/apis/resource.k8s.io").body(Vec::new()).expect("the path is valid");
     let group =
         calls.call("get", "the API group of ResourceSlices", client.request::<APIGroup>(request)).await;
     match group {
-        Ok(group) => Ok(Version::ALL
+        Ok(group) => Ok(ResourceApiVersion::ALL
             .into_iter()
             .find(|version| group.versions.iter().any(|served| served.version == version.as_str()))),
-        Err(failure) if failure.status().is_some_and(|status| status.code == 404) => Ok(None),
-        Err(failure) => Err(failure),
+        Err(error) if error.status().is_some_and(|status| status.code == 404) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-fn publish(tell: &watch::Sender<Slices>, published: Published) {
-    let slices = Slices::Known(published);
-    tell.send_if_modified(|last| {
+fn send(sender: &watch::Sender<NodeSlices>, published: PublishedDevices) {
+    let slices = NodeSlices::Known(published);
+    sender.send_if_modified(|last| {
         let changed = *last != slices;
         *last = slices;
         changed

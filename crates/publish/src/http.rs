@@ -1,7 +1,7 @@
 //! The scrape endpoints: `/`, `/metrics`, `/compat/dcgm`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1.
 //!
-//! A request copies bytes that were made before: it reads no file, asks no library and takes no lock that the loop
-//! holds while it works.
+//! A request copies rendered bytes: it reads no file, queries no library, and takes no lock that the loop holds while it
+//! works.
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
@@ -21,34 +21,34 @@ use tokio::{
 
 use crate::page::{Page, Pages};
 
-/// The pages of the last turn; `None` before the first inventory is complete.
+/// The latest pages; `None` before the first inventory is complete.
 pub type LatestPages = watch::Receiver<Option<Arc<Pages>>>;
 
-/// More clients at a time wait until one is done; Prometheus, EPP and a few people need no more.
-const MOST_CONNECTIONS: usize = 256;
-/// A client that does not finish its request headers in this time is let go.
+/// Further clients wait until a connection is closed. Prometheus, EPP and a few users need fewer.
+const MAX_CONNECTIONS: usize = 256;
+/// A client that does not send its request headers in this time is disconnected.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a listener is for.
+/// What a listener serves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Door {
-    /// Everything.
+pub enum ListenerRole {
+    /// All pages.
     Agent,
-    /// `/compat/dcgm` as `/metrics`, where whoever looks for dcgm-exporter finds it.
+    /// `/compat/dcgm` as `/metrics`, on the port of dcgm-exporter.
     Dcgm,
 }
 
-/// Answers requests until `shutdown` is done.
+/// Serves requests until `shutdown` completes.
 pub async fn serve(
     listener: TcpListener,
-    door: Door,
+    role: ListenerRole,
     pages: LatestPages,
     shutdown: impl Future<Output = ()>,
 ) {
     tokio::pin!(shutdown);
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = &mut shutdown => return,
@@ -57,17 +57,17 @@ pub async fn serve(
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!(%error, "connection not accepted");
-                // Out of descriptors, most likely: it would fail at once again.
+                // Most likely out of file descriptors: an immediate retry would fail again.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        // A scrape answer is written at once, not held back for more.
+        // A response is sent at once, without waiting for more data.
         let _ = stream.set_nodelay(true);
         let pages = pages.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let response = answer(&request, door, pages.borrow().as_deref());
+                let response = respond(&request, role, pages.borrow().as_deref());
                 async move { Ok::<_, Infallible>(response) }
             });
             let served = http1::Builder::new()
@@ -78,47 +78,50 @@ pub async fn serve(
             if let Err(error) = served {
                 tracing::debug!(%error, "connection ended early");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
 
-fn answer<B>(request: &Request<B>, door: Door, pages: Option<&Pages>) -> Response<Full<Bytes>> {
+fn respond<B>(request: &Request<B>, role: ListenerRole, pages: Option<&Pages>) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n");
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     const NOT_YET: &str = "the first inventory is not complete yet\n";
-    let path = match (door, request.uri().path()) {
-        (Door::Dcgm, "/metrics") => "/compat/dcgm",
-        (Door::Dcgm, path) if path == "/" || path == "/inventory" || path.starts_with("/compat/") => "",
+    let path = match (role, request.uri().path()) {
+        (ListenerRole::Dcgm, "/metrics") => "/compat/dcgm",
+        (ListenerRole::Dcgm, path) if path == "/" || path == "/inventory" || path.starts_with("/compat/") => {
+            ""
+        }
         (_, path) => path,
     };
     match (path, pages) {
-        ("/healthz", Some(pages)) if pages.made.elapsed() > pages.patience => text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the loop has not turned for a while: a kernel file may hang\n",
-        ),
+        ("/healthz", Some(pages)) if pages.rendered_at.elapsed() > pages.stale_after => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the loop is stuck: reading a kernel file may hang\n")
+        }
         ("/healthz", _) | ("/readyz", Some(_)) => text(StatusCode::OK, "ok\n"),
-        ("/", Some(pages)) => page(request.headers(), &pages.front),
+        ("/", Some(pages)) => page(request.headers(), &pages.status_page),
         ("/metrics", Some(pages)) => page(request.headers(), &pages.metrics),
         ("/compat/dcgm", Some(pages)) => page(request.headers(), &pages.dcgm),
         ("/inventory", Some(pages)) => page(request.headers(), &pages.inventory),
         (path, None) if path.starts_with("/compat/") => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
         (path, Some(pages)) if let Some(found) = compat(path, pages) => page(request.headers(), found),
         ("/" | "/metrics" | "/inventory" | "/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
-        _ if door == Door::Dcgm => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+        _ if role == ListenerRole::Dcgm => {
+            text(StatusCode::NOT_FOUND, "not found; available: /metrics, /healthz, /readyz\n")
+        }
         _ => text(
             StatusCode::NOT_FOUND,
-            "there are /, /metrics, /compat/dcgm, /inventory, /healthz and /readyz\n",
+            "not found; available: /, /metrics, /compat/dcgm, /inventory, /healthz, /readyz\n",
         ),
     }
 }
 
 fn compat<'p>(path: &str, pages: &'p Pages) -> Option<&'p Page> {
     let name = path.strip_prefix("/compat/")?;
-    pages.compat.iter().find(|(own, _)| *own == name).map(|(_, page)| page)
+    pages.compat.iter().find(|(candidate, _)| *candidate == name).map(|(_, page)| page)
 }
 
 fn page(request: &HeaderMap, page: &Page) -> Response<Full<Bytes>> {
@@ -134,13 +137,13 @@ fn page(request: &HeaderMap, page: &Page) -> Response<Full<Bytes>> {
     response
 }
 
-/// Whether `gzip` is among the accepted encodings with a quality above 0 (RFC 9110, 12.5.3).
+/// Whether `gzip` is an accepted encoding with a quality above 0 (RFC 9110, 12.5.3).
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let listed = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     listed.flat_map(|value| value.split(',')).any(|encoding| {
         let (name, quality) = encoding.split_once(';').unwrap_or((encoding, ""));
-        let refused = quality.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
-        name.trim().eq_ignore_ascii_case("gzip") && !refused
+        let rejected = quality.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !rejected
     })
 }
 
@@ -157,67 +160,67 @@ mod tests {
 
     use super::*;
 
-    fn pages(patience: Duration) -> Pages {
+    fn pages(stale_after: Duration) -> Pages {
         Pages {
-            front: Arc::new(Page::new("text/html; charset=utf-8", "<!doctype html>")),
+            status_page: Arc::new(Page::new("text/html; charset=utf-8", "<!doctype html>")),
             metrics: Page::new("text/plain; version=0.0.4", "up 1\n"),
             dcgm: Page::new("text/plain; version=0.0.4", "DCGM 1\n"),
             inventory: Page::new("application/json", "{}"),
             compat: vec![("amd", Page::new("text/plain; version=0.0.4", "gpu_nodes_total 1\n"))],
-            made: Instant::now(),
-            patience,
+            rendered_at: Instant::now(),
+            stale_after,
         }
     }
 
-    fn asked(method: &str, path: &str, encoding: &str, pages: Option<&Pages>) -> (u16, bool) {
+    fn respond_to(method: &str, path: &str, encoding: &str, pages: Option<&Pages>) -> (u16, bool) {
         let request = Request::builder().method(method).uri(path).header(ACCEPT_ENCODING, encoding).body(());
-        let response = answer(&request.expect("the request is complete"), Door::Agent, pages);
+        let response = respond(&request.expect("the request is complete"), ListenerRole::Agent, pages);
         (response.status().as_u16(), response.headers().contains_key(CONTENT_ENCODING))
     }
 
     #[test]
-    fn nothing_is_answered_before_the_first_inventory_but_the_loop_lives() {
-        assert_eq!(asked("GET", "/metrics", "", None).0, 503);
-        assert_eq!(asked("GET", "/readyz", "", None).0, 503);
-        assert_eq!(asked("GET", "/compat/amd", "", None).0, 503);
-        assert_eq!(asked("GET", "/healthz", "", None).0, 200);
+    fn pages_are_unavailable_before_the_first_inventory_but_the_agent_is_healthy() {
+        assert_eq!(respond_to("GET", "/metrics", "", None).0, 503);
+        assert_eq!(respond_to("GET", "/readyz", "", None).0, 503);
+        assert_eq!(respond_to("GET", "/compat/amd", "", None).0, 503);
+        assert_eq!(respond_to("GET", "/healthz", "", None).0, 200);
     }
 
     #[test]
-    fn a_loop_that_does_not_turn_is_unhealthy_and_still_answers() {
+    fn a_stuck_loop_is_unhealthy_and_its_pages_are_still_served() {
         let stuck = pages(Duration::ZERO);
         std::thread::sleep(Duration::from_millis(1));
-        assert_eq!(asked("GET", "/healthz", "", Some(&stuck)).0, 503);
-        assert_eq!(asked("GET", "/metrics", "", Some(&stuck)).0, 200);
+        assert_eq!(respond_to("GET", "/healthz", "", Some(&stuck)).0, 503);
+        assert_eq!(respond_to("GET", "/metrics", "", Some(&stuck)).0, 200);
     }
 
     #[test]
-    fn gzip_is_sent_only_to_who_takes_it() {
+    fn gzip_is_sent_only_to_clients_that_accept_it() {
         let pages = pages(Duration::from_secs(60));
-        assert_eq!(asked("GET", "/metrics", "gzip", Some(&pages)), (200, true));
-        assert_eq!(asked("GET", "/metrics", "deflate, gzip;q=0.5", Some(&pages)), (200, true));
-        assert_eq!(asked("GET", "/metrics", "gzip;q=0, identity", Some(&pages)), (200, false));
-        assert_eq!(asked("GET", "/metrics", "identity", Some(&pages)), (200, false));
+        assert_eq!(respond_to("GET", "/metrics", "gzip", Some(&pages)), (200, true));
+        assert_eq!(respond_to("GET", "/metrics", "deflate, gzip;q=0.5", Some(&pages)), (200, true));
+        assert_eq!(respond_to("GET", "/metrics", "gzip;q=0, identity", Some(&pages)), (200, false));
+        assert_eq!(respond_to("GET", "/metrics", "identity", Some(&pages)), (200, false));
     }
 
     #[test]
-    fn the_second_door_has_the_other_metrics_and_nothing_else() {
+    fn the_dcgm_listener_serves_the_dcgm_metrics_only() {
         let pages = pages(Duration::from_secs(60));
         let status = |path: &str| {
             let request = Request::builder().uri(path).body(()).expect("the request is complete");
-            answer(&request, Door::Dcgm, Some(&pages)).status().as_u16()
+            respond(&request, ListenerRole::Dcgm, Some(&pages)).status().as_u16()
         };
         assert_eq!([status("/metrics"), status("/healthz"), status("/readyz")], [200, 200, 200]);
         assert_eq!([status("/"), status("/inventory"), status("/compat/dcgm")], [404, 404, 404]);
     }
 
     #[test]
-    fn wrong_methods_and_paths_are_told_apart() {
+    fn unsupported_methods_and_unknown_paths_have_different_statuses() {
         let pages = pages(Duration::from_secs(60));
-        assert_eq!(asked("POST", "/metrics", "", Some(&pages)).0, 405);
-        assert_eq!(asked("GET", "/", "", Some(&pages)).0, 200);
-        assert_eq!(asked("GET", "/nothing", "", Some(&pages)).0, 404);
-        assert_eq!(asked("GET", "/compat/amd", "", Some(&pages)).0, 200);
-        assert_eq!(asked("GET", "/compat/xpum", "", Some(&pages)).0, 404);
+        assert_eq!(respond_to("POST", "/metrics", "", Some(&pages)).0, 405);
+        assert_eq!(respond_to("GET", "/", "", Some(&pages)).0, 200);
+        assert_eq!(respond_to("GET", "/nothing", "", Some(&pages)).0, 404);
+        assert_eq!(respond_to("GET", "/compat/amd", "", Some(&pages)).0, 200);
+        assert_eq!(respond_to("GET", "/compat/xpum", "", Some(&pages)).0, 404);
     }
 }

@@ -1,4 +1,4 @@
-//! Hands out what was derived, and decides nothing.
+//! Publishes what was derived, to the own Node and over HTTP. Decides nothing.
 
 pub mod http;
 pub mod node;

@@ -1,4 +1,4 @@
-//! Answers that are made when data changes, so that a request copies bytes.
+//! Pages that are rendered when data changes, so that a request only copies bytes.
 
 use std::{
     io::Write,
@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 
-/// One answer, plain and (once somebody asks for it) compressed.
+/// A rendered page, plain and, from its first compressed request on, compressed.
 #[derive(Debug)]
 pub struct Page {
     content_type: &'static str,
@@ -18,7 +18,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// An answer of this type.
+    /// A page of this media type.
     pub fn new(content_type: &'static str, content: impl Into<Bytes>) -> Page {
         Page { content_type, plain: content.into(), gzip: OnceLock::new() }
     }
@@ -28,12 +28,12 @@ impl Page {
         self.content_type
     }
 
-    /// The content as it is.
+    /// The uncompressed content.
     pub fn plain(&self) -> Bytes {
         self.plain.clone()
     }
 
-    /// The content in gzip's format. Compressed at the first request for it, kept for the next ones.
+    /// The content compressed by gzip. Compressed on the first request, and cached.
     pub fn gzip(&self) -> Bytes {
         let compress = || {
             let mut encoder = GzEncoder::new(Vec::with_capacity(self.plain.len() / 8), Compression::fast());
@@ -44,21 +44,21 @@ impl Page {
     }
 }
 
-/// All answers of one turn of the loop.
+/// All pages of one iteration of the loop.
 #[derive(Debug)]
 pub struct Pages {
-    /// `/`, the page for people.
-    pub front: Arc<Page>,
+    /// `/`, the status page.
+    pub status_page: Arc<Page>,
     /// `/metrics`.
     pub metrics: Page,
     /// `/compat/dcgm`.
     pub dcgm: Page,
     /// `/inventory`.
     pub inventory: Page,
-    /// `/compat/<name>`, for each name that is asked for.
+    /// `/compat/<name>`, for each enabled name.
     pub compat: Vec<(&'static str, Page)>,
-    /// When they were made.
-    pub made: Instant,
-    /// After this time without new ones, the loop is taken to be stuck.
-    pub patience: Duration,
+    /// When they were rendered.
+    pub rendered_at: Instant,
+    /// The age from which on the loop is considered stuck.
+    pub stale_after: Duration,
 }

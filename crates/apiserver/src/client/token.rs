@@ -1,4 +1,4 @@
-//! The file of a service account's token, which the kubelet replaces long before the token ends.
+//! The token file of a service account, which the kubelet replaces long before the token expires.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
-/// A token file, and the last word of it.
+/// A token file, and the last token read from it.
 #[derive(Debug)]
 pub(super) struct TokenFile {
     path: PathBuf,
@@ -20,8 +20,8 @@ impl TokenFile {
         TokenFile { path, last: Mutex::new(None) }
     }
 
-    /// Puts the token into a request's headers: the one that the file has now, or had when it could last be read. Without
-    /// one the request goes as it is, and the server says what it thinks of that.
+    /// Adds the token to the headers of a request: the one in the file, or the last one if the file cannot be read. Without
+    /// any token the request is sent as it is, and the server rejects it.
     pub(super) fn authorize(&self, headers: &mut HeaderMap) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(token) = self.read() {
@@ -32,7 +32,7 @@ impl TokenFile {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the container's own file, not one of the host")]
+    #[expect(clippy::disallowed_methods, reason = "a file of the container, not of the host")]
     fn read(&self) -> Option<HeaderValue> {
         let token = fs::read_to_string(&self.path).ok()?;
         let token = token.trim();

@@ -1,4 +1,4 @@
-//! ResourceSlices as the API has them, and what they say together: pure.
+//! ResourceSlices as the API serves them, and what they publish together. Pure.
 //!
 //! `spec.devices[].attributes` in v1 and v1beta2, `spec.devices[].basic.attributes` in v1beta1 (API reference of
 //! resource.k8s.io).
@@ -9,47 +9,48 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, core::ClusterResourceScope};
 use serde::{Deserialize, Serialize};
 
-use super::{Published, PublishedDevice};
+use super::{PublishedDevice, PublishedDevices};
 
-/// A version of the API.
+/// A version of the API group.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Version {
+pub(super) enum ResourceApiVersion {
     V1,
     V1Beta2,
     V1Beta1,
 }
 
-impl Version {
-    /// The best first.
-    pub(super) const ALL: [Version; 3] = [Version::V1, Version::V1Beta2, Version::V1Beta1];
+impl ResourceApiVersion {
+    /// The newest first.
+    pub(super) const ALL: [ResourceApiVersion; 3] =
+        [ResourceApiVersion::V1, ResourceApiVersion::V1Beta2, ResourceApiVersion::V1Beta1];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Version::V1 => "v1",
-            Version::V1Beta2 => "v1beta2",
-            Version::V1Beta1 => "v1beta1",
+            ResourceApiVersion::V1 => "v1",
+            ResourceApiVersion::V1Beta2 => "v1beta2",
+            ResourceApiVersion::V1Beta1 => "v1beta1",
         }
     }
 }
 
-/// A ResourceSlice, as far as it matters here.
+/// The fields of a ResourceSlice that are used here.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Slice {
+pub(super) struct ResourceSlice {
     metadata: ObjectMeta,
-    spec: Spec,
+    spec: ResourceSliceSpec,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Spec {
+struct ResourceSliceSpec {
     driver: String,
-    pool: Pool,
+    pool: ResourcePool,
     #[serde(default)]
-    devices: Vec<Device>,
+    devices: Vec<SliceDevice>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Pool {
+struct ResourcePool {
     name: String,
     #[serde(default)]
     generation: i64,
@@ -58,50 +59,50 @@ struct Pool {
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Device {
+struct SliceDevice {
     name: String,
     #[serde(flatten)]
-    flat: Described,
-    basic: Option<Described>,
+    flat: SliceDeviceFields,
+    basic: Option<SliceDeviceFields>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-struct Described {
+struct SliceDeviceFields {
     #[serde(default)]
-    attributes: BTreeMap<String, Attribute>,
+    attributes: BTreeMap<String, DeviceAttribute>,
     #[serde(default)]
-    taints: Vec<Taint>,
+    taints: Vec<DeviceTaint>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Attribute {
+struct DeviceAttribute {
     string: Option<String>,
     version: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Taint {
+struct DeviceTaint {
     #[serde(default)]
     effect: String,
 }
 
-impl Resource for Slice {
-    type DynamicType = Version;
+impl Resource for ResourceSlice {
+    type DynamicType = ResourceApiVersion;
     type Scope = ClusterResourceScope;
 
-    fn kind(_: &Version) -> Cow<'_, str> {
+    fn kind(_: &ResourceApiVersion) -> Cow<'_, str> {
         "ResourceSlice".into()
     }
 
-    fn group(_: &Version) -> Cow<'_, str> {
+    fn group(_: &ResourceApiVersion) -> Cow<'_, str> {
         "resource.k8s.io".into()
     }
 
-    fn version(version: &Version) -> Cow<'_, str> {
+    fn version(version: &ResourceApiVersion) -> Cow<'_, str> {
         version.as_str().into()
     }
 
-    fn plural(_: &Version) -> Cow<'_, str> {
+    fn plural(_: &ResourceApiVersion) -> Cow<'_, str> {
         "resourceslices".into()
     }
 
@@ -114,24 +115,24 @@ impl Resource for Slice {
     }
 }
 
-impl Slice {
+impl ResourceSlice {
     pub(super) fn name(&self) -> String {
         self.metadata.name.clone().unwrap_or_default()
     }
 
-    pub(super) fn version(&self) -> String {
+    pub(super) fn resource_version(&self) -> String {
         self.metadata.resource_version.clone().unwrap_or_default()
     }
 }
 
-/// What slices say together: of each pool the newest generation, and only if all of its slices are there.
-pub(super) fn published<'a>(slices: impl Iterator<Item = &'a Slice>) -> Published {
-    let mut pools: BTreeMap<(&str, &str), Vec<&Spec>> = BTreeMap::new();
+/// What slices publish together: of each pool the newest generation, if all of its slices exist.
+pub(super) fn published<'a>(slices: impl Iterator<Item = &'a ResourceSlice>) -> PublishedDevices {
+    let mut pools: BTreeMap<(&str, &str), Vec<&ResourceSliceSpec>> = BTreeMap::new();
     for slice in slices {
         let spec = &slice.spec;
         pools.entry((&spec.driver, &spec.pool.name)).or_default().push(spec);
     }
-    let mut published = Published::default();
+    let mut published = PublishedDevices::default();
     for ((driver, pool), specs) in pools {
         let newest = specs.iter().map(|spec| spec.pool.generation).max().unwrap_or_default();
         let specs: Vec<_> = specs.into_iter().filter(|spec| spec.pool.generation == newest).collect();
@@ -142,29 +143,30 @@ pub(super) fn published<'a>(slices: impl Iterator<Item = &'a Slice>) -> Publishe
         }
         published.drivers.insert(driver.to_owned());
         let devices = specs.iter().flat_map(|spec| &spec.devices);
-        published.devices.extend(devices.map(|device| device.of(driver, pool)));
+        published.devices.extend(devices.map(|device| device.published(driver, pool)));
     }
     published.devices.sort();
     published
 }
 
-impl Device {
-    fn of(&self, driver: &str, pool: &str) -> PublishedDevice {
-        let described = self.basic.as_ref().unwrap_or(&self.flat);
-        let text = |attribute: &Attribute| attribute.string.clone().or_else(|| attribute.version.clone());
-        let attributes = described.attributes.iter();
+impl SliceDevice {
+    fn published(&self, driver: &str, pool: &str) -> PublishedDevice {
+        let fields = self.basic.as_ref().unwrap_or(&self.flat);
+        let text =
+            |attribute: &DeviceAttribute| attribute.string.clone().or_else(|| attribute.version.clone());
+        let attributes = fields.attributes.iter();
         PublishedDevice {
             driver: driver.to_owned(),
             pool: pool.to_owned(),
             name: self.name.clone(),
             attributes: attributes.filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect(),
-            allocatable: !described.taints.iter().any(Taint::keeps_pods_away),
+            allocatable: !fields.taints.iter().any(DeviceTaint::prevents_scheduling),
         }
     }
 }
 
-impl Taint {
-    fn keeps_pods_away(&self) -> bool {
+impl DeviceTaint {
+    fn prevents_scheduling(&self) -> bool {
         matches!(self.effect.as_str(), "NoSchedule" | "NoExecute")
     }
 }
@@ -175,24 +177,24 @@ mod tests {
 
     use super::*;
 
-    fn slice(name: &str, pool: Value, devices: Value) -> Slice {
+    fn slice(name: &str, pool: Value, devices: Value) -> ResourceSlice {
         let spec = json!({ "driver": "gpu.nvidia.com", "nodeName": "n", "pool": pool, "devices": devices });
         serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).expect("it is a slice")
     }
 
-    fn names(slices: &[Slice]) -> Vec<String> {
+    fn names(slices: &[ResourceSlice]) -> Vec<String> {
         published(slices.iter()).devices.into_iter().map(|device| device.name).collect()
     }
 
     #[test]
-    fn attributes_and_taints_are_read_in_both_shapes() {
-        let described = json!({
+    fn attributes_and_taints_are_read_from_both_layouts() {
+        let fields = json!({
             "attributes": { "uuid": { "string": "GPU-1" }, "cores": { "int": 4 }, "driverVersion": { "version": "580.1.0" } },
             "taints": [{ "key": "unhealthy", "effect": "NoSchedule" }],
         });
-        let mut flat = described.clone();
+        let mut flat = fields.clone();
         flat["name"] = "gpu-0".into();
-        for device in [flat, json!({ "name": "gpu-0", "basic": described })] {
+        for device in [flat, json!({ "name": "gpu-0", "basic": fields })] {
             let pool = json!({ "name": "n", "generation": 1, "resourceSliceCount": 1 });
             let published = published([slice("a", pool, json!([device]))].iter());
             let [device] = &published.devices[..] else { panic!("{published:?}") };
@@ -204,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_newest_generation_of_a_pool_counts_and_only_whole() {
+    fn only_the_newest_complete_generation_of_a_pool_counts() {
         let pool =
             |generation, count| json!({ "name": "n", "generation": generation, "resourceSliceCount": count });
         let old = slice("old", pool(1, 1), json!([{ "name": "gpu-9" }]));
         let first = slice("a", pool(2, 2), json!([{ "name": "gpu-0" }]));
         let second = slice("b", pool(2, 2), json!([{ "name": "gpu-1" }]));
         assert_eq!(names(&[old.clone(), first.clone(), second]), ["gpu-0", "gpu-1"]);
-        let half = published([old, first].iter());
-        assert!(half.devices.is_empty() && half.incomplete.contains("gpu.nvidia.com"));
+        let incomplete = published([old, first].iter());
+        assert!(incomplete.devices.is_empty() && incomplete.incomplete.contains("gpu.nvidia.com"));
     }
 }

@@ -1,6 +1,6 @@
-//! The calls that concern the Node.
+//! Calls to the API server about the Node.
 
-use afd_apiserver::{Calls, Failure, WATCH_SECONDS};
+use afd_apiserver::{ApiCalls, CallError, WATCH_TIMEOUT_SECONDS};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -11,77 +11,77 @@ use prometheus::{IntCounter, IntCounterVec};
 use serde_json::{Value, json};
 
 use super::{
-    FIELD_MANAGER, WantedCondition,
-    plan::{Metadata, Plan},
-    seen::{OwnNode, Seen},
+    DesiredCondition, FIELD_MANAGER,
+    observed::{ObservedNode, OwnNode},
+    plan::{ApplyPlan, ObservedMetadata},
 };
 
 const OBJECT: &str = "the Node";
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 
-/// What is counted of the talk with the API server.
+/// Counters of the communication with the API server.
 #[derive(Clone, Debug)]
-pub struct Counters {
+pub struct NodeCounters {
     /// Requests.
-    pub calls: Calls,
+    pub calls: ApiCalls,
     /// Writes to the Node's metadata.
     pub label_writes: IntCounter,
-    /// Labels that somebody else changed or holds, by key and owner.
+    /// Label conflicts with other field managers, by key and owner.
     pub contested: IntCounterVec,
 }
 
-/// Whether another manager owns a field with another value (409 with causes; a wrong uid has none).
-pub(super) fn is_conflict(failure: &Failure) -> bool {
-    failure.status().is_some_and(|status| status.code == 409) && !conflicting_keys(failure).is_empty()
+/// Whether another field manager owns a field with another value (409 with causes; a wrong uid has none).
+pub(super) fn is_conflict(error: &CallError) -> bool {
+    error.status().is_some_and(|status| status.code == 409) && !conflicting_keys(error).is_empty()
 }
 
-/// The label keys in conflict: `.metadata.labels.nvidia.com/gpu.count` in the causes.
-pub(super) fn conflicting_keys(failure: &Failure) -> Vec<String> {
-    let causes = failure.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
+/// The label keys in conflict: the causes contain `.metadata.labels.nvidia.com/gpu.count`.
+pub(super) fn conflicting_keys(error: &CallError) -> Vec<String> {
+    let causes = error.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
     let fields = causes.into_iter().flatten().map(|cause| cause.field.as_str());
     fields.filter_map(|field| field.strip_prefix(".metadata.labels.").map(str::to_owned)).collect()
 }
 
-/// What a watch tells.
-pub(super) enum Told {
-    /// The Node as it is now.
-    Node(Seen),
-    /// The Node is as it was; a later watch may begin at this version.
-    Version(String),
+/// An event of a watch of the Node.
+pub(super) enum NodeWatchEvent {
+    /// The Node after the change.
+    Changed(ObservedNode),
+    /// The resource version from which the watch can be resumed.
+    Bookmark(String),
 }
 
-/// The API of nodes.
-pub(super) struct Nodes {
+/// The Node API.
+pub(super) struct NodeApi {
     api: Api<OwnNode>,
-    counters: Counters,
+    counters: NodeCounters,
 }
 
-impl Nodes {
-    pub(super) fn new(client: Client, counters: Counters) -> Nodes {
-        Nodes { api: Api::all(client), counters }
+impl NodeApi {
+    pub(super) fn new(client: Client, counters: NodeCounters) -> NodeApi {
+        NodeApi { api: Api::all(client), counters }
     }
 
     async fn call<T>(
         &self,
         verb: &'static str,
         call: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, CallError> {
         self.counters.calls.call(verb, OBJECT, call).await
     }
 
-    /// The Node as it is.
-    pub(super) async fn get(&self, name: &str) -> Result<Seen, Failure> {
+    /// The current Node.
+    pub(super) async fn get(&self, name: &str) -> Result<ObservedNode, CallError> {
         Ok(self.call("get", self.api.get(name)).await?.into())
     }
 
-    /// Applies labels and annotations; with `force` also those that another manager owns.
+    /// Applies labels and annotations; with `force` also those that another field manager owns.
     pub(super) async fn apply(
         &self,
         name: &str,
         uid: &str,
-        plan: &Plan,
+        plan: &ApplyPlan,
         force: bool,
-    ) -> Result<Seen, Failure> {
+    ) -> Result<ObservedNode, CallError> {
         let parameters = PatchParams { force, ..PatchParams::apply(FIELD_MANAGER) };
         let patch = Patch::Apply(plan.body(name, uid));
         let node = self.call("apply", self.api.patch(name, &parameters, &patch)).await?;
@@ -90,14 +90,14 @@ impl Nodes {
         Ok(node.into())
     }
 
-    /// Applies the condition, alone of its type, which has its status since a time.
-    pub(super) async fn write_condition(
+    /// Applies the condition; `since` is the time of its last transition.
+    pub(super) async fn apply_condition(
         &self,
         name: &str,
         uid: &str,
-        condition: &WantedCondition,
+        condition: &DesiredCondition,
         since: &str,
-    ) -> Result<Seen, Failure> {
+    ) -> Result<ObservedNode, CallError> {
         let body = json!({
             "apiVersion": "v1",
             "kind": "Node",
@@ -116,30 +116,32 @@ impl Nodes {
         Ok(node.into())
     }
 
-    async fn apply_status(&self, name: &str, body: &Value) -> Result<OwnNode, Failure> {
+    async fn apply_status(&self, name: &str, body: &Value) -> Result<OwnNode, CallError> {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         self.call("apply status", self.api.patch_status(name, &parameters, &Patch::Apply(body))).await
     }
 
-    /// What is counted of the calls.
-    pub(super) fn calls(&self) -> &Calls {
+    /// The counted calls.
+    pub(super) fn calls(&self) -> &ApiCalls {
         &self.counters.calls
     }
 
-    /// What is told of the Node from a version on.
+    /// Watches the Node from a resource version on.
     pub(super) async fn watch(
         &self,
         name: &str,
-        version: &str,
-    ) -> Result<impl Stream<Item = kube::Result<Told>> + use<>, Failure> {
+        resource_version: &str,
+    ) -> Result<impl Stream<Item = kube::Result<NodeWatchEvent>> + use<>, CallError> {
         let parameters =
-            WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
-        let stream = self.call("watch", self.api.watch(&parameters, version)).await?;
+            WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_TIMEOUT_SECONDS);
+        let stream = self.call("watch", self.api.watch(&parameters, resource_version)).await?;
         Ok(stream.map(|event| match event? {
-            WatchEvent::Added(node) | WatchEvent::Modified(node) => Ok(Told::Node(node.into())),
-            WatchEvent::Bookmark(bookmark) => Ok(Told::Version(bookmark.metadata.resource_version)),
+            WatchEvent::Added(node) | WatchEvent::Modified(node) => Ok(NodeWatchEvent::Changed(node.into())),
+            WatchEvent::Bookmark(bookmark) => {
+                Ok(NodeWatchEvent::Bookmark(bookmark.metadata.resource_version))
+            }
             WatchEvent::Deleted(node) => {
-                // Read anew: it may be made again, with another uid.
+                // An error makes the caller read the Node again: it may be recreated, with another uid.
                 Err(kube::Error::Api(
                     kube::core::Status::failure(
                         &format!("Node {} was deleted", node.metadata.name.unwrap_or_default()),
@@ -153,55 +155,55 @@ impl Nodes {
         }))
     }
 
-    pub(super) fn contested(&self, key: &str, owner: &str) {
-        tracing::warn!(key, owner, "somebody else wrote a label of ours or holds one of a vendor's set");
+    pub(super) fn report_contested(&self, key: &str, owner: &str) {
+        tracing::warn!(key, owner, "label conflict with another field manager");
         self.counters.contested.with_label_values(&[key, owner]).inc();
     }
 
-    /// Counts the labels of ours that somebody else has removed; whether there are any. Those that were changed are seen by
-    /// the plan.
-    pub(super) fn removed_by_others(&self, before: &Metadata, now: &Metadata) -> bool {
+    /// Counts the own labels that were removed by others, and returns whether there are any. Changed labels are found by
+    /// [`ApplyPlan::new`].
+    pub(super) fn removed_by_others(&self, before: &ObservedMetadata, now: &ObservedMetadata) -> bool {
         if before.uid != now.uid {
             return false;
         }
-        let removed: Vec<&str> = before.ours().filter(|key| !now.labels.contains_key(*key)).collect();
+        let removed: Vec<&str> = before.owned_labels().filter(|key| !now.labels.contains_key(*key)).collect();
         for key in &removed {
-            self.contested(key, "removed");
+            self.report_contested(key, "removed");
         }
         !removed.is_empty()
     }
 }
 
-/// The time now, as Kubernetes writes it.
+/// The current time in the format of Kubernetes.
 pub(super) fn now() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Removes all that AFD wrote on a Node.
+/// Removes everything that AFD wrote to a Node.
 ///
 /// # Errors
-/// When the API server does not let us.
-pub async fn clean(client: Client, name: &str, counters: Counters) -> Result<(), Failure> {
-    let nodes = Nodes::new(client, counters);
-    let node = nodes.get(name).await?;
-    clean_one(&nodes, name, &node.metadata.uid).await
+/// When a call fails.
+pub async fn clean(client: Client, name: &str, counters: NodeCounters) -> Result<(), CallError> {
+    let api = NodeApi::new(client, counters);
+    let node = api.get(name).await?;
+    clean_one(&api, name, &node.metadata.uid).await
 }
 
-/// Removes all that AFD wrote, on every Node; how many there are.
+/// Removes everything that AFD wrote to all Nodes. Returns the number of Nodes.
 ///
 /// # Errors
-/// When the API server does not let us. Nodes that came before are clean then.
-pub async fn clean_all(client: Client, counters: Counters) -> Result<usize, Failure> {
-    let nodes = Nodes::new(client, counters);
-    let mut parameters = ListParams::default().limit(PAGE);
+/// When a call fails. Nodes before the failed one are clean then.
+pub async fn clean_all(client: Client, counters: NodeCounters) -> Result<usize, CallError> {
+    let api = NodeApi::new(client, counters);
+    let mut parameters = ListParams::default().limit(PAGE_SIZE);
     let mut count = 0;
     loop {
-        let page = nodes.call("list", nodes.api.list_metadata(&parameters)).await?;
+        let page = api.call("list", api.api.list_metadata(&parameters)).await?;
         for node in page.items {
             let meta = node.metadata;
             let name = meta.name.clone().unwrap_or_default();
-            let seen = Metadata::from(meta);
-            clean_one(&nodes, &name, &seen.uid).await?;
+            let metadata = ObservedMetadata::from(meta);
+            clean_one(&api, &name, &metadata.uid).await?;
             count += 1;
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -211,9 +213,9 @@ pub async fn clean_all(client: Client, counters: Counters) -> Result<usize, Fail
     }
 }
 
-/// An apply without fields gives up all that the manager owns, which removes what nobody else owns.
-async fn clean_one(nodes: &Nodes, name: &str, uid: &str) -> Result<(), Failure> {
-    nodes.apply(name, uid, &Plan::default(), false).await?;
+/// An apply without fields gives up all fields of the manager, which removes those without another owner.
+async fn clean_one(api: &NodeApi, name: &str, uid: &str) -> Result<(), CallError> {
+    api.apply(name, uid, &ApplyPlan::default(), false).await?;
     let body = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "uid": uid } });
-    nodes.apply_status(name, &body).await.map(drop)
+    api.apply_status(name, &body).await.map(drop)
 }

@@ -1,6 +1,6 @@
-//! An Event for people, whenever the Node's condition turns: `kubectl describe node` shows it.
+//! Records an Event on each transition of the Node's condition; `kubectl describe node` shows it.
 
-use afd_apiserver::{Calls, Failure};
+use afd_apiserver::{ApiCalls, CallError};
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
@@ -8,57 +8,57 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::{FIELD_MANAGER, WantedCondition};
+use super::{DesiredCondition, FIELD_MANAGER};
 
-/// Where Events of objects without a namespace are.
+/// The namespace of Events about cluster-scoped objects.
 const NAMESPACE: &str = "default";
-/// The API server takes no longer notes.
-const MOST_NOTE_CHARACTERS: usize = 1024;
+/// The API server accepts no longer notes.
+const MAX_NOTE_CHARACTERS: usize = 1024;
 
-/// Makes Events.
-pub(super) struct Events {
+/// Records Events.
+pub(super) struct EventRecorder {
     api: Api<Event>,
-    calls: Calls,
+    calls: ApiCalls,
 }
 
-impl Events {
-    pub(super) fn new(client: Client, calls: Calls) -> Events {
-        Events { api: Api::namespaced(client, NAMESPACE), calls }
+impl EventRecorder {
+    pub(super) fn new(client: Client, calls: ApiCalls) -> EventRecorder {
+        EventRecorder { api: Api::namespaced(client, NAMESPACE), calls }
     }
 
-    /// Says that the condition has turned. Events are for people: that one could not be made is logged and no failure.
-    pub(super) async fn turned(&self, name: &str, uid: &str, condition: &WantedCondition) {
-        if let Err(failure) = self.create(name, uid, condition).await {
-            tracing::warn!(error = %failure, "no Event tells that the condition has turned");
+    /// Records a transition of the condition. A failure is only logged, as Events are informational.
+    pub(super) async fn record(&self, name: &str, uid: &str, condition: &DesiredCondition) {
+        if let Err(error) = self.create(name, uid, condition).await {
+            tracing::warn!(%error, "the Event of a condition transition could not be created");
         }
     }
 
-    async fn create(&self, name: &str, uid: &str, condition: &WantedCondition) -> Result<(), Failure> {
+    async fn create(&self, name: &str, uid: &str, condition: &DesiredCondition) -> Result<(), CallError> {
         let event = event(name, uid, condition, Timestamp::now());
         self.calls.call("create", "an Event", self.api.create(&PostParams::default(), &event)).await.map(drop)
     }
 }
 
-/// Whether people should hear of a change from one condition to another. That all is well from the beginning is no news.
-pub(super) fn is_turn(before: Option<&WantedCondition>, now: &WantedCondition) -> bool {
+/// Whether a change of the condition is a transition. The first condition is one unless it is `True`.
+pub(super) fn is_transition(before: Option<&DesiredCondition>, now: &DesiredCondition) -> bool {
     match before {
         Some(before) => (&before.status, &before.reason) != (&now.status, &now.reason),
         None => now.status != "True",
     }
 }
 
-fn event(name: &str, uid: &str, condition: &WantedCondition, time: Timestamp) -> Event {
+fn event(name: &str, uid: &str, condition: &DesiredCondition, time: Timestamp) -> Event {
     let note = format!("{} is {}: {}", condition.kind, condition.status, condition.message);
     Event {
         metadata: ObjectMeta {
-            // As the kubelet names its own: the object and the time, which is different for each.
+            // Like the kubelet's: the name of the object and a unique time.
             name: Some(format!("{name}.{:x}", time.as_nanosecond())),
             namespace: Some(NAMESPACE.to_owned()),
             ..ObjectMeta::default()
         },
-        action: Some("ConditionTurned".to_owned()),
+        action: Some("ConditionChanged".to_owned()),
         event_time: Some(MicroTime(time)),
-        note: Some(note.chars().take(MOST_NOTE_CHARACTERS).collect()),
+        note: Some(note.chars().take(MAX_NOTE_CHARACTERS).collect()),
         reason: Some(condition.reason.clone()),
         regarding: Some(ObjectReference {
             api_version: Some("v1".to_owned()),
@@ -82,8 +82,8 @@ fn domain(kind: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn condition(status: &str, reason: &str) -> WantedCondition {
-        WantedCondition {
+    fn condition(status: &str, reason: &str) -> DesiredCondition {
+        DesiredCondition {
             kind: "accelerator.llm-d.ai/Ready".to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
@@ -92,18 +92,18 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_another_status_or_reason_and_no_other_words() {
-        let (well, lost) = (condition("True", "AllHealthy"), condition("False", "GpuLost"));
-        let reworded = WantedCondition { message: "other".to_owned(), ..lost.clone() };
-        assert!(is_turn(Some(&well), &lost) && is_turn(Some(&lost), &well));
-        assert!(!is_turn(Some(&lost), &reworded));
-        assert!(is_turn(None, &lost) && !is_turn(None, &well));
+    fn a_transition_is_another_status_or_reason_but_not_another_message() {
+        let (healthy, lost) = (condition("True", "AllHealthy"), condition("False", "GpuLost"));
+        let reworded = DesiredCondition { message: "other".to_owned(), ..lost.clone() };
+        assert!(is_transition(Some(&healthy), &lost) && is_transition(Some(&lost), &healthy));
+        assert!(!is_transition(Some(&lost), &reworded));
+        assert!(is_transition(None, &lost) && !is_transition(None, &healthy));
     }
 
     #[test]
-    fn an_event_keeps_to_the_limits_of_the_api() {
+    fn an_event_respects_the_limits_of_the_api() {
         let event = event("node-1", "uid", &condition("False", "GpuLost"), Timestamp::UNIX_EPOCH);
-        assert_eq!(event.note.map(|note| note.chars().count()), Some(MOST_NOTE_CHARACTERS));
+        assert_eq!(event.note.map(|note| note.chars().count()), Some(MAX_NOTE_CHARACTERS));
         assert_eq!(event.type_.as_deref(), Some("Warning"));
         assert_eq!(
             event.reporting_controller.as_deref(),

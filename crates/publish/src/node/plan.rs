@@ -1,30 +1,30 @@
-//! What has to be written on the Node: pure.
+//! What has to be written to the Node. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
-use super::{FIELD_MANAGER, Wanted};
+use super::{DesiredNode, FIELD_MANAGER};
 
-/// What matters of a Node's metadata.
+/// The metadata of a Node that is used here.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Metadata {
+pub(super) struct ObservedMetadata {
     pub(super) uid: String,
-    pub(super) version: String,
+    pub(super) resource_version: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
-    /// Owners of each label, and of each annotation.
+    /// The field managers that own each label, and each annotation.
     label_owners: BTreeMap<String, BTreeSet<String>>,
     annotation_owners: BTreeMap<String, BTreeSet<String>>,
 }
 
-impl From<ObjectMeta> for Metadata {
-    fn from(meta: ObjectMeta) -> Metadata {
+impl From<ObjectMeta> for ObservedMetadata {
+    fn from(meta: ObjectMeta) -> ObservedMetadata {
         let managed = meta.managed_fields.unwrap_or_default();
-        Metadata {
+        ObservedMetadata {
             uid: meta.uid.unwrap_or_default(),
-            version: meta.resource_version.unwrap_or_default(),
+            resource_version: meta.resource_version.unwrap_or_default(),
             labels: meta.labels.unwrap_or_default(),
             annotations: meta.annotations.unwrap_or_default(),
             label_owners: owners(&managed, "f:labels"),
@@ -33,7 +33,7 @@ impl From<ObjectMeta> for Metadata {
     }
 }
 
-/// Who owns the keys of a map of the metadata, by `managedFields` (FieldsV1: `{"f:metadata": {"f:labels": {"f:<key>": {}}}}`).
+/// The owners of the keys of a map of the metadata, from `managedFields` (FieldsV1: `{"f:metadata": {"f:labels": {"f:<key>": {}}}}`).
 fn owners(managed: &[ManagedFieldsEntry], map: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for entry in managed {
@@ -48,63 +48,67 @@ fn owners(managed: &[ManagedFieldsEntry], map: &str) -> BTreeMap<String, BTreeSe
     owners
 }
 
-impl Metadata {
-    /// Whether another version of the Node says something else of what we may have written.
-    pub(super) fn says_other(&self, other: &Metadata) -> bool {
+impl ObservedMetadata {
+    /// Whether another version of the Node differs in what AFD may have written.
+    pub(super) fn differs(&self, other: &ObservedMetadata) -> bool {
         (&self.uid, &self.labels, &self.annotations, &self.label_owners)
             != (&other.uid, &other.labels, &other.annotations, &other.label_owners)
     }
 
-    /// The labels that we own.
-    pub(super) fn ours(&self) -> impl Iterator<Item = &str> {
-        owned(&self.label_owners)
+    /// The labels that AFD owns.
+    pub(super) fn owned_labels(&self) -> impl Iterator<Item = &str> {
+        owned_keys(&self.label_owners)
     }
 
-    /// Who owns a label beside us.
+    /// Another owner of a label.
     pub(super) fn other_owner(&self, key: &str) -> Option<&str> {
         self.label_owners.get(key)?.iter().map(String::as_str).find(|owner| *owner != FIELD_MANAGER)
     }
 }
 
-fn owned(owners: &BTreeMap<String, BTreeSet<String>>) -> impl Iterator<Item = &str> {
+fn owned_keys(owners: &BTreeMap<String, BTreeSet<String>>) -> impl Iterator<Item = &str> {
     owners.iter().filter(|(_, owners)| owners.contains(FIELD_MANAGER)).map(|(key, _)| key.as_str())
 }
 
-/// An apply.
+/// A server-side apply.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Plan {
-    /// All labels that we are to own; others that we own now are removed by the apply.
+pub(super) struct ApplyPlan {
+    /// All labels that AFD will own; the apply removes others that it owns now.
     pub(super) labels: BTreeMap<String, String>,
-    /// All annotations likewise.
+    /// The same for annotations.
     pub(super) annotations: BTreeMap<String, String>,
-    /// Whether the Node says anything else now.
+    /// Whether the Node differs from it.
     pub(super) write: bool,
-    /// Our own keys that somebody else has changed, and who.
+    /// Own keys that another field manager has changed, and which one.
     pub(super) contested: Vec<(String, String)>,
 }
 
-impl Plan {
-    /// What makes a Node say what is wanted.
-    pub(super) fn of(seen: &Metadata, wanted: &Wanted, given_up: &BTreeSet<String>) -> Plan {
-        let free = |key: &String| !given_up.contains(key) && seen.other_owner(key).is_none();
-        let compat = wanted.compat.iter().filter(|(key, _)| free(key));
+impl ApplyPlan {
+    /// The apply that brings a Node to the desired state.
+    pub(super) fn new(
+        observed: &ObservedMetadata,
+        desired: &DesiredNode,
+        given_up: &BTreeSet<String>,
+    ) -> ApplyPlan {
+        let is_free = |key: &String| !given_up.contains(key) && observed.other_owner(key).is_none();
+        let compat = desired.compat.iter().filter(|(key, _)| is_free(key));
         let mut labels: BTreeMap<String, String> =
             compat.map(|(key, value)| (key.clone(), value.clone())).collect();
-        labels.extend(wanted.labels.clone());
-        let owned_labels: BTreeSet<&str> = owned(&seen.label_owners).collect();
-        let owned_annotations: BTreeSet<&str> = owned(&seen.annotation_owners).collect();
-        let right =
-            |now: &BTreeMap<String, String>, owned: &BTreeSet<&str>, to_be: &BTreeMap<String, String>| {
-                to_be.iter().all(|(key, value)| now.get(key) == Some(value) && owned.contains(key.as_str()))
-                    && owned.iter().all(|key| to_be.contains_key(*key))
+        labels.extend(desired.labels.clone());
+        let owned_labels: BTreeSet<&str> = owned_keys(&observed.label_owners).collect();
+        let owned_annotations: BTreeSet<&str> = owned_keys(&observed.annotation_owners).collect();
+        let up_to_date =
+            |now: &BTreeMap<String, String>, owned: &BTreeSet<&str>, desired: &BTreeMap<String, String>| {
+                desired.iter().all(|(key, value)| now.get(key) == Some(value) && owned.contains(key.as_str()))
+                    && owned.iter().all(|key| desired.contains_key(*key))
             };
-        let write = !right(&seen.labels, &owned_labels, &labels)
-            || !right(&seen.annotations, &owned_annotations, &wanted.annotations);
-        let contested = wanted.labels.iter().filter_map(|(key, value)| {
-            let owner = seen.other_owner(key)?;
-            (seen.labels.get(key) != Some(value)).then(|| (key.clone(), owner.to_owned()))
+        let write = !up_to_date(&observed.labels, &owned_labels, &labels)
+            || !up_to_date(&observed.annotations, &owned_annotations, &desired.annotations);
+        let contested = desired.labels.iter().filter_map(|(key, value)| {
+            let owner = observed.other_owner(key)?;
+            (observed.labels.get(key) != Some(value)).then(|| (key.clone(), owner.to_owned()))
         });
-        Plan { contested: contested.collect(), annotations: wanted.annotations.clone(), labels, write }
+        ApplyPlan { contested: contested.collect(), annotations: desired.annotations.clone(), labels, write }
     }
 
     /// The body of the apply.
@@ -124,10 +128,10 @@ mod tests {
 
     use super::*;
 
-    const OURS: &str = "accelerator.llm-d.ai/count";
-    const VENDORS: &str = "nvidia.com/gpu.count";
+    const OWN_KEY: &str = "accelerator.llm-d.ai/count";
+    const VENDOR_KEY: &str = "nvidia.com/gpu.count";
 
-    fn node(labels: &[(&str, &str, &str)]) -> Metadata {
+    fn node(labels: &[(&str, &str, &str)]) -> ObservedMetadata {
         let entry = |manager: &str, key: &str| ManagedFieldsEntry {
             manager: Some(manager.to_owned()),
             fields_v1: Some(FieldsV1(
@@ -146,42 +150,45 @@ mod tests {
         .into()
     }
 
-    fn wanted() -> Wanted {
+    fn desired() -> DesiredNode {
         let one = |key: &str| BTreeMap::from([(key.to_owned(), "8".to_owned())]);
-        Wanted { labels: one(OURS), compat: one(VENDORS), ..Wanted::default() }
+        DesiredNode { labels: one(OWN_KEY), compat: one(VENDOR_KEY), ..DesiredNode::default() }
     }
 
-    fn plan(labels: &[(&str, &str, &str)]) -> Plan {
-        Plan::of(&node(labels), &wanted(), &BTreeSet::new())
+    fn plan(labels: &[(&str, &str, &str)]) -> ApplyPlan {
+        ApplyPlan::new(&node(labels), &desired(), &BTreeSet::new())
     }
 
     #[test]
-    fn nothing_is_written_while_the_node_says_it_already() {
-        assert!(!plan(&[(OURS, "8", FIELD_MANAGER), (VENDORS, "8", FIELD_MANAGER)]).write);
-        assert!(plan(&[(OURS, "7", FIELD_MANAGER), (VENDORS, "8", FIELD_MANAGER)]).write);
+    fn nothing_is_written_while_the_node_is_up_to_date() {
+        assert!(!plan(&[(OWN_KEY, "8", FIELD_MANAGER), (VENDOR_KEY, "8", FIELD_MANAGER)]).write);
+        assert!(plan(&[(OWN_KEY, "7", FIELD_MANAGER), (VENDOR_KEY, "8", FIELD_MANAGER)]).write);
         assert!(plan(&[]).write);
     }
 
     #[test]
-    fn a_vendors_key_that_somebody_owns_is_left_alone_whatever_it_says() {
+    fn a_vendors_key_with_another_owner_is_left_alone_whatever_its_value() {
         for value in ["8", "4"] {
-            let plan = plan(&[(OURS, "8", FIELD_MANAGER), (VENDORS, value, "nfd-master")]);
-            assert!(!plan.write && !plan.labels.contains_key(VENDORS));
+            let plan = plan(&[(OWN_KEY, "8", FIELD_MANAGER), (VENDOR_KEY, value, "nfd-master")]);
+            assert!(!plan.write && !plan.labels.contains_key(VENDOR_KEY));
         }
     }
 
     #[test]
-    fn our_own_key_is_taken_back_and_its_taker_named() {
-        let plan = plan(&[(OURS, "0", "kubectl-edit"), (VENDORS, "8", FIELD_MANAGER)]);
+    fn an_own_key_is_corrected_and_its_other_owner_reported() {
+        let plan = plan(&[(OWN_KEY, "0", "kubectl-edit"), (VENDOR_KEY, "8", FIELD_MANAGER)]);
         assert!(plan.write);
-        assert_eq!(plan.contested, [(OURS.to_owned(), "kubectl-edit".to_owned())]);
+        assert_eq!(plan.contested, [(OWN_KEY.to_owned(), "kubectl-edit".to_owned())]);
     }
 
     #[test]
-    fn a_key_that_is_no_longer_wanted_is_a_change() {
+    fn a_key_that_is_no_longer_desired_is_a_change() {
         let old = "accelerator.llm-d.ai/product.Old";
-        let plan =
-            plan(&[(OURS, "8", FIELD_MANAGER), (VENDORS, "8", FIELD_MANAGER), (old, "1", FIELD_MANAGER)]);
+        let plan = plan(&[
+            (OWN_KEY, "8", FIELD_MANAGER),
+            (VENDOR_KEY, "8", FIELD_MANAGER),
+            (old, "1", FIELD_MANAGER),
+        ]);
         assert!(plan.write && !plan.labels.contains_key(old));
     }
 }

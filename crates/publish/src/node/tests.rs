@@ -1,18 +1,19 @@
-//! The keeper before a played API server of one Node, in a time that passes by itself.
+//! The reconciler against a fake API server of one Node, with tokio's paused time.
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use afd_apiserver::{Calls, WATCH_SECONDS};
+use afd_apiserver::{ApiCalls, MAX_WATCH_DURATION, WATCH_TIMEOUT_SECONDS};
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame};
 use prometheus::{IntCounter, IntCounterVec, Opts};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower::service_fn;
 
 use super::*;
@@ -20,31 +21,31 @@ use super::*;
 const COUNT: &str = "accelerator.llm-d.ai/count";
 const HOUR: Duration = Duration::from_secs(3600);
 
-type Body = BoxBody<Bytes, Infallible>;
+type ResponseBody = BoxBody<Bytes, Infallible>;
 
-/// How the server behaves.
+/// The behaviour of the server.
 #[derive(Clone, Copy)]
-enum Server {
-    /// A watch is silent and ends after a time.
-    WatchLives(Duration),
-    /// A watch tells at once that somebody has changed our label, if it is as we wrote it.
-    Opposes,
-    /// No request is answered.
-    Silent,
-    /// Every request is refused with 429, for so many seconds.
+enum FakeServer {
+    /// A watch sends no event and ends after a duration.
+    WatchEndsAfter(Duration),
+    /// A watch sends at once that another field manager has changed the label.
+    OverwritesLabel,
+    /// No request gets a response.
+    Unresponsive,
+    /// Every request gets a 429 with this `retryAfterSeconds`.
     Busy(u32),
 }
 
-/// The Node: our label's value and who wrote it last; and what was asked, when.
-struct State {
+/// The Node, reduced to the value and the owner of the label; and the requests with their times.
+struct FakeNode {
     value: Option<String>,
     owner: &'static str,
     version: u64,
-    asked: Vec<(Instant, &'static str)>,
+    requests: Vec<(Instant, &'static str)>,
 }
 
-impl State {
-    fn node(&self) -> Value {
+impl FakeNode {
+    fn to_json(&self) -> Value {
         let labels: BTreeMap<_, _> = self.value.iter().map(|value| (COUNT, value)).collect();
         let managed = self.value.iter().map(|_| {
             json!({
@@ -67,51 +68,55 @@ impl State {
     }
 }
 
-/// The server, what is wanted of its Node, and what was counted.
-struct Scene {
-    state: Arc<Mutex<State>>,
-    want: watch::Sender<Option<Wanted>>,
+/// The server's Node, its desired state, and the counted requests.
+struct ReconcilerTest {
+    node: Arc<Mutex<FakeNode>>,
+    desired: watch::Sender<Option<DesiredNode>>,
     requests: IntCounterVec,
 }
 
-impl Scene {
-    /// Runs the keeper for a time before a server.
-    async fn run(server: Server, time: Duration) -> Scene {
-        Scene::run_beside(server, time, async |_| {}).await
+impl ReconcilerTest {
+    /// Runs the reconciler against a server for a duration.
+    async fn run(server: FakeServer, time: Duration) -> ReconcilerTest {
+        ReconcilerTest::run_with(server, time, async |_| {}).await
     }
 
-    /// The same, and something beside it.
-    async fn run_beside(server: Server, time: Duration, beside: impl AsyncFn(&Scene)) -> Scene {
-        let state = State { value: None, owner: "", version: 1, asked: Vec::new() };
+    /// The same, with another future at the same time.
+    async fn run_with(
+        server: FakeServer,
+        time: Duration,
+        concurrent: impl AsyncFn(&ReconcilerTest),
+    ) -> ReconcilerTest {
+        let node = FakeNode { value: None, owner: "", version: 1, requests: Vec::new() };
         let requests = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"]);
-        let scene = Scene {
-            state: Arc::new(Mutex::new(state)),
-            want: watch::Sender::new(Some(wanted(8))),
+        let test = ReconcilerTest {
+            node: Arc::new(Mutex::new(node)),
+            desired: watch::Sender::new(Some(desired(8))),
             requests: requests.expect("the names are valid"),
         };
-        let counters = Counters {
-            calls: Calls::new(scene.requests.clone()),
+        let counters = NodeCounters {
+            calls: ApiCalls::new(test.requests.clone()),
             label_writes: IntCounter::new("writes", "Writes.").expect("the name is valid"),
             contested: IntCounterVec::new(Opts::new("contested", "Contested."), &["key", "owner"])
                 .expect("the names are valid"),
         };
-        let state = Arc::clone(&scene.state);
-        let service = service_fn(move |request| answer(server, Arc::clone(&state), request));
-        let kept = keep(
+        let node = Arc::clone(&test.node);
+        let service = service_fn(move |request| respond(server, Arc::clone(&node), request));
+        let reconciler = reconcile(
             Client::new(service, "default"),
             "node",
             counters,
-            scene.want.subscribe(),
-            Heard { resources: watch::Sender::new(None), metadata: Box::new(|_| ()) },
+            test.desired.subscribe(),
+            NodeObserver { resources: watch::Sender::new(None), metadata: Box::new(|_| ()) },
         );
-        let both = async { tokio::join!(kept, beside(&scene)) };
-        timeout(time, both).await.expect_err("a keeper keeps for ever");
-        scene
+        let both = async { tokio::join!(reconciler, concurrent(&test)) };
+        timeout(time, both).await.expect_err("the reconciler runs forever");
+        test
     }
 
-    fn asked(&self, verb: &str) -> Vec<Instant> {
-        let state = self.state.lock().expect("nobody panics with it");
-        state.asked.iter().filter(|(_, asked)| *asked == verb).map(|(at, _)| *at).collect()
+    fn requests(&self, verb: &str) -> Vec<Instant> {
+        let node = self.node.lock().expect("no test panics with the lock");
+        node.requests.iter().filter(|(_, requested)| *requested == verb).map(|(at, _)| *at).collect()
     }
 
     fn counted(&self, verb: &str, code: &str) -> u64 {
@@ -119,15 +124,15 @@ impl Scene {
     }
 }
 
-fn wanted(count: usize) -> Wanted {
-    Wanted { labels: BTreeMap::from([(COUNT.to_owned(), count.to_string())]), ..Wanted::default() }
+fn desired(count: usize) -> DesiredNode {
+    DesiredNode { labels: BTreeMap::from([(COUNT.to_owned(), count.to_string())]), ..DesiredNode::default() }
 }
 
-async fn answer(
-    server: Server,
-    state: Arc<Mutex<State>>,
+async fn respond(
+    server: FakeServer,
+    node: Arc<Mutex<FakeNode>>,
     request: http::Request<kube::client::Body>,
-) -> Result<http::Response<Body>, Infallible> {
+) -> Result<http::Response<ResponseBody>, Infallible> {
     let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
     let verb = if watch {
         "watch"
@@ -136,94 +141,106 @@ async fn answer(
     } else {
         "get"
     };
-    state.lock().expect("nobody panics with it").asked.push((Instant::now(), verb));
-    let body = request.into_body().collect_bytes().await.expect("a body of ours can be read");
+    node.lock().expect("no test panics with the lock").requests.push((Instant::now(), verb));
+    let body = request.into_body().collect_bytes().await.expect("the body of a request can be read");
     let once = |value: &Value| Full::from(format!("{value}\n")).boxed();
-    let mut state = state.lock().expect("nobody panics with it");
+    let mut node = node.lock().expect("no test panics with the lock");
     let body = match (server, verb) {
-        (Server::Silent, _) => {
-            drop(state);
+        (FakeServer::Unresponsive, _) => {
+            drop(node);
             std::future::pending().await
         }
-        (Server::Busy(seconds), _) => {
+        (FakeServer::Busy(seconds), _) => {
             let status = json!({ "code": 429, "details": { "retryAfterSeconds": seconds } });
-            let mut answer = http::Response::new(once(&status));
-            *answer.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
-            return Ok(answer);
+            let mut response = http::Response::new(once(&status));
+            *response.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+            return Ok(response);
         }
-        (Server::WatchLives(time), "watch") => {
+        (FakeServer::WatchEndsAfter(time), "watch") => {
             let end = stream::once(sleep(time));
             BodyExt::boxed(StreamBody::new(end.map(|()| Ok(Frame::data(Bytes::new())))))
         }
-        (Server::Opposes, "watch") => {
-            state.write(Some("0".to_owned()), "somebody");
-            once(&json!({ "type": "MODIFIED", "object": state.node() }))
+        (FakeServer::OverwritesLabel, "watch") => {
+            node.write(Some("0".to_owned()), "another-manager");
+            once(&json!({ "type": "MODIFIED", "object": node.to_json() }))
         }
         (_, "apply") => {
             let body: Value = serde_json::from_slice(&body).expect("an apply is JSON");
             let value = body["metadata"]["labels"][COUNT].as_str().map(str::to_owned);
-            state.write(value, FIELD_MANAGER);
-            once(&state.node())
+            node.write(value, FIELD_MANAGER);
+            once(&node.to_json())
         }
-        _ => once(&state.node()),
+        _ => once(&node.to_json()),
     };
     Ok(http::Response::new(body))
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_rest_a_node_costs_a_watch_every_five_minutes_and_no_write() {
-    let scene = Scene::run(Server::WatchLives(Duration::from_secs(WATCH_SECONDS.into())), HOUR).await;
-    assert_eq!((scene.asked("get").len(), scene.asked("apply").len()), (1, 1), "those of the start");
-    assert_eq!(scene.asked("watch").len(), 13);
+async fn an_unchanged_node_costs_one_watch_every_five_minutes_and_no_write() {
+    let test = ReconcilerTest::run(
+        FakeServer::WatchEndsAfter(Duration::from_secs(WATCH_TIMEOUT_SECONDS.into())),
+        HOUR,
+    )
+    .await;
+    assert_eq!((test.requests("get").len(), test.requests("apply").len()), (1, 1), "from the start");
+    assert_eq!(test.requests("watch").len(), 13);
 }
 
 #[tokio::test(start_paused = true)]
-async fn watches_that_end_at_once_are_begun_ever_more_seldom() {
-    let scene = Scene::run(Server::WatchLives(Duration::ZERO), HOUR).await;
-    let watches = scene.asked("watch");
-    assert!((50..=70).contains(&watches.len()), "{} watches in an hour", watches.len());
-    assert!(scene.asked("get").len() <= watches.len() + 1);
+async fn watches_that_end_at_once_are_restarted_with_a_back_off() {
+    let test = ReconcilerTest::run(FakeServer::WatchEndsAfter(Duration::ZERO), HOUR).await;
+    let watches = test.requests("watch");
+    assert!((50..=70).contains(&watches.len()), "{} watches per hour", watches.len());
+    assert!(test.requests("get").len() <= watches.len() + 1);
     assert!(watches.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(1)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_whose_connection_is_lost_is_given_up() {
-    let change = async |scene: &Scene| {
+async fn a_watch_that_lost_its_connection_times_out() {
+    let change = async |test: &ReconcilerTest| {
         sleep(Duration::from_secs(10)).await;
-        scene.state.lock().expect("nobody panics with it").write(Some("99".to_owned()), "somebody");
-        // For ever, as the keeper.
+        test.node
+            .lock()
+            .expect("no test panics with the lock")
+            .write(Some("99".to_owned()), "another-manager");
+        // Forever, like the reconciler.
         std::future::pending::<()>().await;
     };
-    let scene = Scene::run_beside(Server::WatchLives(10 * HOUR), LONGEST_WATCH + HOUR / 60, change).await;
-    assert_eq!(scene.state.lock().expect("nobody panics with it").value.as_deref(), Some("8"));
-    assert_eq!((scene.counted("watch", "timeout"), scene.asked("watch").len()), (1, 2));
+    let test = ReconcilerTest::run_with(
+        FakeServer::WatchEndsAfter(10 * HOUR),
+        MAX_WATCH_DURATION + HOUR / 60,
+        change,
+    )
+    .await;
+    assert_eq!(test.node.lock().expect("no test panics with the lock").value.as_deref(), Some("8"));
+    assert_eq!((test.counted("watch", "timeout"), test.requests("watch").len()), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_without_an_answer_ends_and_is_counted() {
-    let scene = Scene::run(Server::Silent, Duration::from_secs(60)).await;
-    assert_eq!((scene.asked("get").len(), scene.counted("get", "timeout")), (4, 3));
+async fn a_call_without_a_response_times_out_and_is_counted() {
+    let test = ReconcilerTest::run(FakeServer::Unresponsive, Duration::from_secs(60)).await;
+    assert_eq!((test.requests("get").len(), test.counted("get", "timeout")), (4, 3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_request_comes_before_the_server_wants_one_whatever_else_is_wanted() {
-    let restless = async |scene: &Scene| {
+async fn retry_after_is_respected_even_if_the_desired_state_changes() {
+    let changes = async |test: &ReconcilerTest| {
         for count in 0.. {
-            scene.want.send_replace(Some(wanted(count)));
+            test.desired.send_replace(Some(desired(count)));
             sleep(Duration::from_secs(5)).await;
         }
     };
-    let scene = Scene::run_beside(Server::Busy(90), HOUR, restless).await;
-    let gets = scene.asked("get");
-    assert!((30..=40).contains(&gets.len()), "{} requests in an hour", gets.len());
+    let test = ReconcilerTest::run_with(FakeServer::Busy(90), HOUR, changes).await;
+    let gets = test.requests("get");
+    assert!((30..=40).contains(&gets.len()), "{} requests per hour", gets.len());
     assert!(gets.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(90)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn somebody_who_overrules_us_at_once_is_overruled_ever_more_seldom() {
-    let scene = Scene::run(Server::Opposes, HOUR).await;
-    let applies = scene.asked("apply");
-    assert!((50..=75).contains(&applies.len()), "{} writes in an hour", applies.len());
+async fn a_field_manager_that_overwrites_a_label_at_once_is_corrected_with_a_back_off() {
+    let test = ReconcilerTest::run(FakeServer::OverwritesLabel, HOUR).await;
+    let applies = test.requests("apply");
+    assert!((50..=75).contains(&applies.len()), "{} writes per hour", applies.len());
     let (first, second) = (applies[0], applies[1]);
-    assert!(second - first < Duration::from_secs(1), "the first change is put right at once");
+    assert!(second - first < Duration::from_secs(1), "the first change is corrected at once");
 }

@@ -1,4 +1,4 @@
-//! The own Node, as far as it matters here.
+//! The own Node, as read from the API server.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -10,29 +10,29 @@ use k8s_openapi::{
 use kube::{Resource, core::ClusterResourceScope};
 use serde::{Deserialize, Serialize};
 
-use super::{WantedCondition, plan::Metadata};
+use super::{DesiredCondition, plan::ObservedMetadata};
 
-/// A Node without its list of images and the like, which are long.
+/// The fields of a Node that are used here; the others, such as its images, can be large.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct OwnNode {
     pub(super) metadata: ObjectMeta,
     #[serde(default)]
-    status: Status,
+    status: OwnNodeStatus,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-struct Status {
+struct OwnNodeStatus {
     #[serde(default)]
     capacity: BTreeMap<String, Quantity>,
     #[serde(default)]
     allocatable: BTreeMap<String, Quantity>,
     #[serde(default)]
-    conditions: Vec<Condition>,
+    conditions: Vec<OwnNodeCondition>,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Condition {
+struct OwnNodeCondition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
@@ -72,57 +72,57 @@ impl Resource for OwnNode {
     }
 }
 
-/// What the Node says.
+/// The state of the Node as it was last read.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) metadata: Metadata,
-    pub(super) resources: Resources,
-    conditions: Vec<Condition>,
+pub(super) struct ObservedNode {
+    pub(super) metadata: ObservedMetadata,
+    pub(super) resources: ExtendedResources,
+    conditions: Vec<OwnNodeCondition>,
 }
 
-/// The extended resources of the Node, by name: those in a domain of their own, which device plugins make.
-pub type Resources = BTreeMap<String, ResourceCount>;
+/// The extended resources of the Node, by name: those with a domain, which device plugins register.
+pub type ExtendedResources = BTreeMap<String, ResourceCount>;
 
-impl From<OwnNode> for Seen {
-    fn from(node: OwnNode) -> Seen {
+impl From<OwnNode> for ObservedNode {
+    fn from(node: OwnNode) -> ObservedNode {
         let OwnNode { metadata, status } = node;
         let names = status.capacity.keys().filter(|name| name.contains('/'));
-        // A quantity that cannot be read is no 0: its resource is left out.
+        // A resource whose quantity cannot be parsed is left out, not counted as 0.
         let resources = names.filter_map(|name| {
-            let capacity = whole(&status.capacity[name])?;
-            let allocatable = status.allocatable.get(name).map_or(Some(0), whole)?;
+            let capacity = integer(&status.capacity[name])?;
+            let allocatable = status.allocatable.get(name).map_or(Some(0), integer)?;
             Some((name.clone(), ResourceCount { capacity, allocatable }))
         });
         let resources = resources.collect();
-        Seen { metadata: metadata.into(), resources, conditions: status.conditions }
+        ObservedNode { metadata: metadata.into(), resources, conditions: status.conditions }
     }
 }
 
-/// Extended resources are whole; Kubernetes writes large ones with a suffix (`2k`).
-fn whole(quantity: &Quantity) -> Option<u64> {
+/// Extended resources are integers; Kubernetes writes large ones with a suffix (`2k`).
+fn integer(quantity: &Quantity) -> Option<u64> {
     let text = quantity.0.as_str();
     let thousands = text.strip_suffix('k');
     let number: u64 = thousands.unwrap_or(text).parse().ok()?;
     number.checked_mul(if thousands.is_some() { 1000 } else { 1 })
 }
 
-impl Seen {
-    /// The condition of a type, and since when it has its status.
-    pub(super) fn condition(&self, kind: &str) -> Option<(WantedCondition, Option<&str>)> {
+impl ObservedNode {
+    /// The condition of a type, and the time of its last transition.
+    pub(super) fn condition(&self, kind: &str) -> Option<(DesiredCondition, Option<&str>)> {
         let condition = self.conditions.iter().find(|condition| condition.kind == kind)?;
-        let said = WantedCondition {
+        let current = DesiredCondition {
             kind: condition.kind.clone(),
             status: condition.status.clone(),
             reason: condition.reason.clone(),
             message: condition.message.clone(),
         };
-        Some((said, condition.last_transition_time.as_deref()))
+        Some((current, condition.last_transition_time.as_deref()))
     }
 
-    /// Whether another version of the Node says something else of what we may have written. Conditions of a kubelet count
-    /// too; they change seldom.
-    pub(super) fn says_other(&self, other: &Seen) -> bool {
-        self.metadata.says_other(&other.metadata) || self.conditions != other.conditions
+    /// Whether another version of the Node differs in what AFD may have written. Conditions of the kubelet are included, as
+    /// they change rarely.
+    pub(super) fn differs(&self, other: &ObservedNode) -> bool {
+        self.metadata.differs(&other.metadata) || self.conditions != other.conditions
     }
 }
 
@@ -133,14 +133,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extended_resources_are_counted_and_the_kubelets_own_are_not() {
-        let counts = json!({ "cpu": "8", "nvidia.com/gpu": "8", "amd.com/gpu": "2k", "odd.io/x": "1500m" });
+    fn only_extended_resources_are_counted() {
+        let counts =
+            json!({ "cpu": "8", "nvidia.com/gpu": "8", "amd.com/gpu": "2k", "example.com/x": "1500m" });
         let node = json!({ "metadata": {}, "status": { "capacity": counts, "allocatable": { "nvidia.com/gpu": "7" } } });
         let node: OwnNode = serde_json::from_value(node).expect("it is a Node");
-        let resources = Seen::from(node).resources;
+        let resources = ObservedNode::from(node).resources;
         assert_eq!(resources["nvidia.com/gpu"], ResourceCount { capacity: 8, allocatable: 7 });
         assert_eq!(resources["amd.com/gpu"], ResourceCount { capacity: 2000, allocatable: 0 });
-        assert!(!resources.contains_key("odd.io/x"), "what cannot be read is no 0");
+        assert!(
+            !resources.contains_key("example.com/x"),
+            "a quantity that cannot be parsed is not counted as 0"
+        );
         assert_eq!(resources.len(), 2);
     }
 }
