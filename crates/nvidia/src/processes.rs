@@ -93,14 +93,14 @@ mod tests {
             .samples
             .iter()
             .map(|sample| {
-                (sample.partition.as_deref(), sample.readings[0].quantity, sample.readings[0].value)
+                (sample.unit.partition_label(), sample.readings[0].quantity, sample.readings[0].value)
             })
             .collect();
         assert_eq!(
             told,
             [
-                (None, Quantity::ProcessMemoryUsedBytes(8), 50.0),
-                (Some("gi1-ci0"), Quantity::ProcessMemoryUsedBytes(7), 100.0),
+                (String::new(), Quantity::ProcessMemoryUsedBytes(8), 50.0),
+                ("gi1-ci0".to_owned(), Quantity::ProcessMemoryUsedBytes(7), 100.0),
             ]
         );
         assert!(sampling.problems.is_empty());
