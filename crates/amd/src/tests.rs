@@ -1,6 +1,7 @@
 use afd_host::testing::TestHost;
 use afd_model::{
-    ErrorKind, HandleKind, HealthState, LinkKind, MemorySource, Partitioning, Quantity, Reading,
+    ErrorDetail, ErrorKind, HandleKind, HealthState, LinkKind, MemorySource, PartitionName, Partitioning,
+    Quantity, Reading, XcpComputeMode, XcpMemoryMode,
 };
 
 use super::*;
@@ -60,7 +61,7 @@ fn partitions_are_the_nodes_of_a_slot() {
         device.partitioning,
         Known::Value(Partitioning::Xcp {
             compute: XcpComputeMode::Cpx,
-            memory: Known::Value("NPS4".to_owned())
+            memory: Known::Value(XcpMemoryMode::Nps4)
         })
     );
     let ids: Vec<_> = device.partitions.iter().map(|partition| partition.id.to_string()).collect();
@@ -128,11 +129,11 @@ fn one_visible_partition_of_a_cut_device_is_a_partition() {
     let host = folder.open();
     let mut probe = Amd::default();
     let findings = probe.discover(&host, &PciBus::read(&host));
-    let names: Vec<_> = findings.devices[0].partitions.iter().map(|part| part.name.as_str()).collect();
-    assert_eq!(names, ["xcp3"]);
+    let names: Vec<_> = findings.devices[0].partitions.iter().map(|part| part.name).collect();
+    assert_eq!(names, [PartitionName::Xcp(3)]);
     let sampling = probe.sample(&host, Instant::now());
     let used = Reading { quantity: Quantity::MemoryUsedBytes, value: 4096.0 };
-    assert_eq!(sampling.samples[0].partition.as_deref(), Some("xcp3"));
+    assert_eq!(sampling.samples[0].unit.partition, Some(PartitionName::Xcp(3)));
     assert_eq!(sampling.samples[0].readings, [used]);
 }
 
@@ -243,8 +244,8 @@ fn a_process_holds_memory_of_the_device_or_partition_that_its_file_names() {
     let samples = sampled(true);
     assert_eq!(samples.len(), 1);
     assert_eq!(
-        (samples[0].partition.as_deref(), samples[0].readings.as_slice()),
-        (Some("xcp1"), &[reading][..])
+        (samples[0].unit.partition, samples[0].readings.as_slice()),
+        (Some(PartitionName::Xcp(1)), &[reading][..])
     );
     assert!(sampled(false).is_empty());
 }
@@ -275,7 +276,7 @@ fn counters_of_the_newer_architecture_are_read_by_their_own_name() {
     assert!(findings.problems.is_empty());
     let samples = probe.sample(&host, Instant::now()).samples;
     let count = |block| {
-        let quantity = Quantity::Errors(ErrorKind::EccCorrectable, block);
+        let quantity = Quantity::Errors(ErrorKind::EccCorrectable, ErrorDetail::Block(block));
         samples[0].readings.iter().find(|reading| reading.quantity == quantity).map(|reading| reading.value)
     };
     assert_eq!((count("umc"), count("mmsch"), count("gfx")), (Some(5.0), Some(1.0), None));

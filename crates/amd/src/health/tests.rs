@@ -1,4 +1,7 @@
-use afd_model::{AmdFacts, Missing, Partition, Partitioning, PciAddress, Variant, Vendor, VendorFacts};
+use afd_model::{
+    AmdFacts, Missing, Partition, PartitionName, Partitioning, PciAddress, Variant, Vendor, VendorFacts,
+    XcpComputeMode,
+};
 
 use super::*;
 use crate::cper::Severity;
@@ -95,7 +98,7 @@ fn as_many_bad_pages_as_the_part_may_have_are_a_failure() {
     let limited = || {
         let mut facts = AmdFacts::default();
         facts.bad_page_threshold = Known::Value(10);
-        vec![Device { vendor_facts: Some(VendorFacts::Amd(facts)), ..device(1) }]
+        vec![Device { vendor_facts: Some(VendorFacts::Amd(Box::new(facts))), ..device(1) }]
     };
     assert_eq!(judged(limited(), with(9), None), (HealthState::Healthy, Vec::new()));
     assert_eq!(judged(limited(), with(10), None), said(HealthState::Failed, "BadPageThreshold"));
@@ -111,7 +114,7 @@ fn the_library_tells_how_many_partitions_there_should_be() {
     let cut = |count| Device {
         partitioning: Known::Value(partitioning.clone()),
         partitions: (0..count).map(part).collect(),
-        vendor_facts: Some(VendorFacts::Amd(facts.clone())),
+        vendor_facts: Some(VendorFacts::Amd(Box::new(facts.clone()))),
         ..device(1)
     };
     let seen = || counted("umc", counts(0, 0, 0));

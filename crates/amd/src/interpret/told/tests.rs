@@ -1,4 +1,4 @@
-use afd_model::{Partition, Variant, Vendor};
+use afd_model::{Partition, PartitionName, Variant, Vendor};
 use serde_json::json;
 
 use super::*;
@@ -160,9 +160,10 @@ fn links_are_taken_from_the_library_where_the_kernel_told_none() {
 
 #[test]
 fn the_memory_of_a_first_partition_is_not_the_devices() {
-    let cut = |parts: usize| {
+    let cut = |parts: u32| {
         let mut device = device(1);
-        device.partitions = (0..parts).map(|part| Partition::bare(device.id, format!("xcp{part}"))).collect();
+        device.partitions =
+            (0..parts).map(|part| Partition::bare(device.id, PartitionName::Xcp(part))).collect();
         let mut findings = findings(vec![device]);
         enrich(&mut findings, &report(&[json!({ "amdsmi_get_gpu_memory_total(0)": { "value": 9 } })]));
         findings.devices.remove(0).memory_bytes
