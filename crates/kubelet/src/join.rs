@@ -222,7 +222,7 @@ fn address_with_dashes(name: &str) -> Option<PciAddress> {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::{Partition, Variant};
+    use afd_model::{Partition, PartitionName, Variant};
 
     use super::*;
 
@@ -238,7 +238,7 @@ mod tests {
         );
         let mig = |name: &str, handles: &[(HandleKind, &str)]| Partition {
             handles: handles.iter().map(|(kind, value)| Handle::new(*kind, *value)).collect(),
-            ..Partition::bare(nvidia.id, name)
+            ..Partition::bare(nvidia.id, name.parse().expect("it names a partition"))
         };
         nvidia.partitions = vec![
             mig(
@@ -271,7 +271,10 @@ mod tests {
         let says = says.iter().map(|(name, attributes)| (("gpu.nvidia.com", *name), attributes)).collect();
         let (allocations, unknown) = allocations(&Names::of(&inventory, says), &[hold]);
         assert_eq!(allocations.len() + unknown, 1);
-        allocations.into_iter().next().map(|allocation| (allocation.device.0.bus, allocation.partition))
+        allocations.into_iter().next().map(|allocation| {
+            let unit = allocation.unit;
+            (unit.device.0.bus, unit.partition.map(|partition| partition.to_string()))
+        })
     }
 
     fn attributes() -> [(&'static str, BTreeMap<String, String>); 2] {
