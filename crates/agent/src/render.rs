@@ -11,7 +11,7 @@ use afd_derive::{
     series::{self, InCluster},
 };
 use afd_model::{Inventory, Sampling};
-use afd_publish::page::{Page, Pages};
+use afd_publish::page::{Page, RenderedPages};
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
 
 /// What one turn of the loop has learnt.
@@ -81,14 +81,14 @@ pub fn pages(
     node: Option<&str>,
     sets: &[CompatSet],
     patience: Duration,
-) -> anyhow::Result<Pages> {
+) -> anyhow::Result<RenderedPages> {
     let compat = sets
         .iter()
         .map(|set| {
             Ok((set.as_str(), Page::new(TEXT_FORMAT, compat_metrics(*set, turn.inventory, turn.sampling)?)))
         })
         .collect::<prometheus::Result<_>>()?;
-    Ok(Pages {
+    Ok(RenderedPages {
         status_page: front,
         compat,
         metrics: Page::new(TEXT_FORMAT, metrics(turn, own)?),

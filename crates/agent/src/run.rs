@@ -18,7 +18,7 @@ use afd_model::Inventory;
 use afd_publish::{
     http::{self, ListenerRole},
     node::DesiredNode,
-    page::Pages,
+    page::RenderedPages,
 };
 use anyhow::Context;
 use tokio::{
@@ -134,7 +134,7 @@ pub fn block_on<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
 
 /// To whom the loop tells what it has learnt, and what it has told.
 struct Told {
-    publish: watch::Sender<Option<Arc<Pages>>>,
+    publish: watch::Sender<Option<Arc<RenderedPages>>>,
     want: watch::Sender<Option<DesiredNode>>,
     options: Arc<NodeOptions>,
     steady: Steady,

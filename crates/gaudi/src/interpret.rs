@@ -1,44 +1,44 @@
-//! What the texts of habanalabs mean: pure functions, no file is read here.
+//! Interprets the files of habanalabs. Pure functions; no file is read here.
 
 use afd_model::{Health, Sensor};
 
-/// The health that `status` tells (`sysfs-driver-habanalabs`).
+/// The health for the attribute `status` (`sysfs-driver-habanalabs`).
 ///
 /// # Errors
-/// When it is no status of the driver's.
+/// When the driver has no such status.
 pub(crate) fn health(status: &str) -> Result<Health, &'static str> {
     match status {
         "Operational" => Ok(Health::healthy()),
         "In reset" | "In device creation" | "In reset after device release" => Ok(Health::failed(
             "InReset",
-            format!("the driver says \"{status}\"; the device takes no work until it is done"),
+            format!("the driver reports \"{status}\"; the device accepts no work until it is finished"),
         )),
         "Disabled" => {
-            Ok(Health::failed("Disabled", "the driver has disabled the device; look into the kernel log"))
+            Ok(Health::failed("Disabled", "the driver has disabled the device; see the kernel log"))
         }
         "Needs reset" | "Malfunction" => Ok(Health::failed(
             "NeedsReset",
-            format!("the driver says \"{status}\"; reset the device and look into the kernel log"),
+            format!("the driver reports \"{status}\"; reset the device and see the kernel log"),
         )),
-        _ => Err("no status such as \"Operational\""),
+        _ => Err("unknown status; expected one like \"Operational\""),
     }
 }
 
-/// The version within `fw_os_ver`: `hl-gaudi2-1.16.0-fw-50.0.0-sec-9` in
-/// `Zephyr 2.7.2-hl-gaudi2-1.16.0-fw-50.0.0-sec-9 ...`. A text without one is taken as it is.
+/// The version in `fw_os_ver`: `hl-gaudi2-1.16.0-fw-50.0.0-sec-9` in
+/// `Zephyr 2.7.2-hl-gaudi2-1.16.0-fw-50.0.0-sec-9 ...`. A value without one is returned unchanged.
 pub(crate) fn firmware_version(text: &str) -> String {
     let version = text.find("hl-").and_then(|start| text[start..].split_whitespace().next());
     version.unwrap_or(text).to_owned()
 }
 
-/// Where a temperature is taken. The firmware gives the sensors their names, if any; what is no board and no memory
-/// is a place on the device.
+/// The sensor of a temperature label, which the firmware defines, if at all. A sensor that is neither on the board nor in the
+/// memory is on the device.
 pub(crate) fn sensor(label: Option<&str>) -> Sensor {
     let label = label.unwrap_or_default().to_ascii_lowercase();
-    let tells = |words: &[&str]| words.iter().any(|word| label.contains(word));
-    if tells(&["board"]) {
+    let contains_any = |words: &[&str]| words.iter().any(|word| label.contains(word));
+    if contains_any(&["board"]) {
         Sensor::Board
-    } else if tells(&["hbm", "dram", "mem"]) {
+    } else if contains_any(&["hbm", "dram", "mem"]) {
         Sensor::Memory
     } else {
         Sensor::Device
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn firmware_is_called_by_its_release() {
+    fn the_firmware_version_is_extracted() {
         let text = "Zephyr 2.7.2-hl-gaudi2-1.16.0-fw-50.0.0-sec-9 (built Apr 2024)";
         assert_eq!(firmware_version(text), "hl-gaudi2-1.16.0-fw-50.0.0-sec-9");
         assert_eq!(firmware_version("Linux 5.4"), "Linux 5.4");
@@ -83,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in ".*") {
+        fn no_input_panics(text in ".*") {
             let _ = health(&text);
             let _ = firmware_version(&text);
             let _ = sensor(Some(&text));

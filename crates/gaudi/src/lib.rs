@@ -1,15 +1,15 @@
-//! Intel Gaudi (Habana Labs) under habanalabs.
+//! Intel Gaudi (Habana Labs) with the driver habanalabs.
 //!
-//! What is peculiar about them:
+//! Peculiarities:
 //!
-//! - The driver's attributes moved: they are in the PCI directory, in that of the accel node or, on kernels before
-//!   6.2, in `/sys/class/habanalabs/hl<N>`. A node with ten devices or more has two-digit accel numbers.
-//! - Sysfs has neither serial number nor UUID nor memory: these are the vendor library's to tell. The memory is the
-//!   same for every part of a generation.
+//! - The driver's attributes are in the PCI directory, in that of the accel node or, on kernels before 6.2, in
+//!   `/sys/class/habanalabs/hl<N>`. A node with ten or more devices has two-digit accel numbers.
+//! - Sysfs exposes no serial number, UUID or memory size; only the vendor library reports them. The memory size is the
+//!   same for every product of a generation.
 //! - The second die of a Gaudi 3 (1061) is a function that computes and counts as a device.
-//! - The Ethernet ports are RDMA devices of the same PCI function (`hbl_0`, `hlib_0`); that one is up makes RoCE the
-//!   way to the other devices.
-//! - `status` is the driver's own verdict, and the source of the health.
+//! - The Ethernet ports are RDMA devices of the same PCI function (`hbl_0`, `hlib_0`); if one is up, RoCE is the
+//!   interconnect.
+//! - The health comes from the attribute `status`.
 
 mod interpret;
 mod products;
@@ -21,15 +21,15 @@ use afd_host::Host;
 use afd_model::{Findings, Sample, Sampling};
 use afd_probe::{Facts, PciBus, Probe};
 
-use crate::sysfs::Source;
+use crate::sysfs::GaudiSource;
 
 const NAME: &str = "gaudi";
 const VENDOR_ID: u16 = 0x1da3;
 
-/// The reader of Gaudi devices.
+/// The probe of Gaudi devices.
 #[derive(Debug, Default)]
 pub struct Gaudi {
-    sources: Vec<Source>,
+    sources: Vec<GaudiSource>,
 }
 
 impl Probe for Gaudi {
@@ -54,7 +54,7 @@ impl Probe for Gaudi {
 
     fn sample(&mut self, host: &Host, _now: Instant) -> Sampling {
         let mut facts = Facts::new(host, NAME);
-        let sample = |source: &Source| {
+        let sample = |source: &GaudiSource| {
             facts.about(Some(source.device));
             Sample { unit: source.device.into(), readings: source.read(&mut facts) }
         };

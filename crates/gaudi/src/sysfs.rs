@@ -1,4 +1,4 @@
-//! The kernel's word on a Gaudi: PCI, the accel class and the attributes of habanalabs (`sysfs-driver-habanalabs`).
+//! What the kernel reports about a Gaudi: PCI, the accel class and the attributes of habanalabs (`sysfs-driver-habanalabs`).
 
 use afd_model::{
     Clock, Device, DeviceId, ErrorDetail, ErrorKind, Handle, HandleKind, Known, LinkKind, MemorySource,
@@ -8,14 +8,14 @@ use afd_probe::{Facts, PciBus, PciFunction, device, hwmon, pci, rdma};
 
 use crate::{
     interpret::{firmware_version, health, is_numbered, sensor},
-    products::{self, Generation},
+    products::{self, GaudiGeneration},
 };
 
-const PROCESSING_ACCELERATOR: u16 = 0x1200;
+const PROCESSING_ACCELERATOR_CLASS: u16 = 0x1200;
 
 /// Where to sample one device.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct GaudiSource {
     /// The device.
     pub(crate) device: DeviceId,
     function: PciFunction,
@@ -24,17 +24,17 @@ pub(crate) struct Source {
     hwmon: Option<String>,
 }
 
-/// Whether a function of Habana's is a device: every id of the table, and every processing accelerator. A virtual
-/// function whose physical function is on this host is a partition of that one.
+/// Whether a Habana function is a device: every id of the table, and every processing accelerator. A virtual function whose
+/// physical function is on this host is a partition of it.
 pub(crate) fn is_device(facts: &Facts<'_>, bus: &PciBus, function: &PciFunction) -> bool {
     let known = function.device_id().and_then(products::find).is_some();
-    let is_part =
+    let is_partition =
         function.physical_function(facts.host()).is_some_and(|physical| bus.function(physical).is_some());
-    (known || function.class() == Some(PROCESSING_ACCELERATOR)) && !is_part
+    (known || function.class() == Some(PROCESSING_ACCELERATOR_CLASS)) && !is_partition
 }
 
-/// The device that a function is, and where to sample it.
-pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> (Device, Source) {
+/// The device of a function, and where to sample it.
+pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> (Device, GaudiSource) {
     let mut device = device::begin(facts, bus, function, Vendor::Intel, Variant::Hpu);
     let generation = function.device_id().and_then(products::find);
     device.product = match generation {
@@ -49,7 +49,7 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
             )
         }),
     };
-    if let Some(bytes) = generation.and_then(Generation::memory_bytes) {
+    if let Some(bytes) = generation.and_then(GaudiGeneration::memory_bytes) {
         device.memory_bytes = Known::Value(bytes);
         device.memory_source = Known::Value(MemorySource::ProductTable);
     }
@@ -74,29 +74,29 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
         device.interconnect = Known::Value(LinkKind::Roce);
     }
     let hwmon = hwmon::directories(facts, function).into_iter().next().map(|(directory, _)| directory);
-    let source = Source { device: device.id, function: function.clone(), attributes, hwmon };
+    let source = GaudiSource { device: device.id, function: function.clone(), attributes, hwmon };
     (device, source)
 }
 
-/// The accel node of a function, or `hl<N>` of kernels before 6.2: its name and its class directory.
+/// The accel node of a function, or `hl<N>` on kernels before 6.2: its name and its class directory.
 fn accel_node(facts: &mut Facts<'_>, function: &PciFunction) -> Option<(String, String)> {
     for (class, prefix) in [("accel", "accel"), ("habanalabs", "hl")] {
-        let below = function.attribute(class);
-        let names = facts.names("accel_node", &below);
+        let parent = function.attribute(class);
+        let names = facts.names("accel_node", &parent);
         if let Some(name) = names.into_iter().find(|name| is_numbered(name, prefix)) {
-            let directory = format!("{below}/{name}");
+            let directory = format!("{parent}/{name}");
             return Some((name, directory));
         }
-        // Nodes of a virtual parent name their function in a link or in a file.
+        // A node with a virtual parent has a link or a file that names its function.
         let class = format!("/sys/class/{class}");
         for name in facts.names("accel_node", &class).into_iter().filter(|name| is_numbered(name, prefix)) {
             let directory = format!("{class}/{name}");
-            let told = [
+            let addresses = [
                 facts.link_name("accel_node", &format!("{directory}/device")),
                 facts.text("accel_node", &format!("{directory}/device/pci_addr")),
                 facts.text("accel_node", &format!("{directory}/pci_addr")),
             ];
-            if told.iter().filter_map(Known::value).any(|text| text.parse() == Ok(function.address)) {
+            if addresses.iter().filter_map(Known::value).any(|text| text.parse() == Ok(function.address)) {
                 return Some((name, directory));
             }
         }
@@ -104,13 +104,13 @@ fn accel_node(facts: &mut Facts<'_>, function: &PciFunction) -> Option<(String, 
     None
 }
 
-/// The directory that has the driver's attributes; the PCI directory if none has.
+/// The directory with the driver's attributes; the PCI directory if there is none.
 fn attributes(facts: &Facts<'_>, function: &PciFunction, node: Option<&(String, String)>) -> String {
     let of_node = node.map(|(_, directory)| [directory.clone(), format!("{directory}/device")]);
-    let mut places = of_node.into_iter().flatten();
-    let has_status = |place: &String| facts.host().exists(&format!("{place}/status"));
+    let mut candidates = of_node.into_iter().flatten();
+    let has_status = |directory: &String| facts.host().exists(&format!("{directory}/status"));
     let own = function.directory.clone();
-    if has_status(&own) { own } else { places.find(has_status).unwrap_or(own) }
+    if has_status(&own) { own } else { candidates.find(has_status).unwrap_or(own) }
 }
 
 /// Whether a port of an RDMA device of this function is up.
@@ -126,8 +126,8 @@ fn has_active_port(facts: &mut Facts<'_>, function: &PciFunction) -> bool {
     })
 }
 
-impl Source {
-    /// Reads the moving values: clocks in MHz, the power limit in milliwatts, resets, hwmon, the PCIe link.
+impl GaudiSource {
+    /// Reads the changing values: clocks in MHz, the power limit in milliwatts, resets, hwmon, the PCIe link.
     pub(crate) fn read(&self, facts: &mut Facts<'_>) -> Vec<Reading> {
         let scaled = [
             ("clk_cur_freq_mhz", Quantity::ClockHertz(Clock::Compute), 1e6),
@@ -150,14 +150,14 @@ impl Source {
     }
 }
 
-/// Power in microwatts and temperatures in thousandths of a degree, as hwmon has them; of several temperatures of
-/// one place the hottest.
+/// The power in microwatts and the temperatures in thousandths of a degree from hwmon; of several temperatures of one
+/// sensor the highest.
 fn sensors(facts: &mut Facts<'_>, directory: &str) -> Vec<Reading> {
     let mut readings = Vec::new();
     if let Known::Value(microwatts) = facts.number::<u64>("power", &format!("{directory}/power1_input")) {
         readings.push(Reading { quantity: Quantity::PowerWatts, value: microwatts as f64 / 1e6 });
     }
-    let mut hottest: Vec<(Sensor, i32)> = Vec::new();
+    let mut highest: Vec<(Sensor, i32)> = Vec::new();
     for name in facts.names("temperature", directory) {
         let Some(stem) = name.strip_suffix("_input").filter(|stem| is_numbered(stem, "temp")) else {
             continue;
@@ -167,14 +167,14 @@ fn sensors(facts: &mut Facts<'_>, directory: &str) -> Vec<Reading> {
             continue;
         };
         let label = facts.text("temperature", &format!("{directory}/{stem}_label"));
-        let place = sensor(label.value().map(String::as_str));
-        match hottest.iter_mut().find(|(other, _)| *other == place) {
-            Some((_, greatest)) => *greatest = thousandths.max(*greatest),
-            None => hottest.push((place, thousandths)),
+        let sensor = sensor(label.value().map(String::as_str));
+        match highest.iter_mut().find(|(other, _)| *other == sensor) {
+            Some((_, highest)) => *highest = thousandths.max(*highest),
+            None => highest.push((sensor, thousandths)),
         }
     }
-    readings.extend(hottest.into_iter().map(|(place, thousandths)| Reading {
-        quantity: Quantity::TemperatureCelsius(place),
+    readings.extend(highest.into_iter().map(|(sensor, thousandths)| Reading {
+        quantity: Quantity::TemperatureCelsius(sensor),
         value: f64::from(thousandths) / 1000.0,
     }));
     readings

@@ -1,5 +1,7 @@
 use afd_host::testing::TestHost;
-use afd_model::{HandleKind, HealthState, LinkKind, Missing, Quantity};
+use afd_model::{
+    Clock, ErrorDetail, ErrorKind, HandleKind, HealthState, LinkKind, Missing, Quantity, Sensor,
+};
 
 use super::*;
 
@@ -31,7 +33,7 @@ fn reading(folder: &TestHost, quantity: Quantity) -> Option<f64> {
 }
 
 #[test]
-fn a_device_is_told_by_pci_with_two_digit_accel_numbers() {
+fn a_device_is_identified_by_pci_and_may_have_a_two_digit_accel_number() {
     let folder = gaudi3()
         .file(&format!("{GAUDI3}/accel/accel10/dev"), "261:10\n")
         .file(&format!("{GAUDI3}/accel/accel_controlD10/dev"), "261:138\n");
@@ -45,7 +47,7 @@ fn a_device_is_told_by_pci_with_two_digit_accel_numbers() {
 }
 
 #[test]
-fn attributes_are_found_where_this_kernel_has_them() {
+fn attributes_are_found_in_every_location_that_kernels_use() {
     let pci = gaudi3()
         .file(&format!("{GAUDI3}/status"), "Operational\n")
         .file(&format!("{GAUDI3}/module_id"), "3\n");
@@ -65,7 +67,7 @@ fn attributes_are_found_where_this_kernel_has_them() {
 }
 
 #[test]
-fn a_node_of_another_function_is_not_taken() {
+fn the_accel_node_of_another_function_is_not_used() {
     let folder = gaudi3()
         .file("/sys/class/accel/accel0/device/status", "Operational\n")
         .file("/sys/class/accel/accel0/device/pci_addr", "0000:22:00.0\n");
@@ -75,8 +77,8 @@ fn a_node_of_another_function_is_not_taken() {
 }
 
 #[test]
-fn a_status_that_nobody_knows_is_a_problem_and_no_verdict() {
-    let (_, findings) = discover(&gaudi3().file(&format!("{GAUDI3}/status"), "Perplexed\n"));
+fn an_unknown_status_is_a_problem_and_no_health_state() {
+    let (_, findings) = discover(&gaudi3().file(&format!("{GAUDI3}/status"), "Unexpected\n"));
     assert_eq!(findings.devices[0].health.state, HealthState::Unknown);
     assert_eq!(findings.problems.len(), 1);
 }
@@ -91,7 +93,7 @@ fn an_active_port_makes_roce_the_interconnect() {
 }
 
 #[test]
-fn an_unknown_id_of_the_accelerator_class_is_a_device_and_of_another_class_is_none() {
+fn an_unknown_id_is_a_device_only_in_the_accelerator_class() {
     let unknown = gaudi3().file(&format!("{GAUDI3}/device"), "0x1099\n");
     let (_, findings) = discover(&unknown);
     assert_eq!(findings.devices[0].product.missing(), Some(Missing::Unrecognized));
@@ -115,9 +117,9 @@ fn values_are_published_in_base_units() {
         .file(&format!("{GAUDI3}/hwmon/hwmon4/temp3_label"), "On board\n");
     assert_eq!(reading(&folder, Quantity::PowerLimitWatts), Some(850.0));
     assert_eq!(reading(&folder, Quantity::PowerWatts), Some(226.0));
-    assert_eq!(reading(&folder, Quantity::ClockHertz(afd_model::Clock::Compute)), Some(1.6e9));
-    assert_eq!(reading(&folder, Quantity::Errors(afd_model::ErrorKind::Reset, "hard")), Some(2.0));
-    assert_eq!(reading(&folder, Quantity::Errors(afd_model::ErrorKind::Reset, "soft")), None);
-    assert_eq!(reading(&folder, Quantity::TemperatureCelsius(afd_model::Sensor::Device)), Some(41.0));
-    assert_eq!(reading(&folder, Quantity::TemperatureCelsius(afd_model::Sensor::Board)), Some(30.0));
+    assert_eq!(reading(&folder, Quantity::ClockHertz(Clock::Compute)), Some(1.6e9));
+    assert_eq!(reading(&folder, Quantity::Errors(ErrorKind::Reset, ErrorDetail::Block("hard"))), Some(2.0));
+    assert_eq!(reading(&folder, Quantity::Errors(ErrorKind::Reset, ErrorDetail::Block("soft"))), None);
+    assert_eq!(reading(&folder, Quantity::TemperatureCelsius(Sensor::Device)), Some(41.0));
+    assert_eq!(reading(&folder, Quantity::TemperatureCelsius(Sensor::Board)), Some(30.0));
 }

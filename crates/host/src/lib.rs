@@ -114,8 +114,8 @@ impl Host {
         result
     }
 
-    /// The content of a file by a single read call, into a buffer larger than the reported size of the file, which must not exceed
-    /// `max_bytes`: for files whose driver returns everything in one read and does not support a second one.
+    /// The content of a file by a single read call, into a buffer larger than the reported size of the file, which must not
+    /// exceed `max_bytes`: for files whose driver returns everything in one read and does not support a second one.
     ///
     /// # Errors
     /// When it is absent, unreadable or larger than `max_bytes`, or access is denied.

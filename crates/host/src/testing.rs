@@ -16,10 +16,10 @@ impl TestHost {
     /// An empty host.
     ///
     /// # Panics
-    /// When the temporary directory cannot be made.
+    /// When the temporary directory cannot be created.
     #[expect(clippy::new_without_default, reason = "it creates a directory, which no default should")]
     pub fn new() -> TestHost {
-        TestHost { directory: TempDir::new().expect("a temporary directory can be made") }
+        TestHost { directory: TempDir::new().expect("a temporary directory can be created") }
     }
 
     /// A host with these files.
@@ -43,10 +43,10 @@ impl TestHost {
     /// Adds a link.
     ///
     /// # Panics
-    /// When it cannot be made.
+    /// When it cannot be created.
     #[must_use]
     pub fn link(self, path: &str, target: &str) -> TestHost {
-        symlink(target, self.create_parent(path)).expect("a link of the test host can be made");
+        symlink(target, self.create_parent(path)).expect("a link of the test host can be created");
         self
     }
 
@@ -67,7 +67,7 @@ impl TestHost {
     fn create_parent(&self, path: &str) -> std::path::PathBuf {
         let path = self.directory.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().expect("every path is below the root"))
-            .expect("a directory of the test host can be made");
+            .expect("a directory of the test host can be created");
         path
     }
 }

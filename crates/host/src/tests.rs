@@ -43,7 +43,7 @@ fn a_pipe_does_not_block() {
     let folder = TestHost::new();
     let pipe = folder.path().join("pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
-        .expect("a pipe can be made");
+        .expect("a pipe can be created");
     assert_eq!(folder.open().read("/pipe"), Ok(Vec::new()));
 }
 

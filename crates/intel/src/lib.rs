@@ -1,16 +1,16 @@
-//! Intel GPUs: Data Center GPU Max and Flex, Arc, and those within processors, under i915 or xe.
+//! Intel GPUs: Data Center GPU Max and Flex, Arc, and integrated GPUs, with the driver i915 or xe.
 //!
-//! What is peculiar about them:
+//! Peculiarities:
 //!
-//! - A GPU is known by PCI alone: Intel's display functions, whatever driver is bound to them. NPUs, QAT, Xeon Phi and
-//!   audio functions are no GPUs. The ids 0be0, 0be1 and 0be5 belong to two products and are in no table.
-//! - Upstream drivers tell the memory by ioctl only, which needs the device node. Without it there is i915's
-//!   `lmem_total_bytes` (one tile's), else what every part of the id has, else a BAR of the part's full size.
-//! - On Arc, Flex and Battlemage the GPU sits behind a PCIe switch on its card, and its own link files read 2.5 GT/s
-//!   x1. The link that counts is that of the switch's upstream port.
-//! - Virtual functions on the host are partitions; nothing else cuts these GPUs. A virtual function in a guest has the
-//!   id of the whole GPU, so the memory of the table is the whole GPU's there.
-//! - A GPU at rest has an actual clock of 0 MHz; that is a value.
+//! - A GPU is identified by PCI alone: Intel's display functions, with any driver. NPUs, QAT, Xeon Phi and audio
+//!   functions are not GPUs. The ids 0be0, 0be1 and 0be5 belong to two products and are in no table.
+//! - Upstream drivers report the memory size by ioctl only, which needs the device node. Otherwise it comes from i915's
+//!   `lmem_total_bytes` (of one tile), the product table, or a BAR of the full size.
+//! - On Arc, Flex and Battlemage the GPU is behind a PCIe switch on the board, and its own link files always report 2.5 GT/s
+//!   x1. The relevant link is that of the switch's upstream port.
+//! - Virtual functions on the host are partitions; there is no other partitioning. A virtual function in a guest has the
+//!   id of the physical GPU, so the memory size of the table is that of the physical GPU.
+//! - An idle GPU has an actual clock of 0 MHz, which is a valid value.
 
 mod interpret;
 mod products;
@@ -22,15 +22,15 @@ use afd_host::Host;
 use afd_model::{DeviceId, Findings, Sample, Sampling};
 use afd_probe::{Facts, PciBus, Probe};
 
-use crate::sysfs::sampling::Source;
+use crate::sysfs::sampling::IntelSource;
 
 const NAME: &str = "intel";
 const VENDOR_ID: u16 = 0x8086;
 
-/// The reader of Intel's GPUs.
+/// The probe of Intel GPUs.
 #[derive(Debug, Default)]
 pub struct Intel {
-    sources: Vec<Source>,
+    sources: Vec<IntelSource>,
     /// The last reading of each energy counter, in microjoules.
     energies: BTreeMap<DeviceId, (Instant, u64)>,
 }

@@ -1,10 +1,11 @@
-//! What Intel's PCI ids are called, and what every part with an id has: facts that no interface of the kernel tells.
+//! The product of each Intel PCI id, and facts that no kernel interface exposes.
 //!
 //! Sources of names: Intel's compute runtime (`shared/source/dll/devices/devices_base.inl`), for the Arc Pro B65 and
-//! B70 its DRA driver (`pkg/gpu/device/models.go`), for parts without a name the kernel's platform
-//! (`include/drm/intel/pciids.h`). Where these sources disagree (0bd6, 0b69) the compute runtime's word is taken.
+//! B70 its DRA driver (`pkg/gpu/device/models.go`), for products without a name the kernel's platform
+//! (`include/drm/intel/pciids.h`). Where these sources disagree (0bd6, 0b69) the compute runtime takes
+//! precedence.
 //! Capacities are the nominal ones of Intel's announcements and product pages, in GiB for one GPU, and only where
-//! they were found; a Flex 140 board has 12 GB for its two GPUs.
+//! they are documented; a Flex 140 board has 12 GB for its two GPUs.
 
 mod integrated;
 
@@ -12,36 +13,36 @@ use afd_model::{Known, Missing, Product};
 
 /// A GPU of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Gpu {
+pub(crate) struct IntelGpu {
     /// Marketing name.
     pub(crate) name: &'static str,
-    /// The short name, where the vendor gave one; integrated GPUs make it of their name.
+    /// The short model name, if the vendor has one; for integrated GPUs it is derived from the name.
     model: Option<&'static str>,
     /// Silicon generation.
     pub(crate) architecture: &'static str,
-    /// Part of a processor.
+    /// Integrated into a processor.
     pub(crate) integrated: bool,
-    /// The capacities with which parts of this id are sold, in GiB, smallest first. Empty where unknown.
+    /// The memory capacities of products with this id in GiB, smallest first. Empty if unknown.
     pub(crate) capacities_gib: &'static [u64],
 }
 
 /// Ids, name, model, capacities in GiB.
-type Row = (&'static [u16], &'static str, Option<&'static str>, &'static [u64]);
+type IntelProductRow = (&'static [u16], &'static str, Option<&'static str>, &'static [u64]);
 
 /// The GPU with a device id.
-pub(crate) fn find(device_id: u16) -> Option<Gpu> {
+pub(crate) fn find(device_id: u16) -> Option<IntelGpu> {
     let discrete = DISCRETE.iter().find_map(|(architecture, rows)| {
         let (_, name, model, capacities_gib) = rows.iter().find(|(ids, ..)| ids.contains(&device_id))?;
-        Some(Gpu { name, model: *model, architecture, integrated: false, capacities_gib })
+        Some(IntelGpu { name, model: *model, architecture, integrated: false, capacities_gib })
     });
     discrete.or_else(|| {
         let (name, architecture) = integrated::find(device_id)?;
-        Some(Gpu { name, model: None, architecture, integrated: true, capacities_gib: &[] })
+        Some(IntelGpu { name, model: None, architecture, integrated: true, capacities_gib: &[] })
     })
 }
 
-impl Gpu {
-    /// The product as the inventory tells it.
+impl IntelGpu {
+    /// The product for the inventory.
     pub(crate) fn product(&self) -> Product {
         let model = match self.model {
             None if self.integrated => Known::Value(short_name(self.name)),
@@ -54,21 +55,21 @@ impl Gpu {
         }
     }
 
-    /// Whether the card carries a PCIe switch, behind which the GPU's own link files always read 2.5 GT/s x1: the
-    /// Arc and Flex series and Battlemage.
+    /// Whether the board has a PCIe switch, behind which the GPU's own link files always report 2.5 GT/s x1: the Arc and
+    /// Flex series and Battlemage.
     pub(crate) fn is_behind_own_switch(&self) -> bool {
         matches!(self.architecture, "xe-hpg" | "xe2-hpg")
     }
 }
 
-/// `Intel UHD Graphics (Tiger Lake)` is `UHD-Graphics` for short.
+/// The short model name: `UHD-Graphics` for `Intel UHD Graphics (Tiger Lake)`.
 fn short_name(name: &str) -> String {
     let name = name.split(" (").next().unwrap_or(name);
     name.strip_prefix("Intel ").unwrap_or(name).replace(' ', "-")
 }
 
 /// The discrete GPUs by architecture.
-const DISCRETE: &[(&str, &[Row])] = &[
+const DISCRETE: &[(&str, &[IntelProductRow])] = &[
     (
         "xe-hpc",
         &[
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_id_is_both_of_two_discrete_parts_or_discrete_and_integrated() {
+    fn every_id_belongs_to_one_discrete_or_integrated_product() {
         let mut seen = BTreeSet::new();
         for id in DISCRETE.iter().flat_map(|(_, rows)| *rows).flat_map(|(ids, ..)| *ids) {
             assert!(seen.insert(id), "{id:04x} is listed twice");
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn integrated_gpus_are_called_by_their_name_without_the_platform() {
+    fn the_model_of_an_integrated_gpu_is_its_name_without_the_platform() {
         let model = |id| find(id).and_then(|gpu| gpu.product().model.into_value());
         assert_eq!(model(0x9a60).as_deref(), Some("UHD-Graphics"));
         assert_eq!(model(0x3e92).as_deref(), Some("UHD-Graphics-630"));

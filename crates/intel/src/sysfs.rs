@@ -1,5 +1,5 @@
-//! The kernel's word on an Intel GPU: PCI (`sysfs-bus-pci`), DRM, i915 and xe. What does not change while the GPU is
-//! there is read here, what moves in [`sampling`].
+//! What the kernel reports about an Intel GPU: PCI (`sysfs-bus-pci`), DRM, i915 and xe. Static facts are read here, changing
+//! values in [`sampling`].
 
 pub(crate) mod sampling;
 
@@ -11,22 +11,22 @@ use afd_probe::{Facts, PciBus, PciFunction, device, pci};
 use crate::{
     VENDOR_ID,
     interpret::{bar_bytes, is_display_class, memory_by_product},
-    products::{self, Gpu},
-    sysfs::sampling::Source,
+    products::{self, IntelGpu},
+    sysfs::sampling::IntelSource,
 };
 
-const BRIDGE: u16 = 0x0604;
+const BRIDGE_CLASS: u16 = 0x0604;
 
-/// Whether a function of Intel's is a GPU of its own.
+/// Whether an Intel function is a GPU.
 ///
-/// A virtual function whose physical function is on this host is a partition of that one. A display function beside
-/// another in the same slot that is in no table is the second head of an old integrated GPU.
+/// A virtual function whose physical function is on this host is a partition of it. A display function that is in no table
+/// and shares its slot with another one is the second head of an old integrated GPU.
 pub(crate) fn is_device(facts: &Facts<'_>, bus: &PciBus, function: &PciFunction) -> bool {
     let known = function.device_id().and_then(products::find).is_some();
     let display = function.class().is_some_and(is_display_class);
-    let is_part =
+    let is_partition =
         function.physical_function(facts.host()).is_some_and(|physical| bus.function(physical).is_some());
-    (known || (display && !is_second_head(bus, function))) && !is_part
+    (known || (display && !is_second_head(bus, function))) && !is_partition
 }
 
 fn is_second_head(bus: &PciBus, function: &PciFunction) -> bool {
@@ -38,8 +38,8 @@ fn is_second_head(bus: &PciBus, function: &PciFunction) -> bool {
         })
 }
 
-/// The device that a function is, and where to sample it.
-pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> (Device, Source) {
+/// The device of a function, and where to sample it.
+pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> (Device, IntelSource) {
     let mut device = device::begin(facts, bus, function, Vendor::Intel, Variant::Xpu);
     let gpu = function.device_id().and_then(products::find);
     device.product = match gpu {
@@ -54,7 +54,7 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
             )
         }),
     };
-    device.integrated = gpu.map_or_else(|| is_where_integrated_gpus_are(function), |gpu| gpu.integrated);
+    device.integrated = gpu.map_or_else(|| has_address_of_integrated_gpu(function), |gpu| gpu.integrated);
     device.virtual_function = function.physical_function(facts.host()).is_some();
     if let Some((bytes, source)) = memory(facts, function, &device, gpu.as_ref()) {
         device.memory_bytes = Known::Value(bytes);
@@ -66,31 +66,31 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     let link = link_function(bus, function, &device, gpu.as_ref());
     (device.pci.link, device.pci.max_link) = match link {
         Some(port) => (pci::pcie_link(facts, port, "current"), pci::pcie_link(facts, port, "max")),
-        None => (untold_link(), untold_link()),
+        None => (unknown_link(), unknown_link()),
     };
     if facts.host().exists(&function.attribute("survivability_mode")) {
         device.health = Health::failed(
             "SurvivabilityMode",
-            "the firmware of the GPU failed and the driver keeps it for repair only; flash its firmware anew",
+            "the GPU firmware failed and the driver is in survivability mode; flash the firmware",
         );
     }
-    let source = Source::find(facts, function, &device, link);
+    let source = IntelSource::find(facts, function, &device, link);
     (device, source)
 }
 
-/// The kernel's rule: a processor's own GPU is 00:02.0, on the root bus.
-fn is_where_integrated_gpus_are(function: &PciFunction) -> bool {
+/// The rule of the kernel: the integrated GPU is 00:02.0, on the root bus.
+fn has_address_of_integrated_gpu(function: &PciFunction) -> bool {
     let address = function.address;
     (address.bus, address.device, address.function) == (0, 2, 0) && function.upstream.is_empty()
 }
 
-/// Memory of the device. `lmem_total_bytes` (i915 of Intel's own packages) is that of one tile. An integrated GPU has
-/// none of its own.
+/// The memory size of the device. `lmem_total_bytes` (i915 from Intel's packages) is that of one tile. An integrated GPU
+/// has no memory of its own.
 fn memory(
     facts: &mut Facts<'_>,
     function: &PciFunction,
     device: &Device,
-    gpu: Option<&Gpu>,
+    gpu: Option<&IntelGpu>,
 ) -> Option<(u64, MemorySource)> {
     if device.integrated {
         return None;
@@ -111,24 +111,24 @@ fn memory(
     memory_by_product(gpu?, bar)
 }
 
-/// The function whose link files tell how the GPU is attached: its own, or the upstream port of the switch on its
-/// card. None where that port is not visible, as in a virtual machine.
+/// The function whose link files report the PCIe link of the board: the GPU itself, or the upstream port of the switch on the
+/// board. None if that port is not visible, as in a virtual machine.
 fn link_function<'b>(
     bus: &'b PciBus,
     function: &'b PciFunction,
     device: &Device,
-    gpu: Option<&Gpu>,
+    gpu: Option<&IntelGpu>,
 ) -> Option<&'b PciFunction> {
-    let behind_switch = gpu.map_or(!device.integrated, Gpu::is_behind_own_switch);
+    let behind_switch = gpu.map_or(!device.integrated, IntelGpu::is_behind_own_switch);
     if !behind_switch {
         return Some(function);
     }
     let [.., _slot, upstream_port, _downstream_port] = function.upstream.as_slice() else { return None };
     bus.function(*upstream_port).filter(|port| {
-        port.vendor_id.value().is_some_and(|id| id.0 == VENDOR_ID) && port.class() == Some(BRIDGE)
+        port.vendor_id.value().is_some_and(|id| id.0 == VENDOR_ID) && port.class() == Some(BRIDGE_CLASS)
     })
 }
 
-fn untold_link() -> PcieLink {
+fn unknown_link() -> PcieLink {
     PcieLink { transfers_per_second: Missing::NotExposed.into(), width: Missing::NotExposed.into() }
 }

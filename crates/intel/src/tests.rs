@@ -8,7 +8,7 @@ use afd_model::{
 
 use super::*;
 
-const CARD: &str = "/sys/bus/pci/devices/0000:03:00.0";
+const GPU: &str = "/sys/bus/pci/devices/0000:03:00.0";
 
 fn gpu(address: &str, device: &str, class: &str) -> TestHost {
     add(TestHost::new(), address, device, class)
@@ -39,13 +39,13 @@ fn value(sampling: &Sampling, quantity: Quantity) -> Option<f64> {
     let readings = &sampling.samples[0].readings;
     assert!(
         readings.iter().filter(|reading| reading.quantity == quantity).count() <= 1,
-        "{quantity:?} is told twice"
+        "{quantity:?} is reported twice"
     );
     readings.iter().find(|reading| reading.quantity == quantity).map(|reading| reading.value)
 }
 
 #[test]
-fn npus_quickassist_and_audio_functions_are_no_gpus() {
+fn npus_quickassist_and_audio_functions_are_not_gpus() {
     let folder = gpu("0000:00:0b.0", "0x7d1d", "0x120000");
     let folder = add(folder, "0000:3b:00.0", "0x37c8", "0x0b4000");
     let folder = add(folder, "0000:83:00.0", "0x225c", "0x0b4000");
@@ -54,7 +54,7 @@ fn npus_quickassist_and_audio_functions_are_no_gpus() {
 }
 
 #[test]
-fn an_unknown_gpu_is_integrated_only_where_integrated_gpus_are() {
+fn an_unknown_gpu_is_integrated_only_at_the_address_of_integrated_gpus() {
     let integrated = only(&gpu("0000:00:02.0", "0xffff", "0x030000"));
     assert!(integrated.integrated);
     assert_eq!(integrated.product.missing(), Some(Missing::Unrecognized));
@@ -64,16 +64,16 @@ fn an_unknown_gpu_is_integrated_only_where_integrated_gpus_are() {
 }
 
 #[test]
-fn the_second_head_of_an_old_gpu_is_no_second_gpu() {
+fn the_second_head_of_an_old_gpu_is_not_a_second_gpu() {
     let folder = add(gpu("0000:00:02.0", "0x27a2", "0x030000"), "0000:00:02.1", "0x27a6", "0x038000");
     assert_eq!(only(&folder).product_name(), Some("Intel GMA 950"));
 }
 
 #[test]
-fn virtual_functions_on_the_host_are_partitions_and_in_a_guest_devices() {
+fn virtual_functions_are_partitions_on_the_host_and_devices_in_a_guest() {
     let host = add(gpu("0000:03:00.0", "0x0bd5", "0x038000"), "0000:03:00.1", "0x0bd5", "0x038000")
-        .file(&format!("{CARD}/sriov_numvfs"), "1\n")
-        .link(&format!("{CARD}/virtfn0"), "../0000:03:00.1")
+        .file(&format!("{GPU}/sriov_numvfs"), "1\n")
+        .link(&format!("{GPU}/virtfn0"), "../0000:03:00.1")
         .link("/sys/bus/pci/devices/0000:03:00.1/physfn", "../0000:03:00.0");
     let device = only(&host);
     assert_eq!(device.partitioning, Known::Value(Partitioning::Sriov { functions: 1 }));
@@ -83,30 +83,34 @@ fn virtual_functions_on_the_host_are_partitions_and_in_a_guest_devices() {
 }
 
 #[test]
-fn memory_comes_from_the_driver_for_all_tiles_before_the_table() {
+fn memory_of_all_tiles_from_the_driver_takes_precedence_over_the_table() {
     let table = gpu("0000:03:00.0", "0x0bd5", "0x038000");
     let device = only(&table);
     assert_eq!(device.memory_bytes, Known::Value(128 << 30));
     assert_eq!(device.memory_source, Known::Value(MemorySource::ProductTable));
     let driver = table
-        .file(&format!("{CARD}/drm/card0/lmem_total_bytes"), "68451041280\n")
-        .file(&format!("{CARD}/drm/card0/gt/gt0/id"), "0\n")
-        .file(&format!("{CARD}/drm/card0/gt/gt1/id"), "1\n");
+        .file(&format!("{GPU}/drm/card0/lmem_total_bytes"), "68451041280\n")
+        .file(&format!("{GPU}/drm/card0/gt/gt0/id"), "0\n")
+        .file(&format!("{GPU}/drm/card0/gt/gt1/id"), "1\n");
     let device = only(&driver);
     assert_eq!(device.memory_bytes, Known::Value(136_902_082_560));
     assert_eq!(device.memory_source, Known::Value(MemorySource::Drm));
 }
 
 #[test]
-fn a_card_with_a_switch_is_as_fast_as_the_switchs_upstream_port() {
+fn the_link_of_a_board_with_a_switch_is_that_of_the_upstream_port() {
     const PATH: &str = "/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/0000:02:01.0/0000:03:00.0";
     let link = |folder: TestHost, directory: &str, speed: &str, width: &str| {
         let folder = folder.file(&format!("{directory}/current_link_speed"), speed);
         folder.file(&format!("{directory}/current_link_width"), width)
     };
     let alone = gpu("0000:03:00.0", "0xe20b", "0x030000");
-    let alone = link(alone, CARD, "2.5 GT/s PCIe\n", "1\n");
-    assert_eq!(only(&alone).pci.link.width.missing(), Some(Missing::NotExposed), "its own word is not taken");
+    let alone = link(alone, GPU, "2.5 GT/s PCIe\n", "1\n");
+    assert_eq!(
+        only(&alone).pci.link.width.missing(),
+        Some(Missing::NotExposed),
+        "its own link files are not used"
+    );
 
     let folder = TestHost::new()
         .file(&format!("{PATH}/vendor"), "0x8086\n")
@@ -127,15 +131,15 @@ fn a_card_with_a_switch_is_as_fast_as_the_switchs_upstream_port() {
 #[test]
 fn a_gpu_in_survivability_mode_has_failed() {
     let folder =
-        gpu("0000:03:00.0", "0xe20b", "0x030000").file(&format!("{CARD}/survivability_mode"), "Boot\n");
+        gpu("0000:03:00.0", "0xe20b", "0x030000").file(&format!("{GPU}/survivability_mode"), "Boot\n");
     let health = only(&folder).health;
     assert_eq!((health.state, health.reasons[0].code.as_str()), (HealthState::Failed, "SurvivabilityMode"));
 }
 
 #[test]
-fn xe_tells_energy_limits_temperatures_clocks_and_throttling() {
-    let hwmon = format!("{CARD}/hwmon/hwmon2");
-    let gt = |number: u32| format!("{CARD}/tile0/gt{number}");
+fn xe_reports_energy_limits_temperatures_clocks_and_throttling() {
+    let hwmon = format!("{GPU}/hwmon/hwmon2");
+    let gt = |number: u32| format!("{GPU}/tile0/gt{number}");
     let folder = gpu("0000:03:00.0", "0xe20b", "0x030000")
         .file(&format!("{hwmon}/name"), "xe\n")
         .file(&format!("{hwmon}/energy1_input"), "11000000\n")
@@ -179,7 +183,7 @@ fn xe_tells_energy_limits_temperatures_clocks_and_throttling() {
 }
 
 #[test]
-fn i915_of_old_kernels_has_the_clocks_of_the_card() {
+fn i915_on_old_kernels_has_its_clocks_in_the_card_directory() {
     let folder = gpu("0000:00:02.0", "0x5917", "0x030000")
         .file("/sys/bus/pci/devices/0000:00:02.0/drm/card1/gt_act_freq_mhz", "300\n")
         .file("/sys/bus/pci/devices/0000:00:02.0/drm/card1/gt_max_freq_mhz", "1150\n");
@@ -190,8 +194,8 @@ fn i915_of_old_kernels_has_the_clocks_of_the_card() {
 }
 
 #[test]
-fn i915_takes_the_fastest_tile_of_a_discrete_gpu() {
-    let gt = |number: u32| format!("{CARD}/drm/card0/gt/gt{number}");
+fn i915_reports_the_clock_of_the_fastest_tile() {
+    let gt = |number: u32| format!("{GPU}/drm/card0/gt/gt{number}");
     let folder = gpu("0000:03:00.0", "0x0bd5", "0x038000")
         .file(&format!("{}/rps_act_freq_mhz", gt(0)), "900\n")
         .file(&format!("{}/rps_act_freq_mhz", gt(1)), "1600\n")

@@ -19,10 +19,10 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-use crate::page::{Page, Pages};
+use crate::page::{Page, RenderedPages};
 
 /// The latest pages; `None` before the first inventory is complete.
-pub type LatestPages = watch::Receiver<Option<Arc<Pages>>>;
+pub type LatestPages = watch::Receiver<Option<Arc<RenderedPages>>>;
 
 /// Further clients wait until a connection is closed. Prometheus, EPP and a few users need fewer.
 const MAX_CONNECTIONS: usize = 256;
@@ -83,7 +83,11 @@ pub async fn serve(
     }
 }
 
-fn respond<B>(request: &Request<B>, role: ListenerRole, pages: Option<&Pages>) -> Response<Full<Bytes>> {
+fn respond<B>(
+    request: &Request<B>,
+    role: ListenerRole,
+    pages: Option<&RenderedPages>,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -119,7 +123,7 @@ fn respond<B>(request: &Request<B>, role: ListenerRole, pages: Option<&Pages>) -
     }
 }
 
-fn compat<'p>(path: &str, pages: &'p Pages) -> Option<&'p Page> {
+fn compat<'p>(path: &str, pages: &'p RenderedPages) -> Option<&'p Page> {
     let name = path.strip_prefix("/compat/")?;
     pages.compat.iter().find(|(candidate, _)| *candidate == name).map(|(_, page)| page)
 }
@@ -160,8 +164,8 @@ mod tests {
 
     use super::*;
 
-    fn pages(stale_after: Duration) -> Pages {
-        Pages {
+    fn pages(stale_after: Duration) -> RenderedPages {
+        RenderedPages {
             status_page: Arc::new(Page::new("text/html; charset=utf-8", "<!doctype html>")),
             metrics: Page::new("text/plain; version=0.0.4", "up 1\n"),
             dcgm: Page::new("text/plain; version=0.0.4", "DCGM 1\n"),
@@ -172,7 +176,7 @@ mod tests {
         }
     }
 
-    fn respond_to(method: &str, path: &str, encoding: &str, pages: Option<&Pages>) -> (u16, bool) {
+    fn respond_to(method: &str, path: &str, encoding: &str, pages: Option<&RenderedPages>) -> (u16, bool) {
         let request = Request::builder().method(method).uri(path).header(ACCEPT_ENCODING, encoding).body(());
         let response = respond(&request.expect("the request is complete"), ListenerRole::Agent, pages);
         (response.status().as_u16(), response.headers().contains_key(CONTENT_ENCODING))

@@ -1,4 +1,4 @@
-//! Pages that are rendered when data changes, so that a request only copies bytes.
+//! RenderedPages that are rendered when data changes, so that a request only copies bytes.
 
 use std::{
     io::Write,
@@ -46,7 +46,7 @@ impl Page {
 
 /// All pages of one iteration of the loop.
 #[derive(Debug)]
-pub struct Pages {
+pub struct RenderedPages {
     /// `/`, the status page.
     pub status_page: Arc<Page>,
     /// `/metrics`.

@@ -1,15 +1,15 @@
 //! Google TPUs.
 //!
-//! What is peculiar about them:
+//! Peculiarities:
 //!
-//! - A TPU is known by its device id only: its PCI class is no accelerator's, and Google's vendor id is also on
-//!   network cards, disks and fabrics. An id in no list is reported and not counted.
-//! - A chip may have several functions in one slot (7x); the lowest is the device. How many devices a framework makes
-//!   of a chip is told by the generation.
-//! - From v5e on the driver is vfio-pci and the device node that of the IOMMU group; v2 to v4 have Google's own driver
-//!   and `/dev/accel<N>`, whose class other vendors use as well.
-//! - Nothing but the PCIe link moves in sysfs: load and memory in use are told by the runtime within the workload.
-//!   libtpu is never loaded.
+//! - A TPU is identified by its device id only: its PCI class is not that of an accelerator, and Google's vendor id is also
+//!   used by network cards, disks and fabrics. An unknown id is reported as a problem and not counted.
+//! - A chip may have several functions in one slot (7x); the lowest is the device. The number of devices that a framework
+//!   sees per chip depends on the generation.
+//! - From v5e on the driver is vfio-pci and the device node is that of the IOMMU group; v2 to v4 have Google's own driver
+//!   and `/dev/accel<N>`, a class that other vendors use, too.
+//! - Sysfs exposes no changing values but the PCIe link: utilization and used memory are reported by the runtime in the
+//!   workload. libtpu is never loaded.
 
 mod products;
 mod sysfs;
@@ -23,7 +23,7 @@ use afd_probe::{Facts, PciBus, PciFunction, Probe, pci};
 const NAME: &str = "tpu";
 const VENDOR_ID: u16 = 0x1ae0;
 
-/// The reader of TPUs.
+/// The probe of TPUs.
 #[derive(Debug, Default)]
 pub struct Tpu {
     functions: Vec<PciFunction>,
@@ -38,17 +38,17 @@ impl Probe for Tpu {
         let mut facts = Facts::new(host, NAME);
         let mut devices = Vec::new();
         self.functions.clear();
-        let mut linked = Vec::new();
+        let mut has_ici = Vec::new();
         for chip in sysfs::chips(&mut facts, bus, VENDOR_ID) {
             let Some(function) = chip.first() else { continue };
             let (device, generation) = sysfs::describe(&mut facts, bus, function, &chip);
-            linked.push(generation.is_some_and(|generation| generation.has_ici));
+            has_ici.push(generation.is_some_and(|generation| generation.has_ici));
             devices.push(device);
             self.functions.push((*function).clone());
         }
-        // A chip alone on its host may have links to other hosts; to a device of this node it has none.
-        if linked.iter().filter(|linked| **linked).count() >= 2 {
-            for (device, _) in devices.iter_mut().zip(linked).filter(|(_, linked)| *linked) {
+        // The only chip of a host may have links to other hosts, but none to a device of this node.
+        if has_ici.iter().filter(|has_ici| **has_ici).count() >= 2 {
+            for (device, _) in devices.iter_mut().zip(has_ici).filter(|(_, has_ici)| *has_ici) {
                 device.interconnect = Known::Value(LinkKind::Ici);
             }
         }

@@ -1,4 +1,4 @@
-//! The kernel's word on a TPU chip: PCI, its IOMMU group and Google's accel class.
+//! What the kernel reports about a TPU chip: PCI, its IOMMU group and the accel class of Google's driver.
 
 use afd_model::{
     Device, Handle, HandleKind, Known, MemorySource, Missing, Partitioning, PciAddress, Product, Variant,
@@ -6,29 +6,29 @@ use afd_model::{
 };
 use afd_probe::{Facts, PciBus, PciFunction, device};
 
-use crate::products::{self, Generation, Kind};
+use crate::products::{self, GoogleDeviceKind, TpuGeneration};
 
 const ACCEL_CLASS: &str = "/sys/class/accel";
 
 /// The functions of one chip, lowest first.
-pub(crate) type Chip<'b> = Vec<&'b PciFunction>;
+pub(crate) type TpuChip<'b> = Vec<&'b PciFunction>;
 
-/// The TPU chips of a host: functions of one slot are one chip. What is Google's and in no list is a problem, for it
-/// may be a TPU of a generation to come.
-pub(crate) fn chips<'b>(facts: &mut Facts<'_>, bus: &'b PciBus, vendor_id: u16) -> Vec<Chip<'b>> {
-    let mut chips: Vec<Chip<'b>> = Vec::new();
+/// The TPU chips of a host: the functions of one slot are one chip. An unknown Google device is a problem, as it may be a TPU of
+/// a new generation.
+pub(crate) fn chips<'b>(facts: &mut Facts<'_>, bus: &'b PciBus, vendor_id: u16) -> Vec<TpuChip<'b>> {
+    let mut chips: Vec<TpuChip<'b>> = Vec::new();
     for function in bus.of_vendor(vendor_id) {
         let Some(device_id) = function.device_id() else { continue };
         match products::kind(device_id) {
-            Kind::Tpu if is_part(facts, bus, function) => {}
-            Kind::Tpu => match chips.last_mut() {
+            GoogleDeviceKind::Tpu if is_partition(facts, bus, function) => {}
+            GoogleDeviceKind::Tpu => match chips.last_mut() {
                 Some(chip) if chip.iter().any(|other| slot(other.address) == slot(function.address)) => {
                     chip.push(function);
                 }
                 _ => chips.push(vec![function]),
             },
-            Kind::Other => {}
-            Kind::Unknown => {
+            GoogleDeviceKind::Other => {}
+            GoogleDeviceKind::Unknown => {
                 let path = function.attribute("device");
                 let message =
                     format!("unknown Google device {vendor_id:04x}:{device_id:04x} at {}", function.address);
@@ -39,8 +39,8 @@ pub(crate) fn chips<'b>(facts: &mut Facts<'_>, bus: &'b PciBus, vendor_id: u16) 
     chips
 }
 
-/// Whether a function is a virtual one whose physical function is on this host.
-fn is_part(facts: &Facts<'_>, bus: &PciBus, function: &PciFunction) -> bool {
+/// Whether a function is a virtual function whose physical function is on this host.
+fn is_partition(facts: &Facts<'_>, bus: &PciBus, function: &PciFunction) -> bool {
     function.physical_function(facts.host()).is_some_and(|physical| bus.function(physical).is_some())
 }
 
@@ -48,13 +48,13 @@ fn slot(address: PciAddress) -> (u32, u8, u8) {
     (address.domain, address.bus, address.device)
 }
 
-/// The device that a chip is, and its generation.
+/// The device of a chip, and its generation.
 pub(crate) fn describe(
     facts: &mut Facts<'_>,
     bus: &PciBus,
     function: &PciFunction,
-    chip: &Chip<'_>,
-) -> (Device, Option<&'static Generation>) {
+    chip: &TpuChip<'_>,
+) -> (Device, Option<&'static TpuGeneration>) {
     let mut device = device::begin(facts, bus, function, Vendor::Google, Variant::Tpu);
     let generation = function.device_id().and_then(|id| {
         let subsystem = device.pci.subsystem_device_id.value().map(|id| id.0);
@@ -78,7 +78,7 @@ pub(crate) fn describe(
     (device, generation)
 }
 
-/// Why the generation is not known: the subsystem id is not, or is in no list.
+/// Why the generation is unknown: the subsystem id is missing or unknown.
 fn unknown_generation(facts: &mut Facts<'_>, function: &PciFunction, device: &Device) -> Known<Product> {
     if function.device_id().is_some_and(products::needs_subsystem) {
         return device.pci.subsystem_device_id.and_then(|id| {
@@ -94,7 +94,7 @@ fn unknown_generation(facts: &mut Facts<'_>, function: &PciFunction, device: &De
     Missing::Unrecognized.into()
 }
 
-/// The names of a function's device node: the VFIO group, or Google's accel node.
+/// The handles of a function: its VFIO group, or the accel node of Google's driver.
 fn handles(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Handle> {
     let mut handles = Vec::new();
     let driver = facts.link_name("driver", &function.attribute("driver"));
@@ -103,8 +103,8 @@ fn handles(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Handle> {
     {
         handles.push(Handle::new(HandleKind::VfioGroup, group));
     }
-    let below = facts.names("accel_node", &function.attribute("accel"));
-    let mut nodes: Vec<String> = below.into_iter().filter(|name| is_accel(name)).collect();
+    let names = facts.names("accel_node", &function.attribute("accel"));
+    let mut nodes: Vec<String> = names.into_iter().filter(|name| is_accel(name)).collect();
     if nodes.is_empty() {
         let names = facts.names("accel_node", ACCEL_CLASS);
         let is_of_function = |name: &String| {

@@ -24,7 +24,7 @@ fn discover(folder: &TestHost) -> Findings {
 }
 
 #[test]
-fn network_cards_and_disks_of_google_are_no_tpus_and_an_unknown_id_is_a_problem() {
+fn network_cards_and_disks_are_not_tpus_and_an_unknown_id_is_a_problem() {
     let folder = function(TestHost::new(), "0000:00:04.0", "0x0042");
     let folder = function(folder, "0000:00:05.0", "0x001f");
     let findings = discover(&folder);
@@ -36,7 +36,7 @@ fn network_cards_and_disks_of_google_are_no_tpus_and_an_unknown_id_is_a_problem(
 }
 
 #[test]
-fn chips_are_called_by_vfio_group_whatever_the_number_of_digits() {
+fn chips_have_their_vfio_group_with_any_number_of_digits_as_a_handle() {
     let folder = vfio(function(TestHost::new(), "0000:00:04.0", "0x006f"), "0000:00:04.0", 9);
     let folder = vfio(function(folder, "0000:00:05.0", "0x006f"), "0000:00:05.0", 12);
     let findings = discover(&folder);
@@ -52,7 +52,7 @@ fn chips_are_called_by_vfio_group_whatever_the_number_of_digits() {
 }
 
 #[test]
-fn a_chip_with_one_function_or_two_is_one_device_of_two_logical_ones() {
+fn a_chip_with_one_or_two_functions_is_one_device_with_two_logical_devices() {
     let one = function(TestHost::new(), "0000:00:04.0", "0x0076");
     let devices = discover(&one).devices;
     assert_eq!((devices.len(), devices[0].logical_devices), (1, Known::Value(2)));
@@ -65,13 +65,13 @@ fn a_chip_with_one_function_or_two_is_one_device_of_two_logical_ones() {
 }
 
 #[test]
-fn a_chip_alone_has_no_interconnect_to_another() {
+fn a_single_chip_has_no_interconnect() {
     let devices = discover(&function(TestHost::new(), "0000:00:04.0", "0x0063")).devices;
     assert_eq!(devices[0].interconnect.missing(), Some(Missing::NotExposed));
 }
 
 #[test]
-fn the_board_tells_v2_from_v3_and_an_unknown_board_is_unrecognized() {
+fn the_subsystem_distinguishes_v2_from_v3_and_an_unknown_one_is_unrecognized() {
     let board = |id: &str| {
         let folder = function(TestHost::new(), "0000:00:04.0", "0x0027");
         let folder = folder.file("/sys/bus/pci/devices/0000:00:04.0/subsystem_device", id);
@@ -79,12 +79,12 @@ fn the_board_tells_v2_from_v3_and_an_unknown_board_is_unrecognized() {
     };
     assert_eq!(board("0x004f\n").into_value().map(|product| product.name).as_deref(), Some("Google TPU v3"));
     assert_eq!(board("0x0001\n").missing(), Some(Missing::Unrecognized));
-    let untold = discover(&function(TestHost::new(), "0000:00:04.0", "0x0027")).devices.remove(0);
-    assert_eq!(untold.product.missing(), Some(Missing::NotExposed));
+    let without_board = discover(&function(TestHost::new(), "0000:00:04.0", "0x0027")).devices.remove(0);
+    assert_eq!(without_board.product.missing(), Some(Missing::NotExposed));
 }
 
 #[test]
-fn an_accel_node_is_taken_only_if_it_is_this_functions() {
+fn an_accel_node_is_used_only_if_it_belongs_to_the_function() {
     let folder = function(TestHost::new(), "0000:00:04.0", "0x005e")
         .link("/sys/class/accel/accel0/device", "../../../devices/pci0000:00/0000:00:09.0")
         .link("/sys/class/accel/accel1/device", "../../../devices/pci0000:00/0000:00:04.0");

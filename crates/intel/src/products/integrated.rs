@@ -1,12 +1,12 @@
-//! Intel's integrated GPUs: what each PCI id is called, and its generation.
+//! The name and generation of each PCI id of Intel's integrated GPUs.
 //!
 //! Ids and generations are those of the kernel (`include/drm/intel/pciids.h` and the graphics versions in i915 and
 //! xe); names those of Mesa (`include/pci_ids`), of Intel's compute runtime (`devices_base.inl`) and of the public
-//! PCI id list. Where Intel sells many parts under one name, the platform in brackets tells them apart. The ids
-//! 0be0, 0be1 and 0be5 are left out: the kernel knows them both as Cedarview's GPUs and as Ponte Vecchio's.
+//! PCI id list. Where Intel sells many products under one name, the platform in parentheses distinguishes them. The ids
+//! 0be0, 0be1 and 0be5 are left out: the kernel lists them for both Cedarview and Ponte Vecchio.
 
 /// The GPUs of one generation.
-struct Generation {
+struct IntegratedGeneration {
     architecture: &'static str,
     products: &'static [(&'static str, &'static [u16])],
 }
@@ -19,8 +19,8 @@ pub(super) fn find(device_id: u16) -> Option<(&'static str, &'static str)> {
     })
 }
 
-const GENERATIONS: &[Generation] = &[
-    Generation {
+const GENERATIONS: &[IntegratedGeneration] = &[
+    IntegratedGeneration {
         architecture: "gen2",
         products: &[
             ("Intel 815 Graphics", &[0x1132]),
@@ -28,7 +28,7 @@ const GENERATIONS: &[Generation] = &[
             ("Intel 830 to 865 Graphics", &[0x3577, 0x2562, 0x3582, 0x358e, 0x2572]),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "gen3",
         products: &[
             ("Intel GMA 900", &[0x2582, 0x258a, 0x2592]),
@@ -37,7 +37,7 @@ const GENERATIONS: &[Generation] = &[
             ("Intel GMA 3150", &[0xa001, 0xa011]),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "gen4",
         products: &[
             ("Intel GMA 3000", &[0x2972, 0x2982, 0x2992, 0x29a2]),
@@ -45,15 +45,18 @@ const GENERATIONS: &[Generation] = &[
             ("Intel GMA 4500", &[0x2a42, 0x2e02, 0x2e12, 0x2e22, 0x2e32, 0x2e42, 0x2e92]),
         ],
     },
-    Generation { architecture: "gen5", products: &[("Intel HD Graphics (Ironlake)", &[0x0042, 0x0046])] },
-    Generation {
+    IntegratedGeneration {
+        architecture: "gen5",
+        products: &[("Intel HD Graphics (Ironlake)", &[0x0042, 0x0046])],
+    },
+    IntegratedGeneration {
         architecture: "gen6",
         products: &[
             ("Intel HD Graphics 2000", &[0x0102, 0x0106, 0x010a]),
             ("Intel HD Graphics 3000", &[0x0112, 0x0116, 0x0122, 0x0126]),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "gen7",
         products: &[
             ("Intel HD Graphics 2500", &[0x0152, 0x0156, 0x015a]),
@@ -62,7 +65,7 @@ const GENERATIONS: &[Generation] = &[
             ("Intel HD Graphics (Bay Trail)", &[0x0f30, 0x0f31, 0x0f32, 0x0f33]),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "gen7.5",
         products: &[(
             "Intel HD Graphics (Haswell)",
@@ -76,7 +79,7 @@ const GENERATIONS: &[Generation] = &[
             ],
         )],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "gen8",
         products: &[
             (
@@ -97,7 +100,7 @@ const GENERATIONS: &[Generation] = &[
             ("Intel HD Graphics (Cherry Trail)", &[0x22b0, 0x22b1, 0x22b2, 0x22b3]),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "gen9",
         products: &[
             ("Intel HD Graphics (Skylake)", &[0x190a, 0x190e, 0x1913, 0x1915, 0x1917, 0x191a, 0x192a]),
@@ -142,7 +145,7 @@ const GENERATIONS: &[Generation] = &[
             ),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "gen10",
         products: &[(
             "Intel UHD Graphics (Cannon Lake)",
@@ -152,7 +155,7 @@ const GENERATIONS: &[Generation] = &[
             ],
         )],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "gen11",
         products: &[
             ("Intel Iris Plus Graphics", &[0x8a51, 0x8a52, 0x8a53, 0x8a54, 0x8a5a, 0x8a5c]),
@@ -164,7 +167,7 @@ const GENERATIONS: &[Generation] = &[
             ("Intel UHD Graphics (Jasper Lake)", &[0x4e51, 0x4e55, 0x4e57, 0x4e61, 0x4e71]),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "xe-lp",
         products: &[
             (
@@ -195,7 +198,7 @@ const GENERATIONS: &[Generation] = &[
             ("Intel Iris Xe Graphics", &[0x9a40, 0x9a49, 0x46a6, 0x46a8, 0x46aa, 0xa7a0, 0xa7a1]),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "xe-lpg",
         products: &[
             ("Intel Graphics (Meteor Lake)", &[0x7d40, 0x7d45, 0x7d60, 0x7dd5]),
@@ -204,14 +207,14 @@ const GENERATIONS: &[Generation] = &[
             ("Intel Arc Graphics (Arrow Lake)", &[0x7d51]),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "xe2-lpg",
         products: &[
             ("Intel Graphics (Lunar Lake)", &[0x6420, 0x64b0]),
             ("Intel Arc Graphics (Lunar Lake)", &[0x64a0]),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "xe3-lpg",
         products: &[
             ("Intel Arc B390", &[0xb080, 0xb082, 0xb084, 0xb086]),
@@ -224,7 +227,7 @@ const GENERATIONS: &[Generation] = &[
             ),
         ],
     },
-    Generation {
+    IntegratedGeneration {
         architecture: "xe3p-lpg",
         products: &[(
             "Intel Graphics (Nova Lake-P)",

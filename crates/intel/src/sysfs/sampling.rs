@@ -1,8 +1,8 @@
-//! Where a GPU's moving values are, found once, and the reading of them: `sysfs-driver-intel-i915-hwmon`,
+//! Locates the files of a GPU's changing values once, and reads them: `sysfs-driver-intel-i915-hwmon`,
 //! `sysfs-driver-intel-xe-hwmon`, and the frequency and throttle files of the GTs of i915 and xe.
 //!
-//! Power is not told; it is the difference of two readings of the energy counter. Memory in use is not read: without
-//! CAP_PERFMON the drivers answer 0 or "all free".
+//! Power is not reported; it is computed from two readings of the energy counter. Used memory is not read: without
+//! CAP_PERFMON the drivers report 0 or "all free".
 
 use std::time::Instant;
 
@@ -13,17 +13,17 @@ use crate::interpret::{sensor, throttle_cause, watts};
 
 /// Where to sample one GPU.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct IntelSource {
     /// The GPU.
     pub(crate) device: afd_model::DeviceId,
-    /// The function whose link files count.
+    /// The function whose link files are read.
     pub(crate) link: Option<PciFunction>,
-    /// The driver's own hwmon directory and the driver's name.
+    /// The hwmon directory of the driver, and the name of the driver.
     hwmon: Option<(String, String)>,
     gts: Vec<Gt>,
 }
 
-/// A GT: a part of a tile with clocks of its own, for compute or for media.
+/// A GT: a unit of a tile with its own clock domain, for compute or for media.
 #[derive(Debug)]
 struct Gt {
     clock: Clock,
@@ -32,24 +32,25 @@ struct Gt {
     throttles: Vec<(ThrottleCause, String)>,
 }
 
-impl Source {
-    /// Looks where the values of a GPU are.
+impl IntelSource {
+    /// Locates the files of a GPU.
     pub(crate) fn find(
         facts: &mut Facts<'_>,
         function: &PciFunction,
         device: &Device,
         link: Option<&PciFunction>,
-    ) -> Source {
+    ) -> IntelSource {
         let drivers = |(_, name): &(String, String)| matches!(name.as_str(), "i915" | "xe");
         let mut gts = xe_gts(facts, function);
         if let (true, Some(card)) = (gts.is_empty(), device.handle(HandleKind::DrmCard)) {
             gts = i915_gts(facts, &function.attribute(&format!("drm/{card}")), device.integrated);
         }
         let hwmon = hwmon::directories(facts, function).into_iter().find(drivers);
-        Source { device: device.id, link: link.cloned(), hwmon, gts }
+        IntelSource { device: device.id, link: link.cloned(), hwmon, gts }
     }
 
-    /// Reads the values; the energy in microjoules as well, for the next power. `before` is that of the last time.
+    /// Reads the values, and the energy in microjoules, from which the next call computes the power; `before` is that of the
+    /// previous call.
     pub(crate) fn read(
         &self,
         facts: &mut Facts<'_>,
@@ -60,7 +61,7 @@ impl Source {
         let mut put = |quantity, value| readings.push(Reading { quantity, value });
         let mut energy = None;
         if let Some((directory, driver)) = &self.hwmon {
-            energy = first(facts, "energy", directory, &["energy1_input", "energy2_input"])
+            energy = first_nonzero(facts, "energy", directory, &["energy1_input", "energy2_input"])
                 .map(|count| (now, count));
             if let Some((_, microjoules)) = energy {
                 put(Quantity::EnergyJoules, microjoules as f64 / 1e6);
@@ -68,22 +69,22 @@ impl Source {
             if let Some(watts) = before.zip(energy).and_then(|(before, energy)| watts(before, energy)) {
                 put(Quantity::PowerWatts, watts);
             }
-            // 0 says that the limit is off. PL2 (`cap`) is the limit of bursts: the one in force where there is no PL1.
+            // 0 means that the limit is disabled. PL2 (`cap`) limits bursts: it applies if there is no PL1.
             let limits = ["power1_max", "power2_max", "power1_cap", "power2_cap"];
-            if let Some(microwatts) = first(facts, "power_limit", directory, &limits) {
+            if let Some(microwatts) = first_nonzero(facts, "power_limit", directory, &limits) {
                 put(Quantity::PowerLimitWatts, microwatts as f64 / 1e6);
             }
             temperatures(facts, directory, driver, &mut put);
         }
         for clock in [Clock::Compute, Clock::Media] {
             let gts = || self.gts.iter().filter(move |gt| gt.clock == clock);
-            let mut greatest = |path: fn(&Gt) -> &str| {
+            let mut maximum = |path: fn(&Gt) -> &str| {
                 gts().filter_map(|gt| facts.number::<u32>("clock", path(gt)).into_value()).max()
             };
-            if let Some(megahertz) = greatest(|gt| &gt.actual) {
+            if let Some(megahertz) = maximum(|gt| &gt.actual) {
                 put(Quantity::ClockHertz(clock), f64::from(megahertz) * 1e6);
             }
-            if let Some(megahertz) = greatest(|gt| &gt.maximum) {
+            if let Some(megahertz) = maximum(|gt| &gt.maximum) {
                 put(Quantity::ClockMaxHertz(clock), f64::from(megahertz) * 1e6);
             }
         }
@@ -96,7 +97,7 @@ impl Source {
         (readings, energy)
     }
 
-    /// Each cause that a GT tells; throttled if one GT is.
+    /// The throttle causes that the GTs report. The GPU is throttled if one GT is.
     fn throttled(&self, facts: &mut Facts<'_>) -> Vec<(ThrottleCause, bool)> {
         let mut causes: Vec<(ThrottleCause, bool)> = Vec::new();
         for (cause, path) in self.gts.iter().flat_map(|gt| &gt.throttles) {
@@ -110,8 +111,8 @@ impl Source {
     }
 }
 
-/// The first of these files that has a value other than 0.
-fn first(facts: &mut Facts<'_>, fact: &str, directory: &str, files: &[&str]) -> Option<u64> {
+/// The value of the first of these files that is not 0.
+fn first_nonzero(facts: &mut Facts<'_>, fact: &str, directory: &str, files: &[&str]) -> Option<u64> {
     files
         .iter()
         .filter_map(|file| facts.number(fact, &format!("{directory}/{file}")).into_value())
@@ -133,7 +134,7 @@ fn temperatures(facts: &mut Facts<'_>, directory: &str, driver: &str, put: &mut 
     }
 }
 
-/// `tile<T>/gt<G>` of xe. The name of a media GT's idle state ends in `mc`, `gt1-mc`; that of others in `rc`.
+/// `tile<T>/gt<G>` of xe. The idle state of a media GT has a name like `gt1-mc`, that of others like `gt0-rc`.
 fn xe_gts(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Gt> {
     let mut gts = Vec::new();
     for tile in numbered(facts, &function.directory, "tile") {
@@ -152,7 +153,7 @@ fn xe_gts(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Gt> {
 }
 
 /// `gt/gt<G>` of i915: the tiles of a discrete GPU, or GT 0 and the media GT of an integrated one. Kernels before
-/// 5.18 have the clocks of the one GT in the card's own directory.
+/// 5.18 have the clocks of the only GT in the directory of the DRM card.
 fn i915_gts(facts: &mut Facts<'_>, card: &str, integrated: bool) -> Vec<Gt> {
     let directories = numbered(facts, &format!("{card}/gt"), "gt");
     if directories.is_empty() {
@@ -179,7 +180,7 @@ fn throttles(facts: &mut Facts<'_>, directory: &str) -> Vec<(ThrottleCause, Stri
     facts.names("throttled", directory).into_iter().filter_map(cause).collect()
 }
 
-/// The paths of the entries of a directory that are called `<prefix><number>`.
+/// The paths of the entries of a directory that are named `<prefix><number>`.
 pub(crate) fn numbered(facts: &mut Facts<'_>, directory: &str, prefix: &str) -> Vec<String> {
     let is_numbered =
         |name: &String| name.strip_prefix(prefix).is_some_and(|rest| rest.parse::<u32>().is_ok());
