@@ -8,34 +8,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a test waits for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for a condition: generous, so that a busy machine fails no test.
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// `afd run` on a free port of loopback; killed when the value goes.
+/// `afd run` on a free port of loopback; killed on drop.
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
     address: String,
 }
 
-/// An answer.
+/// An HTTP response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// Status code.
     pub status: u16,
     /// Header lines, in lower case.
     pub headers: String,
-    /// The content.
+    /// The body.
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// The content as text.
+impl HttpResponse {
+    /// The body as text.
     ///
     /// # Panics
     /// When it is not UTF-8.
     pub fn text(&self) -> &str {
-        str::from_utf8(&self.body).expect("the answer is UTF-8")
+        str::from_utf8(&self.body).expect("the body is UTF-8")
     }
 }
 
@@ -51,18 +51,18 @@ impl Agent {
             .stdout(Stdio::null())
             .env("NO_COLOR", "1");
         let mut child = command.spawn().expect("the agent can be started");
-        let mut log = BufReader::new(child.stderr.take().expect("standard error is ours"));
-        let mut seen = String::new();
+        let mut log = BufReader::new(child.stderr.take().expect("standard error is piped"));
+        let mut read = String::new();
         let address = loop {
             let mut line = String::new();
             let length = log.read_line(&mut line).expect("the log can be read");
-            seen += &line;
-            assert!(length > 0, "the agent ended before it served: {seen}");
+            read += &line;
+            assert!(length > 0, "the agent exited before it served: {read}");
             if let Some((_, address)) = line.trim_end().split_once("serving address=") {
                 break address.to_owned();
             }
         };
-        // Nobody may be left waiting for a full pipe.
+        // Drained, so that the agent never blocks on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let agent = Agent { child, address };
         agent.until("the first inventory is complete", |agent| agent.get("/readyz").status == 200);
@@ -79,59 +79,60 @@ impl Agent {
         self.child.id()
     }
 
-    /// A request.
-    pub fn get(&self, path: &str) -> Answer {
+    /// A GET request.
+    pub fn get(&self, path: &str) -> HttpResponse {
         self.get_with(path, "")
     }
 
-    /// A request with more header lines, each ended by `\r\n`.
+    /// A GET request with additional header lines, each ended by `\r\n`.
     ///
     /// # Panics
-    /// When no answer comes.
-    pub fn get_with(&self, path: &str, headers: &str) -> Answer {
+    /// When there is no response.
+    pub fn get_with(&self, path: &str, headers: &str) -> HttpResponse {
         Agent::request(&self.address, path, headers)
     }
 
-    /// A request to another of its listeners.
-    pub fn get_from(address: &str, path: &str) -> Answer {
+    /// A GET request to another listener of an agent.
+    pub fn get_from(address: &str, path: &str) -> HttpResponse {
         Agent::request(address, path, "")
     }
 
-    /// A request to an agent that may not take connections yet.
-    pub fn try_get_from(address: &str, path: &str) -> Option<Answer> {
+    /// A GET request to an agent that may not accept connections yet.
+    pub fn try_get_from(address: &str, path: &str) -> Option<HttpResponse> {
         Some(Agent::request_on(TcpStream::connect(address).ok()?, path, ""))
     }
 
-    fn request(address: &str, path: &str, headers: &str) -> Answer {
-        let stream = TcpStream::connect(address).expect("the agent takes connections");
+    fn request(address: &str, path: &str, headers: &str) -> HttpResponse {
+        let stream = TcpStream::connect(address).expect("the agent accepts connections");
         Agent::request_on(stream, path, headers)
     }
 
-    fn request_on(mut stream: TcpStream, path: &str, headers: &str) -> Answer {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    fn request_on(mut stream: TcpStream, path: &str, headers: &str) -> HttpResponse {
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
         write!(stream, "GET {path} HTTP/1.1\r\nHost: afd\r\nConnection: close\r\n{headers}\r\n")
             .expect("a request can be sent");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("the answer ends");
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("an answer has headers");
-        let headers = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).expect("the response is complete");
+        let end = response.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a response has headers");
+        let headers = String::from_utf8_lossy(&response[..end]).to_lowercase();
         let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Answer { status: status.expect("an answer has a status"), headers, body: answer.split_off(end + 4) }
+        let body = response.split_off(end + 4);
+        HttpResponse { status: status.expect("a response has a status"), headers, body }
     }
 
-    /// How many lines of `/metrics` begin like this.
-    pub fn count(&self, begin: &str) -> usize {
-        self.get("/metrics").text().lines().filter(|line| line.starts_with(begin)).count()
+    /// The number of lines of `/metrics` that start with a prefix.
+    pub fn count(&self, prefix: &str) -> usize {
+        self.get("/metrics").text().lines().filter(|line| line.starts_with(prefix)).count()
     }
 
     /// The value of a series of `/metrics`: its name with all labels.
     pub fn value(&self, series: &str) -> Option<f64> {
-        let answer = self.get("/metrics");
-        answer.text().lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+        let response = self.get("/metrics");
+        response.text().lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     }
 
-    /// The process that asks a library for it.
-    pub fn child(&self) -> Option<u32> {
+    /// The child process that loads a vendor's library for the agent.
+    pub fn library_process(&self) -> Option<u32> {
         // Any of its threads may have started it.
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
         let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
@@ -139,29 +140,45 @@ impl Agent {
         children.split_whitespace().find_map(|pid| pid.parse().ok())
     }
 
-    /// Waits for what must happen.
+    /// Waits for a condition.
     ///
     /// # Panics
-    /// When it does not.
-    pub fn until(&self, what: &str, happened: impl Fn(&Agent) -> bool) {
-        let begun = Instant::now();
-        while !happened(self) {
-            assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+    /// When it does not hold within [`TIMEOUT`].
+    pub fn until(&self, what: &str, holds: impl Fn(&Agent) -> bool) {
+        let start = Instant::now();
+        while !holds(self) {
+            assert!(start.elapsed() < TIMEOUT, "timed out waiting until {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Waits for the end of the process: how long it took and whether it was a success.
+    /// The median duration of 20 scrapes in a row.
     ///
     /// # Panics
-    /// When it does not end.
-    pub fn wait(mut self) -> (Duration, bool) {
-        let begun = Instant::now();
+    /// When one fails.
+    pub fn median_scrape(&self) -> Duration {
+        let mut times: Vec<Duration> = (0..20)
+            .map(|_| {
+                let start = Instant::now();
+                assert_eq!(self.get("/metrics").status, 200);
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        times[times.len() / 2]
+    }
+
+    /// Waits until the process exits; whether it exited with success.
+    ///
+    /// # Panics
+    /// When it does not exit within [`TIMEOUT`].
+    pub fn wait(mut self) -> bool {
+        let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("our child can be waited for") {
-                return (begun.elapsed(), status.success());
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status.success();
             }
-            assert!(begun.elapsed() < PATIENCE, "the agent does not end");
+            assert!(start.elapsed() < TIMEOUT, "the agent does not exit");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

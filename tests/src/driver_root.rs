@@ -1,4 +1,4 @@
-//! A root with a vendor's library: the fake one, and the recording that it answers from.
+//! A driver root with a fake vendor library and the recording that it answers from.
 
 use std::{
     fs,
@@ -12,12 +12,12 @@ use tempfile::TempDir;
 
 use crate::built;
 
-/// A library of which there is a fake.
+/// A vendor library that has a fake.
 #[derive(Debug)]
-pub struct Kind {
-    /// The name of a recording of it.
+pub struct FakeLibrary {
+    /// The file name of its recordings.
     pub recording: &'static str,
-    /// The option of the binary that tells the root.
+    /// The option of the binary that sets the driver root.
     option: &'static str,
     directory: &'static str,
     library: &'static str,
@@ -27,8 +27,8 @@ pub struct Kind {
 }
 
 /// NVML, AMD SMI and ROCm SMI.
-pub static KINDS: [Kind; 3] = [
-    Kind {
+pub static FAKE_LIBRARIES: [FakeLibrary; 3] = [
+    FakeLibrary {
         recording: "nvml.json",
         option: "--nvidia-driver-root",
         directory: "usr/lib64",
@@ -37,7 +37,7 @@ pub static KINDS: [Kind; 3] = [
         file: "libafd_fake_nvml.so",
         built: OnceLock::new(),
     },
-    Kind {
+    FakeLibrary {
         recording: "amdsmi.json",
         option: "--rocm-root",
         directory: "opt/rocm/lib",
@@ -46,7 +46,7 @@ pub static KINDS: [Kind; 3] = [
         file: "libafd_fake_amdsmi.so",
         built: OnceLock::new(),
     },
-    Kind {
+    FakeLibrary {
         recording: "rocmsmi.json",
         option: "--rocm-root",
         directory: "opt/rocm/lib",
@@ -57,46 +57,46 @@ pub static KINDS: [Kind; 3] = [
     },
 ];
 
-impl Kind {
-    /// The fake library, built now if it is not up to date.
-    pub(crate) fn fake(&self) -> &Path {
+impl FakeLibrary {
+    /// Its file, built now if it is not up to date.
+    pub(crate) fn file(&self) -> &Path {
         self.built.get_or_init(|| built(&["--package", self.package], self.file))
     }
 }
 
-/// A temporary root with a library.
+/// A temporary driver root with a fake library.
 #[derive(Debug)]
-pub struct DriverRoot {
+pub struct FakeDriverRoot {
     folder: TempDir,
-    kind: &'static Kind,
+    kind: &'static FakeLibrary,
 }
 
-impl DriverRoot {
-    /// With the library answering from a recording, whose name says which library it is.
+impl FakeDriverRoot {
+    /// With the library that the file name of the recording stands for, answering from the recording.
     ///
     /// # Panics
     /// When it cannot be laid out.
-    pub fn new(recording: &Path) -> DriverRoot {
+    pub fn new(recording: &Path) -> FakeDriverRoot {
         let folder = TempDir::new().expect("a temporary folder can be made");
         // The program that reads it may be another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-            .expect("our folder can be opened to all");
-        let kind = KINDS.iter().find(|kind| recording.ends_with(kind.recording));
-        let kind = kind.unwrap_or_else(|| panic!("{} is of no library", recording.display()));
-        let root = DriverRoot { folder, kind };
+            .expect("the folder can be made readable for all");
+        let kind = FAKE_LIBRARIES.iter().find(|kind| recording.ends_with(kind.recording));
+        let kind = kind.unwrap_or_else(|| panic!("no fake library for {}", recording.display()));
+        let root = FakeDriverRoot { folder, kind };
         fs::create_dir_all(root.directory()).expect("a folder can be made");
-        fs::copy(kind.fake(), root.library()).expect("the library can be copied");
+        fs::copy(kind.file(), root.library()).expect("the library can be copied");
         let text = fs::read(recording).unwrap_or_else(|error| panic!("{}: {error}", recording.display()));
         fs::write(root.recording(), text).expect("the recording can be written");
         root
     }
 
-    /// The root, for [`DriverRoot::option`].
+    /// The root, for [`FakeDriverRoot::option`].
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The option of the binary that tells the root: `--nvidia-driver-root`.
+    /// The option of the binary that sets the driver root: `--nvidia-driver-root`.
     pub fn option(&self) -> &'static str {
         self.kind.option
     }
@@ -114,18 +114,18 @@ impl DriverRoot {
         self.directory().join(self.kind.recording)
     }
 
-    /// Puts another library with its recording beside this one.
+    /// Adds another library with its recording.
     ///
     /// # Panics
     /// When it cannot be written.
-    pub fn add(&self, other: &DriverRoot) {
+    pub fn add(&self, other: &FakeDriverRoot) {
         for (from, name) in [(other.library(), other.kind.library), (other.recording(), other.kind.recording)]
         {
             fs::copy(from, self.directory().join(name)).expect("a file can be copied");
         }
     }
 
-    /// Changes the recording while a program may be using it; the library sees all of the change or none.
+    /// Changes the recording atomically, so that a process that uses the library sees all of the change or none.
     ///
     /// # Panics
     /// When it cannot be changed.
@@ -139,20 +139,20 @@ impl DriverRoot {
         fs::rename(new, self.recording()).expect("a file can be replaced");
     }
 
-    /// The answer of a call on a device.
+    /// Sets the answer of a call on a device.
     pub fn answer(&self, device: usize, call: &str, answer: Value) {
         self.update(|recording| recording["devices"][device]["answers"][call] = answer);
     }
 
-    /// Calls that hang, crash or abort from now on: `fault("hang", &["nvmlDeviceGetPowerUsage"])`.
+    /// Makes calls hang, crash or abort from now on: `fault("hang", &["nvmlDeviceGetPowerUsage"])`.
     pub fn fault(&self, kind: &str, symbols: &[&str]) {
         self.update(|recording| recording["faults"][kind] = json!(symbols));
     }
 
-    /// Has the library tell of an event.
+    /// Makes the library deliver an event.
     ///
     /// # Panics
-    /// When the recording's events are no list.
+    /// When the recording's events are not a list.
     pub fn raise(&self, event: Value) {
         self.update(|recording| match recording.get_mut("events") {
             Some(events) => events.as_array_mut().expect("events are a list").push(event),
@@ -160,19 +160,18 @@ impl DriverRoot {
         });
     }
 
-    /// Takes a symbol out of the library, as if it were older: its name in the table of strings no longer is what a
-    /// program asks for.
+    /// Removes a symbol from the library, as if the library were older: its name in the string table is changed.
     ///
     /// # Panics
-    /// When the library lacks it already.
-    pub fn without_symbol(&self, symbol: &str) {
+    /// When the library has no such symbol.
+    pub fn remove_symbol(&self, symbol: &str) {
         let mut bytes = fs::read(self.library()).expect("the library can be read");
         let name = format!("\0{symbol}\0").into_bytes();
-        let places: Vec<usize> =
-            (0..bytes.len() - name.len()).filter(|place| bytes[*place..].starts_with(&name)).collect();
-        assert!(!places.is_empty(), "the library has no symbol {symbol}");
-        for place in places {
-            bytes[place + 1] = b'x';
+        let offsets: Vec<usize> =
+            (0..bytes.len() - name.len()).filter(|offset| bytes[*offset..].starts_with(&name)).collect();
+        assert!(!offsets.is_empty(), "the library has no symbol {symbol}");
+        for offset in offsets {
+            bytes[offset + 1] = b'x';
         }
         fs::write(self.library(), bytes).expect("the library can be written");
     }

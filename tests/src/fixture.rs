@@ -1,4 +1,4 @@
-//! The fixture hosts of `fixtures/hosts`, laid out so that the binary can be pointed at them.
+//! The fixture hosts of `fixtures/hosts`, laid out as host roots for the binary.
 
 use std::{
     fs,
@@ -12,43 +12,43 @@ use tempfile::TempDir;
 
 use crate::{
     afd, binary,
-    driver_root::{DriverRoot, KINDS},
+    driver_root::{FAKE_LIBRARIES, FakeDriverRoot},
     workspace,
 };
 
-/// A fixture host as it stands in the repository.
+/// A fixture host of the repository.
 #[derive(Clone, Debug)]
 pub struct Fixture {
     /// Its name.
     pub name: String,
     folder: PathBuf,
-    notes: Notes,
+    manifest: FixtureManifest,
 }
 
-/// What `host.toml` says of files that a repository cannot hold as they are.
+/// `host.toml`: the files that a repository cannot hold as they are.
 #[derive(Clone, Debug, Default, Deserialize)]
-struct Notes {
+struct FixtureManifest {
     #[serde(default)]
     unreadable: Vec<String>,
     #[serde(default)]
-    oversized: Vec<Oversized>,
+    oversized: Vec<OversizedFile>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Oversized {
+struct OversizedFile {
     path: String,
     bytes: usize,
 }
 
-/// A user that owns nothing and may read only what everybody may.
-const NOBODY: u32 = 65534;
+/// A user that owns no file and may read only what is readable for all.
+const UNPRIVILEGED_UID: u32 = 65534;
 
-/// A host that the binary can be pointed at.
+/// A fixture host, laid out as a host root for the binary.
 #[derive(Debug)]
-pub struct LaidOut {
+pub struct FixtureHost {
     root: PathBuf,
     unprivileged: bool,
-    driver_root: Option<DriverRoot>,
+    driver_root: Option<FakeDriverRoot>,
     _folder: Option<TempDir>,
 }
 
@@ -59,7 +59,7 @@ pub struct LaidOut {
 pub fn all() -> Vec<Fixture> {
     let hosts = workspace().join("fixtures/hosts");
     let mut names: Vec<String> = fs::read_dir(&hosts)
-        .expect("the fixtures are there")
+        .expect("the fixtures can be listed")
         .map(|entry| {
             entry.expect("the folder can be read").file_name().into_string().expect("names are UTF-8")
         })
@@ -76,21 +76,21 @@ impl Fixture {
     /// When there is none.
     pub fn named(name: &str) -> Fixture {
         let folder = workspace().join("fixtures/hosts").join(name);
-        let notes = fs::read_to_string(folder.join("host.toml"))
+        let manifest = fs::read_to_string(folder.join("host.toml"))
             .unwrap_or_else(|error| panic!("{name}/host.toml cannot be read: {error}"));
-        let notes = toml::from_str(&notes).unwrap_or_else(|error| panic!("{name}/host.toml: {error}"));
-        Fixture { name: name.to_owned(), folder, notes }
+        let manifest = toml::from_str(&manifest).unwrap_or_else(|error| panic!("{name}/host.toml: {error}"));
+        Fixture { name: name.to_owned(), folder, manifest }
     }
 
-    /// The file with what the binary is expected to say.
+    /// A file with expected output of the binary.
     pub fn expected(&self, file: &str) -> PathBuf {
         self.folder.join("expected").join(file)
     }
 
-    /// The host as it is, or a copy where a repository cannot hold it as it is.
-    pub fn lay_out(&self) -> LaidOut {
-        if self.notes.unreadable.is_empty() && self.notes.oversized.is_empty() {
-            return LaidOut {
+    /// The host in place, or a copy where the repository cannot hold it as it is.
+    pub fn lay_out(&self) -> FixtureHost {
+        if self.manifest.unreadable.is_empty() && self.manifest.oversized.is_empty() {
+            return FixtureHost {
                 root: self.folder.join("root"),
                 unprivileged: false,
                 driver_root: self.driver_root(),
@@ -104,24 +104,24 @@ impl Fixture {
     ///
     /// # Panics
     /// When it cannot be written.
-    pub fn copy(&self) -> LaidOut {
+    pub fn copy(&self) -> FixtureHost {
         let folder = TempDir::new().expect("a temporary folder can be made");
         // The program that reads it may be another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-            .expect("our folder can be opened to all");
+            .expect("the folder can be made readable for all");
         let root = folder.path().join("root");
         copy_tree(&self.folder.join("root"), &root);
-        for file in &self.notes.oversized {
-            let place = root.join(&file.path);
-            fs::remove_file(&place).ok();
-            fs::write(place, vec![b'7'; file.bytes]).expect("a large file can be written");
+        for file in &self.manifest.oversized {
+            let path = root.join(&file.path);
+            fs::remove_file(&path).ok();
+            fs::write(path, vec![b'7'; file.bytes]).expect("a large file can be written");
         }
-        for path in &self.notes.unreadable {
+        for path in &self.manifest.unreadable {
             fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o000))
                 .unwrap_or_else(|error| panic!("{path} of {}: {error}", self.name));
         }
-        let unprivileged = !self.notes.unreadable.is_empty();
-        LaidOut { root, unprivileged, driver_root: self.driver_root(), _folder: Some(folder) }
+        let unprivileged = !self.manifest.unreadable.is_empty();
+        FixtureHost { root, unprivileged, driver_root: self.driver_root(), _folder: Some(folder) }
     }
 
     /// Whether NVML was recorded on the host.
@@ -129,24 +129,24 @@ impl Fixture {
         self.folder.join("libraries/nvml.json").exists()
     }
 
-    /// The root with a library, for a host with a recording of one.
-    fn driver_root(&self) -> Option<DriverRoot> {
-        let recordings = KINDS.iter().map(|kind| self.folder.join("libraries").join(kind.recording));
-        let found = recordings.into_iter().find(|recording| recording.exists());
-        found.map(|recording| DriverRoot::new(&recording))
+    /// A driver root with the fake library, where the fixture has a recording of one.
+    fn driver_root(&self) -> Option<FakeDriverRoot> {
+        let libraries = self.folder.join("libraries");
+        let mut recordings = FAKE_LIBRARIES.iter().map(|kind| libraries.join(kind.recording));
+        recordings.find(|recording| recording.exists()).map(|recording| FakeDriverRoot::new(&recording))
     }
 }
 
-impl LaidOut {
+impl FixtureHost {
     /// The host root.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The link of a PCI function of a device id on the bus, and where it leads: without it the function is not there.
+    /// The link on the bus of a PCI function with a device id, and its target. Removing the link removes the function.
     ///
     /// # Panics
-    /// When the host has none.
+    /// When the host has no such function.
     pub fn pci_link(&self, device: &str) -> (PathBuf, PathBuf) {
         let links = fs::read_dir(self.root.join("sys/bus/pci/devices")).expect("the host has a bus");
         let link = links
@@ -157,25 +157,25 @@ impl LaidOut {
         (link, target)
     }
 
-    /// The root with the fake library.
+    /// The driver root with the fake library.
     ///
     /// # Panics
     /// When the host has no recording of a library.
-    pub fn driver_root(&self) -> &DriverRoot {
+    pub fn driver_root(&self) -> &FakeDriverRoot {
         self.driver_root.as_ref().expect("the host has a recording of a library")
     }
 
-    /// A command of the binary over this host, as a user who may not read everything where that is the point.
+    /// A command of the binary on this host; as an unprivileged user where the host has unreadable files.
     pub fn afd<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = afd([]);
         if self.unprivileged && is_root() {
-            // The build may lie where only its owner may go, so the user who may not is given a copy.
+            // The build folder may be closed to other users, so the command runs a copy.
             let copy = self.root.with_file_name("afd");
             if !copy.exists() {
                 fs::copy(binary(), &copy).expect("the binary can be copied");
             }
             command = Command::new(copy);
-            command.env_remove("AFD_LOG").uid(NOBODY).gid(NOBODY);
+            command.env_remove("AFD_LOG").uid(UNPRIVILEGED_UID).gid(UNPRIVILEGED_UID);
         }
         command.args(arguments).arg("--host-root").arg(&self.root);
         if let Some(driver_root) = &self.driver_root {

@@ -1,4 +1,4 @@
-//! What the tests of the whole share: the binary, the fixture hosts, an agent that serves.
+//! Shared by the end-to-end tests: the binary, the fixture hosts and a running agent.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -28,23 +28,23 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| built(&["--package", "afd-agent", "--bin", "afd"], "afd"))
 }
 
-/// Builds the fake NVML, if it is not up to date.
+/// The fake NVML, built now if it is not up to date.
 pub fn fake_nvml() -> &'static Path {
-    driver_root::KINDS[0].fake()
+    driver_root::FAKE_LIBRARIES[0].file()
 }
 
-/// The wall clock that a test can move, built now if it is not up to date.
+/// The wall clock that a test can set, built now if it is not up to date.
 pub fn fake_clock() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| built(&["--package", "afd-fake-clock"], "libafd_fake_clock.so"))
 }
 
-/// Builds something of the workspace; where it is.
-pub(crate) fn built(what: &[&str], file: &str) -> PathBuf {
+/// Builds a target of the workspace; the path of the resulting file.
+pub(crate) fn built(target: &[&str], file: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet"]).args(what).current_dir(workspace());
-    // Cargo tells a test about its package. A build script that asks for that (ring's does) would be run anew each time.
+    build.args(["build", "--quiet"]).args(target).current_dir(workspace());
+    // Cargo sets variables about the test's package. A build script that reads them (ring's does) would run again each time.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
     {
         build.env_remove(name);
@@ -64,25 +64,25 @@ pub fn afd<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     command
 }
 
-/// What a command wrote to its standard output; it must succeed.
+/// The standard output of a command that must succeed.
 ///
 /// # Panics
 /// When it fails.
 pub fn stdout(command: &mut Command) -> String {
     let output = output(command);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?} ended with {}: {error}", output.status);
-    String::from_utf8(output.stdout).expect("our output is UTF-8")
+    assert!(output.status.success(), "{command:?} failed with {}: {error}", output.status);
+    String::from_utf8(output.stdout).expect("the output is UTF-8")
 }
 
-/// All that a command answered.
+/// The output and exit status of a command.
 ///
 /// # Panics
 /// When it cannot be started.
 pub fn output(command: &mut Command) -> Output {
     loop {
         match command.output() {
-            // A fork of another test still holds the copy of the binary open for writing; it lets go at its exec.
+            // A fork of another test still has the copy of the binary open for writing; its exec closes it.
             Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
             Err(error) => panic!("{command:?} cannot be started: {error}"),
             Ok(output) => return output,

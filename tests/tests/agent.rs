@@ -1,19 +1,23 @@
-//! The running agent: endpoints, devices that come and go, the end.
+//! The running agent: endpoints, added and removed devices, shutdown.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "tests lay out hosts and start programs"
 )]
 
-use std::{fs, io::Read, time::Duration};
+use std::{
+    fs,
+    io::Read,
+    time::{Duration, Instant},
+};
 
 use afd_model::Inventory;
-use afd_tests::{agent::Agent, fixture::Fixture, fixture::LaidOut};
+use afd_tests::{agent::Agent, fixture::Fixture, fixture::FixtureHost};
 use flate2::read::GzDecoder;
 
 const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--discovery-interval", "0.5"];
 
-fn start(host: &LaidOut) -> Agent {
+fn start(host: &FixtureHost) -> Agent {
     Agent::start(host.afd(RUN))
 }
 
@@ -42,7 +46,7 @@ fn endpoints_answer() {
 }
 
 #[test]
-fn a_compressed_answer_is_the_same() {
+fn a_compressed_response_has_the_same_content() {
     let host = Fixture::named("nvidia-h100x8").lay_out();
     let agent = start(&host);
     let compressed = agent.get_with("/inventory", "Accept-Encoding: gzip\r\n");
@@ -50,21 +54,15 @@ fn a_compressed_answer_is_the_same() {
     let mut text = Vec::new();
     GzDecoder::new(compressed.body.as_slice())
         .read_to_end(&mut text)
-        .expect("the answer is in gzip's format");
+        .expect("the response is gzip-compressed");
     assert_eq!(text, agent.get("/inventory").body);
 }
 
 #[test]
-fn a_device_that_goes_or_comes_is_seen_by_the_periodic_look() {
+fn a_device_that_is_removed_or_added_is_seen_by_the_periodic_discovery() {
     let host = Fixture::named("gaudi2-x8").copy();
     let agent = start(&host);
-    let devices_folder = host.root().join("sys/bus/pci/devices");
-    let link = fs::read_dir(&devices_folder)
-        .expect("the bus can be listed")
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| fs::read_to_string(path.join("device")).is_ok_and(|id| id.trim() == "0x1020"))
-        .expect("the host has a Gaudi 2");
-    let target = fs::read_link(&link).expect("a function is a link");
+    let (link, target) = host.pci_link("0x1020");
     fs::remove_file(&link).expect("a link can be removed");
     agent.until("the device is gone", |agent| devices(agent) == 7);
     std::os::unix::fs::symlink(target, &link).expect("a link can be made");
@@ -72,22 +70,22 @@ fn a_device_that_goes_or_comes_is_seen_by_the_periodic_look() {
 }
 
 #[test]
-fn a_value_that_moves_is_sampled_and_one_that_vanishes_is_absent() {
+fn a_value_that_changes_is_sampled_and_one_that_disappears_is_absent() {
     let host = Fixture::named("amd-mi300x8-spx").copy();
     let agent = start(&host);
-    let power = "accelerator_device_memory_used_bytes{";
-    let before = agent.get("/metrics").text().matches(power).count();
+    let family = "accelerator_device_memory_used_bytes{";
+    let before = agent.get("/metrics").text().matches(family).count();
     assert_eq!(before, 8);
     let devices = host.root().join("sys/bus/pci/devices");
     let file = fs::read_dir(devices)
         .expect("the bus can be listed")
         .filter_map(|entry| Some(entry.ok()?.path().join("mem_info_vram_used")))
         .find(|path| path.exists())
-        .expect("an MI300X tells the memory in use");
-    fs::write(&file, "123456789\n").expect("the host is ours");
+        .expect("an MI300X reports the memory in use");
+    fs::write(&file, "123456789\n").expect("the host root is a copy");
     agent.until("the value is seen", |agent| agent.get("/metrics").text().contains(" 123456789\n"));
-    fs::remove_file(&file).expect("the host is ours");
-    agent.until("the series is absent", |agent| agent.get("/metrics").text().matches(power).count() == 7);
+    fs::remove_file(&file).expect("the host root is a copy");
+    agent.until("the series is absent", |agent| agent.get("/metrics").text().matches(family).count() == 7);
 }
 
 #[test]
@@ -102,15 +100,15 @@ fn a_device_fails_with_its_error_counter_and_recovers_with_it() {
     };
     assert!(state(&agent, "healthy"));
     let file = host.root().join("sys/bus/pci/devices/0000:21:00.0/ras/umc_err_count");
-    fs::write(&file, "ue: 1\nce: 0\n").expect("the host is ours");
+    fs::write(&file, "ue: 1\nce: 0\n").expect("the host root is a copy");
     agent.until("the device has failed", |agent| state(agent, "failed"));
     assert!(agent.get("/metrics").text().contains("reason=\"UncorrectableErrors\"} 1"));
-    fs::write(&file, "ue: 0\nce: 0\n").expect("the host is ours");
+    fs::write(&file, "ue: 0\nce: 0\n").expect("the host root is a copy");
     agent.until("the device has recovered", |agent| state(agent, "healthy"));
 }
 
 #[test]
-fn processes_are_told_when_asked_for() {
+fn the_memory_of_processes_is_published_on_request() {
     let host = Fixture::named("amd-mi210x8-two-hives").lay_out();
     let family = "accelerator_device_process_memory_used_bytes{";
     assert!(!start(&host).get("/metrics").text().contains(family));
@@ -119,49 +117,58 @@ fn processes_are_told_when_asked_for() {
 }
 
 #[test]
-fn a_vendors_metrics_are_served_only_when_asked_for() {
+fn the_metrics_of_a_vendor_are_served_only_on_request() {
     let host = Fixture::named("amd-mi308x8-cpx").copy();
     assert_eq!(start(&host).get("/compat/amd").status, 404);
     let agent = Agent::start(host.afd(RUN.into_iter().chain(["--compat-metrics", "amd"])));
-    let answer = agent.get("/compat/amd");
-    assert_eq!(answer.status, 200);
-    assert!(answer.text().contains("\ngpu_nodes_total 32\n"));
+    let response = agent.get("/compat/amd");
+    assert_eq!(response.status, 200);
+    assert!(response.text().contains("\ngpu_nodes_total 32\n"));
     assert!(!agent.get("/metrics").text().contains("gpu_nodes_total"));
-    // The table of the first device, with 100 more cycles, the power limit having held it back in 25 of them.
+    let start = Instant::now();
     let file = host.root().join("sys/bus/pci/devices/0000:0c:00.0/gpu_metrics");
-    let mut table = fs::read(&file).expect("the host is ours");
-    for (offset, more) in [(32, 100), (40, 25)] {
-        let bytes: [u8; 4] = table[offset..offset + 4].try_into().expect("four bytes");
-        table[offset..offset + 4].copy_from_slice(&(u32::from_le_bytes(bytes) + more).to_le_bytes());
-    }
+    // The table of the first device, with 100 more cycles, throttled by the power limit in 25 of them.
+    let advance = || {
+        let mut table = fs::read(&file).expect("the host root is a copy");
+        for (offset, more) in [(32, 100), (40, 25)] {
+            let bytes: [u8; 4] = table[offset..offset + 4].try_into().expect("four bytes");
+            table[offset..offset + 4].copy_from_slice(&(u32::from_le_bytes(bytes) + more).to_le_bytes());
+        }
+        let next = file.with_extension("next");
+        fs::write(&next, table).expect("the host root is a copy");
+        fs::rename(next, &file).expect("a file can be replaced");
+    };
     let share = |agent: &Agent| {
         let text = agent.get("/compat/amd").text().to_owned();
         text.lines().any(|line| {
             line.starts_with("gpu_violation_ppt_residency_percentage{gpu_id=\"0\"") && line.ends_with(" 25")
         })
     };
-    fs::write(&file, table).expect("the host is ours");
-    agent.until("the share of the time is seen", share);
-    let seconds = agent.get("/metrics").text().to_owned();
-    let line = seconds.lines().find(|line| {
+    // However many of these steps a sample sees, a quarter of its cycles was throttled.
+    agent.until("the share is published", |agent| {
+        advance();
+        share(agent)
+    });
+    let metrics = agent.get("/metrics").text().to_owned();
+    let line = metrics.lines().find(|line| {
         line.starts_with("accelerator_device_throttle_seconds_total{")
             && line.contains("0000:0c:00.0")
             && line.contains("cause=\"power\"")
     });
     let value: f64 =
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("the family is there");
-    assert!(value > 0.01 && value < 5.0, "a quarter of one interval: {value}");
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("the family is published");
+    assert!(value > 0.01 && value < start.elapsed().as_secs_f64(), "a part of the time: {value}");
 }
 
 #[test]
-fn a_kernel_event_causes_a_look() {
-    // A real event of the kernel: root may ask for one of a device that is there.
+fn a_uevent_triggers_a_discovery() {
+    // A real uevent: root may trigger one for any device.
     let Some(uevent) = fs::read_dir("/sys/bus/pci/devices")
         .ok()
         .and_then(|mut functions| Some(functions.next()?.ok()?.path().join("uevent")))
         .filter(|path| fs::OpenOptions::new().write(true).open(path).is_ok())
     else {
-        panic!("this test raises a uevent and needs root and a PCI function under /sys");
+        panic!("this test triggers a uevent and needs root and a PCI function under /sys");
     };
     let host = Fixture::named("gaudi2-x8").copy();
     let agent = Agent::start(host.afd([
@@ -173,23 +180,22 @@ fn a_kernel_event_causes_a_look() {
         "86400",
     ]));
     let buses = host.root().join("sys/bus/pci");
-    fs::rename(buses.join("devices"), buses.join("away")).expect("the host is ours");
-    fs::create_dir(buses.join("devices")).expect("the host is ours");
-    agent.until("the event has caused a look", |agent| {
-        fs::write(&uevent, "change").expect("the event can be raised");
+    fs::rename(buses.join("devices"), buses.join("away")).expect("the host root is a copy");
+    fs::create_dir(buses.join("devices")).expect("the host root is a copy");
+    agent.until("the uevent has triggered a discovery", |agent| {
+        fs::write(&uevent, "change").expect("the uevent can be triggered");
         std::thread::sleep(Duration::from_millis(300));
         !agent.get("/metrics").text().contains("accelerator_device_info{")
     });
 }
 
 #[test]
-fn sigterm_ends_it_within_a_second() {
+fn sigterm_ends_the_agent_without_waiting_for_a_cycle() {
     let host = Fixture::named("amd-mi300x8-spx").lay_out();
-    let agent = start(&host);
+    let intervals = ["--sample-interval", "3600", "--discovery-interval", "3600"];
+    let agent = Agent::start(host.afd(["run", "--no-kubernetes"].into_iter().chain(intervals)));
     let pid = rustix::process::Pid::from_raw(i32::try_from(agent.pid()).expect("a process id is an i32"));
     rustix::process::kill_process(pid.expect("a process id is above 0"), rustix::process::Signal::TERM)
-        .expect("our child can be signalled");
-    let (duration, success) = agent.wait();
-    assert!(success);
-    assert!(duration < Duration::from_secs(1), "it took {duration:?}");
+        .expect("a child can be signalled");
+    assert!(agent.wait(), "the exit status is 0");
 }

@@ -1,23 +1,18 @@
-//! AMD SMI and ROCm SMI through the real binary and the fake libraries: what they add to the kernel's word, and how they
-//! fail without costing any of it.
+//! AMD SMI and ROCm SMI through the real binary and the fake libraries: what they add to the facts of the kernel, and that
+//! their failures affect none of those.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "tests lay out hosts and start programs"
 )]
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
 
 use afd_model::{AmdFacts, Device, HandleKind, HealthState, Inventory, Known, Missing, VendorFacts};
 use afd_tests::{
     agent::Agent,
-    driver_root::DriverRoot,
-    fixture::{Fixture, LaidOut},
+    driver_root::FakeDriverRoot,
+    fixture::{Fixture, FixtureHost},
     stdout, workspace,
 };
 use serde_json::{Value, json};
@@ -25,48 +20,43 @@ use serde_json::{Value, json};
 const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--discovery-interval", "0.5"];
 const MI300X: &str = "amd-mi300x8-spx";
 const MI210: &str = "amd-mi210x8-two-hives";
-const LOAD: &str = "accelerator_device_utilization_ratio{";
+const UTILIZATION: &str = "accelerator_device_utilization_ratio{";
 const POWER: &str = "accelerator_device_power_watts{";
 const RESTARTS: &str = "afd_probe_restarts_total{probe=\"amd\"}";
 
-fn count(agent: &Agent, what: &str) -> usize {
-    agent.get("/metrics").text().lines().filter(|line| line.starts_with(what)).count()
-}
-
-/// Series of the load of compute units, which the library alone tells on a host from [`without_load`].
-fn loads(agent: &Agent) -> usize {
+/// Series of compute utilization, which only the library reports on a host from [`without_utilization`].
+fn utilizations(agent: &Agent) -> usize {
     let text = agent.get("/metrics").text().to_owned();
-    text.lines().filter(|line| line.starts_with(LOAD) && line.contains("engine=\"compute\"")).count()
+    text.lines().filter(|line| line.starts_with(UTILIZATION) && line.contains("engine=\"compute\"")).count()
 }
 
 fn restarts(agent: &Agent) -> f64 {
-    let text = agent.get("/metrics").text().to_owned();
-    text.lines().find_map(|line| line.strip_prefix(RESTARTS)?.trim().parse().ok()).expect("it is counted")
+    agent.value(RESTARTS).expect("restarts are counted")
 }
 
 fn inventory(agent: &Agent) -> Inventory {
     serde_json::from_slice(&agent.get("/inventory").body).expect("the inventory is JSON")
 }
 
-fn shown(host: &LaidOut) -> Inventory {
+fn shown(host: &FixtureHost) -> Inventory {
     serde_json::from_str(&stdout(&mut host.afd(["show", "--output", "json"]))).expect("the inventory is JSON")
 }
 
 fn facts(device: &Device) -> &AmdFacts {
     match device.vendor_facts.as_ref() {
         Some(VendorFacts::Amd(facts)) => facts,
-        None => panic!("{} has no facts of AMD", device.id),
+        _ => panic!("{} has no facts of AMD", device.id),
     }
 }
 
-fn labels(host: &LaidOut, arguments: &[&str]) -> BTreeSet<String> {
-    let asked = ["show", "--output", "labels", "--compat", "amd=on"];
-    let told = stdout(&mut host.afd(asked.into_iter().chain(arguments.iter().copied())));
-    told.lines().map(str::to_owned).collect()
+fn labels(host: &FixtureHost, arguments: &[&str]) -> BTreeSet<String> {
+    let show = ["show", "--output", "labels", "--compat", "amd=on"];
+    let labels = stdout(&mut host.afd(show.into_iter().chain(arguments.iter().copied())));
+    labels.lines().map(str::to_owned).collect()
 }
 
-/// A host whose kernel does not tell the load of its GPUs, so that the library is asked for it with every sample.
-fn without_load(name: &str) -> LaidOut {
+/// A host whose kernel does not report the utilization of its GPUs, so that the library is asked for it at each sample.
+fn without_utilization(name: &str) -> FixtureHost {
     let host = Fixture::named(name).copy();
     let mut removed = 0;
     for file in files(&host.root().join("sys/devices")) {
@@ -75,7 +65,7 @@ fn without_load(name: &str) -> LaidOut {
             removed += 1;
         }
     }
-    assert!(removed > 0, "{name} tells no load");
+    assert!(removed > 0, "{name} reports no utilization");
     host
 }
 
@@ -83,7 +73,7 @@ fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("the folder can be read") {
         let entry = entry.expect("the folder can be read");
-        match entry.file_type().expect("it has a type") {
+        match entry.file_type().expect("an entry has a type") {
             kind if kind.is_dir() => found.extend(files(&entry.path())),
             kind if kind.is_file() => found.push(entry.path()),
             _ => {}
@@ -92,14 +82,14 @@ fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     found
 }
 
-fn start(host: &LaidOut) -> Agent {
+fn start(host: &FixtureHost) -> Agent {
     let agent = Agent::start(host.afd(RUN));
-    agent.until("the library is sampled", |agent| loads(agent) == 8);
+    agent.until("the library is sampled", |agent| utilizations(agent) == 8);
     agent
 }
 
-/// The kernel's word is all there: every device with its facts and what moves.
-fn kernels_word_goes_on(agent: &Agent) {
+/// Everything that the kernel reports is there: every device with its facts and samples.
+fn assert_kernel_facts(agent: &Agent) {
     let devices = inventory(agent).devices;
     assert_eq!(devices.len(), 8);
     for device in &devices {
@@ -107,34 +97,31 @@ fn kernels_word_goes_on(agent: &Agent) {
         assert!(device.uuid.is_known() && device.memory_bytes.is_known() && device.serial.is_known());
         assert_eq!(device.health.state, HealthState::Healthy, "{:?}", device.health);
     }
-    assert_eq!(count(agent, POWER), 8);
-    for _ in 0..20 {
-        let begun = Instant::now();
-        assert_eq!(agent.get("/metrics").status, 200);
-        assert!(begun.elapsed() < Duration::from_secs(1), "a scrape took {:?}", begun.elapsed());
-    }
+    assert_eq!(agent.count(POWER), 8);
+    let scrape = agent.median_scrape();
+    assert!(scrape < Duration::from_secs(1), "scrapes took {scrape:?}");
 }
 
 #[test]
-fn no_library_is_no_problem_and_costs_nothing_that_the_kernel_tells() {
+fn a_missing_library_is_no_problem_and_affects_no_fact_of_the_kernel() {
     for name in [MI300X, MI210] {
         let host = Fixture::named(name).lay_out();
         let with = shown(&host);
-        let root = host.root().to_str().expect("our paths are UTF-8");
-        let told = stdout(&mut afd_tests::afd(["show", "--output", "json", "--host-root", root]));
-        let mut without: Inventory = serde_json::from_str(&told).expect("the inventory is JSON");
+        let root = host.root().to_str().expect("temporary paths are UTF-8");
+        let json = stdout(&mut afd_tests::afd(["show", "--output", "json", "--host-root", root]));
+        let mut without: Inventory = serde_json::from_str(&json).expect("the inventory is JSON");
         assert!(without.problems.is_empty(), "{:?}", without.problems);
         for (device, enriched) in without.devices.iter_mut().zip(&with.devices) {
             assert!(!facts(device).market_name.is_known());
             device.vendor_facts.clone_from(&enriched.vendor_facts);
         }
-        assert_eq!(without, with, "but for AMD's own facts the library changes nothing");
+        assert_eq!(without, with, "the library changes only AMD's own facts");
         assert_eq!(labels(&host, &["--no-libraries"]), labels(&host, &[]), "{name}");
     }
 }
 
 #[test]
-fn the_library_tells_what_the_kernel_does_not() {
+fn the_library_reports_what_the_kernel_does_not() {
     let device = &shown(&Fixture::named(MI300X).lay_out()).devices[0];
     let text = |text: &str| Known::Value(text.to_owned());
     assert_eq!(facts(device).market_name, text("AMD Instinct MI300X"));
@@ -145,12 +132,12 @@ fn the_library_tells_what_the_kernel_does_not() {
 
     let guest = &shown(&Fixture::named("amd-mi300x-vf-guest").lay_out()).devices[0];
     assert_eq!(facts(guest).virtualization, text("guest"));
-    assert!(!guest.uuid.is_known(), "a UUID of zeros is none");
+    assert!(!guest.uuid.is_known(), "a UUID of zeros is not a value");
     assert_eq!(facts(guest).bad_page_threshold.missing(), Some(Missing::NotAvailable));
 }
 
 #[test]
-fn structs_are_read_in_the_layout_of_older_releases_and_in_no_other() {
+fn structs_are_read_in_the_layouts_of_known_releases_only() {
     let host = Fixture::named(MI300X).lay_out();
     let newest = shown(&host);
     host.driver_root().update(|recording| recording["header"] = json!(24));
@@ -163,7 +150,7 @@ fn structs_are_read_in_the_layout_of_older_releases_and_in_no_other() {
 }
 
 #[test]
-fn a_device_that_no_table_knows_has_the_librarys_name() {
+fn a_device_without_a_table_entry_has_the_name_from_the_library() {
     let host = Fixture::named(MI300X).copy();
     for file in files(&host.root().join("sys/devices")) {
         match file.file_name().and_then(|name| name.to_str()) {
@@ -180,29 +167,30 @@ fn a_device_that_no_table_knows_has_the_librarys_name() {
 }
 
 #[test]
-fn rocm_smi_is_asked_where_amd_smi_is_not() {
-    let host = without_load(MI210);
-    let amd = DriverRoot::new(&workspace().join("fixtures/hosts").join(MI300X).join("libraries/amdsmi.json"));
+fn rocm_smi_is_used_where_amd_smi_is_missing() {
+    let host = without_utilization(MI210);
+    let amd =
+        FakeDriverRoot::new(&workspace().join("fixtures/hosts").join(MI300X).join("libraries/amdsmi.json"));
     let agent = Agent::start(host.afd(RUN));
-    agent.until("ROCm SMI is sampled", |agent| loads(agent) == 8);
+    agent.until("ROCm SMI is sampled", |agent| utilizations(agent) == 8);
     let text = agent.get("/metrics").text().to_owned();
-    assert!(text.lines().any(|line| line.starts_with(LOAD) && line.ends_with("} 0.21")), "{text}");
-    // Once AMD SMI is there it goes before. The one put here tells of other devices, so it has nothing to add.
+    assert!(text.lines().any(|line| line.starts_with(UTILIZATION) && line.ends_with("} 0.21")), "{text}");
+    // AMD SMI takes precedence once it is installed. This one reports other devices, so it adds nothing.
     host.driver_root().add(&amd);
-    agent.until("AMD SMI is asked instead", |agent| loads(agent) == 0);
-    assert_eq!(count(&agent, POWER), 8);
+    agent.until("AMD SMI is used instead", |agent| utilizations(agent) == 0);
+    assert_eq!(agent.count(POWER), 8);
     fs::remove_file(amd_smi_of(&host)).expect("a library can be removed");
-    agent.until("ROCm SMI is asked again", |agent| loads(agent) == 8);
+    agent.until("ROCm SMI is used again", |agent| utilizations(agent) == 8);
     assert_eq!(restarts(&agent), 0.0, "nothing failed");
 }
 
-/// The AMD SMI that was put beside a host's own library.
-fn amd_smi_of(host: &LaidOut) -> std::path::PathBuf {
+/// The AMD SMI that was added to the driver root of a host.
+fn amd_smi_of(host: &FixtureHost) -> std::path::PathBuf {
     host.driver_root().library().with_file_name("libamd_smi.so")
 }
 
 #[test]
-fn a_file_that_is_no_library_is_a_problem_and_the_kernels_word_goes_on() {
+fn a_file_that_is_not_a_library_is_a_problem_and_affects_no_fact_of_the_kernel() {
     for content in [&b"no ELF"[..], &other_library()] {
         let host = Fixture::named(MI300X).lay_out();
         fs::write(host.driver_root().library(), content).expect("a file can be written");
@@ -216,111 +204,112 @@ fn a_file_that_is_no_library_is_a_problem_and_the_kernels_word_goes_on() {
 
 /// A library that is neither AMD SMI nor ROCm SMI.
 fn other_library() -> Vec<u8> {
-    fs::read(afd_tests::fake_nvml()).expect("it was just built")
+    fs::read(afd_tests::fake_nvml()).expect("the library is built")
 }
 
 #[test]
-fn a_library_that_cannot_be_initialised_is_a_problem_and_is_tried_again() {
-    let host = without_load(MI300X);
+fn a_library_that_cannot_be_initialised_is_a_problem_and_is_retried() {
+    let host = without_utilization(MI300X);
     host.driver_root()
         .update(|recording| recording["system"]["amdsmi_init"] = json!({ "error": "NOT_INIT" }));
     let agent = Agent::start(host.afd(RUN));
-    agent.until("it is told", |agent| {
+    agent.until("the problem is reported", |agent| {
         inventory(agent).problems.iter().any(|problem| problem.message.contains("initialised: NOT_INIT"))
     });
-    kernels_word_goes_on(&agent);
-    assert_eq!(loads(&agent), 0);
+    assert_kernel_facts(&agent);
+    assert_eq!(utilizations(&agent), 0);
     host.driver_root()
         .update(|recording| recording["system"]["amdsmi_init"] = json!({ "value": Value::Null }));
-    agent.until("it is asked", |agent| loads(agent) == 8);
+    agent.until("the library is sampled", |agent| utilizations(agent) == 8);
     assert!(inventory(&agent).problems.is_empty());
 }
 
 #[test]
-fn a_library_that_lacks_symbols_tells_the_rest() {
+fn a_library_without_some_symbols_reports_everything_else() {
     let host = Fixture::named(MI300X).lay_out();
     for symbol in ["amdsmi_get_gpu_virtualization_mode", "amdsmi_get_gpu_accelerator_partition_profile"] {
-        host.driver_root().without_symbol(symbol);
+        host.driver_root().remove_symbol(symbol);
     }
     let inventory = shown(&host);
     assert!(inventory.problems.is_empty(), "{:?}", inventory.problems);
-    let told = facts(&inventory.devices[0]);
-    assert_eq!(told.virtualization.missing(), Some(Missing::NotExposed));
-    assert_eq!(told.nominal_partitions.missing(), Some(Missing::NotExposed));
-    assert!(told.market_name.is_known());
+    let facts = facts(&inventory.devices[0]);
+    assert_eq!(facts.virtualization.missing(), Some(Missing::NotExposed));
+    assert_eq!(facts.nominal_partitions.missing(), Some(Missing::NotExposed));
+    assert!(facts.market_name.is_known());
 }
 
 #[test]
-fn refused_calls_are_a_problem_of_their_device_alone() {
+fn refused_calls_are_a_problem_of_their_device_only() {
     let host = Fixture::named(MI300X).lay_out();
     for call in ["amdsmi_get_gpu_asic_info", "amdsmi_get_gpu_vbios_info"] {
         host.driver_root().answer(3, call, json!({ "error": "NO_PERM" }));
     }
     let inventory = shown(&host);
-    let told: Vec<_> = inventory.problems.iter().map(|problem| (problem.device, problem.reason)).collect();
-    assert_eq!(told, [(Some(inventory.devices[3].id), Missing::NotPermitted)]);
+    let problems: Vec<_> =
+        inventory.problems.iter().map(|problem| (problem.device, problem.reason)).collect();
+    assert_eq!(problems, [(Some(inventory.devices[3].id), Missing::NotPermitted)]);
     assert_eq!(facts(&inventory.devices[3]).market_name.missing(), Some(Missing::NotPermitted));
     assert!(facts(&inventory.devices[4]).market_name.is_known());
 }
 
 #[test]
-fn a_gpu_that_the_library_loses_hides_no_other_and_keeps_what_the_kernel_tells() {
-    let host = without_load(MI300X);
+fn a_gpu_that_the_library_loses_affects_no_other_gpu_and_no_fact_of_the_kernel() {
+    let host = without_utilization(MI300X);
     let agent = start(&host);
     host.driver_root().answer(5, "amdsmi_get_processor_handles", json!({ "error": "NOT_FOUND" }));
-    agent.until("its load is gone", |agent| loads(agent) == 7);
-    kernels_word_goes_on(&agent);
+    agent.until("its utilization is absent", |agent| utilizations(agent) == 7);
+    assert_kernel_facts(&agent);
     let devices = inventory(&agent).devices;
-    assert!(devices.iter().all(|device| facts(device).market_name.is_known()), "what does not move stays");
+    assert!(devices.iter().all(|device| facts(device).market_name.is_known()), "static facts stay");
     host.driver_root().update(|recording| {
         let answers = recording["devices"][5]["answers"].as_object_mut().expect("answers are an object");
         answers.remove("amdsmi_get_processor_handles");
     });
-    agent.until("it is back", |agent| loads(agent) == 8);
+    agent.until("its utilization is back", |agent| utilizations(agent) == 8);
 }
 
 #[test]
-fn a_call_that_hangs_costs_a_process_and_no_answer_of_ours() {
-    let host = without_load(MI300X);
+fn a_call_that_hangs_ends_the_library_process_and_delays_no_scrape() {
+    let host = without_utilization(MI300X);
     let before = labels(&host, &[]);
     let agent = start(&host);
     host.driver_root().fault("hang", &["amdsmi_get_gpu_activity"]);
-    agent.until("what the library tells is absent", |agent| loads(agent) == 0);
-    kernels_word_goes_on(&agent);
-    assert!(facts(&inventory(&agent).devices[0]).market_name.is_known(), "what does not move stays");
+    agent.until("what the library reports is absent", |agent| utilizations(agent) == 0);
+    assert_kernel_facts(&agent);
+    assert!(facts(&inventory(&agent).devices[0]).market_name.is_known(), "static facts stay");
     host.driver_root().fault("hang", &[]);
-    agent.until("the process came back", |agent| loads(agent) == 8);
+    agent.until("the library process has restarted", |agent| utilizations(agent) == 8);
     assert!(restarts(&agent) >= 1.0);
     assert_eq!(labels(&host, &[]), before);
 }
 
 #[test]
-fn a_crash_and_an_abort_within_the_library_are_survived() {
+fn the_agent_survives_a_crash_and_an_abort_in_the_library() {
     for kind in ["crash", "abort"] {
-        let host = without_load(MI300X);
+        let host = without_utilization(MI300X);
         let agent = start(&host);
         host.driver_root().fault(kind, &["amdsmi_get_gpu_activity"]);
-        agent.until("what the library tells is absent", |agent| loads(agent) == 0);
-        kernels_word_goes_on(&agent);
+        agent.until("what the library reports is absent", |agent| utilizations(agent) == 0);
+        assert_kernel_facts(&agent);
         host.driver_root().fault(kind, &[]);
-        agent.until("the process came back", |agent| loads(agent) == 8);
+        agent.until("the library process has restarted", |agent| utilizations(agent) == 8);
     }
 }
 
 #[test]
-fn a_library_that_leaks_is_started_anew_before_it_hurts() {
-    let host = without_load(MI300X);
+fn a_library_that_leaks_memory_is_restarted() {
+    let host = without_utilization(MI300X);
     let agent = start(&host);
     host.driver_root().update(|recording| recording["faults"] = json!({ "leak_bytes": 8 << 20 }));
-    agent.until("it was started anew", |agent| restarts(agent) >= 1.0);
+    agent.until("the library process was restarted", |agent| restarts(agent) >= 1.0);
     host.driver_root().update(|recording| recording["faults"] = json!({}));
-    agent.until("the process came back", |agent| loads(agent) == 8);
-    kernels_word_goes_on(&agent);
+    agent.until("the library process has restarted", |agent| utilizations(agent) == 8);
+    assert_kernel_facts(&agent);
 }
 
 #[test]
-fn more_bad_pages_than_the_library_allows_fail_a_device() {
-    let host = Fixture::named("amd-mi300x8-spx").copy();
+fn a_device_with_more_bad_pages_than_the_library_allows_has_failed() {
+    let host = Fixture::named(MI300X).copy();
     let counts =
         files(&host.root().join("sys/devices")).into_iter().find(|file| file.ends_with("umc_err_count"));
     let pages = counts.expect("the host counts errors").with_file_name("gpu_vram_bad_pages");
@@ -341,27 +330,27 @@ fn more_bad_pages_than_the_library_allows_fail_a_device() {
 }
 
 #[test]
-fn a_recording_of_a_node_answers_as_the_node_did_and_keeps_no_secret() {
+fn a_recording_answers_as_the_node_did_and_contains_no_secret() {
     for (name, file) in [(MI300X, "amdsmi.json"), (MI210, "rocmsmi.json")] {
         let host = Fixture::named(name).lay_out();
         let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
         let target = folder.path().join("recorded");
-        let target_text = target.to_str().expect("our paths are UTF-8");
+        let target_text = target.to_str().expect("temporary paths are UTF-8");
         stdout(host.afd(["record", "--no-redact", target_text]).stdin(Stdio::null()));
-        let again = DriverRoot::new(&target.join("libraries").join(file));
+        let replay = FakeDriverRoot::new(&target.join("libraries").join(file));
         let mut command = afd_tests::afd(["show", "--output", "json", "--host-root"]);
-        let told = stdout(command.arg(target.join("root")).arg(again.option()).arg(again.path()));
-        let recorded: Inventory = serde_json::from_str(&told).expect("the inventory is JSON");
+        let json = stdout(command.arg(target.join("root")).arg(replay.option()).arg(replay.path()));
+        let recorded: Inventory = serde_json::from_str(&json).expect("the inventory is JSON");
         let live = shown(&host);
         assert_eq!(recorded, live);
 
         let redacted = folder.path().join("redacted");
-        stdout(&mut host.afd(["record", redacted.to_str().expect("our paths are UTF-8")]));
+        stdout(&mut host.afd(["record", redacted.to_str().expect("temporary paths are UTF-8")]));
         let text = fs::read_to_string(redacted.join("libraries").join(file)).expect("answers were recorded");
         for device in &live.devices {
-            let id = device.handle(HandleKind::UniqueId).expect("it has a unique id");
-            let number = u64::from_str_radix(id, 16).expect("it is hexadecimal").to_string();
-            let uuid = device.uuid.value().expect("it has a UUID");
+            let id = device.handle(HandleKind::UniqueId).expect("the device has a unique id");
+            let number = u64::from_str_radix(id, 16).expect("a unique id is hexadecimal").to_string();
+            let uuid = device.uuid.value().expect("the device has a UUID");
             for secret in [id, &id.to_uppercase(), &number, uuid] {
                 assert!(!text.contains(secret), "{secret} is in {file}");
             }

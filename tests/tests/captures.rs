@@ -1,6 +1,5 @@
-//! Recordings of real hosts, each with the truth that was read from it by hand. They are no part of this repository:
-//! they lie beside the checkout, in `../shared/captures/roots`. Where they are absent the trial says so and counts as
-//! ignored.
+//! Recordings of real hosts, each with its facts, which were read from it by hand. They are not part of this repository but
+//! stand beside the checkout, in `../shared/captures/roots`. Where they are missing, one ignored test says so.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -16,33 +15,33 @@ use flate2::read::GzDecoder;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::Deserialize;
 
-/// Where a recording and its truth cannot agree: the host, the facts that differ, and why. The reasons can be checked by
-/// looking at the recording.
+/// Where a recording and its truth cannot agree: the host, the facts that differ, and why. The reasons can be checked in
+/// the recording.
 const DIFFERENCES: [(&str, &[&str], &str); 8] = [
     (
         "xeon-phi-se10-sysfs",
         &["devices"],
-        "a Xeon Phi coprocessor (8086:225c, class 0b40, discontinued in 2018) is neither GPU, HPU nor TPU: llm-d has no word for it",
+        "a Xeon Phi coprocessor (8086:225c, class 0b40, discontinued in 2018) is neither GPU, HPU nor TPU: llm-d has no variant for it",
     ),
     (
         "max1550-sriov-lspci",
-        &["parts"],
+        &["partitions"],
         "the truth counts physical devices only; four virtual functions are enabled on one",
     ),
     (
         "vega10-kfd",
         &["memory"],
-        "the truth tells the memory of each KFD node, and node 2 is a copy of node 1 made by hand; the device has their sum",
+        "the truth has the memory of each KFD node, and node 2 is a copy of node 1 made by hand; the device has their sum",
     ),
-    ("xml-coral-lassen", LIBRARY, TOLD_BY_LIBRARY),
-    ("xml-cts1-pascal", LIBRARY, TOLD_BY_LIBRARY),
-    ("xml-epyc-corona-p2", LIBRARY, TOLD_BY_LIBRARY),
-    ("xml-nvidiaDGX2", LIBRARY, TOLD_BY_LIBRARY),
-    ("xml-arm64-ulna-hwloc1", LIBRARY, TOLD_BY_LIBRARY),
+    ("xml-coral-lassen", LIBRARY, FROM_LIBRARY),
+    ("xml-cts1-pascal", LIBRARY, FROM_LIBRARY),
+    ("xml-epyc-corona-p2", LIBRARY, FROM_LIBRARY),
+    ("xml-nvidiaDGX2", LIBRARY, FROM_LIBRARY),
+    ("xml-arm64-ulna-hwloc1", LIBRARY, FROM_LIBRARY),
 ];
 const LIBRARY: &[&str] = &["UUID", "name"];
-const TOLD_BY_LIBRARY: &str =
-    "the recording program asked a vendor library for UUID and name; no file of the root has them";
+const FROM_LIBRARY: &str =
+    "the recording program asked a vendor library for UUID and name; no file of the root contains them";
 
 #[derive(Debug, Deserialize)]
 struct Truth {
@@ -51,12 +50,12 @@ struct Truth {
 
 #[derive(Debug, Deserialize)]
 struct Capture {
-    accelerators: Vec<Accelerator>,
+    accelerators: Vec<TrueAccelerator>,
 }
 
-/// What is known of one accelerator, or of one partition of it (the function digit of its address is above 0 then).
+/// The facts of an accelerator, or of one of its partitions (where the function digit of the address is above 0).
 #[derive(Debug, Deserialize)]
-struct Accelerator {
+struct TrueAccelerator {
     bdf: String,
     vendor: Option<String>,
     device: Option<String>,
@@ -96,60 +95,60 @@ fn check(name: &str, archive: &Path) -> Result<(), Failed> {
     let root = host.join("root").to_string_lossy().into_owned();
     let inventory: Inventory =
         serde_json::from_str(&stdout(&mut afd(["show", "--output", "json", "--host-root", &root])))?;
-    let accelerators: Vec<Accelerator> =
+    let accelerators: Vec<TrueAccelerator> =
         truth.captures.into_iter().flat_map(|capture| capture.accelerators).collect();
-    let mut wrong = compare(&inventory, &accelerators);
+    let mut differences = compare(&inventory, &accelerators);
     if let Some((_, facts, _)) = DIFFERENCES.iter().find(|(host, ..)| *host == name) {
-        wrong.retain(|difference| !facts.contains(&difference.fact));
+        differences.retain(|difference| !facts.contains(&difference.fact));
     }
-    let wrong: Vec<String> = wrong.into_iter().map(|difference| difference.told).collect();
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+    let messages: Vec<String> = differences.into_iter().map(|difference| difference.message).collect();
+    if messages.is_empty() { Ok(()) } else { Err(messages.join("\n").into()) }
 }
 
-/// A fact that is not as the truth has it.
-struct Wrong {
+/// A fact that differs from the truth.
+struct FactDifference {
     fact: &'static str,
-    told: String,
+    message: String,
 }
 
-/// All that is not as the truth has it.
-fn compare(inventory: &Inventory, accelerators: &[Accelerator]) -> Vec<Wrong> {
-    let mut wrong = Vec::new();
-    let mut by_device: BTreeMap<String, Vec<&Accelerator>> = BTreeMap::new();
+fn compare(inventory: &Inventory, accelerators: &[TrueAccelerator]) -> Vec<FactDifference> {
+    let mut differences = Vec::new();
+    let mut by_device: BTreeMap<String, Vec<&TrueAccelerator>> = BTreeMap::new();
     for accelerator in accelerators {
         by_device.entry(physical(accelerator)).or_default().push(accelerator);
     }
     let found: Vec<String> = inventory.devices.iter().map(|device| device.id.to_string()).collect();
     let expected: Vec<String> = by_device.keys().cloned().collect();
     if found != expected {
-        wrong.push(Wrong { fact: "devices", told: format!("devices are {found:?}, in truth {expected:?}") });
+        let message = format!("devices are {found:?}, in truth {expected:?}");
+        differences.push(FactDifference { fact: "devices", message });
     }
     for device in &inventory.devices {
         let Some(listed) = by_device.get(&device.id.to_string()) else { continue };
-        let parts = device.partitions.len().max(1);
-        if parts != listed.len() {
-            let told = format!("{} has {parts} parts, in truth {}", device.id, listed.len());
-            wrong.push(Wrong { fact: "parts", told });
+        let partitions = device.partitions.len().max(1);
+        if partitions != listed.len() {
+            let message = format!("{} has {partitions} partitions, in truth {}", device.id, listed.len());
+            differences.push(FactDifference { fact: "partitions", message });
         }
-        wrong.extend(facts(device, listed[0]));
+        differences.extend(facts(device, listed[0]));
     }
-    wrong
+    differences
 }
 
-/// A partition of an AMD device has a function number of its own in KFD, and no PCI function.
-fn physical(accelerator: &Accelerator) -> String {
+/// The address of the physical device. A partition of an AMD device has its own function number in KFD, but no PCI function.
+fn physical(accelerator: &TrueAccelerator) -> String {
     match (accelerator.kfd_node, accelerator.bdf.split_once('.')) {
         (Some(_), Some((slot, _))) => format!("{slot}.0"),
         _ => accelerator.bdf.clone(),
     }
 }
 
-fn facts(device: &Device, truth: &Accelerator) -> impl Iterator<Item = Wrong> {
+fn facts(device: &Device, truth: &TrueAccelerator) -> impl Iterator<Item = FactDifference> {
     let id = device.id;
     let text = |known: &Known<String>| known.value().cloned();
     let hexadecimal = |text: String| format!("0x{text}");
     let pci = &device.pci;
-    let told = [
+    let facts = [
         ("vendor", truth.vendor.clone(), pci.vendor_id.value().map(ToString::to_string).map(hexadecimal)),
         ("device", truth.device.clone(), pci.device_id.value().map(ToString::to_string).map(hexadecimal)),
         ("class", truth.class.clone(), pci.class.value().map(ToString::to_string).map(hexadecimal)),
@@ -161,22 +160,23 @@ fn facts(device: &Device, truth: &Accelerator) -> impl Iterator<Item = Wrong> {
         ("driver", truth.driver.clone(), text(&device.driver)),
         (
             "memory",
-            // Gaudi's and TPU's memory is no fact of a file; the truth has it from a tool.
+            // No file contains the memory of Gaudi and TPU; the truth has it from a tool.
             truth.vram_bytes.map(|bytes| bytes.to_string()),
             device.memory_bytes.value().map(ToString::to_string),
         ),
         ("UUID", truth.uuid.clone(), text(&device.uuid)),
         ("name", truth.model.clone(), device.product_name().map(str::to_owned)),
     ];
-    let unknown_numa = (truth.numa_node == Some(-1) && device.numa_node.is_known()).then(|| Wrong {
+    let unknown_numa = (truth.numa_node == Some(-1) && device.numa_node.is_known()).then(|| FactDifference {
         fact: "NUMA node",
-        told: format!("{id}: a NUMA node is told where the kernel says -1"),
+        message: format!("{id}: there is a NUMA node where the kernel reports -1"),
     });
-    told.into_iter()
+    facts
+        .into_iter()
         .filter(|(_, truth, found)| truth.is_some() && truth != found)
-        .map(move |(fact, truth, found)| Wrong {
+        .map(move |(fact, truth, found)| FactDifference {
             fact,
-            told: format!("{id}: {fact} is {found:?}, in truth {truth:?}"),
+            message: format!("{id}: {fact} is {found:?}, in truth {truth:?}"),
         })
         .chain(unknown_numa)
 }

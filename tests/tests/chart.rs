@@ -1,4 +1,4 @@
-//! The chart: what it renders, what its policy allows on a real API server, and a whole installation on a real kubelet.
+//! The chart: what it renders, what its policy allows on a real API server, and a complete installation on a real kubelet.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -29,24 +29,22 @@ use serde_json::{Value, json};
 
 const NAMESPACE: &str = "afd";
 const NODE: &str = "gpu-node";
-const OTHER: &str = "other-node";
+const OTHER_NODE: &str = "other-node";
 const COUNT: &str = "accelerator.llm-d.ai/count";
 const CONDITION: &str = "accelerator.llm-d.ai/Ready";
 const IMAGE: &str = "localhost/afd:test";
+/// How long Helm waits for pods and jobs.
+const HELM_TIMEOUT: &str = "120s";
 
 fn main() -> ExitCode {
-    // Built before the bed, which has no way to the registry.
+    // Built before the bed starts, because the bed has no access to the registry.
     afd_tests::binary();
     afd_tests::fake_nvml();
     Suite::new()
-        .test("the_chart_is_well_formed_and_the_plain_manifests_are_its_output", manifests)
-        .test("an_agent_may_write_its_own_node_and_keys_and_nothing_else_on_kubernetes_1_37", || {
-            policy(Version::V1_37)
-        })
-        .test("an_agent_may_write_its_own_node_and_keys_and_nothing_else_on_kubernetes_1_34", || {
-            policy(Version::V1_34)
-        })
-        .test("a_release_labels_its_node_and_leaves_nothing_when_it_goes", release)
+        .test("the_chart_is_valid_and_the_plain_manifests_are_its_output", manifests)
+        .test("an_agent_may_write_only_its_own_node_and_keys_on_kubernetes_1_37", || policy(Version::V1_37))
+        .test("an_agent_may_write_only_its_own_node_and_keys_on_kubernetes_1_34", || policy(Version::V1_34))
+        .test("a_release_labels_its_node_and_its_uninstallation_removes_everything", release)
         .main()
 }
 
@@ -62,12 +60,12 @@ async fn manifests() -> anyhow::Result<()> {
         command.args(["template", NAMESPACE, "--namespace", NAMESPACE, "--no-hooks"]).arg(chart()).args(more);
         succeed(&mut command)
     };
-    let head = "# What `helm template afd daemonset/chart --namespace afd --no-hooks` prints, with a namespace before it.\n\
+    let head = "# The namespace, and the output of `helm template afd daemonset/chart --namespace afd --no-hooks`.\n\
                 apiVersion: v1\nkind: Namespace\nmetadata:\n  name: afd\n  labels:\n    \
                 pod-security.kubernetes.io/enforce: privileged\n";
     expect_file![workspace().join("daemonset/manifests/afd.yaml")]
         .assert_eq(&format!("{head}{}", render(&[])?));
-    // Every switch renders what the API server takes, custom resources of others aside.
+    // The API server accepts every combination. Custom resources are not included.
     for switches in [
         "profile=labels,networkPolicy.enabled=true,compat.nvidia=off,compat.amd=off",
         "nvidia.driverRoot=/run/nvidia/driver,metrics.dcgmPort=0",
@@ -91,7 +89,7 @@ async fn manifests() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every object is known to the oldest and to the newest version, with every field.
+/// Every object and field exists in the oldest and in the newest supported version.
 fn validate(bed: &Bed, file: &Path) -> anyhow::Result<()> {
     for version in [Version::V1_34, Version::V1_37] {
         succeed(bed.validate(version)?.arg("--quiet").arg(file))?;
@@ -103,9 +101,9 @@ async fn policy(version: Version) -> anyhow::Result<()> {
     let bed = Bed::builder().version(version).start().await?;
     let client = bed.client().await?;
     let nodes: Api<Node> = Api::all(client.clone());
-    for name in [NODE, OTHER] {
+    for name in [NODE, OTHER_NODE] {
         let node = serde_json::from_value(json!({
-            "metadata": { "name": name, "labels": { "somebodys": "own" } },
+            "metadata": { "name": name, "labels": { "foreign": "label" } },
             "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
         }))?;
         nodes.create(&PostParams::default(), &node).await?;
@@ -122,7 +120,7 @@ async fn policy(version: Version) -> anyhow::Result<()> {
             "containers": [{ "name": "afd", "image": IMAGE }],
         },
     }))?;
-    until("the pod is taken", async || Ok(pods.create(&PostParams::default(), &pod).await.map(drop)?))
+    until("the pod is accepted", async || Ok(pods.create(&PostParams::default(), &pod).await.map(drop)?))
         .await?;
     let kubeconfig = bed.bound_kubeconfig(NAMESPACE, NAMESPACE, "agent")?;
     refused(&kubeconfig).await?;
@@ -131,15 +129,15 @@ async fn policy(version: Version) -> anyhow::Result<()> {
     let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
     let mut command =
         host.afd(["run", "--node-name", NODE, "--listen", "127.0.0.1:9109", "--start-spread", "0"]);
-    // The Node still tells of AMD's devices, which are believed to be gone after three looks.
+    // The Node still has AMD's labels, which are removed after three discoveries.
     command.args(["--discovery-interval", "1", "--kubeconfig"]).arg(&kubeconfig);
     let _agent = bed.process("afd", command)?;
-    until("labels and condition are there", async || {
+    until("labels and condition are written", async || {
         let node = nodes.get(NODE).await?;
         ensure!(
             node.labels().get("nvidia.com/gpu.product").is_some_and(|name| name == "NVIDIA-H100-80GB-HBM3")
         );
-        ensure!(node.labels()[COUNT] == "8" && node.labels()["somebodys"] == "own", "{:?}", node.labels());
+        ensure!(node.labels()[COUNT] == "8" && node.labels()["foreign"] == "label", "{:?}", node.labels());
         let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
         ensure!(conditions.iter().any(|condition| condition.type_ == CONDITION), "{conditions:?}");
         Ok(())
@@ -147,14 +145,14 @@ async fn policy(version: Version) -> anyhow::Result<()> {
     .await
 }
 
-/// The policy knows the keys of every set that is on.
+/// The policy allows the keys of every enabled label set.
 async fn labels_of_an_amd_node(bed: &Bed, nodes: &Api<Node>, kubeconfig: &Path) -> anyhow::Result<()> {
     let host = Fixture::named("amd-mi300x8-cpx-nps4").lay_out();
     let mut command =
         host.afd(["run", "--node-name", NODE, "--listen", "127.0.0.1:9109", "--start-spread", "0"]);
     command.arg("--kubeconfig").arg(kubeconfig);
     let mut agent = bed.process("afd-amd", command)?;
-    until("AMD's labels are there", async || {
+    until("AMD's labels are written", async || {
         let node = nodes.get(NODE).await?;
         ensure!(
             node.labels().keys().any(|key| key.starts_with("beta.amd.com/gpu.cu-count.")),
@@ -167,7 +165,7 @@ async fn labels_of_an_amd_node(bed: &Bed, nodes: &Api<Node>, kubeconfig: &Path) 
     agent.kill()
 }
 
-/// What the agent's token must not do.
+/// Writes that the policy refuses for the agent's token.
 async fn refused(kubeconfig: &Path) -> anyhow::Result<()> {
     let mut config =
         Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default())
@@ -176,11 +174,11 @@ async fn refused(kubeconfig: &Path) -> anyhow::Result<()> {
     let nodes: Api<Node> = Api::all(Client::try_from(config)?);
     let label = |key: &str| json!({ "metadata": { "labels": { key: "1" } } });
     let foreign = label("example.com/mine");
-    // A policy acts some time after it was made. Another value each time: what changes nothing is not refused.
-    let mut tries = 0;
-    until("the policy acts", async || {
-        tries += 1;
-        let patch = json!({ "metadata": { "labels": { "example.com/tried": tries.to_string() } } });
+    // A new policy takes effect after some time. Each attempt has another value, since an unchanged label is not refused.
+    let mut attempts = 0;
+    until("the policy is in effect", async || {
+        attempts += 1;
+        let patch = json!({ "metadata": { "labels": { "example.com/attempt": attempts.to_string() } } });
         forbidden(
             "a foreign label",
             nodes.patch(NODE, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop),
@@ -188,10 +186,10 @@ async fn refused(kubeconfig: &Path) -> anyhow::Result<()> {
     })
     .await?;
     let on_node = [
-        (OTHER, "a label of another node", label(COUNT)),
-        (NODE, "a look-alike prefix", label("accelerator.llm-d.ai.evil/count")),
-        (NODE, "another key of a vendor's", label("nvidia.com/gpu.deploy.driver")),
-        (NODE, "the removal of a foreign label", json!({ "metadata": { "labels": { "somebodys": null } } })),
+        (OTHER_NODE, "a label of another node", label(COUNT)),
+        (NODE, "a similar prefix", label("accelerator.llm-d.ai.evil/count")),
+        (NODE, "a key of a vendor that is not in the set", label("nvidia.com/gpu.deploy.driver")),
+        (NODE, "the removal of a foreign label", json!({ "metadata": { "labels": { "foreign": null } } })),
         (NODE, "a foreign annotation", json!({ "metadata": { "annotations": { "example.com/mine": "1" } } })),
         (NODE, "a finalizer", json!({ "metadata": { "finalizers": ["example.com/mine"] } })),
         (NODE, "unschedulable", json!({ "spec": { "unschedulable": true } })),
@@ -201,7 +199,7 @@ async fn refused(kubeconfig: &Path) -> anyhow::Result<()> {
         forbidden(what, nodes.patch(node, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))?;
     }
     let on_status = [
-        (OTHER, "a condition of another node", condition(CONDITION)),
+        (OTHER_NODE, "a condition of another node", condition(CONDITION)),
         (NODE, "a foreign condition", condition("Ready")),
         (NODE, "a foreign label through the status", foreign.clone()),
         (NODE, "capacity", json!({ "status": { "capacity": { "nvidia.com/gpu": "80" } } })),
@@ -217,7 +215,7 @@ async fn refused(kubeconfig: &Path) -> anyhow::Result<()> {
     }
     let node = serde_json::from_value(json!({ "metadata": { "name": "third-node" } }))?;
     forbidden("a new node", nodes.create(&PostParams::default(), &node).await.map(drop))?;
-    forbidden("a deletion", nodes.delete(OTHER, &Default::default()).await.map(drop))
+    forbidden("a deletion", nodes.delete(OTHER_NODE, &Default::default()).await.map(drop))
 }
 
 fn condition(kind: &str) -> Value {
@@ -228,7 +226,7 @@ fn forbidden(what: &str, answer: kube::Result<()>) -> anyhow::Result<()> {
     match answer {
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
         Ok(()) => bail!("{what} was allowed"),
-        Err(error) => Err(error).with_context(|| format!("{what} was refused otherwise")),
+        Err(error) => Err(error).with_context(|| format!("{what} was not refused with 403")),
     }
 }
 
@@ -257,7 +255,7 @@ async fn release() -> anyhow::Result<()> {
         "--create-namespace",
         "--wait",
         "--timeout",
-        "90s",
+        HELM_TIMEOUT,
     ]);
     let installed = succeed(install.arg(chart()).arg("--values").arg(&file));
     if let Err(error) = installed {
@@ -277,24 +275,24 @@ async fn release() -> anyhow::Result<()> {
     let sets: Api<DaemonSet> = Api::namespaced(client.clone(), NAMESPACE);
     ensure!(
         sets.get(NAMESPACE).await?.status.is_some_and(|status| status.number_ready == 1),
-        "the set is not ready"
+        "the DaemonSet is not ready"
     );
     let log = succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "logs", "daemonset/afd"]))?;
-    ensure!(!log.contains("WARN"), "the agent complains:\n{log}");
+    ensure!(!log.contains("WARN"), "the agent logs a warning:\n{log}");
 
     // A pod that selects on our labels is bound to the node by the real scheduler.
     scheduled(&client).await?;
 
     succeed(
         bed.helm()?
-            .args(["upgrade", NAMESPACE, "--namespace", NAMESPACE, "--wait", "--timeout", "90s"])
+            .args(["upgrade", NAMESPACE, "--namespace", NAMESPACE, "--wait", "--timeout", HELM_TIMEOUT])
             .arg(chart())
             .arg("--values")
             .arg(&file)
             .args(["--set", "sampleIntervalSeconds=4"]),
     )?;
     let upgraded = nodes.get(Bed::NODE).await?;
-    ensure!(upgraded.labels() == labelled.labels(), "labels moved: {:?}", upgraded.labels());
+    ensure!(upgraded.labels() == labelled.labels(), "labels changed: {:?}", upgraded.labels());
 
     succeed(bed.helm()?.args([
         "uninstall",
@@ -303,9 +301,9 @@ async fn release() -> anyhow::Result<()> {
         NAMESPACE,
         "--wait",
         "--timeout",
-        "90s",
+        HELM_TIMEOUT,
     ]))?;
-    let after = until("nothing of ours is left", async || {
+    let after = until("all labels of AFD are removed", async || {
         let node = nodes.get(Bed::NODE).await?;
         ensure!(*node.labels() == before, "the labels are {:?}", node.labels());
         Ok(node)
@@ -318,7 +316,7 @@ async fn release() -> anyhow::Result<()> {
 
 async fn scheduled(client: &Client) -> anyhow::Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
-    until("the default service account is there", async || Ok(accounts.get("default").await.map(drop)?))
+    until("the default service account exists", async || Ok(accounts.get("default").await.map(drop)?))
         .await?;
     let bound: Api<Pod> = Api::namespaced(client.clone(), pods::NAMESPACE);
     let expression = json!({ "key": COUNT, "operator": "Gt", "values": ["7"] });

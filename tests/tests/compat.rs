@@ -1,4 +1,4 @@
-//! What the vendors' own tools publish is published as well, or it is said why not.
+//! What the vendors' own tools publish is published as well, or listed with the reason why not.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, fs};
 use afd_derive::compat::CompatSet;
 use afd_tests::{fixture, fixture::Fixture, workspace};
 
-/// The names that a vendor's tool publishes, by the file that holds them with their source.
+/// The names that a vendor's tool publishes, from the file that lists them with their source.
 fn names_of(file: &str) -> BTreeSet<String> {
     let path = workspace().join("fixtures/vendor").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -20,7 +20,7 @@ fn names_of(file: &str) -> BTreeSet<String> {
     names
 }
 
-/// All labels that the binary gives a fixture, as they are expected of it. A host without labels has no such file.
+/// The expected labels of a fixture. A host without labels has no such file.
 fn labels_of(fixture: &Fixture) -> String {
     fs::read_to_string(fixture.expected("labels-compat.txt")).unwrap_or_default()
 }
@@ -37,7 +37,7 @@ fn every_key_of_a_vendors_labeller_is_published_or_listed_with_a_reason() {
     }
 }
 
-/// A key that no host can show would be a promise that nothing keeps.
+/// Every documented key must occur on some host.
 #[test]
 fn every_row_of_a_set_is_shown_by_a_fixture() {
     let shown: BTreeSet<String> = fixture::all()
@@ -61,18 +61,18 @@ fn every_row_of_a_set_is_shown_by_a_fixture() {
 }
 
 #[test]
-fn kubernetes_takes_every_label_of_every_fixture() {
+fn every_label_of_every_fixture_is_valid_in_kubernetes() {
     for fixture in fixture::all() {
         for line in labels_of(&fixture).lines() {
             let (key, value) = line.split_once('=').expect("a label has a value");
             let (_, name) = key.split_once('/').expect("a key has a prefix");
-            for (what, part) in [("key", name), ("value", value)] {
+            for (what, text) in [("key", name), ("value", value)] {
                 let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
                 assert!(
-                    part.len() <= 63
-                        && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-                        && ends(part.chars().next())
-                        && ends(part.chars().last()),
+                    text.len() <= 63
+                        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+                        && ends(text.chars().next())
+                        && ends(text.chars().last()),
                     "{}: {what} of {line}",
                     fixture.name
                 );
@@ -91,7 +91,7 @@ fn every_family_of_a_vendors_exporter_is_published_or_listed_with_a_reason() {
         assert_eq!(
             known.len(),
             published.len() + left_out.len(),
-            "{}: a family is there twice",
+            "{}: a family is listed twice",
             set.as_str()
         );
         let names = names_of(&format!("{}-exporter-families.txt", set.as_str()));
@@ -102,11 +102,11 @@ fn every_family_of_a_vendors_exporter_is_published_or_listed_with_a_reason() {
     }
 }
 
-/// A family that no host can show would be a promise that nothing keeps.
+/// Every documented family must occur on some host.
 #[test]
 fn every_family_of_a_set_is_shown_by_a_fixture() {
-    // They need two samples.
-    let of_a_running_agent = |name: &str| name.ends_with("_residency_percentage");
+    // These need two samples, which only a running agent takes.
+    let needs_two_samples = |name: &str| name.ends_with("_residency_percentage");
     for set in CompatSet::TABLES {
         let file = format!("metrics-compat-{}.txt", set.as_str());
         let shown: BTreeSet<String> = fixture::all()
@@ -120,7 +120,7 @@ fn every_family_of_a_set_is_shown_by_a_fixture() {
         let missing: Vec<&str> = set
             .families()
             .map(|family| family.name)
-            .filter(|name| !shown.contains(*name) && !of_a_running_agent(name))
+            .filter(|name| !shown.contains(*name) && !needs_two_samples(name))
             .collect();
         assert!(missing.is_empty(), "no fixture shows {missing:?}");
     }

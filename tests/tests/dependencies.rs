@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use afd_tests::workspace;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// Which of our crates a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never sees
-/// a probe.
+/// The workspace crates that a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never
+/// sees a probe.
 const ALLOWED: [(&str, &[&str]); 21] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
@@ -64,7 +64,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ("afd-xtask", &[]),
 ];
 
-/// What a vendor's crate, and the crates below it, must not use from elsewhere.
+/// External crates that a vendor's crate and the crates below it must not use.
 const NOT_FOR_PROBES: [&str; 4] = ["tokio", "kube", "hyper", "prometheus"];
 
 #[test]
@@ -73,7 +73,7 @@ fn crates_depend_in_one_direction() {
         .manifest_path(workspace().join("Cargo.toml"))
         .no_deps()
         .exec()
-        .expect("cargo tells about the workspace");
+        .expect("cargo describes the workspace");
     let allowed: BTreeMap<&str, BTreeSet<&str>> =
         ALLOWED.iter().map(|(name, uses)| (*name, uses.iter().copied().collect())).collect();
     let mut wrong = Vec::new();
@@ -88,8 +88,8 @@ fn crates_depend_in_one_direction() {
             allowed.contains("afd-probe") && name != "afd-agent" || name == "afd-probe" || name == "afd-host";
         for dependency in &package.dependencies {
             let counts = dependency.kind == DependencyKind::Normal || tests;
-            let ours = dependency.name.starts_with("afd-") && dependency.name != name;
-            if counts && ours && !allowed.contains(dependency.name.as_str()) {
+            let is_member = dependency.name.starts_with("afd-") && dependency.name != name;
+            if counts && is_member && !allowed.contains(dependency.name.as_str()) {
                 wrong.push(format!("{name} must not use {}", dependency.name));
             }
             if counts && probes && NOT_FOR_PROBES.contains(&dependency.name.as_str()) {

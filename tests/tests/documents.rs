@@ -1,5 +1,5 @@
-//! What is generated from the code is as the code is: the documentation of labels and metrics, the JSON Schema, and the
-//! README's picture. `cargo xtask bless` writes them anew.
+//! Generated documents are up to date: the documentation of labels, metrics and paths, the JSON Schema, and the table in the
+//! README. `cargo xtask bless` rewrites all but the README.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -20,7 +20,7 @@ fn labels_are_documented_from_their_table() {
 }
 
 #[test]
-fn what_a_vendors_set_leaves_out_is_documented_from_its_table() {
+fn what_a_label_set_leaves_out_is_documented_from_its_table() {
     for set in CompatSet::TABLES {
         let file = workspace().join(format!("docs/compat-{}.md", set.as_str()));
         expect_file![file].assert_eq(&markdown::compat(set));
@@ -45,37 +45,41 @@ fn the_schema_is_generated_from_the_model() {
 }
 
 #[test]
-fn every_inventory_obeys_the_schema_and_is_read_back() {
+fn every_inventory_matches_the_schema_and_can_be_read_back() {
     let schema = serde_json::to_value(schemars::schema_for!(Inventory)).expect("a schema is JSON");
-    let validator = jsonschema::validator_for(&schema).expect("the schema is one");
+    let validator = jsonschema::validator_for(&schema).expect("the schema is valid");
     for fixture in fixture::all() {
-        let text = fs::read_to_string(fixture.expected("inventory.json")).expect("the expectation is there");
-        let value: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        let text =
+            fs::read_to_string(fixture.expected("inventory.json")).expect("the expected file can be read");
+        let value: serde_json::Value = serde_json::from_str(&text).expect("an inventory is JSON");
         let wrong: Vec<String> = validator
             .iter_errors(&value)
             .map(|error| format!("{}: {error}", error.instance_path()))
             .collect();
         assert!(wrong.is_empty(), "{}: {}", fixture.name, wrong.join("\n"));
-        let inventory: Inventory = serde_json::from_value(value.clone()).expect("it is an inventory");
-        assert_eq!(serde_json::to_value(inventory).expect("it is JSON"), value, "{}", fixture.name);
+        let inventory: Inventory =
+            serde_json::from_value(value.clone()).expect("an inventory can be read back");
+        assert_eq!(serde_json::to_value(inventory).expect("an inventory is JSON"), value, "{}", fixture.name);
     }
 }
 
-/// A family that stands in the table and that no host can show would be a promise that nothing keeps.
+/// Every family in the table must occur on some host.
 #[test]
 fn every_family_is_shown_by_a_fixture() {
     let shown: BTreeSet<String> = fixture::all()
         .iter()
-        .map(|fixture| fs::read_to_string(fixture.expected("metrics.txt")).expect("the expectation is there"))
+        .map(|fixture| {
+            fs::read_to_string(fixture.expected("metrics.txt")).expect("the expected file can be read")
+        })
         .flat_map(|text| {
             text.lines()
                 .filter_map(|line| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned()))
                 .collect::<Vec<_>>()
         })
         .collect();
-    // Only a running agent has these, some of them beside a kubelet or in a cluster; the bandwidth needs two samples of
+    // Only a running agent has these, some of them only with a kubelet or in a cluster; the bandwidth needs two samples of
     // NVIDIA's GPM. Their tests are in nvml.rs, kubelet.rs and kubernetes.rs.
-    let own = [
+    let of_a_running_agent = [
         Family::BuildInfo,
         Family::ProbeDurationSeconds,
         Family::Allocation,
@@ -90,7 +94,7 @@ fn every_family_is_shown_by_a_fixture() {
     ];
     let missing: Vec<&str> = Family::ALL
         .iter()
-        .filter(|family| !own.contains(family))
+        .filter(|family| !of_a_running_agent.contains(family))
         .map(|family| family.spec().name)
         .filter(|name| !shown.contains(*name))
         .collect();
@@ -98,8 +102,8 @@ fn every_family_is_shown_by_a_fixture() {
 }
 
 #[test]
-fn the_readme_shows_what_the_binary_says() {
-    let readme = fs::read_to_string(workspace().join("README.md")).expect("there is a README");
+fn the_readme_shows_the_output_of_the_binary() {
+    let readme = fs::read_to_string(workspace().join("README.md")).expect("the README can be read");
     let shown = stdout(&mut Fixture::named("nvidia-h100x8").lay_out().afd(["show"]));
     let table: Vec<&str> = shown.lines().take(9).map(str::trim_end).collect();
     assert!(readme.contains(&table.join("\n")), "the README should show:\n{}", table.join("\n"));

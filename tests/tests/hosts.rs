@@ -1,6 +1,6 @@
-//! The binary over every fixture host: inventory, labels, metrics and the table for people are as expected.
+//! The binary on every fixture host: inventory, labels, metrics, table, topology and paths are as expected.
 //!
-//! `cargo xtask bless` accepts what the binary says now.
+//! `cargo xtask bless` accepts the current output.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -11,11 +11,11 @@ use afd_tests::{fixture, fixture::Fixture, stdout};
 use expect_test::expect_file;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// How NVIDIA's MIG devices can be offered.
+/// How a device plugin can offer NVIDIA's MIG devices.
 const MIG_STRATEGIES: [&str; 3] = ["none", "single", "mixed"];
 
-/// Stage of the line, what shows it, and the file with what is expected.
-const STAGES: [(&str, &[&str], &str); 8] = [
+/// A kind of output, the command that prints it, and the file with the expected output.
+const OUTPUTS: [(&str, &[&str], &str); 8] = [
     ("inventory", &["show", "--output", "json"], "inventory.json"),
     ("labels", &["show", "--output", "labels"], "labels.txt"),
     ("labels-compat", &["show", "--output", "labels", "--compat", "amd=on"], "labels-compat.txt"),
@@ -33,20 +33,20 @@ const STAGES: [(&str, &[&str], &str); 8] = [
 fn main() {
     let mut trials = Vec::new();
     for fixture in fixture::all() {
-        let trial = |stage: &str,
-                     check: fn(&Fixture, &[&str]) -> String,
+        let trial = |output: &str,
+                     print: fn(&Fixture, &[&str]) -> String,
                      arguments: &'static [&str],
                      file: &'static str| {
-            let name = format!("{}::{stage}", fixture.name);
+            let name = format!("{}::{output}", fixture.name);
             let fixture = fixture.clone();
-            Trial::test(name, move || compare(&fixture, &check(&fixture, arguments), file))
+            Trial::test(name, move || compare(&fixture, &print(&fixture, arguments), file))
         };
-        trials.extend(STAGES.map(|(stage, arguments, file)| trial(stage, told, arguments, file)));
+        trials.extend(OUTPUTS.map(|(output, arguments, file)| trial(output, printed, arguments, file)));
         if fixture.has_nvml() {
             trials.push(trial("gfd", gfd_labels, &[], "gfd.txt"));
             trials.push(trial(
                 "dcgm",
-                told,
+                printed,
                 &["show", "--output", "dcgm", "--node-name", "node-7"],
                 "dcgm.txt",
             ));
@@ -55,13 +55,13 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
-fn told(fixture: &Fixture, arguments: &[&str]) -> String {
+fn printed(fixture: &Fixture, arguments: &[&str]) -> String {
     let host = fixture.lay_out();
     let root = host.root().to_string_lossy().into_owned();
     stdout(&mut host.afd(arguments.iter().copied())).replace(&root, "<root>")
 }
 
-/// GPU Feature Discovery's labels, by strategy.
+/// The labels of GPU Feature Discovery, for each MIG strategy.
 fn gfd_labels(fixture: &Fixture, _: &[&str]) -> String {
     let host = fixture.lay_out();
     let labels = |strategy: &str| {
@@ -73,11 +73,11 @@ fn gfd_labels(fixture: &Fixture, _: &[&str]) -> String {
     MIG_STRATEGIES.map(|strategy| format!("# MIG strategy {strategy}\n{}", labels(strategy))).concat()
 }
 
-fn compare(fixture: &Fixture, told: &str, file: &str) -> Result<(), Failed> {
-    // A new fixture has no expectations yet; blessing writes into a folder that is there.
+fn compare(fixture: &Fixture, actual: &str, file: &str) -> Result<(), Failed> {
+    // A new fixture has no expected files yet; blessing writes into an existing folder.
     if let Some(folder) = fixture.expected(file).parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::panic::catch_unwind(|| expect_file![fixture.expected(file)].assert_eq(told))
+    std::panic::catch_unwind(|| expect_file![fixture.expected(file)].assert_eq(actual))
         .map_err(|_| Failed::from(format!("{file} of {} is not as expected", fixture.name)))
 }

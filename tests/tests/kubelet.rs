@@ -1,4 +1,4 @@
-//! Who holds the devices, by the real binary and a kubelet that the test plays.
+//! Which pods hold devices, through the real binary and a fake kubelet.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -10,11 +10,11 @@ use afd_tests::{agent::Agent, fixture::Fixture};
 use tempfile::TempDir;
 
 const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--pod-resources", "DIR"];
-const LOAD: &str = "DCGM_FI_DEV_GPU_UTIL{";
+const UTILIZATION: &str = "DCGM_FI_DEV_GPU_UTIL{";
 
 fn start(fixture: &str, folder: &TempDir) -> Agent {
     let host = Fixture::named(fixture).lay_out();
-    let folder = folder.path().to_str().expect("our paths are UTF-8");
+    let folder = folder.path().to_str().expect("temporary paths are UTF-8");
     Agent::start(host.afd(RUN.map(|argument| if argument == "DIR" { folder } else { argument })))
 }
 
@@ -23,7 +23,7 @@ fn lines(agent: &Agent, path: &str, family: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_and_door_name_the_pods_that_hold_devices() {
+async fn metrics_name_the_pods_that_hold_devices() {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let played = Played::default();
     played.set(vec![
@@ -33,29 +33,31 @@ async fn metrics_and_door_name_the_pods_that_hold_devices() {
     ]);
     played.start(folder.path()).expect("a socket can be made");
     let agent = start("amd-mi300x8-spx", &folder);
-    agent.until("the kubelet was asked", |agent| {
+    agent.until("the allocations are published", |agent| {
         lines(agent, "/metrics", "accelerator_device_allocation{").len() == 2
     });
-    let held: Vec<String> = lines(&agent, "/compat/dcgm", LOAD);
-    assert_eq!(held.len(), 9, "two of the shared device, one of each other: {held:?}");
-    assert_eq!(held.iter().filter(|line| line.contains("pod=\"\"")).count(), 7);
+    let series: Vec<String> = lines(&agent, "/compat/dcgm", UTILIZATION);
+    assert_eq!(series.len(), 9, "two of the shared device, one of each other: {series:?}");
+    assert_eq!(series.iter().filter(|line| line.contains("pod=\"\"")).count(), 7);
     assert!(
-        held.iter().any(|line| line.contains("pod=\"decode-1\",namespace=\"serving\",container=\"vllm\""))
+        series.iter().any(|line| line.contains("pod=\"decode-1\",namespace=\"serving\",container=\"vllm\""))
     );
     assert!(agent.get("/metrics").text().contains("afd_kubelet_errors_total 0\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kubelet_that_is_not_there_is_counted_and_costs_nothing_else() {
+async fn a_missing_kubelet_is_counted_and_affects_nothing_else() {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let agent = start("amd-mi300x8-spx", &folder);
     agent.until("the failure is counted", |agent| {
         !agent.get("/metrics").text().contains("afd_kubelet_errors_total 0\n")
     });
-    assert_eq!(lines(&agent, "/compat/dcgm", LOAD).len(), 8);
+    assert_eq!(lines(&agent, "/compat/dcgm", UTILIZATION).len(), 8);
     assert!(lines(&agent, "/metrics", "accelerator_device_allocation{").is_empty());
     let played = Played::default();
     played.set(vec![pod("late", "amd.com/gpu", &["0000:0c:00.0"])]);
     played.start(folder.path()).expect("a socket can be made");
-    agent.until("it is found", |agent| lines(agent, "/metrics", "accelerator_device_allocation{").len() == 1);
+    agent.until("the allocation is published", |agent| {
+        lines(agent, "/metrics", "accelerator_device_allocation{").len() == 1
+    });
 }

@@ -1,10 +1,10 @@
-//! Many agents before one real API server: the keeper of `afd-publish` as it is, each with a client of its own, for a Node of
-//! its own, in one process. A small number is a test; `cargo xtask bench --agents 1000` prints the figures of a large one.
+//! Many agents against one real API server, in one process: `afd-publish` maintains a Node for each of them, with a client for
+//! each. A small number is a test; `cargo xtask bench --agents 1000` prints the figures of a large one.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::print_stdout,
-    reason = "tests lay out hosts, start programs and tell what they measured"
+    reason = "tests lay out hosts, start programs and print what they measured"
 )]
 
 use std::{
@@ -36,42 +36,42 @@ const FEW: usize = 50;
 const AGENTS: &str = "AFD_AGENTS";
 const ACCOUNT: &str = "agent";
 const COUNT: &str = "accelerator.llm-d.ai/count";
-/// How long all agents together may take for a thing.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// How long the agents rest in the test.
-const REST: Duration = Duration::from_secs(10);
-/// The variable with the seconds that they rest in the large run; a server ends a watch after 290.
-const REST_SECONDS: &str = "AFD_REST_SECONDS";
+/// How long to wait for all agents together.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the idle agents are observed in the test.
+const IDLE: Duration = Duration::from_secs(10);
+/// The variable with the seconds for which the idle agents are observed in the large run.
+const IDLE_SECONDS: &str = "AFD_IDLE_SECONDS";
 /// After how long the server ends a watch.
 const WATCH_SECONDS: u64 = 290;
-/// Calls of a start: the Node, labels, condition, and the watch.
-const CALLS: u64 = 4;
+/// Requests of a start: the Node, labels, condition, and the watch.
+const START_REQUESTS: u64 = 4;
 
 fn main() -> ExitCode {
     afd_tests::binary();
     Suite::new()
-        .test("fifty_agents_start_together_and_rest", || run(FEW, REST))
+        .test("fifty_agents_start_together_and_become_idle", || run(FEW, IDLE))
         .on_request("many_agents", || async {
-            run(number(AGENTS)?, Duration::from_secs(number(REST_SECONDS)? as u64)).await
+            run(number(AGENTS)?, Duration::from_secs(number(IDLE_SECONDS)? as u64)).await
         })
         .main()
 }
 
 fn number(variable: &str) -> anyhow::Result<usize> {
     let value = env::var(variable).with_context(|| format!("{variable} is not set"))?;
-    value.parse().with_context(|| format!("{variable} is no number"))
+    value.parse().with_context(|| format!("{variable} is not a number"))
 }
 
 /// An agent as the API server sees it.
-struct Agent {
-    /// Kept, so that it goes on wanting.
+struct SimulatedAgent {
+    /// Kept open: the agent stops when it is closed.
     _want: watch::Sender<Option<DesiredNode>>,
     requests: IntCounterVec,
     writes: IntCounter,
 }
 
-impl Agent {
-    fn start(config: Config, name: String, wanted: DesiredNode) -> anyhow::Result<Agent> {
+impl SimulatedAgent {
+    fn start(config: Config, name: String, wanted: DesiredNode) -> anyhow::Result<SimulatedAgent> {
         let requests = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"])?;
         let writes = IntCounter::new("writes", "Writes.")?;
         let counters = NodeCounters {
@@ -83,7 +83,7 @@ impl Agent {
         let client = afd_apiserver::client(config)?;
         let heard = NodeObserver { resources: watch::Sender::new(None), metadata: Box::new(|_| ()) };
         tokio::spawn(async move { node::reconcile(client, &name, counters, wanted, heard).await });
-        Ok(Agent { _want: want, requests, writes })
+        Ok(SimulatedAgent { _want: want, requests, writes })
     }
 
     /// Requests so far, by verb and code.
@@ -100,12 +100,12 @@ impl Agent {
     }
 }
 
-/// All agents, as one.
-struct Agents(Vec<Agent>);
+/// All agents together.
+struct SimulatedAgents(Vec<SimulatedAgent>);
 
-impl Agents {
+impl SimulatedAgents {
     fn requests(&self) -> BTreeMap<(String, String), u64> {
-        self.0.iter().flat_map(Agent::requests).fold(BTreeMap::new(), |mut all, (key, count)| {
+        self.0.iter().flat_map(SimulatedAgent::requests).fold(BTreeMap::new(), |mut all, (key, count)| {
             *all.entry(key).or_default() += count;
             all
         })
@@ -123,59 +123,59 @@ impl Agents {
         self.requests().iter().filter(|((_, code), _)| code != "200").map(|(_, count)| count).sum()
     }
 
-    /// Waits until each of them has begun so many watches; how long that took.
-    async fn until_watches(&self, begun: Instant, each: u64) -> anyhow::Result<Duration> {
+    /// Waits until each of them has started a number of watches; how long that took.
+    async fn until_watches(&self, start: Instant, each: u64) -> anyhow::Result<Duration> {
         let all = self.0.len() as u64 * each;
         while self.watches() < all {
-            ensure!(begun.elapsed() < PATIENCE, "{} of {all} watches: {:?}", self.watches(), self.requests());
+            ensure!(start.elapsed() < TIMEOUT, "{} of {all} watches: {:?}", self.watches(), self.requests());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Ok(begun.elapsed())
+        Ok(start.elapsed())
     }
 }
 
-async fn run(count: usize, rest: Duration) -> anyhow::Result<()> {
-    // Two connections an agent, at the API server too.
+async fn run(count: usize, idle: Duration) -> anyhow::Result<()> {
+    // Each agent needs two connections, also at the API server.
     let files = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).context("allowing more files")?;
     let mut bed = Bed::builder().start().await?;
     let config = agents_config(&bed).await?;
     let nodes: Api<Node> = Api::all(bed.client().await?);
-    let made = stream::iter(0..count).map(async |number| create(&nodes, &name(number)).await);
-    made.buffer_unordered(20).try_collect::<Vec<()>>().await?;
+    let created = stream::iter(0..count).map(async |number| create(&nodes, &name(number)).await);
+    created.buffer_unordered(20).try_collect::<Vec<()>>().await?;
 
     let wanted = wanted();
-    let (memory, begun) = (resident()?, Instant::now());
-    let start = |number| Agent::start(config.clone(), name(number), wanted.clone());
-    let agents = Agents((0..count).map(start).collect::<anyhow::Result<_>>()?);
-    let started = agents.until_watches(begun, 1).await?;
+    let (memory, begin) = (resident()?, Instant::now());
+    let start = |number| SimulatedAgent::start(config.clone(), name(number), wanted.clone());
+    let agents = SimulatedAgents((0..count).map(start).collect::<anyhow::Result<_>>()?);
+    let started = agents.until_watches(begin, 1).await?;
     let grown = resident()?.saturating_sub(memory);
     let (requests, errors) = (agents.requests(), agents.errors());
     labelled(&nodes, count, &wanted).await?;
-    println!("{count} agents, each with a client of its own, all started at once:");
+    println!("{count} agents, each with its own client, all started at once:");
     println!("  labels, condition and watch of all after {started:.2?}");
     println!("  requests: {requests:?}; errors: {errors}");
-    println!("  memory: {:.0} KiB an agent ({grown} KiB)", grown as f64 / count as f64);
+    println!("  memory: {:.0} KiB per agent ({grown} KiB)", grown as f64 / count as f64);
     let all = count as u64;
-    // Who is refused rests, and begins with a read.
-    let most = CALLS * all + 2 * errors;
-    ensure!(agents.writes() == all && requests.values().sum::<u64>() <= most, "{requests:?}");
+    // After a refusal an agent backs off and starts with a read.
+    let max_requests = START_REQUESTS * all + 2 * errors;
+    ensure!(agents.writes() == all && requests.values().sum::<u64>() <= max_requests, "{requests:?}");
 
     let before = agents.requests();
-    tokio::time::sleep(rest).await;
-    let resting = since(&agents.requests(), &before);
-    let asked: u64 = resting.values().sum();
-    let watches = rest.as_secs() / WATCH_SECONDS;
-    ensure!(agents.writes() == all, "{} writes at rest", agents.writes() - all);
-    ensure!(asked <= watches * all && asked == agents.watches() - all, "at rest: {resting:?}");
-    println!("  at rest for {rest:?}: {asked} requests, all of them watches; no write");
+    tokio::time::sleep(idle).await;
+    let while_idle = since(&agents.requests(), &before);
+    let asked: u64 = while_idle.values().sum();
+    let watches = idle.as_secs() / WATCH_SECONDS;
+    ensure!(agents.writes() == all, "{} writes while idle", agents.writes() - all);
+    ensure!(asked <= watches * all && asked == agents.watches() - all, "while idle: {while_idle:?}");
+    println!("  idle for {idle:?}: {asked} requests, all of them watches; no write");
 
     bed.kill(Part::ApiServer)?;
     bed.restart(Part::ApiServer).await?;
     let back = agents.until_watches(Instant::now(), agents.watches() / all + 1).await?;
     ensure!(agents.writes() == all, "{} writes for {all} Nodes", agents.writes());
     labelled(&nodes, count, &wanted).await?;
-    println!("  API server killed and started: all watch again {back:.2?} after it was ready, no write;");
+    println!("  API server killed and restarted: all watch again {back:.2?} after it was ready, no write;");
     println!("  requests since: {:?}", since(&agents.requests(), &before));
     Ok(())
 }
@@ -197,7 +197,7 @@ async fn create(nodes: &Api<Node>, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every Node has all labels.
+/// Fails unless every Node has all labels.
 async fn labelled(nodes: &Api<Node>, count: usize, wanted: &DesiredNode) -> anyhow::Result<()> {
     let list = nodes.list_metadata(&ListParams::default()).await?;
     ensure!(list.items.len() == count, "{} Nodes", list.items.len());
@@ -207,7 +207,7 @@ async fn labelled(nodes: &Api<Node>, count: usize, wanted: &DesiredNode) -> anyh
     Ok(())
 }
 
-/// A configuration with a service account's token: priority and fairness hold for it, as they do not for administrators.
+/// A configuration with the token of a service account: priority and fairness apply to it, but not to administrators.
 async fn agents_config(bed: &Bed) -> anyhow::Result<Config> {
     let kubectl = |arguments: &[&str]| -> anyhow::Result<String> { succeed(bed.kubectl()?.args(arguments)) };
     let account = format!("--serviceaccount=default:{ACCOUNT}");
@@ -228,7 +228,7 @@ async fn agents_config(bed: &Bed) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// What a Node with eight devices is to say: labels as `afd show` prints them, and an annotation of a report's size.
+/// The metadata of a Node with eight devices: labels as `afd show` prints them, and an annotation of a realistic size.
 fn wanted() -> DesiredNode {
     let host = Fixture::named("gaudi2-x8").lay_out();
     let labels = stdout(&mut host.afd(["show", "--output", "labels"]));
@@ -252,5 +252,5 @@ fn wanted() -> DesiredNode {
 fn resident() -> anyhow::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    Ok(line.context("the kernel tells no VmRSS")?.parse()?)
+    Ok(line.context("the kernel reports no VmRSS")?.parse()?)
 }

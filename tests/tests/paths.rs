@@ -1,4 +1,4 @@
-//! Which llm-d paths a node can serve: the rules on fixture hosts, rules of users, and what is wrong with them.
+//! Which llm-d paths a node can serve: the rules on fixture hosts, rules of users, and mistakes in rules.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -9,39 +9,39 @@ use std::{fs, path::PathBuf};
 
 use afd_tests::{
     agent::Agent,
-    fixture::{Fixture, LaidOut},
+    fixture::{Fixture, FixtureHost},
     output, stdout,
 };
 use expect_test::expect;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The answer to one path, and the reasons against it.
-fn explained(host: &LaidOut, path: &str, more: &[&str]) -> (Option<bool>, Vec<String>) {
+/// Whether a path is ready, and the reasons against it.
+fn explained(host: &FixtureHost, path: &str, more: &[&str]) -> (Option<bool>, Vec<String>) {
     let arguments = ["explain", path, "--output", "json"].into_iter().chain(more.iter().copied());
     let text = stdout(&mut host.afd(arguments));
-    let paths: Value = serde_json::from_str(&text).expect("the answer is JSON");
+    let paths: Value = serde_json::from_str(&text).expect("the output is JSON");
     let requirements = paths[0]["requirements"].as_array().expect("a path has requirements");
     let unmet = requirements.iter().filter(|requirement| requirement["holds"] == false);
     let reasons = unmet.map(|requirement| requirement["reason"].as_str().unwrap_or_default().to_owned());
     (paths[0]["ready"].as_bool(), reasons.collect())
 }
 
-fn labels(host: &LaidOut, more: &[&str]) -> String {
+fn labels(host: &FixtureHost, more: &[&str]) -> String {
     stdout(&mut host.afd(["show", "--output", "labels"].iter().chain(more).copied()))
 }
 
-/// Eight H100 with what NVML tells of them, on a host with eight active InfiniBand ports.
-fn h100_with_rdma() -> (LaidOut, LaidOut) {
+/// Eight H100 on a host with eight active InfiniBand ports, and a host with what NVML reports of them.
+fn h100_with_rdma() -> (FixtureHost, FixtureHost) {
     (Fixture::named("nvidia-h100x8").lay_out(), Fixture::named("nvidia-h100x8-nvml").lay_out())
 }
 
-fn driver_root(host: &LaidOut) -> String {
+fn driver_root(host: &FixtureHost) -> String {
     host.driver_root().path().to_string_lossy().into_owned()
 }
 
 #[test]
-fn hosts_are_ready_for_what_they_have() {
+fn fixture_hosts_are_ready_for_the_expected_paths() {
     for (host, path, ready, reasons) in [
         ("nvidia-h100x8-nvml", "optimized-baseline", Some(true), &[][..]),
         ("nvidia-h100x8-nvml", "pd-disaggregation", Some(false), &["RdmaMissing"]),
@@ -80,8 +80,8 @@ fn hosts_are_ready_for_what_they_have() {
         ("no-accelerator", "optimized-baseline", Some(false), &["NoAccelerator"]),
         ("amd-strix-halo", "optimized-baseline", Some(false), &["NoAccelerator"]),
     ] {
-        let told = explained(&Fixture::named(host).lay_out(), path, &[]);
-        assert_eq!(told, (ready, reasons.iter().map(ToString::to_string).collect()), "{path} on {host}");
+        let actual = explained(&Fixture::named(host).lay_out(), path, &[]);
+        assert_eq!(actual, (ready, reasons.iter().map(ToString::to_string).collect()), "{path} on {host}");
     }
 }
 
@@ -126,9 +126,13 @@ fn a_node_with_rdma_is_explained() {
 }
 
 #[test]
-fn what_is_not_known_gives_no_label_and_no_series() {
+fn an_unknown_fact_gives_no_label_and_no_series() {
     let host = Fixture::named("nvidia-h100x8").lay_out();
-    assert_eq!(explained(&host, "optimized-baseline", &[]), (None, Vec::new()), "MIG mode is NVML's to tell");
+    assert_eq!(
+        explained(&host, "optimized-baseline", &[]),
+        (None, Vec::new()),
+        "only NVML reports the MIG mode"
+    );
     let text = stdout(&mut host.afd(["explain"]));
     assert!(text.contains(" optimized-baseline            unknown  node.usable is not known\n"), "{text}");
     assert!(!labels(&host, &[]).contains("path.optimized-baseline"));
@@ -137,18 +141,18 @@ fn what_is_not_known_gives_no_label_and_no_series() {
 }
 
 #[test]
-fn rdma_ports_without_device_files_are_of_no_use() {
+fn rdma_ports_without_device_files_are_not_usable() {
     let host = Fixture::named("nvidia-h100x8").copy();
     fs::remove_dir_all(host.root().join("dev/infiniband")).expect("the folder can be removed");
-    let told = explained(&host, "pd-disaggregation", &[]);
-    assert_eq!(told, (Some(false), vec!["RdmaDeviceFilesMissing".to_owned()]));
+    let actual = explained(&host, "pd-disaggregation", &[]);
+    assert_eq!(actual, (Some(false), vec!["RdmaDeviceFilesMissing".to_owned()]));
 }
 
 #[test]
 fn each_reason_is_a_series_of_the_running_agent() {
     let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
     let agent = Agent::start(host.afd(["run", "--no-kubernetes"]));
-    agent.until("NVML has told", |agent| {
+    agent.until("the facts of NVML are known", |agent| {
         let metrics = agent.get("/metrics");
         metrics.text().contains("accelerator_path_ready{path=\"optimized-baseline\",reason=\"\"} 1")
             && metrics.text().contains("accelerator_path_ready{path=\"wide-ep\",reason=\"RdmaMissing\"} 0")
@@ -158,7 +162,7 @@ fn each_reason_is_a_series_of_the_running_agent() {
     });
 }
 
-/// A file of rules in a folder that goes with the value.
+/// A file of rules in a temporary folder.
 fn rules(text: &str) -> (TempDir, PathBuf) {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let file = folder.path().join("rules.toml");
@@ -196,7 +200,7 @@ fn users_add_paths_and_requirements() {
 }
 
 #[test]
-fn every_mistake_of_a_rule_file_is_told_with_its_place() {
+fn every_mistake_in_a_rule_file_is_reported_with_its_position() {
     let (_folder, file) = rules(
         r#"[[path]]
 name = "Fast lane!"
@@ -224,15 +228,15 @@ message = "{node.rdma"
     );
     let host = Fixture::named("no-accelerator").lay_out();
     let path = file.to_string_lossy();
-    let told = |command: &[&str]| {
+    let error = |command: &[&str]| {
         let arguments = command.iter().copied().chain(["--path-rules", path.as_ref()]);
         let output = output(&mut host.afd(arguments));
         assert_eq!(output.status.code(), Some(64), "{command:?}");
         String::from_utf8_lossy(&output.stderr).replace(path.as_ref(), "rules.toml")
     };
-    let error = told(&["explain"]);
-    assert_eq!(told(&["show", "--output", "labels"]), error);
-    assert_eq!(told(&["run", "--no-kubernetes"]), error);
+    let explain = error(&["explain"]);
+    assert_eq!(error(&["show", "--output", "labels"]), explain);
+    assert_eq!(error(&["run", "--no-kubernetes"]), explain);
     expect![[r#"
         afd: the path rules have mistakes
         rules.toml:1:1: `title` is missing
@@ -250,30 +254,30 @@ message = "{node.rdma"
         rules.toml:20:12: a brace is opened and not closed
         rules.toml:22:3: there is no [[rule]]; there are [[path]] and [[requirement]]
     "#]]
-    .assert_eq(&error);
+    .assert_eq(&explain);
 }
 
 #[test]
-fn a_file_that_is_no_toml_or_not_there_is_wrong_usage() {
+fn a_rule_file_that_is_missing_or_not_toml_is_a_usage_error() {
     let host = Fixture::named("no-accelerator").lay_out();
-    let told = |file: &str| {
+    let explain = |file: &str| {
         let output = output(&mut host.afd(["explain", "--path-rules", file]));
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (_folder, file) = rules("[[path]]\nname = \ntitle = ]\n");
-    let (code, error) = told(&file.to_string_lossy());
+    let (code, error) = explain(&file.to_string_lossy());
     assert_eq!(code, Some(64));
     assert!(
         error.contains("rules.toml:2:") && error.contains("rules.toml:3:"),
         "two lines are wrong: {error}"
     );
-    let (code, error) = told("/no/such/file");
+    let (code, error) = explain("/no/such/file");
     assert_eq!(code, Some(64));
     assert!(error.contains("the path rules /no/such/file cannot be read: No such file"), "{error}");
 }
 
 #[test]
-fn a_path_that_there_is_not_is_wrong_usage() {
+fn an_unknown_path_is_a_usage_error() {
     let host = Fixture::named("no-accelerator").lay_out();
     let output = output(&mut host.afd(["explain", "wide-epp"]));
     assert_eq!(output.status.code(), Some(64));

@@ -1,4 +1,4 @@
-//! A real Prometheus scrapes the agent, and its promtool finds nothing wrong with any answer.
+//! A real Prometheus scrapes the agent, and its promtool reports no problem of any page.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -31,15 +31,15 @@ fn check_with_promtool(what: &str, text: &str) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool is installed by `cargo xtask setup`");
-    child.stdin.take().expect("standard input is ours").write_all(text.as_bytes()).expect("promtool reads");
+    child.stdin.take().expect("standard input is piped").write_all(text.as_bytes()).expect("promtool reads");
     let output = child.wait_with_output().expect("promtool ends");
-    let told =
+    let problems =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.is_empty(), "{what}: {told}");
+    assert!(output.status.success() && problems.is_empty(), "{what}: {problems}");
 }
 
 #[test]
-fn promtool_finds_nothing_on_any_fixture() {
+fn promtool_reports_no_problem_of_any_fixture() {
     for fixture in fixture::all() {
         let text = stdout(&mut fixture.lay_out().afd(["show", "--output", "metrics"]));
         if !text.is_empty() {

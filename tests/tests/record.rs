@@ -1,4 +1,4 @@
-//! A recording answers as the host did, and keeps no secret.
+//! A recording shows the same as the host, and contains no secret.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -28,7 +28,7 @@ fn a_recording_of_every_host_shows_the_same() {
 }
 
 #[test]
-fn a_redacted_recording_holds_no_secret_and_shows_as_many_devices() {
+fn a_redacted_recording_contains_no_secret_and_shows_the_same_number_of_devices() {
     for name in ["nvidia-h100x8", "amd-mi300x8-cpx-nps4"] {
         let host = Fixture::named(name).lay_out();
         let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
@@ -36,21 +36,22 @@ fn a_redacted_recording_holds_no_secret_and_shows_as_many_devices() {
         let (before, after) = (show(host.root()), show(&folder.path().join("copy/root")));
         assert_eq!(before.devices.len(), after.devices.len());
         assert_eq!(before.problems, after.problems, "{name}");
-        let text = serde_json::to_string(&after).expect("it is JSON");
+        let text = serde_json::to_string(&after).expect("an inventory is JSON");
         for device in &before.devices {
             for secret in [&device.uuid, &device.serial].into_iter().filter_map(|known| known.value()) {
                 assert!(!text.contains(secret.as_str()), "{secret} of {name} is in the recording");
             }
         }
-        let notes = fs::read_to_string(folder.path().join("copy/host.toml")).expect("there is a host.toml");
-        assert!(notes.contains("redacted = true") && notes.contains("absent = ["), "{notes}");
+        let manifest =
+            fs::read_to_string(folder.path().join("copy/host.toml")).expect("there is a host.toml");
+        assert!(manifest.contains("redacted = true") && manifest.contains("absent = ["), "{manifest}");
     }
 }
 
 #[test]
-fn a_directory_in_use_is_refused() {
+fn a_directory_that_is_not_empty_is_refused() {
     let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
-    fs::write(folder.path().join("precious"), "1").expect("our folder can be written");
+    fs::write(folder.path().join("precious"), "1").expect("a file can be written");
     let host = Fixture::named("no-accelerator").lay_out();
     let output = output(host.afd(["record"]).arg(folder.path()));
     assert_eq!(output.status.code(), Some(1));

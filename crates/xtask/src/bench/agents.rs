@@ -15,11 +15,11 @@ pub(crate) fn agents(workspace: &Workspace, count: usize) -> anyhow::Result<()> 
             .args(arguments.split(' '))
             .envs([
                 ("AFD_AGENTS", count.to_string().as_str()),
-                ("AFD_REST_SECONDS", "330"),
+                ("AFD_IDLE_SECONDS", "330"),
                 ("AFD_BED_LIMIT", "1200"),
             ])
             .env(cluster::PROGRAMS, &programs))
     };
     test("--test many_agents -- --ignored")?;
-    test("--test kubernetes -- a_device_that_comes_is_a_label_within_a_second")
+    test("--test kubernetes -- --ignored label_latency")
 }

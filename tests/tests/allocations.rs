@@ -1,12 +1,15 @@
-//! Devices that Kubernetes hands out, by the real binary beside a real kubelet, with a device plugin and a DRA driver of
-//! the test: what is offered, who holds it, and what the Node says of it.
+//! Devices that Kubernetes allocates: the real binary beside a real kubelet, with a device plugin and a DRA driver of the
+//! test. What is offered, which pod holds it, and what the Node reports.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "tests lay out hosts and start programs"
 )]
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use afd_test_cluster::{
     Bed, Part, Process, Suite, Version,
@@ -15,7 +18,7 @@ use afd_test_cluster::{
 };
 use afd_tests::{
     agent::Agent,
-    fixture::{Fixture, LaidOut},
+    fixture::{Fixture, FixtureHost},
 };
 use anyhow::{Context, ensure};
 use k8s_openapi::api::{
@@ -31,16 +34,16 @@ const GPU: &str = "nvidia.com/gpu";
 const DRIVER: &str = "gpu.nvidia.com";
 const ALLOCATION: &str = "accelerator.llm-d.ai/allocation";
 const CONDITION: &str = "accelerator.llm-d.ai/Ready";
-const HELD: &str = "accelerator_device_allocation{";
-const LOAD: &str = "DCGM_FI_DEV_GPU_UTIL{";
+const ALLOCATED: &str = "accelerator_device_allocation{";
+const UTILIZATION: &str = "DCGM_FI_DEV_GPU_UTIL{";
 
 fn main() -> ExitCode {
-    // Built before the bed, which has no way to the registry.
+    // Built before the bed starts, because the bed has no access to the registry.
     afd_tests::binary();
     afd_tests::fake_nvml();
     Suite::new()
         .test("pods_that_hold_devices_of_a_plugin_are_named_until_they_end", plugin)
-        .test("a_device_that_its_plugin_holds_back_turns_the_condition", held_back)
+        .test("a_device_that_is_unhealthy_for_its_plugin_changes_the_condition", unhealthy_device)
         .test("pods_with_claims_are_named_and_the_slices_compared_on_kubernetes_1_37", || {
             claims(Version::V1_37)
         })
@@ -51,15 +54,15 @@ fn main() -> ExitCode {
 }
 
 /// A cluster with a kubelet, and the agent of its Node on a host with eight H100.
-struct Scene {
+struct KubeletSetup {
     bed: Bed,
     client: Client,
-    _host: LaidOut,
+    _host: FixtureHost,
     _agent: Process,
 }
 
-impl Scene {
-    async fn start(version: Version) -> anyhow::Result<Scene> {
+impl KubeletSetup {
+    async fn start(version: Version) -> anyhow::Result<KubeletSetup> {
         let bed = Bed::builder().version(version).node().start().await?;
         let client = bed.client().await?;
         let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
@@ -70,12 +73,27 @@ impl Scene {
             .arg("--kubeconfig")
             .arg(bed.kubeconfig());
         let agent = bed.process("afd", command)?;
-        Ok(Scene { bed, client, _host: host, _agent: agent })
+        Ok(KubeletSetup { bed, client, _host: host, _agent: agent })
     }
 
     async fn node(&self) -> anyhow::Result<Node> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         Ok(nodes.get(Bed::NODE).await?)
+    }
+
+    /// The number of allocatable GPUs of the Node.
+    async fn allocatable(&self) -> anyhow::Result<String> {
+        let allocatable = self.node().await?.status.and_then(|status| status.allocatable);
+        Ok(allocatable.context("nothing is allocatable")?.get(GPU).context("there is no GPU")?.0.clone())
+    }
+
+    async fn until_allocatable(&self, count: &str) -> anyhow::Result<()> {
+        until(&format!("{count} GPUs are allocatable"), async || {
+            let allocatable = self.allocatable().await?;
+            ensure!(allocatable == count, "{allocatable} are");
+            Ok(())
+        })
+        .await
     }
 
     async fn until_allocation(&self, value: &str) -> anyhow::Result<Node> {
@@ -102,14 +120,14 @@ impl Scene {
         .await
     }
 
-    async fn until_event(&self, reason: &str, words: &str) -> anyhow::Result<()> {
+    async fn until_event(&self, reason: &str, note: &str) -> anyhow::Result<()> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
         let uid = self.node().await?.uid();
-        until(&format!("an Event says {reason}"), async || {
+        until(&format!("there is an Event with the reason {reason}"), async || {
             let list = events.list(&Default::default()).await?;
             let ours = list.items.iter().filter(|event| {
                 event.reason.as_deref() == Some(reason)
-                    && event.note.as_ref().is_some_and(|note| note.contains(words))
+                    && event.note.as_ref().is_some_and(|text| text.contains(note))
                     && event.regarding.as_ref().is_some_and(|node| node.uid == uid)
             });
             ensure!(ours.count() == 1, "there are {:?}", list.items);
@@ -120,9 +138,9 @@ impl Scene {
 }
 
 fn lines(path: &str, family: &str) -> Vec<String> {
-    // An agent that is being started takes no connections yet.
-    let Some(answer) = Agent::try_get_from(ADDRESS, path) else { return Vec::new() };
-    answer.text().lines().filter(|line| line.starts_with(family)).map(str::to_owned).collect()
+    // A starting agent does not accept connections yet.
+    let Some(response) = Agent::try_get_from(ADDRESS, path) else { return Vec::new() };
+    response.text().lines().filter(|line| line.starts_with(family)).map(str::to_owned).collect()
 }
 
 async fn until_lines(what: &str, path: &str, family: &str, count: usize) -> anyhow::Result<Vec<String>> {
@@ -134,14 +152,14 @@ async fn until_lines(what: &str, path: &str, family: &str, count: usize) -> anyh
     .await
 }
 
-/// The UUIDs of the devices, as the agent tells them.
+/// The UUIDs of the devices, as the agent reports them.
 async fn uuids() -> anyhow::Result<Vec<String>> {
-    let infos = until_lines("the devices are there", "/metrics", "accelerator_device_info{", 8).await?;
+    let infos = until_lines("the devices are published", "/metrics", "accelerator_device_info{", 8).await?;
     let uuid = |line: &String| Some(line.split_once("uuid=\"")?.1.split_once('"')?.0.to_owned());
     infos.iter().map(|line| uuid(line).context("a device has a UUID")).collect()
 }
 
-/// The series of `accelerator_resource_devices` of a resource, by state.
+/// Waits for values of the family `accelerator_resource_devices` of a resource, by state.
 async fn until_counts(resource: &str, wanted: [(&str, u32); 3]) -> anyhow::Result<()> {
     until(&format!("{resource} is counted"), async || {
         let family = format!("accelerator_resource_devices{{resource=\"{resource}\",");
@@ -161,76 +179,88 @@ fn resources(count: u32) -> Value {
 }
 
 async fn plugin() -> anyhow::Result<()> {
-    let mut scene = Scene::start(Version::V1_37).await?;
-    scene.until_allocation("none").await?;
-    scene.until_condition("False", "NotAllocatable").await?;
-    scene.until_event("NotAllocatable", "no device plugin").await?;
+    let mut setup = KubeletSetup::start(Version::V1_37).await?;
+    setup.until_allocation("none").await?;
+    setup.until_condition("False", "NotAllocatable").await?;
+    setup.until_event("NotAllocatable", "no device plugin").await?;
     let mut plugin = DevicePlugin::start(GPU, uuids().await?).await?;
-    let before = scene.until_allocation("device-plugin").await?;
-    scene.until_condition("True", "AllHealthy").await?;
-    scene.until_event("AllHealthy", "may take work").await?;
+    let before = setup.until_allocation("device-plugin").await?;
+    setup.until_condition("True", "AllHealthy").await?;
+    setup.until_event("AllHealthy", "may take work").await?;
     until_counts(GPU, [("discovered", 8), ("allocatable", 8), ("allocated", 0)]).await?;
 
-    pods::create(&scene.client, "decode", json!({}), resources(2)).await?;
-    pods::runs(&scene.client, "decode").await?;
-    let held = until_lines("the pod is named", "/metrics", HELD, 2).await?;
+    pods::create(&setup.client, "decode", json!({}), resources(2)).await?;
+    pods::runs(&setup.client, "decode").await?;
+    let allocated = until_lines("the pod is named", "/metrics", ALLOCATED, 2).await?;
     let holder = "namespace=\"default\",pod=\"decode\",container=\"pause\",resource=\"nvidia.com/gpu\",mechanism=\"device-plugin\"";
-    ensure!(held.iter().all(|line| line.contains(holder)), "{held:?}");
-    let named = lines("/compat/dcgm", LOAD).iter().filter(|line| line.contains("pod=\"decode\"")).count();
-    ensure!(named == 2, "the door names the pod {named} times");
+    ensure!(allocated.iter().all(|line| line.contains(holder)), "{allocated:?}");
+    let named =
+        lines("/compat/dcgm", UTILIZATION).iter().filter(|line| line.contains("pod=\"decode\"")).count();
+    ensure!(named == 2, "/compat/dcgm names the pod {named} times");
     until_counts(GPU, [("discovered", 8), ("allocatable", 8), ("allocated", 2)]).await?;
 
     // A kubelet that has just started knows neither its pods nor its plugins.
-    scene.bed.kill(Part::Kubelet)?;
-    scene.bed.restart(Part::Kubelet).await?;
-    for turn in 0..60 {
-        if turn == 25 {
-            plugin.register().await?;
-        }
-        let now = lines("/metrics", HELD);
-        ensure!(now == held, "after the kubelet's start {now:?}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    let after = scene.node().await?;
-    ensure!(before.labels() == after.labels(), "labels moved to {:?}", after.labels());
-    scene.until_condition("True", "AllHealthy").await?;
+    setup.bed.kill(Part::Kubelet)?;
+    setup.bed.restart(Part::Kubelet).await?;
+    setup.until_allocatable("0").await?;
+    ensure_allocated(&allocated).await?;
+    plugin.register().await?;
+    setup.until_allocatable("8").await?;
+    ensure_allocated(&allocated).await?;
+    let after = setup.node().await?;
+    ensure!(before.labels() == after.labels(), "labels changed to {:?}", after.labels());
+    setup.until_condition("True", "AllHealthy").await?;
     let writes = lines("/metrics", "afd_label_writes_total ");
     ensure!(writes == ["afd_label_writes_total 2"], "one write for each change: {writes:?}");
 
-    pods::delete(&scene.client, "decode").await?;
-    until_lines("nobody holds anything", "/metrics", HELD, 0).await?;
+    pods::delete(&setup.client, "decode").await?;
+    until_lines("no pod holds a device", "/metrics", ALLOCATED, 0).await?;
     ensure!(
-        lines("/compat/dcgm", LOAD).iter().all(|line| line.contains("pod=\"\"")),
-        "the door names somebody"
+        lines("/compat/dcgm", UTILIZATION).iter().all(|line| line.contains("pod=\"\"")),
+        "/compat/dcgm names a pod"
     );
     Ok(())
 }
 
-async fn held_back() -> anyhow::Result<()> {
-    let scene = Scene::start(Version::V1_37).await?;
+/// Fails unless the allocations stay the same for longer than the agent's interval of asking the kubelet.
+async fn ensure_allocated(allocated: &[String]) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(6) {
+        let now = lines("/metrics", ALLOCATED);
+        ensure!(now == allocated, "after the start of the kubelet {now:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+async fn unhealthy_device() -> anyhow::Result<()> {
+    let setup = KubeletSetup::start(Version::V1_37).await?;
     let uuids = uuids().await?;
     let plugin = DevicePlugin::start(GPU, uuids.clone()).await?;
-    let before = scene.until_allocation("device-plugin").await?;
+    let before = setup.until_allocation("device-plugin").await?;
     plugin.set_health(&uuids[3], false);
-    let condition = scene.until_condition("False", "NotAllocatable").await?;
+    let condition = setup.until_condition("False", "NotAllocatable").await?;
     let message = condition.message.unwrap_or_default();
     let infos = lines("/metrics", "accelerator_device_info{");
-    let line = infos.iter().find(|line| line.contains(&uuids[3])).context("the device is there")?;
-    let address =
-        line.split_once("device=\"").and_then(|(_, rest)| rest.split_once('"')).context("it has one")?.0;
+    let line = infos.iter().find(|line| line.contains(&uuids[3])).context("the device is published")?;
+    let address = line
+        .split_once("device=\"")
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .context("a device has an address")?
+        .0;
     ensure!(
         message.contains("7 are allocatable as nvidia.com/gpu") && message.contains(address),
         "the message is {message}"
     );
-    scene.until_event("NotAllocatable", "7 are allocatable").await?;
+    setup.until_event("NotAllocatable", "7 are allocatable").await?;
     plugin.set_health(&uuids[3], true);
-    scene.until_condition("True", "AllHealthy").await?;
-    let after = scene.node().await?;
-    ensure!(before.labels() == after.labels(), "labels moved to {:?}", after.labels());
+    setup.until_condition("True", "AllHealthy").await?;
+    let after = setup.node().await?;
+    ensure!(before.labels() == after.labels(), "labels changed to {:?}", after.labels());
     Ok(())
 }
 
-/// What NVIDIA's driver says of its devices, as far as it matters.
+/// The devices in the ResourceSlice of NVIDIA's DRA driver, with the attributes that matter here.
 fn published(uuids: &[String]) -> Vec<DraDevice> {
     let device = |(number, uuid): (usize, &String)| DraDevice {
         name: format!("gpu-{number}"),
@@ -240,30 +270,31 @@ fn published(uuids: &[String]) -> Vec<DraDevice> {
 }
 
 async fn claims(version: Version) -> anyhow::Result<()> {
-    let scene = Scene::start(version).await?;
+    let setup = KubeletSetup::start(version).await?;
     let devices = published(&uuids().await?);
-    let driver = DraDriver::start(&scene.bed, DRIVER).await?;
+    let driver = DraDriver::start(&setup.bed, DRIVER).await?;
     driver.publish(&devices).await?;
-    scene.until_allocation("dra").await?;
-    scene.until_condition("True", "AllHealthy").await?;
+    setup.until_allocation("dra").await?;
+    setup.until_condition("True", "AllHealthy").await?;
     until_counts(DRIVER, [("discovered", 8), ("allocatable", 8), ("allocated", 0)]).await?;
 
-    claim(&scene.client).await?;
+    claim(&setup.client).await?;
     let spec = json!({ "resourceClaims": [{ "name": "gpus", "resourceClaimName": "two" }] });
     let container = json!({ "resources": { "claims": [{ "name": "gpus" }] } });
-    pods::create(&scene.client, "prefill", spec, container).await?;
-    pods::runs(&scene.client, "prefill").await?;
-    let held = until_lines("the pod is named", "/metrics", HELD, 2).await?;
+    pods::create(&setup.client, "prefill", spec, container).await?;
+    pods::runs(&setup.client, "prefill").await?;
+    let allocated = until_lines("the pod is named", "/metrics", ALLOCATED, 2).await?;
     let holder = "pod=\"prefill\",container=\"pause\",resource=\"gpu.nvidia.com/two\",mechanism=\"dra\"";
-    ensure!(held.iter().all(|line| line.contains(holder)), "{held:?}");
-    let named = lines("/compat/dcgm", LOAD).iter().filter(|line| line.contains("pod=\"prefill\"")).count();
-    ensure!(named == 2, "the door names the pod {named} times");
+    ensure!(allocated.iter().all(|line| line.contains(holder)), "{allocated:?}");
+    let named =
+        lines("/compat/dcgm", UTILIZATION).iter().filter(|line| line.contains("pod=\"prefill\"")).count();
+    ensure!(named == 2, "/compat/dcgm names the pod {named} times");
     until_counts(DRIVER, [("discovered", 8), ("allocatable", 8), ("allocated", 2)]).await?;
-    pods::delete(&scene.client, "prefill").await?;
-    until_lines("nobody holds anything", "/metrics", HELD, 0).await?;
+    pods::delete(&setup.client, "prefill").await?;
+    until_lines("no pod holds a device", "/metrics", ALLOCATED, 0).await?;
 
     driver.publish(&devices[..7]).await?;
-    let condition = scene.until_condition("False", "NotAllocatable").await?;
+    let condition = setup.until_condition("False", "NotAllocatable").await?;
     ensure!(
         condition
             .message
@@ -271,12 +302,12 @@ async fn claims(version: Version) -> anyhow::Result<()> {
             .is_some_and(|message| message.starts_with("the DRA driver gpu.nvidia.com does not publish")),
         "{condition:?}"
     );
-    // And a plugin beside it, which offers them all once more.
+    // A device plugin that offers the same devices.
     driver.publish(&devices).await?;
-    scene.until_condition("True", "AllHealthy").await?;
+    setup.until_condition("True", "AllHealthy").await?;
     let _plugin = DevicePlugin::start(GPU, uuids().await?).await?;
-    scene.until_allocation("both").await?;
-    scene.until_condition("True", "OfferedTwice").await?;
+    setup.until_allocation("both").await?;
+    setup.until_condition("True", "OfferedTwice").await?;
     Ok(())
 }
 

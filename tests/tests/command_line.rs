@@ -1,4 +1,4 @@
-//! What users get wrong, and what they see of a host without accelerators.
+//! The command line: usage errors, and the output on a host without accelerators.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -15,7 +15,7 @@ fn exit_and_error(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_host_root_that_is_no_directory_is_wrong_usage() {
+fn a_host_root_that_is_not_a_directory_is_a_usage_error() {
     let (code, error) = exit_and_error(&["show", "--host-root", "/no/such/root"]);
     assert_eq!(code, Some(64));
     assert_eq!(
@@ -28,16 +28,16 @@ fn a_host_root_that_is_no_directory_is_wrong_usage() {
 }
 
 #[test]
-fn an_unknown_option_is_wrong_usage() {
+fn an_unknown_option_is_a_usage_error() {
     let (code, error) = exit_and_error(&["show", "--outptu", "json"]);
     assert_eq!(code, Some(64));
     assert!(error.contains("unexpected argument '--outptu'") && error.contains("--output"), "{error}");
     let (code, _) = exit_and_error(&["run"]);
-    assert_eq!(code, Some(64), "a cluster is not served yet");
+    assert_eq!(code, Some(64), "the node name is missing");
 }
 
 #[test]
-fn a_set_or_switch_that_is_none_is_wrong_usage() {
+fn an_unknown_label_set_or_switch_is_a_usage_error() {
     let (code, error) = exit_and_error(&["show", "--compat", "amd=yes"]);
     assert_eq!(code, Some(64));
     assert!(error.contains("a set is switched auto, on or off, not \"yes\""), "{error}");
@@ -50,14 +50,14 @@ fn a_set_or_switch_that_is_none_is_wrong_usage() {
 }
 
 #[test]
-fn an_exporter_that_is_none_is_wrong_usage() {
+fn an_unknown_metric_set_is_a_usage_error() {
     let (code, error) = exit_and_error(&["show", "--output", "metrics", "--compat-metrics", "asus"]);
     assert_eq!(code, Some(64));
     assert!(error.contains("invalid value 'asus'") && error.contains("possible values: amd"), "{error}");
 }
 
 #[test]
-fn a_set_is_printed_only_when_it_is_on() {
+fn a_label_set_is_printed_only_when_it_is_on() {
     let host = Fixture::named("amd-mi300x8-spx").lay_out();
     let labels = |switch: &str| stdout(&mut host.afd(["show", "--output", "labels", "--compat", switch]));
     assert!(labels("amd=on").contains("\namd.com/gpu.cu-count=304\n"));
@@ -68,7 +68,7 @@ fn a_set_is_printed_only_when_it_is_on() {
 #[test]
 fn an_address_in_use_is_a_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let address = taken.local_addr().expect("it has an address").to_string();
+    let address = taken.local_addr().expect("a listener has an address").to_string();
     let (code, error) = exit_and_error(&["run", "--no-kubernetes", "--listen", &address]);
     assert_eq!(code, Some(1));
     assert_eq!(
@@ -78,7 +78,7 @@ fn an_address_in_use_is_a_failure() {
 }
 
 #[test]
-fn this_machine_is_shown_with_what_was_looked_at() {
+fn the_table_of_this_machine_ends_with_what_was_read() {
     let text = stdout(&mut afd(["show"]));
     assert!(text.contains("Looked at ") && text.contains(" beneath / (Linux "), "{text}");
 }
@@ -92,7 +92,7 @@ fn a_host_without_accelerators_says_so() {
 }
 
 #[test]
-fn colour_is_for_terminals_alone() {
+fn only_a_terminal_gets_colour() {
     let host = Fixture::named("nvidia-a100x2-no-driver").lay_out();
     assert!(!stdout(&mut host.afd(["show"])).contains('\u{1b}'));
 }

@@ -1,5 +1,5 @@
-//! The whole thing once: the agent's image, installed by the chart, on a real kubelet and on Nodes beside it, with hosts of
-//! every vendor; and pods that the real scheduler places by what the agents say.
+//! A release of the chart: the agent's image, installed by Helm, on a real kubelet and on further Nodes, with hosts of every
+//! vendor; and pods that the real scheduler places by the labels of the agents.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -10,7 +10,7 @@ use std::{fs, path::Path, process::ExitCode};
 
 use afd_test_cluster::{Bed, Process, Suite, image::Image, mounts, succeed, until};
 use afd_tests::{
-    fixture::{Fixture, LaidOut},
+    fixture::{Fixture, FixtureHost},
     workspace,
 };
 use anyhow::{Context, ensure};
@@ -27,9 +27,12 @@ use serde_json::{Value, json};
 const NAMESPACE: &str = "afd";
 const PRODUCT: &str = "accelerator.llm-d.ai/product";
 const COUNT: &str = "accelerator.llm-d.ai/count";
-const OURS: &str = "accelerator.llm-d.ai/";
+const PREFIX: &str = "accelerator.llm-d.ai/";
 
-/// Hosts, with the product that their Node is to tell, and how many there are.
+/// How long Helm waits for pods and jobs.
+const HELM_TIMEOUT: &str = "120s";
+
+/// Hosts, with the expected product label and count of their Node.
 const HOSTS: [(&str, Option<(&str, &str)>); 5] = [
     ("gaudi2-x8", Some(("Intel-Gaudi-2", "8"))),
     ("amd-mi300x8-cpx-nps4", Some(("AMD-Instinct-MI300X", "8"))),
@@ -39,12 +42,12 @@ const HOSTS: [(&str, Option<(&str, &str)>); 5] = [
 ];
 
 fn main() -> ExitCode {
-    // Built before the bed, which has no way to the registry.
+    // Built before the bed starts, because the bed has no access to the registry.
     afd_tests::binary();
     afd_tests::fake_nvml();
     Suite::new()
-        .test("a_release_tells_hosts_of_every_vendor_one_after_another", one_after_another)
-        .test("nodes_of_every_vendor_side_by_side_get_the_pods_that_ask_for_them", side_by_side)
+        .test("a_release_labels_hosts_of_every_vendor_one_after_another", one_after_another)
+        .test("nodes_of_every_vendor_side_by_side_get_the_pods_that_select_them", side_by_side)
         .main()
 }
 
@@ -52,36 +55,36 @@ async fn one_after_another() -> anyhow::Result<()> {
     let bed = Bed::builder().node().start().await?;
     bed.import(&Image::of("localhost/afd:test", afd_tests::binary())?.with_libraries()?)?;
     let nodes: Api<Node> = Api::all(bed.client().await?);
-    for (turn, (name, expected)) in HOSTS.into_iter().enumerate() {
+    for (index, (name, expected)) in HOSTS.into_iter().enumerate() {
         let host = mounted(name)?;
         let mut helm = bed.helm()?;
-        helm.args([if turn == 0 { "install" } else { "upgrade" }, NAMESPACE, "--namespace", NAMESPACE]);
-        helm.args(["--create-namespace", "--wait", "--timeout", "90s"]);
+        helm.args([if index == 0 { "install" } else { "upgrade" }, NAMESPACE, "--namespace", NAMESPACE]);
+        helm.args(["--create-namespace", "--wait", "--timeout", HELM_TIMEOUT]);
         let values = bed.folder().join("values.yaml");
         fs::write(&values, values_of(name, &host)?.to_string())?;
         succeed(helm.arg(workspace().join("daemonset/chart")).arg("--values").arg(&values))
             .with_context(|| format!("the release on {name}"))?;
-        let node = until(&format!("the Node says what {name} has"), async || {
+        let node = until(&format!("the Node has the labels of {name}"), async || {
             let node = nodes.get(Bed::NODE).await?;
             let label = |key: &str| node.labels().get(key).map(String::as_str);
-            let told = label(PRODUCT).zip(label(COUNT));
-            ensure!(told == expected, "{:?}", node.labels());
+            ensure!(label(PRODUCT).zip(label(COUNT)) == expected, "{:?}", node.labels());
             Ok(node)
         })
         .await?;
         match expected {
             Some((product, count)) => {
-                let own = node.labels().get(&format!("{OURS}product.{product}"));
+                let own = node.labels().get(&format!("{PREFIX}product.{product}"));
                 ensure!(own.map(String::as_str) == Some(count), "{:?}", node.labels());
-                let products = node.labels().keys().filter(|key| key.starts_with(&format!("{OURS}product.")));
+                let products =
+                    node.labels().keys().filter(|key| key.starts_with(&format!("{PREFIX}product.")));
                 ensure!(products.count() == 1, "labels of another host are left: {:?}", node.labels());
             }
-            None => ensure!(node.labels().keys().all(|key| !key.starts_with(OURS)), "{:?}", node.labels()),
+            None => ensure!(node.labels().keys().all(|key| !key.starts_with(PREFIX)), "{:?}", node.labels()),
         }
         if name == "nvidia-h100x8-nvml" {
             ensure!(
                 node.labels()["nvidia.com/gpu.memory"] == "81559",
-                "NVML's word is missing: {:?}",
+                "the labels lack what NVML reports: {:?}",
                 node.labels()
             );
         }
@@ -89,8 +92,8 @@ async fn one_after_another() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A host whose root is a shared mount, as that of a real one is; with its driver where a driver container has it.
-fn mounted(name: &str) -> anyhow::Result<LaidOut> {
+/// A host whose root is a shared mount, as on a real machine, with its driver in the root of a driver container.
+fn mounted(name: &str) -> anyhow::Result<FixtureHost> {
     let fixture = Fixture::named(name);
     let host = fixture.copy();
     if fixture.has_nvml() {
@@ -106,8 +109,8 @@ fn mounted(name: &str) -> anyhow::Result<LaidOut> {
     Ok(host)
 }
 
-/// Both profiles take part: the one without any privilege for the TPU host, where nothing is asked of the kubelet.
-fn values_of(name: &str, host: &LaidOut) -> anyhow::Result<Value> {
+/// Values for both profiles: the TPU host has the profile without privileges, which does not ask the kubelet.
+fn values_of(name: &str, host: &FixtureHost) -> anyhow::Result<Value> {
     let driver = Path::new("/run/nvidia/driver");
     let has_driver = host.root().join(driver.strip_prefix("/")?).exists();
     Ok(json!({
@@ -120,9 +123,9 @@ fn values_of(name: &str, host: &LaidOut) -> anyhow::Result<Value> {
     }))
 }
 
-/// The agent of a further Node.
-struct Beside {
-    _host: LaidOut,
+/// A further Node and its agent.
+struct ExtraNode {
+    _host: FixtureHost,
     _agent: Process,
 }
 
@@ -130,20 +133,20 @@ async fn side_by_side() -> anyhow::Result<()> {
     let bed = Bed::builder().node().start().await?;
     let client = bed.client().await?;
     let chart = workspace().join("daemonset/chart");
-    // For the role and the policy; its own pods have no image here.
+    // For the role and the policy; the pods of the release have no image here.
     succeed(
         bed.helm()?.args(["install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace"]).arg(chart),
     )?;
     let mut agents = Vec::new();
-    for (place, (name, _)) in HOSTS.into_iter().enumerate() {
-        agents.push(beside(&bed, &client, name, place).await?);
+    for (index, (name, _)) in HOSTS.into_iter().enumerate() {
+        agents.push(extra_node(&bed, &client, name, index).await?);
     }
     let nodes: Api<Node> = Api::all(client.clone());
     for (name, expected) in HOSTS {
-        until(&format!("the Node of {name} says what it has"), async || {
+        until(&format!("the Node of {name} has its labels"), async || {
             let node = nodes.get(name).await?;
-            let told = node.labels().get(PRODUCT).map(String::as_str);
-            ensure!(told == expected.map(|(product, _)| product), "{:?}", node.labels());
+            let product = node.labels().get(PRODUCT).map(String::as_str);
+            ensure!(product == expected.map(|(product, _)| product), "{:?}", node.labels());
             Ok(())
         })
         .await?;
@@ -159,7 +162,11 @@ async fn side_by_side() -> anyhow::Result<()> {
         ("by-variant", selects("llm-d.ai/accelerator-variant", "tpu"), "tpu-v6e-x8"),
         ("by-model", selects("accelerator.llm-d.ai/model", "H100"), "nvidia-h100x8-nvml"),
         ("by-product-count", compares("accelerator.llm-d.ai/product.Intel-Gaudi-2", "7"), "gaudi2-x8"),
-        ("by-parts", compares("accelerator.llm-d.ai/partition-count", "60"), "amd-mi300x8-cpx-nps4"),
+        (
+            "by-partition-count",
+            compares("accelerator.llm-d.ai/partition-count", "60"),
+            "amd-mi300x8-cpx-nps4",
+        ),
     ] {
         deploy(&client, name, constraint).await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
@@ -176,9 +183,10 @@ async fn side_by_side() -> anyhow::Result<()> {
 }
 
 /// A Node without a kubelet, and its agent, whose token is bound to a pod of that Node.
-async fn beside(bed: &Bed, client: &Client, name: &str, place: usize) -> anyhow::Result<Beside> {
-    let room = json!({ "cpu": "8", "memory": "16Gi", "pods": "110" });
-    let node = json!({ "metadata": { "name": name }, "status": { "capacity": room, "allocatable": room } });
+async fn extra_node(bed: &Bed, client: &Client, name: &str, index: usize) -> anyhow::Result<ExtraNode> {
+    let capacity = json!({ "cpu": "8", "memory": "16Gi", "pods": "110" });
+    let status = json!({ "capacity": capacity, "allocatable": capacity });
+    let node = json!({ "metadata": { "name": name }, "status": status });
     let nodes: Api<Node> = Api::all(client.clone());
     nodes.create(&PostParams::default(), &serde_json::from_value(node)?).await?;
     let pod = json!({
@@ -194,13 +202,13 @@ async fn beside(bed: &Bed, client: &Client, name: &str, place: usize) -> anyhow:
     pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
     let kubeconfig = bed.bound_kubeconfig(NAMESPACE, NAMESPACE, name)?;
     let host = Fixture::named(name).lay_out();
-    let address = format!("127.0.0.1:{}", 9200 + place);
+    let address = format!("127.0.0.1:{}", 9200 + index);
     let mut command = host.afd(["run", "--node-name", name, "--listen", &address, "--start-spread", "0"]);
     command.arg("--kubeconfig").arg(kubeconfig);
-    Ok(Beside { _agent: bed.process(&format!("afd-{name}"), command)?, _host: host })
+    Ok(ExtraNode { _agent: bed.process(&format!("afd-{name}"), command)?, _host: host })
 }
 
-/// Two pods that go wherever the constraint lets them. A Node without a kubelet is tainted, which they tolerate.
+/// A Deployment of two pods with a scheduling constraint. They tolerate the taint of a Node without a kubelet.
 async fn deploy(client: &Client, name: &str, constraint: Value) -> anyhow::Result<()> {
     let mut spec = json!({
         "tolerations": [{ "operator": "Exists" }],

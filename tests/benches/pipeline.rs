@@ -1,4 +1,4 @@
-//! The steps of the straight line over a fixture host: discover, sample, derive and render, and one scrape's page.
+//! The steps of the pipeline on a fixture host: discover, sample, derive and render, and the page of one scrape.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
@@ -19,10 +19,10 @@ use afd_publish::page::Page;
 use afd_tests::fixture::Fixture;
 use criterion::{Criterion, criterion_group, criterion_main};
 
-fn line(criterion: &mut Criterion) {
-    let laid_out = Fixture::named("amd-mi300x8-spx").lay_out();
+fn pipeline(criterion: &mut Criterion) {
+    let host = Fixture::named("amd-mi300x8-spx").lay_out();
     let mut survey = Survey::new(
-        Host::open(laid_out.root()).expect("the fixture is a directory"),
+        Host::open(host.root()).expect("the fixture is a directory"),
         None,
         &MetricArgs::default(),
     );
@@ -31,7 +31,7 @@ fn line(criterion: &mut Criterion) {
     criterion.bench_function("sample 8 devices", |bencher| bencher.iter(|| black_box(survey.sample())));
     let sampling = survey.sample();
     let rules = Rules::built_in();
-    criterion.bench_function("ask the rules of paths", |bencher| {
+    criterion.bench_function("evaluate the path rules", |bencher| {
         bencher.iter(|| black_box(rules.ask(&inventory, false).len()));
     });
     let paths = rules.ask(&inventory, false);
@@ -44,8 +44,9 @@ fn line(criterion: &mut Criterion) {
         bencher.iter(|| render::metrics(black_box(turn), &[]).expect("families are complete"));
     });
     let page = Page::new("text/plain", render::metrics(turn, &[]).expect("families are complete"));
-    criterion.bench_function("a scrape's page", |bencher| bencher.iter(|| black_box(&page).plain()));
+    criterion
+        .bench_function("copy the page of a scrape", |bencher| bencher.iter(|| black_box(&page).plain()));
 }
 
-criterion_group!(benches, line);
+criterion_group!(benches, pipeline);
 criterion_main!(benches);

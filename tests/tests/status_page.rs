@@ -1,4 +1,4 @@
-//! The page for people in a real browser: nothing runs over its edge, nothing fails, and the data is there.
+//! The status page in a real browser: nothing overflows, nothing fails, and the content is there.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -9,15 +9,15 @@ use std::{fs, process::Command};
 
 use afd_tests::{agent::Agent, fixture::Fixture};
 
-/// Measures the page as the browser laid it out, and writes what is wrong into it. It stands in the test's copy alone.
+/// Measures the layout of the page and appends the problems to it. Only the test's copy contains this script.
 const MEASURE: &str = r"
 <script>
 const wrong = [...failed], root = document.documentElement;
 if (root.scrollWidth > root.clientWidth) wrong.push('wider than the window: ' + root.scrollWidth);
 for (const cell of document.querySelectorAll('td, th'))
-  if (cell.scrollWidth > cell.clientWidth + 1) wrong.push('cut: ' + cell.textContent);
+  if (cell.scrollWidth > cell.clientWidth + 1) wrong.push('clipped: ' + cell.textContent);
 const rows = document.querySelectorAll('tbody tr').length;
-document.body.append('VERDICT rows=' + rows + ' wrong=[' + wrong.join('; ') + ']');
+document.body.append('RESULT rows=' + rows + ' wrong=[' + wrong.join('; ') + ']');
 </script>";
 
 const WATCH: &str = r"<script>
@@ -36,14 +36,14 @@ fn the_page_fits_and_works_in_a_browser() {
     ] {
         let host = Fixture::named(name).lay_out();
         let agent = Agent::start(host.afd(["run", "--no-kubernetes", "--discovery-interval", "0.5"]));
-        let answer = agent.get("/");
-        assert_eq!(answer.status, 200);
-        assert!(answer.headers.contains("content-type: text/html; charset=utf-8"), "{}", answer.headers);
-        let html = answer.text();
+        let response = agent.get("/");
+        assert_eq!(response.status, 200);
+        assert!(response.headers.contains("content-type: text/html; charset=utf-8"), "{}", response.headers);
+        let html = response.text();
         assert!(!html.contains("<script"), "the page itself has no script");
-        // The policy of the page would refuse the script that measures it.
+        // The Content-Security-Policy of the page would refuse the script that measures it.
         let policy = html.find("<meta http-equiv").expect("the page has a policy");
-        let end = policy + html[policy..].find('\n').expect("it ends");
+        let end = policy + html[policy..].find('\n').expect("the element ends");
         let page = format!("{}{WATCH}{}{MEASURE}", &html[..policy], &html[end..]);
         let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
         let file = folder.path().join("page.html");
@@ -58,25 +58,23 @@ fn the_page_fits_and_works_in_a_browser() {
             .output()
             .expect("chromium is installed by `cargo xtask setup`");
         let dom = String::from_utf8_lossy(&output.stdout);
-        let verdict = dom.rsplit("VERDICT ").next().unwrap_or_default();
-        let rows: u32 = verdict
+        let result = dom.rsplit("RESULT ").next().unwrap_or_default();
+        let rows: u32 = result
             .strip_prefix("rows=")
             .and_then(|rest| rest.split(' ').next()?.parse().ok())
-            .unwrap_or_else(|| {
-                panic!("{name}: no verdict: {dom}{}", String::from_utf8_lossy(&output.stderr))
-            });
+            .unwrap_or_else(|| panic!("{name}: no result: {dom}{}", String::from_utf8_lossy(&output.stderr)));
         assert!(rows >= 9, "{name} has only {rows} rows");
-        assert!(verdict.contains("wrong=[]"), "{name}: {}", verdict.split("</").next().unwrap_or_default());
+        assert!(result.contains("wrong=[]"), "{name}: {}", result.split("</").next().unwrap_or_default());
     }
 }
 
 #[test]
-fn the_page_tells_devices_health_and_paths() {
+fn the_page_shows_devices_health_and_paths() {
     let host = Fixture::named("nvidia-a100x2-no-driver").lay_out();
     let agent = Agent::start(host.afd(["run", "--no-kubernetes", "--node-name", "gpu-7"]));
-    let answer = agent.get("/");
-    let html = answer.text();
-    for told in [
+    let response = agent.get("/");
+    let html = response.text();
+    for expected in [
         "<h1>Accelerators of gpu-7</h1>",
         "<th scope=\"row\">0000:",
         "NVIDIA A100 80GB PCIe",
@@ -84,6 +82,6 @@ fn the_page_tells_devices_health_and_paths() {
         "<th scope=\"row\">optimized-baseline</th><td><span class=\"bad\">no</span></td><td><p>TooFewDevices: ",
         "<svg ",
     ] {
-        assert!(html.contains(told), "{told} is missing: {html}");
+        assert!(html.contains(expected), "{expected} is missing: {html}");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, process::Command};
 use afd_test_cluster::{Bed, Version, until};
 use afd_tests::{
     agent::Agent,
-    fixture::{Fixture, LaidOut},
+    fixture::{Fixture, FixtureHost},
 };
 use anyhow::ensure;
 use k8s_openapi::api::core::v1::Node;
@@ -21,24 +21,24 @@ pub(crate) const ADDRESS: &str = "127.0.0.1:9109";
 pub(crate) const COUNT: &str = "accelerator.llm-d.ai/count";
 
 /// A cluster with a Node, and the host of that Node.
-pub(crate) struct Scene {
+pub(crate) struct NodeSetup {
     pub(crate) bed: Bed,
     pub(crate) nodes: Api<Node>,
-    pub(crate) host: LaidOut,
+    pub(crate) host: FixtureHost,
 }
 
-impl Scene {
-    pub(crate) async fn new(version: Version, fixture: &str) -> anyhow::Result<Scene> {
+impl NodeSetup {
+    pub(crate) async fn new(version: Version, fixture: &str) -> anyhow::Result<NodeSetup> {
         let bed = Bed::builder().version(version).start().await?;
         let nodes: Api<Node> = Api::all(bed.client().await?);
-        let scene = Scene { bed, nodes, host: Fixture::named(fixture).copy() };
-        scene.create_node(&[]).await?;
-        Ok(scene)
+        let setup = NodeSetup { bed, nodes, host: Fixture::named(fixture).copy() };
+        setup.create_node(&[]).await?;
+        Ok(setup)
     }
 
     pub(crate) async fn create_node(&self, labels: &[(&str, &str)]) -> anyhow::Result<()> {
         let labels: BTreeMap<_, _> = labels.iter().copied().collect();
-        // As if the device plugins of both hosts had told of all that they have.
+        // As if the device plugins of both hosts had advertised all their devices.
         let offered = json!({ "nvidia.com/gpu": "8", "habana.ai/gaudi": "8" });
         let node = serde_json::from_value(json!({
             "metadata": { "name": NODE, "labels": labels },
@@ -50,17 +50,17 @@ impl Scene {
         Ok(())
     }
 
-    /// The agent, which asks an API server by a kubeconfig and looks at its host twice a second.
+    /// The agent, with a kubeconfig, discovering devices twice a second.
     pub(crate) fn agent(&self, kubeconfig: &Path) -> Command {
-        self.agent_turning(kubeconfig, ["0.2", "0.5"])
+        self.agent_with_intervals(kubeconfig, ["0.2", "0.5"])
     }
 
-    /// The same with so many seconds between samples, and between looks.
-    pub(crate) fn agent_turning(&self, kubeconfig: &Path, [sample, look]: [&str; 2]) -> Command {
+    /// The agent with intervals of sampling and of discovery, in seconds.
+    pub(crate) fn agent_with_intervals(&self, kubeconfig: &Path, [sample, discovery]: [&str; 2]) -> Command {
         let mut command =
             self.host.afd(["run", "--node-name", NODE, "--listen", ADDRESS, "--start-spread", "0"]);
         command
-            .args(["--sample-interval", sample, "--discovery-interval", look, "--kubeconfig"])
+            .args(["--sample-interval", sample, "--discovery-interval", discovery, "--kubeconfig"])
             .arg(kubeconfig);
         command
     }
@@ -78,17 +78,22 @@ impl Scene {
         .await
     }
 
-    /// Changes the Node as somebody else.
-    pub(crate) async fn somebody_patches(&self, patch: Value) -> anyhow::Result<()> {
-        let somebody = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
-        self.nodes.patch(NODE, &somebody, &Patch::Merge(patch)).await?;
+    /// Patches the Node as another field manager.
+    pub(crate) async fn patch_as_other(&self, patch: Value) -> anyhow::Result<()> {
+        let other = PatchParams { field_manager: Some("other-manager".to_owned()), ..PatchParams::default() };
+        self.nodes.patch(NODE, &other, &Patch::Merge(patch)).await?;
         Ok(())
+    }
+
+    /// Changes the label `count` as another field manager; the agent must restore it.
+    pub(crate) async fn overwrite_count(&self) -> anyhow::Result<()> {
+        self.patch_as_other(json!({ "metadata": { "labels": { COUNT: "99" } } })).await
     }
 }
 
-/// A series of the agent as it is now, where there is one.
+/// The current value of a series of the agent; none where it is absent.
 pub(crate) fn metric(series: &str) -> Option<f64> {
-    // An agent that is being started takes no connections yet.
+    // A starting agent does not accept connections yet.
     let text = Agent::try_get_from(ADDRESS, "/metrics")?.text().to_owned();
     text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
 }

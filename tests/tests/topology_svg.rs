@@ -1,4 +1,4 @@
-//! The drawing of the topology in a real browser: no text leaves its box and no box covers another.
+//! The topology drawing in a real browser: no text leaves its box and no box overlaps another.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -9,7 +9,7 @@ use std::{fs, process::Command};
 
 use afd_tests::{fixture::Fixture, stdout};
 
-/// Measures the drawing as the browser laid it out, and writes what is wrong into the page.
+/// Measures the layout of the drawing and appends the problems to the page.
 const MEASURE: &str = r"
 <script>
 const inside = (inner, outer) => inner.left >= outer.left - 0.5 && inner.right <= outer.right + 0.5
@@ -22,7 +22,7 @@ for (const text of document.querySelectorAll('text')) {
   const box = text.getBoundingClientRect(), own = text.parentElement.querySelector(':scope > rect');
   if (!inside(box, page)) wrong.push('outside the page: ' + text.textContent);
   if (own && !own.classList.contains('near') && !own.classList.contains('middle') && !own.classList.contains('far')
-      && !inside(box, own.getBoundingClientRect())) wrong.push('cut: ' + text.textContent);
+      && !inside(box, own.getBoundingClientRect())) wrong.push('clipped: ' + text.textContent);
 }
 const all = [...document.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
 for (let i = 0; i < all.length; i++) for (let j = i + 1; j < all.length; j++)
@@ -33,11 +33,11 @@ for (const kind of ['place', 'branch', 'device, .nic']) {
     if (!apart(boxes[i], boxes[j])) wrong.push('boxes overlap: ' + kind + ' ' + i + ' ' + j);
 }
 document.title = 'texts=' + texts + ' wrong=' + wrong.length;
-document.body.append('VERDICT texts=' + texts + ' wrong=[' + wrong.join('; ') + ']');
+document.body.append('RESULT texts=' + texts + ' wrong=[' + wrong.join('; ') + ']');
 </script>";
 
 #[test]
-fn drawings_are_readable_in_a_browser() {
+fn topology_drawings_are_readable_in_a_browser() {
     for name in [
         "nvidia-h100x8",
         "amd-mi300x8-spx",
@@ -63,14 +63,12 @@ fn drawings_are_readable_in_a_browser() {
             .output()
             .expect("chromium is installed by `cargo xtask setup`");
         let dom = String::from_utf8_lossy(&output.stdout);
-        let verdict = dom.rsplit("VERDICT ").next().unwrap_or_default();
-        let texts: u32 = verdict
+        let result = dom.rsplit("RESULT ").next().unwrap_or_default();
+        let texts: u32 = result
             .strip_prefix("texts=")
             .and_then(|rest| rest.split(' ').next()?.parse().ok())
-            .unwrap_or_else(|| {
-                panic!("{name}: no verdict: {dom}{}", String::from_utf8_lossy(&output.stderr))
-            });
+            .unwrap_or_else(|| panic!("{name}: no result: {dom}{}", String::from_utf8_lossy(&output.stderr)));
         assert!(texts > 10, "{name} has only {texts} texts");
-        assert!(verdict.contains("wrong=[]"), "{name}: {}", verdict.split("</").next().unwrap_or_default());
+        assert!(result.contains("wrong=[]"), "{name}: {}", result.split("</").next().unwrap_or_default());
     }
 }

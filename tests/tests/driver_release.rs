@@ -1,4 +1,4 @@
-//! NVIDIA's driver is let go and taken back, through the real binary and the fake library.
+//! NVIDIA's driver is released and reacquired, through the real binary and the fake library.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -14,7 +14,7 @@ use std::{
 use afd_model::Inventory;
 use afd_tests::{
     agent::Agent,
-    fixture::{Fixture, LaidOut},
+    fixture::{Fixture, FixtureHost},
     output,
 };
 use tempfile::TempDir;
@@ -25,18 +25,18 @@ const RELEASED: &str = "afd_probe_problems{probe=\"nvidia\",reason=\"released\"}
 const RESTARTS: &str = "afd_probe_restarts_total{probe=\"nvidia\"}";
 
 /// An agent of a host with eight GPUs, and its control socket.
-struct Scene {
-    host: LaidOut,
+struct ReleaseSetup {
+    host: FixtureHost,
     folder: TempDir,
     agent: Agent,
 }
 
-impl Scene {
-    fn new() -> Scene {
+impl ReleaseSetup {
+    fn new() -> ReleaseSetup {
         let host = Fixture::named("nvidia-h100x8-nvml").copy();
         let folder = TempDir::new().expect("a temporary folder can be made");
         let agent = start(&host, &socket(&folder));
-        Scene { host, folder, agent }
+        ReleaseSetup { host, folder, agent }
     }
 
     fn release(&self, more: &[&str]) -> Output {
@@ -47,16 +47,16 @@ impl Scene {
         serde_json::from_slice(&self.agent.get("/inventory").body).expect("the inventory is JSON")
     }
 
-    /// Whether the agent or a process of it has a file of the driver open or mapped.
+    /// Whether the agent or its library process has a file of the driver open or mapped.
     fn holds_the_driver(&self) -> bool {
-        let root = self.host.driver_root().path().to_str().expect("our paths are UTF-8").to_owned();
+        let root = self.host.driver_root().path().to_str().expect("temporary paths are UTF-8").to_owned();
         let holds = |pid: u32| {
             let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
             let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
             let mut links = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
             maps.contains(&root) || links.any(|link| link.starts_with(&root) && link.is_file())
         };
-        holds(self.agent.pid()) || self.agent.child().is_some_and(holds)
+        holds(self.agent.pid()) || self.agent.library_process().is_some_and(holds)
     }
 }
 
@@ -64,7 +64,7 @@ fn socket(folder: &TempDir) -> PathBuf {
     folder.path().join("control.sock")
 }
 
-fn start(host: &LaidOut, socket: &Path) -> Agent {
+fn start(host: &FixtureHost, socket: &Path) -> Agent {
     let mut command = host.afd(RUN);
     command.arg("--control-socket").arg(socket);
     let agent = Agent::start(command);
@@ -82,62 +82,62 @@ fn error(output: &Output) -> String {
 }
 
 #[test]
-fn a_driver_that_was_let_go_is_held_by_nobody_until_it_is_taken_back() {
-    let scene = Scene::new();
-    let agent = &scene.agent;
-    assert!(scene.holds_the_driver());
-    let before = scene.inventory();
+fn a_released_driver_is_not_held_until_it_is_reacquired() {
+    let setup = ReleaseSetup::new();
+    let agent = &setup.agent;
+    assert!(setup.holds_the_driver());
+    let before = setup.inventory();
 
-    let told = scene.release(&[]);
-    assert!(told.status.success(), "{told:?}");
-    assert!(!scene.holds_the_driver(), "the command ends when nothing is held any more");
-    assert_eq!(agent.child(), None);
-    agent.until("what moves is absent", |agent| agent.count(POWER) == 0);
+    let output = setup.release(&[]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!setup.holds_the_driver(), "the command ends when the driver is not held any more");
+    assert_eq!(agent.library_process(), None);
+    agent.until("the samples are absent", |agent| agent.count(POWER) == 0);
     agent.until("the reason is counted", |agent| agent.value(RELEASED) == Some(1.0));
-    assert_eq!(scene.inventory().devices, before.devices, "what does not move stays");
-    assert_eq!(agent.count("accelerator_device_pcie_link_width{"), 16, "the kernel's word goes on");
+    assert_eq!(setup.inventory().devices, before.devices, "static facts stay");
+    assert_eq!(agent.count("accelerator_device_pcie_link_width{"), 16, "samples of the kernel stay");
     assert_eq!(agent.get("/readyz").status, 200);
-    assert!(scene.release(&[]).status.success(), "it is let go already");
+    assert!(setup.release(&[]).status.success(), "it is released already");
 
-    assert!(scene.release(&["--end"]).status.success());
+    assert!(setup.release(&["--end"]).status.success());
     agent.until("it is sampled again", |agent| agent.count(POWER) == 8);
-    assert!(scene.holds_the_driver());
-    assert_eq!(agent.value(RELEASED), None);
-    assert_eq!(agent.value(RESTARTS), Some(0.0), "nothing went wrong");
-    assert_eq!(scene.inventory().devices, before.devices);
+    assert!(setup.holds_the_driver());
+    agent.until("the reason is not counted any more", |agent| agent.value(RELEASED).is_none());
+    assert_eq!(agent.value(RESTARTS), Some(0.0), "nothing failed");
+    assert_eq!(setup.inventory().devices, before.devices);
 }
 
 #[test]
-fn another_version_of_the_driver_is_taken_back_by_itself() {
-    let scene = Scene::new();
-    let version = scene.host.root().join("sys/module/nvidia/version");
-    assert!(scene.release(&[]).status.success());
-    // The old one is unloaded, and its library goes with it.
+fn another_version_of_the_driver_is_acquired_automatically() {
+    let setup = ReleaseSetup::new();
+    let version = setup.host.root().join("sys/module/nvidia/version");
+    assert!(setup.release(&[]).status.success());
+    // The old one is unloaded and its library removed.
     fs::remove_file(&version).expect("the driver has a version");
-    let library = scene.host.driver_root().library();
-    let away = scene.folder.path().join("away");
+    let library = setup.host.driver_root().library();
+    let away = setup.folder.path().join("away");
     fs::rename(&library, &away).expect("a file can be moved");
-    scene.agent.until("the agent has looked", |agent| agent.value(RELEASED) == Some(1.0));
-    assert_eq!(scene.inventory().devices.len(), 8);
-    assert!(scene.inventory().devices[0].memory_bytes.is_known(), "what does not move stays");
+    setup.agent.until("the reason is counted", |agent| agent.value(RELEASED) == Some(1.0));
+    assert_eq!(setup.inventory().devices.len(), 8);
+    assert!(setup.inventory().devices[0].memory_bytes.is_known(), "static facts stay");
     fs::copy(&away, &library).expect("a file can be copied");
     fs::write(&version, "999.1.2\n").expect("a file can be written");
-    scene.agent.until("it is sampled again", |agent| agent.count(POWER) == 8);
-    assert_eq!(scene.inventory().devices[0].driver_version.value().map(String::as_str), Some("999.1.2"));
+    setup.agent.until("it is sampled again", |agent| agent.count(POWER) == 8);
+    assert_eq!(setup.inventory().devices[0].driver_version.value().map(String::as_str), Some("999.1.2"));
 }
 
 #[test]
-fn a_process_that_hangs_within_the_library_is_ended_all_the_same() {
-    let scene = Scene::new();
-    scene.host.driver_root().fault("hang", &["nvmlDeviceGetPowerUsage"]);
-    scene.agent.until("it hangs", |agent| agent.count(POWER) == 0);
-    let told = scene.release(&[]);
-    assert!(told.status.success(), "{told:?}");
-    assert!(!scene.holds_the_driver());
+fn a_driver_is_released_also_when_its_library_hangs() {
+    let setup = ReleaseSetup::new();
+    setup.host.driver_root().fault("hang", &["nvmlDeviceGetPowerUsage"]);
+    setup.agent.until("the library hangs", |agent| agent.count(POWER) == 0);
+    let output = setup.release(&[]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!setup.holds_the_driver());
 }
 
 #[test]
-fn a_socket_without_an_agent_is_told_and_one_that_was_left_behind_is_replaced() {
+fn a_socket_without_an_agent_is_an_error_and_a_stale_one_is_replaced() {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let socket = socket(&folder);
     assert!(error(&release(&socket, &[])).contains("no agent is to be reached"));
@@ -148,7 +148,7 @@ fn a_socket_without_an_agent_is_told_and_one_that_was_left_behind_is_replaced() 
     second.args(["--listen", "127.0.0.1:0", "--control-socket"]).arg(&socket);
     assert!(error(&output(&mut second)).contains("another agent listens"));
 
-    // Killed, so that it cannot put anything away.
+    // Killed, so that it cannot clean up.
     drop(first);
     assert!(error(&release(&socket, &[])).contains("no agent is to be reached"));
     let _third = start(&host, &socket);
