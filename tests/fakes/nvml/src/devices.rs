@@ -1,4 +1,4 @@
-//! Calls on devices whose answer is a number or a text, and the way to a device.
+//! Calls on devices that return numbers or strings, and those that return a handle.
 
 use std::ffi::{c_char, c_uint, c_ulonglong};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     INVALID_ARGUMENT, NOT_FOUND, code, number,
-    recording::{Handle, device, enter, state},
+    recording::{FakeHandle, call_on, enter, state},
     write, write_text,
 };
 
@@ -23,10 +23,10 @@ pub extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> nvmlReturn_t {
 pub extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, target: *mut nvmlDevice_t) -> nvmlReturn_t {
     code(enter("nvmlDeviceGetHandleByIndex_v2").and_then(|()| {
         let recording = state().recording();
-        let told = recording.devices.get(index as usize).ok_or(INVALID_ARGUMENT)?;
-        match told.answers.error("nvmlDeviceGetHandleByIndex_v2") {
+        let device = recording.devices.get(index as usize).ok_or(INVALID_ARGUMENT)?;
+        match device.answers.error("nvmlDeviceGetHandleByIndex_v2") {
             Some(error) => Err(error.0),
-            None => write(target, Handle { device: index as usize, mig: None }.pointer()),
+            None => write(target, FakeHandle { device: index as usize, mig: None }.pointer()),
         }
     }))
 }
@@ -38,14 +38,13 @@ pub extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
     target: *mut nvmlDevice_t,
 ) -> nvmlReturn_t {
     code(enter("nvmlDeviceGetMigDeviceHandleByIndex").and_then(|()| {
-        let parent = Handle::of(parent)?;
+        let parent = FakeHandle::from_pointer(parent)?;
         let recording = state().recording();
-        let told = recording.devices.get(parent.device).ok_or(INVALID_ARGUMENT)?;
-        let there = told.mig.get(index as usize).is_some_and(Option::is_some);
-        if !there {
+        let device = recording.devices.get(parent.device).ok_or(INVALID_ARGUMENT)?;
+        if !device.mig.get(index as usize).is_some_and(Option::is_some) {
             return Err(NOT_FOUND);
         }
-        write(target, Handle { mig: Some(index as usize), ..parent }.pointer())
+        write(target, FakeHandle { mig: Some(index as usize), ..parent }.pointer())
     }))
 }
 
@@ -53,7 +52,7 @@ macro_rules! texts {
     ($($symbol:ident),* $(,)?) => {
         $(#[unsafe(no_mangle)]
         pub extern "C" fn $symbol(pointer: nvmlDevice_t, text: *mut c_char, length: c_uint) -> nvmlReturn_t {
-            code(device(stringify!($symbol), pointer, &[]).and_then(|value| write_text(text, length, &value)))
+            code(call_on(stringify!($symbol), pointer, &[]).and_then(|value| write_text(text, length, &value)))
         })*
     };
 }
@@ -69,17 +68,17 @@ texts!(
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetGspFirmwareVersion(pointer: nvmlDevice_t, text: *mut c_char) -> nvmlReturn_t {
-    let told = device("nvmlDeviceGetGspFirmwareVersion", pointer, &[]);
-    // nvml.h asks the caller for a buffer of 64 bytes.
-    code(told.and_then(|value| write_text(text, 64, &value)))
+    let value = call_on("nvmlDeviceGetGspFirmwareVersion", pointer, &[]);
+    // nvml.h requires a buffer of 64 bytes.
+    code(value.and_then(|value| write_text(text, 64, &value)))
 }
 
 macro_rules! numbers {
     ($($symbol:ident($($argument:ident),*): $kind:ty;)*) => {
         $(#[unsafe(no_mangle)]
         pub extern "C" fn $symbol(pointer: nvmlDevice_t, $($argument: c_uint,)* target: *mut $kind) -> nvmlReturn_t {
-            let told = device(stringify!($symbol), pointer, &[$($argument),*]);
-            code(told.and_then(|value| write(target, number(&value) as $kind)))
+            let value = call_on(stringify!($symbol), pointer, &[$($argument),*]);
+            code(value.and_then(|value| write(target, number(&value) as $kind)))
         })*
     };
 }
@@ -120,17 +119,17 @@ pub extern "C" fn nvmlDeviceGetP2PStatus(
     capability: c_uint,
     target: *mut c_uint,
 ) -> nvmlReturn_t {
-    let told = Handle::of(other)
-        .and_then(|other| device("nvmlDeviceGetP2PStatus", pointer, &[other.device as c_uint, capability]));
-    code(told.and_then(|value| write(target, number(&value) as c_uint)))
+    let value = FakeHandle::from_pointer(other)
+        .and_then(|other| call_on("nvmlDeviceGetP2PStatus", pointer, &[other.device as c_uint, capability]));
+    code(value.and_then(|value| write(target, number(&value) as c_uint)))
 }
 
-/// Calls that fill several numbers, by the fields of their value.
+/// Calls that fill several numbers, each from the field of its name.
 macro_rules! several {
     ($($symbol:ident: $($field:ident: $kind:ty),*;)*) => {
         $(#[unsafe(no_mangle)]
         pub extern "C" fn $symbol(pointer: nvmlDevice_t, $($field: *mut $kind),*) -> nvmlReturn_t {
-            code(device(stringify!($symbol), pointer, &[]).and_then(|value| {
+            code(call_on(stringify!($symbol), pointer, &[]).and_then(|value| {
                 $(write($field, number(&value[stringify!($field)]) as $kind)?;)*
                 Ok(())
             }))
@@ -150,11 +149,11 @@ several! {
     nvmlDeviceGetRemappedRows: corrRows: c_uint, uncRows: c_uint, isPending: c_uint, failureOccurred: c_uint;
 }
 
-/// Whether a handle is a MIG device's.
+/// Whether a handle is that of a MIG device.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceIsMigDeviceHandle(pointer: nvmlDevice_t, target: *mut c_uint) -> nvmlReturn_t {
     code(
-        Handle::of(pointer)
+        FakeHandle::from_pointer(pointer)
             .and_then(|handle| write(target, number(&json!(u8::from(handle.mig.is_some()))) as c_uint)),
     )
 }

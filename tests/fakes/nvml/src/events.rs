@@ -1,4 +1,4 @@
-//! Events: each of the recording is given once to each set, also those that are added while a caller waits.
+//! Events: each event of the recording is delivered once to each set, including those that are added while a caller waits.
 
 use std::{
     ffi::c_uint,
@@ -11,20 +11,20 @@ use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, 
 
 use crate::{
     INVALID_ARGUMENT, SUCCESS, TIMEOUT, code,
-    recording::{Handle, enter, state},
+    recording::{FakeHandle, enter, state},
     write,
 };
 
-/// How often a waiting caller looks for new events.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval at which a waiting call checks for new events.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What a set is in our memory: how many events it has given.
-type Given = Mutex<usize>;
+/// A set in this library's memory: the number of events that it has delivered.
+type DeliveredCount = Mutex<usize>;
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlEventSetCreate(target: *mut nvmlEventSet_t) -> nvmlReturn_t {
     code(enter("nvmlEventSetCreate").and_then(|()| {
-        let set: Box<Given> = Box::default();
+        let set: Box<DeliveredCount> = Box::default();
         write(target, Box::into_raw(set).cast())
     }))
 }
@@ -32,8 +32,8 @@ pub extern "C" fn nvmlEventSetCreate(target: *mut nvmlEventSet_t) -> nvmlReturn_
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
     if !set.is_null() {
-        // SAFETY: the caller gives back what nvmlEventSetCreate gave it, once.
-        drop(unsafe { Box::from_raw(set.cast::<Given>()) });
+        // SAFETY: the caller frees what nvmlEventSetCreate returned, once.
+        drop(unsafe { Box::from_raw(set.cast::<DeliveredCount>()) });
     }
     SUCCESS
 }
@@ -44,7 +44,7 @@ pub extern "C" fn nvmlDeviceRegisterEvents(
     _kinds: u64,
     _set: nvmlEventSet_t,
 ) -> nvmlReturn_t {
-    code(enter("nvmlDeviceRegisterEvents").and_then(|()| Handle::of(pointer).map(drop)))
+    code(enter("nvmlDeviceRegisterEvents").and_then(|()| FakeHandle::from_pointer(pointer).map(drop)))
 }
 
 #[unsafe(no_mangle)]
@@ -54,16 +54,16 @@ pub extern "C" fn nvmlEventSetWait_v2(
     milliseconds: c_uint,
 ) -> nvmlReturn_t {
     code(enter("nvmlEventSetWait_v2").and_then(|()| {
-        // SAFETY: the set comes from nvmlEventSetCreate and was not given back yet.
-        let given = unsafe { set.cast::<Given>().as_ref() }.ok_or(INVALID_ARGUMENT)?;
-        let begun = Instant::now();
+        // SAFETY: the set comes from nvmlEventSetCreate and is not freed yet.
+        let delivered = unsafe { set.cast::<DeliveredCount>().as_ref() }.ok_or(INVALID_ARGUMENT)?;
+        let start = Instant::now();
         loop {
             let recording = state().recording();
-            let mut given = given.lock().map_err(|_| INVALID_ARGUMENT)?;
-            if let Some(event) = recording.events.get(*given) {
-                *given += 1;
+            let mut delivered = delivered.lock().map_err(|_| INVALID_ARGUMENT)?;
+            if let Some(event) = recording.events.get(*delivered) {
+                *delivered += 1;
                 let data = nvmlEventData_t {
-                    device: Handle { device: event.device, mig: None }.pointer(),
+                    device: FakeHandle { device: event.device, mig: None }.pointer(),
                     eventType: event.event_type,
                     eventData: event.event_data,
                     gpuInstanceId: event.gpu_instance_id,
@@ -71,11 +71,11 @@ pub extern "C" fn nvmlEventSetWait_v2(
                 };
                 return write(target, data);
             }
-            drop(given);
-            if begun.elapsed() >= Duration::from_millis(milliseconds.into()) {
+            drop(delivered);
+            if start.elapsed() >= Duration::from_millis(milliseconds.into()) {
                 return Err(TIMEOUT);
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }))
 }

@@ -1,4 +1,4 @@
-//! GPM: samples remember what they were taken of, and metrics are what the recording says of that.
+//! GPM: a sample holds the handle that it was taken of, and metrics are those of the recording for that handle.
 
 use std::ffi::c_uint;
 
@@ -8,20 +8,20 @@ use nvml_wrapper_sys::bindings::{
 
 use crate::{
     INVALID_ARGUMENT, SUCCESS, VERSION_MISMATCH, code, number,
-    recording::{Handle, device, enter},
-    structs::of_instance,
+    recording::{FakeHandle, call_on, enter},
+    structs::mig_device_of_instance,
     write,
 };
 
-/// What a sample is in our memory.
-type Taken = Option<Handle>;
+/// A sample in this library's memory.
+type SampledHandle = Option<FakeHandle>;
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlGpmQueryDeviceSupport(
     pointer: nvmlDevice_t,
     target: *mut nvmlGpmSupport_t,
 ) -> nvmlReturn_t {
-    code(device("nvmlGpmQueryDeviceSupport", pointer, &[]).and_then(|value| {
+    code(call_on("nvmlGpmQueryDeviceSupport", pointer, &[]).and_then(|value| {
         let supported = number(&value["isSupportedDevice"]) as c_uint;
         write(target, nvmlGpmSupport_t { version: 1, isSupportedDevice: supported })
     }))
@@ -30,7 +30,7 @@ pub extern "C" fn nvmlGpmQueryDeviceSupport(
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlGpmSampleAlloc(target: *mut nvmlGpmSample_t) -> nvmlReturn_t {
     code(enter("nvmlGpmSampleAlloc").and_then(|()| {
-        let sample: Box<Taken> = Box::default();
+        let sample: Box<SampledHandle> = Box::default();
         write(target, Box::into_raw(sample).cast())
     }))
 }
@@ -38,15 +38,18 @@ pub extern "C" fn nvmlGpmSampleAlloc(target: *mut nvmlGpmSample_t) -> nvmlReturn
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlGpmSampleFree(sample: nvmlGpmSample_t) -> nvmlReturn_t {
     if !sample.is_null() {
-        // SAFETY: the caller gives back what nvmlGpmSampleAlloc gave it, once.
-        drop(unsafe { Box::from_raw(sample.cast::<Taken>()) });
+        // SAFETY: the caller frees what nvmlGpmSampleAlloc returned, once.
+        drop(unsafe { Box::from_raw(sample.cast::<SampledHandle>()) });
     }
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlGpmSampleGet(pointer: nvmlDevice_t, sample: nvmlGpmSample_t) -> nvmlReturn_t {
-    code(enter("nvmlGpmSampleGet").and_then(|()| write(sample.cast::<Taken>(), Some(Handle::of(pointer)?))))
+    code(
+        enter("nvmlGpmSampleGet")
+            .and_then(|()| write(sample.cast::<SampledHandle>(), Some(FakeHandle::from_pointer(pointer)?))),
+    )
 }
 
 #[unsafe(no_mangle)]
@@ -55,26 +58,30 @@ pub extern "C" fn nvmlGpmMigSampleGet(
     instance: c_uint,
     sample: nvmlGpmSample_t,
 ) -> nvmlReturn_t {
-    code(
-        enter("nvmlGpmMigSampleGet")
-            .and_then(|()| write(sample.cast::<Taken>(), Some(of_instance(Handle::of(pointer)?, instance)?))),
-    )
+    code(enter("nvmlGpmMigSampleGet").and_then(|()| {
+        write(
+            sample.cast::<SampledHandle>(),
+            Some(mig_device_of_instance(FakeHandle::from_pointer(pointer)?, instance)?),
+        )
+    }))
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn nvmlGpmMetricsGet(asked: *mut nvmlGpmMetricsGet_t) -> nvmlReturn_t {
+pub extern "C" fn nvmlGpmMetricsGet(request: *mut nvmlGpmMetricsGet_t) -> nvmlReturn_t {
     code(enter("nvmlGpmMetricsGet").and_then(|()| {
-        // SAFETY: the caller passes the struct, as nvml.h asks it to.
-        let asked = unsafe { asked.as_mut() }.ok_or(INVALID_ARGUMENT)?;
-        if asked.version != 1 {
+        // SAFETY: the caller passes the struct, as nvml.h requires.
+        let request = unsafe { request.as_mut() }.ok_or(INVALID_ARGUMENT)?;
+        if request.version != 1 {
             return Err(VERSION_MISMATCH);
         }
-        // SAFETY: samples come from nvmlGpmSampleAlloc and were not given back yet.
-        let taken =
-            unsafe { asked.sample2.cast::<Taken>().as_ref() }.copied().flatten().ok_or(INVALID_ARGUMENT)?;
-        for metric in asked.metrics.iter_mut().take(asked.numMetrics as usize) {
-            let told = taken.value(&format!("nvmlGpmMetricsGet({})", metric.metricId));
-            metric.nvmlReturn = match told {
+        // SAFETY: samples come from nvmlGpmSampleAlloc and are not freed yet.
+        let sampled = unsafe { request.sample2.cast::<SampledHandle>().as_ref() }
+            .copied()
+            .flatten()
+            .ok_or(INVALID_ARGUMENT)?;
+        for metric in request.metrics.iter_mut().take(request.numMetrics as usize) {
+            let value = sampled.value(&format!("nvmlGpmMetricsGet({})", metric.metricId));
+            metric.nvmlReturn = match value {
                 Ok(value) => {
                     metric.value = value.as_f64().unwrap_or(0.0);
                     SUCCESS

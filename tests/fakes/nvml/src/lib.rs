@@ -1,9 +1,9 @@
 //! NVML's C symbols, answering from `nvml.json` beside the library's own file.
 //!
-//! The recording is what `afd record` writes (`libraries/nvml.json` of a recorded host), with events and faults that only a
-//! test asks for; the README says how it is made. It is read again whenever its file changes, so that a test can move
-//! a value, lose a GPU, raise an XID, or make a call hang or crash while a program uses the library. Types are those of
-//! nvml.h, by the crate `nvml-wrapper-sys`.
+//! The recording is what `afd record` writes (`libraries/nvml.json` of a recorded host), with events and faults that only
+//! tests add; the README describes it. It is read again whenever its file changes, so that a test can change a value, lose a
+//! GPU, raise an XID, or make a call hang or crash while a program uses the library. Types are those of nvml.h, from the
+//! crate `nvml-wrapper-sys`.
 #![allow(
     unsafe_code,
     clippy::disallowed_methods,
@@ -40,17 +40,17 @@ pub(crate) const INSUFFICIENT_SIZE: nvmlReturn_t = 7;
 pub(crate) const TIMEOUT: nvmlReturn_t = 10;
 pub(crate) const VERSION_MISMATCH: nvmlReturn_t = 25;
 
-/// The result of a call as C has it.
+/// The return code of a call.
 pub(crate) fn code(result: Result<(), nvmlReturn_t>) -> nvmlReturn_t {
     result.err().unwrap_or(SUCCESS)
 }
 
-/// Writes a number or struct where the caller wants it.
+/// Writes a number or struct to the caller's memory.
 pub(crate) fn write<T>(target: *mut T, value: T) -> Result<(), nvmlReturn_t> {
     afd_fake_recorded::write(target, value).map_err(refused)
 }
 
-/// Writes a text with its NUL.
+/// Writes a string with its NUL.
 pub(crate) fn write_text(target: *mut c_char, length: c_uint, value: &Value) -> Result<(), nvmlReturn_t> {
     afd_fake_recorded::write_text(target, length as usize, value).map_err(refused)
 }

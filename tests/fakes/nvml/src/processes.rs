@@ -1,11 +1,11 @@
-//! Calls that list the processes of a GPU: as many as there is room for, and how many there are.
+//! Calls that list the processes of a GPU: the list, if the caller's buffer holds it, and its length.
 
 use std::ffi::c_uint;
 
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlProcessInfo_v2_t, nvmlReturn_t};
 use serde_json::Value;
 
-use crate::{INSUFFICIENT_SIZE, INVALID_ARGUMENT, code, number, recording::device, write};
+use crate::{INSUFFICIENT_SIZE, INVALID_ARGUMENT, code, number, recording::call_on, write};
 
 macro_rules! lists {
     ($($symbol:ident),* $(,)?) => {
@@ -15,7 +15,7 @@ macro_rules! lists {
             count: *mut c_uint,
             target: *mut nvmlProcessInfo_v2_t,
         ) -> nvmlReturn_t {
-            code(device(stringify!($symbol), pointer, &[]).and_then(|value| list(&value, count, target)))
+            code(call_on(stringify!($symbol), pointer, &[]).and_then(|value| list(&value, count, target)))
         })*
     };
 }
@@ -31,21 +31,21 @@ fn list(value: &Value, count: *mut c_uint, target: *mut nvmlProcessInfo_v2_t) ->
     if count.is_null() {
         return Err(INVALID_ARGUMENT);
     }
-    // SAFETY: the caller passes the room that it has, as nvml.h asks it to, and the pointer is not null.
-    let room = unsafe { count.read() } as usize;
+    // SAFETY: the caller passes the length of its buffer, as nvml.h requires, and the pointer is not null.
+    let capacity = unsafe { count.read() } as usize;
     write(count, processes.len() as c_uint)?;
-    if processes.len() > room {
+    if processes.len() > capacity {
         return Err(INSUFFICIENT_SIZE);
     }
-    for (place, process) in processes.iter().enumerate() {
-        let told = nvmlProcessInfo_v2_t {
+    for (index, process) in processes.iter().enumerate() {
+        let entry = nvmlProcessInfo_v2_t {
             pid: number(&process["pid"]) as c_uint,
             usedGpuMemory: number(&process["usedGpuMemory"]),
             gpuInstanceId: number(&process["gpuInstanceId"]) as c_uint,
             computeInstanceId: number(&process["computeInstanceId"]) as c_uint,
         };
-        // SAFETY: the caller has room for `room` processes, and there are no more.
-        write(unsafe { target.add(place) }, told)?;
+        // SAFETY: the caller's buffer holds `capacity` processes, and there are no more.
+        write(unsafe { target.add(index) }, entry)?;
     }
     Ok(())
 }

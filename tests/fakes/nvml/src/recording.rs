@@ -1,4 +1,4 @@
-//! The recording, and what a handle of it is.
+//! The recording, and the handles by which a caller refers to its devices.
 
 use std::sync::OnceLock;
 
@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use crate::{INVALID_ARGUMENT, NOT_SUPPORTED, UNINITIALIZED};
 
-/// What is in `nvml.json`.
+/// The content of `nvml.json`.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct NvmlRecording {
     #[serde(flatten)]
     pub(crate) report: Report,
     #[serde(default)]
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<RecordedEvent>,
 }
 
-impl std::ops::Deref for Told {
+impl std::ops::Deref for NvmlRecording {
     type Target = Report;
 
     fn deref(&self) -> &Report {
@@ -27,29 +27,29 @@ impl std::ops::Deref for Told {
     }
 }
 
-/// An event that the library is to give, once.
+/// An event for the library to deliver.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Event {
+pub(crate) struct RecordedEvent {
     pub(crate) device: usize,
     pub(crate) event_type: u64,
     pub(crate) event_data: u64,
-    #[serde(default = "whole")]
+    #[serde(default = "whole_gpu")]
     pub(crate) gpu_instance_id: u32,
-    #[serde(default = "whole")]
+    #[serde(default = "whole_gpu")]
     pub(crate) compute_instance_id: u32,
 }
 
-fn whole() -> u32 {
+fn whole_gpu() -> u32 {
     u32::MAX
 }
 
-pub(crate) fn state() -> &'static State<Told> {
-    static STATE: OnceLock<State<Told>> = OnceLock::new();
+pub(crate) fn state() -> &'static State<NvmlRecording> {
+    static STATE: OnceLock<State<NvmlRecording>> = OnceLock::new();
     STATE.get_or_init(|| State::beside_library("nvml.json"))
 }
 
-/// Begins a call: the faults that the recording asks for happen here.
+/// Begins a call: faults of the recording happen here.
 pub(crate) fn enter(symbol: &str) -> Result<(), nvmlReturn_t> {
     state().fault(symbol);
     if symbol != "nvmlInit_v2" && !state().is_initialised() {
@@ -68,32 +68,32 @@ fn value(answers: &Answers, call: &str) -> Result<Value, nvmlReturn_t> {
     afd_fake_recorded::answer(answers, call).unwrap_or(Err(Code(NOT_SUPPORTED))).map_err(|code| code.0)
 }
 
-/// What a device handle stands for.
+/// A device, or one of its MIG devices.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Handle {
+pub(crate) struct FakeHandle {
     pub(crate) device: usize,
     pub(crate) mig: Option<usize>,
 }
 
-/// Handles are numbers in the place of pointers: the device in units of this, the MIG device in the rest.
-const UNIT: usize = 0x1000;
+/// A handle is a number cast to a pointer: the device times this, plus the MIG device.
+const DEVICE_STRIDE: usize = 0x1000;
 
-impl Handle {
+impl FakeHandle {
     pub(crate) fn pointer(self) -> nvmlDevice_t {
-        ((self.device + 1) * UNIT + self.mig.map_or(0, |mig| mig + 1)) as nvmlDevice_t
+        ((self.device + 1) * DEVICE_STRIDE + self.mig.map_or(0, |mig| mig + 1)) as nvmlDevice_t
     }
 
-    pub(crate) fn of(pointer: nvmlDevice_t) -> Result<Handle, nvmlReturn_t> {
+    pub(crate) fn from_pointer(pointer: nvmlDevice_t) -> Result<FakeHandle, nvmlReturn_t> {
         let number = pointer as usize;
-        let device = (number / UNIT).checked_sub(1).ok_or(INVALID_ARGUMENT)?;
-        Ok(Handle { device, mig: (number % UNIT).checked_sub(1) })
+        let device = (number / DEVICE_STRIDE).checked_sub(1).ok_or(INVALID_ARGUMENT)?;
+        Ok(FakeHandle { device, mig: (number % DEVICE_STRIDE).checked_sub(1) })
     }
 
     /// The value of a call on it.
     pub(crate) fn value(self, call: &str) -> Result<Value, nvmlReturn_t> {
         let recording = state().recording();
         let device = recording.devices.get(self.device).ok_or(INVALID_ARGUMENT)?;
-        // A GPU that was lost answers nothing, also to those who have its handle from before.
+        // A lost GPU refuses all calls, also on handles that were obtained earlier.
         if let Some(code) = device.answers.error("nvmlDeviceGetHandleByIndex_v2") {
             return Err(code.0);
         }
@@ -107,11 +107,11 @@ impl Handle {
     }
 }
 
-/// Begins a call on a device; its value under the name of the symbol and the arguments that choose.
-pub(crate) fn device(symbol: &str, pointer: nvmlDevice_t, arguments: &[u32]) -> Result<Value, nvmlReturn_t> {
+/// Begins a call on a device; its value, by the symbol and the arguments that select.
+pub(crate) fn call_on(symbol: &str, pointer: nvmlDevice_t, arguments: &[u32]) -> Result<Value, nvmlReturn_t> {
     enter(symbol)?;
     let arguments: Vec<String> = arguments.iter().map(u32::to_string).collect();
     let call =
         if arguments.is_empty() { symbol.to_owned() } else { format!("{symbol}({})", arguments.join(",")) };
-    Handle::of(pointer)?.value(&call)
+    FakeHandle::from_pointer(pointer)?.value(&call)
 }

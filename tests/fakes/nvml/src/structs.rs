@@ -1,4 +1,4 @@
-//! Calls on devices that fill a struct. Structs with a version are checked for one that this library knows.
+//! Calls on devices that fill a struct. The version of a versioned struct must be one that this library knows.
 
 use std::{
     ffi::{c_int, c_uint},
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     INVALID_ARGUMENT, NOT_FOUND, SUCCESS, VERSION_MISMATCH, code, number,
-    recording::{Handle, device, enter, state},
+    recording::{FakeHandle, call_on, enter, state},
     write,
 };
 
@@ -32,7 +32,7 @@ fn version(target: *const c_uint) -> Result<c_uint, nvmlReturn_t> {
     if target.is_null() {
         return Err(INVALID_ARGUMENT);
     }
-    // SAFETY: the caller passes a struct that begins with its version, as nvml.h asks it to, and it is not null.
+    // SAFETY: the caller passes a struct that begins with its version, as nvml.h requires, and it is not null.
     Ok(unsafe { target.read() })
 }
 
@@ -60,7 +60,7 @@ fn pci(value: &Value) -> nvmlPciInfo_t {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetPciInfo_v3(pointer: nvmlDevice_t, target: *mut nvmlPciInfo_t) -> nvmlReturn_t {
-    code(device("nvmlDeviceGetPciInfo_v3", pointer, &[]).and_then(|value| write(target, pci(&value))))
+    code(call_on("nvmlDeviceGetPciInfo_v3", pointer, &[]).and_then(|value| write(target, pci(&value))))
 }
 
 #[unsafe(no_mangle)]
@@ -70,14 +70,14 @@ pub extern "C" fn nvmlDeviceGetNvLinkRemotePciInfo_v2(
     target: *mut nvmlPciInfo_t,
 ) -> nvmlReturn_t {
     code(
-        device("nvmlDeviceGetNvLinkRemotePciInfo_v2", pointer, &[link])
+        call_on("nvmlDeviceGetNvLinkRemotePciInfo_v2", pointer, &[link])
             .and_then(|value| write(target, pci(&value))),
     )
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetMemoryInfo(pointer: nvmlDevice_t, target: *mut nvmlMemory_t) -> nvmlReturn_t {
-    code(device("nvmlDeviceGetMemoryInfo", pointer, &[]).and_then(|value| {
+    code(call_on("nvmlDeviceGetMemoryInfo", pointer, &[]).and_then(|value| {
         let memory = nvmlMemory_t {
             total: number(&value["total"]),
             free: number(&value["free"]),
@@ -92,7 +92,7 @@ pub extern "C" fn nvmlDeviceGetMemoryInfo_v2(
     pointer: nvmlDevice_t,
     target: *mut nvmlMemory_v2_t,
 ) -> nvmlReturn_t {
-    code(device("nvmlDeviceGetMemoryInfo_v2", pointer, &[]).and_then(|value| {
+    code(call_on("nvmlDeviceGetMemoryInfo_v2", pointer, &[]).and_then(|value| {
         let known = version_of::<nvmlMemory_v2_t>(2);
         check(target, known)?;
         let memory = nvmlMemory_v2_t {
@@ -111,7 +111,7 @@ pub extern "C" fn nvmlDeviceGetAddressingMode(
     pointer: nvmlDevice_t,
     target: *mut nvmlDeviceAddressingMode_t,
 ) -> nvmlReturn_t {
-    code(device("nvmlDeviceGetAddressingMode", pointer, &[]).and_then(|value| {
+    code(call_on("nvmlDeviceGetAddressingMode", pointer, &[]).and_then(|value| {
         let known = version_of::<nvmlDeviceAddressingMode_t>(1);
         check(target, known)?;
         write(target, nvmlDeviceAddressingMode_t { version: known, value: number(&value["value"]) as c_uint })
@@ -123,7 +123,7 @@ pub extern "C" fn nvmlDeviceGetGpuFabricInfo(
     pointer: nvmlDevice_t,
     target: *mut nvmlGpuFabricInfo_t,
 ) -> nvmlReturn_t {
-    code(device("nvmlDeviceGetGpuFabricInfo", pointer, &[]).and_then(|value| {
+    code(call_on("nvmlDeviceGetGpuFabricInfo", pointer, &[]).and_then(|value| {
         let fabric = nvmlGpuFabricInfo_t {
             clusterUuid: bytes(&value["clusterUuid"]),
             status: number(&value["status"]) as nvmlReturn_t,
@@ -134,13 +134,13 @@ pub extern "C" fn nvmlDeviceGetGpuFabricInfo(
     }))
 }
 
-/// A recording without a health summary is of a driver that knows struct version 2 only.
+/// A recording without a health summary comes from a driver that knows struct version 2 only.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetGpuFabricInfoV(
     pointer: nvmlDevice_t,
     target: *mut nvmlGpuFabricInfo_v3_t,
 ) -> nvmlReturn_t {
-    code(device("nvmlDeviceGetGpuFabricInfoV", pointer, &[]).and_then(|value| {
+    code(call_on("nvmlDeviceGetGpuFabricInfoV", pointer, &[]).and_then(|value| {
         let fabric = nvmlGpuFabricInfo_v2_t {
             version: version_of::<nvmlGpuFabricInfo_v2_t>(2),
             clusterUuid: bytes(&value["clusterUuid"]),
@@ -175,7 +175,7 @@ pub extern "C" fn nvmlDeviceGetUtilizationRates(
     pointer: nvmlDevice_t,
     target: *mut nvmlUtilization_t,
 ) -> nvmlReturn_t {
-    code(device("nvmlDeviceGetUtilizationRates", pointer, &[]).and_then(|value| {
+    code(call_on("nvmlDeviceGetUtilizationRates", pointer, &[]).and_then(|value| {
         let rates = nvmlUtilization_t {
             gpu: number(&value["gpu"]) as c_uint,
             memory: number(&value["memory"]) as c_uint,
@@ -190,7 +190,7 @@ pub extern "C" fn nvmlDeviceGetViolationStatus(
     policy: c_uint,
     target: *mut nvmlViolationTime_t,
 ) -> nvmlReturn_t {
-    code(device("nvmlDeviceGetViolationStatus", pointer, &[policy]).and_then(|value| {
+    code(call_on("nvmlDeviceGetViolationStatus", pointer, &[policy]).and_then(|value| {
         let time = nvmlViolationTime_t {
             referenceTime: number(&value["referenceTime"]),
             violationTime: number(&value["violationTime"]),
@@ -204,7 +204,7 @@ pub extern "C" fn nvmlDeviceGetAttributes_v2(
     pointer: nvmlDevice_t,
     target: *mut nvmlDeviceAttributes_t,
 ) -> nvmlReturn_t {
-    code(device("nvmlDeviceGetAttributes_v2", pointer, &[]).and_then(|value| {
+    code(call_on("nvmlDeviceGetAttributes_v2", pointer, &[]).and_then(|value| {
         let field = |name: &str| number(&value[name]) as c_uint;
         let attributes = nvmlDeviceAttributes_t {
             multiprocessorCount: field("multiprocessorCount"),
@@ -227,7 +227,7 @@ pub extern "C" fn nvmlDeviceGetGpuInstanceProfileInfoV(
     profile: c_uint,
     target: *mut nvmlGpuInstanceProfileInfo_v2_t,
 ) -> nvmlReturn_t {
-    code(device("nvmlDeviceGetGpuInstanceProfileInfoV", pointer, &[profile]).and_then(|value| {
+    code(call_on("nvmlDeviceGetGpuInstanceProfileInfoV", pointer, &[profile]).and_then(|value| {
         let known = version_of::<nvmlGpuInstanceProfileInfo_v2_t>(2);
         check(target, known)?;
         let field = |name: &str| number(&value[name]) as c_uint;
@@ -250,7 +250,7 @@ pub extern "C" fn nvmlDeviceGetGpuInstanceProfileInfoV(
     }))
 }
 
-/// A GPU instance's handle is that of one of its MIG devices.
+/// The handle of a GPU instance is that of one of its MIG devices.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetGpuInstanceById(
     pointer: nvmlDevice_t,
@@ -258,16 +258,16 @@ pub extern "C" fn nvmlDeviceGetGpuInstanceById(
     target: *mut nvmlGpuInstance_t,
 ) -> nvmlReturn_t {
     code(enter("nvmlDeviceGetGpuInstanceById").and_then(|()| {
-        let handle = of_instance(Handle::of(pointer)?, id)?;
+        let handle = mig_device_of_instance(FakeHandle::from_pointer(pointer)?, id)?;
         write(target, handle.pointer() as nvmlGpuInstance_t)
     }))
 }
 
 /// A MIG device of a GPU instance.
-pub(crate) fn of_instance(parent: Handle, id: c_uint) -> Result<Handle, nvmlReturn_t> {
+pub(crate) fn mig_device_of_instance(parent: FakeHandle, id: c_uint) -> Result<FakeHandle, nvmlReturn_t> {
     let recording = state().recording();
-    let told = recording.devices.get(parent.device).ok_or(INVALID_ARGUMENT)?;
-    let found = (0..told.mig.len()).map(|mig| Handle { mig: Some(mig), ..parent }).find(|handle| {
+    let device = recording.devices.get(parent.device).ok_or(INVALID_ARGUMENT)?;
+    let found = (0..device.mig.len()).map(|mig| FakeHandle { mig: Some(mig), ..parent }).find(|handle| {
         handle.value("nvmlDeviceGetGpuInstanceId").is_ok_and(|value| number(&value) as c_uint == id)
     });
     found.ok_or(NOT_FOUND)
@@ -279,10 +279,10 @@ pub extern "C" fn nvmlGpuInstanceGetInfo(
     target: *mut nvmlGpuInstanceInfo_t,
 ) -> nvmlReturn_t {
     let pointer = instance as nvmlDevice_t;
-    code(device("nvmlGpuInstanceGetInfo", pointer, &[]).and_then(|value| {
+    code(call_on("nvmlGpuInstanceGetInfo", pointer, &[]).and_then(|value| {
         // SAFETY: a C struct of numbers and a handle, for which zeros are a value.
         let mut info: nvmlGpuInstanceInfo_t = unsafe { std::mem::zeroed() };
-        info.device = Handle { mig: None, ..Handle::of(pointer)? }.pointer();
+        info.device = FakeHandle { mig: None, ..FakeHandle::from_pointer(pointer)? }.pointer();
         info.id = number(&value["id"]) as c_uint;
         info.profileId = number(&value["profileId"]) as c_uint;
         info.placement.start = number(&value["placement"]["start"]) as c_uint;
@@ -291,7 +291,7 @@ pub extern "C" fn nvmlGpuInstanceGetInfo(
     }))
 }
 
-/// Each field has its own return code; integers are given as 64 bits, whatever the real library would choose.
+/// Each field has its own return code; all integers are returned as 64 bits, unlike in the real library.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetFieldValues(
     pointer: nvmlDevice_t,
@@ -302,14 +302,14 @@ pub extern "C" fn nvmlDeviceGetFieldValues(
         if values.is_null() {
             return Err(INVALID_ARGUMENT);
         }
-        // SAFETY: the caller passes `count` values, as nvml.h asks it to, and the pointer is not null.
+        // SAFETY: the caller passes `count` values, as nvml.h requires, and the pointer is not null.
         let values = unsafe { std::slice::from_raw_parts_mut(values, count as usize) };
         for value in values {
             let arguments = [value.fieldId, value.scopeId];
-            let chosen = if value.scopeId == 0 { &arguments[..1] } else { &arguments[..] };
-            value.nvmlReturn = match device("nvmlDeviceGetFieldValues", pointer, chosen) {
-                Ok(told) => {
-                    (value.valueType, value.value.ullVal) = (3, number(&told));
+            let selecting = if value.scopeId == 0 { &arguments[..1] } else { &arguments[..] };
+            value.nvmlReturn = match call_on("nvmlDeviceGetFieldValues", pointer, selecting) {
+                Ok(number_of_field) => {
+                    (value.valueType, value.value.ullVal) = (3, number(&number_of_field));
                     SUCCESS
                 }
                 Err(code) => code,
