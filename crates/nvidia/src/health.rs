@@ -21,7 +21,7 @@ const RECOVERY_ACTION: u32 = 230;
 pub(crate) fn judge(device: &mut Device, answers: &Answers, incidents: &mut Incidents) {
     let address = device.id.0;
     let action = answers.known::<u32>(&field(RECOVERY_ACTION, 0));
-    incidents.looked(address, &action);
+    incidents.discovered(address, action == Known::Value(0));
     let mut verdict = Verdict::default();
     recovery(&mut verdict, &action);
     rows(&mut verdict, answers);

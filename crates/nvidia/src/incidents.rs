@@ -1,35 +1,36 @@
-//! What the driver told of errors by events, and how long it counts.
+//! Errors that the driver reports by events: NVML's events to incidents of GPUs and MIG devices, and counts of XIDs.
 //!
-//! An event counts until a discovery after the one that it caused finds the driver asking for no action any more; where the
-//! driver does not tell of actions, until the GPU or the agent is started anew.
+//! An incident is open until a discovery after the one that it caused reads that the driver requests no recovery action;
+//! where the driver does not report recovery actions, until the agent is restarted.
 
 use std::collections::BTreeMap;
 
-use afd_model::{Known, PciAddress};
+use afd_model::PciAddress;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::xid::{self, XidSeverity as Severity};
+use crate::xid::{self, XidSeverity};
 
-/// What NVML gives as instance of an event that concerns the whole GPU.
-const WHOLE: u32 = u32::MAX;
+/// The instance of an event that concerns the whole GPU.
+const WHOLE_GPU: u32 = u32::MAX;
 
-/// Kinds of events (`nvmlEventType*`).
-const XID: u64 = 0x8;
-const KINDS: [(u64, Severity, &str, &str); 7] = [
-    (0x2, Severity::Failed, "EccDoubleBit", "an ECC error that could not be put right"),
-    (0x200, Severity::Degraded, "EccStorm", "a storm of single-bit ECC errors"),
-    (0x400, Severity::Degraded, "DramRetirement", "memory was retired"),
-    (0x800, Severity::Failed, "DramRetirementFailed", "memory could not be retired"),
-    (0x1000, Severity::Degraded, "Poison", "poisoned data was contained"),
-    (0x2000, Severity::Failed, "PoisonFatal", "poisoned data was used"),
-    (0x4000, Severity::Failed, "GpuUnavailable", "the driver gave the GPU up"),
+/// `nvmlEventTypeXidCriticalError`.
+const XID_EVENT: u64 = 0x8;
+/// Other types of events (`nvmlEventType*`): severity, code and message.
+const EVENT_TYPES: [(u64, XidSeverity, &str, &str); 7] = [
+    (0x2, XidSeverity::Failed, "EccDoubleBit", "an uncorrectable ECC error"),
+    (0x200, XidSeverity::Degraded, "EccStorm", "a storm of single-bit ECC errors"),
+    (0x400, XidSeverity::Degraded, "DramRetirement", "memory was retired"),
+    (0x800, XidSeverity::Failed, "DramRetirementFailed", "memory could not be retired"),
+    (0x1000, XidSeverity::Degraded, "Poison", "poisoned data was contained"),
+    (0x2000, XidSeverity::Failed, "PoisonFatal", "poisoned data was used"),
+    (0x4000, XidSeverity::Failed, "GpuUnavailable", "the driver marked the GPU unavailable"),
 ];
 
-/// An event as the child sends it.
+/// An event as the querying process sends it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Event {
+struct NvmlEvent {
     bus_id: Option<String>,
     event_type: u64,
     event_data: u64,
@@ -37,7 +38,7 @@ struct Event {
     compute_instance_id: u32,
 }
 
-/// What the driver told since the agent looks.
+/// The events since the agent started.
 #[derive(Debug, Default)]
 pub(crate) struct Incidents {
     open: Vec<Incident>,
@@ -45,79 +46,136 @@ pub(crate) struct Incidents {
     last_xid: BTreeMap<PciAddress, u32>,
 }
 
-/// An event that is not over.
+/// An error that still counts.
 #[derive(Debug)]
 pub(crate) struct Incident {
     address: PciAddress,
-    /// GPU instance, and compute instance of it.
+    /// GPU instance, and compute instance of it; none for the whole GPU.
     pub(crate) instance: Option<(u32, Option<u32>)>,
-    pub(crate) severity: Severity,
+    pub(crate) severity: XidSeverity,
     pub(crate) code: String,
     pub(crate) message: String,
-    /// Discoveries since.
-    looks: u32,
+    discoveries_since: u32,
 }
 
 impl Incidents {
-    /// Takes in an event; whether it was one of ours.
-    pub(crate) fn happened(&mut self, event: &Value) -> bool {
-        let Ok(event) = Event::deserialize(event) else { return false };
+    /// Adds an event. Ignores what is not an event of a GPU.
+    pub(crate) fn add(&mut self, event: &Value) {
+        let Ok(event) = NvmlEvent::deserialize(event) else { return };
         let Some(address) = event.bus_id.as_deref().and_then(|id| id.parse::<PciAddress>().ok()) else {
-            return false;
+            return;
         };
-        let (severity, code, message) = if event.event_type == XID {
-            let Ok(number) = u32::try_from(event.event_data) else { return false };
+        let (severity, code, message) = if event.event_type == XID_EVENT {
+            let Ok(number) = u32::try_from(event.event_data) else { return };
             *self.xids.entry((address, number)).or_default() += 1;
             self.last_xid.insert(address, number);
-            // One that the table lacks is newer than it, and somebody should look into it.
+            // A number that the table lacks is newer than the table; an operator should investigate.
             let (severity, meaning) = xid::find(number)
-                .map_or((Severity::Degraded, "an error that this version does not know"), |xid| {
+                .map_or((XidSeverity::Degraded, "an error that this version does not know"), |xid| {
                     (xid.severity, xid.meaning)
                 });
             (severity, format!("Xid{number}"), format!("XID {number}: {meaning}"))
         } else {
-            let known = KINDS.iter().find(|(kind, ..)| *kind == event.event_type);
-            let Some((_, severity, code, message)) = known else { return true };
+            let listed = EVENT_TYPES.iter().find(|(kind, ..)| *kind == event.event_type);
+            let Some((_, severity, code, message)) = listed else { return };
             (*severity, (*code).to_owned(), (*message).to_owned())
         };
-        if severity != Severity::Notice {
-            let instance = (event.gpu_instance_id != WHOLE).then(|| {
-                let compute = Some(event.compute_instance_id).filter(|id| *id != WHOLE);
-                (event.gpu_instance_id, compute)
-            });
-            self.open.retain(|incident| {
-                (incident.address, &incident.code, incident.instance) != (address, &code, instance)
-            });
-            self.open.push(Incident { address, instance, severity, code, message, looks: 0 });
+        if severity == XidSeverity::Notice {
+            return;
         }
-        true
+        let instance = (event.gpu_instance_id != WHOLE_GPU).then(|| {
+            let compute = Some(event.compute_instance_id).filter(|id| *id != WHOLE_GPU);
+            (event.gpu_instance_id, compute)
+        });
+        self.open.retain(|incident| {
+            (incident.address, &incident.code, incident.instance) != (address, &code, instance)
+        });
+        self.open.push(Incident { address, instance, severity, code, message, discoveries_since: 0 });
     }
 
-    /// A discovery has read the GPU: what no longer counts is closed.
-    pub(crate) fn looked(&mut self, address: PciAddress, action: &Known<u32>) {
+    /// Notes a discovery of a GPU, and whether the driver requests no recovery action: then older incidents are closed.
+    pub(crate) fn discovered(&mut self, address: PciAddress, is_recovered: bool) {
         for incident in self.open.iter_mut().filter(|incident| incident.address == address) {
-            incident.looks += 1;
+            incident.discoveries_since += 1;
         }
-        if *action == Known::Value(0) {
-            self.open.retain(|incident| incident.address != address || incident.looks < 2);
+        if is_recovered {
+            self.open.retain(|incident| incident.address != address || incident.discoveries_since < 2);
         }
     }
 
-    /// What is not over on a GPU.
+    /// The open incidents of a GPU.
     pub(crate) fn open(&self, address: PciAddress) -> impl Iterator<Item = &Incident> {
         self.open.iter().filter(move |incident| incident.address == address)
     }
 
-    /// XIDs of a GPU with how often each came.
+    /// The XIDs of a GPU, each with the number of its events.
     pub(crate) fn xids(&self, address: PciAddress) -> impl Iterator<Item = (u32, u64)> {
         self.xids
             .iter()
-            .filter(move |((of, _), _)| *of == address)
+            .filter(move |((gpu, _), _)| *gpu == address)
             .map(|((_, number), count)| (*number, *count))
     }
 
     /// The last XID of a GPU.
     pub(crate) fn last_xid(&self, address: PciAddress) -> Option<u32> {
         self.last_xid.get(&address).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const GPU: PciAddress = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
+
+    fn event(kind: u64, value: u64) -> Value {
+        json!({
+            "busId": "00000000:01:00.0", "eventType": kind, "eventData": value,
+            "gpuInstanceId": WHOLE_GPU, "computeInstanceId": WHOLE_GPU,
+        })
+    }
+
+    fn open(incidents: &Incidents) -> Vec<&str> {
+        incidents.open(GPU).map(|incident| incident.code.as_str()).collect()
+    }
+
+    #[test]
+    fn an_incident_is_closed_by_the_second_discovery_without_a_recovery_action() {
+        let mut incidents = Incidents::default();
+        incidents.add(&event(XID_EVENT, 48));
+        incidents.discovered(GPU, false);
+        assert_eq!(open(&incidents), ["Xid48"]);
+        incidents.discovered(GPU, false);
+        assert_eq!(open(&incidents), ["Xid48"]);
+        incidents.discovered(GPU, true);
+        assert!(open(&incidents).is_empty());
+
+        incidents.add(&event(0x4000, 0));
+        incidents.discovered(GPU, true);
+        assert_eq!(open(&incidents), ["GpuUnavailable"], "the event itself caused this discovery");
+    }
+
+    #[test]
+    fn a_notice_is_counted_and_opens_no_incident() {
+        let mut incidents = Incidents::default();
+        incidents.add(&event(XID_EVENT, 31));
+        incidents.add(&event(XID_EVENT, 31));
+        incidents.add(&event(0x40, 0));
+        incidents.add(&json!({ "error": "UNKNOWN" }));
+        assert!(open(&incidents).is_empty());
+        assert_eq!(
+            (incidents.xids(GPU).collect::<Vec<_>>(), incidents.last_xid(GPU)),
+            (vec![(31, 2)], Some(31))
+        );
+    }
+
+    #[test]
+    fn an_xid_that_the_table_lacks_is_degraded() {
+        let mut incidents = Incidents::default();
+        incidents.add(&event(XID_EVENT, 9999));
+        let severities: Vec<_> = incidents.open(GPU).map(|incident| incident.severity).collect();
+        assert_eq!(severities, [XidSeverity::Degraded]);
     }
 }

@@ -3,13 +3,14 @@
 mod mig;
 
 use afd_model::{
-    Device, DeviceId, Handle, HandleKind, Known, Link, LinkKind, MemorySource, Missing, NvidiaFacts,
-    Partitioning, PciAddress, Problem, Product, Variant, Vendor, VendorFacts,
+    Device, DeviceId, HandleKind, Known, Link, LinkKind, MemorySource, Missing, NvidiaFacts, Partitioning,
+    PciAddress, Problem, Product, Variant, Vendor, VendorFacts,
 };
 use serde_json::Value;
 
 use crate::{
     NAME,
+    handles::HandleSet,
     nvml::{
         HANDLE, INIT,
         answers::{Answers, Code, DeviceReport, Report},
@@ -259,24 +260,17 @@ fn uuid(digits: &str) -> String {
 }
 
 fn handles(device: &mut Device, index: usize, answers: &Answers) {
-    let mut add = |kind, value: String| {
-        let handle = Handle::new(kind, value);
-        if !device.handles.contains(&handle) {
-            device.handles.push(handle);
-        }
-    };
+    let mut handles = HandleSet(&mut device.handles);
     if let Known::Value(uuid) = text(answers, "nvmlDeviceGetUUID") {
-        add(HandleKind::Uuid, uuid);
+        handles.add_uuid(&uuid);
     }
     if let Known::Value(minor) = answers.known::<u32>("nvmlDeviceGetMinorNumber") {
-        add(HandleKind::Minor, minor.to_string());
-        add(HandleKind::DevicePlugin, format!("nvidia{minor}"));
-        add(HandleKind::Dra, format!("gpu-{minor}"));
+        handles.add_minor(minor);
     }
     if let Known::Value(module) = answers.known::<u32>("nvmlDeviceGetModuleId") {
-        add(HandleKind::Module, module.to_string());
+        handles.add(HandleKind::Module, module.to_string());
     }
-    add(HandleKind::Index, index.to_string());
+    handles.add(HandleKind::Index, index.to_string());
 }
 
 /// The GPUs that this one reaches over NVLink, each pair told once.

@@ -12,6 +12,7 @@
 //! - One device id can be sold under several names, which the board's subsystem id tells apart; so the driver's own word
 //!   goes before the table for the name.
 
+mod handles;
 mod health;
 mod incidents;
 mod interpret;
@@ -19,7 +20,7 @@ mod library;
 pub mod nvml;
 mod processes;
 mod procfs;
-pub mod products;
+mod products;
 mod readings;
 pub mod upgrade;
 mod vgpu;
@@ -35,13 +36,14 @@ use afd_host::{
     child::{Launcher, RequestError},
 };
 use afd_model::{
-    Device, Findings, Handle, HandleKind, Health, Known, MemorySource, Missing, NvidiaFacts, PciAddress,
-    Product, Sample, Sampling, Variant, Vendor, VendorFacts,
+    Device, Findings, Health, Known, MemorySource, Missing, NvidiaFacts, PciAddress, Product, Sample,
+    Sampling, Variant, Vendor, VendorFacts,
 };
 use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
 use serde_json::Value;
 
 use self::{
+    handles::HandleSet,
     incidents::Incidents,
     library::Library,
     nvml::answers::{Answers, Report},
@@ -90,7 +92,7 @@ impl Nvidia {
     fn ask_library(&mut self, host: &Host, findings: &mut Findings) {
         let Some(library) = &mut self.library else { return };
         for event in library.events() {
-            self.incidents.happened(&event);
+            self.incidents.add(&event);
         }
         let present = !findings.devices.is_empty();
         match library.ask(host, present, nvml::DISCOVER, DISCOVER_DEADLINE) {
@@ -303,11 +305,12 @@ fn describe(facts: &mut Facts<'_>, device: &mut Device) {
     device.compute = Known::from_option(row.map(|row| row.compute.to_owned()), Missing::Unrecognized);
     device.driver_version.fill(|| procfs::driver_version(facts));
     device.firmware_version = information.video_bios;
+    let mut handles = HandleSet(&mut device.handles);
     if let Known::Value(uuid) = &information.uuid {
-        device.handles.push(Handle::new(HandleKind::Uuid, uuid.as_str()));
+        handles.add_uuid(uuid);
     }
-    if let Known::Value(minor) = &information.minor {
-        device.handles.push(Handle::new(HandleKind::Minor, minor.to_string()));
+    if let Known::Value(minor) = information.minor {
+        handles.add_minor(minor);
     }
     device.uuid = information.uuid;
     if information.excluded == Known::Value(true) {
@@ -321,7 +324,7 @@ fn describe(facts: &mut Facts<'_>, device: &mut Device) {
 fn product(
     facts: &mut Facts<'_>,
     device: &Device,
-    row: Option<&products::Row>,
+    row: Option<&products::NvidiaProductRow>,
     model: &Known<String>,
 ) -> Known<Product> {
     let known = |text: Option<&str>| Known::from_option(text.map(str::to_owned), Missing::Unrecognized);
@@ -346,7 +349,7 @@ fn product(
 #[cfg(test)]
 mod tests {
     use afd_host::testing::TestHost;
-    use afd_model::HealthState;
+    use afd_model::{HandleKind, HealthState};
 
     use super::*;
 
@@ -391,6 +394,14 @@ mod tests {
         let device = &discovered(&folder).devices[0];
         assert_eq!(device.product_name(), Some("NVIDIA A100 80GB PCIe"));
         assert_eq!(device.handle(HandleKind::Minor), Some("3"));
+        let plugin_ids: Vec<&str> = device
+            .handles
+            .iter()
+            .filter(|handle| handle.kind == HandleKind::DevicePlugin)
+            .map(|handle| handle.value.as_str())
+            .collect();
+        assert_eq!(plugin_ids, ["GPU-00000000-0000-0000-0000-000000000001", "nvidia3"]);
+        assert_eq!(device.handle(HandleKind::Dra), Some("gpu-3"));
         assert_eq!(device.health.state, HealthState::Failed);
     }
 

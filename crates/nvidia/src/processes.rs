@@ -1,8 +1,8 @@
-//! The memory that each process holds of a GPU, or of one of its MIG devices.
+//! Device memory per process: NVML's process lists to samples of a GPU and its MIG devices.
 //!
-//! NVML tells the processes of its caller's pid namespace and of those within it: in a pod that is not in the host's
-//! (`hostPID`) it tells of none, which is no series and not 0. A process that computes and draws is in two lists with the
-//! same memory; a memory that the driver does not tell is all ones (nvml.h, NVML_VALUE_NOT_AVAILABLE).
+//! NVML reports the processes of its caller's pid namespace and of those within it: in a pod without `hostPID` it reports
+//! none, which is no series and not 0. A process that uses compute and graphics is in two lists with the same memory; memory
+//! that the driver does not report is all ones (nvml.h, NVML_VALUE_NOT_AVAILABLE).
 
 use std::collections::BTreeMap;
 
@@ -14,43 +14,43 @@ use crate::{
     nvml::{PROCESSES, answers::Answers},
 };
 
-/// Where the driver tells no memory.
+/// Memory that the driver does not report.
 const NOT_AVAILABLE: u64 = u64::MAX;
 /// The instance of a process that uses the whole GPU.
-const WHOLE: u32 = u32::MAX;
+const WHOLE_GPU: u32 = u32::MAX;
 
 /// `nvmlProcessInfo_t`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Process {
+struct NvmlProcess {
     pid: u32,
     used_gpu_memory: u64,
     gpu_instance_id: u32,
     compute_instance_id: u32,
 }
 
-impl Process {
-    /// The MIG device that it uses, as partitions are called.
+impl NvmlProcess {
+    /// The MIG device that it uses.
     fn partition(&self) -> Option<PartitionName> {
-        (self.gpu_instance_id != WHOLE).then_some(PartitionName::Mig {
+        (self.gpu_instance_id != WHOLE_GPU).then_some(PartitionName::Mig {
             gpu_instance: self.gpu_instance_id,
             compute_instance: self.compute_instance_id,
         })
     }
 }
 
-/// Adds a sample for each part of the GPU that a process uses, and what NVML refused to tell.
+/// Adds a sample for the GPU and each of its MIG devices that a process uses, and a problem for each list that was refused.
 pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, answers: &Answers) {
-    let lists = PROCESSES.iter().filter_map(|call| answers.known::<Vec<Process>>(call).into_value());
-    let mut held: BTreeMap<Option<PartitionName>, BTreeMap<u32, u64>> = BTreeMap::new();
+    let lists = PROCESSES.iter().filter_map(|call| answers.known::<Vec<NvmlProcess>>(call).into_value());
+    let mut used: BTreeMap<Option<PartitionName>, BTreeMap<u32, u64>> = BTreeMap::new();
     for process in lists.flatten().filter(|process| process.pid != 0) {
         if process.used_gpu_memory != NOT_AVAILABLE {
-            let bytes = held.entry(process.partition()).or_default().entry(process.pid).or_default();
+            let bytes = used.entry(process.partition()).or_default().entry(process.pid).or_default();
             *bytes = process.used_gpu_memory.max(*bytes);
         }
     }
-    sampling.samples.extend(held.into_iter().map(|(partition, held)| {
-        let readings = held.into_iter().map(|(pid, bytes)| Reading {
+    sampling.samples.extend(used.into_iter().map(|(partition, processes)| {
+        let readings = processes.into_iter().map(|(pid, bytes)| Reading {
             quantity: Quantity::ProcessMemoryUsedBytes(pid),
             value: bytes as f64,
         });
@@ -68,7 +68,7 @@ mod tests {
     use crate::nvml::answers::Code;
 
     fn process(pid: u32, bytes: u64, instance: u32) -> serde_json::Value {
-        let compute = if instance == WHOLE { WHOLE } else { 0 };
+        let compute = if instance == WHOLE_GPU { WHOLE_GPU } else { 0 };
         json!({ "pid": pid, "usedGpuMemory": bytes, "gpuInstanceId": instance, "computeInstanceId": compute })
     }
 
@@ -83,13 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_told_once_and_of_the_part_that_it_uses() {
+    fn a_process_is_counted_once_and_for_the_mig_device_that_it_uses() {
         let sampling = sampled([
-            Ok(json!([process(7, 100, 1), process(8, 50, WHOLE), process(9, NOT_AVAILABLE, WHOLE)])),
-            Ok(json!([process(8, 50, WHOLE), process(0, 5, WHOLE)])),
+            Ok(json!([process(7, 100, 1), process(8, 50, WHOLE_GPU), process(9, NOT_AVAILABLE, WHOLE_GPU)])),
+            Ok(json!([process(8, 50, WHOLE_GPU), process(0, 5, WHOLE_GPU)])),
             Err(Code::NOT_SUPPORTED),
         ]);
-        let told: Vec<_> = sampling
+        let readings: Vec<_> = sampling
             .samples
             .iter()
             .map(|sample| {
@@ -97,7 +97,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            readings,
             [
                 (String::new(), Quantity::ProcessMemoryUsedBytes(8), 50.0),
                 ("gi1-ci0".to_owned(), Quantity::ProcessMemoryUsedBytes(7), 100.0),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn no_process_is_no_series_and_a_refusal_is_a_problem() {
+    fn no_process_is_no_series_and_a_refused_list_is_a_problem() {
         let sampling = sampled([Ok(json!([])), Ok(json!([])), Err(Code::NO_PERMISSION)]);
         assert!(sampling.samples.is_empty());
         assert_eq!(sampling.problems.len(), 1);

@@ -1,16 +1,16 @@
-//! What the driver tells in procfs: `/proc/driver/nvidia/version` and `/proc/driver/nvidia/gpus/<address>/information`
-//! (NVIDIA driver README, "The /proc File System Interface").
+//! What the driver reports in procfs: `/proc/driver/nvidia/version` and `/proc/driver/nvidia/gpus/<address>/information`
+//! (NVIDIA driver README, "The /proc File System Interface"), parsed.
 
 use afd_model::{Known, Missing, PciAddress};
 use afd_probe::Facts;
 
-/// A directory for each GPU of the driver.
+/// One directory per GPU of the driver.
 pub(crate) const GPUS: &str = "/proc/driver/nvidia/gpus";
 const VERSION: &str = "/proc/driver/nvidia/version";
 
-/// What is of use in the text about a GPU. The text and the white space in it vary with the age of the driver.
+/// The useful lines of `information`. Lines and white space vary with the driver version.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Information {
+pub(crate) struct GpuInformation {
     /// Marketing name.
     pub(crate) model: Known<String>,
     /// `GPU-` and a UUID.
@@ -19,16 +19,16 @@ pub(crate) struct Information {
     pub(crate) video_bios: Known<String>,
     /// Minor number of `/dev/nvidia<N>`.
     pub(crate) minor: Known<u32>,
-    /// Whether the driver was told to leave the GPU out.
+    /// Whether the driver excludes the GPU (module option `NVreg_ExcludedGpus`).
     pub(crate) excluded: Known<bool>,
 }
 
-/// Reads the text about a GPU.
-pub(crate) fn information(facts: &mut Facts<'_>, address: PciAddress) -> Information {
+/// Reads `information` of a GPU.
+pub(crate) fn information(facts: &mut Facts<'_>, address: PciAddress) -> GpuInformation {
     let text = facts.text("information", &format!("{GPUS}/{address}/information"));
     match text {
         Known::Value(text) => parse(&text),
-        Known::Missing { missing } => Information {
+        Known::Missing { missing } => GpuInformation {
             model: missing.into(),
             uuid: missing.into(),
             video_bios: missing.into(),
@@ -38,7 +38,7 @@ pub(crate) fn information(facts: &mut Facts<'_>, address: PciAddress) -> Informa
     }
 }
 
-/// Version of the loaded driver: the first word of the version's form, digits and dots, in the line `NVRM version: ...`.
+/// Version of the loaded driver: the first word of digits and dots in the line `NVRM version: ...`.
 pub(crate) fn driver_version(facts: &mut Facts<'_>) -> Known<String> {
     facts.parse("driver_version", VERSION, |text| {
         parse_version(text)
@@ -55,21 +55,21 @@ fn parse_version(text: &str) -> Option<String> {
     line.split_whitespace().find(version).map(str::to_owned)
 }
 
-fn parse(text: &str) -> Information {
+fn parse(text: &str) -> GpuInformation {
     let value = |names: &[&str]| {
         let lines = text.lines().filter_map(|line| line.split_once(':'));
         let mut values =
             lines.filter(|(name, _)| names.contains(&name.trim())).map(|(_, value)| value.trim());
         match values.next() {
             None => Known::from(Missing::NotExposed),
-            // The driver writes question marks before it has initialised the GPU.
+            // The driver writes question marks until it has initialised the GPU.
             Some(value) if value.is_empty() || value.contains("??") || value == "Unknown" => {
                 Missing::NotAvailable.into()
             }
             Some(value) => Known::Value(value.to_owned()),
         }
     };
-    Information {
+    GpuInformation {
         model: value(&["Model"]),
         uuid: value(&["GPU UUID"]),
         video_bios: value(&["Video BIOS"]),
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_of_old_and_new_drivers() {
+    fn old_and_new_drivers_are_parsed() {
         let new = parse(
             "Model: \t\t NVIDIA GeForce RTX 3090\nGPU UUID: \t GPU-1\nVideo BIOS: \t 94.02\nDevice Minor: \t 0\nGPU Excluded:\t No\n",
         );
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_both_kernel_modules() {
+    fn the_versions_of_both_kernel_modules_are_parsed() {
         let closed = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.57.02  Tue Jul 13 16:14:05 UTC 2021\nGCC version: 9.3.0\n";
         assert_eq!(parse_version(closed).as_deref(), Some("470.57.02"));
         let open =

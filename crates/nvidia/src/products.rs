@@ -1,24 +1,24 @@
 //! Names of NVIDIA's products by PCI device id.
 //!
-//! Names are spelt as NVML spells them. Where one id is sold under several names (the board's subsystem id tells them
-//! apart), the row has the base one; the driver's own word goes before it.
+//! Names are spelt as NVML spells them. Where one id is sold under several names, which the board's subsystem id
+//! distinguishes, the row has the base one; the name that the driver reports takes precedence.
 
 mod data_center;
 mod workstation;
 
-/// What the id alone tells.
+/// The facts that follow from the device id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Row {
+pub(crate) struct NvidiaProductRow {
     /// PCI device id.
-    pub id: u16,
+    pub(crate) id: u16,
     /// Marketing name.
-    pub name: &'static str,
-    /// The short name that people say.
-    pub model: &'static str,
+    pub(crate) name: &'static str,
+    /// Short model name.
+    pub(crate) model: &'static str,
     /// Silicon generation, as GPU Feature Discovery spells it.
-    pub architecture: &'static str,
+    pub(crate) architecture: &'static str,
     /// CUDA compute capability.
-    pub compute: &'static str,
+    pub(crate) compute: &'static str,
 }
 
 const fn row(
@@ -27,20 +27,20 @@ const fn row(
     model: &'static str,
     architecture: &'static str,
     compute: &'static str,
-) -> Row {
-    Row { id, name, model, architecture, compute }
+) -> NvidiaProductRow {
+    NvidiaProductRow { id, name, model, architecture, compute }
 }
 
 /// The row of a device id.
-pub fn find(id: u16) -> Option<&'static Row> {
+pub(crate) fn find(id: u16) -> Option<&'static NvidiaProductRow> {
     [data_center::ROWS, workstation::ROWS]
         .into_iter()
         .find_map(|rows| rows.binary_search_by_key(&id, |row| row.id).ok().map(|index| &rows[index]))
 }
 
 /// The silicon generation of a CUDA compute capability (CUDA C++ Programming Guide, "Compute Capabilities"), as GPU Feature
-/// Discovery spells it; none for one that is newer than this table.
-pub fn architecture(major: u32, minor: u32) -> Option<&'static str> {
+/// Discovery spells it; none for a capability that is newer than this table.
+pub(crate) fn architecture(major: u32, minor: u32) -> Option<&'static str> {
     Some(match (major, minor) {
         (1, _) => "tesla",
         (2, _) => "fermi",
@@ -62,14 +62,14 @@ pub fn architecture(major: u32, minor: u32) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn rows() -> impl Iterator<Item = &'static Row> {
+    fn rows() -> impl Iterator<Item = &'static NvidiaProductRow> {
         data_center::ROWS.iter().chain(workstation::ROWS)
     }
 
     #[test]
     fn every_row_is_found_by_its_id() {
         for row in rows() {
-            assert_eq!(find(row.id), Some(row), "{:04x} is out of order or there twice", row.id);
+            assert_eq!(find(row.id), Some(row), "{:04x} is out of order or duplicated", row.id);
         }
     }
 
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_gpu_has_no_row() {
+    fn functions_other_than_gpus_have_no_row() {
         for (id, what) in [(0x22a3, "NVSwitch of H100"), (0x1af1, "NVSwitch of A100"), (0x10f0, "audio")] {
             assert_eq!(find(id), None, "{what}");
         }

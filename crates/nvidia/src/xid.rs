@@ -1,47 +1,47 @@
-//! XIDs: the numbers by which NVIDIA's driver tells of errors.
+//! XIDs: the numbers by which NVIDIA's driver reports errors.
 //!
 //! Numbers and actions are those of NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors, r590: Ampere and newer; its
-//! archive and dcgm-exporter's list for older parts). A number is [`XidSeverity::Failed`] where the immediate action is to
-//! reset the GPU or to restart the machine or the node, [`XidSeverity::Notice`] where it is to restart the program, or
-//! none and nothing has to be looked into, and [`XidSeverity::Degraded`] where there is something to look into, or
-//! no action is told. Departures from this say why.
+//! archive and dcgm-exporter's list for older GPUs). A number is [`XidSeverity::Failed`] where the immediate action is to
+//! reset the GPU or to restart the machine or the node, [`XidSeverity::Notice`] where it is to restart the program, or none
+//! with nothing to investigate, and [`XidSeverity::Degraded`] where there is something to investigate, or no action is
+//! documented. Exceptions state their reason.
 
 /// What an XID means for the device.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum XidSeverity {
-    /// Nothing is the matter with the device: a program's own mistake, or a mere notice.
+    /// The device is not affected: an error of a program, or a notice.
     Notice,
-    /// Somebody should look into it.
+    /// An operator should investigate.
     Degraded,
-    /// The device, or the MIG instance, cannot take work until it is reset, restarted or replaced.
+    /// The device, or the MIG device, cannot take work until it is reset, restarted or replaced.
     Failed,
 }
 
-/// What is known of an XID.
+/// An XID of the catalogue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Xid {
     /// What it means for the device.
-    pub severity: XidSeverity,
+    pub(crate) severity: XidSeverity,
     /// What happened.
-    pub meaning: &'static str,
+    pub(crate) meaning: &'static str,
 }
 
 use XidSeverity::{Degraded, Failed, Notice};
 
-/// Numbers that mean the same, by the first of them.
+/// Numbers that mean the same are in one row, sorted by the first of them.
 const TABLE: [(&[u32], XidSeverity, &str); 87] = [
     (&[1, 2, 3, 4, 6, 7, 9, 12], Degraded, "invalid or corrupted push buffer"),
     (&[8], Notice, "the GPU stopped processing a program"),
     (&[11, 25], Notice, "invalid push buffer stream"),
     (&[13], Notice, "graphics engine exception"),
-    (&[14], Notice, "an error that a program made on purpose"),
+    (&[14], Notice, "intentional error (test)"),
     (&[16, 19, 56], Degraded, "display engine error"),
     (&[18], Degraded, "the GPU may not master the PCI bus"),
     (&[20, 21, 22, 27, 28, 29, 34, 35, 36, 42], Degraded, "video processor exception"),
     (&[24, 30], Degraded, "GPU semaphore error"),
     (&[26], Degraded, "framebuffer timeout"),
     (&[31], Notice, "memory page fault"),
-    // Seldom a program's mistake, the catalogue says: data on the way over PCIe.
+    // By the catalogue rarely an error of a program: data in transit over PCIe.
     (&[32], Degraded, "invalid or corrupted push buffer stream"),
     (&[33], Degraded, "security processor error"),
     (&[37], Notice, "the firmware lacks what a program asked it for"),
@@ -51,7 +51,7 @@ const TABLE: [(&[u32], XidSeverity, &str); 87] = [
         Notice,
         "copy engine exception",
     ),
-    // The GPU stays healthy, the catalogue says.
+    // By the catalogue the GPU stays healthy.
     (&[43], Notice, "the GPU stopped processing a program that faulted"),
     (&[44], Degraded, "graphics engine fault during a context switch"),
     (&[45], Notice, "channels of a program were removed before it ended"),
@@ -65,7 +65,7 @@ const TABLE: [(&[u32], XidSeverity, &str); 87] = [
     (&[60], Notice, "security processor exception"),
     (&[61], Degraded, "internal microcontroller breakpoint"),
     (&[62], Failed, "internal microcontroller halt"),
-    // Nothing has to be done, but a spare row or page is gone.
+    // No action is needed, but a spare row or page is used up.
     (&[63], Degraded, "a page was retired or a row remapped"),
     (&[64], Failed, "retiring a page or remapping a row failed"),
     (&[66, 67], Degraded, "illegal access by the driver"),
@@ -79,7 +79,7 @@ const TABLE: [(&[u32], XidSeverity, &str); 87] = [
     (&[86, 139], Notice, "optical flow engine exception"),
     (&[92], Degraded, "high rate of single-bit ECC errors"),
     (&[93], Degraded, "the InfoROM's limit of wear is reached"),
-    // The program must be restarted, and the GPU reset when it suits.
+    // The program must be restarted, and the GPU reset when it is idle.
     (&[94], Degraded, "contained memory error"),
     (&[95], Failed, "uncontained memory error"),
     (&[106, 107], Notice, "test message"),
@@ -107,12 +107,12 @@ const TABLE: [(&[u32], XidSeverity, &str); 87] = [
     (&[149], Failed, "NVLink error (NETIR)"),
     (&[150], Failed, "NVLink error (MSE)"),
     (&[151], Failed, "keys of confidential computing could not be changed"),
-    // The driver changed what it asks for; the recovery action itself is read.
+    // The recovery action itself is read from NVML.
     (&[154], Notice, "the recovery action changed"),
-    (&[155], Failed, "NVLink error told by software"),
+    (&[155], Failed, "NVLink error reported by software"),
     // Where a reset is needed, the driver's recovery action asks for it.
     (&[156], Degraded, "a resource of the GPU was retired"),
-    // Nothing can be repaired any more, though programs still run.
+    // No spare resource is left, though programs still run.
     (&[157], Failed, "retiring a resource of the GPU failed"),
     (&[158], Failed, "fatal timeout of the GPU"),
     (&[159], Degraded, "error on the link to the CPU (CHI)"),
@@ -123,7 +123,7 @@ const TABLE: [(&[u32], XidSeverity, &str); 87] = [
     (&[164], Degraded, "the power smoothing hardware is nearly worn out"),
     (&[165], Degraded, "the power smoothing hardware is worn out"),
     (&[166], Degraded, "NVLink traffic of confidential computing before the link was encrypted"),
-    // No action is told of the next two; they stop the GPU.
+    // No action is documented for the next two; they stop the GPU.
     (&[167], Failed, "fatal timeout of PCIe"),
     (&[168], Degraded, "errors in protected memory, which leaves less of it"),
     (&[169], Failed, "internal microcontroller halt (SEC2)"),
@@ -132,7 +132,7 @@ const TABLE: [(&[u32], XidSeverity, &str); 87] = [
     (&[172], Failed, "uncorrectable memory error in SRAM"),
 ];
 
-/// What is known of a number, if it is in the table.
+/// The XID of a number, if it is in the table.
 pub(crate) fn find(number: u32) -> Option<Xid> {
     let row = TABLE.iter().find(|(numbers, ..)| numbers.contains(&number));
     row.map(|(_, severity, meaning)| Xid { severity: *severity, meaning })
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_programs_mistake_is_a_notice_and_a_lost_gpu_has_failed() {
+    fn an_error_of_a_program_is_a_notice_and_a_lost_gpu_has_failed() {
         let severity = |number| find(number).map(|xid| xid.severity);
         for number in [13, 31, 43, 45, 68, 109] {
             assert_eq!(severity(number), Some(Notice), "the device plugin ignores {number}");

@@ -6,9 +6,12 @@ use afd_model::{Device, Handle, HandleKind, Known, MigInstance, Missing, Partiti
 use serde_json::Value;
 
 use super::text;
-use crate::nvml::{
-    answers::{Answers, DeviceReport},
-    of,
+use crate::{
+    handles::HandleSet,
+    nvml::{
+        answers::{Answers, DeviceReport},
+        of,
+    },
 };
 
 /// What stands before the profile in the name of a MIG device.
@@ -41,11 +44,12 @@ pub(super) fn devices(device: &Device, told: &DeviceReport) -> Vec<Partition> {
             ofa_engines: attribute("sharedOfaCount"),
         };
         let mut handles = Vec::new();
+        let mut names = HandleSet(&mut handles);
         if let Known::Value(uuid) = text(answers, "nvmlDeviceGetUUID") {
-            handles.push(Handle::new(HandleKind::Uuid, uuid));
+            names.add_uuid(&uuid);
         }
         if let Some(minor) = minor {
-            handles.push(Handle::new(HandleKind::DevicePlugin, format!("nvidia{minor}/gi{gpu_instance}")));
+            names.add_gpu_instance(minor, gpu_instance);
         }
         let profile = profile(answers, &mig, &profiles);
         handles.extend(dra_name(answers, minor, profile.value()));

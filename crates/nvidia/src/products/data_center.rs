@@ -1,12 +1,12 @@
-//! Data-centre parts.
+//! Data-centre GPUs.
 //!
-//! Sources: ids and chips, the public PCI id list (pci.ids, 2025-07-11); names, the output of nvidia-smi on such parts and
+//! Sources: ids and chips, the public PCI id list (pci.ids, 2025-07-11); names, the output of nvidia-smi on such GPUs and
 //! the list of compatible GPUs in the README of NVIDIA's open kernel modules; compute capability, the list "CUDA GPUs" on
 //! NVIDIA's developer pages.
 
-use super::{Row, row};
+use super::{NvidiaProductRow, row};
 
-pub(super) const ROWS: &[Row] = &[
+pub(super) const ROWS: &[NvidiaProductRow] = &[
     row(0x06d1, "Tesla C2050 / C2070", "C2050", "fermi", "2.0"),
     row(0x06d2, "Tesla M2070", "M2070", "fermi", "2.0"),
     row(0x1020, "Tesla K20X", "K20X", "kepler", "3.5"),

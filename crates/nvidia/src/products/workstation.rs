@@ -1,11 +1,11 @@
-//! Workstation and consumer parts from Maxwell on.
+//! Workstation and consumer GPUs, Maxwell and newer.
 //!
 //! Source: the public PCI id list (pci.ids, 2025-07-11), names as in its brackets after the vendor's; the compute
 //! capability is that of the chip by the list "CUDA GPUs" on NVIDIA's developer pages.
 
-use super::{Row, row};
+use super::{NvidiaProductRow, row};
 
-pub(super) const ROWS: &[Row] = &[
+pub(super) const ROWS: &[NvidiaProductRow] = &[
     row(0x0fbc, "NVIDIA GeForce 940MX", "GeForce-940MX", "maxwell", "5.0"),
     row(0x1340, "NVIDIA GeForce 830M", "GeForce-830M", "maxwell", "5.0"),
     row(0x1341, "NVIDIA GeForce 840M", "GeForce-840M", "maxwell", "5.0"),
