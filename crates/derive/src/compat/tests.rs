@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
 use afd_model::{
-    AmdFacts, BlockFirmware, Known, Missing, Partition, Partitioning, PciAddress, PciId, Product, Variant,
-    VendorFacts,
+    AmdFacts, BlockFirmware, Known, Missing, Partition, PartitionName, Partitioning, PciAddress, PciId,
+    Product, Variant, VendorFacts, XcpComputeMode, XcpMemoryMode,
 };
 
 use super::*;
@@ -32,7 +32,7 @@ fn mi300x(bus: u8) -> Device {
     let mut device = Device {
         compute: Known::Value("gfx942".to_owned()),
         memory_bytes: Known::Value(206_141_652_992),
-        vendor_facts: Some(VendorFacts::Amd(facts)),
+        vendor_facts: Some(VendorFacts::Amd(Box::new(facts))),
         ..device(bus)
     };
     device.pci.device_id = Known::Value(PciId(0x74a1));
@@ -74,12 +74,12 @@ fn partitions_are_counted_where_the_device_is_cut() {
     let part = |number: u32| Partition {
         memory_bytes: Known::Value(48 << 30),
         compute_units: Known::Value(20),
-        ..Partition::bare(mi300x(0).id, PartitionName::Xcp(number as u32))
+        ..Partition::bare(mi300x(0).id, PartitionName::Xcp(number))
     };
     let cut = |bus: u8| Device {
         partitioning: Known::Value(Partitioning::Xcp {
             compute: XcpComputeMode::Cpx,
-            memory: Known::Value("NPS4".to_owned()),
+            memory: Known::Value(XcpMemoryMode::Nps4),
         }),
         partitions: (0..4).map(part).collect(),
         ..mi300x(bus)
@@ -104,7 +104,7 @@ fn a_name_with_a_slash_becomes_one_that_kubernetes_takes() {
 #[test]
 fn an_unknown_fact_gives_no_key() {
     assert!(amd(vec![device(1)]).is_empty());
-    let unknown = Device { vendor_facts: Some(VendorFacts::Amd(AmdFacts::default())), ..device(1) };
+    let unknown = Device { vendor_facts: Some(VendorFacts::Amd(Box::default())), ..device(1) };
     assert!(amd(vec![unknown]).is_empty());
 }
 
@@ -112,7 +112,7 @@ fn an_unknown_fact_gives_no_key() {
 fn firmware_is_counted_by_version() {
     let firmware = vec![BlockFirmware { block: "MEC".to_owned(), version: 177, feature: Known::Value(33) }];
     let facts = AmdFacts { firmware, ..AmdFacts::default() };
-    let of = |bus| Device { vendor_facts: Some(VendorFacts::Amd(facts.clone())), ..device(bus) };
+    let of = |bus| Device { vendor_facts: Some(VendorFacts::Amd(Box::new(facts.clone()))), ..device(bus) };
     let labels = amd(vec![of(1), of(2)]);
     assert_eq!(labels["beta.amd.com/gpu.firmware.MEC.fw.177"], "2");
     assert_eq!(labels["beta.amd.com/gpu.firmware.MEC.feat.33"], "2");

@@ -1,4 +1,4 @@
-use afd_model::{Health, Known, LinkKind, Missing, Partition, PciAddress, Product};
+use afd_model::{Health, Known, LinkKind, Missing, Partition, PartitionName, PciAddress, Product};
 
 use super::*;
 
@@ -77,16 +77,15 @@ fn devices_that_disagree_give_no_memory_label() {
 
 #[test]
 fn partitions_are_named_by_their_mode() {
-    let cut = |number, compute: &str, memory: &str| {
-        let memory = Known::Value(memory.to_owned());
-        Device {
-            partitioning: Known::Value(Partitioning::Xcp { compute: compute.to_owned(), memory }),
-            ..device(number)
-        }
+    let in_mode = |number, compute, memory| {
+        let memory = Known::Value(memory);
+        Device { partitioning: Known::Value(Partitioning::Xcp { compute, memory }), ..device(number) }
     };
-    assert_eq!(labelled(vec![cut(0, "CPX", "NPS4")])["partition"], "cpx-nps4");
-    assert_eq!(labelled(vec![cut(0, "SPX", "NPS1")])["partition"], "none");
-    assert_eq!(labelled(vec![cut(0, "CPX", "NPS4"), cut(1, "SPX", "NPS1")])["partition"], "mixed");
+    let cpx = |number| in_mode(number, XcpComputeMode::Cpx, XcpMemoryMode::Nps4);
+    let spx = |number| in_mode(number, XcpComputeMode::Spx, XcpMemoryMode::Nps1);
+    assert_eq!(labelled(vec![cpx(0)])["partition"], "cpx-nps4");
+    assert_eq!(labelled(vec![spx(0)])["partition"], "none");
+    assert_eq!(labelled(vec![cpx(0), spx(1)])["partition"], "mixed");
     let part = Partition::bare(device(0).id, PartitionName::Xcp(0));
     let parted = Device { partitions: vec![part.clone(), part], ..device(0) };
     assert_eq!(labelled(vec![parted])["partition-count"], "2");

@@ -1,4 +1,4 @@
-use afd_model::{Health, OfferedUnit, Partition, PciAddress, Variant, Vendor};
+use afd_model::{Health, OfferedUnit, Partition, PartitionName, PciAddress, Variant, Vendor};
 
 use super::*;
 
@@ -21,14 +21,14 @@ fn resources(counts: &[(&str, u64, u64)]) -> Option<BTreeMap<String, ResourceCou
     Some(counts.collect())
 }
 
-fn parts(by: &str, buses: &[u8]) -> BTreeSet<OfferedUnit> {
-    let part = |bus: &u8| OfferedUnit { by: by.to_owned(), device: id(*bus), partition: None };
-    buses.iter().map(part).collect()
+fn units(by: &str, buses: &[u8]) -> BTreeSet<OfferedUnit> {
+    let unit = |bus: &u8| OfferedUnit { by: by.to_owned(), unit: id(*bus).into() };
+    buses.iter().map(unit).collect()
 }
 
 fn published(buses: &[u8]) -> Option<PublishedOffers> {
     let drivers = BTreeSet::from([DRIVER.to_owned()]);
-    Some(PublishedOffers { parts: parts(DRIVER, buses), drivers, incomplete: BTreeSet::new() })
+    Some(PublishedOffers { units: units(DRIVER, buses), drivers, incomplete: BTreeSet::new() })
 }
 
 fn no_slices() -> Option<PublishedOffers> {
@@ -67,7 +67,7 @@ fn a_plugin_that_offers_all_is_as_found_and_one_that_holds_back_is_named() {
     check(&inventory, &of(7, 7), Some("device-plugin"), lacking);
     check(&inventory, &of(32, 32), Some("device-plugin"), "as found");
     check(&inventory, &of(32, 28), Some("device-plugin"), lacking);
-    let ready = Some(parts(GPU, &[1, 2, 3, 5, 6, 7, 8]));
+    let ready = Some(units(GPU, &[1, 2, 3, 5, 6, 7, 8]));
     check(
         &inventory,
         &Offers { ready, ..of(8, 7) },
@@ -131,7 +131,7 @@ fn a_device_of_both_mechanisms_is_offered_twice_and_one_of_each_is_not() {
     let of = |count, buses: &[u8], ready: Option<&[u8]>| Offers {
         resources: resources(&[(GPU, count, count)]),
         published: published(buses),
-        ready: ready.map(|buses| parts(GPU, buses)),
+        ready: ready.map(|buses| units(GPU, buses)),
         ..Offers::default()
     };
     check(&inventory, &of(2, &[1, 2], None), Some("both"), "twice: of 2 devices some are");
@@ -150,7 +150,7 @@ fn partitions_are_read_as_each_strategy_offers_them() {
     device.partitions = (0..7)
         .map(|number| Partition {
             profile: afd_model::Known::Value("1g.10gb".to_owned()),
-            ..Partition::bare(device.id, format!("gi{number}-ci0"))
+            ..Partition::bare(device.id, PartitionName::Mig { gpu_instance: number, compute_instance: 0 })
         })
         .collect();
     let of = |counts: &[(&str, u64, u64)]| Offers {

@@ -38,10 +38,18 @@ fn every_family_of_the_default_list_is_published_in_its_place() {
 
 #[test]
 fn an_xid_says_what_it_means() {
-    let told = |number: f64| xid_labels(number).into_iter().map(|(_, value)| value).collect::<Vec<_>>();
-    assert_eq!(told(79.0), ["79", "the GPU has fallen off the bus"]);
-    assert_eq!(told(0.0), ["0", "No Error"]);
-    assert_eq!(told(4711.0), ["4711", "Unknown Error"]);
+    let address = PciAddress { domain: 0, bus: 3, device: 0, function: 0 };
+    let device = Device::bare(address, Vendor::Nvidia, Variant::Gpu);
+    let labels = |number: f64, meaning| {
+        let quantity = NvidiaQuantity::LastXid { meaning }.into();
+        let readings = vec![Reading { quantity, value: number }];
+        let sample = Sample { unit: device.id.into(), readings };
+        let labels = xid_labels(&Subject { device: &device, partition: None, sample: &sample });
+        labels.into_iter().map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    assert_eq!(labels(79.0, "the GPU has fallen off the bus"), ["79", "the GPU has fallen off the bus"]);
+    assert_eq!(labels(0.0, ""), ["0", "No Error"]);
+    assert_eq!(labels(4711.0, ""), ["4711", "Unknown Error"]);
 }
 
 #[test]
@@ -49,8 +57,7 @@ fn every_vendor_tells_how_busy_it_is_and_nothing_else() {
     let address = PciAddress { domain: 0, bus: 3, device: 0, function: 0 };
     let device = Device::bare(address, Vendor::Amd, Variant::Gpu);
     let sample = Sample {
-        device: device.id,
-        partition: None,
+        unit: device.id.into(),
         readings: vec![
             Reading { quantity: Quantity::Utilization(Engine::Compute), value: 0.29 },
             Reading { quantity: Quantity::PowerWatts, value: 300.0 },
@@ -74,8 +81,7 @@ fn a_shared_device_has_a_sample_for_each_pod_that_holds_it() {
     let readings = vec![Reading { quantity: Quantity::Utilization(Engine::Compute), value: 0.5 }];
     let sample = Sample { unit: device.id.into(), readings };
     let hold = |pod: &str| Allocation {
-        device: device.id,
-        partition: None,
+        unit: device.id.into(),
         namespace: "serving".to_owned(),
         pod: pod.to_owned(),
         container: "vllm".to_owned(),

@@ -1,4 +1,7 @@
-use afd_model::{ErrorKind, Health, Known, Missing, Partitioning, PciAddress, Product, Variant, Vendor};
+use afd_model::{
+    ErrorDetail, ErrorKind, Health, Known, Missing, PartitionName, Partitioning, PciAddress, Product,
+    Variant, Vendor, XcpComputeMode, XcpMemoryMode,
+};
 use prometheus::{Encoder, TextEncoder};
 
 use super::*;
@@ -8,13 +11,16 @@ fn device(bus: u8) -> Device {
     Device { driver: Known::Value("amdgpu".to_owned()), ..Device::bare(address, Vendor::Amd, Variant::Gpu) }
 }
 
-fn part(name: &str) -> Partition {
-    Partition { memory_bytes: Known::Value(1 << 30), ..Partition::bare(device(1).id, name) }
+fn part(number: u32) -> Partition {
+    Partition {
+        memory_bytes: Known::Value(1 << 30),
+        ..Partition::bare(device(1).id, PartitionName::Xcp(number))
+    }
 }
 
-fn sample(device: &Device, partition: Option<&str>, readings: &[(Quantity, f64)]) -> Sample {
+fn sample(unit: impl Into<UnitId>, readings: &[(Quantity, f64)]) -> Sample {
     let readings = readings.iter().map(|(quantity, value)| Reading { quantity: *quantity, value: *value });
-    Sample { device: device.id, partition: partition.map(str::to_owned), readings: readings.collect() }
+    Sample { unit: unit.into(), readings: readings.collect() }
 }
 
 /// Lines of the answer: the family, the number of the unit, and the value.
@@ -46,10 +52,10 @@ fn what_was_not_read_is_absent_and_255_is_a_value() {
     assert!(told(vec![gpu.clone()], &[]).is_empty());
     let readings = [
         (Quantity::PowerWatts, 255.0),
-        (Quantity::Errors(ErrorKind::EccUncorrectable, "umc"), 255.0),
-        (Quantity::Errors(ErrorKind::EccUncorrectable, "gfx"), 1.0),
+        (Quantity::Errors(ErrorKind::EccUncorrectable, ErrorDetail::Block("umc")), 255.0),
+        (Quantity::Errors(ErrorKind::EccUncorrectable, ErrorDetail::Block("gfx")), 1.0),
     ];
-    let samples = [sample(&gpu, None, &readings)];
+    let samples = [sample(gpu.id, &readings)];
     assert_eq!(
         told(vec![gpu], &samples),
         [
@@ -70,7 +76,7 @@ fn the_power_of_the_socket_is_named_by_the_generation() {
             architecture: Known::Value(architecture.to_owned()),
         };
         let gpu = Device { product: Known::Value(product), ..device(1) };
-        let samples = [sample(&gpu, None, &[(Quantity::PowerWatts, 9.0)])];
+        let samples = [sample(gpu.id, &[(Quantity::PowerWatts, 9.0)])];
         told(vec![gpu], &samples).remove(0)
     };
     assert_eq!(of("cdna3"), "gpu_package_power 0 9");
@@ -81,17 +87,17 @@ fn the_power_of_the_socket_is_named_by_the_generation() {
 #[test]
 fn the_first_partition_stands_for_the_device_but_not_with_its_memory() {
     let partitioning =
-        Partitioning::Xcp { compute: XcpComputeMode::Dpx, memory: Known::Value("NPS1".to_owned()) };
+        Partitioning::Xcp { compute: XcpComputeMode::Dpx, memory: Known::Value(XcpMemoryMode::Nps1) };
     let gpu = Device {
         partitioning: Known::Value(partitioning),
-        partitions: vec![part("xcp0"), part("xcp1")],
+        partitions: vec![part(0), part(1)],
         health: Health::failed("UncorrectableErrors", ""),
         ..device(1)
     };
     let used = |bytes| (Quantity::MemoryUsedBytes, f64::from(bytes));
     let samples = [
-        sample(&gpu, None, &[(Quantity::PowerWatts, 9.0), used(3 << 20)]),
-        sample(&gpu, Some("xcp1"), &[used(1 << 20)]),
+        sample(gpu.id, &[(Quantity::PowerWatts, 9.0), used(3 << 20)]),
+        sample(gpu.partitions[1].id, &[used(1 << 20)]),
     ];
     let whole = device(9);
     assert_eq!(
