@@ -186,7 +186,7 @@ async fn plugin() -> anyhow::Result<()> {
     let mut plugin = DevicePlugin::start(GPU, uuids().await?).await?;
     let before = setup.until_allocation("device-plugin").await?;
     setup.until_condition("True", "AllHealthy").await?;
-    setup.until_event("AllHealthy", "may take work").await?;
+    setup.until_event("AllHealthy", "can take work").await?;
     until_counts(GPU, [("discovered", 8), ("allocatable", 8), ("allocated", 0)]).await?;
 
     pods::create(&setup.client, "decode", json!({}), resources(2)).await?;

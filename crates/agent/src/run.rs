@@ -274,7 +274,7 @@ impl Told {
         let Some(inventory) = self.steady.inventory() else { return };
         let integrated = self.options.include_integrated();
         let Some(offered) = self.offers.look(cluster, inventory, integrated, now) else { return };
-        let about = Some((self.steady.looks(), offered.without_holders()));
+        let about = Some((self.steady.looks(), offered.without_allocated()));
         if self.about == about {
             return;
         }

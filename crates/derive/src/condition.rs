@@ -1,26 +1,30 @@
-//! Inventory to the node's condition, in the sense of Kubernetes: whether its accelerators may take work.
+//! Inventory to the Node's condition: whether its accelerators can take work.
 
 use afd_model::{Device, HealthState, Inventory};
 
-use crate::offer::Verdict;
+use crate::offer::OfferVerdict;
 
 /// A condition of the node, without its type and times.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Condition {
     /// `True`, `False` or `Unknown`.
     pub status: &'static str,
-    /// A word in CamelCase.
+    /// The reason in CamelCase.
     pub reason: String,
-    /// A sentence that a person can act on.
+    /// A message that says what to do.
     pub message: String,
 }
 
-/// More than this helps nobody; Kubernetes takes 32 KiB.
-const MOST_MESSAGE_BYTES: usize = 1024;
+/// Kubernetes accepts 32 KiB; a message for people is shorter.
+const MAX_MESSAGE_BYTES: usize = 1024;
 
-/// The condition of a node; none if it has no accelerator. Integrated GPUs do not count unless asked for. `offered` is
-/// whether Kubernetes offers what may take work.
-pub fn condition(inventory: &Inventory, include_integrated: bool, offered: &Verdict) -> Option<Condition> {
+/// The condition of a node; `None` if it has no accelerator. Integrated GPUs count only with `include_integrated`. `offered`
+/// says whether Kubernetes offers the devices.
+pub fn condition(
+    inventory: &Inventory,
+    include_integrated: bool,
+    offered: &OfferVerdict,
+) -> Option<Condition> {
     let devices = || inventory.devices.iter().filter(|device| include_integrated || !device.integrated);
     let in_state = |state: HealthState| devices().filter(move |device| device.health.state == state);
     let count = devices().count();
@@ -35,22 +39,22 @@ pub fn condition(inventory: &Inventory, include_integrated: bool, offered: &Verd
             reason: reason(first),
             message: sentences(in_state(HealthState::Failed)),
         }
-    } else if let Verdict::Lacking(what) = offered {
-        Condition { status: "False", reason: "NotAllocatable".to_owned(), message: cut(what) }
+    } else if let OfferVerdict::Incomplete(message) = offered {
+        Condition { status: "False", reason: "NotAllocatable".to_owned(), message: truncated(message) }
     } else if unknown > 0 {
         Condition {
             status: "Unknown",
             reason: "HealthUnknown".to_owned(),
             message: format!(
-                "no source tells the health of {unknown} of {count} devices; the vendor's library may be missing or not \
+                "the health of {unknown} of {count} devices is not reported; the vendor's library may be missing or not \
                  visible to the agent"
             ),
         }
-    } else if *offered == Verdict::Unknown {
+    } else if *offered == OfferVerdict::Unknown {
         Condition {
             status: "Unknown",
             reason: "OfferUnknown".to_owned(),
-            message: "the API server does not tell which devices are offered to pods".to_owned(),
+            message: "the API server has not reported which devices are offered to pods".to_owned(),
         }
     } else if in_state(HealthState::Degraded).next().is_some() {
         Condition {
@@ -58,20 +62,20 @@ pub fn condition(inventory: &Inventory, include_integrated: bool, offered: &Verd
             reason: "Degraded".to_owned(),
             message: sentences(in_state(HealthState::Degraded)),
         }
-    } else if let Verdict::Twice(what) = offered {
-        Condition { status: "True", reason: "OfferedTwice".to_owned(), message: cut(what) }
+    } else if let OfferVerdict::Duplicate(message) = offered {
+        Condition { status: "True", reason: "OfferedTwice".to_owned(), message: truncated(message) }
     } else {
         Condition {
             status: "True",
             reason: "AllHealthy".to_owned(),
-            message: format!("all accelerators ({count}) may take work"),
+            message: format!("all accelerators ({count}) can take work"),
         }
     })
 }
 
-/// Cut to the longest message, at a character.
-fn cut(text: &str) -> String {
-    let end = text.floor_char_boundary(MOST_MESSAGE_BYTES);
+/// At most the longest message.
+fn truncated(text: &str) -> String {
+    let end = text.floor_char_boundary(MAX_MESSAGE_BYTES);
     text[..end].to_owned()
 }
 
@@ -79,17 +83,17 @@ fn reason(device: &Device) -> String {
     device.health.reasons.first().map_or_else(|| "DeviceUnhealthy".to_owned(), |reason| reason.code.clone())
 }
 
-/// What is the matter with each device.
+/// The reasons of each device.
 fn sentences<'a>(devices: impl Iterator<Item = &'a Device>) -> String {
     let mut text = String::new();
-    for (told, device) in devices.enumerate() {
+    for (number, device) in devices.enumerate() {
         let reasons: Vec<&str> = device.health.reasons.iter().map(|reason| reason.message.as_str()).collect();
         let sentence = format!("{}: {}", device.id, reasons.join(", "));
-        if text.len() + sentence.len() > MOST_MESSAGE_BYTES && told > 0 {
+        if text.len() + sentence.len() > MAX_MESSAGE_BYTES && number > 0 {
             text += "; and more";
             break;
         }
-        if told > 0 {
+        if number > 0 {
             text += "; ";
         }
         text += &sentence;
@@ -103,38 +107,44 @@ mod tests {
 
     use super::*;
 
-    fn told(states: &[Health]) -> Option<Condition> {
+    fn condition_of(states: &[Health]) -> Option<Condition> {
         let devices = (1..).zip(states).map(|(bus, health)| Device {
             health: health.clone(),
             ..Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
         });
-        condition(&Inventory { devices: devices.collect(), ..Inventory::default() }, false, &Verdict::AsFound)
+        condition(
+            &Inventory { devices: devices.collect(), ..Inventory::default() },
+            false,
+            &OfferVerdict::Complete,
+        )
     }
 
     #[test]
     fn one_failed_device_is_enough_and_is_named() {
         let lost = Health::failed("GpuLost", "it has fallen off the bus");
-        let condition = told(&[Health::healthy(), lost, Health::unknown()]).expect("there are devices");
+        let condition =
+            condition_of(&[Health::healthy(), lost, Health::unknown()]).expect("there are devices");
         assert_eq!((condition.status, condition.reason.as_str()), ("False", "GpuLost"));
         assert_eq!(condition.message, "0000:02:00.0: it has fallen off the bus");
     }
 
     #[test]
-    fn unknown_is_neither_well_nor_ill() {
-        let condition = told(&[Health::healthy(), Health::unknown()]).expect("there are devices");
+    fn an_unknown_health_is_neither_ready_nor_failed() {
+        let condition = condition_of(&[Health::healthy(), Health::unknown()]).expect("there are devices");
         assert_eq!((condition.status, condition.reason.as_str()), ("Unknown", "HealthUnknown"));
-        let condition = told(&[Health::healthy(), Health::degraded("RowRemapPending", "a row waits")]);
+        let condition =
+            condition_of(&[Health::healthy(), Health::degraded("RowRemapPending", "a row is pending")]);
         assert_eq!(
             condition.map(|condition| (condition.status, condition.reason)),
             Some(("True", "Degraded".to_owned()))
         );
-        assert_eq!(told(&[]), None);
+        assert_eq!(condition_of(&[]), None);
     }
 
     #[test]
-    fn a_message_has_an_end() {
+    fn a_message_is_truncated() {
         let many = vec![Health::failed("GpuLost", "x".repeat(300)); 16];
-        let condition = told(&many).expect("there are devices");
+        let condition = condition_of(&many).expect("there are devices");
         assert!(condition.message.len() < 1100 && condition.message.ends_with("; and more"));
     }
 }

@@ -14,3 +14,4 @@ pub mod paths;
 pub mod report;
 pub mod series;
 pub mod value;
+pub mod vendors;

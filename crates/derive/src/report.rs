@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    offer::{self, Offered},
+    offer::{OfferVerdict, Offered},
     paths,
 };
 
@@ -88,10 +88,10 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::Verdict<
         allocatable: count.allocatable,
     });
     let mismatch = match &offered.verdict {
-        offer::Verdict::Lacking(message) | offer::Verdict::Twice(message) => {
+        OfferVerdict::Incomplete(message) | OfferVerdict::Duplicate(message) => {
             Some(ProblemReport { probe: "kubernetes", device: None, fact: "offer", message })
         }
-        offer::Verdict::AsFound | offer::Verdict::Unknown => None,
+        OfferVerdict::Complete | OfferVerdict::Unknown => None,
     };
     let paths = paths.iter().map(|verdict| {
         let ready = verdict.answer().ready();

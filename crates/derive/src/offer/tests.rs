@@ -1,4 +1,9 @@
-use afd_model::{Health, OfferedUnit, Partition, PartitionName, PciAddress, Variant, Vendor};
+use std::collections::{BTreeMap, BTreeSet};
+
+use afd_model::{
+    DeviceId, Health, OfferedUnit, Partition, PartitionName, PciAddress, PublishedOffers, ResourceCount,
+    Variant, Vendor,
+};
 
 use super::*;
 
@@ -35,44 +40,44 @@ fn no_slices() -> Option<PublishedOffers> {
     Some(PublishedOffers::default())
 }
 
-fn told(inventory: &Inventory, offers: &Offers) -> (Option<&'static str>, String) {
+fn compared(inventory: &Inventory, offers: &Offers) -> (Option<&'static str>, String) {
     let offered = offered(inventory, offers, false);
     let verdict = match offered.verdict {
-        Verdict::AsFound => "as found".to_owned(),
-        Verdict::Unknown => "unknown".to_owned(),
-        Verdict::Lacking(what) => format!("lacking: {what}"),
-        Verdict::Twice(what) => format!("twice: {what}"),
+        OfferVerdict::Complete => "complete".to_owned(),
+        OfferVerdict::Unknown => "unknown".to_owned(),
+        OfferVerdict::Incomplete(message) => format!("incomplete: {message}"),
+        OfferVerdict::Duplicate(message) => format!("duplicate: {message}"),
     };
     (offered.allocation, verdict)
 }
 
 #[track_caller]
 fn check(inventory: &Inventory, offers: &Offers, allocation: Option<&str>, verdict: &str) {
-    let (told_allocation, told_verdict) = told(inventory, offers);
-    assert_eq!(told_allocation, allocation);
-    assert!(told_verdict.starts_with(verdict), "{told_verdict}");
+    let (found_allocation, found_verdict) = compared(inventory, offers);
+    assert_eq!(found_allocation, allocation);
+    assert!(found_verdict.starts_with(verdict), "{found_verdict}");
 }
 
 #[test]
-fn a_plugin_that_offers_all_is_as_found_and_one_that_holds_back_is_named() {
+fn a_plugin_that_offers_all_devices_is_complete_and_one_that_does_not_is_reported() {
     let inventory = gpus(8);
     let of = |capacity, allocatable| Offers {
         resources: resources(&[(GPU, capacity, allocatable), ("rdma/ib", 1, 1)]),
         published: no_slices(),
         ..Offers::default()
     };
-    check(&inventory, &of(8, 8), Some("device-plugin"), "as found");
-    let lacking = "lacking: 8 devices may take work and 7 are allocatable as nvidia.com/gpu";
-    check(&inventory, &of(8, 7), Some("device-plugin"), lacking);
-    check(&inventory, &of(7, 7), Some("device-plugin"), lacking);
-    check(&inventory, &of(32, 32), Some("device-plugin"), "as found");
-    check(&inventory, &of(32, 28), Some("device-plugin"), lacking);
+    check(&inventory, &of(8, 8), Some("device-plugin"), "complete");
+    let incomplete = "incomplete: 8 devices have not failed and 7 are allocatable as nvidia.com/gpu";
+    check(&inventory, &of(8, 7), Some("device-plugin"), incomplete);
+    check(&inventory, &of(7, 7), Some("device-plugin"), incomplete);
+    check(&inventory, &of(32, 32), Some("device-plugin"), "complete");
+    check(&inventory, &of(32, 28), Some("device-plugin"), incomplete);
     let ready = Some(units(GPU, &[1, 2, 3, 5, 6, 7, 8]));
     check(
         &inventory,
         &Offers { ready, ..of(8, 7) },
         Some("device-plugin"),
-        &format!("{lacking} (not 0000:04:00.0)"),
+        &format!("{incomplete} (not 0000:04:00.0)"),
     );
 }
 
@@ -81,11 +86,11 @@ fn a_failed_device_is_not_expected_to_be_offered() {
     let mut inventory = gpus(8);
     inventory.devices[3].health = Health::failed("GpuLost", "gone");
     let offers = Offers { resources: resources(&[(GPU, 8, 7)]), published: no_slices(), ..Offers::default() };
-    check(&inventory, &offers, Some("device-plugin"), "as found");
+    check(&inventory, &offers, Some("device-plugin"), "complete");
 }
 
 #[test]
-fn nothing_is_said_before_both_mechanisms_have_told() {
+fn the_verdict_is_unknown_until_both_mechanisms_are_known() {
     let inventory = gpus(2);
     let nothing = Offers::default();
     check(&inventory, &nothing, None, "unknown");
@@ -96,29 +101,29 @@ fn nothing_is_said_before_both_mechanisms_have_told() {
         &inventory,
         &neither,
         Some("none"),
-        "lacking: no device plugin and no DRA driver offers the 2 devices of nvidia",
+        "incomplete: no device plugin and no DRA driver offers the 2 devices of nvidia",
     );
     let plugin = Offers { resources: resources(&[(GPU, 2, 2)]), ..nothing };
-    check(&inventory, &plugin, None, "as found");
-    check(&Inventory::default(), &neither, None, "as found");
+    check(&inventory, &plugin, None, "complete");
+    check(&Inventory::default(), &neither, None, "complete");
 }
 
 #[test]
 fn a_driver_is_compared_device_by_device() {
     let inventory = gpus(2);
     let of = |published| Offers { resources: resources(&[]), published, ..Offers::default() };
-    check(&inventory, &of(published(&[1, 2])), Some("dra"), "as found");
+    check(&inventory, &of(published(&[1, 2])), Some("dra"), "complete");
     check(
         &inventory,
         &of(published(&[1])),
         Some("dra"),
-        "lacking: the DRA driver gpu.nvidia.com does not publish 0000:02:00.0",
+        "incomplete: the DRA driver gpu.nvidia.com does not publish 0000:02:00.0",
     );
     check(
         &inventory,
         &of(published(&[])),
         Some("none"),
-        "lacking: the DRA driver gpu.nvidia.com publishes none of 2 devices",
+        "incomplete: the DRA driver gpu.nvidia.com publishes none of 2 devices",
     );
     let half =
         PublishedOffers { incomplete: BTreeSet::from([DRIVER.to_owned()]), ..PublishedOffers::default() };
@@ -126,7 +131,7 @@ fn a_driver_is_compared_device_by_device() {
 }
 
 #[test]
-fn a_device_of_both_mechanisms_is_offered_twice_and_one_of_each_is_not() {
+fn a_device_of_both_mechanisms_is_a_duplicate_and_one_of_each_is_not() {
     let inventory = gpus(2);
     let of = |count, buses: &[u8], ready: Option<&[u8]>| Offers {
         resources: resources(&[(GPU, count, count)]),
@@ -134,16 +139,16 @@ fn a_device_of_both_mechanisms_is_offered_twice_and_one_of_each_is_not() {
         ready: ready.map(|buses| units(GPU, buses)),
         ..Offers::default()
     };
-    check(&inventory, &of(2, &[1, 2], None), Some("both"), "twice: of 2 devices some are");
-    check(&inventory, &of(2, &[2], Some(&[1, 2])), Some("both"), "twice: 0000:02:00.0 is offered");
-    check(&inventory, &of(1, &[2], Some(&[1])), Some("both"), "as found");
-    check(&inventory, &of(1, &[2], None), Some("both"), "as found");
-    check(&inventory, &of(1, &[2], Some(&[2])), Some("both"), "twice");
-    check(&gpus(3), &of(1, &[2], Some(&[1])), Some("both"), "lacking: neither");
+    check(&inventory, &of(2, &[1, 2], None), Some("both"), "duplicate: of 2 devices some are");
+    check(&inventory, &of(2, &[2], Some(&[1, 2])), Some("both"), "duplicate: 0000:02:00.0 is offered");
+    check(&inventory, &of(1, &[2], Some(&[1])), Some("both"), "complete");
+    check(&inventory, &of(1, &[2], None), Some("both"), "complete");
+    check(&inventory, &of(1, &[2], Some(&[2])), Some("both"), "duplicate");
+    check(&gpus(3), &of(1, &[2], Some(&[1])), Some("both"), "incomplete: neither");
 }
 
 #[test]
-fn partitions_are_read_as_each_strategy_offers_them() {
+fn partitions_are_counted_as_each_strategy_offers_them() {
     let mut inventory = gpus(2);
     let device = &mut inventory.devices[0];
     device.partitioning = afd_model::Known::Value(afd_model::Partitioning::Mig);
@@ -161,11 +166,11 @@ fn partitions_are_read_as_each_strategy_offers_them() {
     let numbers = |counts: &[(&str, u64, u64)]| -> Vec<Option<u64>> {
         offered(&inventory, &of(counts), false).counts.iter().map(|count| count.discovered).collect()
     };
-    check(&inventory, &of(&[(GPU, 8, 8)]), Some("device-plugin"), "as found");
+    check(&inventory, &of(&[(GPU, 8, 8)]), Some("device-plugin"), "complete");
     assert_eq!(numbers(&[(GPU, 8, 8)]), [Some(8)]);
     assert_eq!(numbers(&[(GPU, 2, 2)]), [Some(2)]);
-    assert_eq!(numbers(&[(GPU, 5, 5)]), [None], "the strategy would be guessed");
+    assert_eq!(numbers(&[(GPU, 5, 5)]), [None], "the strategy would be a guess");
     let mixed = [(GPU, 1, 1), ("nvidia.com/mig-1g.10gb", 7, 6)];
     assert_eq!(numbers(&mixed), [Some(1), Some(7)]);
-    check(&inventory, &of(&mixed), Some("device-plugin"), "lacking: 7 devices may take work and 6");
+    check(&inventory, &of(&mixed), Some("device-plugin"), "incomplete: 7 devices have not failed and 6");
 }

@@ -1,0 +1,80 @@
+//! AMD's GPUs.
+
+use afd_model::{Device, Partitioning, Variant, Vendor};
+
+use super::{
+    MAX_RESIDENT_BYTES, Offering, Redactions, SecretForm, VendorLibrary, VendorMount, VendorRecord,
+    accel_node,
+    offering::{ResourceQuery, units},
+};
+
+pub(super) static AMD: VendorRecord = VendorRecord {
+    probe: "amd",
+    vendor: Vendor::Amd,
+    variant: Variant::Gpu,
+    title: "AMD GPUs",
+    offers: Offering {
+        dra_driver: "gpu.amd.com",
+        // Partitions may have a resource of their mode, `amd.com/cpx_nps4`.
+        resources: &[
+            "amd.com/gpu",
+            "amd.com/spx_*",
+            "amd.com/dpx_*",
+            "amd.com/tpx_*",
+            "amd.com/qpx_*",
+            "amd.com/cpx_*",
+        ],
+        unit_counts,
+    },
+    device_node: accel_node,
+    uevent_subsystems: &["drm", "kfd", "platform"],
+    redactions: Redactions {
+        files: &[("unique_id", SecretForm::Text), ("xgmi_hive_id", SecretForm::Decimal)],
+        lines: &[("unique_id", SecretForm::Decimal), ("hive_id", SecretForm::Decimal)],
+        binary_files: &["amdgpu_ring_cper"],
+        calls: &["amdsmi_get_gpu_device_uuid", "rsmi_dev_unique_id_get"],
+        fields: &["asic_serial"],
+        ..Redactions::NONE
+    },
+    library: Some(VendorLibrary {
+        fact: "smi",
+        title: "AMD SMI or ROCm SMI",
+        root_option: "rocm-root",
+        root_help: "A root with AMD SMI or ROCm SMI, if it is not under the host root: / where the image has it",
+        chart_value: None,
+        environment: &[],
+        max_resident_bytes: MAX_RESIDENT_BYTES,
+        device_files: &["/dev/kfd", "/dev/dri/card*", "/dev/dri/renderD*"],
+    }),
+    mounts: &[
+        VendorMount {
+            host_path: "/opt/rocm",
+            reason: "ROCm's own packages have the library there",
+            by_default: true,
+        },
+        VendorMount {
+            host_path: "/sys/kernel/debug",
+            reason: "feature versions of the firmware and error records, for root alone",
+            by_default: true,
+        },
+    ],
+    maintenance: &[],
+};
+
+/// A partition is offered as a device is, under the common resource or under that of its modes.
+fn unit_counts(query: &ResourceQuery<'_>) -> Vec<u64> {
+    let resource_of_mode = |device: &Device| match device.partitioning.value() {
+        Some(Partitioning::Xcp { compute, memory }) => {
+            memory.value().map(|memory| format!("amd.com/{compute}_{memory}").to_lowercase())
+        }
+        _ => None,
+    };
+    let has_own_resource = |device: &Device| {
+        resource_of_mode(device).is_some_and(|name| query.resources_of_node.contains(&name.as_str()))
+    };
+    let is_offered = |device: &Device| match query.resource {
+        "amd.com/gpu" => !has_own_resource(device),
+        name => resource_of_mode(device).as_deref() == Some(name),
+    };
+    vec![query.sum(|device| if is_offered(device) { units(device) } else { 0 })]
+}

@@ -1,0 +1,23 @@
+//! Intel's Gaudi accelerators.
+
+use afd_model::{Variant, Vendor};
+
+use super::{Offering, Redactions, VendorRecord, accel_node, offering::whole_devices};
+
+pub(super) static GAUDI: VendorRecord = VendorRecord {
+    probe: "gaudi",
+    vendor: Vendor::Intel,
+    variant: Variant::Hpu,
+    title: "Intel Gaudi accelerators",
+    offers: Offering {
+        dra_driver: "gaudi.intel.com",
+        resources: &["habana.ai/gaudi"],
+        unit_counts: whole_devices,
+    },
+    device_node: accel_node,
+    uevent_subsystems: &["accel"],
+    redactions: Redactions::NONE,
+    library: None,
+    mounts: &[],
+    maintenance: &[],
+};

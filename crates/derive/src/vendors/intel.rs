@@ -1,0 +1,33 @@
+//! Intel's GPUs.
+
+use afd_model::{Device, Variant, Vendor};
+
+use super::{
+    Offering, Redactions, VendorRecord, accel_node,
+    offering::{ResourceQuery, units},
+};
+
+pub(super) static INTEL: VendorRecord = VendorRecord {
+    probe: "intel",
+    vendor: Vendor::Intel,
+    variant: Variant::Xpu,
+    title: "Intel GPUs",
+    offers: Offering {
+        dra_driver: "gpu.intel.com",
+        resources: &["gpu.intel.com/i915", "gpu.intel.com/xe"],
+        unit_counts,
+    },
+    device_node: accel_node,
+    uevent_subsystems: &["drm"],
+    redactions: Redactions::NONE,
+    library: None,
+    mounts: &[],
+    maintenance: &[],
+};
+
+/// The resource has the name of the kernel driver. Of a device with virtual functions only these are offered.
+fn unit_counts(query: &ResourceQuery<'_>) -> Vec<u64> {
+    let driver = query.resource.rsplit('/').next();
+    let is_offered = |device: &Device| device.driver.value().map(String::as_str) == driver;
+    vec![query.sum(|device| if is_offered(device) { units(device) } else { 0 })]
+}

@@ -1,0 +1,116 @@
+//! NVIDIA's GPUs.
+
+use afd_model::{Device, HandleKind, Partitioning, Variant, Vendor};
+
+use super::{
+    MAX_RESIDENT_BYTES, MaintenanceSignal, Offering, Redactions, SecretForm, VendorLibrary, VendorMount,
+    VendorRecord, accel_node, offering::ResourceQuery,
+};
+
+pub(super) static NVIDIA: VendorRecord = VendorRecord {
+    probe: "nvidia",
+    vendor: Vendor::Nvidia,
+    variant: Variant::Gpu,
+    title: "NVIDIA GPUs",
+    offers: Offering {
+        dra_driver: "gpu.nvidia.com",
+        resources: &["nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-*"],
+        unit_counts,
+    },
+    device_node,
+    uevent_subsystems: &[],
+    redactions: Redactions {
+        lines: &[("GPU UUID", SecretForm::Text)],
+        calls: &["nvmlDeviceGetUUID", "nvmlDeviceGetSerial"],
+        uuid_prefixes: &["GPU-", "MIG-"],
+        ..Redactions::NONE
+    },
+    library: Some(VendorLibrary {
+        fact: "nvml",
+        title: "NVML",
+        root_option: "nvidia-driver-root",
+        root_help: "A root with NVIDIA's driver, if it is not under the host root: / where a container runtime injected \
+                    the library",
+        chart_value: Some("nvidia.driverRoot"),
+        environment: &[],
+        max_resident_bytes: MAX_RESIDENT_BYTES,
+        device_files: &["/dev/nvidiactl", "/dev/nvidia*", "/dev/nvidia-caps/*"],
+    }),
+    mounts: &[
+        VendorMount {
+            host_path: "/run/nvidia/driver",
+            reason: "the driver container of the GPU operator has the library there",
+            by_default: true,
+        },
+        VendorMount {
+            host_path: "/home/kubernetes/bin/nvidia",
+            reason: "GKE has the library there",
+            by_default: true,
+        },
+    ],
+    // The upgrade controller of the GPU operator (k8s-operator-libs, package `upgrade`), and its driver manager
+    // (k8s-driver-manager), which pauses the other operands while it unloads the driver, also where no controller is in
+    // charge. Before these states (`upgrade-required`, `cordon-required`, `wait-for-jobs-required`) workloads may run for
+    // hours, and after them (`validation-required`, `uncordon-required`, `upgrade-done`) the new driver is there.
+    maintenance: &[
+        MaintenanceSignal {
+            key: "nvidia.com/gpu-driver-upgrade-state",
+            values: &[
+                "pod-deletion-required",
+                "drain-required",
+                "node-maintenance-required",
+                "post-maintenance-required",
+                "pod-restart-required",
+                "upgrade-failed",
+            ],
+        },
+        MaintenanceSignal { key: "nvidia.com/gpu.deploy.*", values: &["paused-for-driver-upgrade"] },
+    ],
+};
+
+/// `nvidia0`.
+fn device_node(device: &Device) -> Option<String> {
+    device.handle(HandleKind::Minor).map(|minor| format!("nvidia{minor}")).or_else(|| accel_node(device))
+}
+
+/// With the MIG strategy `mixed` MIG devices have resources of their own, `mig-1g.10gb`; with `single` they are offered
+/// under the name of whole GPUs, and with `none` their GPUs are offered instead.
+fn unit_counts(query: &ResourceQuery<'_>) -> Vec<u64> {
+    const MIG: &str = "nvidia.com/mig-";
+    let name = query.resource.strip_suffix(".shared").unwrap_or(query.resource);
+    if let Some(profile) = name.strip_prefix(MIG) {
+        let of_profile = |device: &Device| {
+            let profiles = device.partitions.iter().filter_map(|partition| partition.profile.value());
+            profiles.filter(|own| own.replace('+', ".") == profile).count()
+        };
+        return vec![query.sum(of_profile)];
+    }
+    let without_mig =
+        query.sum(|device| usize::from(device.partitioning.value() != Some(&Partitioning::Mig)));
+    if query.resources_of_node.iter().any(|name| name.starts_with(MIG)) {
+        return vec![without_mig];
+    }
+    let single = without_mig + query.sum(|device| device.partitions.len());
+    let none = query.devices.len() as u64;
+    if single == none { vec![none] } else { vec![single, none] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_is_released_when_it_is_about_to_be_unloaded_and_not_while_workloads_run() {
+        let state = |value| [("a", "b"), ("nvidia.com/gpu-driver-upgrade-state", value)];
+        for value in ["pod-deletion-required", "drain-required", "pod-restart-required", "upgrade-failed"] {
+            assert!(NVIDIA.driver_is_about_to_be_replaced(state(value)), "{value}");
+        }
+        for value in ["", "upgrade-required", "wait-for-jobs-required", "validation-required", "upgrade-done"]
+        {
+            assert!(!NVIDIA.driver_is_about_to_be_replaced(state(value)), "{value}");
+        }
+        let deploy = |value| [("nvidia.com/gpu.deploy.device-plugin", value)];
+        assert!(NVIDIA.driver_is_about_to_be_replaced(deploy("paused-for-driver-upgrade")));
+        assert!(!NVIDIA.driver_is_about_to_be_replaced(deploy("true")));
+    }
+}

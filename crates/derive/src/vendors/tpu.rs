@@ -1,0 +1,23 @@
+//! Google's TPUs.
+
+use afd_model::{Variant, Vendor};
+
+use super::{Offering, Redactions, VendorRecord, accel_node, offering::whole_devices};
+
+pub(super) static TPU: VendorRecord = VendorRecord {
+    probe: "tpu",
+    vendor: Vendor::Google,
+    variant: Variant::Tpu,
+    title: "Google TPUs",
+    offers: Offering {
+        dra_driver: "tpu.google.com",
+        resources: &["google.com/tpu"],
+        unit_counts: whole_devices,
+    },
+    device_node: accel_node,
+    uevent_subsystems: &["accel", "vfio"],
+    redactions: Redactions::NONE,
+    library: None,
+    mounts: &[],
+    maintenance: &[],
+};
