@@ -1,10 +1,10 @@
+//! AMD's ring of error records (CPER): of any content. A redacted ring has the same records.
+
 #![no_main]
-//! No ring of error records stops the parser, and a blank ring tells the same.
 
 use afd_amd::cper;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let told = cper::parse(bytes);
-    assert_eq!(cper::parse(&cper::blank(bytes)), told);
+    assert_eq!(cper::parse(&cper::blank(bytes)), cper::parse(bytes), "redaction keeps the records");
 });

@@ -1,4 +1,4 @@
-//! The binary `gpu_metrics` file of amdgpu: of any version and length.
+//! The binary file `gpu_metrics` of amdgpu: of any version and length.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What sysfs tells of an InfiniBand port: rate, state and link layer.
+//! The sysfs attributes of an InfiniBand port: rate, state and link layer.
 
 #![no_main]
 

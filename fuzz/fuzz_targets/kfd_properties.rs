@@ -1,4 +1,4 @@
-//! The `properties` file of a node in KFD's topology.
+//! The file `properties` of a node in the topology of KFD.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What sysfs tells of a PCI function: address, ids, class, link and uevent.
+//! The sysfs attributes of a PCI function: address, ids, class, link and uevent.
 
 #![no_main]
 
@@ -8,13 +8,13 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     if let Ok(address) = text.parse::<PciAddress>() {
-        assert_eq!(address.to_string().parse(), Ok(address), "an address is read back");
+        assert_eq!(address.to_string().parse(), Ok(address), "an address can be read back");
     }
     if let Ok(id) = text.parse::<PciId>() {
-        assert_eq!(id.to_string().parse(), Ok(id), "an id is read back");
+        assert_eq!(id.to_string().parse(), Ok(id), "an id can be read back");
     }
     if let Ok(class) = text.parse::<PciClass>() {
-        assert_eq!(class.to_string().parse(), Ok(class), "a class is read back");
+        assert_eq!(class.to_string().parse(), Ok(class), "a class can be read back");
     }
     let _ = parse_link_speed(text);
     let _ = parse_link_width(text);

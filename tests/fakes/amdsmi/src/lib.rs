@@ -1,14 +1,14 @@
-//! AMD SMI's C symbols, answering from `amdsmi.json` beside the library's own file.
+//! The C symbols of AMD SMI, answering from `amdsmi.json` beside the library's own file.
 //!
 //! The recording is what `afd record` writes (`libraries/amdsmi.json` of a recorded host), with faults and a release of the
-//! header that only a test asks for; the README says how it is made. It is read again whenever its file changes.
+//! header for tests; the README describes its format. It is read again whenever its file changes.
 #![allow(
     unsafe_code,
     unreachable_pub,
     clippy::missing_safety_doc,
     clippy::not_unsafe_ptr_arg_deref,
     missing_docs,
-    reason = "these are C's symbols, documented in amdsmi.h"
+    reason = "these are C symbols, documented in amdsmi.h"
 )]
 
 mod recording;
@@ -19,12 +19,12 @@ use std::ffi::{c_char, c_void};
 use afd_fake_recorded::{number, write, write_text};
 
 use crate::recording::{
-    SUCCESS, Status, code, enter, error, index_of, processor, processor_handle, refused, socket_handle,
-    socket_of, state,
+    AmdSmiStatus, SUCCESS, code, enter, error, index_of, processor, processor_handle, socket_handle,
+    socket_of, state, write_failed,
 };
 
 #[unsafe(no_mangle)]
-pub extern "C" fn amdsmi_init(_flags: u64) -> Status {
+pub extern "C" fn amdsmi_init(_flags: u64) -> AmdSmiStatus {
     code(enter("amdsmi_init").and_then(|()| {
         if let Some(status) = error(&state().recording().system, "amdsmi_init") {
             return Err(status);
@@ -35,25 +35,29 @@ pub extern "C" fn amdsmi_init(_flags: u64) -> Status {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn amdsmi_shut_down() -> Status {
+pub extern "C" fn amdsmi_shut_down() -> AmdSmiStatus {
     SUCCESS
 }
 
-/// Writes handles and their number; a null pointer asks for the number alone.
-fn write_handles(count: *mut u32, target: *mut *mut c_void, handles: &[*mut c_void]) -> Result<(), Status> {
+/// Writes handles and their number; with a null pointer only the number.
+fn write_handles(
+    count: *mut u32,
+    target: *mut *mut c_void,
+    handles: &[*mut c_void],
+) -> Result<(), AmdSmiStatus> {
     if !target.is_null() {
-        // SAFETY: the caller says at `count` how many handles its memory takes.
-        let room = unsafe { count.as_ref() }.copied().unwrap_or(0) as usize;
-        for (place, handle) in handles.iter().take(room).enumerate() {
-            // SAFETY: `place` is below what the caller's memory takes.
-            write(unsafe { target.add(place) }, *handle).map_err(refused)?;
+        // SAFETY: the caller passes at `count` the number of handles for which it has memory.
+        let capacity = unsafe { count.as_ref() }.copied().unwrap_or(0) as usize;
+        for (index, handle) in handles.iter().take(capacity).enumerate() {
+            // SAFETY: `index` is below the capacity of the caller's memory.
+            write(unsafe { target.add(index) }, *handle).map_err(write_failed)?;
         }
     }
-    write(count, handles.len() as u32).map_err(refused)
+    write(count, handles.len() as u32).map_err(write_failed)
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn amdsmi_get_socket_handles(count: *mut u32, target: *mut *mut c_void) -> Status {
+pub extern "C" fn amdsmi_get_socket_handles(count: *mut u32, target: *mut *mut c_void) -> AmdSmiStatus {
     code(enter("amdsmi_get_socket_handles").and_then(|()| {
         let recording = state().recording();
         if let Some(status) = error(&recording.system, "amdsmi_get_socket_handles") {
@@ -71,7 +75,7 @@ pub extern "C" fn amdsmi_get_processor_handles(
     socket: *mut c_void,
     count: *mut u32,
     target: *mut *mut c_void,
-) -> Status {
+) -> AmdSmiStatus {
     code(enter("amdsmi_get_processor_handles").and_then(|()| {
         let (recording, socket) = (state().recording(), socket_of(socket)?);
         let devices = recording.devices.iter().enumerate();
@@ -88,11 +92,11 @@ pub extern "C" fn amdsmi_get_processor_handles(
 
 /// Every processor of a recording is a GPU.
 #[unsafe(no_mangle)]
-pub extern "C" fn amdsmi_get_processor_type(handle: *mut c_void, target: *mut u32) -> Status {
+pub extern "C" fn amdsmi_get_processor_type(handle: *mut c_void, target: *mut u32) -> AmdSmiStatus {
     code(
         enter("amdsmi_get_processor_type")
             .and_then(|()| index_of(handle))
-            .and_then(|_| write(target, 1).map_err(refused)),
+            .and_then(|_| write(target, 1).map_err(write_failed)),
     )
 }
 
@@ -101,21 +105,21 @@ pub extern "C" fn amdsmi_get_gpu_device_uuid(
     handle: *mut c_void,
     length: *mut u32,
     text: *mut c_char,
-) -> Status {
-    code(processor("amdsmi_get_gpu_device_uuid", handle, None).and_then(|told| {
+) -> AmdSmiStatus {
+    code(processor("amdsmi_get_gpu_device_uuid", handle, None).and_then(|value| {
         // SAFETY: the caller passes a pointer to the length of its buffer.
-        let room = unsafe { length.as_ref() }.copied().unwrap_or(0) as usize;
-        write_text(text, room, &told).map_err(refused)
+        let capacity = unsafe { length.as_ref() }.copied().unwrap_or(0) as usize;
+        write_text(text, capacity, &value).map_err(write_failed)
     }))
 }
 
 macro_rules! numbers {
     ($($symbol:ident($($argument:ident)?): $kind:ty;)*) => {
         $(#[unsafe(no_mangle)]
-        pub extern "C" fn $symbol(handle: *mut c_void, $($argument: u32,)? target: *mut $kind) -> Status {
+        pub extern "C" fn $symbol(handle: *mut c_void, $($argument: u32,)? target: *mut $kind) -> AmdSmiStatus {
             let argument = [$($argument)?].first().copied();
-            let told = processor(stringify!($symbol), handle, argument);
-            code(told.and_then(|value| write(target, number(&value) as $kind).map_err(refused)))
+            let value = processor(stringify!($symbol), handle, argument);
+            code(value.and_then(|value| write(target, number(&value) as $kind).map_err(write_failed)))
         })*
     };
 }
@@ -134,12 +138,12 @@ pub extern "C" fn amdsmi_topo_get_link_type(
     to: *mut c_void,
     hops: *mut u64,
     kind: *mut u32,
-) -> Status {
-    let told = index_of(to).and_then(|to| processor("amdsmi_topo_get_link_type", from, Some(to as u32)));
-    code(told.and_then(|told| {
-        write(hops, number(&told["hops"]))
-            .and_then(|()| write(kind, number(&told["type"]) as u32))
-            .map_err(refused)
+) -> AmdSmiStatus {
+    let value = index_of(to).and_then(|to| processor("amdsmi_topo_get_link_type", from, Some(to as u32)));
+    code(value.and_then(|value| {
+        write(hops, number(&value["hops"]))
+            .and_then(|()| write(kind, number(&value["type"]) as u32))
+            .map_err(write_failed)
     }))
 }
 
@@ -148,7 +152,7 @@ pub extern "C" fn amdsmi_topo_get_link_weight(
     from: *mut c_void,
     to: *mut c_void,
     target: *mut u64,
-) -> Status {
-    let told = index_of(to).and_then(|to| processor("amdsmi_topo_get_link_weight", from, Some(to as u32)));
-    code(told.and_then(|told| write(target, number(&told)).map_err(refused)))
+) -> AmdSmiStatus {
+    let value = index_of(to).and_then(|to| processor("amdsmi_topo_get_link_weight", from, Some(to as u32)));
+    code(value.and_then(|value| write(target, number(&value)).map_err(write_failed)))
 }

@@ -1,4 +1,4 @@
-//! The recording, and what a handle of it is.
+//! The recording, and its handles.
 
 use std::{ffi::c_void, sync::OnceLock};
 
@@ -6,25 +6,25 @@ use afd_amd::smi::{
     amdsmi::STATUSES,
     answers::{Answers, Code, Report},
 };
-use afd_fake_recorded::{Refused, State, answer};
+use afd_fake_recorded::{FakeLibraryState, WriteError, answer};
 use serde::Deserialize;
 use serde_json::Value;
 
 /// `amdsmi_status_t`.
-pub(crate) type Status = u32;
+pub(crate) type AmdSmiStatus = u32;
 
-pub(crate) const SUCCESS: Status = 0;
-const INVAL: Status = 1;
-const NOT_SUPPORTED: Status = 2;
-const NOT_INIT: Status = 32;
-const INSUFFICIENT_SIZE: Status = 41;
+pub(crate) const SUCCESS: AmdSmiStatus = 0;
+const INVAL: AmdSmiStatus = 1;
+const NOT_SUPPORTED: AmdSmiStatus = 2;
+const NOT_INIT: AmdSmiStatus = 32;
+const INSUFFICIENT_SIZE: AmdSmiStatus = 41;
 
-/// What is in `amdsmi.json`.
+/// The content of `amdsmi.json`.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct AmdSmiRecording {
     #[serde(flatten)]
     pub(crate) report: Report,
-    /// The release of amdsmi.h whose structs the library fills; of one that is not known it fills other structs.
+    /// The release of amdsmi.h whose structs the library fills. For an unknown release it fills unknown structs.
     #[serde(default = "newest")]
     pub(crate) header: u32,
 }
@@ -33,7 +33,7 @@ fn newest() -> u32 {
     26
 }
 
-impl std::ops::Deref for Told {
+impl std::ops::Deref for AmdSmiRecording {
     type Target = Report;
 
     fn deref(&self) -> &Report {
@@ -41,13 +41,13 @@ impl std::ops::Deref for Told {
     }
 }
 
-pub(crate) fn state() -> &'static State<Told> {
-    static STATE: OnceLock<State<Told>> = OnceLock::new();
-    STATE.get_or_init(|| State::beside_library("amdsmi.json"))
+pub(crate) fn state() -> &'static FakeLibraryState<AmdSmiRecording> {
+    static STATE: OnceLock<FakeLibraryState<AmdSmiRecording>> = OnceLock::new();
+    STATE.get_or_init(|| FakeLibraryState::beside_library("amdsmi.json"))
 }
 
-/// Begins a call: the faults that the recording asks for happen here.
-pub(crate) fn enter(symbol: &str) -> Result<(), Status> {
+/// Starts a call: executes the faults that the recording requests.
+pub(crate) fn enter(symbol: &str) -> Result<(), AmdSmiStatus> {
     state().fault(symbol);
     if symbol != "amdsmi_init" && !state().is_initialised() {
         return Err(NOT_INIT);
@@ -55,61 +55,65 @@ pub(crate) fn enter(symbol: &str) -> Result<(), Status> {
     Ok(())
 }
 
-/// The result of a call as C has it.
-pub(crate) fn code(result: Result<(), Status>) -> Status {
+/// The status of a call.
+pub(crate) fn code(result: Result<(), AmdSmiStatus>) -> AmdSmiStatus {
     result.err().unwrap_or(SUCCESS)
 }
 
-pub(crate) fn refused(why: Refused) -> Status {
-    match why {
-        Refused::Nothing => INVAL,
-        Refused::TooShort => INSUFFICIENT_SIZE,
+pub(crate) fn write_failed(error: WriteError) -> AmdSmiStatus {
+    match error {
+        WriteError::InvalidArgument => INVAL,
+        WriteError::TooShort => INSUFFICIENT_SIZE,
     }
 }
 
-fn status(code: &Code) -> Status {
+fn status(code: &Code) -> AmdSmiStatus {
     code.number(STATUSES).unwrap_or(NOT_SUPPORTED)
 }
 
 /// The value of a call.
-pub(crate) fn value(answers: &Answers, call: &str) -> Result<Value, Status> {
+pub(crate) fn value(answers: &Answers, call: &str) -> Result<Value, AmdSmiStatus> {
     answer(answers, call).unwrap_or(Err(Code::named("NOT_SUPPORTED"))).map_err(|code| status(&code))
 }
 
-/// The error that the recording has for a call, if it has one.
-pub(crate) fn error(answers: &Answers, call: &str) -> Option<Status> {
+/// The error of a call in the recording, if there is one.
+pub(crate) fn error(answers: &Answers, call: &str) -> Option<AmdSmiStatus> {
     answers.error(call).map(|code| status(&code))
 }
 
-/// Handles are numbers in the place of pointers: sockets in units of this, processors in units above those.
-const UNIT: usize = 0x1000;
+/// Handles are numbers instead of pointers: multiples of this stride, sockets first, processors from an offset.
+const STRIDE: usize = 0x1000;
 const PROCESSORS: usize = 0x10_0000;
 
 pub(crate) fn socket_handle(number: u32) -> *mut c_void {
-    ((number as usize + 1) * UNIT) as *mut c_void
+    ((number as usize + 1) * STRIDE) as *mut c_void
 }
 
-pub(crate) fn socket_of(handle: *mut c_void) -> Result<u32, Status> {
-    (handle as usize / UNIT).checked_sub(1).map(|number| number as u32).ok_or(INVAL)
+pub(crate) fn socket_of(handle: *mut c_void) -> Result<u32, AmdSmiStatus> {
+    (handle as usize / STRIDE).checked_sub(1).map(|number| number as u32).ok_or(INVAL)
 }
 
 pub(crate) fn processor_handle(index: usize) -> *mut c_void {
-    (PROCESSORS + index * UNIT) as *mut c_void
+    (PROCESSORS + index * STRIDE) as *mut c_void
 }
 
-pub(crate) fn index_of(handle: *mut c_void) -> Result<usize, Status> {
-    (handle as usize).checked_sub(PROCESSORS).map(|rest| rest / UNIT).ok_or(INVAL)
+pub(crate) fn index_of(handle: *mut c_void) -> Result<usize, AmdSmiStatus> {
+    (handle as usize).checked_sub(PROCESSORS).map(|offset| offset / STRIDE).ok_or(INVAL)
 }
 
-/// Begins a call on a processor; its value under the name of the symbol and the arguments that choose.
-pub(crate) fn processor(symbol: &str, handle: *mut c_void, argument: Option<u32>) -> Result<Value, Status> {
+/// Starts a call on a processor. The recording has its value under the name of the symbol and the selecting argument.
+pub(crate) fn processor(
+    symbol: &str,
+    handle: *mut c_void,
+    argument: Option<u32>,
+) -> Result<Value, AmdSmiStatus> {
     enter(symbol)?;
     let call = argument.map_or_else(|| symbol.to_owned(), |argument| format!("{symbol}({argument})"));
     let recording = state().recording();
-    let told = recording.devices.get(index_of(handle)?).ok_or(INVAL)?;
-    // A GPU that was lost answers nothing, also to those who have its handle from before.
-    if let Some(lost) = error(&told.answers, "amdsmi_get_processor_handles") {
+    let device = recording.devices.get(index_of(handle)?).ok_or(INVAL)?;
+    // A lost GPU answers no call, also on a handle from before.
+    if let Some(lost) = error(&device.answers, "amdsmi_get_processor_handles") {
         return Err(lost);
     }
-    value(&told.answers, &call)
+    value(&device.answers, &call)
 }

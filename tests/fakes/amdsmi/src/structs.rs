@@ -1,14 +1,14 @@
-//! Calls that fill a struct, as amdsmi.h 26 lays it out, or 24 where the recording says so.
+//! Calls that fill a struct in the layout of amdsmi.h 26, or 24 where the recording says so.
 
 use std::ffi::{CString, c_char, c_void};
 
 use afd_fake_recorded::{field_text, number, write};
 use serde_json::Value;
 
-use crate::recording::{Status, code, enter, processor, refused, state, value};
+use crate::recording::{AmdSmiStatus, code, enter, processor, state, value, write_failed};
 
 #[repr(C)]
-struct Version {
+struct AmdSmiVersion {
     major: u32,
     minor: u32,
     release: u32,
@@ -16,13 +16,13 @@ struct Version {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn amdsmi_get_lib_version(target: *mut c_void) -> Status {
+pub extern "C" fn amdsmi_get_lib_version(target: *mut c_void) -> AmdSmiStatus {
     code(enter("amdsmi_get_lib_version").and_then(|()| {
-        let told = value(&state().recording().system, "amdsmi_get_lib_version")?;
-        let build = CString::new(told["build"].as_str().unwrap_or_default()).unwrap_or_default();
-        // The text is the library's own and lives as long as it.
-        let version = Version { major: 0, minor: 0, release: 0, build: build.into_raw() };
-        write(target.cast(), version).map_err(refused)
+        let value = value(&state().recording().system, "amdsmi_get_lib_version")?;
+        let build = CString::new(value["build"].as_str().unwrap_or_default()).unwrap_or_default();
+        // The string belongs to the library and is never freed.
+        let version = AmdSmiVersion { major: 0, minor: 0, release: 0, build: build.into_raw() };
+        write(target.cast(), version).map_err(write_failed)
     }))
 }
 
@@ -70,10 +70,10 @@ fn vendor() -> Value {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn amdsmi_get_gpu_asic_info(handle: *mut c_void, target: *mut c_void) -> Status {
-    code(processor("amdsmi_get_gpu_asic_info", handle, None).and_then(|told| {
-        let (device_id, rev_id) = (number(&told["device_id"]), number(&told["rev_id"]) as u32);
-        let market_name = field_text(&told["market_name"]);
+pub extern "C" fn amdsmi_get_gpu_asic_info(handle: *mut c_void, target: *mut c_void) -> AmdSmiStatus {
+    code(processor("amdsmi_get_gpu_asic_info", handle, None).and_then(|value| {
+        let (device_id, rev_id) = (number(&value["device_id"]), number(&value["rev_id"]) as u32);
+        let market_name = field_text(&value["market_name"]);
         let written = match state().recording().header {
             26 => write(
                 target.cast(),
@@ -84,7 +84,7 @@ pub extern "C" fn amdsmi_get_gpu_asic_info(handle: *mut c_void, target: *mut c_v
                     subvendor_id: AMD,
                     device_id,
                     rev_id,
-                    asic_serial: field_text(&told["asic_serial"]),
+                    asic_serial: field_text(&value["asic_serial"]),
                     oam_id: u32::MAX,
                     num_of_compute_units: u32::MAX,
                     target_graphics_version: u64::MAX,
@@ -101,7 +101,7 @@ pub extern "C" fn amdsmi_get_gpu_asic_info(handle: *mut c_void, target: *mut c_v
                     subvendor_id: AMD,
                     device_id,
                     rev_id,
-                    asic_serial: field_text(&told["asic_serial"]),
+                    asic_serial: field_text(&value["asic_serial"]),
                     oam_id: u32::MAX,
                     reserved: [0; 18],
                 },
@@ -111,7 +111,7 @@ pub extern "C" fn amdsmi_get_gpu_asic_info(handle: *mut c_void, target: *mut c_v
                 AsicUnknown { structure_version: 9, market_name, vendor_id: AMD, device_id },
             ),
         };
-        written.map_err(refused)
+        written.map_err(write_failed)
     }))
 }
 
@@ -135,53 +135,53 @@ struct Vbios24 {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn amdsmi_get_gpu_vbios_info(handle: *mut c_void, target: *mut c_void) -> Status {
-    code(processor("amdsmi_get_gpu_vbios_info", handle, None).and_then(|told| {
+pub extern "C" fn amdsmi_get_gpu_vbios_info(handle: *mut c_void, target: *mut c_void) -> AmdSmiStatus {
+    code(processor("amdsmi_get_gpu_vbios_info", handle, None).and_then(|value| {
         let written = if state().recording().header == 24 {
             let vbios = Vbios24 {
-                name: field_text(&told["name"]),
-                build_date: field_text(&told["build_date"]),
-                part_number: field_text(&told["part_number"]),
-                version: field_text(&told["version"]),
+                name: field_text(&value["name"]),
+                build_date: field_text(&value["build_date"]),
+                part_number: field_text(&value["part_number"]),
+                version: field_text(&value["version"]),
                 reserved: [0; 16],
             };
             write(target.cast(), vbios)
         } else {
             let vbios = Vbios26 {
-                name: field_text(&told["name"]),
-                build_date: field_text(&told["build_date"]),
-                part_number: field_text(&told["part_number"]),
-                version: field_text(&told["version"]),
+                name: field_text(&value["name"]),
+                build_date: field_text(&value["build_date"]),
+                part_number: field_text(&value["part_number"]),
+                version: field_text(&value["version"]),
                 boot_firmware: [0; 256],
                 reserved: [0; 36],
             };
             write(target.cast(), vbios)
         };
-        written.map_err(refused)
+        written.map_err(write_failed)
     }))
 }
 
 #[repr(C)]
-struct Driver {
+struct AmdSmiDriver {
     driver_version: [c_char; 256],
     driver_date: [c_char; 256],
     driver_name: [c_char; 256],
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn amdsmi_get_gpu_driver_info(handle: *mut c_void, target: *mut c_void) -> Status {
-    code(processor("amdsmi_get_gpu_driver_info", handle, None).and_then(|told| {
-        let driver = Driver {
-            driver_version: field_text(&told["driver_version"]),
+pub extern "C" fn amdsmi_get_gpu_driver_info(handle: *mut c_void, target: *mut c_void) -> AmdSmiStatus {
+    code(processor("amdsmi_get_gpu_driver_info", handle, None).and_then(|value| {
+        let driver = AmdSmiDriver {
+            driver_version: field_text(&value["driver_version"]),
             driver_date: field_text(&Value::from("2015/01/01 00:00")),
             driver_name: field_text(&Value::from("amdgpu")),
         };
-        write(target.cast(), driver).map_err(refused)
+        write(target.cast(), driver).map_err(write_failed)
     }))
 }
 
 #[repr(C)]
-struct Usage {
+struct AmdSmiActivity {
     gfx_activity: u32,
     umc_activity: u32,
     mm_activity: u32,
@@ -189,20 +189,20 @@ struct Usage {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn amdsmi_get_gpu_activity(handle: *mut c_void, target: *mut c_void) -> Status {
-    code(processor("amdsmi_get_gpu_activity", handle, None).and_then(|told| {
-        let usage = Usage {
-            gfx_activity: number(&told["gfx_activity"]) as u32,
-            umc_activity: number(&told["umc_activity"]) as u32,
-            mm_activity: number(&told["mm_activity"]) as u32,
+pub extern "C" fn amdsmi_get_gpu_activity(handle: *mut c_void, target: *mut c_void) -> AmdSmiStatus {
+    code(processor("amdsmi_get_gpu_activity", handle, None).and_then(|value| {
+        let activity = AmdSmiActivity {
+            gfx_activity: number(&value["gfx_activity"]) as u32,
+            umc_activity: number(&value["umc_activity"]) as u32,
+            mm_activity: number(&value["mm_activity"]) as u32,
             reserved: [0; 13],
         };
-        write(target.cast(), usage).map_err(refused)
+        write(target.cast(), activity).map_err(write_failed)
     }))
 }
 
 #[repr(C)]
-struct Profile {
+struct AmdSmiProfile {
     profile_type: u32,
     num_partitions: u32,
     memory_caps: u32,
@@ -217,17 +217,17 @@ pub extern "C" fn amdsmi_get_gpu_accelerator_partition_profile(
     handle: *mut c_void,
     target: *mut c_void,
     partitions: *mut u32,
-) -> Status {
-    code(processor("amdsmi_get_gpu_accelerator_partition_profile", handle, None).and_then(|told| {
-        let profile = Profile {
-            profile_type: number(&told["profile_type"]) as u32,
-            num_partitions: number(&told["num_partitions"]) as u32,
+) -> AmdSmiStatus {
+    code(processor("amdsmi_get_gpu_accelerator_partition_profile", handle, None).and_then(|value| {
+        let profile = AmdSmiProfile {
+            profile_type: number(&value["profile_type"]) as u32,
+            num_partitions: number(&value["num_partitions"]) as u32,
             memory_caps: 0,
             profile_index: 0,
             num_resources: 0,
             resources: [[0; 32]; 8],
             reserved: [0; 13],
         };
-        write(target.cast(), profile).and_then(|()| write(partitions, 0)).map_err(refused)
+        write(target.cast(), profile).and_then(|()| write(partitions, 0)).map_err(write_failed)
     }))
 }

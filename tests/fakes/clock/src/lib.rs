@@ -1,8 +1,8 @@
-//! A wall clock that a test can move: `clock_gettime` of the C library, for a program that is started with `LD_PRELOAD`.
+//! A wall clock that a test can set: `clock_gettime` of the C library, for a program that is started with `LD_PRELOAD`.
 //!
-//! `CLOCK_REALTIME` is ahead of the kernel's by the seconds that the file of the variable `AFD_FAKE_CLOCK` says, which may be
-//! negative and is read at each call. All other clocks are the kernel's: no clock of theirs ever jumps (`clock_gettime(2)`).
-#![allow(unsafe_code, clippy::disallowed_methods, unreachable_pub, reason = "this is a symbol of C's")]
+//! `CLOCK_REALTIME` is ahead of the kernel's clock by the number of seconds in the file that the variable `AFD_FAKE_CLOCK`
+//! names. The number may be negative, and the file is read at each call. All other clocks are those of the kernel.
+#![allow(unsafe_code, clippy::disallowed_methods, unreachable_pub, reason = "this is a C symbol")]
 
 use std::{
     env,
@@ -12,7 +12,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime as kernel_time};
 
-/// C's `struct timespec` where `time_t` and `long` are of 64 bits, as on all that the product runs on.
+/// C's `struct timespec` where `time_t` and `long` have 64 bits, as on all supported platforms.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Timespec {
@@ -20,7 +20,7 @@ pub struct Timespec {
     nanoseconds: c_long,
 }
 
-/// The clocks of `linux/time.h` that Rust's and C's libraries ask for.
+/// The clocks of `linux/time.h` that the libraries of Rust and C read.
 const CLOCKS: [ClockId; 6] = [
     ClockId::Realtime,
     ClockId::Monotonic,
@@ -30,22 +30,22 @@ const CLOCKS: [ClockId; 6] = [
     ClockId::Boottime,
 ];
 
-/// Tells a clock's time: 0, or -1 for a clock that is not known here.
+/// Reads a clock. Returns 0, or -1 for an unknown clock.
 ///
 /// # Safety
-/// As `clock_gettime(3)` asks: `time` points to a `timespec` that may be written.
+/// As for `clock_gettime(3)`: `time` points to a writable `timespec`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
     let Some(known) = CLOCKS.into_iter().find(|known| *known as c_int == clock) else { return -1 };
-    let told = kernel_time(known);
+    let kernel = kernel_time(known);
     let ahead = if known == ClockId::Realtime { ahead() } else { 0 };
-    // SAFETY: the caller's promise.
-    unsafe { time.write(Timespec { seconds: told.tv_sec + ahead, nanoseconds: told.tv_nsec }) };
+    // SAFETY: guaranteed by the caller.
+    unsafe { time.write(Timespec { seconds: kernel.tv_sec + ahead, nanoseconds: kernel.tv_nsec }) };
     0
 }
 
-/// By how many seconds the clock is ahead now.
+/// The number of seconds by which the clock is ahead.
 fn ahead() -> i64 {
-    let told = env::var_os("AFD_FAKE_CLOCK").and_then(|file| fs::read_to_string(file).ok());
-    told.and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+    let text = env::var_os("AFD_FAKE_CLOCK").and_then(|file| fs::read_to_string(file).ok());
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or_default()
 }

@@ -24,7 +24,7 @@ mod vgpu;
 
 use std::ffi::{c_char, c_int, c_uint};
 
-use afd_fake_recorded::Refused;
+use afd_fake_recorded::WriteError;
 pub(crate) use afd_fake_recorded::number;
 use nvml_wrapper_sys::bindings::{nvmlConfComputeSystemState_t, nvmlReturn_t};
 use serde_json::Value;
@@ -47,18 +47,18 @@ pub(crate) fn code(result: Result<(), nvmlReturn_t>) -> nvmlReturn_t {
 
 /// Writes a number or struct to the caller's memory.
 pub(crate) fn write<T>(target: *mut T, value: T) -> Result<(), nvmlReturn_t> {
-    afd_fake_recorded::write(target, value).map_err(refused)
+    afd_fake_recorded::write(target, value).map_err(write_failed)
 }
 
 /// Writes a string with its NUL.
 pub(crate) fn write_text(target: *mut c_char, length: c_uint, value: &Value) -> Result<(), nvmlReturn_t> {
-    afd_fake_recorded::write_text(target, length as usize, value).map_err(refused)
+    afd_fake_recorded::write_text(target, length as usize, value).map_err(write_failed)
 }
 
-fn refused(why: Refused) -> nvmlReturn_t {
-    match why {
-        Refused::Nothing => INVALID_ARGUMENT,
-        Refused::TooShort => INSUFFICIENT_SIZE,
+fn write_failed(error: WriteError) -> nvmlReturn_t {
+    match error {
+        WriteError::InvalidArgument => INVALID_ARGUMENT,
+        WriteError::TooShort => INSUFFICIENT_SIZE,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use afd_fake_recorded::State;
+use afd_fake_recorded::FakeLibraryState;
 use afd_nvidia::nvml::answers::{Answers, Code, Report};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 use serde::Deserialize;
@@ -44,9 +44,9 @@ fn whole_gpu() -> u32 {
     u32::MAX
 }
 
-pub(crate) fn state() -> &'static State<NvmlRecording> {
-    static STATE: OnceLock<State<NvmlRecording>> = OnceLock::new();
-    STATE.get_or_init(|| State::beside_library("nvml.json"))
+pub(crate) fn state() -> &'static FakeLibraryState<NvmlRecording> {
+    static STATE: OnceLock<FakeLibraryState<NvmlRecording>> = OnceLock::new();
+    STATE.get_or_init(|| FakeLibraryState::beside_library("nvml.json"))
 }
 
 /// Begins a call: faults of the recording happen here.

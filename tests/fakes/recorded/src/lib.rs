@@ -1,13 +1,13 @@
-//! What the fake libraries share: the recording beside the library's own file, which is read again whenever it changes, the
-//! faults that it asks for, and writing where C wants to have it.
+//! Shared by the fake libraries: the recording beside the library's own file, which is read again whenever it changes, the
+//! faults that it requests, and writing to the memory of a C caller.
 //!
-//! A recording is what `afd record` writes, with `faults` that only a test asks for:
+//! A recording is what `afd record` writes, with additional `faults` for tests:
 //! `{ "hang": [SYMBOL, ...], "crash": [...], "abort": [...], "leak_bytes": 0 }`.
 #![allow(
     unsafe_code,
     clippy::disallowed_methods,
     clippy::not_unsafe_ptr_arg_deref,
-    reason = "parts of C libraries, loaded into a process of a test, whose callers pass the pointers that the header asks for"
+    reason = "parts of C libraries, loaded into a process of a test, whose callers pass the pointers that the header requires"
 )]
 
 use std::{
@@ -22,24 +22,24 @@ use afd_probe::answers::{Answer, Answers};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-/// What is in the file: what the library tells, and what goes wrong.
+/// The content of the file: the answers of the library, and the faults.
 #[derive(Debug, Deserialize)]
-pub struct Recording<R> {
+pub struct FakeRecording<R> {
     #[serde(flatten)]
-    told: R,
+    answers: R,
     #[serde(default)]
     faults: Faults,
 }
 
-impl<R> std::ops::Deref for Recording<R> {
+impl<R> std::ops::Deref for FakeRecording<R> {
     type Target = R;
 
     fn deref(&self) -> &R {
-        &self.told
+        &self.answers
     }
 }
 
-/// What goes wrong, by the names of symbols.
+/// The symbols that fail in a certain way.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Faults {
@@ -49,56 +49,57 @@ struct Faults {
     leak_bytes: usize,
 }
 
-/// The state of a library.
+/// The state of a fake library.
 #[derive(Debug)]
-pub struct State<R> {
+pub struct FakeLibraryState<R> {
     file: PathBuf,
-    read: Mutex<Option<Read<R>>>,
+    cache: Mutex<Option<CachedRecording<R>>>,
     initialised: Mutex<bool>,
 }
 
-type Read<R> = (Stamp, Arc<Recording<R>>);
-/// What tells one version of a file from another.
-type Stamp = (SystemTime, u64);
+type CachedRecording<R> = (FileVersion, Arc<FakeRecording<R>>);
+/// Modification time and length.
+type FileVersion = (SystemTime, u64);
 
-impl<R: DeserializeOwned> State<R> {
-    /// Of the library that this code was linked into, answering from the file of this name beside it.
-    pub fn beside_library(recording: &str) -> State<R> {
+impl<R: DeserializeOwned> FakeLibraryState<R> {
+    /// The state of the library that this code is linked into, answering from a file with this name beside it.
+    pub fn beside_library(recording: &str) -> FakeLibraryState<R> {
         let file = own_file().with_file_name(recording);
-        State { file, read: Mutex::new(None), initialised: Mutex::default() }
+        FakeLibraryState { file, cache: Mutex::new(None), initialised: Mutex::default() }
     }
 
-    /// The recording as its file is now. A file that is being replaced leaves the last one in force.
+    /// The current recording. It is read again when the version of its file has changed.
     ///
     /// # Panics
-    /// When there is none, or it is no recording.
-    pub fn recording(&self) -> Arc<Recording<R>> {
-        let mut read = lock(&self.read);
-        let stamp = fs::metadata(&self.file).ok().and_then(|file| Some((file.modified().ok()?, file.len())));
-        if let (Some(stamp), Some((known, recording))) = (stamp, &*read)
-            && stamp == *known
+    /// When the file is missing, or not a recording.
+    pub fn recording(&self) -> Arc<FakeRecording<R>> {
+        let mut cache = lock(&self.cache);
+        let version =
+            fs::metadata(&self.file).ok().and_then(|file| Some((file.modified().ok()?, file.len())));
+        if let (Some(version), Some((cached, recording))) = (version, &*cache)
+            && version == *cached
         {
             return Arc::clone(recording);
         }
         let text = fs::read(&self.file).unwrap_or_else(|error| panic!("{}: {error}", self.file.display()));
-        let recording: Recording<R> =
+        let recording: FakeRecording<R> =
             serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", self.file.display()));
         let recording = Arc::new(recording);
-        *read = stamp.map(|stamp| (stamp, Arc::clone(&recording)));
+        *cache = version.map(|version| (version, Arc::clone(&recording)));
         recording
     }
 
-    /// Notes that the library was initialised.
+    /// Marks the library as initialised.
     pub fn initialise(&self) {
         *lock(&self.initialised) = true;
     }
 
-    /// Whether it was.
+    /// Whether the library is initialised.
     pub fn is_initialised(&self) -> bool {
         *lock(&self.initialised)
     }
 
-    /// Has the fault happen that the recording asks for in this call.
+    /// Executes the fault that the recording requests for a symbol.
     pub fn fault(&self, symbol: &str) {
         let recording = self.recording();
         let faults = &recording.faults;
@@ -109,7 +110,7 @@ impl<R: DeserializeOwned> State<R> {
             }
         }
         if named(&faults.crash) {
-            // SAFETY: it is not sound, and must not be: the test asks for a crash.
+            // SAFETY: not sound on purpose: the test requests a crash.
             unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };
         }
         if named(&faults.abort) {
@@ -122,7 +123,7 @@ impl<R: DeserializeOwned> State<R> {
     }
 }
 
-/// Where this library was loaded from: the mapping that holds this very function.
+/// The file that this library was loaded from: that of the mapping that contains this function.
 fn own_file() -> PathBuf {
     let address = own_file as *const () as usize;
     let maps = fs::read_to_string("/proc/self/maps").expect("a process can read its own mappings");
@@ -140,7 +141,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The answer of a call; none if the recording lacks it.
+/// The answer of a call; none if the recording has none.
 pub fn answer<C: Clone>(answers: &Answers<C>, call: &str) -> Option<Result<Value, C>> {
     Some(match answers.get(call)? {
         Answer::Value(value) => Ok(value.clone()),
@@ -148,41 +149,41 @@ pub fn answer<C: Clone>(answers: &Answers<C>, call: &str) -> Option<Result<Value
     })
 }
 
-/// Why something could not be written where C wants it.
+/// Why a value could not be written to the memory of the caller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refused {
-    /// The pointer is null, or there is nothing of that kind to write.
-    Nothing,
+pub enum WriteError {
+    /// The pointer is null, or the value has another type.
+    InvalidArgument,
     /// The buffer is too short.
     TooShort,
 }
 
-/// Writes a number or struct where the caller wants it.
+/// Writes a number or struct to the memory of the caller.
 ///
 /// # Errors
 /// When the pointer is null.
-pub fn write<T>(target: *mut T, value: T) -> Result<(), Refused> {
+pub fn write<T>(target: *mut T, value: T) -> Result<(), WriteError> {
     if target.is_null() {
-        return Err(Refused::Nothing);
+        return Err(WriteError::InvalidArgument);
     }
-    // SAFETY: the caller of the library passes a pointer to a T, as its header asks it to, and it is not null.
+    // SAFETY: the caller of the library passes a pointer to a T, as its header requires, and it is not null.
     unsafe { target.write(value) };
     Ok(())
 }
 
-/// Writes a text with its NUL.
+/// Writes a NUL-terminated string.
 ///
 /// # Errors
-/// When there is no text or no buffer, or the buffer is too short.
-pub fn write_text(target: *mut c_char, length: usize, value: &Value) -> Result<(), Refused> {
-    let text = value.as_str().ok_or(Refused::Nothing)?;
+/// When the value is not a string, there is no buffer, or the buffer is too short.
+pub fn write_text(target: *mut c_char, length: usize, value: &Value) -> Result<(), WriteError> {
+    let text = value.as_str().ok_or(WriteError::InvalidArgument)?;
     if target.is_null() {
-        return Err(Refused::Nothing);
+        return Err(WriteError::InvalidArgument);
     }
     if text.len() >= length {
-        return Err(Refused::TooShort);
+        return Err(WriteError::TooShort);
     }
-    // SAFETY: the caller's buffer has `length` bytes, which are more than the text and its NUL.
+    // SAFETY: the caller's buffer has `length` bytes, enough for the string and its NUL.
     unsafe {
         std::ptr::copy_nonoverlapping(text.as_ptr().cast(), target, text.len());
         target.add(text.len()).write(0);
@@ -190,7 +191,7 @@ pub fn write_text(target: *mut c_char, length: usize, value: &Value) -> Result<(
     Ok(())
 }
 
-/// A text in a field of a struct, cut where the field ends.
+/// A string for a field of a struct, truncated to the length of the field.
 pub fn field_text<const N: usize>(value: &Value) -> [c_char; N] {
     let mut buffer = [0; N];
     for (target, byte) in buffer[..N - 1].iter_mut().zip(value.as_str().unwrap_or_default().bytes()) {
@@ -199,7 +200,7 @@ pub fn field_text<const N: usize>(value: &Value) -> [c_char; N] {
     buffer
 }
 
-/// A number of a JSON value, cut to the size of C's.
+/// The number in a JSON value; 0 where there is none.
 pub fn number(value: &Value) -> u64 {
     value.as_u64().or_else(|| value.as_i64().map(|number| number as u64)).unwrap_or(0)
 }
