@@ -7,8 +7,12 @@
 
 use std::{collections::BTreeSet, fs};
 
-use afd_derive::compat::CompatSet;
+use afd_derive::{
+    compat::CompatSet,
+    vendors::{VENDORS, VendorRecord},
+};
 use afd_tests::{fixture, fixture::Fixture, workspace};
+use regex::Regex;
 
 /// The names that a vendor's tool publishes, from the file that lists them with their source.
 fn names_of(file: &str) -> BTreeSet<String> {
@@ -20,17 +24,24 @@ fn names_of(file: &str) -> BTreeSet<String> {
     names
 }
 
-/// The expected labels of a fixture. A host without labels has no such file.
+/// The expected labels of a fixture in the vendors' spelling. A host without labels has no such files.
 fn labels_of(fixture: &Fixture) -> String {
-    fs::read_to_string(fixture.expected("labels-compat.txt")).unwrap_or_default()
+    let files = ["labels-compat.txt", "gfd.txt"];
+    let text = files.map(|file| fs::read_to_string(fixture.expected(file)).unwrap_or_default()).concat();
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+}
+
+fn shown_keys() -> BTreeSet<String> {
+    let labels: String = fixture::all().iter().map(labels_of).collect();
+    labels.lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect()
 }
 
 #[test]
 fn every_key_of_a_vendors_labeller_is_published_or_listed_with_a_reason() {
-    for set in CompatSet::TABLES {
+    for (set, labels) in CompatSet::with_labels() {
         let file = format!("{}-labeller-keys.txt", set.as_str());
-        let known: BTreeSet<&str> =
-            set.rows().map(|row| row.key).chain(set.left_out().iter().map(|left| left.key)).collect();
+        let left_out = labels.left_out.iter().map(|left_out| left_out.key);
+        let known: BTreeSet<&str> = labels.rows().map(|row| row.key).chain(left_out).collect();
         let forgotten: Vec<String> =
             names_of(&file).into_iter().filter(|key| !known.contains(key.as_str())).collect();
         assert!(forgotten.is_empty(), "{}: neither published nor listed: {forgotten:?}", set.as_str());
@@ -40,23 +51,39 @@ fn every_key_of_a_vendors_labeller_is_published_or_listed_with_a_reason() {
 /// Every documented key must occur on some host.
 #[test]
 fn every_row_of_a_set_is_shown_by_a_fixture() {
-    let shown: BTreeSet<String> = fixture::all()
-        .iter()
-        .map(labels_of)
-        .flat_map(|text| {
-            text.lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect::<Vec<_>>()
-        })
-        .collect();
-    for set in CompatSet::TABLES {
-        let missing: Vec<&str> = set
+    let shown = shown_keys();
+    for (_, labels) in CompatSet::with_labels() {
+        let missing: Vec<&str> = labels
             .rows()
             .map(|row| row.key)
-            .filter(|key| match key.split_once('<') {
-                None => !shown.contains(*key),
-                Some((head, _)) => !shown.iter().any(|shown| shown.starts_with(head) && shown != head),
+            .filter(|key| match (key.split_once('<'), key.rsplit_once('>')) {
+                (Some((head, _)), Some((_, tail))) => !shown.iter().any(|shown| {
+                    shown.len() > head.len() + tail.len() && shown.starts_with(head) && shown.ends_with(tail)
+                }),
+                _ => !shown.contains(*key),
             })
             .collect();
         assert!(missing.is_empty(), "no fixture shows {missing:?}");
+    }
+}
+
+/// The admission policy is generated from the patterns.
+#[test]
+fn the_key_patterns_of_the_records_match_every_key_of_a_set_and_no_other_key_of_the_vendor() {
+    let patterns: Vec<Regex> = VENDORS
+        .into_iter()
+        .flat_map(VendorRecord::label_key_patterns)
+        .map(|pattern| Regex::new(&pattern).expect("a pattern is a regular expression"))
+        .collect();
+    let keys: Vec<&str> = VENDORS.into_iter().flat_map(VendorRecord::label_keys).collect();
+    let is_allowed = |key: &str| keys.contains(&key) || patterns.iter().any(|pattern| pattern.is_match(key));
+    let published = shown_keys();
+    let own = |key: &&String| !key.starts_with("accelerator.llm-d.ai/") && !key.starts_with("llm-d.ai/");
+    let refused: Vec<&String> = published.iter().filter(own).filter(|key| !is_allowed(key)).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    for key in ["nvidia.com/gpu.deploy.driver", "nvidia.com/gpu-driver-upgrade-state", "amd.com/gpu.product"]
+    {
+        assert!(!is_allowed(key), "{key}");
     }
 }
 
@@ -83,10 +110,10 @@ fn every_label_of_every_fixture_is_valid_in_kubernetes() {
 
 #[test]
 fn every_family_of_a_vendors_exporter_is_published_or_listed_with_a_reason() {
-    for set in CompatSet::TABLES {
-        let published: Vec<&str> = set.families().map(|family| family.name).collect();
+    for (set, metrics) in CompatSet::with_metrics() {
+        let published: Vec<&str> = metrics.families().map(|family| family.name).collect();
         let left_out: Vec<&str> =
-            set.left_out_families().iter().flat_map(|left| left.names).copied().collect();
+            metrics.left_out.iter().flat_map(|left_out| left_out.names).copied().collect();
         let known: BTreeSet<&str> = published.iter().chain(&left_out).copied().collect();
         assert_eq!(
             known.len(),
@@ -106,9 +133,13 @@ fn every_family_of_a_vendors_exporter_is_published_or_listed_with_a_reason() {
 #[test]
 fn every_family_of_a_set_is_shown_by_a_fixture() {
     // These need two samples, which only a running agent takes.
-    let needs_two_samples = |name: &str| name.ends_with("_residency_percentage");
-    for set in CompatSet::TABLES {
-        let file = format!("metrics-compat-{}.txt", set.as_str());
+    let needs_two_samples =
+        |name: &str| name.ends_with("_residency_percentage") || name.starts_with("DCGM_FI_PROF_");
+    for (set, metrics) in CompatSet::with_metrics() {
+        let file = match metrics.always_served {
+            true => format!("{}.txt", metrics.page),
+            false => format!("metrics-compat-{}.txt", set.as_str()),
+        };
         let shown: BTreeSet<String> = fixture::all()
             .iter()
             .flat_map(|fixture| {
@@ -117,7 +148,7 @@ fn every_family_of_a_set_is_shown_by_a_fixture() {
                 names.map(str::to_owned).collect::<Vec<_>>()
             })
             .collect();
-        let missing: Vec<&str> = set
+        let missing: Vec<&str> = metrics
             .families()
             .map(|family| family.name)
             .filter(|name| !shown.contains(*name) && !needs_two_samples(name))

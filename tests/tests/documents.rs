@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use afd_derive::{compat::CompatSet, families::Family, markdown, paths::document};
+use afd_derive::{families::Family, markdown, paths::document};
 use afd_model::Inventory;
 use afd_tests::{fixture, fixture::Fixture, stdout, workspace};
 use expect_test::expect_file;
@@ -16,21 +16,18 @@ use expect_test::expect_file;
 #[test]
 fn labels_are_documented_from_their_table() {
     expect_file![workspace().join("docs/labels.md")].assert_eq(&markdown::labels());
-    expect_file![workspace().join("docs/compat-gfd.md")].assert_eq(&markdown::compat_gfd());
 }
 
 #[test]
-fn what_a_label_set_leaves_out_is_documented_from_its_table() {
-    for set in CompatSet::TABLES {
-        let file = workspace().join(format!("docs/compat-{}.md", set.as_str()));
-        expect_file![file].assert_eq(&markdown::compat(set));
+fn compatibility_sets_are_documented_from_their_tables() {
+    for (set, text) in markdown::compat() {
+        expect_file![workspace().join(format!("docs/compat-{set}.md"))].assert_eq(&text);
     }
 }
 
 #[test]
 fn metrics_are_documented_from_their_table() {
     expect_file![workspace().join("docs/metrics.md")].assert_eq(&markdown::metrics());
-    expect_file![workspace().join("docs/compat-dcgm.md")].assert_eq(&markdown::compat_dcgm());
 }
 
 #[test]

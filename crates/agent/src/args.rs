@@ -3,8 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use afd_derive::{
-    compat::{CompatSet, Switch, nvidia::MigStrategy},
+    compat::{CompatSet, Switch},
     labels::{DEFAULT_PREFIX, LabelOptions},
+    vendors::MigStrategy,
 };
 use clap::{
     Args as Group, Parser, Subcommand, ValueEnum,
@@ -323,7 +324,8 @@ fn spread(text: &str) -> Result<Duration, String> {
 
 /// The name of a set that has metrics at `/compat/<set>` when asked for; the help lists them. NVIDIA's are always served.
 fn metric_set() -> impl TypedValueParser<Value = CompatSet> {
-    PossibleValuesParser::new(CompatSet::TABLES.map(CompatSet::as_str)).try_map(|name| name.parse())
+    let on_request = CompatSet::with_metrics().filter(|(_, metrics)| !metrics.always_served);
+    PossibleValuesParser::new(on_request.map(|(set, _)| set.as_str())).try_map(|name| name.parse())
 }
 
 /// A set of labels and its switch: `nvidia=on`.
@@ -359,7 +361,7 @@ mod tests {
         assert!(domain("Accelerator.llm-d.ai").is_err() && domain("a..b").is_err() && domain("a/b").is_err());
         assert!(domain("accelerator.llm-d.ai").is_ok());
         assert!(compat("amd").is_err() && compat("amd=yes").is_err() && compat("asus=on").is_err());
-        assert_eq!(compat("nvidia=on"), Ok((CompatSet::Nvidia, Switch::On)));
+        assert_eq!(compat("nvidia=on"), Ok(("nvidia".parse().expect("it is a set"), Switch::On)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use afd_derive::{
     condition, labels,
     labels::LabelOptions,
     offer::Offered,
-    paths::{self, Rules, Verdict},
+    paths::{self, PathVerdict, Rules},
     report,
 };
 use afd_model::{DeviceId, Inventory};
@@ -45,7 +45,7 @@ impl NodeOptions {
     }
 
     /// What each path says of an inventory.
-    pub fn paths(&self, inventory: &Inventory) -> Vec<Verdict<'_>> {
+    pub fn paths(&self, inventory: &Inventory) -> Vec<PathVerdict<'_>> {
         self.rules.ask(inventory, self.labels.include_integrated)
     }
 

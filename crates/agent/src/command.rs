@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use afd_derive::compat::{CompatOptions, nvidia::NvidiaOptions};
+use afd_derive::{
+    compat::CompatOptions,
+    vendors::{NvidiaOptions, VendorOptions},
+};
 use afd_host::{Host, RootError, child::Launcher};
 use afd_publish::node;
 use anyhow::Context;
@@ -149,7 +152,7 @@ fn compat(args: &LabelArgs) -> Result<CompatOptions, ConfigError> {
         None => NvidiaOptions { mig_strategy: strategy, ..NvidiaOptions::default() },
         Some(path) => device_plugin::read(path, strategy)?,
     };
-    Ok(CompatOptions { switches: args.compat.iter().copied().collect(), nvidia })
+    Ok(CompatOptions { switches: args.compat.iter().copied().collect(), vendors: VendorOptions { nvidia } })
 }
 
 /// Whether the mistake is in the command line or a configuration.

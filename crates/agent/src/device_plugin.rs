@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use afd_derive::compat::nvidia::{MigStrategy, NvidiaOptions, Sharing, SharingStrategy};
+use afd_derive::vendors::{MigStrategy, NvidiaOptions, Sharing, SharingStrategy};
 use serde::Deserialize;
 
 /// The configuration cannot be used.

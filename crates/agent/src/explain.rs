@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use afd_derive::paths::{Answer, Holds, Outcome, Verdict};
+use afd_derive::paths::{Holds, Outcome, PathAnswer, PathVerdict};
 use comfy_table::{Cell, Color};
 use serde::Serialize;
 
@@ -21,9 +21,9 @@ pub struct NoSuchPath {
 /// # Errors
 /// When no path has this name.
 pub fn chosen<'v, 'r>(
-    verdicts: &'v [Verdict<'r>],
+    verdicts: &'v [PathVerdict<'r>],
     name: Option<&str>,
-) -> Result<&'v [Verdict<'r>], NoSuchPath> {
+) -> Result<&'v [PathVerdict<'r>], NoSuchPath> {
     let Some(name) = name else { return Ok(verdicts) };
     match verdicts.iter().position(|verdict| verdict.path.name == name) {
         Some(place) => Ok(&verdicts[place..=place]),
@@ -35,7 +35,7 @@ pub fn chosen<'v, 'r>(
 }
 
 /// A line for each path, and beneath it what is wrong or not known.
-pub fn table(verdicts: &[Verdict<'_>], style: Style) -> String {
+pub fn table(verdicts: &[PathVerdict<'_>], style: Style) -> String {
     let mut table = new_table(style, ["PATH", "READY", "WHY"]);
     for verdict in verdicts {
         let (word, color) = answer(verdict.answer());
@@ -46,7 +46,7 @@ pub fn table(verdicts: &[Verdict<'_>], style: Style) -> String {
         table.add_row(vec![Cell::new(&verdict.path.name), ready, Cell::new(why(verdict).join("\n"))]);
     }
     let mut text = format!("{}\n\n", table.trim_fmt());
-    if verdicts.iter().any(|verdict| verdict.answer() == Answer::Unknown) {
+    if verdicts.iter().any(|verdict| verdict.answer() == PathAnswer::Unknown) {
         text += "`afd show --output json` says of each fact that is not known why nobody tells it.\n";
     }
     text += "`afd explain PATH` shows all that a path requires; yes says nothing of what is not checked.\n";
@@ -54,7 +54,7 @@ pub fn table(verdicts: &[Verdict<'_>], style: Style) -> String {
 }
 
 /// All that one path requires, and what is not checked.
-pub fn page(verdict: &Verdict<'_>) -> String {
+pub fn page(verdict: &PathVerdict<'_>) -> String {
     let path = verdict.path;
     let mut text = format!("{}: {}\n", path.title, answer(verdict.answer()).0);
     for line in path.guide.iter() {
@@ -87,7 +87,7 @@ pub fn page(verdict: &Verdict<'_>) -> String {
 ///
 /// # Errors
 /// When it cannot be encoded.
-pub fn json(verdicts: &[Verdict<'_>]) -> serde_json::Result<String> {
+pub fn json(verdicts: &[PathVerdict<'_>]) -> serde_json::Result<String> {
     let paths: Vec<PathReport<'_>> = verdicts.iter().map(PathReport::of).collect();
     serde_json::to_string_pretty(&paths).map(|text| text + "\n")
 }
@@ -117,7 +117,7 @@ struct RequirementReport<'v> {
 }
 
 impl<'v> PathReport<'v> {
-    fn of(verdict: &'v Verdict<'_>) -> PathReport<'v> {
+    fn of(verdict: &'v PathVerdict<'_>) -> PathReport<'v> {
         PathReport {
             path: &verdict.path.name,
             title: &verdict.path.title,
@@ -148,11 +148,11 @@ impl<'v> RequirementReport<'v> {
 }
 
 /// What keeps a path from being ready, a line each.
-pub(crate) fn why(verdict: &Verdict<'_>) -> Vec<String> {
+pub(crate) fn why(verdict: &PathVerdict<'_>) -> Vec<String> {
     match verdict.answer() {
-        Answer::Ready => Vec::new(),
-        Answer::NotReady => verdict.unmet().filter_map(told).collect(),
-        Answer::Unknown => verdict.missing().into_iter().map(str::to_owned).collect(),
+        PathAnswer::Ready => Vec::new(),
+        PathAnswer::NotReady => verdict.unmet().filter_map(told).collect(),
+        PathAnswer::Unknown => verdict.missing().into_iter().map(str::to_owned).collect(),
     }
 }
 
@@ -165,11 +165,11 @@ fn told(outcome: &Outcome<'_>) -> Option<String> {
 }
 
 /// The word for an answer, and its colour.
-pub(crate) fn answer(answer: Answer) -> (&'static str, Option<Color>) {
+pub(crate) fn answer(answer: PathAnswer) -> (&'static str, Option<Color>) {
     match answer {
-        Answer::Ready => ("yes", Some(Color::Green)),
-        Answer::NotReady => ("no", Some(Color::Red)),
-        Answer::Unknown => ("unknown", None),
+        PathAnswer::Ready => ("yes", Some(Color::Green)),
+        PathAnswer::NotReady => ("no", Some(Color::Red)),
+        PathAnswer::Unknown => ("unknown", None),
     }
 }
 

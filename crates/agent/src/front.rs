@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use afd_derive::paths::{Answer, Verdict};
+use afd_derive::paths::{PathAnswer, PathVerdict};
 use afd_model::{Device, HealthState, Inventory};
 
 use crate::{
@@ -32,7 +32,7 @@ svg { max-width: 100%; height: auto }\n\
 </style>\n";
 
 /// The page of a node, which is called `node` where it has a name.
-pub fn page(inventory: &Inventory, paths: &[Verdict<'_>], node: Option<&str>) -> String {
+pub fn page(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<&str>) -> String {
     let title =
         node.map_or_else(|| "Accelerators".to_owned(), |node| format!("Accelerators of {}", escaped(node)));
     let mut text = format!("{HEAD}<title>{title}</title>\n{LOOK}</head>\n<body>\n<main>\n<h1>{title}</h1>\n");
@@ -92,11 +92,11 @@ fn device_row(device: &Device) -> [String; 7] {
     ]
 }
 
-fn path_row(verdict: &Verdict<'_>) -> [String; 3] {
+fn path_row(verdict: &PathVerdict<'_>) -> [String; 3] {
     let class = match verdict.answer() {
-        Answer::Ready => "good",
-        Answer::NotReady => "bad",
-        Answer::Unknown => "open",
+        PathAnswer::Ready => "good",
+        PathAnswer::NotReady => "bad",
+        PathAnswer::Unknown => "open",
     };
     let answer = explain::answer(verdict.answer()).0;
     [

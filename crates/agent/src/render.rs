@@ -6,8 +6,11 @@ use std::{
 };
 
 use afd_derive::{
-    compat::{CompatSet, dcgm},
-    paths::Verdict,
+    compat::{
+        CompatSet,
+        metrics::{CompatInput, ENDPOINT_PICKER_PAGE},
+    },
+    paths::PathVerdict,
     series::{self, InCluster},
 };
 use afd_model::{Inventory, Sampling};
@@ -20,7 +23,7 @@ pub struct Turn<'t> {
     /// The devices and what surrounds them.
     pub inventory: &'t Inventory,
     /// What the rules say of them.
-    pub paths: &'t [Verdict<'t>],
+    pub paths: &'t [PathVerdict<'t>],
     /// Their moving values.
     pub sampling: &'t Sampling,
     /// What Kubernetes tells of them.
@@ -45,28 +48,24 @@ pub fn metrics(turn: Turn<'_>, own: &[MetricFamily]) -> prometheus::Result<Vec<u
 /// # Errors
 /// When a family has no series, which the table never gives.
 pub fn dcgm(turn: Turn<'_>, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
-    let mut text = Vec::with_capacity(16 * 1024);
-    let families = dcgm::families(turn.inventory, &turn.sampling.samples, turn.cluster.allocations, node);
-    TextEncoder::new().encode(&families, &mut text)?;
-    Ok(text)
+    let set = CompatSet::of_page(ENDPOINT_PICKER_PAGE).expect("a record has the page");
+    compat_metrics(set, turn, node)
 }
 
 /// The text of `/compat/<set>`.
 ///
 /// # Errors
 /// When a family has no series, which the sets never make.
-pub fn compat_metrics(
-    set: CompatSet,
-    inventory: &Inventory,
-    sampling: &Sampling,
-) -> prometheus::Result<Vec<u8>> {
+pub fn compat_metrics(set: CompatSet, turn: Turn<'_>, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(64 * 1024);
-    TextEncoder::new().encode(&set.metric_families(inventory, &sampling.samples), &mut text)?;
+    let Turn { inventory, sampling, cluster, .. } = turn;
+    let input = CompatInput { inventory, samples: &sampling.samples, allocations: cluster.allocations, node };
+    TextEncoder::new().encode(&set.metric_families(&input), &mut text)?;
     Ok(text)
 }
 
 /// The page for people, which changes with the inventory alone.
-pub fn front(inventory: &Inventory, paths: &[Verdict<'_>], node: Option<&str>) -> Arc<Page> {
+pub fn front(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<&str>) -> Arc<Page> {
     Arc::new(Page::new("text/html; charset=utf-8", crate::front::page(inventory, paths, node)))
 }
 
@@ -84,9 +83,7 @@ pub fn pages(
 ) -> anyhow::Result<RenderedPages> {
     let compat = sets
         .iter()
-        .map(|set| {
-            Ok((set.as_str(), Page::new(TEXT_FORMAT, compat_metrics(*set, turn.inventory, turn.sampling)?)))
-        })
+        .map(|set| Ok((set.as_str(), Page::new(TEXT_FORMAT, compat_metrics(*set, turn, node)?))))
         .collect::<prometheus::Result<_>>()?;
     Ok(RenderedPages {
         status_page: front,

@@ -76,8 +76,8 @@ pub fn metrics(
             Turn { inventory: &inventory, paths: &paths, sampling: &sampling, cluster: InCluster::default() };
         return Ok(String::from_utf8(render::metrics(turn, &[])?)?);
     }
-    let pages: Result<Vec<_>, _> =
-        sets.iter().map(|set| render::compat_metrics(*set, &inventory, &sampling)).collect();
+    let turn = Turn { inventory: &inventory, paths: &[], sampling: &sampling, cluster: InCluster::default() };
+    let pages: Result<Vec<_>, _> = sets.iter().map(|set| render::compat_metrics(*set, turn, None)).collect();
     Ok(String::from_utf8(pages?.concat())?)
 }
 
@@ -236,7 +236,7 @@ fn nic_row(inventory: &Inventory, nic: &Nic) -> Vec<String> {
         told(&nic.product),
         told(&nic.numa_node),
         ports,
-        afd_derive::series::nearest(inventory, nic)
+        afd_derive::rdma::nearest_device(inventory, nic)
             .map_or_else(|| "-".to_owned(), |device| device.id.to_string()),
     ]
 }

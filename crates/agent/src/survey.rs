@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use afd_derive::compat::CompatSet;
 use afd_host::{Host, child::Launcher};
 use afd_model::{Inventory, Sampling};
 use afd_probe::{PciBus, Probe, node};
@@ -33,7 +32,7 @@ impl Survey {
         let mut nvidia = afd_nvidia::Nvidia::default();
         let mut amd = afd_amd::Amd::new(afd_amd::Options {
             per_process: asked.per_process,
-            exporter: asked.compat_metrics.contains(&CompatSet::Amd),
+            exporter: asked.compat_metrics.iter().any(|set| set.as_str() == "amd"),
         });
         if let Some(libraries) = libraries {
             amd = amd.with_library(libraries.launcher.clone(), libraries.rocm_root);

@@ -1,9 +1,16 @@
 //! The metric families that AFD publishes: one table. Names are an API, as label keys are.
+//!
+//! A family of readings names its quantity and where its labels come from in its row, so that every quantity has one family,
+//! or is listed as one that has none.
 
-/// What kind of metric a family is.
+use std::borrow::Cow;
+
+use afd_model::{Device, Quantity, Rows};
+
+/// Type of a metric family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    /// It only rises, until the driver or the agent starts anew.
+pub enum MetricKind {
+    /// It only increases, until the driver or the agent restarts.
     Counter,
     /// It goes up and down.
     Gauge,
@@ -11,20 +18,20 @@ pub enum Kind {
     Histogram,
 }
 
-impl Kind {
+impl MetricKind {
     /// The word of the exposition format.
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         }
     }
 }
 
 /// What a family is about, which decides the labels that all its series have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Subject {
+pub enum MetricSubject {
     /// A device or partition: `vendor`, `device`, `uuid`, `partition`.
     Device,
     /// The node.
@@ -33,43 +40,90 @@ pub enum Subject {
     Agent,
 }
 
+impl MetricSubject {
+    /// The labels that all series of the subject have.
+    pub fn labels(self) -> &'static [&'static str] {
+        match self {
+            MetricSubject::Device => &["vendor", "device", "uuid", "partition"],
+            MetricSubject::Node | MetricSubject::Agent => &[],
+        }
+    }
+}
+
 /// The row of a family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Spec {
+pub struct FamilySpec {
     /// Its name.
     pub name: &'static str,
-    /// What kind of metric it is.
-    pub kind: Kind,
+    /// Its type.
+    pub kind: MetricKind,
     /// What it is about.
-    pub subject: Subject,
-    /// Labels beside those of the subject.
+    pub subject: MetricSubject,
+    /// Labels besides those of the subject.
     pub labels: &'static [&'static str],
     /// What it means.
     pub help: &'static str,
 }
 
+/// The labels of a series besides those of its subject: their values, in the order of the row.
+pub(crate) type OwnLabels = Vec<Cow<'static, str>>;
+
 macro_rules! families {
-    ($($(#[$doc:meta])* $family:ident = $name:literal, $kind:ident, $subject:ident, [$($label:literal),*], $help:literal;)*) => {
+    (
+        devices { $($device_family:ident = $device_name:literal, $device_kind:ident, $device_labels:expr, $device_help:literal;)* }
+        readings { $(
+            $reading_family:ident = $reading_name:literal, $reading_kind:ident,
+            [$($label:ident: $value:expr),*] from $quantity:pat, $reading_help:literal;
+        )* }
+        without_family { $($other:pat),* $(,)? }
+        others { $($family:ident = $name:literal, $kind:ident, $subject:ident, $labels:expr, $help:literal;)* }
+    ) => {
         /// A family that AFD publishes.
         #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
         pub enum Family {
+            $(#[doc = $device_help] $device_family,)*
+            $(#[doc = $reading_help] $reading_family,)*
             $(#[doc = $help] $family,)*
         }
 
         impl Family {
             /// All families, in the order of the documentation and of the exposition.
-            pub const ALL: &'static [Family] = &[$(Family::$family),*];
+            pub const ALL: &'static [Family] = &[
+                $(Family::$device_family,)* $(Family::$reading_family,)* $(Family::$family,)*
+            ];
 
             /// The row of the family.
-            pub fn spec(self) -> Spec {
+            pub fn spec(self) -> FamilySpec {
                 match self {
-                    $(Family::$family => Spec {
+                    $(Family::$device_family => FamilySpec {
+                        name: $device_name,
+                        kind: MetricKind::$device_kind,
+                        subject: MetricSubject::Device,
+                        labels: &$device_labels,
+                        help: $device_help,
+                    },)*
+                    $(Family::$reading_family => FamilySpec {
+                        name: $reading_name,
+                        kind: MetricKind::$reading_kind,
+                        subject: MetricSubject::Device,
+                        labels: &[$(stringify!($label)),*],
+                        help: $reading_help,
+                    },)*
+                    $(Family::$family => FamilySpec {
                         name: $name,
-                        kind: Kind::$kind,
-                        subject: Subject::$subject,
-                        labels: &[$($label),*],
+                        kind: MetricKind::$kind,
+                        subject: MetricSubject::$subject,
+                        labels: &$labels,
                         help: $help,
                     },)*
+                }
+            }
+
+            /// The family of a quantity and the values of the family's own labels; `None` if only vendors' exporters publish it.
+            pub(crate) fn of_quantity(quantity: Quantity) -> Option<(Family, OwnLabels)> {
+                match quantity {
+                    $($quantity => Some((Family::$reading_family, vec![$($value.into()),*])),)*
+                    $($other)|* => None,
                 }
             }
         }
@@ -77,88 +131,140 @@ macro_rules! families {
 }
 
 families! {
-    DeviceInfo = "accelerator_device_info", Gauge, Device,
-        ["product", "model", "architecture", "compute", "driver_version", "firmware_version", "pci_id", "numa_node", "integrated"],
-        "What does not change of a device; always 1.";
-    Allocation = "accelerator_device_allocation", Gauge, Device,
-        ["namespace", "pod", "container", "resource", "mechanism"],
-        "Who holds a device or partition; 1 for each holder, none for a device that nobody holds.";
-    Health = "accelerator_device_health", Gauge, Device, ["state"],
-        "Health of a device as a state set: 1 for the state that holds, 0 for the others.";
-    HealthReason = "accelerator_device_health_reason", Gauge, Device, ["reason"],
-        "Why a device is not healthy; 1 for each reason.";
-    UtilizationRatio = "accelerator_device_utilization_ratio", Gauge, Device, ["engine"],
-        "Share of the time in which an engine was busy, 0 to 1.";
-    MemoryTotalBytes = "accelerator_device_memory_total_bytes", Gauge, Device, [],
-        "Memory of a device or partition.";
-    MemoryUsedBytes = "accelerator_device_memory_used_bytes", Gauge, Device, [],
-        "Memory in use.";
-    MemoryReservedBytes = "accelerator_device_memory_reserved_bytes", Gauge, Device, [],
-        "Memory that driver and firmware keep for themselves.";
-    MemoryBandwidthRatio = "accelerator_device_memory_bandwidth_ratio", Gauge, Device, [],
-        "Share of the memory bandwidth in use, 0 to 1.";
-    MemoryRowsRemapped = "accelerator_device_memory_rows_remapped", Gauge, Device, ["kind"],
-        "Faulty memory rows that were replaced, by the kind of error; `pending` and `failed` are 0 or 1.";
-    PowerWatts = "accelerator_device_power_watts", Gauge, Device, [],
-        "Power drawn now; from two readings of the energy where the device tells only energy.";
-    PowerLimitWatts = "accelerator_device_power_limit_watts", Gauge, Device, [],
-        "The power limit in force.";
-    EnergyJoulesTotal = "accelerator_device_energy_joules_total", Counter, Device, [],
-        "Energy used since the device or its driver started to count.";
-    TemperatureCelsius = "accelerator_device_temperature_celsius", Gauge, Device, ["sensor"],
-        "Temperature at a sensor.";
-    ClockHertz = "accelerator_device_clock_hertz", Gauge, Device, ["clock"],
-        "Clock now; 0 while the unit is powered down.";
-    ClockMaxHertz = "accelerator_device_clock_max_hertz", Gauge, Device, ["clock"],
-        "The highest clock.";
-    Throttled = "accelerator_device_throttled", Gauge, Device, ["cause"],
-        "Whether the device is being slowed down, 0 or 1.";
-    ThrottleSecondsTotal = "accelerator_device_throttle_seconds_total", Counter, Device, ["cause"],
-        "Seconds for which the device was slowed down, since the agent began to watch it or, where the device counts seconds, since it began.";
-    MemoryRetiredPages = "accelerator_device_memory_retired_pages", Gauge, Device, ["state"],
-        "Bad pages of the memory: retired (out of use), pending (to be retired), failed (bad and still in use).";
-    ProcessMemoryUsedBytes = "accelerator_device_process_memory_used_bytes", Gauge, Device, ["pid", "pod", "container"],
-        "Memory that a process holds, for each process that holds some; only with --per-process. pod and container are empty where nothing tells them.";
-    ErrorsTotal = "accelerator_device_errors_total", Counter, Device, ["kind", "detail"],
-        "Errors since the driver was loaded; detail names the block of the device, where there is one.";
-    LinkBytesTotal = "accelerator_device_link_bytes_total", Counter, Device, ["type", "direction"],
-        "Bytes over the device-to-device links of a device.";
-    PcieLinkSpeed = "accelerator_device_pcie_link_speed_transfers_per_second", Gauge, Device, ["which"],
-        "Speed of the PCIe link on each lane; it may fall while the device idles.";
-    PcieLinkWidth = "accelerator_device_pcie_link_width", Gauge, Device, ["which"],
-        "Lanes of the PCIe link.";
-    ResourceDevices = "accelerator_resource_devices", Gauge, Node, ["resource", "mechanism", "state"],
-        "Devices of an extended resource or DRA driver: discovered (the node has them), allocatable (pods may have them; sharing multiplies), allocated (pods hold them).";
-    RdmaPortUp = "rdma_port_up", Gauge, Node, ["nic", "port", "link_layer", "device"],
-        "Whether an RDMA port is active, 0 or 1; device is the accelerator behind the same PCIe switch, if there is just one.";
-    PathReady = "accelerator_path_ready", Gauge, Node, ["path", "reason"],
-        "Whether the node can serve a path of llm-d: 1 with an empty reason, or 0 for each reason why not; none where a fact is not known.";
-    ProbeProblems = "afd_probe_problems", Gauge, Agent, ["probe", "reason"],
-        "Facts that a probe could not learn now, although they should be there.";
-    KubernetesRequestsTotal = "afd_kubernetes_requests_total", Counter, Agent, ["verb", "code"],
-        "Requests to the API server, by what was asked and what came back.";
-    LabelWritesTotal = "afd_label_writes_total", Counter, Agent, [],
-        "Writes of labels and annotations to the Node.";
-    LabelContestedTotal = "afd_label_contested_total", Counter, Agent, ["key", "owner"],
-        "Labels that somebody else changed, removed or holds.";
-    KubeletErrorsTotal = "afd_kubelet_errors_total", Counter, Agent, [],
-        "Questions to the kubelet that were not answered.";
-    ProbeRestartsTotal = "afd_probe_restarts_total", Counter, Agent, ["probe"],
-        "Starts of the process that asks a vendor's library, after it had ended, hung or crashed.";
-    BuildInfo = "afd_build_info", Gauge, Agent, ["version"],
-        "The version of the agent; always 1.";
-    ProbeDurationSeconds = "afd_probe_duration_seconds", Histogram, Agent, ["probe", "step"],
-        "Duration of the steps of a probe, discover and sample.";
-    LastSampleTimestampSeconds = "afd_last_sample_timestamp_seconds", Gauge, Agent, ["probe"],
-        "When a probe last sampled its devices, in Unix time.";
+    devices {
+        DeviceInfo = "accelerator_device_info", Gauge, DEVICE_INFO_LABELS,
+            "Static device information; always 1.";
+        Allocation = "accelerator_device_allocation", Gauge,
+            ["namespace", "pod", "container", "resource", "mechanism"],
+            "Containers that hold a device or partition; 1 for each, no series while none holds it.";
+        Health = "accelerator_device_health", Gauge, ["state"],
+            "Health of a device as a state set: 1 for the current state, 0 for the others.";
+        HealthReason = "accelerator_device_health_reason", Gauge, ["reason"],
+            "Reasons for the health state; 1 per reason.";
+    }
+    readings {
+        UtilizationRatio = "accelerator_device_utilization_ratio", Gauge,
+            [engine: engine.as_str()] from Quantity::Utilization(engine),
+            "Share of the time in which an engine was busy, 0 to 1.";
+        MemoryTotalBytes = "accelerator_device_memory_total_bytes", Gauge,
+            [] from Quantity::MemoryTotalBytes,
+            "Memory of a device or partition.";
+        MemoryUsedBytes = "accelerator_device_memory_used_bytes", Gauge,
+            [] from Quantity::MemoryUsedBytes,
+            "Memory in use.";
+        MemoryReservedBytes = "accelerator_device_memory_reserved_bytes", Gauge,
+            [] from Quantity::MemoryReservedBytes,
+            "Memory reserved by driver and firmware.";
+        MemoryBandwidthRatio = "accelerator_device_memory_bandwidth_ratio", Gauge,
+            [] from Quantity::MemoryBandwidthRatio,
+            "Share of the memory bandwidth in use, 0 to 1.";
+        MemoryRowsRemapped = "accelerator_device_memory_rows_remapped", Gauge,
+            [kind: rows.as_str()] from Quantity::RowsRemapped(rows @ (Rows::Correctable | Rows::Uncorrectable)),
+            "Faulty memory rows that were remapped, by kind of error.";
+        RowRemapPending = "accelerator_device_row_remap_pending", Gauge,
+            [] from Quantity::RowsRemapped(Rows::Pending),
+            "1 while a row remapping is pending until the next reset.";
+        RowRemapFailed = "accelerator_device_row_remap_failed", Gauge,
+            [] from Quantity::RowsRemapped(Rows::Failed),
+            "1 if a row remapping has failed.";
+        PowerWatts = "accelerator_device_power_watts", Gauge,
+            [] from Quantity::PowerWatts,
+            "Power drawn; from two readings of the energy where the device reports only energy.";
+        PowerLimitWatts = "accelerator_device_power_limit_watts", Gauge,
+            [] from Quantity::PowerLimitWatts,
+            "Power limit in force.";
+        EnergyJoulesTotal = "accelerator_device_energy_joules_total", Counter,
+            [] from Quantity::EnergyJoules,
+            "Energy used since the device or its driver started to count.";
+        TemperatureCelsius = "accelerator_device_temperature_celsius", Gauge,
+            [sensor: sensor.as_str()] from Quantity::TemperatureCelsius(sensor),
+            "Temperature at a sensor.";
+        ClockHertz = "accelerator_device_clock_hertz", Gauge,
+            [clock: clock.as_str()] from Quantity::ClockHertz(clock),
+            "Current clock; 0 while the unit is powered down.";
+        ClockMaxHertz = "accelerator_device_clock_max_hertz", Gauge,
+            [clock: clock.as_str()] from Quantity::ClockMaxHertz(clock),
+            "Maximum clock.";
+        Throttled = "accelerator_device_throttled", Gauge,
+            [cause: cause.as_str()] from Quantity::Throttled(cause),
+            "1 while clocks are throttled for this cause.";
+        ThrottleSecondsTotal = "accelerator_device_throttle_seconds_total", Counter,
+            [cause: cause.as_str()] from Quantity::ThrottleSeconds(cause),
+            "Seconds in which clocks were throttled, since the agent started or, where the device counts seconds, since it started to count.";
+        MemoryRetiredPages = "accelerator_device_memory_retired_pages", Gauge,
+            [state: state.as_str()] from Quantity::RetiredPages(state),
+            "Bad memory pages: retired (out of use), pending (to be retired), failed (bad and still in use).";
+        ProcessMemoryUsedBytes = "accelerator_device_process_memory_used_bytes", Gauge,
+            [pid: pid.to_string(), pod: "", container: ""] from Quantity::ProcessMemoryUsedBytes(pid),
+            "Memory in use by each process that uses some; only with --per-process. pod and container are empty where they are not known.";
+        ErrorsTotal = "accelerator_device_errors_total", Counter,
+            [kind: kind.as_str(), detail: detail.label()] from Quantity::Errors(kind, detail),
+            "Errors since the driver was loaded; detail is the block of the device, where there is one.";
+        LinkBytesTotal = "accelerator_device_link_bytes_total", Counter,
+            [type: link.as_str(), direction: direction.as_str()] from Quantity::LinkBytes(link, direction),
+            "Bytes over the device-to-device links of a device.";
+        PcieLinkSpeed = "accelerator_device_pcie_link_speed_transfers_per_second", Gauge,
+            [which: which.as_str()] from Quantity::PcieTransfersPerSecond(which),
+            "Speed of the PCIe link per lane; it may drop while the device is idle.";
+        PcieLinkWidth = "accelerator_device_pcie_link_width", Gauge,
+            [which: which.as_str()] from Quantity::PcieWidth(which),
+            "Lanes of the PCIe link.";
+    }
+    without_family { Quantity::Vendor(_), Quantity::PcieBytesPerSecond(_) }
+    others {
+        ResourceDevices = "accelerator_resource_devices", Gauge, Node, ["resource", "mechanism", "state"],
+            "Devices of an extended resource or DRA driver: discovered (present on the node), allocatable (sharing multiplies it), allocated (held by pods).";
+        RdmaPortUp = "rdma_port_up", Gauge, Node, ["nic", "port", "link_layer", "device"],
+            "1 if an RDMA port is active, else 0; device is the accelerator under the same PCIe switch, if there is exactly one.";
+        PathReady = "accelerator_path_ready", Gauge, Node, ["path", "reason"],
+            "Whether the node can serve a path of llm-d: 1 with an empty reason, or 0 for each reason why not; no series where a fact is not known.";
+        ProbeProblems = "afd_probe_problems", Gauge, Agent, ["probe", "reason"],
+            "Facts that a probe could not read.";
+        KubernetesRequestsTotal = "afd_kubernetes_requests_total", Counter, Agent, ["verb", "code"],
+            "Requests to the API server, by verb and response code.";
+        LabelWritesTotal = "afd_label_writes_total", Counter, Agent, [],
+            "Writes of labels and annotations to the Node.";
+        LabelContestedTotal = "afd_label_contested_total", Counter, Agent, ["key", "owner"],
+            "Label conflicts with other field managers.";
+        KubeletErrorsTotal = "afd_kubelet_errors_total", Counter, Agent, [],
+            "Failed PodResources requests.";
+        ProbeRestartsTotal = "afd_probe_restarts_total", Counter, Agent, ["probe"],
+            "Restarts of the process that queries a vendor's library, after it ended, hung or crashed.";
+        BuildInfo = "afd_build_info", Gauge, Agent, ["version"],
+            "Version of the agent; always 1.";
+        ProbeDurationSeconds = "afd_probe_duration_seconds", Histogram, Agent, ["probe", "step"],
+            "Duration of the steps of a probe, discover and sample.";
+        LastSampleTimestampSeconds = "afd_last_sample_timestamp_seconds", Gauge, Agent, ["probe"],
+            "Time of a probe's last sample, in Unix time.";
+    }
 }
 
-impl Subject {
-    /// The labels that all series of the subject have.
-    pub fn labels(self) -> &'static [&'static str] {
-        match self {
-            Subject::Device => &["vendor", "device", "uuid", "partition"],
-            Subject::Node | Subject::Agent => &[],
-        }
+/// A label of `accelerator_device_info` and its value; an unknown one is empty.
+type DeviceInfoLabel = (&'static str, fn(&Device) -> Option<String>);
+
+const DEVICE_INFO: [DeviceInfoLabel; 9] = [
+    ("product", |device| Some(device.product.value()?.name.clone())),
+    ("model", |device| device.product.value()?.model.value().cloned()),
+    ("architecture", |device| device.product.value()?.architecture.value().cloned()),
+    ("compute", |device| device.compute.value().cloned()),
+    ("driver_version", |device| device.driver_version.value().cloned()),
+    ("firmware_version", |device| device.firmware_version.value().cloned()),
+    ("pci_id", |device| Some(format!("{}:{}", device.pci.vendor_id.value()?, device.pci.device_id.value()?))),
+    ("numa_node", |device| device.numa_node.value().map(u32::to_string)),
+    ("integrated", |device| Some(device.integrated.to_string())),
+];
+
+const DEVICE_INFO_LABELS: [&str; DEVICE_INFO.len()] = {
+    let mut names = [""; DEVICE_INFO.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = DEVICE_INFO[index].0;
+        index += 1;
     }
+    names
+};
+
+/// The values of the own labels of `accelerator_device_info`.
+pub(crate) fn device_info(device: &Device) -> OwnLabels {
+    DEVICE_INFO.iter().map(|(_, value)| value(device).unwrap_or_default().into()).collect()
 }

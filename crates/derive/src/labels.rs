@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use afd_model::{
-    Device, HealthState, Inventory, NicProtocol, Partitioning, PortState, Variant, Vendor, XcpComputeMode,
-    XcpMemoryMode,
+    Device, HealthState, Inventory, Partitioning, Variant, Vendor, XcpComputeMode, XcpMemoryMode,
 };
 
+use crate::rdma;
 use crate::value::{MAX_LENGTH, label_value};
 
 /// The prefix of our own labels unless the admin chooses another.
@@ -164,7 +164,7 @@ pub const LABELS: [Label; 23] = [
         key: "rdma",
         examples: "`infiniband`, `roce`, `efa`, `none`",
         meaning: "active RDMA ports of the node, those of accelerators aside",
-        value: |scope| rdma(scope.inventory).map(str::to_owned),
+        value: |scope| rdma::protocol(scope.inventory).map(str::to_owned),
     },
     Label {
         key: "allocation",
@@ -331,22 +331,6 @@ fn logical_count(scope: &Scope<'_>) -> Option<String> {
     let counts = scope.devices().map(|device| device.logical_devices.value().copied());
     let logical: u32 = counts.sum::<Option<u32>>()?;
     (logical as usize != scope.primary.devices.len()).then(|| logical.to_string())
-}
-
-/// Which RDMA the active ports of the node speak, `none` if none is active, `None` if nobody tells.
-pub(crate) fn rdma(inventory: &Inventory) -> Option<&'static str> {
-    let ports = inventory.nics.iter().filter(|nic| !nic.of_accelerator).flat_map(|nic| &nic.ports);
-    let unknown = ports.clone().any(|port| !port.state.is_known());
-    let active = ports
-        .filter(|port| port.state.value() == Some(&PortState::Active))
-        .filter_map(|port| port.protocol.value().copied())
-        .filter(|protocol| *protocol != NicProtocol::Other)
-        .min();
-    match active {
-        Some(protocol) => Some(protocol.as_str()),
-        None if unknown => None,
-        None => Some("none"),
-    }
 }
 
 #[cfg(test)]

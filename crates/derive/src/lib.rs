@@ -11,6 +11,7 @@ pub mod labels;
 pub mod markdown;
 pub mod offer;
 pub mod paths;
+pub mod rdma;
 pub mod report;
 pub mod series;
 pub mod value;

@@ -1,8 +1,8 @@
 //! The documentation of labels and metrics, written from the tables that the code uses.
 
 use crate::{
-    compat::{CompatSet, dcgm, nvidia, nvidia::resource::RESOURCE_LABELS},
-    families::{Family, Subject},
+    compat::{CompatSet, labels::LabelSet, metrics::MetricSet},
+    families::{Family, MetricSubject},
     labels::{DEFAULT_PREFIX, LABELS, PRODUCT_KEY},
 };
 
@@ -10,11 +10,10 @@ use crate::{
 pub fn labels() -> String {
     let mut text = format!(
         "# Node labels\n\n\
-         Generated from the table in `crates/derive/src/labels.rs`; `cargo xtask bless` writes it anew.\n\n\
-         Keys without a slash stand after the prefix `{DEFAULT_PREFIX}/` (`--label-prefix` chooses another). A fact that\n\
-         is not known gives no label. On a node with several products the keys describe the *primary* product: the one\n\
-         with most devices, of equal ones the first by vendor and then by name. Integrated GPUs count only with\n\
-         `--include-integrated`.\n\n\
+         Generated from the table in `crates/derive/src/labels.rs`; `cargo xtask bless` updates it.\n\n\
+         Keys without a slash follow the prefix `{DEFAULT_PREFIX}/` (`--label-prefix` sets another). A fact that is not known\n\
+         gives no label. On a node with several products the keys describe the *primary* product: the one with most devices,\n\
+         of equal ones the first by vendor and then by name. Integrated GPUs count only with `--include-integrated`.\n\n\
          | key | values | meaning |\n|---|---|---|\n"
     );
     for label in LABELS {
@@ -22,69 +21,109 @@ pub fn labels() -> String {
     }
     text += &format!(
         "| `{PRODUCT_KEY}<product>` | `8` | one key for each product, spelt as the value of `product`; the number of its \
-         devices. Works with nodeAffinity `Gt`, and is the truth on mixed nodes |\n"
+         devices. Works with nodeAffinity `Gt`, and covers every product of a mixed node |\n"
     );
     text += "| `path.<path>` | `true`, `false` | whether the node can serve a path of llm-d; absent where a fact is not known. \
              [paths.md](paths.md) lists the paths |\n";
     text += "\n## Labels as the vendors' tools spell them\n\n\
-         `--compat SET=on` publishes all keys of a set, `off` none. `auto`, the default, fills in keys that nobody else\n\
-         owns; only a cluster knows the owners, so that `afd show` prints none then. Text in `<>` is filled in: such a key\n\
+         `--compat SET=on` publishes all keys of a set, `off` none. `auto`, the default, fills in keys that no other field\n\
+         manager owns; only a cluster knows the owners, so `afd show` prints none then. Text in `<>` is filled in: such a key\n\
          stands for any number of labels.\n";
-    for set in CompatSet::TABLES {
+    for (set, labels) in CompatSet::with_labels() {
         text += &format!(
-            "\n### `{name}`: {}\n\nWhat is left out or differs, and why: [compat-{name}.md](compat-{name}.md).\n\n\
+            "\n### `{name}`: {}\n\nWhat is left out or differs, and why: [compat-{name}.md](compat-{name}.md).{}{}\n\n\
              | key | values | meaning |\n|---|---|---|\n",
-            set.tool(),
+            labels.tool,
+            if labels.notes.is_empty() { "" } else { " " },
+            labels.notes,
             name = set.as_str(),
         );
-        for row in set.rows() {
+        for row in labels.rows() {
             text += &format!("| `{}` | {} | {} |\n", row.key, row.examples, row.meaning);
         }
     }
     text
 }
 
-/// The text of `docs/compat-<set>.md`.
-pub fn compat(set: CompatSet) -> String {
-    let name = set.as_str();
-    let mut text = format!(
-        "# Labels of the set `{name}` beside those of {}\n\n\
-         Generated from the table in `crates/derive/src/compat/{name}.rs`; `cargo xtask bless` writes it anew. The keys that\n\
-         are published stand in [labels.md](labels.md).\n\n\
-         ## Keys that are not published\n\n| key | why |\n|---|---|\n",
-        set.tool(),
-    );
-    for left in set.left_out() {
-        text += &format!("| `{}` | {} |\n", left.key, left.reason);
+/// The texts of `docs/compat-<set>.md`, by the names of the sets.
+pub fn compat() -> Vec<(&'static str, String)> {
+    let mut texts: Vec<(&str, String)> = Vec::new();
+    for (set, labels) in CompatSet::with_labels() {
+        texts.push((set.as_str(), compat_labels(set, labels)));
     }
-    text += "\n## Differences\n\n";
-    for difference in set.differences() {
-        text += &format!("- {difference}\n");
+    for (set, metrics) in CompatSet::with_metrics() {
+        let part = compat_metrics(set, metrics);
+        match texts.iter_mut().find(|(name, _)| *name == set.as_str()) {
+            Some((_, text)) => *text += &format!("\n{part}"),
+            None => texts.push((set.as_str(), part)),
+        }
     }
-    text + &compat_metrics(set)
+    texts
 }
 
-/// The part about metrics.
-fn compat_metrics(set: CompatSet) -> String {
-    let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+fn compat_labels(set: CompatSet, labels: &LabelSet) -> String {
+    let name = set.as_str();
     let mut text = format!(
-        "\n# Metrics of the set `{name}` beside those of {exporter}\n\n\
-         `afd run --compat-metrics {name}` serves them at `/compat/{name}`, `afd show --output metrics --compat-metrics {name}`\n\
-         prints them. All are gauges, as in the exporter. Every series of a GPU has the labels {labels}; a label of which nobody\n\
-         tells is empty.\n\n## Families\n\n| family | labels | meaning |\n|---|---|---|\n",
-        name = set.as_str(),
-        exporter = set.exporter(),
-        labels = list(set.metric_labels()),
+        "# Labels of the set `{name}` compared with those of {}\n\n\
+         Generated from the tables in `crates/derive/src/vendors/{name}/labels.rs`; `cargo xtask bless` updates it. The keys\n\
+         that are published are listed in [labels.md](labels.md).\n\n\
+         ## Keys that are not published\n\n| key | reason |\n|---|---|\n",
+        labels.tool,
     );
-    for family in set.families() {
-        text += &format!("| `{}` | {} | {} |\n", family.name, list(family.labels), family.help);
-    }
-    text += "\n## Families that are not published\n\n| families | why |\n|---|---|\n";
-    for left in set.left_out_families() {
-        text += &format!("| {} | {} |\n", list(left.names), left.reason);
+    for left_out in labels.left_out {
+        text += &format!("| `{}` | {} |\n", left_out.key, left_out.reason);
     }
     text += "\n## Differences\n\n";
-    for difference in set.metric_differences() {
+    for difference in labels.differences {
+        text += &format!("- {difference}\n");
+    }
+    text
+}
+
+fn compat_metrics(set: CompatSet, metrics: &MetricSet) -> String {
+    let name = set.as_str();
+    let page = metrics.page;
+    let served = if metrics.always_served {
+        format!("`/compat/{page}` serves them always, and `afd show --output {page}` prints them.",)
+    } else {
+        format!(
+            "`afd run --compat-metrics {name}` serves them at `/compat/{page}`, `afd show --output metrics --compat-metrics {name}`\n\
+             prints them."
+        )
+    };
+    let labels: Vec<&str> = metrics
+        .unit_labels
+        .iter()
+        .map(|label| label.name)
+        .chain(metrics.holder_labels.iter().map(|label| label.name))
+        .collect();
+    let mut text = format!(
+        "# Metrics of the set `{name}` compared with those of {}\n\n\
+         Generated from the tables in `crates/derive/src/vendors/{name}/metrics.rs`; `cargo xtask bless` updates it.\n\n\
+         {served}\n{}\n\
+         Every series of a GPU has the labels {}; a label without a value is empty.\n\n\
+         ## Families\n\n| family | type | labels | meaning |\n|---|---|---|---|\n",
+        metrics.exporter,
+        metrics.notes,
+        code(&labels),
+    );
+    for family in metrics.families() {
+        text += &format!(
+            "| `{}` | {} | {} | {} |\n",
+            family.name,
+            family.kind.as_str(),
+            code(family.labels),
+            family.help
+        );
+    }
+    if !metrics.left_out.is_empty() {
+        text += "\n## Families that are not published\n\n| families | reason |\n|---|---|\n";
+        for left_out in metrics.left_out {
+            text += &format!("| {} | {} |\n", code(left_out.names), left_out.reason);
+        }
+    }
+    text += "\n## Differences\n\n";
+    for difference in metrics.differences {
         text += &format!("- {difference}\n");
     }
     text
@@ -93,71 +132,30 @@ fn compat_metrics(set: CompatSet) -> String {
 /// The text of `docs/metrics.md`.
 pub fn metrics() -> String {
     let mut text = "# Metrics\n\n\
-         Generated from the table in `crates/derive/src/families.rs`; `cargo xtask bless` writes it anew.\n\n\
+         Generated from the table in `crates/derive/src/families.rs`; `cargo xtask bless` updates it.\n\n\
          A value that could not be read is an absent series, never 0; what could not be read is counted in\n\
          `afd_probe_problems`. Every series of a device has the labels `vendor`, `device` (PCI address), `uuid` (empty\n\
-         where the device has none) and `partition` (empty for the whole device); the labels below come on top.\n"
+         where the device has none) and `partition` (empty for the whole device), followed by the labels below.\n"
         .to_owned();
     for (subject, title) in [
-        (Subject::Device, "Devices and partitions"),
-        (Subject::Node, "The node"),
-        (Subject::Agent, "The agent"),
+        (MetricSubject::Device, "Devices and partitions"),
+        (MetricSubject::Node, "The node"),
+        (MetricSubject::Agent, "The agent"),
     ] {
         text += &format!("\n## {title}\n\n| family | type | labels | meaning |\n|---|---|---|---|\n");
         for spec in Family::ALL.iter().map(|family| family.spec()).filter(|spec| spec.subject == subject) {
-            let labels: Vec<String> = spec.labels.iter().map(|label| format!("`{label}`")).collect();
             text += &format!(
                 "| `{}` | {} | {} | {} |\n",
                 spec.name,
                 spec.kind.as_str(),
-                labels.join(", "),
+                code(spec.labels),
                 spec.help
             );
         }
     }
-    text + "\nThe `process_*` families of Prometheus' client libraries tell what the agent itself costs.\n"
+    text + "\nThe `process_*` families of Prometheus' client libraries show what the agent itself costs.\n"
 }
 
-/// The text of `docs/compat-gfd.md`.
-pub fn compat_gfd() -> String {
-    let mut text = "# Labels of NVIDIA GPU Feature Discovery\n\n\
-         Generated from the tables in `crates/derive/src/compat/nvidia.rs`; `cargo xtask bless` writes it anew.\n\n\
-         The set `nvidia` (`--compat nvidia=on`) has the keys of GPU Feature Discovery 0.20, all under `nvidia.com/`. A fact\n\
-         that is not known gives no label. `--nvidia-mig-strategy` says how the device plugin offers MIG devices, and\n\
-         `--nvidia-device-plugin-config` names its configuration, for sharing.\n\n\
-         | key | meaning |\n|---|---|\n"
-        .to_owned();
-    for label in &nvidia::NODE_LABELS {
-        text += &format!("| `{}` | {} |\n", label.key, label.meaning);
-    }
-    text += "\nThe GPUs, and with the strategy `mixed` each MIG profile (`mig-1g.10gb` instead of `gpu`; `+` in a profile is \
-             written `.`):\n\n| key | meaning |\n|---|---|\n";
-    for label in &RESOURCE_LABELS {
-        text += &format!("| `gpu.{}` | {} |\n", label.key, label.meaning);
-    }
-    text += "\n## Not published\n\n";
-    text += &listed(&nvidia::NOT_PUBLISHED.map(|(key, reason)| (format!("`{key}`"), reason)));
-    text += "\n## Differences\n\n";
-    text + &listed(&nvidia::DIFFERENCES)
-}
-
-/// The text of `docs/compat-dcgm.md`.
-pub fn compat_dcgm() -> String {
-    let mut text = "# Metrics of dcgm-exporter\n\n\
-         Generated from the tables in `crates/derive/src/compat/dcgm.rs`; `cargo xtask bless` writes it anew.\n\n\
-         `/compat/dcgm` has the default list of dcgm-exporter 4.8, with its labels `gpu`, `UUID`, `pci_bus_id`, `device`,\n\
-         `modelName`, `GPU_I_PROFILE`, `GPU_I_ID`, `Hostname`, `DCGM_FI_DRIVER_VERSION`, `pod`, `namespace`, `container`,\n\
-         and `err_code` and `err_msg` of an XID. `DCGM_FI_DEV_GPU_UTIL` is told of every vendor's devices, for llm-d's endpoint\n\
-         picker; the others of NVIDIA's.\n\n\
-         | family | type | meaning |\n|---|---|---|\n"
-        .to_owned();
-    for family in &dcgm::FAMILIES {
-        text += &format!("| `{}` | {} | {} |\n", family.name, family.kind.as_str(), family.help);
-    }
-    text += "\n## Differences\n\n";
-    text + &listed(&dcgm::DIFFERENCES)
-}
-
-fn listed<K: std::fmt::Display>(rows: &[(K, &str)]) -> String {
-    rows.iter().map(|(key, text)| format!("- {key}: {text}.\n")).collect()
+fn code(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

@@ -22,7 +22,7 @@ pub mod view;
 pub use places::Mistake;
 pub use predicate::Holds;
 pub use rules::{PathSpec, Requirement, Rules};
-pub use verdict::{Answer, Outcome, Verdict, labels};
+pub use verdict::{Outcome, PathAnswer, PathVerdict, labels};
 
 #[cfg(test)]
 mod tests;

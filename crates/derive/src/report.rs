@@ -67,7 +67,7 @@ struct ProblemReport<'a> {
 
 /// Compact JSON: devices with product, health and partitions, what Kubernetes offers of them, paths with reasons, and
 /// problems. What does not fit is left out from the end: problems first, then partitions, then devices.
-pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::Verdict<'_>]) -> String {
+pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerdict<'_>]) -> String {
     let devices = inventory.devices.iter().map(|device| DeviceReport {
         id: device.id.to_string(),
         product: device.product_name(),

@@ -1,25 +1,24 @@
-//! Inventory and samples to metric families, built anew each time so that a vanished device is gone at once.
+//! Inventory and samples to metric families. They are built from scratch each time, so that a device that is gone has no series.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+mod exposition;
 
-use afd_model::{
-    Allocation, Device, Health, HealthState, Inventory, Known, Nic, PortState, Problem, Quantity, Sample,
-};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use std::collections::{BTreeMap, BTreeSet};
 
+use afd_model::{Allocation, Device, Health, HealthState, Inventory, Known, Nic, PortState, Problem, Sample};
+use prometheus::proto::MetricFamily;
+
+pub(crate) use self::exposition::{SeriesWithLabels, family};
 use crate::{
-    families::{Family, Kind},
+    families::{Family, OwnLabels, device_info},
     offer::OfferCount,
-    paths::{Answer, Verdict},
+    paths::{PathAnswer, PathVerdict},
+    rdma::nearest_device,
 };
 
-/// What Kubernetes tells of the devices; nothing outside of a cluster.
+/// What Kubernetes reports of the devices; nothing outside of a cluster.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InCluster<'a> {
-    /// Who holds them.
+    /// The containers that hold them.
     pub allocations: &'a [Allocation],
     /// What is offered of them.
     pub offers: &'a [OfferCount],
@@ -31,154 +30,138 @@ pub fn families(
     samples: &[Sample],
     problems: &[Problem],
     cluster: &InCluster<'_>,
-    paths: &[Verdict<'_>],
+    paths: &[PathVerdict<'_>],
 ) -> Vec<MetricFamily> {
-    let mut series = Series::default();
+    let mut series = SeriesByFamily::default();
     for device in &inventory.devices {
-        static_series(&mut series, device);
+        add_device(&mut series, device);
     }
     for sample in samples {
         if let Some(device) = inventory.devices.iter().find(|device| device.id == sample.unit.device) {
-            sampled_series(&mut series, device, sample);
+            add_sample(&mut series, device, sample);
         }
     }
     for allocation in cluster.allocations {
         if let Some(device) = inventory.devices.iter().find(|device| device.id == allocation.unit.device) {
-            allocation_series(&mut series, device, allocation);
+            add_allocation(&mut series, device, allocation);
         }
     }
     for count in cluster.offers {
-        offer_series(&mut series, count);
+        add_offer(&mut series, count);
     }
     for nic in &inventory.nics {
-        rdma_series(&mut series, inventory, nic);
+        add_nic(&mut series, inventory, nic);
     }
-    path_series(&mut series, paths);
-    problem_series(&mut series, inventory.problems.iter().chain(problems));
+    add_paths(&mut series, paths);
+    add_problems(&mut series, inventory.problems.iter().chain(problems));
     series.into_families()
 }
 
+/// The values of the labels of a family's subject.
+type SubjectLabels<'l> = &'l [&'l str];
+
+/// Of the node and of the agent.
+const NO_SUBJECT: SubjectLabels<'static> = &[];
+
 /// Series by family, one value for each set of label values.
 #[derive(Debug, Default)]
-struct Series(BTreeMap<Family, BTreeMap<Vec<String>, f64>>);
+struct SeriesByFamily(BTreeMap<Family, BTreeMap<Vec<String>, f64>>);
 
-impl Series {
-    /// Adds a series unless it is there: what was read first stays.
-    fn add<'v>(&mut self, family: Family, values: impl IntoIterator<Item = &'v str>, value: f64) {
-        let values: Vec<String> = values.into_iter().map(str::to_owned).collect();
+impl SeriesByFamily {
+    /// Adds a series unless it exists: the value that was read first stays.
+    fn add(&mut self, family: Family, subject: SubjectLabels<'_>, own: OwnLabels, value: f64) {
+        let subject = subject.iter().map(|value| (*value).to_owned());
+        let values = subject.chain(own.into_iter().map(Into::into)).collect();
         self.0.entry(family).or_default().entry(values).or_insert(value);
     }
 
+    /// The same, with own labels by name.
+    fn add_with(&mut self, family: Family, subject: SubjectLabels<'_>, own: &[(&str, &str)], value: f64) {
+        debug_assert!(
+            own.iter().map(|(name, _)| name).eq(family.spec().labels),
+            "{} has the labels {:?}",
+            family.spec().name,
+            family.spec().labels
+        );
+        self.add(family, subject, own.iter().map(|(_, value)| (*value).to_owned().into()).collect(), value);
+    }
+
     fn into_families(self) -> Vec<MetricFamily> {
-        self.0.into_iter().map(|(family, series)| family_of(family, series)).collect()
+        let families = self.0.into_iter().map(|(family, series)| {
+            let spec = family.spec();
+            let names = || spec.subject.labels().iter().chain(spec.labels).copied();
+            let series = series.into_iter().map(|(values, value)| {
+                debug_assert_eq!(values.len(), names().count(), "{} has a value for each label", spec.name);
+                (names().zip(values).collect(), value)
+            });
+            exposition::family(spec.name, spec.help, spec.kind, series)
+        });
+        families.collect()
     }
 }
 
-fn family_of(of: Family, series: BTreeMap<Vec<String>, f64>) -> MetricFamily {
-    let spec = of.spec();
-    let names = || spec.subject.labels().iter().chain(spec.labels).copied();
-    let labelled = series.into_iter().map(|(values, value)| {
-        debug_assert_eq!(values.len(), names().count(), "{} has a value for each label", spec.name);
-        (names().zip(values).collect(), value)
-    });
-    family(spec.name, spec.help, spec.kind, labelled)
-}
-
-/// A value with the names and values of its labels.
-pub(crate) type Labelled = (Vec<(&'static str, String)>, f64);
-
-/// A family with these series.
-pub(crate) fn family(
-    name: &str,
-    help: &str,
-    kind: Kind,
-    series: impl IntoIterator<Item = Labelled>,
-) -> MetricFamily {
-    let metrics = series.into_iter().map(|(labels, value)| {
-        let labels = labels.into_iter().map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name(name.to_owned());
-            pair.set_value(value);
-            pair
-        });
-        let mut metric = Metric::from_label(labels.collect());
-        if kind == Kind::Counter {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-        metric
-    });
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(if kind == Kind::Counter { MetricType::COUNTER } else { MetricType::GAUGE });
-    family.set_metric(metrics.collect());
-    family
-}
-
 /// The values of the labels that every series of a device or partition has.
-fn subject<'a>(device: &'a Device, address: &'a str, partition: &'a str) -> [&'a str; 4] {
+fn unit_labels<'a>(device: &'a Device, address: &'a str, partition: &'a str) -> [&'a str; 4] {
     let uuid = device.uuid.value().map_or("", String::as_str);
     [device.vendor.as_str(), address, uuid, partition]
 }
 
-fn static_series(series: &mut Series, device: &Device) {
+fn add_device(series: &mut SeriesByFamily, device: &Device) {
     let address = device.id.to_string();
-    let whole = subject(device, &address, "");
-    let product = device.product.value();
-    let ids = device.pci.vendor_id.value().zip(device.pci.device_id.value());
-    let pci_id = ids.map_or_else(String::new, |(vendor, device)| format!("{vendor}:{device}"));
-    let numa_node = device.numa_node.value().map_or_else(String::new, u32::to_string);
-    let integrated = device.integrated.to_string();
-    let facts = [
-        product.map_or("", |product| product.name.as_str()),
-        product.and_then(|product| product.model.value()).map_or("", String::as_str),
-        product.and_then(|product| product.architecture.value()).map_or("", String::as_str),
-        text(&device.compute),
-        text(&device.driver_version),
-        text(&device.firmware_version),
-        &pci_id,
-        &numa_node,
-        &integrated,
-    ];
-    series.add(Family::DeviceInfo, whole.into_iter().chain(facts), 1.0);
-    health_series(series, whole, &device.health);
+    let whole = unit_labels(device, &address, "");
+    series.add(Family::DeviceInfo, &whole, device_info(device), 1.0);
+    add_health(series, &whole, &device.health);
     if let Known::Value(bytes) = device.memory_bytes {
-        series.add(Family::MemoryTotalBytes, whole, bytes as f64);
+        series.add(Family::MemoryTotalBytes, &whole, OwnLabels::new(), bytes as f64);
     }
     for partition in &device.partitions {
         let name = partition.name.to_string();
-        let part = subject(device, &address, &name);
+        let labels = unit_labels(device, &address, &name);
         if let Known::Value(bytes) = partition.memory_bytes {
-            series.add(Family::MemoryTotalBytes, part, bytes as f64);
+            series.add(Family::MemoryTotalBytes, &labels, OwnLabels::new(), bytes as f64);
         }
-        // Of most partitions nobody tells, and their device's health is theirs.
+        // The health of most partitions is not reported; that of their device applies to them.
         if partition.health.state != HealthState::Unknown {
-            health_series(series, part, &partition.health);
+            add_health(series, &labels, &partition.health);
         }
     }
 }
 
-fn allocation_series(series: &mut Series, device: &Device, allocation: &Allocation) {
-    let address = device.id.to_string();
-    let partition = allocation.unit.partition_label();
-    let subject = subject(device, &address, &partition);
-    let holder = [
-        allocation.namespace.as_str(),
-        &allocation.pod,
-        &allocation.container,
-        &allocation.resource,
-        allocation.mechanism.as_str(),
-    ];
-    series.add(Family::Allocation, subject.into_iter().chain(holder), 1.0);
+fn add_health(series: &mut SeriesByFamily, subject: SubjectLabels<'_>, health: &Health) {
+    for state in HealthState::ALL {
+        let is_current = f64::from(u8::from(health.state == state));
+        series.add_with(Family::Health, subject, &[("state", state.as_str())], is_current);
+    }
+    for reason in &health.reasons {
+        series.add_with(Family::HealthReason, subject, &[("reason", &reason.code)], 1.0);
+    }
 }
 
-fn offer_series(series: &mut Series, count: &OfferCount) {
+fn add_sample(series: &mut SeriesByFamily, device: &Device, sample: &Sample) {
+    let address = device.id.to_string();
+    let partition = sample.unit.partition_label();
+    let subject = unit_labels(device, &address, &partition);
+    for reading in &sample.readings {
+        if let Some((family, own)) = Family::of_quantity(reading.quantity) {
+            series.add(family, &subject, own, reading.value);
+        }
+    }
+}
+
+fn add_allocation(series: &mut SeriesByFamily, device: &Device, allocation: &Allocation) {
+    let address = device.id.to_string();
+    let partition = allocation.unit.partition_label();
+    let own = [
+        ("namespace", allocation.namespace.as_str()),
+        ("pod", &allocation.pod),
+        ("container", &allocation.container),
+        ("resource", &allocation.resource),
+        ("mechanism", allocation.mechanism.as_str()),
+    ];
+    series.add_with(Family::Allocation, &unit_labels(device, &address, &partition), &own, 1.0);
+}
+
+fn add_offer(series: &mut SeriesByFamily, count: &OfferCount) {
     let states = [
         ("discovered", count.discovered),
         ("allocatable", Some(count.allocatable)),
@@ -186,112 +169,47 @@ fn offer_series(series: &mut Series, count: &OfferCount) {
     ];
     for (state, number) in states {
         if let Some(number) = number {
-            let values = [count.resource.as_str(), count.mechanism.as_str(), state];
-            series.add(Family::ResourceDevices, values, number as f64);
+            let own = [
+                ("resource", count.resource.as_str()),
+                ("mechanism", count.mechanism.as_str()),
+                ("state", state),
+            ];
+            series.add_with(Family::ResourceDevices, NO_SUBJECT, &own, number as f64);
         }
     }
 }
 
-fn health_series(series: &mut Series, subject: [&str; 4], health: &Health) {
-    for state in HealthState::ALL {
-        let holds = f64::from(u8::from(health.state == state));
-        series.add(Family::Health, subject.into_iter().chain([state.as_str()]), holds);
-    }
-    for reason in &health.reasons {
-        series.add(Family::HealthReason, subject.into_iter().chain([reason.code.as_str()]), 1.0);
-    }
-}
-
-fn text(fact: &Known<String>) -> &str {
-    fact.value().map_or("", String::as_str)
-}
-
-fn sampled_series(series: &mut Series, device: &Device, sample: &Sample) {
-    let address = device.id.to_string();
-    let partition = sample.unit.partition_label();
-    let subject = subject(device, &address, &partition);
-    for reading in &sample.readings {
-        let Some((family, values)) = place(&reading.quantity) else { continue };
-        series.add(family, subject.into_iter().chain(values.iter().map(AsRef::as_ref)), reading.value);
-    }
-}
-
-/// The family of a quantity, and the values of the family's own labels; none if it has no family of ours.
-fn place(quantity: &Quantity) -> Option<(Family, Vec<Cow<'static, str>>)> {
-    let of = |family, values: &[&'static str]| (family, values.iter().copied().map(Cow::from).collect());
-    let place = match *quantity {
-        Quantity::Utilization(engine) => of(Family::UtilizationRatio, &[engine.as_str()]),
-        Quantity::MemoryTotalBytes => of(Family::MemoryTotalBytes, &[]),
-        Quantity::MemoryUsedBytes => of(Family::MemoryUsedBytes, &[]),
-        Quantity::MemoryReservedBytes => of(Family::MemoryReservedBytes, &[]),
-        Quantity::MemoryBandwidthRatio => of(Family::MemoryBandwidthRatio, &[]),
-        Quantity::RowsRemapped(rows) => of(Family::MemoryRowsRemapped, &[rows.as_str()]),
-        Quantity::PowerWatts => of(Family::PowerWatts, &[]),
-        Quantity::PowerLimitWatts => of(Family::PowerLimitWatts, &[]),
-        Quantity::EnergyJoules => of(Family::EnergyJoulesTotal, &[]),
-        Quantity::TemperatureCelsius(sensor) => of(Family::TemperatureCelsius, &[sensor.as_str()]),
-        Quantity::ClockHertz(clock) => of(Family::ClockHertz, &[clock.as_str()]),
-        Quantity::ClockMaxHertz(clock) => of(Family::ClockMaxHertz, &[clock.as_str()]),
-        Quantity::Throttled(cause) => of(Family::Throttled, &[cause.as_str()]),
-        Quantity::ThrottleSeconds(cause) => of(Family::ThrottleSecondsTotal, &[cause.as_str()]),
-        Quantity::RetiredPages(state) => of(Family::MemoryRetiredPages, &[state.as_str()]),
-        Quantity::ProcessMemoryUsedBytes(pid) => {
-            (Family::ProcessMemoryUsedBytes, vec![pid.to_string().into(), "".into(), "".into()])
-        }
-        Quantity::Errors(kind, detail) => (Family::ErrorsTotal, vec![kind.as_str().into(), detail.label()]),
-        Quantity::PcieTransfersPerSecond(which) => of(Family::PcieLinkSpeed, &[which.as_str()]),
-        Quantity::PcieWidth(which) => of(Family::PcieLinkWidth, &[which.as_str()]),
-        Quantity::LinkBytes(link, direction) => {
-            of(Family::LinkBytesTotal, &[link.as_str(), direction.as_str()])
-        }
-        Quantity::Vendor(_) | Quantity::PcieBytesPerSecond(_) => {
-            return None;
-        }
-    };
-    Some(place)
-}
-
-fn rdma_series(series: &mut Series, inventory: &Inventory, nic: &Nic) {
-    let device = nearest(inventory, nic).map(|device| device.id.to_string()).unwrap_or_default();
+fn add_nic(series: &mut SeriesByFamily, inventory: &Inventory, nic: &Nic) {
+    let device = nearest_device(inventory, nic).map(|device| device.id.to_string()).unwrap_or_default();
     for port in &nic.ports {
         let Known::Value(state) = port.state else { continue };
         let number = port.number.to_string();
         let link_layer = port.link_layer.value().map_or("", |layer| layer.as_str());
-        let up = f64::from(u8::from(state == PortState::Active));
-        series.add(Family::RdmaPortUp, [nic.name.as_str(), &number, link_layer, &device], up);
+        let is_up = f64::from(u8::from(state == PortState::Active));
+        let own =
+            [("nic", nic.name.as_str()), ("port", &number), ("link_layer", link_layer), ("device", &device)];
+        series.add_with(Family::RdmaPortUp, NO_SUBJECT, &own, is_up);
     }
 }
 
-/// The accelerator that shares most bridges with a NIC, at least one, if it is the only such one.
-pub fn nearest<'i>(inventory: &'i Inventory, nic: &Nic) -> Option<&'i Device> {
-    if nic.of_accelerator {
-        return inventory.devices.iter().find(|device| nic.pci_address == Known::Value(device.id.0));
-    }
-    let shared = |device: &Device| {
-        device.pci.upstream.iter().zip(&nic.upstream).take_while(|(left, right)| left == right).count()
-    };
-    let most = inventory.devices.iter().map(shared).max().filter(|bridges| *bridges > 0)?;
-    let mut nearest = inventory.devices.iter().filter(|device| shared(device) == most);
-    nearest.next().filter(|_| nearest.next().is_none())
-}
-
-fn path_series(series: &mut Series, paths: &[Verdict<'_>]) {
-    for verdict in paths {
+fn add_paths(series: &mut SeriesByFamily, verdicts: &[PathVerdict<'_>]) {
+    for verdict in verdicts {
         let path = verdict.path.name.as_str();
+        let mut add = |reason: &str, value| {
+            series.add_with(Family::PathReady, NO_SUBJECT, &[("path", path), ("reason", reason)], value);
+        };
         match verdict.answer() {
-            Answer::Ready => series.add(Family::PathReady, [path, ""], 1.0),
-            Answer::NotReady => {
-                for outcome in verdict.unmet() {
-                    series.add(Family::PathReady, [path, &outcome.requirement.reason], 0.0);
-                }
+            PathAnswer::Ready => add("", 1.0),
+            PathAnswer::NotReady => {
+                verdict.unmet().for_each(|outcome| add(&outcome.requirement.reason, 0.0));
             }
-            Answer::Unknown => {}
+            PathAnswer::Unknown => {}
         }
     }
 }
 
-fn problem_series<'p>(series: &mut Series, problems: impl Iterator<Item = &'p Problem>) {
-    // The same fact can be missed by both verbs of a probe; it is one problem.
+fn add_problems<'p>(series: &mut SeriesByFamily, problems: impl Iterator<Item = &'p Problem>) {
+    // Both verbs of a probe can have the same problem; it counts once.
     let distinct: BTreeSet<_> = problems
         .map(|problem| {
             (problem.probe.as_str(), problem.reason.as_str(), &problem.device, &problem.fact, &problem.path)
@@ -299,10 +217,11 @@ fn problem_series<'p>(series: &mut Series, problems: impl Iterator<Item = &'p Pr
         .collect();
     let mut counts: BTreeMap<_, f64> = BTreeMap::new();
     for (probe, reason, ..) in distinct {
-        *counts.entry([probe, reason]).or_default() += 1.0;
+        *counts.entry((probe, reason)).or_default() += 1.0;
     }
-    for (values, count) in counts {
-        series.add(Family::ProbeProblems, values, count);
+    for ((probe, reason), count) in counts {
+        let own = [("probe", probe), ("reason", reason)];
+        series.add_with(Family::ProbeProblems, NO_SUBJECT, &own, count);
     }
 }
 

@@ -13,6 +13,9 @@ mod tpu;
 
 use afd_model::{Device, HandleKind, Variant, Vendor};
 
+use crate::compat::{labels::LabelSet, metrics::MetricSet};
+
+pub use self::nvidia::{MigStrategy, NvidiaOptions, Sharing, SharingStrategy};
 pub(crate) use self::offering::units;
 pub use self::offering::{Offering, ResourceQuery};
 
@@ -29,6 +32,10 @@ pub struct VendorRecord {
     pub title: &'static str,
     /// How Kubernetes offers the devices to pods.
     pub offers: Offering,
+    /// Labels as the vendor's labeller spells them.
+    pub labels: Option<LabelSet>,
+    /// Metrics as the vendor's exporter spells them.
+    pub metrics: Option<MetricSet>,
     /// Name of the device node by which the vendor's tools call a device.
     pub device_node: fn(&Device) -> Option<String>,
     /// Subsystems whose uevents can change what the probe finds, besides those of every PCI device.
@@ -41,6 +48,13 @@ pub struct VendorRecord {
     pub mounts: &'static [VendorMount],
     /// Labels of the Node that announce that the driver is about to be replaced.
     pub maintenance: &'static [MaintenanceSignal],
+}
+
+/// How the vendors' device plugins are configured, as far as labels depend on it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct VendorOptions {
+    /// NVIDIA's.
+    pub nvidia: NvidiaOptions,
 }
 
 /// All records, in the order in which the probes run.
@@ -71,6 +85,16 @@ impl VendorRecord {
     /// Whether a device is of this vendor and kind.
     pub fn covers(&self, device: &Device) -> bool {
         (device.vendor, device.variant) == (self.vendor, self.variant)
+    }
+
+    /// The fixed keys that the vendor's label set can publish.
+    pub fn label_keys(&self) -> Vec<&'static str> {
+        self.labels.as_ref().map_or_else(Vec::new, LabelSet::keys)
+    }
+
+    /// Regular expressions (RE2) that match the other keys that the vendor's label set can publish.
+    pub fn label_key_patterns(&self) -> Vec<String> {
+        self.labels.as_ref().map_or_else(Vec::new, LabelSet::key_patterns)
     }
 
     /// Whether labels of the Node announce that the driver is about to be replaced.

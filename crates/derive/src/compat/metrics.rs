@@ -1,39 +1,119 @@
-//! Metric families as the vendors' own exporters spell them.
+//! Metric sets: the families of one vendor's exporter.
 //!
-//! The names, labels and units are the vendors'; what AFD holds to is its own rule that a value which was not read is an
-//! absent series.
+//! The names, labels and units are the vendor's; AFD's own rule stays that a value which was not read is an absent series.
 
-use std::collections::BTreeMap;
+mod units;
 
-use afd_model::{Device, Inventory, Partition, Quantity, Reading, Sample, UnitId};
+use afd_model::{Allocation, Inventory, Sample};
 use prometheus::proto::MetricFamily;
 
-use super::{CompatSet, amd};
-use crate::{families::Kind, series};
+pub use self::units::ExporterUnit;
+pub(crate) use self::units::{allocatable_units, sampled_units};
+use super::CompatSet;
+use crate::{
+    families::MetricKind,
+    series::{self, SeriesWithLabels},
+    vendors::VendorRecord,
+};
 
-/// A family of a vendor's exporter. All are gauges, as the vendor has them.
+/// The page that llm-d's endpoint picker reads (`/compat/dcgm`): it has the utilization of every vendor's devices.
+pub const ENDPOINT_PICKER_PAGE: &str = "dcgm";
+
+/// The metrics of one vendor's exporter.
+#[derive(Debug)]
+pub struct MetricSet {
+    /// The exporter whose names they are.
+    pub exporter: &'static str,
+    /// Name of the page: `/compat/<page>`.
+    pub page: &'static str,
+    /// Whether the agent always serves the page, or only on request (`--compat-metrics`).
+    pub always_served: bool,
+    /// What else the documentation says of the set.
+    pub notes: &'static str,
+    /// The devices and partitions that have series, in order.
+    pub(crate) units: for<'i> fn(&VendorRecord, &CompatInput<'i>) -> Vec<ExporterUnit<'i>>,
+    /// Labels of every series of a device or partition.
+    pub unit_labels: &'static [UnitLabel],
+    /// Labels by which the exporter names the container that holds the device or partition: one series for each container. They
+    /// come last, and are empty where no container holds it.
+    pub holder_labels: &'static [HolderLabel],
+    /// Families, in the order of the documentation.
+    pub tables: &'static [&'static [CompatFamily]],
+    /// How the exporter sorts the series of a family.
+    pub(crate) order: SeriesOrder,
+    /// Families of the exporter that are not published.
+    pub left_out: &'static [LeftOutFamilies],
+    /// How series differ from those of the exporter, and why.
+    pub differences: &'static [&'static str],
+}
+
+/// What metrics of a set are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct CompatInput<'i> {
+    /// The devices.
+    pub inventory: &'i Inventory,
+    /// The last samples of them.
+    pub samples: &'i [Sample],
+    /// The containers that hold them, where that is known.
+    pub allocations: &'i [Allocation],
+    /// Name of the node, where it is known.
+    pub node: Option<&'i str>,
+}
+
+/// A label of every series of a device or partition.
+#[derive(Clone, Copy, Debug)]
+pub struct UnitLabel {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value; series have no such label where there is none.
+    pub(crate) value: fn(&ExporterUnit<'_>) -> Option<String>,
+}
+
+/// A label by which the exporter names the container that holds a device or partition.
+#[derive(Clone, Copy, Debug)]
+pub struct HolderLabel {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub(crate) value: fn(&Allocation) -> &str,
+}
+
+/// How the exporter sorts the series of a family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SeriesOrder {
+    /// By the values of the labels, as Prometheus' client library for Go does.
+    ByLabelValues,
+    /// By device.
+    ByUnit,
+}
+
+/// A family of a vendor's exporter.
 #[derive(Clone, Copy, Debug)]
 pub struct CompatFamily {
     /// Its name.
     pub name: &'static str,
-    /// Labels beside those that all series have.
+    /// Its type.
+    pub kind: MetricKind,
+    /// Labels besides those of the unit.
     pub labels: &'static [&'static str],
     /// What it means, with its unit.
     pub help: &'static str,
-    pub(super) tell: Tell,
+    /// Whether it has series of other vendors' devices, too.
+    pub every_vendor: bool,
+    pub(crate) source: SeriesSource,
 }
-
-/// Series of a family: the values of its own labels, and the value.
-pub(super) type Series = Vec<(Vec<String>, f64)>;
 
 /// Where the series of a family come from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Tell {
-    /// One series of the node, without the labels of a unit.
-    Node(fn(&[Unit<'_>]) -> f64),
-    /// Series of each unit.
-    Unit(fn(&Unit<'_>) -> Series),
+pub(crate) enum SeriesSource {
+    /// One series of the node, without labels of a unit.
+    Node(fn(&[ExporterUnit<'_>]) -> f64),
+    /// Series of each device or partition.
+    Unit(fn(&ExporterUnit<'_>) -> UnitSeries),
 }
+
+/// Series of a device or partition: the values of the family's own labels, and the value.
+pub(crate) type UnitSeries = Vec<(Vec<String>, f64)>;
 
 /// Families of a vendor's exporter that are not published.
 #[derive(Clone, Copy, Debug)]
@@ -44,141 +124,136 @@ pub struct LeftOutFamilies {
     pub reason: &'static str,
 }
 
-/// What a vendor's exporter counts as one device: a partition, or a device that is not cut.
-#[derive(Debug)]
-pub(super) struct Unit<'i> {
-    /// Its place among all units.
-    pub(super) number: usize,
-    pub(super) device: &'i Device,
-    pub(super) partition: Option<&'i Partition>,
-    readings: Vec<Reading>,
-    /// How many of the readings, from the front, are its own and not those of the device that it is the first part of.
-    own: usize,
+/// A table of families: kind, name, own labels, help, source.
+macro_rules! compat_families {
+    ($($kind:ident $name:expr, [$($label:literal),*], $help:expr, $source:expr;)*) => {
+        &[$($crate::compat::metrics::CompatFamily {
+            name: $name,
+            kind: $crate::families::MetricKind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+            every_vendor: false,
+            source: $crate::compat::metrics::SeriesSource::Unit($source),
+        }),*]
+    };
+}
+pub(crate) use compat_families;
+
+/// A series without labels of its own.
+pub(crate) fn plain(value: Option<f64>) -> UnitSeries {
+    value.map(|value| (Vec::new(), value)).into_iter().collect()
 }
 
-impl Unit<'_> {
-    /// The value of a quantity, times a factor.
-    pub(super) fn value(&self, quantity: Quantity, factor: f64) -> Option<f64> {
-        let reading = self.readings.iter().find(|reading| reading.quantity == quantity)?;
-        Some(reading.value * factor)
+impl MetricSet {
+    /// All families.
+    pub fn families(&self) -> impl Iterator<Item = &'static CompatFamily> + use<> {
+        self.tables.iter().copied().flatten()
     }
-
-    /// The same, of the unit's own readings alone.
-    pub(super) fn own_value(&self, quantity: Quantity, factor: f64) -> Option<f64> {
-        let reading = self.readings[..self.own].iter().find(|reading| reading.quantity == quantity)?;
-        Some(reading.value * factor)
-    }
-
-    /// What `tell` makes of each reading.
-    pub(super) fn each<T>(&self, tell: impl Fn(&Quantity, f64) -> Option<T>) -> Vec<T> {
-        self.readings.iter().filter_map(|reading| tell(&reading.quantity, reading.value)).collect()
-    }
-}
-
-/// The units of a set, in the order of their addresses. What was read of a device that is cut stands with its first
-/// partition.
-fn units<'i>(set: CompatSet, inventory: &'i Inventory, samples: &[Sample]) -> Vec<Unit<'i>> {
-    let devices = inventory.devices.iter().filter(|device| set.is_about(device));
-    let parts = devices.flat_map(|device| {
-        let whole = device.partitions.is_empty().then_some((device, None));
-        whole.into_iter().chain(device.partitions.iter().map(move |part| (device, Some(part))))
-    });
-    parts
-        .enumerate()
-        .map(|(number, (device, partition))| {
-            let whole = UnitId::from(device.id);
-            let unit = partition.map_or(whole, |partition| partition.id.into());
-            let first = device.partitions.first().is_none_or(|first| UnitId::from(first.id) == unit);
-            let of = |unit: UnitId| {
-                let own = move |sample: &&Sample| sample.unit == unit;
-                samples.iter().filter(own).flat_map(|sample| sample.readings.clone()).collect::<Vec<_>>()
-            };
-            // A value of the partition goes before that of the device: it is looked for from the front.
-            let mut readings = of(unit);
-            let own = readings.len();
-            if first && unit != whole {
-                readings.extend(of(whole));
-            }
-            Unit { number, device, partition, readings, own }
-        })
-        .collect()
 }
 
 impl CompatSet {
-    /// The families of the set, in the order of the documentation.
-    pub fn families(self) -> impl Iterator<Item = &'static CompatFamily> {
-        let tables: &[&[CompatFamily]] = match self {
-            CompatSet::Amd => &amd::families::TABLES,
-            CompatSet::Nvidia => &[],
-        };
-        tables.iter().copied().flatten()
+    /// The set whose metrics are the page of this name.
+    pub fn of_page(page: &str) -> Option<CompatSet> {
+        CompatSet::with_metrics().find(|(_, metrics)| metrics.page == page).map(|(set, _)| set)
     }
 
-    /// Families of the vendor's exporter that are not published.
-    pub fn left_out_families(self) -> &'static [LeftOutFamilies] {
-        match self {
-            CompatSet::Amd => &amd::left_out::FAMILIES,
-            CompatSet::Nvidia => &[],
-        }
-    }
-
-    /// Where a series is not as the vendor's exporter has it, and why.
-    pub fn metric_differences(self) -> &'static [&'static str] {
-        match self {
-            CompatSet::Amd => &amd::left_out::METRIC_DIFFERENCES,
-            CompatSet::Nvidia => &[],
-        }
-    }
-
-    /// The labels that all series of a unit have.
-    pub fn metric_labels(self) -> &'static [&'static str] {
-        match self {
-            CompatSet::Amd => &amd::unit::LABELS,
-            CompatSet::Nvidia => &[],
-        }
-    }
-
-    /// The exporter whose names they are.
-    pub fn exporter(self) -> &'static str {
-        match self {
-            CompatSet::Amd => "AMD's device metrics exporter",
-            CompatSet::Nvidia => "dcgm-exporter",
-        }
-    }
-
-    /// The families with the values of the last sampling; none if the node has no device that the set is about.
-    pub fn metric_families(self, inventory: &Inventory, samples: &[Sample]) -> Vec<MetricFamily> {
-        let units = units(self, inventory, samples);
+    /// The families of the set with the values of the last samples; none if it has none, or the node has no device of it.
+    pub fn metric_families(self, input: &CompatInput<'_>) -> Vec<MetricFamily> {
+        let Some(set) = &self.record().metrics else { return Vec::new() };
+        let units = (set.units)(self.record(), input);
         if units.is_empty() {
             return Vec::new();
         }
-        let common: Vec<Vec<String>> = units.iter().map(amd::unit::label_values).collect();
-        let built = self.families().filter_map(|family| {
-            let mut series: BTreeMap<Vec<String>, f64> = BTreeMap::new();
-            let mut labels: Vec<&str> = Vec::new();
-            match family.tell {
-                Tell::Node(tell) => drop(series.insert(Vec::new(), tell(&units))),
-                Tell::Unit(tell) => {
-                    labels.extend(self.metric_labels().iter().chain(family.labels));
-                    for (unit, common) in units.iter().zip(&common) {
-                        series.extend(
-                            tell(unit)
-                                .into_iter()
-                                .map(|(own, value)| (common.iter().cloned().chain(own).collect(), value)),
-                        );
-                    }
-                }
+        let page = MetricPage {
+            record: self.record(),
+            labels: units.iter().map(|unit| UnitLabels::new(set, input, unit)).collect(),
+            units,
+        };
+        let families = set.families().filter_map(|family| {
+            let mut series = page.series(family);
+            if set.order == SeriesOrder::ByLabelValues {
+                series.sort_by(|(left, _), (right, _)| {
+                    left.iter().map(|(_, value)| value).cmp(right.iter().map(|(_, value)| value))
+                });
             }
-            (!series.is_empty()).then(|| {
-                let labelled = series
-                    .into_iter()
-                    .map(|(values, value)| (labels.iter().copied().zip(values).collect(), value));
-                series::family(family.name, family.help, Kind::Gauge, labelled)
-            })
+            (!series.is_empty()).then(|| series::family(family.name, family.help, family.kind, series))
         });
-        built.collect()
+        families.collect()
+    }
+}
+
+/// The labels of one unit's series: those before the family's own ones, and those after them, once for each holder.
+struct UnitLabels {
+    before: Vec<(&'static str, String)>,
+    after: Vec<Vec<(&'static str, String)>>,
+}
+
+impl UnitLabels {
+    fn new(set: &MetricSet, input: &CompatInput<'_>, unit: &ExporterUnit<'_>) -> UnitLabels {
+        let before = set.unit_labels.iter().filter_map(|label| Some((label.name, (label.value)(unit)?)));
+        let held = input.allocations.iter().filter(|allocation| allocation.unit == unit.id());
+        let mut after: Vec<Vec<(&str, String)>> = held
+            .map(|allocation| {
+                let labels = set.holder_labels.iter();
+                labels.map(|label| (label.name, (label.value)(allocation).to_owned())).collect()
+            })
+            .collect();
+        after.sort_unstable();
+        after.dedup();
+        if after.is_empty() {
+            after.push(set.holder_labels.iter().map(|label| (label.name, String::new())).collect());
+        }
+        UnitLabels { before: before.collect(), after }
+    }
+}
+
+/// The units of a set, and their labels.
+struct MetricPage<'i> {
+    record: &'static VendorRecord,
+    units: Vec<ExporterUnit<'i>>,
+    labels: Vec<UnitLabels>,
+}
+
+impl MetricPage<'_> {
+    fn series(&self, family: &CompatFamily) -> Vec<SeriesWithLabels> {
+        let of_unit = match family.source {
+            SeriesSource::Node(value) => return vec![(Vec::new(), value(&self.units))],
+            SeriesSource::Unit(series) => series,
+        };
+        let mut all = Vec::new();
+        for (unit, labels) in self.units.iter().zip(&self.labels) {
+            if !family.every_vendor && !self.record.covers(unit.device) {
+                continue;
+            }
+            for (own, value) in of_unit(unit) {
+                let own = family.labels.iter().copied().zip(own);
+                let before: Vec<(&str, String)> = labels.before.iter().cloned().chain(own).collect();
+                all.extend(
+                    labels.after.iter().map(|after| (before.iter().chain(after).cloned().collect(), value)),
+                );
+            }
+        }
+        all
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn families_and_pages_have_one_owner() {
+        let mut pages = BTreeMap::new();
+        for (set, metrics) in CompatSet::with_metrics() {
+            assert_eq!(CompatSet::of_page(metrics.page), Some(set));
+            assert_eq!(pages.insert(metrics.page, set), None, "{} is there twice", metrics.page);
+            let mut names = BTreeMap::new();
+            for family in metrics.families() {
+                assert_eq!(names.insert(family.name, ()), None, "{} is there twice", family.name);
+            }
+        }
+        assert!(pages.contains_key(ENDPOINT_PICKER_PAGE));
+    }
+}

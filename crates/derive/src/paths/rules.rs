@@ -12,7 +12,7 @@ use super::{
     places::{Mistake, Source},
     predicate::{self, Expression},
     table::{Table, Text, tables},
-    verdict::Verdict,
+    verdict::PathVerdict,
     view,
 };
 use crate::value::{MAX_LENGTH, label_value};
@@ -85,9 +85,9 @@ impl Rules {
     }
 
     /// What each path says of a node. Integrated GPUs count only if asked for, as for labels.
-    pub fn ask(&self, inventory: &Inventory, include_integrated: bool) -> Vec<Verdict<'_>> {
+    pub fn ask(&self, inventory: &Inventory, include_integrated: bool) -> Vec<PathVerdict<'_>> {
         let view = predicate::context(view::of(inventory, include_integrated));
-        self.paths.iter().map(|path| Verdict::of(path, self.requirements_of(path), &view)).collect()
+        self.paths.iter().map(|path| PathVerdict::of(path, self.requirements_of(path), &view)).collect()
     }
 
     /// All paths, in the order of the files.

@@ -81,9 +81,13 @@ fn a_requirement_of_others_is_not_asked() {
     let text = "[[path]]\nname = 'p'\ntitle = 'P'\n[[requirement]]\npaths = ['p']\nwhen = \"node.vendor == 'nvidia'\"\n\
                 require = 'false'\nreason = 'R'\nmessage = 'm'\n";
     assert_eq!(rules.add("test", text), []);
-    assert_eq!(rules.ask(&inventory(), false)[0].answer(), Answer::Ready);
+    assert_eq!(rules.ask(&inventory(), false)[0].answer(), PathAnswer::Ready);
     let nobody = Inventory::default();
-    assert_eq!(rules.ask(&nobody, false)[0].answer(), Answer::Unknown, "without devices there is no vendor");
+    assert_eq!(
+        rules.ask(&nobody, false)[0].answer(),
+        PathAnswer::Unknown,
+        "without devices there is no vendor"
+    );
 }
 
 #[test]
@@ -93,8 +97,8 @@ fn failed_devices_are_not_usable_and_those_of_which_nobody_tells_are() {
     let inventory =
         Inventory { devices: vec![whole(device(1)), whole(device(2)), lost], ..Inventory::default() };
     let answer = |require| rules(require).ask(&inventory, false)[0].answer();
-    assert_eq!(answer("node.usable == 2 && node.failed == 1"), Answer::Ready);
-    assert_eq!(answer("node.healthy == 2"), Answer::Unknown);
+    assert_eq!(answer("node.usable == 2 && node.failed == 1"), PathAnswer::Ready);
+    assert_eq!(answer("node.healthy == 2"), PathAnswer::Unknown);
 }
 
 #[test]

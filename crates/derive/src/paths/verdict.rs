@@ -13,7 +13,7 @@ use crate::labels::{LabelOptions, key, primary_product};
 
 /// Whether a node can serve a path.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Answer {
+pub enum PathAnswer {
     /// All that the path requires holds.
     Ready,
     /// Something that it requires does not.
@@ -22,13 +22,13 @@ pub enum Answer {
     Unknown,
 }
 
-impl Answer {
+impl PathAnswer {
     /// As a value: `None` where it is unknown.
     pub fn ready(self) -> Option<bool> {
         match self {
-            Answer::Ready => Some(true),
-            Answer::NotReady => Some(false),
-            Answer::Unknown => None,
+            PathAnswer::Ready => Some(true),
+            PathAnswer::NotReady => Some(false),
+            PathAnswer::Unknown => None,
         }
     }
 }
@@ -46,36 +46,36 @@ pub struct Outcome<'r> {
 
 /// What all requirements of a path say.
 #[derive(Debug)]
-pub struct Verdict<'r> {
+pub struct PathVerdict<'r> {
     /// The path.
     pub path: &'r PathSpec,
     /// Its requirements, in the order of the rules.
     pub outcomes: Vec<Outcome<'r>>,
 }
 
-impl<'r> Verdict<'r> {
+impl<'r> PathVerdict<'r> {
     pub(super) fn of(
         path: &'r PathSpec,
         requirements: impl Iterator<Item = &'r Requirement>,
         view: &Context<'_, '_>,
-    ) -> Verdict<'r> {
+    ) -> PathVerdict<'r> {
         let outcomes = requirements.map(|requirement| {
             let holds = asked(requirement, view);
             let message = if holds == Holds::No { requirement.message(view) } else { String::new() };
             Outcome { requirement, holds, message }
         });
-        Verdict { path, outcomes: outcomes.collect() }
+        PathVerdict { path, outcomes: outcomes.collect() }
     }
 
     /// The answer.
-    pub fn answer(&self) -> Answer {
+    pub fn answer(&self) -> PathAnswer {
         let some = |holds: fn(&Holds) -> bool| self.outcomes.iter().any(|outcome| holds(&outcome.holds));
         if some(|holds| *holds == Holds::No) {
-            Answer::NotReady
+            PathAnswer::NotReady
         } else if some(|holds| matches!(holds, Holds::Unknown(_))) {
-            Answer::Unknown
+            PathAnswer::Unknown
         } else {
-            Answer::Ready
+            PathAnswer::Ready
         }
     }
 
@@ -113,7 +113,7 @@ fn asked(requirement: &Requirement, view: &Context<'_, '_>) -> Holds {
 /// The label `path.<path>` of each path with an answer; none for a node without accelerators.
 pub fn labels(
     inventory: &Inventory,
-    verdicts: &[Verdict<'_>],
+    verdicts: &[PathVerdict<'_>],
     options: &LabelOptions,
 ) -> BTreeMap<String, String> {
     if primary_product(inventory, options.include_integrated).is_none() {

@@ -1,5 +1,5 @@
 use afd_model::{
-    Engine, Health, LinkLayer, Missing, NicPort, NicProtocol, PciAddress, Reading, Variant, Vendor,
+    Engine, LinkLayer, Missing, NicPort, NicProtocol, PciAddress, Quantity, Reading, Rows, Variant, Vendor,
 };
 use prometheus::{Encoder, TextEncoder};
 
@@ -40,6 +40,24 @@ fn a_sample_of_a_device_that_is_gone_is_not_published() {
     let text = rendered(&inventory, &[sample(1), sample(2)], &[]);
     assert_eq!(text.matches("accelerator_device_utilization_ratio{").count(), 1);
     assert!(text.contains("partition=\"\",engine=\"compute\"} 0.5"));
+}
+
+#[test]
+fn the_state_of_row_remapping_has_families_of_its_own() {
+    let reading = |rows, value| Reading { quantity: Quantity::RowsRemapped(rows), value };
+    let readings =
+        vec![reading(Rows::Correctable, 3.0), reading(Rows::Pending, 1.0), reading(Rows::Failed, 0.0)];
+    let samples = [Sample { unit: address(1).into(), readings }];
+    let inventory = Inventory { devices: vec![device(1)], ..Inventory::default() };
+    let text = rendered(&inventory, &samples, &[]);
+    assert!(text.contains("rows_remapped{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\",kind=\"correctable\"} 3"));
+    assert!(
+        text.contains("row_remap_pending{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\"} 1")
+    );
+    assert!(
+        text.contains("row_remap_failed{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\"} 0")
+    );
+    assert!(!text.contains("kind=\"pending\"") && !text.contains("kind=\"failed\""));
 }
 
 #[test]

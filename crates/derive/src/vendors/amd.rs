@@ -1,5 +1,8 @@
 //! AMD's GPUs.
 
+mod labels;
+mod metrics;
+
 use afd_model::{Device, Partitioning, Variant, Vendor};
 
 use super::{
@@ -26,6 +29,8 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         ],
         unit_counts,
     },
+    labels: Some(labels::LABELS),
+    metrics: Some(metrics::METRICS),
     device_node: accel_node,
     uevent_subsystems: &["drm", "kfd", "platform"],
     redactions: Redactions {

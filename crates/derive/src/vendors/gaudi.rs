@@ -14,6 +14,8 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
         resources: &["habana.ai/gaudi"],
         unit_counts: whole_devices,
     },
+    labels: None,
+    metrics: None,
     device_node: accel_node,
     uevent_subsystems: &["accel"],
     redactions: Redactions::NONE,

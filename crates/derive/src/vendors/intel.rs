@@ -17,6 +17,8 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
         resources: &["gpu.intel.com/i915", "gpu.intel.com/xe"],
         unit_counts,
     },
+    labels: None,
+    metrics: None,
     device_node: accel_node,
     uevent_subsystems: &["drm"],
     redactions: Redactions::NONE,

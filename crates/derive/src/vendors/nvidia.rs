@@ -1,7 +1,12 @@
 //! NVIDIA's GPUs.
 
+mod labels;
+mod metrics;
+mod options;
+
 use afd_model::{Device, HandleKind, Partitioning, Variant, Vendor};
 
+pub use self::options::{MigStrategy, NvidiaOptions, Sharing, SharingStrategy};
 use super::{
     MAX_RESIDENT_BYTES, MaintenanceSignal, Offering, Redactions, SecretForm, VendorLibrary, VendorMount,
     VendorRecord, accel_node, offering::ResourceQuery,
@@ -17,6 +22,8 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         resources: &["nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-*"],
         unit_counts,
     },
+    labels: Some(labels::LABELS),
+    metrics: Some(metrics::METRICS),
     device_node,
     uevent_subsystems: &[],
     redactions: Redactions {

@@ -14,6 +14,8 @@ pub(super) static TPU: VendorRecord = VendorRecord {
         resources: &["google.com/tpu"],
         unit_counts: whole_devices,
     },
+    labels: None,
+    metrics: None,
     device_node: accel_node,
     uevent_subsystems: &["accel", "vfio"],
     redactions: Redactions::NONE,

@@ -91,7 +91,7 @@ pub(super) const NODE: &[Row<OfNode>] = &[
         "rdma",
         Kind::Text,
         "what the active RDMA ports speak: `infiniband`, `roce`, `efa`, or `none`",
-        |node| text(crate::labels::rdma(node.inventory)?),
+        |node| text(crate::rdma::protocol(node.inventory)?),
     ),
     row("devices", Kind::Many(Record::Device), "the devices of the primary product", |node| {
         Some(node.devices())

@@ -1,17 +1,18 @@
 use afd_model::{
-    ErrorDetail, ErrorKind, Health, Known, Missing, PartitionName, Partitioning, PciAddress, Product,
-    Variant, Vendor, XcpComputeMode, XcpMemoryMode,
+    ErrorDetail, ErrorKind, Health, Inventory, Known, Missing, Partition, PciAddress, Product, Reading,
+    Sample, UnitId, Variant, Vendor, XcpComputeMode, XcpMemoryMode,
 };
 use prometheus::{Encoder, TextEncoder};
 
-use super::*;
+use super::{super::AMD, *};
+use crate::compat::{CompatSet, metrics::CompatInput};
 
 fn device(bus: u8) -> Device {
     let address = PciAddress { domain: 0, bus, device: 0, function: 0 };
     Device { driver: Known::Value("amdgpu".to_owned()), ..Device::bare(address, Vendor::Amd, Variant::Gpu) }
 }
 
-fn part(number: u32) -> Partition {
+fn partition(number: u32) -> Partition {
     Partition {
         memory_bytes: Known::Value(1 << 30),
         ..Partition::bare(device(1).id, PartitionName::Xcp(number))
@@ -23,13 +24,16 @@ fn sample(unit: impl Into<UnitId>, readings: &[(Quantity, f64)]) -> Sample {
     Sample { unit: unit.into(), readings: readings.collect() }
 }
 
-/// Lines of the answer: the family, the number of the unit, and the value.
-fn told(devices: Vec<Device>, samples: &[Sample]) -> Vec<String> {
+fn families(inventory: &Inventory, samples: &[Sample]) -> Vec<prometheus::proto::MetricFamily> {
+    let set: CompatSet = AMD.probe.parse().expect("the record has a set");
+    set.metric_families(&CompatInput { inventory, samples, allocations: &[], node: None })
+}
+
+/// Lines of the page: the family, the number of the unit, and the value.
+fn lines(devices: Vec<Device>, samples: &[Sample]) -> Vec<String> {
     let inventory = Inventory { devices, ..Inventory::default() };
     let mut text = Vec::new();
-    TextEncoder::new()
-        .encode(&CompatSet::Amd.metric_families(&inventory, samples), &mut text)
-        .expect("families are complete");
+    TextEncoder::new().encode(&families(&inventory, samples), &mut text).expect("families are complete");
     let text = String::from_utf8(text).expect("the exposition format is UTF-8");
     let short = |line: &str| {
         let (name, rest) = line.split_once('{')?;
@@ -43,13 +47,13 @@ fn told(devices: Vec<Device>, samples: &[Sample]) -> Vec<String> {
 fn a_node_without_such_devices_has_no_family() {
     let other = Device { vendor: Vendor::Nvidia, ..device(1) };
     let inventory = Inventory { devices: vec![other], ..Inventory::default() };
-    assert!(CompatSet::Amd.metric_families(&inventory, &[]).is_empty());
+    assert!(families(&inventory, &[]).is_empty());
 }
 
 #[test]
-fn what_was_not_read_is_absent_and_255_is_a_value() {
+fn a_value_that_was_not_read_is_absent_and_255_is_a_value() {
     let gpu = device(1);
-    assert!(told(vec![gpu.clone()], &[]).is_empty());
+    assert!(lines(vec![gpu.clone()], &[]).is_empty());
     let readings = [
         (Quantity::PowerWatts, 255.0),
         (Quantity::Errors(ErrorKind::EccUncorrectable, ErrorDetail::Block("umc")), 255.0),
@@ -57,7 +61,7 @@ fn what_was_not_read_is_absent_and_255_is_a_value() {
     ];
     let samples = [sample(gpu.id, &readings)];
     assert_eq!(
-        told(vec![gpu], &samples),
+        lines(vec![gpu], &samples),
         [
             "gpu_power_usage 0 255",
             "gpu_ecc_uncorrect_total 0 256",
@@ -68,8 +72,8 @@ fn what_was_not_read_is_absent_and_255_is_a_value() {
 }
 
 #[test]
-fn the_power_of_the_socket_is_named_by_the_generation() {
-    let of = |architecture: &str| {
+fn the_generation_decides_the_name_of_the_power() {
+    let line = |architecture: &str| {
         let product = Product {
             name: String::new(),
             model: Missing::Unrecognized.into(),
@@ -77,20 +81,20 @@ fn the_power_of_the_socket_is_named_by_the_generation() {
         };
         let gpu = Device { product: Known::Value(product), ..device(1) };
         let samples = [sample(gpu.id, &[(Quantity::PowerWatts, 9.0)])];
-        told(vec![gpu], &samples).remove(0)
+        lines(vec![gpu], &samples).remove(0)
     };
-    assert_eq!(of("cdna3"), "gpu_package_power 0 9");
-    assert_eq!(of("cdna2"), "gpu_average_package_power 0 9");
-    assert_eq!(of("rdna3"), "gpu_power_usage 0 9");
+    assert_eq!(line("cdna3"), "gpu_package_power 0 9");
+    assert_eq!(line("cdna2"), "gpu_average_package_power 0 9");
+    assert_eq!(line("rdna3"), "gpu_power_usage 0 9");
 }
 
 #[test]
-fn the_first_partition_stands_for_the_device_but_not_with_its_memory() {
+fn the_first_partition_has_the_values_of_the_device_except_its_memory() {
     let partitioning =
         Partitioning::Xcp { compute: XcpComputeMode::Dpx, memory: Known::Value(XcpMemoryMode::Nps1) };
     let gpu = Device {
         partitioning: Known::Value(partitioning),
-        partitions: vec![part(0), part(1)],
+        partitions: vec![partition(0), partition(1)],
         health: Health::failed("UncorrectableErrors", ""),
         ..device(1)
     };
@@ -101,7 +105,7 @@ fn the_first_partition_stands_for_the_device_but_not_with_its_memory() {
     ];
     let whole = device(9);
     assert_eq!(
-        told(vec![gpu, whole], &samples),
+        lines(vec![gpu, whole], &samples),
         [
             "gpu_health 0 0",
             "gpu_health 1 0",

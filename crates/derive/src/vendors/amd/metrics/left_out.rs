@@ -2,7 +2,7 @@
 
 use crate::compat::metrics::LeftOutFamilies;
 
-pub(in crate::compat) const FAMILIES: [LeftOutFamilies; 8] = [
+pub(super) const FAMILIES: &[LeftOutFamilies] = &[
     LeftOutFamilies {
         names: &[
             "gpu_mma_activity",
@@ -41,7 +41,7 @@ pub(in crate::compat) const FAMILIES: [LeftOutFamilies; 8] = [
             "gpu_xgmi_nbr_5_tx_thrput",
         ],
         reason: "A performance counter of the data fabric, which AMD's library programs as root; `gpu_xgmi_link_rx` and `_tx` \
-                 tell what each link carried.",
+                 count what each link carried.",
     },
     LeftOutFamilies {
         names: &[
@@ -55,9 +55,9 @@ pub(in crate::compat) const FAMILIES: [LeftOutFamilies; 8] = [
     },
     LeftOutFamilies {
         names: &["gpu_afid_errors"],
-        reason: "Which field failed is in the sections of an error record (CPER), which AMD's library decodes by tables of its \
-                 own. Where the agent may read the records (debugfs, root alone) `accelerator_device_health_reason` tells of a fatal \
-                 one; the error counters tell the rest.",
+        reason: "Which field failed is in the sections of an error record (CPER), which AMD's library decodes by its own \
+                 tables. Where the agent may read the records (debugfs, root only) `accelerator_device_health_reason` reports a \
+                 fatal one; the error counters cover the rest.",
     },
     LeftOutFamilies {
         names: &[
@@ -79,8 +79,8 @@ pub(in crate::compat) const FAMILIES: [LeftOutFamilies; 8] = [
             "gpu_prof_occupancy_per_cu",
             "gpu_prof_simd_utilization",
         ],
-        reason: "A counter of the profiler, which takes the GPU's counters from whoever profiles on it and is off by default \
-                 in AMD's exporter as well.",
+        reason: "A counter of the profiler, which takes the GPU's counters from any other profiler and is off by default in \
+                 AMD's exporter as well.",
     },
     LeftOutFamilies {
         names: &[
@@ -120,20 +120,6 @@ pub(in crate::compat) const FAMILIES: [LeftOutFamilies; 8] = [
             "gpu_prof_cpf_cpf_tciu_idle",
             "gpu_prof_cpf_cpf_tciu_stall",
         ],
-        reason: "The same, of the command processors.",
+        reason: "The same, for the command processors.",
     },
-];
-
-/// Where a series is not as AMD's exporter has it.
-pub(in crate::compat) const METRIC_DIFFERENCES: [&str; 7] = [
-    "A value that was not read is an absent series. AMD's exporter writes 0 for it, and for a true 255, 65535, 2^31-1 and \
-     2^32-1 as well.",
-    "Radeon cards and processors have the families of which the kernel tells.",
-    "`gpu_health` is AFD's verdict ([health-amd.md](health-amd.md)), absent while no source tells of the GPU.",
-    "`gpu_id` counts GPUs, or partitions where they are cut, in the order of their PCI addresses. What is told of the GPU as a \
-     whole stands with its first partition.",
-    "`clock_index` is 0 for `system`, 1 for `memory` and 2 for `soc`; the kernel's files tell of no others.",
-    "`hostname`, `pod`, `namespace`, `container` and the labels of jobs are empty: Prometheus adds the node's name when it \
-     scrapes, and no file tells who holds a GPU.",
-    "`gpu_used_vram` of a partition is there where KFD tells it, which only AMD's own build of the driver does.",
 ];

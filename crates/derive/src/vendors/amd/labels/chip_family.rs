@@ -1,9 +1,9 @@
-//! The families of chips that amdgpu's interface to programs knows (`AMDGPU_FAMILY_*` of `amdgpu_drm.h`).
+//! The chip families of amdgpu's user-space interface (`AMDGPU_FAMILY_*` of `amdgpu_drm.h`).
 
-/// Families, and the instruction sets of their chips.
+/// Chip families, and the instruction sets of their chips.
 ///
-/// Source: which graphics version is of which family, `amdgpu_discovery.c` and, for chips before Vega, `amdgpu_device.c` of
-/// the kernel; which instruction set a graphics version has, `kfd_device.c` and LLVM's AMDGPU user guide.
+/// Sources: the family of a graphics version, `amdgpu_discovery.c` and, for chips before Vega, `amdgpu_device.c` of the
+/// kernel; the instruction set of a graphics version, `kfd_device.c` and LLVM's AMDGPU user guide.
 const FAMILIES: [(&str, &[&str]); 16] = [
     ("SI", &["gfx600", "gfx601", "gfx602"]),
     ("CI", &["gfx701", "gfx702", "gfx704"]),
@@ -23,7 +23,7 @@ const FAMILIES: [(&str, &[&str]); 16] = [
     ("GC_12_0_0", &["gfx1200", "gfx1201"]),
 ];
 
-/// The family of an instruction set.
-pub(super) fn of(compute: &str) -> Option<&'static str> {
+/// The chip family of an instruction set.
+pub(super) fn of_instruction_set(compute: &str) -> Option<&'static str> {
     FAMILIES.into_iter().find(|(_, computes)| computes.contains(&compute)).map(|(family, _)| family)
 }

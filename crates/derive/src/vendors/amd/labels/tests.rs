@@ -1,18 +1,20 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use afd_model::{
-    AmdFacts, BlockFirmware, Known, Missing, Partition, PartitionName, Partitioning, PciAddress, PciId,
-    Product, Variant, VendorFacts, XcpComputeMode, XcpMemoryMode,
+    Inventory, Missing, PartitionName, PciAddress, PciId, Product, Variant, Vendor, VendorFacts,
+    XcpComputeMode, XcpMemoryMode,
 };
 
-use super::*;
+use super::{super::AMD, *};
+use crate::{labels::LabelOptions, vendors::VendorOptions};
 
 fn device(bus: u8) -> Device {
     Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
 }
 
-fn amd(devices: Vec<Device>) -> BTreeMap<String, String> {
-    CompatSet::Amd.labels(&Inventory { devices, ..Inventory::default() }, &LabelOptions::default())
+fn labelled(devices: Vec<Device>) -> BTreeMap<String, String> {
+    let inventory = Inventory { devices, ..Inventory::default() };
+    LABELS.of_node(&AMD, &inventory, &LabelOptions::default(), &VendorOptions::default())
 }
 
 fn named(bus: u8, name: &str) -> Device {
@@ -21,7 +23,7 @@ fn named(bus: u8, name: &str) -> Device {
     Device { product: Known::Value(product), ..device(bus) }
 }
 
-/// As the device is in the tested run of AMD's labeller over an MI300X.
+/// As in the test run of AMD's labeller over an MI300X.
 fn mi300x(bus: u8) -> Device {
     let facts = AmdFacts {
         board_name: Known::Value("AMD Instinct MI300X OAM".to_owned()),
@@ -40,8 +42,8 @@ fn mi300x(bus: u8) -> Device {
 }
 
 #[test]
-fn eight_equal_devices_are_told_in_the_plain_form_and_counted_in_the_older_prefix() {
-    let labels = amd((0..8).map(mi300x).collect());
+fn eight_equal_devices_have_the_plain_keys_and_counts_in_the_older_prefix() {
+    let labels = labelled((0..8).map(mi300x).collect());
     for (key, value) in [
         ("cu-count", "304"),
         ("simd-count", "1216"),
@@ -61,7 +63,7 @@ fn eight_equal_devices_are_told_in_the_plain_form_and_counted_in_the_older_prefi
 #[test]
 fn values_that_differ_are_counted_in_both_prefixes() {
     let other = Device { compute: Known::Value("gfx1100".to_owned()), ..device(9) };
-    let labels = amd(vec![mi300x(1), mi300x(2), other]);
+    let labels = labelled(vec![mi300x(1), mi300x(2), other]);
     for prefix in ["amd.com", "beta.amd.com"] {
         assert_eq!(labels[&format!("{prefix}/gpu.family.AI")], "2");
         assert_eq!(labels[&format!("{prefix}/gpu.family.GC_11_0_0")], "1");
@@ -70,21 +72,21 @@ fn values_that_differ_are_counted_in_both_prefixes() {
 }
 
 #[test]
-fn partitions_are_counted_where_the_device_is_cut() {
-    let part = |number: u32| Partition {
+fn partitions_are_counted_instead_of_a_partitioned_device() {
+    let partition = |number: u32| Partition {
         memory_bytes: Known::Value(48 << 30),
         compute_units: Known::Value(20),
         ..Partition::bare(mi300x(0).id, PartitionName::Xcp(number))
     };
-    let cut = |bus: u8| Device {
+    let partitioned = |bus: u8| Device {
         partitioning: Known::Value(Partitioning::Xcp {
             compute: XcpComputeMode::Cpx,
             memory: Known::Value(XcpMemoryMode::Nps4),
         }),
-        partitions: (0..4).map(part).collect(),
+        partitions: (0..4).map(partition).collect(),
         ..mi300x(bus)
     };
-    let labels = amd((0..8).map(cut).collect());
+    let labels = labelled((0..8).map(partitioned).collect());
     assert_eq!(labels["beta.amd.com/gpu.cu-count.20"], "32");
     assert_eq!(labels["beta.amd.com/gpu.vram.48G"], "32");
     assert_eq!(labels["amd.com/gpu.simd-count"], "80");
@@ -95,17 +97,17 @@ fn partitions_are_counted_where_the_device_is_cut() {
 }
 
 #[test]
-fn a_name_with_a_slash_becomes_one_that_kubernetes_takes() {
-    let labels = amd(vec![named(1, "AMD Instinct MI250X / MI250")]);
+fn a_name_with_a_slash_becomes_a_valid_value() {
+    let labels = labelled(vec![named(1, "AMD Instinct MI250X / MI250")]);
     assert_eq!(labels["amd.com/gpu.product-name"], "AMD_Instinct_MI250X_MI250");
     assert_eq!(labels["beta.amd.com/gpu.product-name.AMD_Instinct_MI250X_MI250"], "1");
 }
 
 #[test]
 fn an_unknown_fact_gives_no_key() {
-    assert!(amd(vec![device(1)]).is_empty());
+    assert!(labelled(vec![device(1)]).is_empty());
     let unknown = Device { vendor_facts: Some(VendorFacts::Amd(Box::default())), ..device(1) };
-    assert!(amd(vec![unknown]).is_empty());
+    assert!(labelled(vec![unknown]).is_empty());
 }
 
 #[test]
@@ -113,43 +115,22 @@ fn firmware_is_counted_by_version() {
     let firmware = vec![BlockFirmware { block: "MEC".to_owned(), version: 177, feature: Known::Value(33) }];
     let facts = AmdFacts { firmware, ..AmdFacts::default() };
     let of = |bus| Device { vendor_facts: Some(VendorFacts::Amd(Box::new(facts.clone()))), ..device(bus) };
-    let labels = amd(vec![of(1), of(2)]);
+    let labels = labelled(vec![of(1), of(2)]);
     assert_eq!(labels["beta.amd.com/gpu.firmware.MEC.fw.177"], "2");
     assert_eq!(labels["beta.amd.com/gpu.firmware.MEC.feat.33"], "2");
 }
 
 #[test]
 fn another_vendors_devices_give_no_key() {
-    assert!(amd(vec![Device { vendor: Vendor::Nvidia, ..mi300x(1) }]).is_empty());
+    assert!(labelled(vec![Device { vendor: Vendor::Nvidia, ..mi300x(1) }]).is_empty());
 }
 
 #[test]
-fn what_the_driver_makes_of_the_devices_is_the_mode() {
+fn the_mode_follows_from_the_driver() {
     let driven = |driver: &str| Device { driver: Known::Value(driver.to_owned()), ..device(1) };
-    let labels = amd(vec![driven("amdgpu")]);
+    let labels = labelled(vec![driven("amdgpu")]);
     assert_eq!((&*labels["amd.com/gpu.mode"], &*labels["beta.amd.com/gpu.mode"]), ("container", "container"));
-    let labels = amd(vec![driven("vfio-pci")]);
+    let labels = labelled(vec![driven("vfio-pci")]);
     assert_eq!(labels["amd.com/gpu.mode"], "pf-passthrough");
     assert!(!labels.contains_key("beta.amd.com/gpu.mode"));
-}
-
-#[test]
-fn keys_are_unique_and_leave_room_for_what_is_filled_in() {
-    for set in CompatSet::TABLES {
-        let mut keys = BTreeSet::new();
-        for row in set.rows() {
-            assert!(keys.insert(row.key), "{} is there twice", row.key);
-            assert_eq!(matches!(row.fill, Fill::Many(_)), row.key.contains('<'), "{}", row.key);
-            assert!(room(row.key) > 20, "{}", row.key);
-        }
-        assert!(set.left_out().iter().all(|left| !keys.contains(left.key)));
-    }
-}
-
-#[test]
-fn of_two_switches_the_later_one_holds_and_the_default_is_auto() {
-    let switches = Switches::from_iter([(CompatSet::Amd, Switch::On), (CompatSet::Amd, Switch::Off)]);
-    assert_eq!(switches.of(CompatSet::Amd), Switch::Off);
-    assert_eq!(Switches::default().of(CompatSet::Amd), Switch::Auto);
-    assert_eq!(Switches::default().on().count(), 0);
 }

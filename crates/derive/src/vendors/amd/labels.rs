@@ -1,0 +1,301 @@
+//! The keys of AMD's node labeller (`cmd/k8s-node-labeller` of ROCm/k8s-device-plugin).
+//!
+//! A key has two prefixes and two forms. Where all units agree, both prefixes have the plain key, and `beta.amd.com` also has
+//! `key.value = number`; where they do not, both have that form only. A *unit* is what the device plugin allocates: a
+//! partition, or a device without partitions.
+
+mod chip_family;
+
+use afd_model::{AmdFacts, BlockFirmware, Device, Known, Partition, Partitioning};
+
+use crate::{
+    compat::labels::{CompatLabel, LabelFill, LabelScope, LabelSet, LeftOutLabel, agreed, counts, room},
+    value::{MAX_LENGTH, label_value},
+};
+
+pub(super) const LABELS: LabelSet = LabelSet {
+    tool: "AMD's node labeller (ROCm/k8s-device-plugin)",
+    notes: "",
+    tables: &[BOTH_FORMS, OTHERS],
+    placeholders: &[],
+    left_out: &[LeftOutLabel {
+        key: "amd.com/gpu.product",
+        reason: "AMD has no such key; llm-d's autoscaler reads it besides `amd.com/gpu.memory`. llm-d's benchmark takes a key \
+                 under a vendor's prefix that ends in `product` as the name of the model, so AFD adds none under a prefix that \
+                 is not its own: use `accelerator.llm-d.ai/product`.",
+    }],
+    differences: &[
+        "Every value obeys Kubernetes' rules. AMD's labeller replaces blanks by `_` and removes brackets; twelve names of \
+         `amdgpu.ids` contain `/` and stay invalid (`AMD Instinct MI250X / MI250`), and one such value makes the API server \
+         refuse the whole update of the node. AFD removes a word without letters and digits: `AMD_Instinct_MI250X_MI250`.",
+        "All keys are published; with AMD's labeller each is enabled by a flag of its own.",
+        "Values follow the devices: AMD's labeller reads them once when it starts.",
+        "`family` follows from the instruction set that KFD or the product table reports, `product-name` from the board's name, \
+         AMD's library or the product table, `vram` from KFD or, where KFD is not permitted, from the DRM driver. AMD's \
+         labeller opens the device node for the first two (ioctl), and has no `vram` without KFD.",
+        "Partitions are counted where the platform devices are called `amdgpu_xcp.N` (older kernels) as well; AMD's labeller \
+         counts devices there.",
+        "A firmware of version 0 is not counted: the file has it for a block without firmware.",
+        "The feature version of a firmware is read from debugfs (`amdgpu_firmware_info`), which only root may read; AMD's \
+         labeller opens the device node (ioctl). AFD opens no device node, so that it wakes no device. Without access to \
+         debugfs there are no `feat` keys.",
+        "`driver-version` is absent for the driver of the kernel itself, which has no version of its own; AMD's labeller writes \
+         an empty value.",
+        "`device-id` is that of the physical devices, without `0x`, in every `mode`; the virtualisation branch of AMD's labeller \
+         writes the virtual function's id with `0x`.",
+        "`compute-partitioning-supported` and `memory-partitioning-supported` are absent where devices disagree; AMD's labeller \
+         writes the value of the first device.",
+        "Integrated GPUs count only with `--include-integrated`; AMD's labeller counts every device of its driver.",
+    ],
+};
+
+macro_rules! both_forms {
+    ($($key:literal, $example:literal, $meaning:literal, $values:ident;)*) => {
+        &[$(
+            CompatLabel {
+                key: concat!("amd.com/gpu.", $key),
+                examples: concat!("`", $example, "`"),
+                meaning: concat!($meaning, "; only where all agree"),
+                fill: LabelFill::One(|scope| agreed(&$values(scope))),
+            },
+            CompatLabel {
+                key: concat!("amd.com/gpu.", $key, ".<value>"),
+                examples: "`8`",
+                meaning: "how many have that value; only where they do not agree",
+                fill: LabelFill::Many(|scope| {
+                    let values = $values(scope);
+                    if agreed(&values).is_some() {
+                        return Vec::new();
+                    }
+                    counts(&values, room(concat!("amd.com/gpu.", $key, ".<value>")))
+                }),
+            },
+            CompatLabel {
+                key: concat!("beta.amd.com/gpu.", $key),
+                examples: concat!("`", $example, "`"),
+                meaning: "the same, older prefix",
+                fill: LabelFill::One(|scope| agreed(&$values(scope))),
+            },
+            CompatLabel {
+                key: concat!("beta.amd.com/gpu.", $key, ".<value>"),
+                examples: "`8`",
+                meaning: "how many have that value",
+                fill: LabelFill::Many(|scope| {
+                    counts(&$values(scope), room(concat!("beta.amd.com/gpu.", $key, ".<value>")))
+                }),
+            },
+        )*]
+    };
+}
+
+const BOTH_FORMS: &[CompatLabel] = both_forms! {
+    "family", "AI", "chip family as the driver's user-space interface calls it; of units", family;
+    "device-id", "74a1", "PCI device id; of devices", device_id;
+    "product-name", "AMD_Instinct_MI300X_OAM", "name on the board, else the marketing name from the library or the product table; of devices", product_name;
+    "vram", "192G", "memory in whole GiB; of units", vram;
+    "simd-count", "1216", "SIMD units; of units", simd_count;
+    "cu-count", "304", "compute units; of units", cu_count;
+};
+
+const OTHERS: &[CompatLabel] = &[
+    CompatLabel {
+        key: "amd.com/gpu.memory",
+        examples: "`196592`",
+        meaning: "memory of a unit in whole MiB; AMD has no such key, llm-d's autoscaler reads it",
+        fill: LabelFill::One(|scope| {
+            agreed(&of_units(scope, |unit| unit.memory_bytes.map(|bytes| (bytes >> 20).to_string())))
+        }),
+    },
+    CompatLabel {
+        key: "amd.com/gpu.driver-version",
+        examples: "`6.12.12`",
+        meaning: "version of a driver that is not part of the kernel",
+        fill: LabelFill::One(|scope| of_facts(scope, |facts| facts.module_version.value())),
+    },
+    CompatLabel {
+        key: "amd.com/gpu.driver-src-version",
+        examples: "`0BBE9D5F3C2F6E0D9A1B7A4`",
+        meaning: "checksum of the driver's sources",
+        fill: LabelFill::One(|scope| of_facts(scope, |facts| facts.module_source_version.value())),
+    },
+    CompatLabel {
+        key: "amd.com/gpu.compute-memory-partition",
+        examples: "`spx_nps1`, `cpx_nps4`",
+        meaning: "partitioning mode; only where all devices agree",
+        fill: LabelFill::One(|scope| agreed(&of_devices(scope, partitioning_mode))),
+    },
+    CompatLabel {
+        key: "amd.com/gpu.compute-partitioning-supported",
+        examples: "`true`, `false`",
+        meaning: "whether the devices support compute partitioning; only where they agree",
+        fill: LabelFill::One(|scope| {
+            supported(scope, |facts| facts.compute_partitioning_supported.value().copied())
+        }),
+    },
+    CompatLabel {
+        key: "amd.com/gpu.memory-partitioning-supported",
+        examples: "`true`, `false`",
+        meaning: "whether the devices support memory partitioning; only where they agree",
+        fill: LabelFill::One(|scope| {
+            supported(scope, |facts| facts.memory_partitioning_supported.value().copied())
+        }),
+    },
+    CompatLabel {
+        key: "amd.com/gpu.mode",
+        examples: "`container`, `vf-passthrough`, `pf-passthrough`",
+        meaning: "use of the devices by their driver; only where they agree",
+        fill: LabelFill::One(|scope| agreed(&of_devices(scope, mode))),
+    },
+    CompatLabel {
+        key: "beta.amd.com/gpu.mode",
+        examples: "`container`, `vf-passthrough`",
+        meaning: "the same, older prefix",
+        fill: LabelFill::One(|scope| {
+            agreed(&of_devices(scope, mode)).filter(|mode| mode != "pf-passthrough")
+        }),
+    },
+    CompatLabel {
+        key: "beta.amd.com/gpu.firmware.<firmware>.fw.<version>",
+        examples: "`8`",
+        meaning: "how many devices have that version of a firmware (VCE UVD MC ME PFP CE RLC MEC SMC SDMA0), in decimal",
+        fill: LabelFill::Many(|scope| {
+            of_firmware(scope, "beta.amd.com/gpu.firmware.<firmware>.fw.<version>", |firmware| {
+                Some(format!("{}.fw.{}", firmware.block, firmware.version))
+            })
+        }),
+    },
+    CompatLabel {
+        key: "beta.amd.com/gpu.firmware.<firmware>.feat.<version>",
+        examples: "`8`",
+        meaning: "how many devices have that feature version of a firmware; only where the agent may read debugfs",
+        fill: LabelFill::Many(|scope| {
+            of_firmware(scope, "beta.amd.com/gpu.firmware.<firmware>.feat.<version>", |firmware| {
+                Some(format!("{}.feat.{}", firmware.block, firmware.feature.value()?))
+            })
+        }),
+    },
+];
+
+/// What the device plugin allocates: a partition, or a device without partitions.
+struct AllocatableUnit<'i> {
+    device: &'i Device,
+    memory_bytes: Option<u64>,
+    compute_units: Option<u32>,
+}
+
+fn of_devices(scope: &LabelScope<'_>, value: impl Fn(&Device) -> Option<String>) -> Vec<String> {
+    scope.devices.iter().filter_map(|device| value(device)).collect()
+}
+
+fn of_units(scope: &LabelScope<'_>, value: impl Fn(&AllocatableUnit<'_>) -> Option<String>) -> Vec<String> {
+    let units = scope.devices.iter().flat_map(|device| units(device));
+    units.filter_map(|unit| value(&unit)).collect()
+}
+
+fn units(device: &Device) -> Vec<AllocatableUnit<'_>> {
+    let has_xcps = matches!(device.partitioning.value(), Some(Partitioning::Xcp { .. }) | None);
+    if device.partitions.is_empty() || !has_xcps {
+        let compute_units = device.amd().and_then(|facts| facts.compute_units.value().copied());
+        return vec![AllocatableUnit {
+            device,
+            memory_bytes: device.memory_bytes.value().copied(),
+            compute_units,
+        }];
+    }
+    let unit = |partition: &Partition| AllocatableUnit {
+        device,
+        memory_bytes: partition.memory_bytes.value().copied(),
+        compute_units: partition.compute_units.value().copied(),
+    };
+    device.partitions.iter().map(unit).collect()
+}
+
+fn family(scope: &LabelScope<'_>) -> Vec<String> {
+    of_units(scope, |unit| chip_family::of_instruction_set(unit.device.compute.value()?).map(str::to_owned))
+}
+
+fn device_id(scope: &LabelScope<'_>) -> Vec<String> {
+    of_devices(scope, |device| device.pci.device_id.value().map(ToString::to_string))
+}
+
+fn product_name(scope: &LabelScope<'_>) -> Vec<String> {
+    of_devices(scope, |device| {
+        let name =
+            |field: fn(&AmdFacts) -> &Known<String>| device.amd().and_then(|facts| field(facts).value());
+        let board = name(|facts| &facts.board_name).or_else(|| name(|facts| &facts.market_name));
+        underscored(board.map(String::as_str).or_else(|| device.product_name())?)
+    })
+}
+
+fn vram(scope: &LabelScope<'_>) -> Vec<String> {
+    of_units(scope, |unit| {
+        let mebibytes = unit.memory_bytes? >> 20;
+        Some(format!("{}G", (mebibytes + 512) / 1024))
+    })
+}
+
+fn simd_count(scope: &LabelScope<'_>) -> Vec<String> {
+    of_units(scope, |unit| {
+        let per_compute_unit = *unit.device.amd()?.simds_per_compute_unit.value()?;
+        unit.compute_units?.checked_mul(per_compute_unit).map(|simds| simds.to_string())
+    })
+}
+
+fn cu_count(scope: &LabelScope<'_>) -> Vec<String> {
+    of_units(scope, |unit| unit.compute_units.map(|count| count.to_string()))
+}
+
+/// Blanks become `_`; brackets are removed, and so is a word that has neither letter nor digit.
+fn underscored(name: &str) -> Option<String> {
+    let words: Vec<String> = name
+        .split_whitespace()
+        .map(|word| word.replace(['(', ')'], ""))
+        .filter(|word| word.contains(|c: char| c.is_ascii_alphanumeric()))
+        .collect();
+    label_value(&words.join("_"), MAX_LENGTH)
+}
+
+fn of_facts<'i>(
+    scope: &LabelScope<'i>,
+    value: impl Fn(&'i AmdFacts) -> Option<&'i String>,
+) -> Option<String> {
+    let values: Vec<String> =
+        scope.devices.iter().filter_map(|device| value(device.amd()?)).cloned().collect();
+    label_value(&agreed(&values)?, MAX_LENGTH)
+}
+
+fn supported(scope: &LabelScope<'_>, value: impl Fn(&AmdFacts) -> Option<bool>) -> Option<String> {
+    agreed(&of_devices(scope, |device| value(device.amd()?).map(|supported| supported.to_string())))
+}
+
+fn partitioning_mode(device: &Device) -> Option<String> {
+    match device.partitioning.value()? {
+        Partitioning::Xcp { compute, memory } => {
+            label_value(&format!("{compute}_{}", memory.value()?).to_lowercase(), MAX_LENGTH)
+        }
+        Partitioning::Whole | Partitioning::Mig | Partitioning::Sriov { .. } => None,
+    }
+}
+
+fn mode(device: &Device) -> Option<String> {
+    let mode = match device.driver.value()?.as_str() {
+        "amdgpu" => "container",
+        "gim" => "vf-passthrough",
+        "vfio-pci" => "pf-passthrough",
+        _ => return None,
+    };
+    Some(mode.to_owned())
+}
+
+fn of_firmware(
+    scope: &LabelScope<'_>,
+    key: &'static str,
+    end: impl Fn(&BlockFirmware) -> Option<String>,
+) -> Vec<(String, String)> {
+    let firmware = scope.devices.iter().filter_map(|device| device.amd()).flat_map(|facts| &facts.firmware);
+    let ends: Vec<String> = firmware.filter_map(end).collect();
+    counts(&ends, room(key))
+}
+
+#[cfg(test)]
+mod tests;

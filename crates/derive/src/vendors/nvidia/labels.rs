@@ -1,0 +1,223 @@
+//! The labels of NVIDIA GPU Feature Discovery 0.20 (k8s-device-plugin, its documentation of labels and expected outputs).
+
+mod resource;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use afd_model::{Device, Known, Missing, VgpuGuest};
+
+use super::options::{MigStrategy, NvidiaOptions, SharingStrategy};
+use crate::{
+    compat::labels::{CompatLabel, LabelFill, LabelScope, LabelSet, LeftOutLabel},
+    value::{MAX_LENGTH, label_value},
+};
+
+pub(super) const LABELS: LabelSet = LabelSet {
+    tool: "NVIDIA GPU Feature Discovery",
+    notes: "`<resource>` is `gpu` and, with the MIG strategy `mixed`, also `mig-<profile>` for each profile that exists, with `.` \
+            instead of `+`. `--nvidia-mig-strategy` sets the strategy of the device plugin, and `--nvidia-device-plugin-config` \
+            names its configuration, for sharing.",
+    tables: &[NODE, resource::RESOURCE],
+    placeholders: &[("resource", "(gpu|mig-[0-9a-z.-]+)")],
+    left_out: &[LeftOutLabel {
+        key: "nvidia.com/gfd.timestamp",
+        reason: "It is the time at which the labeller was started: a write to every Node at every restart, which says nothing \
+                 about the GPUs.",
+    }],
+    differences: &[
+        "`nvidia.com/gpu.*` on a node with several models describe the model with most GPUs, of equal ones the first by name, \
+         so that they never flap; `product.<slug>` under our own prefix counts every model.",
+        "`nvidia.com/gpu.memory` of GB10 and other GPUs that share the system's memory is the system's memory; GPU Feature \
+         Discovery has no such label then.",
+        "`nvidia.com/gpu.family` of compute capability 11 is `blackwell`, which GPU Feature Discovery calls `undefined`. An \
+         unknown capability gives no label.",
+        "`nvidia.com/gpu.machine` is absent where the firmware does not report it; GPU Feature Discovery writes `unknown`.",
+        "A value of more than 63 characters, or with `-` at an end, is truncated at a word. The API server refuses that of GPU \
+         Feature Discovery.",
+        "`nvidia.com/gpu.replicas` of a model of which some GPUs are in MIG mode is that of the other GPUs; GPU Feature \
+         Discovery writes either.",
+        "A GPU that cannot be queried has no labels of its own facts; GPU Feature Discovery writes no labels at all then.",
+        "`nvidia.com/mps.capable` on a node with a GPU in MIG mode is `false`; GPU Feature Discovery writes no labels at all \
+         then.",
+    ],
+};
+
+const fn node(
+    key: &'static str,
+    examples: &'static str,
+    meaning: &'static str,
+    value: fn(&LabelScope<'_>) -> Option<String>,
+) -> CompatLabel {
+    CompatLabel { key, examples, meaning, fill: LabelFill::One(value) }
+}
+
+/// The labels of the node, in the order of the documentation.
+const NODE: &[CompatLabel] = &[
+    node("nvidia.com/gpu.present", "`true`", "there is a GPU; a label of the GPU operator", |_| {
+        Some("true".to_owned())
+    }),
+    node("nvidia.com/cuda.driver.major", "`580`", "deprecated: as `cuda.driver-version.major`", |node| {
+        driver(node, 0)
+    }),
+    node("nvidia.com/cuda.driver.minor", "`105`", "deprecated: as `cuda.driver-version.minor`", |node| {
+        driver(node, 1)
+    }),
+    node("nvidia.com/cuda.driver.rev", "`08`", "deprecated: as `cuda.driver-version.revision`", |node| {
+        driver(node, 2)
+    }),
+    node("nvidia.com/cuda.driver-version.major", "`580`", "kernel driver, first number", |node| {
+        driver(node, 0)
+    }),
+    node("nvidia.com/cuda.driver-version.minor", "`105`", "kernel driver, second number", |node| {
+        driver(node, 1)
+    }),
+    node("nvidia.com/cuda.driver-version.revision", "`08`", "kernel driver, third number", |node| {
+        driver(node, 2)
+    }),
+    node("nvidia.com/cuda.driver-version.full", "`580.105.08`", "kernel driver", |node| {
+        driver_version(node).map(str::to_owned)
+    }),
+    node("nvidia.com/cuda.runtime.major", "`13`", "deprecated: as `cuda.runtime-version.major`", |node| {
+        runtime(node, 0)
+    }),
+    node("nvidia.com/cuda.runtime.minor", "`0`", "deprecated: as `cuda.runtime-version.minor`", |node| {
+        runtime(node, 1)
+    }),
+    node(
+        "nvidia.com/cuda.runtime-version.major",
+        "`13`",
+        "CUDA version that the driver supports, first number",
+        |node| runtime(node, 0),
+    ),
+    node(
+        "nvidia.com/cuda.runtime-version.minor",
+        "`0`",
+        "CUDA version that the driver supports, second number",
+        |node| runtime(node, 1),
+    ),
+    node("nvidia.com/cuda.runtime-version.full", "`13.0`", "CUDA version that the driver supports", |node| {
+        runtime_version(node).map(str::to_owned)
+    }),
+    node("nvidia.com/gpu.machine", "`DGXH100`", "model of the machine, from its firmware", |node| {
+        label_value(&sanitized(node.inventory.machine.value()?), MAX_LENGTH)
+    }),
+    node(
+        "nvidia.com/gpu.mode",
+        "`graphics`, `compute`",
+        "the PCI class of the GPUs; `compute` where MIG devices are offered",
+        mode,
+    ),
+    node(
+        "nvidia.com/gpu.clique",
+        "`<cluster uuid>.<clique>`",
+        "NVLink partition of the rack, if all GPUs agree",
+        clique,
+    ),
+    node("nvidia.com/mig.capable", "`true`, `false`", "whether any GPU supports MIG", mig_capable),
+    node("nvidia.com/mig.strategy", "`single`, `mixed`", "the MIG strategy; absent for `none`", |node| {
+        options(node).mig_strategy.as_str().map(str::to_owned)
+    }),
+    node("nvidia.com/mps.capable", "`true`, `false`", "whether GPUs are shared by MPS", |node| {
+        let mps = options(node).sharing.strategy == SharingStrategy::Mps;
+        Some((mps && !node.devices.iter().any(|gpu| is_in_mig_mode(gpu))).to_string())
+    }),
+    node("nvidia.com/vgpu.present", "`true`", "in a virtual machine with a vGPU, else absent", |node| {
+        vgpu(node, |_| Some("true".to_owned()))
+    }),
+    node("nvidia.com/vgpu.host-driver-version", "`580.65.05`", "driver of the vGPU's host", |node| {
+        vgpu(node, |vgpu| label_value(vgpu.host_driver_version.value()?, MAX_LENGTH))
+    }),
+    node("nvidia.com/vgpu.host-driver-branch", "`r580_40`", "branch of that driver", |node| {
+        vgpu(node, |vgpu| label_value(vgpu.host_driver_branch.value()?, MAX_LENGTH))
+    }),
+];
+
+fn options<'a>(node: &LabelScope<'a>) -> &'a NvidiaOptions {
+    &node.options.nvidia
+}
+
+/// The value of the first GPU that has it; all GPUs of a node have one driver.
+fn first<'a, T>(node: &LabelScope<'a>, value: impl Fn(&'a Device) -> Option<T>) -> Option<T> {
+    node.devices.iter().find_map(|gpu| value(gpu))
+}
+
+fn driver_version<'a>(node: &LabelScope<'a>) -> Option<&'a str> {
+    first(node, |gpu| gpu.driver_version.value().map(String::as_str))
+}
+
+fn runtime_version<'a>(node: &LabelScope<'a>) -> Option<&'a str> {
+    first(node, |gpu| gpu.runtime_version.value().map(String::as_str))
+}
+
+fn driver(node: &LabelScope<'_>, number: usize) -> Option<String> {
+    driver_version(node)?.split('.').nth(number).map(str::to_owned)
+}
+
+fn runtime(node: &LabelScope<'_>, number: usize) -> Option<String> {
+    runtime_version(node)?.split('.').nth(number).map(str::to_owned)
+}
+
+fn vgpu(node: &LabelScope<'_>, value: impl Fn(&VgpuGuest) -> Option<String>) -> Option<String> {
+    first(node, |gpu| value(gpu.nvidia()?.vgpu.as_ref()?))
+}
+
+/// The GPUs of the model with most of them, of equal ones the first by name. GPUs without a name count if none has one.
+fn primary<'a>(gpus: &[&'a Device]) -> Vec<&'a Device> {
+    let mut models: BTreeMap<Option<&str>, Vec<&'a Device>> = BTreeMap::new();
+    for gpu in gpus {
+        models.entry(gpu.product_name()).or_default().push(gpu);
+    }
+    let named: Vec<_> =
+        models.iter().filter(|(name, _)| name.is_some()).map(|(_, gpus)| gpus.clone()).collect();
+    let models = if named.is_empty() { models.into_values().collect() } else { named };
+    models.into_iter().rev().max_by_key(Vec::len).unwrap_or_default()
+}
+
+/// Removes characters that label values cannot have and replaces white space by `-`, as GPU Feature Discovery does.
+fn sanitized(text: &str) -> String {
+    let allowed: String =
+        text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ')).collect();
+    allowed.split_whitespace().collect::<Vec<_>>().join("-")
+}
+
+fn is_in_mig_mode(gpu: &Device) -> bool {
+    gpu.nvidia().is_some_and(|facts| facts.mig_enabled == Known::Value(true))
+}
+
+fn mig_capable(node: &LabelScope<'_>) -> Option<String> {
+    let modes = || node.devices.iter().filter_map(|gpu| Some(&gpu.nvidia()?.mig_enabled));
+    if modes().any(Known::is_known) {
+        Some("true".to_owned())
+    } else if modes().any(|mode| mode.missing() == Some(Missing::NotAvailable)) {
+        Some("false".to_owned())
+    } else {
+        None
+    }
+}
+
+fn mode(node: &LabelScope<'_>) -> Option<String> {
+    if options(node).mig_strategy != MigStrategy::None && node.devices.iter().any(|gpu| is_in_mig_mode(gpu)) {
+        return Some("compute".to_owned());
+    }
+    let modes: BTreeSet<_> = node
+        .devices
+        .iter()
+        .map(|gpu| match gpu.pci.class.value().map(|class| class.base_and_subclass()) {
+            Some(0x0300) => "graphics",
+            Some(0x0302) => "compute",
+            _ => "unknown",
+        })
+        .collect();
+    let one = modes.len() == 1;
+    modes.first().map(|mode| if one { *mode } else { "unknown" }.to_owned())
+}
+
+fn clique(node: &LabelScope<'_>) -> Option<String> {
+    let partitions: BTreeSet<&String> =
+        node.devices.iter().filter_map(|gpu| gpu.fabric_partition.value()).collect();
+    let one = partitions.len() == 1;
+    partitions.first().filter(|_| one).and_then(|partition| label_value(partition, MAX_LENGTH))
+}
+
+#[cfg(test)]
+mod tests;

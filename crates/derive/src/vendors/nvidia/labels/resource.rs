@@ -1,0 +1,189 @@
+//! What the device plugin offers: GPUs as `gpu`, MIG devices as `gpu` (strategy `single`) or `mig-<profile>` (`mixed`).
+
+use std::collections::BTreeMap;
+
+use afd_model::{Device, MigInstance, Partition};
+
+use super::{
+    super::options::{MigStrategy, SharingStrategy},
+    is_in_mig_mode, options, primary, sanitized,
+};
+use crate::{
+    compat::labels::{CompatLabel, LabelFill, LabelScope},
+    value::{MAX_LENGTH, label_value},
+};
+
+macro_rules! of_each_resource {
+    ($($key:literal, $examples:literal, $meaning:literal, $value:expr;)*) => {
+        &[$(CompatLabel {
+            key: concat!("nvidia.com/<resource>.", $key),
+            examples: $examples,
+            meaning: $meaning,
+            fill: LabelFill::Many(|node| {
+                let value: fn(&Resource<'_>) -> Option<String> = $value;
+                let label = |resource: &Resource<'_>| {
+                    Some((format!(concat!("{}.", $key), resource.name), value(resource)?))
+                };
+                resources(node).iter().filter_map(label).collect()
+            }),
+        }),*]
+    };
+}
+
+/// The labels of each resource, in the order of the documentation.
+pub(super) const RESOURCE: &[CompatLabel] = of_each_resource! {
+    "product", "`NVIDIA-L4`, `NVIDIA-L4-SHARED`",
+        "model; with `-MIG-<profile>` for MIG devices, and `-SHARED` where shared under the same name",
+        |r| label_value(r.product.as_deref()?, MAX_LENGTH);
+    "count", "`8`", "number of them, before sharing", |r| Some(r.count.to_string());
+    "replicas", "`1`", "replicas of each; 1 where it is not shared", |r| Some(r.replicas.to_string());
+    "sharing-strategy", "`none`, `time-slicing`, `mps`", "how they are shared", |r| Some(r.strategy.to_owned());
+    "memory", "`81559`", "memory of one in MiB", |r| r.memory_mib.map(|memory| memory.to_string());
+    "family", "`hopper`", "silicon generation; of GPUs only",
+        |r| label_value(r.gpu?.product.value()?.architecture.value()?, MAX_LENGTH);
+    "compute.major", "`9`", "compute capability, first number; of GPUs only", |r| r.capability(0);
+    "compute.minor", "`0`", "compute capability, second number; of GPUs only", |r| r.capability(1);
+    "multiprocessors", "`14`", "multiprocessors of a MIG device",
+        |r| Some(r.partition?.compute_units.value()?.to_string());
+    "slices.gi", "`1`", "memory slices of its GPU instance", |r| r.mig(|mig| mig.gpu_slices.value().copied());
+    "slices.ci", "`1`", "compute slices of it", |r| r.mig(|mig| mig.compute_slices.value().copied());
+    "engines.copy", "`1`", "copy engines of it", |r| r.mig(|mig| mig.copy_engines.value().copied());
+    "engines.decoder", "`0`", "video decoders of it", |r| r.mig(|mig| mig.decoders.value().copied());
+    "engines.encoder", "`0`", "video encoders of it", |r| r.mig(|mig| mig.encoders.value().copied());
+    "engines.jpeg", "`0`", "JPEG decoders of it", |r| r.mig(|mig| mig.jpeg_engines.value().copied());
+    "engines.ofa", "`0`", "optical flow engines of it", |r| r.mig(|mig| mig.ofa_engines.value().copied());
+};
+
+/// An extended resource.
+struct Resource<'a> {
+    /// `gpu` or `mig-1g.10gb`.
+    name: String,
+    product: Option<String>,
+    count: usize,
+    replicas: u32,
+    strategy: &'static str,
+    memory_mib: Option<u64>,
+    /// One of its GPUs, where it stands for GPUs.
+    gpu: Option<&'a Device>,
+    /// One of its MIG devices.
+    partition: Option<&'a Partition>,
+}
+
+impl Resource<'_> {
+    fn capability(&self, number: usize) -> Option<String> {
+        self.gpu?.compute.value()?.split('.').nth(number).map(str::to_owned)
+    }
+
+    fn mig(&self, value: impl Fn(&MigInstance) -> Option<u32>) -> Option<String> {
+        value(self.partition?.mig.as_ref()?).map(|number| number.to_string())
+    }
+}
+
+/// The resources of a node.
+fn resources<'a>(node: &LabelScope<'a>) -> Vec<Resource<'a>> {
+    match options(node).mig_strategy {
+        MigStrategy::None => vec![gpus(node)],
+        MigStrategy::Single => vec![single(node)],
+        MigStrategy::Mixed => {
+            let mut resources = vec![gpus(node)];
+            resources.extend(mixed(node));
+            resources
+        }
+    }
+}
+
+/// The GPUs of the primary model. Those in MIG mode are counted and cannot be shared.
+fn gpus<'a>(node: &LabelScope<'a>) -> Resource<'a> {
+    let primary = primary(&node.devices);
+    let first = primary.first().copied();
+    let only_mig_devices =
+        options(node).mig_strategy != MigStrategy::None && primary.iter().all(|gpu| is_in_mig_mode(gpu));
+    let mut resource = Resource {
+        name: "gpu".to_owned(),
+        product: first.and_then(Device::product_name).map(sanitized),
+        count: primary.len(),
+        replicas: 1,
+        strategy: SharingStrategy::None.as_str(),
+        memory_mib: first.and_then(|gpu| gpu.memory_bytes.value()).map(|bytes| bytes >> 20),
+        gpu: first,
+        partition: None,
+    };
+    if only_mig_devices {
+        resource.replicas = 0;
+    } else {
+        share(node, &mut resource, "nvidia.com/gpu");
+    }
+    resource
+}
+
+/// Sets replicas, strategy and the product's suffix by the sharing configuration.
+fn share(node: &LabelScope<'_>, resource: &mut Resource<'_>, name: &str) {
+    let sharing = &options(node).sharing;
+    let replicas = sharing.replicas.get(name).copied().filter(|_| sharing.strategy != SharingStrategy::None);
+    resource.strategy = replicas.map_or(SharingStrategy::None, |_| sharing.strategy).as_str();
+    resource.replicas = replicas.unwrap_or(1);
+    if resource.replicas > 1 && !sharing.renamed {
+        resource.product = resource.product.take().map(|product| product + "-SHARED");
+    }
+}
+
+/// MIG devices offered as GPUs: valid if every GPU is in MIG mode and partitioned, all alike.
+fn single<'a>(node: &LabelScope<'a>) -> Resource<'a> {
+    let partitioned: Vec<&Device> = node.devices.iter().copied().filter(|gpu| is_in_mig_mode(gpu)).collect();
+    let mut resource = gpus(node);
+    if partitioned.is_empty() {
+        return resource;
+    }
+    let partitions: Vec<&Partition> = partitioned.iter().flat_map(|gpu| &gpu.partitions).collect();
+    let profile = partitions.first().and_then(|partition| partition.profile.value());
+    let alike = profile.is_some() && partitions.iter().all(|partition| partition.profile.value() == profile);
+    let all =
+        partitioned.len() == node.devices.len() && partitioned.iter().all(|gpu| !gpu.partitions.is_empty());
+    let product = |suffix: &str| resource.product.clone().map(|product| format!("{product}-MIG-{suffix}"));
+    match (profile, partitions.first()) {
+        (Some(profile), Some(partition)) if alike && all => {
+            let mut resource = Resource {
+                product: product(&profile.replace('+', ".")),
+                count: partitions.len(),
+                memory_mib: partition.memory_bytes.value().map(|bytes| bytes >> 20),
+                partition: Some(partition),
+                ..resource
+            };
+            share(node, &mut resource, "nvidia.com/gpu");
+            resource
+        }
+        _ => {
+            resource.product = product("INVALID");
+            (resource.count, resource.replicas, resource.strategy, resource.memory_mib) = (0, 0, "", Some(0));
+            resource
+        }
+    }
+}
+
+/// MIG devices by their profile.
+fn mixed<'a>(node: &LabelScope<'a>) -> Vec<Resource<'a>> {
+    let mut profiles: BTreeMap<String, Vec<(&'a Device, &'a Partition)>> = BTreeMap::new();
+    for gpu in node.devices.iter().copied().filter(|gpu| is_in_mig_mode(gpu)) {
+        for partition in &gpu.partitions {
+            if let Some(profile) = partition.profile.value() {
+                profiles.entry(profile.replace('+', ".")).or_default().push((gpu, partition));
+            }
+        }
+    }
+    let resources = profiles.into_iter().map(|(profile, partitions)| {
+        let (gpu, partition) = partitions[0];
+        let mut resource = Resource {
+            name: format!("mig-{profile}"),
+            product: gpu.product_name().map(|name| format!("{}-MIG-{profile}", sanitized(name))),
+            count: partitions.len(),
+            replicas: 1,
+            strategy: SharingStrategy::None.as_str(),
+            memory_mib: partition.memory_bytes.value().map(|bytes| bytes >> 20),
+            gpu: None,
+            partition: Some(partition),
+        };
+        share(node, &mut resource, &format!("nvidia.com/mig-{profile}"));
+        resource
+    });
+    resources.collect()
+}
