@@ -46,7 +46,7 @@ fn an_unknown_label_set_or_switch_is_a_usage_error() {
     assert!(error.contains("there is no set \"asus\"; the sets are: amd"), "{error}");
     let (code, error) = exit_and_error(&["show", "--compat", "amd"]);
     assert_eq!(code, Some(64));
-    assert!(error.contains("a set and its switch are meant, as nvidia=on"), "{error}");
+    assert!(error.contains("not a set and its switch, such as nvidia=on"), "{error}");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn an_address_in_use_is_a_failure() {
 #[test]
 fn the_table_of_this_machine_ends_with_what_was_read() {
     let text = stdout(&mut afd(["show"]));
-    assert!(text.contains("Looked at ") && text.contains(" beneath / (Linux "), "{text}");
+    assert!(text.contains("Scanned ") && text.contains(" under / (Linux "), "{text}");
 }
 
 #[test]

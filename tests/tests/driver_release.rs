@@ -140,7 +140,7 @@ fn a_driver_is_released_also_when_its_library_hangs() {
 fn a_socket_without_an_agent_is_an_error_and_a_stale_one_is_replaced() {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let socket = socket(&folder);
-    assert!(error(&release(&socket, &[])).contains("no agent is to be reached"));
+    assert!(error(&release(&socket, &[])).contains("no agent is reachable"));
 
     let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
     let first = start(&host, &socket);
@@ -150,7 +150,7 @@ fn a_socket_without_an_agent_is_an_error_and_a_stale_one_is_replaced() {
 
     // Killed, so that it cannot clean up.
     drop(first);
-    assert!(error(&release(&socket, &[])).contains("no agent is to be reached"));
+    assert!(error(&release(&socket, &[])).contains("no agent is reachable"));
     let _third = start(&host, &socket);
     assert!(release(&socket, &[]).status.success());
 }

@@ -5,7 +5,7 @@
     reason = "tests lay out hosts and start programs"
 )]
 
-use afd_kubelet::testing::{Played, pod};
+use afd_kubelet::testing::{FakeKubelet, pod};
 use afd_tests::{agent::Agent, fixture::Fixture};
 use tempfile::TempDir;
 
@@ -25,13 +25,13 @@ fn lines(agent: &Agent, path: &str, family: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_name_the_pods_that_hold_devices() {
     let folder = TempDir::new().expect("a temporary folder can be made");
-    let played = Played::default();
-    played.set(vec![
+    let kubelet = FakeKubelet::default();
+    kubelet.set_pods(vec![
         pod("decode-0", "amd.com/gpu", &["0000:0c:00.0"]),
         pod("decode-1", "amd.com/gpu", &["0000:0c:00.0"]),
         pod("nic", "rdma/ib", &["mlx5_0"]),
     ]);
-    played.start(folder.path()).expect("a socket can be made");
+    kubelet.start(folder.path()).expect("a socket can be made");
     let agent = start("amd-mi300x8-spx", &folder);
     agent.until("the allocations are published", |agent| {
         lines(agent, "/metrics", "accelerator_device_allocation{").len() == 2
@@ -54,9 +54,9 @@ async fn a_missing_kubelet_is_counted_and_affects_nothing_else() {
     });
     assert_eq!(lines(&agent, "/compat/dcgm", UTILIZATION).len(), 8);
     assert!(lines(&agent, "/metrics", "accelerator_device_allocation{").is_empty());
-    let played = Played::default();
-    played.set(vec![pod("late", "amd.com/gpu", &["0000:0c:00.0"])]);
-    played.start(folder.path()).expect("a socket can be made");
+    let kubelet = FakeKubelet::default();
+    kubelet.set_pods(vec![pod("late", "amd.com/gpu", &["0000:0c:00.0"])]);
+    kubelet.start(folder.path()).expect("a socket can be made");
     agent.until("the allocation is published", |agent| {
         lines(agent, "/metrics", "accelerator_device_allocation{").len() == 1
     });

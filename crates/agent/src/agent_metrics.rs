@@ -1,4 +1,4 @@
-//! What the agent tells of itself: its version, how long its probes take, what it costs.
+//! The agent's own metrics: its version, the duration of its probes, its resource usage.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,15 +18,15 @@ pub struct AgentMetrics {
     last_sample: GaugeVec,
     restarts: IntCounterVec,
     kubelet_errors: IntCounter,
-    kubernetes: NodeCounters,
+    node: NodeCounters,
 }
 
-/// From a tenth of a millisecond to a second; a step that takes longer is in trouble.
+/// From a tenth of a millisecond to a second; no step should take longer.
 const BUCKETS: [f64; 9] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
 
 impl AgentMetrics {
-    /// With the version of this build and no step taken yet.
-    #[expect(clippy::new_without_default, reason = "it reads the process, which no default should")]
+    /// With the version of this build, and nothing observed yet.
+    #[expect(clippy::new_without_default, reason = "it reads the process, unlike a default value")]
     pub fn new() -> AgentMetrics {
         const CONSTANT: &str = "names and labels of the table are valid and registered once";
         let registry = Registry::new();
@@ -37,7 +37,7 @@ impl AgentMetrics {
         let restarts = counters(Family::ProbeRestartsTotal);
         let kubelet_errors = counter(Family::KubeletErrorsTotal);
         let requests = counters(Family::KubernetesRequestsTotal);
-        let kubernetes = NodeCounters {
+        let node = NodeCounters {
             calls: ApiCalls::new(requests.clone()),
             label_writes: counter(Family::LabelWritesTotal),
             contested: counters(Family::LabelContestedTotal),
@@ -49,41 +49,41 @@ impl AgentMetrics {
         registry.register(Box::new(restarts.clone())).expect(CONSTANT);
         registry.register(Box::new(kubelet_errors.clone())).expect(CONSTANT);
         registry.register(Box::new(requests)).expect(CONSTANT);
-        registry.register(Box::new(kubernetes.label_writes.clone())).expect(CONSTANT);
-        registry.register(Box::new(kubernetes.contested.clone())).expect(CONSTANT);
+        registry.register(Box::new(node.label_writes.clone())).expect(CONSTANT);
+        registry.register(Box::new(node.contested.clone())).expect(CONSTANT);
         registry.register(Box::new(build)).expect(CONSTANT);
         registry.register(Box::new(ProcessCollector::for_self())).expect(CONSTANT);
-        AgentMetrics { registry, durations, last_sample, restarts, kubelet_errors, kubernetes }
+        AgentMetrics { registry, durations, last_sample, restarts, kubelet_errors, node }
     }
 
-    /// A probe took this long for a step.
-    pub fn took(&self, probe: &str, step: &str, duration: Duration) {
+    /// Records how long a step of a probe took.
+    pub fn observe_duration(&self, probe: &str, step: &str, duration: Duration) {
         self.durations.with_label_values(&[probe, step]).observe(duration.as_secs_f64());
     }
 
-    /// A probe has sampled its devices now.
+    /// Records that a probe has just sampled its devices.
     pub fn sampled(&self, probe: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.last_sample.with_label_values(&[probe]).set(now.as_secs_f64());
     }
 
-    /// The process that asks the vendor's library was started anew this often, in all.
-    pub fn restarted(&self, probe: &str, restarts: u64) {
+    /// Records how often, in total, the process that queries the vendor's library was restarted.
+    pub fn set_restarts(&self, probe: &str, restarts: u64) {
         let counter = self.restarts.with_label_values(&[probe]);
         counter.inc_by(restarts.saturating_sub(counter.get()));
     }
 
-    /// The kubelet did not answer.
+    /// Records a failed request to the kubelet.
     pub fn kubelet_failed(&self) {
         self.kubelet_errors.inc();
     }
 
-    /// What is counted of the talk with the API server.
-    pub fn kubernetes(&self) -> NodeCounters {
-        self.kubernetes.clone()
+    /// The counters of requests to the API server and of label writes.
+    pub fn node_counters(&self) -> NodeCounters {
+        self.node.clone()
     }
 
-    /// The families as they stand.
+    /// The current families.
     pub fn families(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }

@@ -1,11 +1,11 @@
 //! The agent's control socket: how `afd release` reaches the agent of this node.
 //!
-//! A Unix socket, so that nobody but the agent's own user and root can use it, and no port is open. A connection is one
-//! request and one reply, each a line of JSON: `{"release":"nvidia"}` there, `{"Ok":null}` or `{"Err":"why"}` back.
+//! A Unix socket, so that only root and the agent's own user can use it and no port is open. A connection is one request and
+//! one reply, each a line of JSON: `{"release":"nvidia"}` in, `{"Ok":null}` or `{"Err":"why"}` out.
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Write},
-    os::unix::net::UnixStream as Stream,
+    os::unix::net::UnixStream as BlockingUnixStream,
     path::Path,
     time::Duration,
 };
@@ -19,107 +19,104 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    args::LibraryVendor,
-    release::{Release, State},
-};
+use crate::release::{ReleaseState, Releases};
 
-/// How long the loop may take; it waits for a library and for files of the kernel.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// No request is longer.
-const LONGEST_REQUEST: u64 = 1024;
+/// How long a request may take: the loop may be waiting for a library or for the kernel.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_REQUEST_BYTES: u64 = 1024;
 
-/// What somebody asks of the agent.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+/// A request to the agent.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
-    /// Let the vendor's driver go.
-    Release(LibraryVendor),
-    /// Take it back.
-    TakeBack(LibraryVendor),
+pub enum ControlRequest {
+    /// Release the driver of the vendor whose probe has this name.
+    Release(String),
+    /// Reacquire it.
+    Reacquire(String),
 }
 
-/// Whether it was done, or why not.
-type Reply = Result<(), String>;
+/// Success, or the reason of the failure.
+type ControlReply = Result<(), String>;
 
-/// Opens the socket. One that an agent has left behind is removed.
+/// Creates the socket. One that an agent has left behind is replaced.
 ///
 /// # Errors
-/// When another agent listens there, or it cannot be made.
+/// When another agent listens on it, or it cannot be created.
 #[expect(clippy::disallowed_methods, reason = "the socket is the agent's own, not the host's")]
 pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
-    match Stream::connect(path) {
+    match BlockingUnixStream::connect(path) {
         Ok(_) => bail!("another agent listens on {} (--control-socket)", path.display()),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path)
-            .with_context(|| format!("removing the socket {} of an agent before", path.display()))?,
+            .with_context(|| format!("cannot remove the socket {} of an earlier agent", path.display()))?,
         Err(_) => {}
     }
-    let cannot = || format!("cannot listen on {} (--control-socket)", path.display());
-    let listener = UnixListener::bind(path).with_context(cannot)?;
-    rustix::fs::chmod(path, Mode::RUSR | Mode::WUSR).with_context(cannot)?;
+    let cannot_listen = || format!("cannot listen on {} (--control-socket)", path.display());
+    let listener = UnixListener::bind(path).with_context(cannot_listen)?;
+    rustix::fs::chmod(path, Mode::RUSR | Mode::WUSR).with_context(cannot_listen)?;
     Ok(listener)
 }
 
-/// Answers requests for ever, one after the other.
-pub async fn serve(listener: UnixListener, release: Release) {
+/// Serves requests forever, one after the other.
+pub async fn serve(listener: UnixListener, releases: Releases) {
     loop {
-        let answered = async {
+        let served = async {
             let (stream, _) = listener.accept().await?;
-            timeout(PATIENCE, answer(stream, &release)).await?
+            timeout(REQUEST_TIMEOUT, serve_connection(stream, &releases)).await?
         };
-        if let Err(error) = answered.await {
-            tracing::debug!(%error, "a request on the control socket came to nothing");
-            // Out of descriptors, most likely: it would fail at once again.
+        if let Err(error) = served.await {
+            tracing::debug!(%error, "control request failed");
+            // Most likely out of file descriptors: it would fail again at once.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
 
-async fn answer(stream: UnixStream, release: &Release) -> io::Result<()> {
+async fn serve_connection(stream: UnixStream, releases: &Releases) -> io::Result<()> {
     let (input, mut output) = stream.into_split();
     let mut line = String::new();
-    tokio::io::BufReader::new(input.take(LONGEST_REQUEST)).read_line(&mut line).await?;
-    let reply: Reply = match serde_json::from_str(&line) {
-        Ok(request) => carry_out(request, release).await,
-        Err(error) => Err(format!("this agent does not know the request: {error}")),
+    tokio::io::BufReader::new(input.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
+    let reply: ControlReply = match serde_json::from_str(&line) {
+        Ok(ControlRequest::Release(probe)) => set_released(&probe, true, releases).await,
+        Ok(ControlRequest::Reacquire(probe)) => set_released(&probe, false, releases).await,
+        Err(error) => Err(format!("unknown request: {error}")),
     };
     let mut bytes = serde_json::to_vec(&reply)?;
     bytes.push(b'\n');
     output.write_all(&bytes).await
 }
 
-async fn carry_out(request: Request, release: &Release) -> Reply {
-    let let_go = matches!(request, Request::Release(LibraryVendor::Nvidia));
-    release.ask(let_go);
-    if !let_go && release.is_wished() {
+async fn set_released(probe: &str, released: bool, releases: &Releases) -> ControlReply {
+    releases.request(probe, released);
+    if !released && releases.is_requested(probe) {
         return Err(
-            "the Node says that the driver is about to be replaced; it is taken back after that".to_owned()
+            "labels of the Node announce that the driver is about to be replaced; it is reacquired after that"
+                .to_owned(),
         );
     }
-    match release.settled().await {
-        State::Hanging => {
-            Err("the process that held the driver was killed and has not ended: it hangs within the driver"
+    match releases.settled(probe).await {
+        None => Err(format!("this agent loads no library of {probe:?}")),
+        Some(ReleaseState::Hanging) => {
+            Err("the process that held the driver was killed and has not ended: it hangs in the driver"
                 .to_owned())
         }
-        State::Held | State::LetGo => Ok(()),
+        Some(ReleaseState::Held | ReleaseState::Released) => Ok(()),
     }
 }
 
-/// Asks the agent that listens on a socket.
+/// Sends a request to the agent that listens on a socket, and waits until it is fulfilled.
 ///
 /// # Errors
-/// When there is none, or it does not do what is asked.
-pub fn ask(path: &Path, request: Request) -> anyhow::Result<()> {
-    let stream = Stream::connect(path).with_context(|| {
-        format!("no agent is to be reached at {} (afd run --control-socket)", path.display())
-    })?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut line = serde_json::to_vec(&request)?;
+/// When no agent listens, or it does not fulfil the request.
+pub fn send(path: &Path, request: &ControlRequest) -> anyhow::Result<()> {
+    let stream = BlockingUnixStream::connect(path)
+        .with_context(|| format!("no agent is reachable at {} (afd run --control-socket)", path.display()))?;
+    stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    (&stream).write_all(&line).context("asking the agent")?;
+    (&stream).write_all(&line).context("sending the request to the agent")?;
     let mut reply = String::new();
-    BufReader::new(&stream).read_line(&mut reply).context("waiting for the agent")?;
-    match serde_json::from_str::<Reply>(&reply).context("the agent went away without a reply")? {
+    BufReader::new(&stream).read_line(&mut reply).context("waiting for the agent's reply")?;
+    match serde_json::from_str::<ControlReply>(&reply).context("the agent ended without a reply")? {
         Ok(()) => Ok(()),
         Err(why) => bail!(why),
     }

@@ -1,20 +1,20 @@
 //! The configuration of NVIDIA's device plugin (k8s-device-plugin README, "Configuring the NVIDIA device plugin binary",
-//! version `v1`): how MIG devices are offered and how devices are shared. What else stands in it is not our concern.
+//! version `v1`): how MIG devices are offered and how devices are shared. Everything else in it is ignored.
 
 use std::{collections::BTreeMap, path::Path};
 
 use afd_derive::vendors::{MigStrategy, NvidiaOptions, Sharing, SharingStrategy};
 use serde::Deserialize;
 
-/// The configuration cannot be used.
+/// The configuration is not usable.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum DevicePluginConfigError {
     /// It cannot be read.
     #[error("the device plugin's configuration {path} cannot be read")]
     Read {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The error of the kernel.
         source: std::io::Error,
     },
     /// It is not in the documented format.
@@ -29,56 +29,56 @@ pub enum ConfigError {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Config {
+struct DevicePluginConfig {
     version: String,
     #[serde(default)]
-    flags: Flags,
+    flags: DevicePluginFlags,
     #[serde(default)]
-    sharing: SharingConfig,
+    sharing: DevicePluginSharing,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Flags {
+struct DevicePluginFlags {
     mig_strategy: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct SharingConfig {
-    time_slicing: Option<Replicated>,
-    mps: Option<Replicated>,
+struct DevicePluginSharing {
+    time_slicing: Option<SharedResources>,
+    mps: Option<SharedResources>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Replicated {
+struct SharedResources {
     #[serde(default)]
     rename_by_default: bool,
     #[serde(default)]
-    resources: Vec<Resource>,
+    resources: Vec<SharedResource>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Resource {
+struct SharedResource {
     name: String,
     replicas: u32,
 }
 
-/// What the configuration says; `strategy` where it does not tell how MIG devices are offered.
+/// Reads the configuration; `strategy` applies if it does not set a MIG strategy.
 ///
 /// # Errors
 /// When it cannot be read or is not in the documented format.
 #[expect(clippy::disallowed_methods, reason = "a file of our own configuration, not of the host")]
-pub fn read(path: &Path, strategy: MigStrategy) -> Result<NvidiaOptions, ConfigError> {
+pub fn read(path: &Path, strategy: MigStrategy) -> Result<NvidiaOptions, DevicePluginConfigError> {
     let name = path.display().to_string();
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: name.clone(), source })?;
-    parse(&text, strategy).map_err(|message| ConfigError::Format { path: name, message })
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| DevicePluginConfigError::Read { path: name.clone(), source })?;
+    parse(&text, strategy).map_err(|message| DevicePluginConfigError::Format { path: name, message })
 }
 
 fn parse(text: &str, strategy: MigStrategy) -> Result<NvidiaOptions, String> {
-    let config: Config = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let config: DevicePluginConfig = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     if config.version != "v1" {
         return Err(format!("version {:?} is not v1", config.version));
     }
@@ -89,14 +89,14 @@ fn parse(text: &str, strategy: MigStrategy) -> Result<NvidiaOptions, String> {
         Some("mixed") => MigStrategy::Mixed,
         Some(other) => return Err(format!("migStrategy {other:?} is neither none nor single nor mixed")),
     };
-    // MPS wins where both are given, as in the device plugin.
-    let mps = config.sharing.mps.map(|replicated| (SharingStrategy::Mps, replicated));
+    // MPS takes precedence over time-slicing, as in the device plugin.
+    let mps = config.sharing.mps.map(|resources| (SharingStrategy::Mps, resources));
     let shared =
-        mps.or(config.sharing.time_slicing.map(|replicated| (SharingStrategy::TimeSlicing, replicated)));
-    let sharing = shared.map_or_else(Sharing::default, |(strategy, replicated)| Sharing {
+        mps.or(config.sharing.time_slicing.map(|resources| (SharingStrategy::TimeSlicing, resources)));
+    let sharing = shared.map_or_else(Sharing::default, |(strategy, resources)| Sharing {
         strategy,
-        renamed: replicated.rename_by_default,
-        replicas: replicated
+        renamed: resources.rename_by_default,
+        replicas: resources
             .resources
             .into_iter()
             .map(|resource| (resource.name, resource.replicas))
@@ -121,15 +121,15 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
-        for (text, told) in [
+    fn invalid_configurations_are_rejected() {
+        for (text, expected) in [
             ("version: v2\n", "v2"),
             ("version: v1\nflags:\n  migStrategy: both\n", "both"),
             ("version: v1\nsharing:\n  mps:\n    resources:\n    - name: nvidia.com/gpu\n", "replicas"),
             ("{", ""),
         ] {
-            let error = parse(text, MigStrategy::None).expect_err("it is wrong");
-            assert!(error.contains(told), "{error}");
+            let error = parse(text, MigStrategy::None).expect_err("it is invalid");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

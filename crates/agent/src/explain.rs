@@ -1,4 +1,4 @@
-//! `afd explain`: which llm-d paths this node can serve, and if not, why not and what to do.
+//! `afd explain`: which llm-d paths this node can serve, and if not, why not and how to fix it.
 
 use std::fmt::Write;
 
@@ -6,36 +6,36 @@ use afd_derive::paths::{Holds, Outcome, PathAnswer, PathVerdict};
 use comfy_table::{Cell, Color};
 use serde::Serialize;
 
-use crate::show::{Style, new_table};
+use crate::text_table::{TextStyle, new_table};
 
-/// There is no such path.
+/// There is no path of this name.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no path {name:?}; there are {known}")]
-pub struct NoSuchPath {
+pub struct UnknownPathError {
     name: String,
     known: String,
 }
 
-/// The path of a name, or all paths.
+/// The verdict on the path of this name, or all verdicts.
 ///
 /// # Errors
 /// When no path has this name.
-pub fn chosen<'v, 'r>(
+pub fn select<'v, 'r>(
     verdicts: &'v [PathVerdict<'r>],
     name: Option<&str>,
-) -> Result<&'v [PathVerdict<'r>], NoSuchPath> {
+) -> Result<&'v [PathVerdict<'r>], UnknownPathError> {
     let Some(name) = name else { return Ok(verdicts) };
     match verdicts.iter().position(|verdict| verdict.path.name == name) {
-        Some(place) => Ok(&verdicts[place..=place]),
+        Some(index) => Ok(&verdicts[index..=index]),
         None => {
             let names: Vec<&str> = verdicts.iter().map(|verdict| verdict.path.name.as_str()).collect();
-            Err(NoSuchPath { name: name.to_owned(), known: names.join(", ") })
+            Err(UnknownPathError { name: name.to_owned(), known: names.join(", ") })
         }
     }
 }
 
-/// A line for each path, and beneath it what is wrong or not known.
-pub fn table(verdicts: &[PathVerdict<'_>], style: Style) -> String {
+/// A row for each path, with unmet requirements or unknown facts.
+pub fn table(verdicts: &[PathVerdict<'_>], style: TextStyle) -> String {
     let mut table = new_table(style, ["PATH", "READY", "WHY"]);
     for verdict in verdicts {
         let (word, color) = answer(verdict.answer());
@@ -47,13 +47,13 @@ pub fn table(verdicts: &[PathVerdict<'_>], style: Style) -> String {
     }
     let mut text = format!("{}\n\n", table.trim_fmt());
     if verdicts.iter().any(|verdict| verdict.answer() == PathAnswer::Unknown) {
-        text += "`afd show --output json` says of each fact that is not known why nobody tells it.\n";
+        text += "`afd show --output json` shows why a fact is not known.\n";
     }
-    text += "`afd explain PATH` shows all that a path requires; yes says nothing of what is not checked.\n";
+    text += "`afd explain PATH` shows all requirements of a path; `yes` does not cover what is listed there as not checked.\n";
     text
 }
 
-/// All that one path requires, and what is not checked.
+/// All requirements of a path, and what is not checked.
 pub fn page(verdict: &PathVerdict<'_>) -> String {
     let path = verdict.path;
     let mut text = format!("{}: {}\n", path.title, answer(verdict.answer()).0);
@@ -67,28 +67,28 @@ pub fn page(verdict: &PathVerdict<'_>) -> String {
     for outcome in verdict.outcomes.iter().filter(|outcome| outcome.holds != Holds::NotAsked) {
         let requirement = outcome.requirement;
         let _ = writeln!(text, "  {:<7}  {}", word(&outcome.holds), requirement.require.text());
-        if let Some(line) = told(outcome) {
+        if let Some(line) = shortfall(outcome) {
             let _ = writeln!(text, "           {line}");
         }
         if let Some(source) = &requirement.source {
-            let _ = writeln!(text, "           says: {source}");
+            let _ = writeln!(text, "           source: {source}");
         }
     }
     if !path.not_checked.is_empty() {
         text += "\nNot checked:\n";
-        for what in &path.not_checked {
-            let _ = writeln!(text, "  - {what}");
+        for item in &path.not_checked {
+            let _ = writeln!(text, "  - {item}");
         }
     }
     text
 }
 
-/// The same as JSON.
+/// The verdicts as JSON.
 ///
 /// # Errors
 /// When it cannot be encoded.
 pub fn json(verdicts: &[PathVerdict<'_>]) -> serde_json::Result<String> {
-    let paths: Vec<PathReport<'_>> = verdicts.iter().map(PathReport::of).collect();
+    let paths: Vec<PathReport<'_>> = verdicts.iter().map(PathReport::new).collect();
     serde_json::to_string_pretty(&paths).map(|text| text + "\n")
 }
 
@@ -117,19 +117,19 @@ struct RequirementReport<'v> {
 }
 
 impl<'v> PathReport<'v> {
-    fn of(verdict: &'v PathVerdict<'_>) -> PathReport<'v> {
+    fn new(verdict: &'v PathVerdict<'_>) -> PathReport<'v> {
         PathReport {
             path: &verdict.path.name,
             title: &verdict.path.title,
             ready: verdict.answer().ready(),
-            requirements: verdict.outcomes.iter().filter_map(RequirementReport::of).collect(),
+            requirements: verdict.outcomes.iter().filter_map(RequirementReport::new).collect(),
             not_checked: &verdict.path.not_checked,
         }
     }
 }
 
 impl<'v> RequirementReport<'v> {
-    fn of(outcome: &'v Outcome<'_>) -> Option<RequirementReport<'v>> {
+    fn new(outcome: &'v Outcome<'_>) -> Option<RequirementReport<'v>> {
         let (holds, unknown) = match &outcome.holds {
             Holds::Yes => (Some(true), None),
             Holds::No => (Some(false), None),
@@ -147,16 +147,17 @@ impl<'v> RequirementReport<'v> {
     }
 }
 
-/// What keeps a path from being ready, a line each.
+/// Why a path is not ready, one line per reason.
 pub(crate) fn why(verdict: &PathVerdict<'_>) -> Vec<String> {
     match verdict.answer() {
         PathAnswer::Ready => Vec::new(),
-        PathAnswer::NotReady => verdict.unmet().filter_map(told).collect(),
+        PathAnswer::NotReady => verdict.unmet().filter_map(shortfall).collect(),
         PathAnswer::Unknown => verdict.missing().into_iter().map(str::to_owned).collect(),
     }
 }
 
-fn told(outcome: &Outcome<'_>) -> Option<String> {
+/// What is unmet or unknown of a requirement.
+fn shortfall(outcome: &Outcome<'_>) -> Option<String> {
     match &outcome.holds {
         Holds::No => Some(format!("{}: {}", outcome.requirement.reason, outcome.message)),
         Holds::Unknown(fact) => Some(fact.clone()),
@@ -164,7 +165,7 @@ fn told(outcome: &Outcome<'_>) -> Option<String> {
     }
 }
 
-/// The word for an answer, and its colour.
+/// The word for an answer, and its color.
 pub(crate) fn answer(answer: PathAnswer) -> (&'static str, Option<Color>) {
     match answer {
         PathAnswer::Ready => ("yes", Some(Color::Green)),

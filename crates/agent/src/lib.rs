@@ -1,27 +1,34 @@
 //! The agent `afd`: arguments, the loop and the commands.
 //!
-//! Reads the straight line from left to right: [`survey::Survey`] asks the probes and assembles the inventory,
-//! `afd-derive` makes labels and families of it, and a command prints or serves them.
+//! The pipeline: [`probes::Probes`] runs the probes and assembles the inventory, `afd-derive` derives labels and metric
+//! families from it, and a command prints or serves them.
 
+pub mod agent_loop;
 pub mod agent_metrics;
+pub mod allocations;
 pub mod args;
+pub mod channels;
+pub mod cleanup;
 pub mod cluster;
+pub mod cluster_view;
 pub mod command;
 pub mod control;
+pub mod device_debounce;
 pub mod device_plugin;
+mod device_text;
 pub mod explain;
-pub mod front;
-pub mod holders;
-pub mod library;
-pub mod offers;
+pub mod library_process;
+pub mod node_options;
+pub mod offer_debounce;
 pub mod path_rules;
+pub mod probes;
 pub mod record;
 pub mod redact;
 pub mod release;
 pub mod render;
 pub mod run;
 pub mod show;
-pub mod steady;
-pub mod survey;
+pub mod status_page;
+pub mod text_table;
 pub mod topology;
 pub mod uevents;

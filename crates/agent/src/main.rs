@@ -1,4 +1,4 @@
-//! `afd`: finds the accelerators of a node, whoever made them.
+//! `afd`: discovers the accelerators of a node, of any vendor.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -6,25 +6,25 @@ use std::{
     process::ExitCode,
 };
 
-use afd_agent::{args::Args, command, show::Style};
+use afd_agent::{args::Args, command, text_table::TextStyle};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-/// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
+/// Exit status after wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            let wrong = error.use_stderr();
-            // The reader of a pipe that is gone has no use for the text.
+            let is_error = error.use_stderr();
+            // Fails only if the reader of a pipe has closed it.
             let _ = error.print();
-            return if wrong { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            return if is_error { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
     log_to_stderr();
-    let style = Style::of_terminal(io::stdout().is_terminal(), environment("NO_COLOR").is_some());
+    let style = TextStyle::new(io::stdout().is_terminal(), environment("NO_COLOR").is_some());
     match command::execute(args, program(), style, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if command::is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// This program, also when its file was replaced by a newer one.
+/// This program, even if its file was replaced by a newer one.
 fn program() -> PathBuf {
     PathBuf::from("/proc/self/exe")
 }
@@ -47,8 +47,8 @@ fn log_to_stderr() {
     tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).with_ansi(ansi).init();
 }
 
-/// An environment variable that is set and not empty.
-#[expect(clippy::disallowed_methods, reason = "the environment is read here and nowhere deeper")]
+/// The value of an environment variable, if it is set and not empty.
+#[expect(clippy::disallowed_methods, reason = "the environment is read only here")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

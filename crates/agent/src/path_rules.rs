@@ -1,10 +1,10 @@
-//! The files of rules that a user adds to the built-in ones (`--path-rules`).
+//! Files with path rules in addition to the built-in ones (`--path-rules`).
 
 use std::path::PathBuf;
 
 use afd_derive::paths::{Mistake, Rules};
 
-/// The rules cannot be used.
+/// The rules are not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     /// A file cannot be read.
@@ -12,10 +12,10 @@ pub enum RulesError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the kernel.
         source: std::io::Error,
     },
-    /// There are mistakes in them: all of them, a line each.
+    /// They have mistakes: all of them, one per line.
     #[error("the path rules have mistakes\n{}", lines(.0))]
     Mistakes(Vec<Mistake>),
 }
@@ -24,7 +24,7 @@ fn lines(mistakes: &[Mistake]) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// The built-in rules and those of the files.
+/// Reads the built-in rules and those of the files.
 ///
 /// # Errors
 /// When a file cannot be read, or has mistakes.

@@ -1,96 +1,110 @@
-//! Letting NVIDIA's driver go, so that it can be replaced: who wishes it, and the loop that does it.
+//! Releasing vendors' drivers so that they can be replaced: the requests, and the loop's part that fulfils them.
 //!
-//! It is let go while the Node says that the driver is about to be replaced, and from `afd release nvidia` on until
-//! `--end`, until another version of the driver is loaded, or until an upgrade that the Node told of is over.
+//! A driver is released while labels of the Node announce its replacement, and after `afd release <vendor>` until `--end`,
+//! until another version of the driver is loaded, or until an announced replacement is over. Each vendor's driver is
+//! released on its own.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use afd_model::{Inventory, Vendor};
+use afd_derive::vendors::{VENDORS, VendorRecord};
+use afd_model::Inventory;
 use tokio::sync::watch;
 
-use crate::survey::Survey;
+use crate::probes::Probes;
 
-/// The probe that holds the driver.
-const PROBE: &str = "nvidia";
-
-/// What is wished, and what is so.
+/// The release of each vendor's driver, as requested and as it is. Clones share it.
 #[derive(Clone)]
-pub struct Release {
-    wishes: watch::Sender<Wishes>,
-    state: watch::Sender<State>,
+pub struct Releases {
+    drivers: Arc<BTreeMap<&'static str, DriverRelease>>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Who wishes the driver to be let go.
+/// The release of one vendor's driver.
+struct DriverRelease {
+    record: &'static VendorRecord,
+    requests: watch::Sender<ReleaseRequests>,
+    state: watch::Sender<ReleaseState>,
+}
+
+/// Who requests that a driver is released.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Wishes {
-    somebody: bool,
+struct ReleaseRequests {
+    /// An operator, by `afd release`.
+    operator: bool,
+    /// The labels of the Node.
     node: bool,
 }
 
-impl Wishes {
+impl ReleaseRequests {
     fn any(self) -> bool {
-        self.somebody || self.node
+        self.operator || self.node
     }
 }
 
-/// Whether the driver is held.
+/// Whether the agent holds a driver open.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum State {
-    /// It may be.
+pub enum ReleaseState {
+    /// It may.
     #[default]
     Held,
-    /// It is not.
-    LetGo,
-    /// The process that held it was killed and has not ended: it hangs within the driver.
+    /// It does not.
+    Released,
+    /// The process that held it was killed and has not ended: it hangs in the driver.
     Hanging,
 }
 
-impl Release {
-    /// Nobody wishes it yet. `wake` has the loop look.
-    pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Release {
-        Release {
-            wishes: watch::Sender::new(Wishes::default()),
-            state: watch::Sender::new(State::default()),
-            wake,
+impl Releases {
+    /// No release is requested yet. `wake` wakes the loop.
+    pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Releases {
+        let release = |record: &&'static VendorRecord| {
+            let requests = watch::Sender::new(ReleaseRequests::default());
+            let state = watch::Sender::new(ReleaseState::default());
+            (record.probe, DriverRelease { record, requests, state })
+        };
+        let drivers = VENDORS.iter().filter(|record| record.library.is_some()).map(release).collect();
+        Releases { drivers: Arc::new(drivers), wake }
+    }
+
+    /// An operator requests that the driver of a probe is released, or reacquired.
+    pub fn request(&self, probe: &str, release: bool) {
+        self.update(probe, |requests| requests.operator = release);
+    }
+
+    /// Takes in the labels of the Node. When an announced replacement is over, an operator's request for it is, too.
+    pub fn observe_node(&self, labels: &BTreeMap<String, String>) {
+        for (probe, driver) in self.drivers.iter() {
+            let labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            let announced = driver.record.driver_is_about_to_be_replaced(labels);
+            self.update(probe, |requests| {
+                requests.operator &= announced || !requests.node;
+                requests.node = announced;
+            });
         }
     }
 
-    /// Somebody wishes the driver to be let go, or taken back.
-    pub fn ask(&self, let_go: bool) {
-        self.wish(|wishes| wishes.somebody = let_go);
+    /// Whether the release of the driver of a probe is requested.
+    pub fn is_requested(&self, probe: &str) -> bool {
+        self.drivers.get(probe).is_some_and(|driver| driver.requests.borrow().any())
     }
 
-    /// Whether the Node says that the driver is about to be replaced. When that is over nobody else wishes it either.
-    pub fn node_says(&self, near: bool) {
-        self.wish(|wishes| {
-            wishes.somebody &= near || !wishes.node;
-            wishes.node = near;
-        });
-    }
-
-    /// Whether somebody wishes the driver to be let go.
-    pub fn is_wished(&self) -> bool {
-        self.wishes.borrow().any()
-    }
-
-    /// The state, once it is as wished.
-    pub async fn settled(&self) -> State {
-        let mut state = self.state.subscribe();
+    /// Waits until the state of a driver is as requested; none if the probe has no library.
+    pub async fn settled(&self, probe: &str) -> Option<ReleaseState> {
+        let mut state = self.drivers.get(probe)?.state.subscribe();
         loop {
             let now = *state.borrow_and_update();
-            // Without a sender there is no change, and we are one.
-            if (now != State::Held) == self.is_wished() || state.changed().await.is_err() {
-                return now;
+            // The sender is alive as long as `self`.
+            if (now != ReleaseState::Held) == self.is_requested(probe) || state.changed().await.is_err() {
+                return Some(now);
             }
         }
     }
 
-    fn wish(&self, change: impl FnOnce(&mut Wishes)) {
-        let changed = self.wishes.send_if_modified(|wishes| {
-            let before = *wishes;
-            change(wishes);
-            *wishes != before
+    fn update(&self, probe: &str, change: impl FnOnce(&mut ReleaseRequests)) {
+        let Some(driver) = self.drivers.get(probe) else { return };
+        let changed = driver.requests.send_if_modified(|requests| {
+            let before = *requests;
+            change(requests);
+            *requests != before
         });
         if changed {
             (self.wake)();
@@ -98,52 +112,57 @@ impl Release {
     }
 }
 
-/// The loop's side.
-pub struct Holder {
-    release: Release,
-    state: State,
-    /// The driver that was let go.
-    version: Option<String>,
+/// The loop's part: releases and reacquires drivers as requested.
+pub struct ReleaseController {
+    releases: Releases,
+    /// The driver version at the time of the release, by probe; only of drivers that are released.
+    released: BTreeMap<&'static str, Option<String>>,
 }
 
-impl Holder {
-    /// The driver is held.
-    pub fn new(release: Release) -> Holder {
-        Holder { release, state: State::Held, version: None }
+impl ReleaseController {
+    /// All drivers are held.
+    pub fn new(releases: Releases) -> ReleaseController {
+        ReleaseController { releases, released: BTreeMap::new() }
     }
 
-    /// Lets the driver go or takes it back, as it is wished now.
-    pub fn follow(&mut self, survey: &mut Survey, inventory: &Inventory) {
-        let version = driver_version(inventory);
-        let away = self.state != State::Held;
-        if away && version.is_some() && version != self.version {
-            self.release.ask(false);
-        }
-        let wished = self.release.is_wished();
-        match (away, wished) {
-            (false, true) => {
-                let ended = survey.release(PROBE);
-                self.state = if ended { State::LetGo } else { State::Hanging };
-                tracing::info!(
-                    ended,
-                    "NVIDIA's driver is let go; its moving values are absent until it is taken back"
-                );
+    /// Releases and reacquires drivers as currently requested.
+    pub fn apply(&mut self, probes: &mut Probes, inventory: &Inventory) {
+        let releases = self.releases.clone();
+        for (probe, driver) in releases.drivers.iter() {
+            let version = driver_version(driver.record, inventory);
+            if self.released.get(probe).is_some_and(|old| version.is_some() && version != *old) {
+                self.releases.request(probe, false);
             }
-            (true, false) => {
-                survey.take_back(PROBE);
-                self.state = State::Held;
-                tracing::info!("NVIDIA's driver is taken back");
+            match (self.released.contains_key(probe), self.releases.is_requested(probe)) {
+                (false, true) => {
+                    let ended = probes.release(probe);
+                    self.released.insert(probe, version);
+                    driver.state.send_replace(if ended {
+                        ReleaseState::Released
+                    } else {
+                        ReleaseState::Hanging
+                    });
+                    tracing::info!(
+                        probe,
+                        ended,
+                        "driver released; its samples are absent until it is reacquired"
+                    );
+                }
+                (true, false) => {
+                    probes.reacquire(probe);
+                    self.released.remove(probe);
+                    driver.state.send_replace(ReleaseState::Held);
+                    tracing::info!(probe, "driver reacquired");
+                }
+                _ => {}
             }
-            _ => return,
         }
-        self.version = version;
-        self.release.state.send_replace(self.state);
     }
 }
 
-/// The driver that is loaded, or was last.
-fn driver_version(inventory: &Inventory) -> Option<String> {
-    let mut devices = inventory.devices.iter().filter(|device| device.vendor == Vendor::Nvidia);
+/// The version of the loaded driver, or of the last one.
+fn driver_version(record: &VendorRecord, inventory: &Inventory) -> Option<String> {
+    let mut devices = inventory.devices.iter().filter(|device| record.covers(device));
     devices.find_map(|device| device.driver_version.value().cloned())
 }
 
@@ -151,29 +170,53 @@ fn driver_version(inventory: &Inventory) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn release() -> Release {
-        Release::new(Arc::new(|| ()))
+    fn releases() -> Releases {
+        Releases::new(Arc::new(|| ()))
+    }
+
+    /// Two probes with a library, and labels that announce the replacement of the first one's driver.
+    fn probes_and_labels() -> (&'static str, &'static str, BTreeMap<String, String>) {
+        let has_library = |record: &&&VendorRecord| record.library.is_some();
+        let signalled = VENDORS.iter().filter(has_library).find(|record| !record.maintenance.is_empty());
+        let signalled = signalled.expect("a vendor has a maintenance signal");
+        let other = VENDORS.iter().filter(has_library).find(|record| record.probe != signalled.probe);
+        let signal = &signalled.maintenance[0];
+        let labels = BTreeMap::from([(signal.key.to_owned(), signal.values[0].to_owned())]);
+        (signalled.probe, other.expect("two vendors have a library").probe, labels)
     }
 
     #[test]
-    fn the_nodes_word_and_somebodys_are_both_heard() {
-        let release = release();
-        release.node_says(true);
-        release.ask(false);
-        assert!(release.is_wished(), "the Node still says so");
-        release.node_says(false);
-        assert!(!release.is_wished());
-        release.ask(true);
-        release.node_says(false);
-        assert!(release.is_wished(), "a Node that says nothing changes nothing");
+    fn a_driver_is_released_while_the_node_or_an_operator_requests_it() {
+        let (probe, other, labels) = probes_and_labels();
+        let releases = releases();
+        releases.observe_node(&labels);
+        releases.request(probe, false);
+        assert!(releases.is_requested(probe), "the Node still announces the replacement");
+        assert!(!releases.is_requested(other));
+        releases.observe_node(&BTreeMap::new());
+        assert!(!releases.is_requested(probe));
+        releases.request(probe, true);
+        releases.observe_node(&BTreeMap::new());
+        assert!(releases.is_requested(probe), "a Node without labels changes nothing");
     }
 
     #[test]
-    fn an_upgrade_that_is_over_ends_what_somebody_wished() {
-        let release = release();
-        release.ask(true);
-        release.node_says(true);
-        release.node_says(false);
-        assert!(!release.is_wished());
+    fn the_end_of_an_announced_replacement_ends_the_operators_request() {
+        let (probe, other, labels) = probes_and_labels();
+        let releases = releases();
+        releases.request(probe, true);
+        releases.request(other, true);
+        releases.observe_node(&labels);
+        releases.observe_node(&BTreeMap::new());
+        assert!(!releases.is_requested(probe));
+        assert!(releases.is_requested(other), "the replacement was not of this driver");
+    }
+
+    #[test]
+    fn a_probe_without_a_library_has_no_driver_to_release() {
+        let releases = releases();
+        let probe = VENDORS.iter().find(|record| record.library.is_none()).expect("there is one").probe;
+        releases.request(probe, true);
+        assert!(!releases.is_requested(probe));
     }
 }

@@ -1,4 +1,4 @@
-//! Inventory and samples to the bytes that are served.
+//! Renders inventory and samples as the pages that are served.
 
 use std::{
     sync::Arc,
@@ -17,25 +17,38 @@ use afd_model::{Inventory, Sampling};
 use afd_publish::page::{Page, RenderedPages};
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
 
-/// What one turn of the loop has learnt.
+use crate::status_page;
+
+/// What the pages show.
 #[derive(Clone, Copy, Debug)]
-pub struct Turn<'t> {
-    /// The devices and what surrounds them.
+pub struct PageInputs<'t> {
+    /// The inventory.
     pub inventory: &'t Inventory,
-    /// What the rules say of them.
+    /// The verdicts of all paths.
     pub paths: &'t [PathVerdict<'t>],
-    /// Their moving values.
+    /// The last sample of the devices.
     pub sampling: &'t Sampling,
-    /// What Kubernetes tells of them.
+    /// What the cluster reports of them.
     pub cluster: InCluster<'t>,
 }
 
-/// The text of `/metrics`: devices first, then the agent's own families.
+/// What the pages depend on besides.
+#[derive(Clone, Copy, Debug)]
+pub struct PageSettings<'t> {
+    /// The name of the node, if it has one.
+    pub node: Option<&'t str>,
+    /// The vendors' own metrics to serve.
+    pub compat_metrics: &'t [CompatSet],
+    /// The age from which on the pages are stale.
+    pub stale_after: Duration,
+}
+
+/// `/metrics`: the devices' families, then the agent's own.
 ///
 /// # Errors
-/// When a family has no series, which the callers never pass.
-pub fn metrics(turn: Turn<'_>, own: &[MetricFamily]) -> prometheus::Result<Vec<u8>> {
-    let Turn { inventory, paths, sampling, cluster } = turn;
+/// When a family has no series, which no caller passes.
+pub fn metrics(inputs: PageInputs<'_>, own: &[MetricFamily]) -> prometheus::Result<Vec<u8>> {
+    let PageInputs { inventory, paths, sampling, cluster } = inputs;
     let families = series::families(inventory, &sampling.samples, &sampling.problems, &cluster, paths);
     let mut text = Vec::with_capacity(64 * 1024);
     TextEncoder::new().encode(&families, &mut text)?;
@@ -43,55 +56,57 @@ pub fn metrics(turn: Turn<'_>, own: &[MetricFamily]) -> prometheus::Result<Vec<u
     Ok(text)
 }
 
-/// The text of `/compat/dcgm`, of a node that is called `node`.
+/// `/compat/dcgm`.
 ///
 /// # Errors
-/// When a family has no series, which the table never gives.
-pub fn dcgm(turn: Turn<'_>, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
+/// When a family has no series, which the table never returns.
+pub fn dcgm(inputs: PageInputs<'_>, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
     let set = CompatSet::of_page(ENDPOINT_PICKER_PAGE).expect("a record has the page");
-    compat_metrics(set, turn, node)
+    compat_metrics(set, inputs, node)
 }
 
-/// The text of `/compat/<set>`.
+/// `/compat/<set>`.
 ///
 /// # Errors
-/// When a family has no series, which the sets never make.
-pub fn compat_metrics(set: CompatSet, turn: Turn<'_>, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
+/// When a family has no series, which no set returns.
+pub fn compat_metrics(
+    set: CompatSet,
+    inputs: PageInputs<'_>,
+    node: Option<&str>,
+) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(64 * 1024);
-    let Turn { inventory, sampling, cluster, .. } = turn;
+    let PageInputs { inventory, sampling, cluster, .. } = inputs;
     let input = CompatInput { inventory, samples: &sampling.samples, allocations: cluster.allocations, node };
     TextEncoder::new().encode(&set.metric_families(&input), &mut text)?;
     Ok(text)
 }
 
-/// The page for people, which changes with the inventory alone.
-pub fn front(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<&str>) -> Arc<Page> {
-    Arc::new(Page::new("text/html; charset=utf-8", crate::front::page(inventory, paths, node)))
+/// `/`, the status page; it changes only with the inventory.
+pub fn status_page(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<&str>) -> Arc<Page> {
+    Arc::new(Page::new("text/html; charset=utf-8", status_page::html(inventory, paths, node)))
 }
 
-/// The answers of one turn of the loop, beside the page for people.
+/// All pages.
 ///
 /// # Errors
 /// When something cannot be encoded.
 pub fn pages(
-    front: Arc<Page>,
-    turn: Turn<'_>,
+    status_page: Arc<Page>,
+    inputs: PageInputs<'_>,
     own: &[MetricFamily],
-    node: Option<&str>,
-    sets: &[CompatSet],
-    patience: Duration,
+    settings: PageSettings<'_>,
 ) -> anyhow::Result<RenderedPages> {
-    let compat = sets
-        .iter()
-        .map(|set| Ok((set.as_str(), Page::new(TEXT_FORMAT, compat_metrics(*set, turn, node)?))))
-        .collect::<prometheus::Result<_>>()?;
+    let compat_page = |set: &CompatSet| {
+        let text = compat_metrics(*set, inputs, settings.node)?;
+        Ok((set.as_str(), Page::new(TEXT_FORMAT, text)))
+    };
     Ok(RenderedPages {
-        status_page: front,
-        compat,
-        metrics: Page::new(TEXT_FORMAT, metrics(turn, own)?),
-        dcgm: Page::new(TEXT_FORMAT, dcgm(turn, node)?),
-        inventory: Page::new("application/json", crate::show::json(turn.inventory)?),
+        status_page,
+        compat: settings.compat_metrics.iter().map(compat_page).collect::<prometheus::Result<_>>()?,
+        metrics: Page::new(TEXT_FORMAT, metrics(inputs, own)?),
+        dcgm: Page::new(TEXT_FORMAT, dcgm(inputs, settings.node)?),
+        inventory: Page::new("application/json", crate::show::json(inputs.inventory)?),
         rendered_at: Instant::now(),
-        stale_after: patience,
+        stale_after: settings.stale_after,
     })
 }

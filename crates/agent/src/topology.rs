@@ -1,6 +1,6 @@
-//! `afd topology`: who sits where, and how one reaches the other.
+//! `afd topology`: where devices and NICs are attached, and the path between each two devices.
 //!
-//! The plan says what is drawn; `text` and `svg` draw it.
+//! The plan contains what is drawn; `text` and `svg` draw it.
 
 mod fabric;
 pub mod svg;
@@ -10,136 +10,141 @@ use std::collections::BTreeMap;
 
 use afd_model::{Device, DeviceId, Inventory, Known, Nic, PciAddress, PortState};
 
-/// What is drawn: the sockets of the node, what hangs on each root port of theirs, and the paths between devices.
+/// What is drawn: NUMA nodes, the devices and NICs below each of their root ports, and the paths between devices.
 #[derive(Clone, Debug)]
-pub struct Plan<'i> {
-    /// NUMA nodes, and at the end what belongs to none.
-    pub places: Vec<Place<'i>>,
-    /// The devices in the order in which they are drawn.
+pub struct TopologyPlan<'i> {
+    /// NUMA nodes; last, what belongs to no known one.
+    pub numa_groups: Vec<NumaGroup<'i>>,
+    /// The devices in drawing order.
     pub devices: Vec<&'i Device>,
-    paths: BTreeMap<(DeviceId, DeviceId), Path>,
-    /// Lines about fabrics and links, below the table of paths.
+    paths: BTreeMap<(DeviceId, DeviceId), DevicePath>,
+    /// Lines on fabrics and links, below the table of paths.
     fabric: Vec<String>,
 }
 
-/// A NUMA node, or nowhere.
+/// A NUMA node, or an unknown one.
 #[derive(Clone, Debug)]
-pub struct Place<'i> {
+pub struct NumaGroup<'i> {
     /// `NUMA node 0`.
     pub title: String,
-    /// Its processors, where the kernel tells.
+    /// Its CPUs, if known.
     pub cpus: Option<&'i str>,
-    /// What hangs on it, by root port.
-    pub branches: Vec<Branch<'i>>,
+    /// What is attached to it, by root port.
+    pub branches: Vec<RootPortBranch<'i>>,
 }
 
-/// What one root port leads to.
+/// What is below one root port.
 #[derive(Clone, Debug)]
-pub struct Branch<'i> {
-    /// The root port, where the kernel tells.
+pub struct RootPortBranch<'i> {
+    /// The root port, if known.
     pub root_port: Option<PciAddress>,
     /// Accelerators.
     pub devices: Vec<&'i Device>,
-    /// RDMA devices, those of accelerators aside.
+    /// RDMA devices, except those of accelerators.
     pub nics: Vec<&'i Nic>,
 }
 
-/// How one device reaches another, from near to far.
+/// The path between two devices, from near to far.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Path {
+pub enum DevicePath {
     /// A direct link.
     Link(&'static str),
     /// Through a PCIe switch.
     Switch,
-    /// Through the processors of one NUMA node.
+    /// Through the CPUs of one NUMA node.
     Node,
     /// From one NUMA node to another.
     System,
-    /// The kernel does not tell.
+    /// Not known.
     Unknown,
 }
 
-impl Path {
-    /// One word for it.
+impl DevicePath {
+    /// A word for it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Path::Link(kind) => kind,
-            Path::Switch => "switch",
-            Path::Node => "node",
-            Path::System => "system",
-            Path::Unknown => "?",
+            DevicePath::Link(kind) => kind,
+            DevicePath::Switch => "switch",
+            DevicePath::Node => "node",
+            DevicePath::System => "system",
+            DevicePath::Unknown => "?",
         }
     }
 
-    /// The words that a drawing may contain, explained.
-    pub const LEGEND: &'static str = "xgmi, nvlink, xelink: direct link; switch: a PCIe switch; node: the processors of one NUMA node; system: from one NUMA node to another; ?: not told";
+    /// Explains the words that a drawing may contain.
+    pub const LEGEND: &'static str = "xgmi, nvlink, xelink: direct link; switch: a PCIe switch; node: the CPUs of one NUMA node; system: from one NUMA node to another; ?: not known";
 }
 
-impl<'i> Plan<'i> {
+impl<'i> TopologyPlan<'i> {
     /// The plan of an inventory.
-    pub fn of(inventory: &'i Inventory) -> Plan<'i> {
-        let mut branches: BTreeMap<BranchKey, Branch<'i>> = BTreeMap::new();
+    pub fn new(inventory: &'i Inventory) -> TopologyPlan<'i> {
+        let mut branches: BTreeMap<RootPortKey, RootPortBranch<'i>> = BTreeMap::new();
         for device in &inventory.devices {
             let key = key(device.numa_node.value(), &device.pci.upstream, Some(device.id.0));
-            branches.entry(key).or_insert_with(|| Branch::at(key.1)).devices.push(device);
+            branches.entry(key).or_insert_with(|| RootPortBranch::below(key.1)).devices.push(device);
         }
         for nic in inventory.nics.iter().filter(|nic| !nic.of_accelerator) {
             let key = key(nic.numa_node.value(), &nic.upstream, nic.pci_address.value().copied());
-            branches.entry(key).or_insert_with(|| Branch::at(key.1)).nics.push(nic);
+            branches.entry(key).or_insert_with(|| RootPortBranch::below(key.1)).nics.push(nic);
         }
-        let mut places: BTreeMap<Option<u32>, Vec<Branch<'i>>> = BTreeMap::new();
+        let mut groups: BTreeMap<Option<u32>, Vec<RootPortBranch<'i>>> = BTreeMap::new();
         for ((numa, ..), branch) in branches {
-            places.entry(numa).or_default().push(branch);
+            groups.entry(numa).or_default().push(branch);
         }
         for node in &inventory.numa_nodes {
-            places.entry(Some(node.number)).or_default();
+            groups.entry(Some(node.number)).or_default();
         }
-        let nowhere = places.remove(&None);
-        let places: Vec<Place<'i>> = places
+        let unknown = groups.remove(&None);
+        let numa_groups: Vec<NumaGroup<'i>> = groups
             .into_iter()
-            .chain(nowhere.map(|branches| (None, branches)))
-            .map(|(numa, branches)| place(inventory, numa, branches))
+            .chain(unknown.map(|branches| (None, branches)))
+            .map(|(numa, branches)| numa_group(inventory, numa, branches))
             .collect();
-        let devices: Vec<&Device> = places
+        let devices: Vec<&Device> = numa_groups
             .iter()
-            .flat_map(|place| &place.branches)
+            .flat_map(|group| &group.branches)
             .flat_map(|branch| branch.devices.clone())
             .collect();
-        let mut plan = Plan { paths: paths(inventory, &devices), places, devices, fabric: Vec::new() };
+        let mut plan =
+            TopologyPlan { paths: paths(inventory, &devices), numa_groups, devices, fabric: Vec::new() };
         plan.fabric = fabric::lines(&plan, inventory);
         plan
     }
 
-    /// How one device reaches another.
-    pub fn path(&self, from: &Device, to: &Device) -> Path {
-        self.paths.get(&(from.id.min(to.id), from.id.max(to.id))).copied().unwrap_or(Path::Unknown)
+    /// The path between two devices.
+    pub fn path(&self, from: &Device, to: &Device) -> DevicePath {
+        self.paths.get(&(from.id.min(to.id), from.id.max(to.id))).copied().unwrap_or(DevicePath::Unknown)
     }
 }
 
-type BranchKey = (Option<u32>, Option<PciAddress>, Option<PciAddress>);
+type RootPortKey = (Option<u32>, Option<PciAddress>, Option<PciAddress>);
 
-/// Things below one root port share a branch; without a root port each has its own.
-fn key(numa: Option<&u32>, upstream: &[PciAddress], own: Option<PciAddress>) -> BranchKey {
+/// Everything below one root port shares a branch; without a root port each has a branch of its own.
+fn key(numa: Option<&u32>, upstream: &[PciAddress], own: Option<PciAddress>) -> RootPortKey {
     let root_port = upstream.first().copied();
     (numa.copied(), root_port, if root_port.is_some() { None } else { own })
 }
 
-impl Branch<'_> {
-    fn at(root_port: Option<PciAddress>) -> Self {
-        Branch { root_port, devices: Vec::new(), nics: Vec::new() }
+impl RootPortBranch<'_> {
+    fn below(root_port: Option<PciAddress>) -> Self {
+        RootPortBranch { root_port, devices: Vec::new(), nics: Vec::new() }
     }
 }
 
-fn place<'i>(inventory: &'i Inventory, numa: Option<u32>, branches: Vec<Branch<'i>>) -> Place<'i> {
+fn numa_group<'i>(
+    inventory: &'i Inventory,
+    numa: Option<u32>,
+    branches: Vec<RootPortBranch<'i>>,
+) -> NumaGroup<'i> {
     let node = inventory.numa_nodes.iter().find(|node| Some(node.number) == numa);
-    Place {
-        title: numa.map_or_else(|| "NUMA node not told".to_owned(), |number| format!("NUMA node {number}")),
+    NumaGroup {
+        title: numa.map_or_else(|| "NUMA node not known".to_owned(), |number| format!("NUMA node {number}")),
         cpus: node.and_then(|node| node.cpus.value()).map(String::as_str).filter(|cpus| !cpus.is_empty()),
         branches,
     }
 }
 
-fn paths(inventory: &Inventory, devices: &[&Device]) -> BTreeMap<(DeviceId, DeviceId), Path> {
+fn paths(inventory: &Inventory, devices: &[&Device]) -> BTreeMap<(DeviceId, DeviceId), DevicePath> {
     let mut paths = BTreeMap::new();
     for (index, from) in devices.iter().enumerate() {
         for to in &devices[index + 1..] {
@@ -147,29 +152,29 @@ fn paths(inventory: &Inventory, devices: &[&Device]) -> BTreeMap<(DeviceId, Devi
         }
     }
     for link in &inventory.links {
-        paths.insert((link.a.min(link.b), link.a.max(link.b)), Path::Link(link.kind.as_str()));
+        paths.insert((link.a.min(link.b), link.a.max(link.b)), DevicePath::Link(link.kind.as_str()));
     }
     paths
 }
 
-fn over_pci(from: &Device, to: &Device) -> Path {
+fn over_pci(from: &Device, to: &Device) -> DevicePath {
     let (above, other) = (&from.pci.upstream, &to.pci.upstream);
     if !above.is_empty() && above.first() == other.first() {
-        return Path::Switch;
+        return DevicePath::Switch;
     }
     match (from.numa_node, to.numa_node) {
-        (Known::Value(left), Known::Value(right)) if left == right => Path::Node,
-        (Known::Value(_), Known::Value(_)) => Path::System,
-        _ => Path::Unknown,
+        (Known::Value(left), Known::Value(right)) if left == right => DevicePath::Node,
+        (Known::Value(_), Known::Value(_)) => DevicePath::System,
+        _ => DevicePath::Unknown,
     }
 }
 
-/// One line about a device: its product, and how it is cut.
+/// One line about a device: its product, and how many partitions it has.
 fn device_line(device: &Device) -> String {
     let name = device.product_name().unwrap_or("unrecognized");
     match device.partitions.len() {
         0 => name.to_owned(),
-        parts => format!("{name}, {parts} partitions"),
+        count => format!("{name}, {count} partitions"),
     }
 }
 
@@ -183,6 +188,6 @@ fn nic_line(nic: &Nic) -> String {
     if let Some(rate) = port.rate_bits_per_second.value() {
         words.push(format!("{} Gb/s", *rate as f64 / 1e9));
     }
-    words.push(port.state.value().map_or("state not told", |state: &PortState| state.as_str()).to_owned());
+    words.push(port.state.value().map_or("state not known", |state: &PortState| state.as_str()).to_owned());
     words.join(" ")
 }

@@ -1,9 +1,10 @@
-//! The kernel's word that devices or drivers came or went (netlink, NETLINK_KOBJECT_UEVENT).
+//! Kernel events that announce a change of devices or drivers (netlink, NETLINK_KOBJECT_UEVENT).
 //!
-//! A message is only a reason to look again: nothing of its content is believed but the subsystem.
+//! An event only triggers a discovery: nothing of its content is used but the subsystem.
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
+use afd_derive::vendors::VENDORS;
 use rustix::{
     buffer::spare_capacity,
     event::{PollFd, PollFlags, Timespec, poll},
@@ -19,20 +20,20 @@ const KERNEL_GROUP: u32 = 1;
 /// The kernel sends at most 2 KiB (`UEVENT_BUFFER_SIZE`).
 const MESSAGE_BYTES: usize = 4096;
 
-/// Subsystems whose events can change the inventory.
-const SUBSYSTEMS: [&str; 8] = ["pci", "drm", "accel", "kfd", "vfio", "infiniband", "module", "platform"];
+/// Subsystems whose events can change the inventory, whatever the vendor; the vendor records add theirs.
+const SUBSYSTEMS: [&str; 4] = ["pci", "vfio", "infiniband", "module"];
 
-/// A socket on which the kernel's events arrive.
+/// A socket that receives the kernel's events.
 #[derive(Debug)]
 pub struct Uevents {
     socket: OwnedFd,
 }
 
 impl Uevents {
-    /// Listens.
+    /// Opens the socket.
     ///
     /// # Errors
-    /// When netlink is not to be had here; devices are then found by the periodic look.
+    /// When netlink is not available; changes are then found by the periodic discovery.
     pub fn listen() -> io::Result<Uevents> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(KOBJECT_UEVENT))?;
@@ -40,13 +41,12 @@ impl Uevents {
         Ok(Uevents { socket })
     }
 
-    /// Waits until an event tells that devices or drivers may have changed, or until `patience` is over; whether it
-    /// was an event.
+    /// Waits for an event that may change the inventory, for `timeout` at most. Returns whether there was one.
     ///
     /// # Errors
     /// When the socket fails.
-    pub fn wait(&self, patience: Duration) -> io::Result<bool> {
-        let timeout = Timespec::try_from(patience).map_err(io::Error::other)?;
+    pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
         if poll(&mut ready, Some(&timeout))? == 0 {
             return Ok(false);
@@ -58,7 +58,7 @@ impl Uevents {
             match recv(&self.socket, spare_capacity(&mut message), RecvFlags::empty()) {
                 Ok(_) => relevant |= concerns_devices(&message),
                 Err(rustix::io::Errno::AGAIN) => return Ok(relevant),
-                // Events were lost: whatever they were, a look finds out.
+                // Events were lost; any of them may have been relevant.
                 Err(rustix::io::Errno::NOBUFS) => relevant = true,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -67,12 +67,12 @@ impl Uevents {
     }
 }
 
-/// Whether a message (`add@/devices/...`, then `KEY=value` texts, each ended by NUL) is of one of our subsystems.
+/// Whether a message (`add@/devices/...`, then `KEY=value` strings, each terminated by NUL) is of one of the subsystems.
 fn concerns_devices(message: &[u8]) -> bool {
-    message
-        .split(|byte| *byte == 0)
-        .filter_map(|text| text.strip_prefix(b"SUBSYSTEM="))
-        .any(|subsystem| SUBSYSTEMS.iter().any(|known| known.as_bytes() == subsystem))
+    message.split(|byte| *byte == 0).filter_map(|text| text.strip_prefix(b"SUBSYSTEM=")).any(|subsystem| {
+        let of_vendors = VENDORS.iter().flat_map(|record| record.uevent_subsystems);
+        SUBSYSTEMS.iter().chain(of_vendors).any(|known| known.as_bytes() == subsystem)
+    })
 }
 
 #[cfg(test)]
@@ -82,10 +82,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_events_of_devices_count() {
+    fn only_events_of_relevant_subsystems_count() {
         assert!(concerns_devices(
             b"add@/devices/pci0000:00/0000:00:05.0\0ACTION=add\0SUBSYSTEM=pci\0SEQNUM=1\0"
         ));
+        assert!(concerns_devices(b"add@/devices/virtual/kfd/kfd\0ACTION=add\0SUBSYSTEM=kfd\0SEQNUM=2\0"));
         assert!(!concerns_devices(b"change@/devices/virtual/block/loop0\0SUBSYSTEM=block\0"));
         assert!(!concerns_devices(b"libudev\0"));
     }

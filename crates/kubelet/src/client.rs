@@ -1,4 +1,4 @@
-//! The calls.
+//! The calls of the PodResources API.
 
 use std::{
     collections::BTreeSet,
@@ -13,121 +13,113 @@ use tonic::{
 };
 
 use crate::{
-    join::{Hold, Offer},
+    report::{self, DeviceHold, KubeletReport},
     v1::{
-        AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices, ListPodResourcesRequest,
+        AllocatableResourcesRequest, AllocatableResourcesResponse, ListPodResourcesRequest,
         ListPodResourcesResponse, pod_resources_lister_client::PodResourcesListerClient,
     },
 };
 
 const SOCKET: &str = "kubelet.sock";
-/// As the kubelet's own tests and NFD have it; a node with many pods needs more than gRPC's 4 MiB.
-const MOST_BYTES: usize = 16 << 20;
+/// As in the kubelet's own tests and NFD; a node with many pods needs more than gRPC's 4 MiB.
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How long after its start a kubelet may still be without the pods that run on (about a second was seen).
-const YOUNG: Duration = Duration::from_secs(10);
+/// How long after its start a kubelet may still lack its running pods (about a second was observed).
+const STARTUP_GRACE: Duration = Duration::from_secs(10);
 
-/// Why the kubelet did not answer.
+/// Why a PodResources request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeletError {
-    /// There is no socket in the folder.
-    #[error("no kubelet socket {path}; is the folder mounted, and is the kubelet running?")]
+    /// The directory has no socket.
+    #[error("no kubelet socket {path}; is the directory mounted, and is the kubelet running?")]
     Absent {
-        /// Where it should be.
+        /// The expected path.
         path: String,
     },
-    /// It may not be used: the kubelet's folder is the superuser's.
+    /// Permission denied: the kubelet's directory belongs to root.
     #[error(
-        "the kubelet socket {path} may not be used: the agent has to run as user 0 (no capability is needed)"
+        "permission denied on the kubelet socket {path}: run the agent as user 0 (no capability is needed)"
     )]
     Denied {
-        /// Where it is.
+        /// Its path.
         path: String,
     },
-    /// It did not answer in time.
-    #[error("the kubelet did not answer within {} s", DEADLINE.as_secs())]
-    Slow,
+    /// The deadline was exceeded.
+    #[error("no response from the kubelet within {} s", DEADLINE.as_secs())]
+    TimedOut,
     /// The call failed.
-    #[error("the kubelet answered {code:?}: {message}")]
+    #[error("the kubelet responded {code:?}: {message}")]
     Failed {
-        /// gRPC's code.
+        /// The gRPC code.
         code: Code,
-        /// The kubelet's words.
+        /// The kubelet's message.
         message: String,
     },
 }
 
-/// What the kubelet says, and whether it can be believed in full.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Answer {
-    /// All holds, sorted.
-    pub holds: Vec<Hold>,
-    /// The devices that device plugins hold ready, be they held or not, sorted; none where the kubelet does not tell, or has
-    /// just started and its plugins may not have come back yet.
-    pub ready: Option<Vec<Offer>>,
-    /// Whether a device that is not in `holds` is held by nobody. A kubelet that has just started does not know yet.
-    pub complete: bool,
-}
-
-/// The kubelet of this node.
+/// A client of this node's kubelet.
 #[derive(Debug)]
 pub struct Kubelet {
-    folder: PathBuf,
-    connection: Option<Connection>,
-    last: Vec<Hold>,
+    directory: PathBuf,
+    connection: Option<KubeletConnection>,
+    last_holds: Vec<DeviceHold>,
 }
 
 #[derive(Debug)]
-struct Connection {
+struct KubeletConnection {
     client: PodResourcesListerClient<Channel>,
-    /// Which socket it leads to: a kubelet that restarts makes a new file.
-    socket: (u64, u64),
+    /// The socket that it uses: a kubelet that restarts creates a new file.
+    socket: SocketId,
     since: Instant,
 }
 
+/// Inode and change time of a socket.
+type SocketId = (u64, u64);
+
 impl Kubelet {
-    /// By the folder of its socket, `/var/lib/kubelet/pod-resources`.
-    pub fn new(folder: impl Into<PathBuf>) -> Kubelet {
-        Kubelet { folder: folder.into(), connection: None, last: Vec::new() }
+    /// By the directory of its socket, `/var/lib/kubelet/pod-resources`.
+    pub fn new(directory: impl Into<PathBuf>) -> Kubelet {
+        Kubelet { directory: directory.into(), connection: None, last_holds: Vec::new() }
     }
 
-    /// Who holds what now. In the first seconds of a connection the holds of before are kept beside the new ones, since
-    /// the kubelet may have restarted and not know its running pods yet.
+    /// The current holds and allocatable devices. In the first seconds of a connection the previous holds are kept as well,
+    /// because the kubelet may have restarted and lack its running pods.
     ///
     /// # Errors
-    /// When the kubelet cannot be asked; the next call connects anew.
-    pub async fn list(&mut self) -> Result<Answer, KubeletError> {
-        let answer = self.ask().await;
-        if answer.is_err() {
+    /// When a request fails; the next call opens a new connection.
+    pub async fn list(&mut self) -> Result<KubeletReport, KubeletError> {
+        let responses = self.request().await;
+        if responses.is_err() {
             self.connection = None;
         }
-        let (listed, allocatable) = answer?;
-        let holds = holds(listed);
-        let complete = self.connection.as_ref().is_some_and(|connection| connection.since.elapsed() >= YOUNG);
+        let (listed, allocatable) = responses?;
+        let holds = report::holds(listed);
+        let complete =
+            self.connection.as_ref().is_some_and(|connection| connection.since.elapsed() >= STARTUP_GRACE);
         if complete {
-            self.last = holds;
+            self.last_holds = holds;
         } else {
-            let mut all: BTreeSet<Hold> = std::mem::take(&mut self.last).into_iter().collect();
+            let mut all: BTreeSet<DeviceHold> = std::mem::take(&mut self.last_holds).into_iter().collect();
             all.extend(holds);
-            self.last = all.into_iter().collect();
+            self.last_holds = all.into_iter().collect();
         }
-        let ready = allocatable.filter(|_| complete).map(ready);
-        Ok(Answer { holds: self.last.clone(), ready, complete })
+        let allocatable = allocatable.filter(|_| complete).map(report::allocatable);
+        Ok(KubeletReport { holds: self.last_holds.clone(), allocatable, complete })
     }
 
-    async fn ask(
+    async fn request(
         &mut self,
     ) -> Result<(ListPodResourcesResponse, Option<AllocatableResourcesResponse>), KubeletError> {
-        let path = self.folder.join(SOCKET);
-        let socket = socket(&path)?;
+        let path = self.directory.join(SOCKET);
+        let socket = socket_id(&path)?;
         if self.connection.as_ref().is_none_or(|connection| connection.socket != socket) {
-            self.connection =
-                Some(Connection { client: connect(&path).await?, socket, since: Instant::now() });
+            let client = connect(&path).await?;
+            self.connection = Some(KubeletConnection { client, socket, since: Instant::now() });
         }
-        let connection = self.connection.as_mut().expect("it was just made");
-        let listed = in_time(connection.client.list(ListPodResourcesRequest {})).await?;
+        let connection = self.connection.as_mut().expect("it was just opened");
+        let listed = with_deadline(connection.client.list(ListPodResourcesRequest {})).await?;
         let allocatable = connection.client.get_allocatable_resources(AllocatableResourcesRequest {});
-        match in_time(allocatable).await {
+        match with_deadline(allocatable).await {
             Ok(allocatable) => Ok((listed, Some(allocatable))),
             Err(KubeletError::Failed { code: Code::Unimplemented, .. }) => Ok((listed, None)),
             Err(error) => Err(error),
@@ -135,11 +127,11 @@ impl Kubelet {
     }
 }
 
-async fn in_time<T>(
+async fn with_deadline<T>(
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T, KubeletError> {
     match tokio::time::timeout(DEADLINE, call).await {
-        Err(_) => Err(KubeletError::Slow),
+        Err(_) => Err(KubeletError::TimedOut),
         Ok(Err(status)) => {
             Err(KubeletError::Failed { code: status.code(), message: status.message().to_owned() })
         }
@@ -151,7 +143,7 @@ async fn in_time<T>(
     clippy::disallowed_methods,
     reason = "the socket is the kubelet's in our own mounts, not a file of the host root"
 )]
-fn socket(path: &Path) -> Result<(u64, u64), KubeletError> {
+fn socket_id(path: &Path) -> Result<SocketId, KubeletError> {
     let name = || path.display().to_string();
     let file = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => KubeletError::Denied { path: name() },
@@ -173,44 +165,7 @@ async fn connect(path: &Path) -> Result<PodResourcesListerClient<Channel>, Kubel
     };
     let endpoint = Endpoint::from_shared(format!("unix://{name}")).map_err(failed)?.connect_timeout(DEADLINE);
     let channel = endpoint.connect().await.map_err(failed)?;
-    Ok(PodResourcesListerClient::new(channel).max_decoding_message_size(MOST_BYTES))
-}
-
-/// Every healthy device of every plugin.
-fn ready(response: AllocatableResourcesResponse) -> Vec<Offer> {
-    let offers: BTreeSet<Offer> = response.devices.into_iter().flat_map(plugin_offers).collect();
-    offers.into_iter().collect()
-}
-
-fn plugin_offers(devices: ContainerDevices) -> impl Iterator<Item = Offer> {
-    let resource = devices.resource_name;
-    devices.device_ids.into_iter().map(move |id| Offer::Plugin { resource: resource.clone(), id })
-}
-
-/// Every device of every container. One resource may come in several entries, one for each NUMA node.
-fn holds(response: ListPodResourcesResponse) -> Vec<Hold> {
-    let mut holds = BTreeSet::new();
-    for pod in response.pod_resources {
-        for container in pod.containers {
-            let hold = |offer| Hold {
-                namespace: pod.namespace.clone(),
-                pod: pod.name.clone(),
-                container: container.name.clone(),
-                offer,
-            };
-            holds.extend(container.devices.into_iter().flat_map(plugin_offers).map(hold));
-            for dynamic in &container.dynamic_resources {
-                for resource in &dynamic.claim_resources {
-                    holds.insert(hold(Offer::Dra {
-                        driver: resource.driver_name.clone(),
-                        claim: dynamic.claim_name.clone(),
-                        device: resource.device_name.clone(),
-                    }));
-                }
-            }
-        }
-    }
-    holds.into_iter().collect()
+    Ok(PodResourcesListerClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES))
 }
 
 #[cfg(test)]

@@ -1,16 +1,21 @@
-//! The kubelet's PodResources API: which pod holds which device, and what the kubelet has to give.
+//! The kubelet's PodResources API: which pod holds which device, and which devices are allocatable.
 //!
-//! In comes the folder of the kubelet's socket, out come [`afd_model::Allocation`]s. The folder and not the socket, since a
-//! kubelet that restarts makes a new one. Answers are up to 16 MiB; each call has a deadline. A kubelet that has just
-//! started answers without its running pods for about a second, and it is no use to believe it (see [`Kubelet::list`]).
+//! Input: the directory of the kubelet's socket, and the inventory. Output: [`afd_model::Allocation`]s. The directory and
+//! not the socket, because a kubelet that restarts creates a new one. Responses are up to 16 MiB; each call has a
+//! deadline. A kubelet that has just started responds without its running pods for about a second, so its first responses
+//! are not final (see [`Kubelet::list`]).
 
 mod client;
 mod join;
+mod names;
+mod report;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use client::{Answer, Kubelet, KubeletError};
-pub use join::{Attributes, Hold, Names, Offer, allocations};
+pub use client::{Kubelet, KubeletError};
+pub use join::allocations;
+pub use names::{DraAttributes, UnitNames};
+pub use report::{DeviceHold, DeviceReference, KubeletReport};
 
 /// Generated from `proto/podresources.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications, reason = "generated")]

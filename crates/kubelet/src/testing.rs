@@ -1,4 +1,4 @@
-//! A kubelet that a test plays: PodResources over a real socket, with pods that the test chooses.
+//! A fake kubelet: PodResources over a real socket, with pods that the test sets.
 
 use std::{
     path::Path,
@@ -15,23 +15,23 @@ use crate::v1::{
     pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer},
 };
 
-/// The pods of a played kubelet.
+/// The fake kubelet and its pods.
 #[derive(Clone, Debug, Default)]
-pub struct Played(Arc<Mutex<Vec<PodResources>>>);
+pub struct FakeKubelet(Arc<Mutex<Vec<PodResources>>>);
 
-impl Played {
-    /// From now on these are its pods.
-    pub fn set(&self, pods: Vec<PodResources>) {
+impl FakeKubelet {
+    /// Replaces its pods.
+    pub fn set_pods(&self, pods: Vec<PodResources>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pods;
     }
 
-    /// Serves on `kubelet.sock` in a folder, in the place of a socket that was there.
+    /// Serves on `kubelet.sock` in a directory, and replaces an existing socket.
     ///
     /// # Errors
-    /// When the socket cannot be made.
+    /// When the socket cannot be created.
     #[expect(clippy::disallowed_methods, reason = "the socket is a test's own")]
-    pub fn start(&self, folder: &Path) -> std::io::Result<JoinHandle<()>> {
-        let path = folder.join("kubelet.sock");
+    pub fn start(&self, directory: &Path) -> std::io::Result<JoinHandle<()>> {
+        let path = directory.join("kubelet.sock");
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -39,14 +39,14 @@ impl Played {
         let incoming = UnixListenerStream::new(UnixListener::bind(path)?);
         let service = PodResourcesListerServer::new(self.clone()).max_encoding_message_size(64 << 20);
         Ok(tokio::spawn(async move {
-            // A server that fails is missed by the test at once.
+            // The test notices at once when the server fails.
             let _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
         }))
     }
 }
 
 #[tonic::async_trait]
-impl PodResourcesLister for Played {
+impl PodResourcesLister for FakeKubelet {
     async fn list(
         &self,
         _: Request<ListPodResourcesRequest>,
@@ -59,7 +59,7 @@ impl PodResourcesLister for Played {
         &self,
         _: Request<AllocatableResourcesRequest>,
     ) -> Result<Response<AllocatableResourcesResponse>, Status> {
-        Err(Status::unimplemented("nobody asks"))
+        Err(Status::unimplemented("not part of the fake kubelet"))
     }
 }
 

@@ -1,17 +1,17 @@
-//! What the table of paths has no room for: which devices share a fabric, and what their links cost and carry.
+//! What the table of paths does not show: which devices share a fabric, and the weight and bandwidth of their links.
 
 use std::collections::BTreeMap;
 
 use afd_model::{DeviceId, Inventory, Link};
 
-use super::Plan;
+use super::TopologyPlan;
 
-/// Pairs of devices in one line of text.
+/// Pairs of devices per line.
 const PAIRS_PER_LINE: usize = 14;
 
-/// Lines of text about fabrics and links; devices have the numbers of the table of paths. Empty where nobody tells of a
-/// fabric or a link.
-pub(super) fn lines(plan: &Plan<'_>, inventory: &Inventory) -> Vec<String> {
+/// Lines about fabrics and links, in which devices have the numbers of the table of paths. Empty if no fabric and no link is
+/// known.
+pub(super) fn lines(plan: &TopologyPlan<'_>, inventory: &Inventory) -> Vec<String> {
     let numbers: BTreeMap<DeviceId, usize> =
         plan.devices.iter().enumerate().map(|(index, device)| (device.id, index + 1)).collect();
     let mut lines = domains(plan);
@@ -19,24 +19,24 @@ pub(super) fn lines(plan: &Plan<'_>, inventory: &Inventory) -> Vec<String> {
     for link in &inventory.links {
         if let (Some(a), Some(b)) = (numbers.get(&link.a), numbers.get(&link.b)) {
             let (a, b) = (a.min(b), a.max(b));
-            classes.entry(class(link)).or_default().push(format!("{a}-{b}"));
+            classes.entry(class_of(link)).or_default().push(format!("{a}-{b}"));
         }
     }
     let all: usize = classes.values().map(Vec::len).sum();
-    for (words, pairs) in classes {
+    for (class, pairs) in classes {
         if pairs.len() == all && all > PAIRS_PER_LINE {
-            lines.push(format!("{words}: each of the {all} linked pairs"));
+            lines.push(format!("{class}: each of the {all} linked pairs"));
         } else {
             let rows: Vec<String> = pairs.chunks(PAIRS_PER_LINE).map(|row| row.join(" ")).collect();
-            lines.push(format!("{words}: {}", rows.first().map_or("", String::as_str)));
+            lines.push(format!("{class}: {}", rows.first().map_or("", String::as_str)));
             lines.extend(rows.into_iter().skip(1).map(|row| format!("  {row}")));
         }
     }
     lines
 }
 
-/// Devices that reach each other over their own links, if there is more than one such group or a group of several.
-fn domains(plan: &Plan<'_>) -> Vec<String> {
+/// Groups of devices that reach each other over their own links.
+fn domains(plan: &TopologyPlan<'_>) -> Vec<String> {
     let mut domains: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (index, device) in plan.devices.iter().enumerate() {
         if let Some(domain) = device.link_domain.value() {
@@ -47,8 +47,8 @@ fn domains(plan: &Plan<'_>) -> Vec<String> {
     domains.into_iter().map(line).collect()
 }
 
-/// The words for all links that are alike.
-fn class(link: &Link) -> String {
+/// The description of all links of the same kind, weight and bandwidth.
+fn class_of(link: &Link) -> String {
     let weight = link.weight.value().map(|weight| format!(", weight {weight}")).unwrap_or_default();
     let bandwidth = link.bandwidth_bytes_per_second.value();
     let bandwidth = bandwidth.map(|bytes| format!(", {} GB/s", *bytes as f64 / 1e9)).unwrap_or_default();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn fabrics_and_links_are_told_by_the_numbers_of_the_table() {
+    fn fabrics_and_links_have_the_numbers_of_the_table() {
         let devices = vec![device(1, "7"), device(2, "7"), device(3, "8")];
         let link = |a: usize, b: usize, weight, bandwidth| Link {
             a: devices[a].id,
@@ -81,9 +81,9 @@ mod tests {
             vec![link(0, 1, 15, Known::Value(50_000_000_000)), link(1, 2, 41, Missing::NotExposed.into())];
         let inventory = Inventory { links, devices, ..Inventory::default() };
         assert_eq!(
-            lines(&Plan::of(&inventory), &inventory),
+            lines(&TopologyPlan::new(&inventory), &inventory),
             ["fabric 7: 1 2", "fabric 8: 3", "xgmi, weight 15, 50 GB/s: 1-2", "xgmi, weight 41: 2-3"]
         );
-        assert!(lines(&Plan::of(&Inventory::default()), &Inventory::default()).is_empty());
+        assert!(lines(&TopologyPlan::new(&Inventory::default()), &Inventory::default()).is_empty());
     }
 }

@@ -1,8 +1,8 @@
 //! The topology as a drawing.
 //!
-//! NUMA nodes stand side by side, or below each other if they would not fit; in each are boxes for its root ports with
-//! devices and NICs in them. Below is the table of paths. Every text is measured before its box is made, so that nothing
-//! is cut.
+//! NUMA nodes are side by side, or one below the other if they do not fit; each contains boxes for its root ports, with
+//! devices and NICs in them. Below is the table of paths. Every text is measured before its box is drawn, so that no text is
+//! cut off.
 
 use afd_model::Inventory;
 use svg::{
@@ -10,7 +10,7 @@ use svg::{
     node::element::{Group, Rectangle, Style, Text, Title},
 };
 
-use super::{Branch, Path, Place, Plan, device_line, nic_line};
+use super::{DevicePath, NumaGroup, RootPortBranch, TopologyPlan, device_line, nic_line};
 
 const MARGIN: f64 = 24.0;
 const GAP: f64 = 12.0;
@@ -18,33 +18,33 @@ const LINE: f64 = 18.0;
 const PAD: f64 = 10.0;
 /// Width of a character: the font is monospaced, 13 px high.
 const CHARACTER: f64 = 7.9;
-/// Places stand side by side up to this width.
-const WIDEST: f64 = 1600.0;
+/// Boxes are side by side up to this width.
+const MAX_WIDTH: f64 = 1600.0;
 
-const LOOK: &str = "text { font-family: 'DejaVu Sans Mono', Menlo, Consolas, monospace; font-size: 13px; fill: #1b1f24 } \
+const STYLE: &str = "text { font-family: 'DejaVu Sans Mono', Menlo, Consolas, monospace; font-size: 13px; fill: #1b1f24 } \
     .title { font-weight: bold } .quiet { fill: #57606a } .page { fill: #ffffff } \
-    .place { fill: #f6f8fa; stroke: #8c959f } .branch { fill: #ffffff; stroke: #c6cdd5 } \
+    .numa { fill: #f6f8fa; stroke: #8c959f } .branch { fill: #ffffff; stroke: #c6cdd5 } \
     .device { fill: #ddf4ff; stroke: #0969da } .nic { fill: #fff8c5; stroke: #9a6700 } \
     .near { fill: #dafbe1; stroke: #c6cdd5 } .middle { fill: #f6f8fa; stroke: #c6cdd5 } .far { fill: #ffebe9; stroke: #c6cdd5 }";
 
 /// Draws the node as an SVG document.
 pub fn draw(inventory: &Inventory) -> String {
-    let plan = Plan::of(inventory);
-    let boxes: Vec<Drawn> = plan.places.iter().map(draw_place).collect();
-    let mut page = Flow::new(MARGIN, MARGIN);
+    let plan = TopologyPlan::new(inventory);
+    let boxes: Vec<DrawnBox> = plan.numa_groups.iter().map(draw_numa_group).collect();
+    let mut page = BoxFlow::new(MARGIN, MARGIN);
     let mut content = Group::new();
     for drawn in boxes {
-        let (x, y) = page.put(drawn.width, drawn.height);
+        let (x, y) = page.place(drawn.width, drawn.height);
         content = content.add(drawn.at(x, y));
     }
     page.new_row();
     if plan.devices.is_empty() {
         let drawn = sentence("No accelerators found.");
-        let (x, y) = page.put(drawn.width, drawn.height);
+        let (x, y) = page.place(drawn.width, drawn.height);
         content = content.add(drawn.at(x, y));
     } else if plan.devices.len() > 1 {
         let drawn = draw_paths(&plan);
-        let (x, y) = page.put(drawn.width, drawn.height);
+        let (x, y) = page.place(drawn.width, drawn.height);
         content = content.add(drawn.at(x, y));
     }
     page.new_row();
@@ -55,27 +55,27 @@ pub fn draw(inventory: &Inventory) -> String {
         .set("viewBox", (0, 0, width, height))
         .set("role", "img")
         .add(Title::new("Accelerators of the node"))
-        .add(Style::new(LOOK))
+        .add(Style::new(STYLE))
         .add(rectangle("page", width, height))
         .add(content);
     format!("{document}\n")
 }
 
-/// A picture with its size, drawn from its own corner.
-struct Drawn {
+/// A drawing with its size, from its own top left corner.
+struct DrawnBox {
     group: Group,
     width: f64,
     height: f64,
 }
 
-impl Drawn {
+impl DrawnBox {
     fn at(self, x: f64, y: f64) -> Group {
         self.group.set("transform", format!("translate({x:.0} {y:.0})"))
     }
 }
 
-/// Puts boxes side by side, and begins a new row when the page is full.
-struct Flow {
+/// Places boxes side by side, and starts a new row when the page is full.
+struct BoxFlow {
     left: f64,
     x: f64,
     y: f64,
@@ -83,20 +83,20 @@ struct Flow {
     right: f64,
 }
 
-impl Flow {
-    fn new(x: f64, y: f64) -> Flow {
-        Flow { left: x, x, y, row_height: 0.0, right: x }
+impl BoxFlow {
+    fn new(x: f64, y: f64) -> BoxFlow {
+        BoxFlow { left: x, x, y, row_height: 0.0, right: x }
     }
 
-    fn put(&mut self, width: f64, height: f64) -> (f64, f64) {
-        if self.x > self.left && self.x + width > WIDEST {
+    fn place(&mut self, width: f64, height: f64) -> (f64, f64) {
+        if self.x > self.left && self.x + width > MAX_WIDTH {
             self.new_row();
         }
-        let place = (self.x, self.y);
+        let corner = (self.x, self.y);
         self.right = self.right.max(self.x + width);
         self.x += width + GAP;
         self.row_height = self.row_height.max(height);
-        place
+        corner
     }
 
     fn new_row(&mut self) {
@@ -108,12 +108,12 @@ impl Flow {
     }
 }
 
-fn draw_place(place: &Place<'_>) -> Drawn {
-    let cpus = place.cpus.map(|cpus| format!("CPUs {cpus}"));
-    stack("place", Some(&place.title), cpus.as_deref(), place.branches.iter().map(draw_branch).collect())
+fn draw_numa_group(group: &NumaGroup<'_>) -> DrawnBox {
+    let cpus = group.cpus.map(|cpus| format!("CPUs {cpus}"));
+    stack("numa", Some(&group.title), cpus.as_deref(), group.branches.iter().map(draw_branch).collect())
 }
 
-fn draw_branch(branch: &Branch<'_>) -> Drawn {
+fn draw_branch(branch: &RootPortBranch<'_>) -> DrawnBox {
     let devices =
         branch.devices.iter().map(|device| card("device", &[&device.id.to_string(), &device_line(device)]));
     let nics = branch.nics.iter().map(|nic| {
@@ -124,8 +124,8 @@ fn draw_branch(branch: &Branch<'_>) -> Drawn {
     row("branch", title.as_deref(), devices.chain(nics).collect())
 }
 
-/// Boxes below each other in a frame with a title.
-fn stack(class: &str, title: Option<&str>, subtitle: Option<&str>, inner: Vec<Drawn>) -> Drawn {
+/// Boxes one below the other in a frame with a title.
+fn stack(class: &str, title: Option<&str>, subtitle: Option<&str>, inner: Vec<DrawnBox>) -> DrawnBox {
     let mut y = PAD;
     let mut widest: f64 = 0.0;
     let mut content = Group::new();
@@ -147,7 +147,7 @@ fn stack(class: &str, title: Option<&str>, subtitle: Option<&str>, inner: Vec<Dr
 }
 
 /// Boxes side by side in a frame with a title.
-fn row(class: &str, title: Option<&str>, inner: Vec<Drawn>) -> Drawn {
+fn row(class: &str, title: Option<&str>, inner: Vec<DrawnBox>) -> DrawnBox {
     let mut content = Group::new();
     let mut top = PAD;
     let mut widest = 0.0;
@@ -167,7 +167,7 @@ fn row(class: &str, title: Option<&str>, inner: Vec<Drawn>) -> Drawn {
 }
 
 /// A box with lines of text, the first one bold.
-fn card(class: &str, lines: &[&str]) -> Drawn {
+fn card(class: &str, lines: &[&str]) -> DrawnBox {
     let mut content = Group::new();
     for (number, text) in lines.iter().enumerate() {
         let class = if number == 0 { "title" } else { "" };
@@ -177,11 +177,11 @@ fn card(class: &str, lines: &[&str]) -> Drawn {
     framed(class, content, widest + 2.0 * PAD, LINE * lines.len() as f64 + PAD)
 }
 
-fn sentence(text: &str) -> Drawn {
-    Drawn { group: Group::new().add(line("", text, 0.0, 0.0)), width: text_width(text), height: LINE }
+fn sentence(text: &str) -> DrawnBox {
+    DrawnBox { group: Group::new().add(line("", text, 0.0, 0.0)), width: text_width(text), height: LINE }
 }
 
-fn draw_paths(plan: &Plan<'_>) -> Drawn {
+fn draw_paths(plan: &TopologyPlan<'_>) -> DrawnBox {
     const CELL: f64 = 66.0;
     let names: Vec<String> = plan
         .devices
@@ -203,9 +203,9 @@ fn draw_paths(plan: &Plan<'_>) -> Drawn {
             let path = plan.path(from, to);
             let (class, word) = match path {
                 _ if from.id == to.id => ("middle", "-"),
-                Path::Link(_) | Path::Switch => ("near", path.as_str()),
-                Path::Node | Path::Unknown => ("middle", path.as_str()),
-                Path::System => ("far", path.as_str()),
+                DevicePath::Link(_) | DevicePath::Switch => ("near", path.as_str()),
+                DevicePath::Node | DevicePath::Unknown => ("middle", path.as_str()),
+                DevicePath::System => ("far", path.as_str()),
             };
             let cell = rectangle(class, CELL, LINE * 1.3).set("x", x).set("y", y - LINE * 0.15);
             content = content.add(cell).add(centred(word, x, y, CELL));
@@ -213,19 +213,19 @@ fn draw_paths(plan: &Plan<'_>) -> Drawn {
     }
     let mut bottom = top + LINE * 1.3 * (plan.devices.len() as f64 + 1.0) + PAD;
     let mut width = head + CELL * plan.devices.len() as f64;
-    let told = plan.fabric.iter().map(|text| ("", text.as_str()));
-    for (class, text) in told.chain(Path::LEGEND.split("; ").map(|text| ("quiet", text))) {
+    let fabric = plan.fabric.iter().map(|text| ("", text.as_str()));
+    for (class, text) in fabric.chain(DevicePath::LEGEND.split("; ").map(|text| ("quiet", text))) {
         content = content.add(line(class, text, 0.0, bottom));
         width = width.max(text_width(text));
         bottom += LINE;
     }
-    Drawn { group: content, width, height: bottom }
+    DrawnBox { group: content, width, height: bottom }
 }
 
-fn framed(class: &str, content: Group, width: f64, height: f64) -> Drawn {
+fn framed(class: &str, content: Group, width: f64, height: f64) -> DrawnBox {
     let mut group = Group::new().add(rectangle(class, width, height).set("rx", 4));
     group.append(content);
-    Drawn { group, width, height }
+    DrawnBox { group, width, height }
 }
 
 fn rectangle(class: &str, width: f64, height: f64) -> Rectangle {

@@ -4,16 +4,16 @@ use std::fmt::Write;
 
 use afd_model::Inventory;
 
-use super::{Path, Plan, device_line, nic_line};
+use super::{DevicePath, TopologyPlan, device_line, nic_line};
 
 /// Draws the node as text.
 pub fn draw(inventory: &Inventory) -> String {
-    let plan = Plan::of(inventory);
+    let plan = TopologyPlan::new(inventory);
     let mut text = String::new();
-    for place in &plan.places {
-        let cpus = place.cpus.map(|cpus| format!(" (CPUs {cpus})")).unwrap_or_default();
-        let _ = writeln!(text, "{}{cpus}", place.title);
-        for branch in &place.branches {
+    for group in &plan.numa_groups {
+        let cpus = group.cpus.map(|cpus| format!(" (CPUs {cpus})")).unwrap_or_default();
+        let _ = writeln!(text, "{}{cpus}", group.title);
+        for branch in &group.branches {
             if let Some(root_port) = branch.root_port {
                 let _ = writeln!(text, "  root port {root_port}");
             }
@@ -37,7 +37,7 @@ pub fn draw(inventory: &Inventory) -> String {
     text
 }
 
-fn paths(plan: &Plan<'_>) -> String {
+fn paths(plan: &TopologyPlan<'_>) -> String {
     let mut text = "\nPaths between devices\n".to_owned();
     let width = plan.devices.iter().map(|device| device.id.to_string().len()).max().unwrap_or(0);
     let _ = write!(text, "{:width$}  ", "");
@@ -56,6 +56,6 @@ fn paths(plan: &Plan<'_>) -> String {
     for line in &plan.fabric {
         let _ = writeln!(text, "{line}");
     }
-    let _ = writeln!(text, "{}", Path::LEGEND);
+    let _ = writeln!(text, "{}", DevicePath::LEGEND);
     text
 }

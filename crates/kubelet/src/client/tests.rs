@@ -4,57 +4,57 @@ use tempfile::TempDir;
 use tokio::net::UnixListener;
 
 use super::*;
-use crate::testing::{Played, pod};
+use crate::testing::{FakeKubelet, pod};
 
 const GPU: &str = "nvidia.com/gpu";
 
-fn pods(answer: &Answer) -> Vec<&str> {
-    answer.holds.iter().map(|hold| hold.pod.as_str()).collect()
+fn pods(report: &KubeletReport) -> Vec<&str> {
+    report.holds.iter().map(|hold| hold.pod.as_str()).collect()
 }
 
 #[tokio::test]
-async fn a_restarted_kubelet_that_has_forgotten_its_pods_is_not_believed() {
-    let folder = TempDir::new().expect("a temporary folder can be made");
-    let (played, mut kubelet) = (Played::default(), Kubelet::new(folder.path()));
+async fn holds_outlive_a_restarted_kubelet_that_lacks_its_pods() {
+    let directory = TempDir::new().expect("a temporary directory can be created");
+    let (fake, mut kubelet) = (FakeKubelet::default(), Kubelet::new(directory.path()));
     assert!(matches!(kubelet.list().await, Err(KubeletError::Absent { .. })));
-    played.set(vec![pod("a", GPU, &["GPU-1", "GPU-2"])]);
-    let first = played.start(folder.path()).expect("a socket can be made");
-    assert_eq!(pods(&kubelet.list().await.expect("it answers")), ["a", "a"]);
+    fake.set_pods(vec![pod("a", GPU, &["GPU-1", "GPU-2"])]);
+    let first = fake.start(directory.path()).expect("a socket can be created");
+    assert_eq!(pods(&kubelet.list().await.expect("it responds")), ["a", "a"]);
     first.abort();
-    played.set(Vec::new());
-    played.start(folder.path()).expect("a socket can be made");
-    let answer = kubelet.list().await.expect("it answers");
-    assert_eq!((pods(&answer).len(), answer.complete), (2, false), "what was held still is");
+    fake.set_pods(Vec::new());
+    fake.start(directory.path()).expect("a socket can be created");
+    let report = kubelet.list().await.expect("it responds");
+    assert_eq!((pods(&report).len(), report.complete), (2, false), "the previous holds are kept");
     let connection = kubelet.connection.as_mut().expect("it is connected");
-    connection.since = Instant::now().checked_sub(YOUNG).expect("the machine runs long enough");
-    let answer = kubelet.list().await.expect("it answers");
-    assert_eq!((pods(&answer).len(), answer.complete), (0, true), "now it has had its time");
+    connection.since = Instant::now().checked_sub(STARTUP_GRACE).expect("the machine runs long enough");
+    let report = kubelet.list().await.expect("it responds");
+    assert_eq!((pods(&report).len(), report.complete), (0, true), "the grace period is over");
 }
 
 #[tokio::test]
-async fn an_answer_of_many_megabytes_is_read() {
-    let folder = TempDir::new().expect("a temporary folder can be made");
-    let (played, mut kubelet) = (Played::default(), Kubelet::new(folder.path()));
+async fn a_response_of_many_megabytes_is_read() {
+    let directory = TempDir::new().expect("a temporary directory can be created");
+    let (fake, mut kubelet) = (FakeKubelet::default(), Kubelet::new(directory.path()));
     let long = "x".repeat(1000);
-    played.set((0..8000).map(|number| pod(&format!("{number}-{long}"), GPU, &["GPU-1"])).collect());
-    played.start(folder.path()).expect("a socket can be made");
+    fake.set_pods((0..8000).map(|number| pod(&format!("{number}-{long}"), GPU, &["GPU-1"])).collect());
+    fake.start(directory.path()).expect("a socket can be created");
     assert_eq!(kubelet.list().await.expect("8 MB are not too much").holds.len(), 8000);
 }
 
 #[tokio::test]
-async fn a_kubelet_that_goes_is_an_error_and_comes_back() {
-    let folder = TempDir::new().expect("a temporary folder can be made");
-    let (played, mut kubelet) = (Played::default(), Kubelet::new(folder.path()));
-    played.set(vec![pod("a", GPU, &["GPU-1"])]);
-    let first = played.start(folder.path()).expect("a socket can be made");
-    kubelet.list().await.expect("it answers");
+async fn a_stopped_kubelet_is_an_error_until_it_is_back() {
+    let directory = TempDir::new().expect("a temporary directory can be created");
+    let (fake, mut kubelet) = (FakeKubelet::default(), Kubelet::new(directory.path()));
+    fake.set_pods(vec![pod("a", GPU, &["GPU-1"])]);
+    let first = fake.start(directory.path()).expect("a socket can be created");
+    kubelet.list().await.expect("it responds");
     first.abort();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    // The socket file of a kubelet that was killed stays and refuses.
-    std::fs::remove_file(folder.path().join(SOCKET)).expect("the socket is there");
-    drop(UnixListener::bind(folder.path().join(SOCKET)).expect("a socket can be made"));
-    let error = kubelet.list().await.expect_err("nobody listens");
+    // The socket file of a kubelet that was killed stays and refuses connections.
+    std::fs::remove_file(directory.path().join(SOCKET)).expect("the socket exists");
+    drop(UnixListener::bind(directory.path().join(SOCKET)).expect("a socket can be created"));
+    let error = kubelet.list().await.expect_err("nothing listens");
     assert!(matches!(error, KubeletError::Failed { code: Code::Unavailable, .. }), "{error:?}");
-    played.start(folder.path()).expect("a socket can be made");
+    fake.start(directory.path()).expect("a socket can be created");
     assert_eq!(pods(&kubelet.list().await.expect("it is back")), ["a"]);
 }

@@ -1,7 +1,7 @@
-//! The page for people at `/`: devices and their health, paths and what is against them, and the topology's picture.
+//! The status page at `/`: devices and their health, paths and why they are not ready, and a drawing of the topology.
 //!
-//! Plain HTML with its own look and nothing from elsewhere: no script, no image, no font. It is made when the inventory
-//! changes, and every text that comes from the node is escaped.
+//! Self-contained HTML: no script, no external image, style or font. It is rendered when the inventory changes, and every
+//! string that comes from the node is escaped.
 
 use std::fmt::Write;
 
@@ -9,16 +9,15 @@ use afd_derive::paths::{PathAnswer, PathVerdict};
 use afd_model::{Device, HealthState, Inventory};
 
 use crate::{
-    explain,
-    show::{driver, mebibytes, partitions, product, told},
-    topology,
+    device_text::{driver, mebibytes, partitions, product, value_or_dash},
+    explain, topology,
 };
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
 <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
 
-const LOOK: &str = "<style>\n\
+const STYLE: &str = "<style>\n\
 :root { color-scheme: light }\n\
 body { margin: 0 auto; max-width: 90rem; padding: 1rem 1.5rem; background: #fff; color: #1b1f24; \
 font: 1rem/1.5 system-ui, sans-serif }\n\
@@ -27,21 +26,22 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2rem }\n\
 table { border-collapse: collapse; width: 100% }\n\
 th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid #d0d7de }\n\
 td p { margin: 0; max-width: 60rem; overflow-wrap: anywhere }\n\
-.good { color: #116329 } .poor { color: #7d4e00 } .bad { color: #a40e26 } .open { color: #57606a }\n\
+.good { color: #116329 } .poor { color: #7d4e00 } .bad { color: #a40e26 } .unknown { color: #57606a }\n\
 svg { max-width: 100%; height: auto }\n\
 </style>\n";
 
-/// The page of a node, which is called `node` where it has a name.
-pub fn page(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<&str>) -> String {
+/// The page of a node; `node` is its name, if it has one.
+pub fn html(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<&str>) -> String {
     let title =
         node.map_or_else(|| "Accelerators".to_owned(), |node| format!("Accelerators of {}", escaped(node)));
-    let mut text = format!("{HEAD}<title>{title}</title>\n{LOOK}</head>\n<body>\n<main>\n<h1>{title}</h1>\n");
+    let mut text =
+        format!("{HEAD}<title>{title}</title>\n{STYLE}</head>\n<body>\n<main>\n<h1>{title}</h1>\n");
     text += "<h2>Devices</h2>\n";
     if inventory.devices.is_empty() {
         text += "<p>No accelerators found.</p>\n";
     } else {
-        let heads = ["Device", "Product", "Memory", "Driver", "NUMA node", "Partitions", "Health"];
-        table(&mut text, &heads, inventory.devices.iter().map(device_row));
+        let headers = ["Device", "Product", "Memory", "Driver", "NUMA node", "Partitions", "Health"];
+        table(&mut text, &headers, inventory.devices.iter().map(device_row));
     }
     text += "<h2>llm-d paths</h2>\n";
     table(&mut text, &["Path", "Ready", "Why"], paths.iter().map(path_row));
@@ -53,16 +53,16 @@ pub fn page(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<&str>
     text
 }
 
-/// A table; the first cell of a row is its head.
-fn table<const N: usize>(text: &mut String, heads: &[&str; N], rows: impl Iterator<Item = [String; N]>) {
+/// A table; the first cell of a row is its header.
+fn table<const N: usize>(text: &mut String, headers: &[&str; N], rows: impl Iterator<Item = [String; N]>) {
     *text += "<div class=\"wide\">\n<table>\n<thead><tr>";
-    for head in heads {
-        let _ = write!(text, "<th scope=\"col\">{head}</th>");
+    for header in headers {
+        let _ = write!(text, "<th scope=\"col\">{header}</th>");
     }
     *text += "</tr></thead>\n<tbody>\n";
     for row in rows {
-        for (place, cell) in row.iter().enumerate() {
-            let _ = match place {
+        for (column, cell) in row.iter().enumerate() {
+            let _ = match column {
                 0 => write!(text, "<tr><th scope=\"row\">{cell}</th>"),
                 _ => write!(text, "<td>{cell}</td>"),
             };
@@ -78,7 +78,7 @@ fn device_row(device: &Device) -> [String; 7] {
         HealthState::Healthy => "good",
         HealthState::Degraded => "poor",
         HealthState::Failed => "bad",
-        HealthState::Unknown => "open",
+        HealthState::Unknown => "unknown",
     };
     let reasons = device.health.reasons.iter().map(|reason| format!("{}: {}", reason.code, reason.message));
     [
@@ -86,7 +86,7 @@ fn device_row(device: &Device) -> [String; 7] {
         escaped(&product(device)),
         device.memory_bytes.value().map_or_else(|| "-".to_owned(), |bytes| mebibytes(*bytes)),
         escaped(&driver(device)),
-        told(&device.numa_node),
+        value_or_dash(&device.numa_node),
         escaped(&partitions(device)),
         format!("<span class=\"{class}\">{}</span>{}", state.as_str(), paragraphs(reasons)),
     ]
@@ -96,7 +96,7 @@ fn path_row(verdict: &PathVerdict<'_>) -> [String; 3] {
     let class = match verdict.answer() {
         PathAnswer::Ready => "good",
         PathAnswer::NotReady => "bad",
-        PathAnswer::Unknown => "open",
+        PathAnswer::Unknown => "unknown",
     };
     let answer = explain::answer(verdict.answer()).0;
     [
@@ -110,7 +110,7 @@ fn paragraphs(texts: impl Iterator<Item = String>) -> String {
     texts.map(|text| format!("<p>{}</p>", escaped(&text))).collect()
 }
 
-/// A text with what HTML would take for its own written as references.
+/// A string with the characters that are special in HTML replaced by references.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_node_tells_is_never_taken_for_html() {
+    fn strings_of_the_node_are_escaped() {
         let hostile = "<script>alert('x')</script>&\"";
         let product = Product {
             name: hostile.to_owned(),
@@ -164,7 +164,7 @@ mod tests {
         };
         let inventory = Inventory { devices: vec![device], nics: vec![nic], ..Inventory::default() };
         let rules = Rules::built_in();
-        let page = page(&inventory, &rules.ask(&inventory, false), Some(hostile));
+        let page = html(&inventory, &rules.ask(&inventory, false), Some(hostile));
         assert!(!page.contains("<script"), "{page}");
         assert!(
             page.contains("GpuLost: &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;"),
@@ -173,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_comes_from_elsewhere() {
-        let page = page(&Inventory::default(), &[], None);
+    fn the_page_is_self_contained() {
+        let page = html(&Inventory::default(), &[], None);
         let links: Vec<&str> = page.split("href=\"").skip(1).collect();
         assert!(links.iter().all(|link| link.starts_with('/')) && !page.contains("src="), "{page}");
         assert!(page.contains("No accelerators found."));

@@ -1,0 +1,179 @@
+//! Options that several commands share, and those of `afd run`.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use afd_derive::{
+    compat::{CompatSet, Switch},
+    labels::{DEFAULT_PREFIX, LabelOptions},
+    vendors::{MigStrategy, VENDORS, VendorRecord},
+};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum, value_parser};
+
+use super::values;
+
+const NO_LIBRARIES: &str = "no-libraries";
+
+/// How vendor libraries are found. The vendor records define an option for each library.
+#[derive(Clone, Debug, Default)]
+pub struct LibraryArgs {
+    /// Read only the kernel's files.
+    pub no_libraries: bool,
+    /// The root under which a vendor's library is looked up, by the name of the probe; the host root by default.
+    pub roots: BTreeMap<&'static str, PathBuf>,
+}
+
+impl Args for LibraryArgs {
+    fn augment_args(command: Command) -> Command {
+        let no_libraries = Arg::new(NO_LIBRARIES)
+            .long(NO_LIBRARIES)
+            .global(true)
+            .action(ArgAction::SetTrue)
+            .help("Read only the kernel's files; load no vendor library");
+        let roots = VENDORS.iter().filter_map(|record| record.library.as_ref()).map(|library| {
+            Arg::new(library.root_option)
+                .long(library.root_option)
+                .global(true)
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help(library.root_help)
+        });
+        command.arg(no_libraries).args(roots)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        LibraryArgs::augment_args(command)
+    }
+}
+
+impl FromArgMatches for LibraryArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<LibraryArgs, clap::Error> {
+        let root = |record: &&'static VendorRecord| {
+            let option = record.library.as_ref()?.root_option;
+            Some((record.probe, matches.get_one::<PathBuf>(option)?.clone()))
+        };
+        Ok(LibraryArgs {
+            no_libraries: matches.get_flag(NO_LIBRARIES),
+            roots: VENDORS.iter().filter_map(root).collect(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = LibraryArgs::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Label options.
+#[derive(Args, Clone, Debug)]
+pub struct LabelArgs {
+    /// Prefix of AFD's own labels.
+    #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_PREFIX, value_parser = values::domain)]
+    pub label_prefix: String,
+    /// Include integrated GPUs.
+    #[arg(long)]
+    pub include_integrated: bool,
+    /// Labels in the spelling of a vendor's own tools. auto, the default, writes keys without another owner; it writes none
+    /// without a cluster, where the owners are not known.
+    #[arg(long, value_name = "SET=auto|on|off", value_parser = values::compat)]
+    pub compat: Vec<(CompatSet, Switch)>,
+    /// How NVIDIA's device plugin offers MIG devices; the plugin's own configuration takes precedence.
+    #[arg(long, value_enum, default_value_t = MigStrategyArg::None)]
+    pub nvidia_mig_strategy: MigStrategyArg,
+    /// Configuration of NVIDIA's device plugin, for how devices are shared.
+    #[arg(long, value_name = "FILE")]
+    pub nvidia_device_plugin_config: Option<PathBuf>,
+}
+
+/// How MIG devices are offered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum MigStrategyArg {
+    /// Only whole GPUs are offered.
+    None,
+    /// As nvidia.com/gpu.
+    Single,
+    /// As nvidia.com/mig-1g.10gb and so on.
+    Mixed,
+}
+
+impl From<MigStrategyArg> for MigStrategy {
+    fn from(strategy: MigStrategyArg) -> MigStrategy {
+        match strategy {
+            MigStrategyArg::None => MigStrategy::None,
+            MigStrategyArg::Single => MigStrategy::Single,
+            MigStrategyArg::Mixed => MigStrategy::Mixed,
+        }
+    }
+}
+
+impl LabelArgs {
+    /// The options of AFD's own labels.
+    pub fn label_options(&self) -> LabelOptions {
+        LabelOptions { prefix: self.label_prefix.clone(), include_integrated: self.include_integrated }
+    }
+}
+
+/// Path rules in addition to the built-in ones.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PathArgs {
+    /// A file with additional paths and requirements, in the format of docs/paths.md. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub path_rules: Vec<PathBuf>,
+}
+
+/// Metric options.
+#[derive(Args, Clone, Debug, Default)]
+pub struct MetricArgs {
+    /// Add the memory used by each process: one series per process and device.
+    #[arg(long)]
+    pub per_process: bool,
+    /// Metrics in the spelling of a vendor's own exporter: `afd run` serves them at /compat/SET, `afd show --output metrics`
+    /// prints them instead of AFD's own. May be given once per set.
+    #[arg(long, value_name = "SET", value_parser = values::metric_set())]
+    pub compat_metrics: Vec<CompatSet>,
+}
+
+/// Options of `afd run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Serve metrics without a cluster; otherwise labels, annotation and condition of the own Node are kept up to date, too.
+    #[arg(long)]
+    pub no_kubernetes: bool,
+    /// Kubeconfig of the cluster, when not run in a pod.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The first request to the API server waits a random time up to this, so that agents that start at the same time do not
+    /// overload it.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = values::start_spread)]
+    pub start_spread: Duration,
+    /// Label options.
+    #[command(flatten)]
+    pub labels: LabelArgs,
+    /// Address of / (the status page), /metrics, /inventory, /healthz and /readyz.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9109")]
+    pub listen: SocketAddr,
+    /// Address at which /compat/dcgm is served as /metrics, too, for llm-d's endpoint picker; dcgm-exporter's port is 9400.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub dcgm_listen: Option<SocketAddr>,
+    /// Name of the own Node.
+    #[arg(long, value_name = "NAME", required_unless_present = "no_kubernetes")]
+    pub node_name: Option<String>,
+    /// Directory of the kubelet's PodResources socket, to report which pod holds which device; usually
+    /// /var/lib/kubelet/pod-resources. Only user 0 may use it.
+    #[arg(long, value_name = "DIR")]
+    pub pod_resources: Option<PathBuf>,
+    /// Socket to create for `afd release`, which connects to /run/afd/control.sock by default.
+    #[arg(long, value_name = "FILE")]
+    pub control_socket: Option<PathBuf>,
+    /// Seconds between two samples.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = values::interval)]
+    pub sample_interval: Duration,
+    /// Seconds between two discoveries, in addition to those that kernel events trigger.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = values::interval)]
+    pub discovery_interval: Duration,
+    /// Metric options.
+    #[command(flatten)]
+    pub metrics: MetricArgs,
+    /// Path rules.
+    #[command(flatten)]
+    pub paths: PathArgs,
+}

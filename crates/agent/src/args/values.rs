@@ -1,0 +1,79 @@
+//! Parsers of option values.
+
+use std::time::Duration;
+
+use afd_derive::{
+    compat::{CompatSet, Switch},
+    vendors::VENDORS,
+};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// From a tenth of a second to a day.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if !(0.1..=86400.0).contains(&seconds) {
+        return Err("not between 0.1 and 86400 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// From nothing to an hour.
+pub(super) fn start_spread(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if !(0.0..=3600.0).contains(&seconds) {
+        return Err("not between 0 and 3600 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// A vendor with a library, by the name of its probe.
+pub(super) fn library() -> impl TypedValueParser<Value = &'static str> {
+    let probes = || VENDORS.iter().filter(|record| record.library.is_some()).map(|record| record.probe);
+    PossibleValuesParser::new(probes()).try_map(move |name| {
+        probes().find(|probe| *probe == name).ok_or_else(|| format!("{name:?} has no library"))
+    })
+}
+
+/// A set whose metrics are served at `/compat/<set>` on request; the help lists them.
+pub(super) fn metric_set() -> impl TypedValueParser<Value = CompatSet> {
+    let on_request = CompatSet::with_metrics().filter(|(_, metrics)| !metrics.always_served);
+    PossibleValuesParser::new(on_request.map(|(set, _)| set.as_str())).try_map(|name| name.parse())
+}
+
+/// A label set and its switch: `nvidia=on`.
+pub(super) fn compat(text: &str) -> Result<(CompatSet, Switch), String> {
+    let (set, switch) =
+        text.split_once('=').ok_or_else(|| "not a set and its switch, such as nvidia=on".to_owned())?;
+    Ok((set.parse()?, switch.parse()?))
+}
+
+/// A DNS subdomain, which Kubernetes accepts as the prefix of a key.
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    let is_label = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(is_label) {
+        Ok(text.to_owned())
+    } else {
+        Err("not a DNS name such as accelerator.llm-d.ai (lower case, digits, - and .)".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_values_are_rejected() {
+        assert!(interval("0").is_err() && interval("x").is_err() && interval("inf").is_err());
+        assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(start_spread("0"), Ok(Duration::ZERO));
+        assert!(domain("Accelerator.llm-d.ai").is_err() && domain("a..b").is_err() && domain("a/b").is_err());
+        assert!(domain("accelerator.llm-d.ai").is_ok());
+        assert!(compat("amd").is_err() && compat("amd=yes").is_err() && compat("asus=on").is_err());
+        assert_eq!(compat("nvidia=on"), Ok(("nvidia".parse().expect("it is a set"), Switch::On)));
+    }
+}

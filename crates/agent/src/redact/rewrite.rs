@@ -1,0 +1,67 @@
+//! Finds the secrets in the content of a file, and makes placeholders for them.
+
+use afd_derive::vendors::{SecretForm, VENDORS};
+
+/// Files that contain one secret, whatever the vendor.
+const SECRET_FILES: [&str; 8] =
+    ["serial_number", "serial", "node_guid", "sys_image_guid", "board_id", "address", "hostname", "uuid"];
+
+/// A file's content with `replace` applied to each of its secrets.
+pub(super) fn rewrite(
+    path: &str,
+    content: &[u8],
+    replace: &mut impl FnMut(&str, SecretForm) -> String,
+) -> Vec<u8> {
+    let Ok(text) = str::from_utf8(content) else { return content.to_vec() };
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if let Some(form) = form_of_file(name) {
+        let secret = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+        if secret.is_empty() {
+            return content.to_vec();
+        }
+        return text.replacen(secret, &replace(secret, form), 1).into_bytes();
+    }
+    let lines = text.split_inclusive('\n').map(|line| match secret_of_line(line) {
+        Some((secret, form)) => line.replacen(secret, &replace(secret, form), 1),
+        None => line.to_owned(),
+    });
+    lines.collect::<String>().into_bytes()
+}
+
+/// The form of the secret in a file of this name, if it contains one.
+fn form_of_file(name: &str) -> Option<SecretForm> {
+    let of_vendors = VENDORS.iter().flat_map(|record| record.redactions.files);
+    let form = of_vendors.copied().find_map(|(file, form)| (file == name).then_some(form));
+    form.or_else(|| SECRET_FILES.contains(&name).then_some(SecretForm::Text))
+}
+
+/// The secret in a line of a file, if it contains one.
+fn secret_of_line(line: &str) -> Option<(&str, SecretForm)> {
+    let beginnings = VENDORS.iter().flat_map(|record| record.redactions.lines).copied();
+    let (value, form) = beginnings
+        .map(|(beginning, form)| (line.trim_start().strip_prefix(beginning), form))
+        .find_map(|(value, form)| Some((value?, form)))?;
+    let secret = value.trim_matches(|c: char| c.is_whitespace() || c == ':');
+    (!secret.is_empty() && secret != "0").then_some((secret, form))
+}
+
+/// A string of the same form: the digits of `number`, right-aligned, in place of the secret's digits and lower-case
+/// hexadecimal letters; every other letter becomes `x`, and punctuation stays.
+pub(super) fn placeholder(secret: &str, number: u64) -> String {
+    let prefixes = VENDORS.iter().flat_map(|record| record.redactions.uuid_prefixes).copied();
+    let prefix = prefixes.chain(["0x"]).find(|prefix| secret.starts_with(prefix)).unwrap_or_default();
+    let is_hexadecimal =
+        secret[prefix.len()..].bytes().all(|byte| byte.is_ascii_hexdigit() || b"-:x".contains(&byte));
+    let mut remaining = number;
+    let mut characters: Vec<char> = secret.chars().collect();
+    for character in characters[prefix.chars().count()..].iter_mut().rev() {
+        let is_digit = character.is_ascii_digit() || (is_hexadecimal && character.is_ascii_hexdigit());
+        if is_digit {
+            *character = char::from_digit((remaining % 10) as u32, 10).expect("a digit is less than ten");
+            remaining /= 10;
+        } else if character.is_alphabetic() {
+            *character = 'x';
+        }
+    }
+    characters.into_iter().collect()
+}

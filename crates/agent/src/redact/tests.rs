@@ -1,0 +1,78 @@
+use super::*;
+
+fn redacted(files: &[(&str, &str)]) -> Vec<String> {
+    let reads: Vec<_> =
+        files.iter().map(|(path, text)| (*path, RecordedRead::File(text.as_bytes().to_vec()))).collect();
+    let redaction = Redaction::new(reads.iter().map(|(path, read)| (*path, read)));
+    files
+        .iter()
+        .map(|(path, text)| {
+            String::from_utf8(redaction.apply(path, text.as_bytes())).expect("redaction keeps UTF-8")
+        })
+        .collect()
+}
+
+#[test]
+fn secrets_keep_their_form() {
+    assert_eq!(
+        redacted(&[
+            ("/a/serial_number", "692234000123\n"),
+            ("/b/address", "3c:6d:66:1f:aa:01\n"),
+            ("/c/information", "Model: \t Tesla T4\nGPU UUID: \t GPU-eaf23aa1-4d3d-596c-da66-b86b0e5db584\n"),
+            ("/d/hostname", "gpu-node-7\n"),
+            ("/e/vendor", "0x10de\n"),
+        ]),
+        [
+            "000000000001\n",
+            "00:00:00:00:00:02\n",
+            "Model: \t Tesla T4\nGPU UUID: \t GPU-00000000-0000-0000-0000-000000000003\n",
+            "xxx-xxxx-4\n",
+            "0x10de\n",
+        ]
+    );
+}
+
+#[test]
+fn error_records_do_not_identify_the_board() {
+    let mut ring = vec![0; 12];
+    ring.extend(b"CPER\0\x01\xff\xff\xff\xff");
+    ring.resize(12 + 20, 0);
+    ring.extend(160_u32.to_le_bytes());
+    ring.resize(12 + 140, 0);
+    ring.extend(b"SERIAL-1");
+    ring.resize(12 + 160, 0);
+    let blank = Redaction::default().apply("/sys/kernel/debug/dri/0/amdgpu_ring_cper", &ring);
+    assert_eq!(afd_amd::cper::parse(&blank), afd_amd::cper::parse(&ring));
+    assert!(!String::from_utf8_lossy(&blank).contains("SERIAL"));
+}
+
+#[test]
+fn a_library_may_spell_a_secret_in_another_way() {
+    let unique_id = RecordedRead::File(b"afd0000000000001\n".to_vec());
+    let mut redaction = Redaction::new([("/drm/unique_id", &unique_id)].into_iter());
+    let responses = redaction.apply_to_responses(json!({
+        "amdsmi_get_gpu_asic_info": { "value": { "market_name": "MI300X", "asic_serial": "0xAFD0000000000001" } },
+        "rsmi_dev_unique_id_get": { "value": 0xafd0_0000_0000_0001_u64 },
+        "amdsmi_get_gpu_device_uuid": { "error": "NOT_SUPPORTED" },
+    }));
+    let asic = &responses["amdsmi_get_gpu_asic_info"]["value"];
+    assert_eq!(asic["asic_serial"], "0x0000000000000001");
+    assert_eq!(asic["market_name"], "MI300X");
+    assert_eq!(responses["rsmi_dev_unique_id_get"]["value"], 1);
+    assert_eq!(responses["amdsmi_get_gpu_device_uuid"]["error"], "NOT_SUPPORTED");
+}
+
+#[test]
+fn a_secret_stays_the_same_in_decimal_and_in_hexadecimal() {
+    let texts = redacted(&[
+        ("/drm/unique_id", "e3aa140f9a5f9e31\n"),
+        ("/kfd/properties", "simd_count 304\nunique_id 16404946649897475633\nhive_id 0\n"),
+        ("/drm2/unique_id", "2250f807caf2231a\n"),
+        ("/drm3/unique_id", "00000000499602d2\n"),
+        ("/kfd3/properties", "unique_id 1234567890\n"),
+    ]);
+    assert_eq!(texts[0], "0000000000000001\n");
+    assert_eq!(texts[1], "simd_count 304\nunique_id 1\nhive_id 0\n");
+    assert_eq!(texts[2], "0000000000000002\n");
+    assert_eq!(texts[3..], ["0000000000000003\n", "unique_id 3\n"]);
+}

@@ -1,0 +1,326 @@
+//! The names by which device plugins and DRA drivers refer to devices and partitions: a lookup, pure.
+//!
+//! Probes give each device and partition its names ([`HandleKind::DevicePlugin`], [`HandleKind::Dra`]). A name that two
+//! units share refers to none. Nothing here knows how a vendor spells a name.
+
+use std::{collections::BTreeMap, fmt};
+
+use afd_model::{Device, Handle, HandleKind, Inventory, UnitId, Variant, Vendor};
+
+use crate::report::DeviceReference;
+
+/// The attributes that DRA drivers publish of their devices, by driver and device name.
+pub type DraAttributes<'a> = BTreeMap<(&'a str, &'a str), &'a BTreeMap<String, String>>;
+
+/// The devices whose extended resource or DRA driver has this name, where that is known.
+type OwnerLookup<'a> = &'a dyn Fn(&str) -> Option<(Vendor, Variant)>;
+
+/// Resolves references to the devices and partitions of an inventory.
+pub struct UnitNames<'a> {
+    attributes: DraAttributes<'a>,
+    owner: OwnerLookup<'a>,
+    plugin: NameIndex,
+    dra: NameIndex,
+    /// Names of the hardware itself: PCI addresses, UUIDs, serial numbers, names in `/dev`.
+    hardware: NameIndex,
+}
+
+impl fmt::Debug for UnitNames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UnitNames { attributes, plugin, dra, hardware, owner: _ } = self;
+        f.debug_struct("UnitNames")
+            .field("attributes", attributes)
+            .field("plugin", plugin)
+            .field("dra", dra)
+            .field("hardware", hardware)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> UnitNames<'a> {
+    /// The names in an inventory. `owner` gives the kind of device of an extended resource or a DRA driver; only such
+    /// devices are then considered.
+    pub fn new(
+        inventory: &Inventory,
+        attributes: DraAttributes<'a>,
+        owner: &'a dyn Fn(&str) -> Option<(Vendor, Variant)>,
+    ) -> UnitNames<'a> {
+        let mut names = UnitNames {
+            attributes,
+            owner,
+            plugin: NameIndex::default(),
+            dra: NameIndex::default(),
+            hardware: NameIndex::default(),
+        };
+        for device in &inventory.devices {
+            let whole = UnitId::from(device.id);
+            names.hardware.insert(&device.id.to_string(), device, whole);
+            if let Some(serial) = device.serial.value() {
+                names.hardware.insert(serial, device, whole);
+            }
+            names.insert_handles(&device.handles, device, whole);
+            for partition in &device.partitions {
+                let unit = UnitId::from(partition.id);
+                if let Some(function) = partition.function.value() {
+                    names.hardware.insert(&function.address.to_string(), device, unit);
+                }
+                names.insert_handles(&partition.handles, device, unit);
+            }
+        }
+        names
+    }
+
+    fn insert_handles(&mut self, handles: &[Handle], device: &Device, unit: UnitId) {
+        for handle in handles {
+            let index = match handle.kind {
+                HandleKind::DevicePlugin => &mut self.plugin,
+                HandleKind::Dra => &mut self.dra,
+                HandleKind::Uuid
+                | HandleKind::UniqueId
+                | HandleKind::DrmCard
+                | HandleKind::XcpDevice
+                | HandleKind::Accel => &mut self.hardware,
+                // Numbers alone identify nothing.
+                _ => continue,
+            };
+            index.insert(&handle.value, device, unit);
+        }
+    }
+
+    /// The device or partition that a reference refers to, if it is in the inventory.
+    pub fn unit(&self, reference: &DeviceReference) -> Option<UnitId> {
+        match reference {
+            DeviceReference::Plugin { resource, id } => self.plugin_unit(resource, id),
+            DeviceReference::Dra { driver, device, .. } => self.dra_unit(driver, device),
+        }
+    }
+
+    fn plugin_unit(&self, resource: &str, id: &str) -> Option<UnitId> {
+        let owner = (self.owner)(resource);
+        without_share(id).find_map(|id| {
+            let lower = id.to_ascii_lowercase();
+            [id, &lower].into_iter().find_map(|id| {
+                let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+                // A number is a name only among the devices of its resource.
+                let plugin = if is_number && owner.is_none() { None } else { self.plugin.unit(id, owner) };
+                plugin.or_else(|| self.hardware.unit(id, owner))
+            })
+        })
+    }
+
+    fn dra_unit(&self, driver: &str, name: &str) -> Option<UnitId> {
+        let owner = (self.owner)(driver);
+        let named = match owner {
+            Some(_) => self.dra.unit(name, owner),
+            None => self.hardware.unit(name, None),
+        };
+        named.or_else(|| self.by_attributes(driver, name, owner))
+    }
+
+    /// By the attributes that the driver publishes: the UUID, else the PCI address. A partition has the address of its
+    /// device, which does not identify it.
+    fn by_attributes(&self, driver: &str, name: &str, owner: Option<(Vendor, Variant)>) -> Option<UnitId> {
+        const ADDRESSES: [&str; 4] = ["resource.kubernetes.io/pciBusID", "pciBusID", "pciAddr", "pciAddress"];
+        let attributes = self.attributes.get(&(driver, name))?;
+        let by_uuid = attributes.get("uuid").and_then(|uuid| self.hardware.unit(uuid, owner));
+        let is_partition =
+            attributes.get("type").is_some_and(|kind| kind == "mig" || kind.contains("partition"));
+        let by_address = || {
+            let address = ADDRESSES.iter().find_map(|name| attributes.get(*name))?;
+            self.hardware.unit(&address.to_ascii_lowercase(), owner)
+        };
+        by_uuid.or_else(|| if is_partition { None } else { by_address() })
+    }
+}
+
+/// Units by name.
+#[derive(Debug, Default)]
+struct NameIndex(BTreeMap<String, Vec<NamedUnit>>);
+
+/// A unit, and the kind of its device.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct NamedUnit {
+    owner: (Vendor, Variant),
+    unit: UnitId,
+}
+
+impl NameIndex {
+    fn insert(&mut self, name: &str, device: &Device, unit: UnitId) {
+        let named = NamedUnit { owner: (device.vendor, device.variant), unit };
+        let units = self.0.entry(name.to_owned()).or_default();
+        if !units.contains(&named) {
+            units.push(named);
+        }
+    }
+
+    /// The only unit of this name, among the devices of `owner` where that is known.
+    fn unit(&self, name: &str, owner: Option<(Vendor, Variant)>) -> Option<UnitId> {
+        let units = self.0.get(name)?.iter();
+        let mut matching = units.filter(|named| owner.is_none_or(|owner| named.owner == owner));
+        let first = matching.next()?;
+        matching.next().is_none().then_some(first.unit)
+    }
+}
+
+/// The id of a device, and without what sharing appends to it, most exact first: `::3` (time-slicing and MPS), `/vgpu2`
+/// (GPU time-sharing) or `-1` (shares of a device).
+fn without_share(id: &str) -> impl Iterator<Item = &str> {
+    let id = id.split_once("::").map_or(id, |(id, _)| id);
+    let id = id.find("/vgpu").map_or(id, |end| &id[..end]);
+    let numbered = id.rsplit_once('-').and_then(|(id, share)| {
+        let is_number = !share.is_empty() && share.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then_some(id)
+    });
+    [Some(id), numbered].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_model::{Partition, PartitionName, PciAddress};
+
+    use super::*;
+
+    const MIG_NAME: PartitionName = PartitionName::Mig { gpu_instance: 3, compute_instance: 0 };
+
+    fn owner(name: &str) -> Option<(Vendor, Variant)> {
+        match name {
+            "nvidia.com/gpu" | "gpu.nvidia.com" => Some((Vendor::Nvidia, Variant::Gpu)),
+            "amd.com/gpu" | "gpu.amd.com" => Some((Vendor::Amd, Variant::Gpu)),
+            "google.com/tpu" | "tpu.google.com" => Some((Vendor::Google, Variant::Tpu)),
+            _ => None,
+        }
+    }
+
+    fn handles(handles: &[(HandleKind, &str)]) -> Vec<Handle> {
+        handles.iter().map(|(kind, value)| Handle::new(*kind, *value)).collect()
+    }
+
+    fn device(bus: u8, vendor: Vendor, variant: Variant, names: &[(HandleKind, &str)]) -> Device {
+        let address = PciAddress { domain: 0, bus, device: 0, function: 0 };
+        Device { handles: handles(names), ..Device::bare(address, vendor, variant) }
+    }
+
+    fn partition(device: &Device, name: PartitionName, names: &[(HandleKind, &str)]) -> Partition {
+        Partition { handles: handles(names), ..Partition::bare(device.id, name) }
+    }
+
+    fn inventory() -> Inventory {
+        use HandleKind::{Accel, DevicePlugin, Dra, DrmCard, Uuid};
+        let nvidia_names =
+            [(Uuid, "GPU-1"), (DevicePlugin, "GPU-1"), (DevicePlugin, "nvidia0"), (Dra, "gpu-0")];
+        let mut nvidia = device(1, Vendor::Nvidia, Variant::Gpu, &nvidia_names);
+        let mig = |compute_instance, names: &[(HandleKind, &str)]| {
+            partition(&nvidia, PartitionName::Mig { gpu_instance: 4, compute_instance }, names)
+        };
+        nvidia.partitions = vec![
+            partition(
+                &nvidia,
+                MIG_NAME,
+                &[(Uuid, "MIG-1"), (DevicePlugin, "nvidia0/gi3"), (Dra, "gpu-0-mig-1g10gb-19-2")],
+            ),
+            mig(0, &[(Dra, "gpu-0-mig-1c3g40gb-9-4")]),
+            mig(1, &[(Dra, "gpu-0-mig-1c3g40gb-9-4")]),
+        ];
+        let mut amd = device(2, Vendor::Amd, Variant::Gpu, &[(DrmCard, "card1")]);
+        amd.partitions = vec![
+            partition(
+                &amd,
+                PartitionName::Xcp(0),
+                &[(DevicePlugin, "0000:02:00.0"), (Dra, "gpu-0"), (Dra, "gpu-1-129")],
+            ),
+            partition(
+                &amd,
+                PartitionName::Xcp(1),
+                &[(DevicePlugin, "amdgpu_xcp_1"), (DrmCard, "card2"), (Dra, "gpu-2-130")],
+            ),
+        ];
+        let intel = device(3, Vendor::Intel, Variant::Xpu, &[(DevicePlugin, "card9")]);
+        let google_names = [(DevicePlugin, "7"), (Dra, "7"), (Accel, "accel0")];
+        let google = device(4, Vendor::Google, Variant::Tpu, &google_names);
+        Inventory { devices: vec![nvidia, amd, intel, google], ..Inventory::default() }
+    }
+
+    fn attributes() -> [(&'static str, BTreeMap<String, String>); 2] {
+        let map = |attributes: &[(&str, &str)]| {
+            attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let address = ("resource.kubernetes.io/pciBusID", "0000:01:00.0");
+        [
+            ("gpu-9", map(&[("type", "gpu"), address])),
+            ("gpu-9-mig", map(&[("type", "mig"), address, ("uuid", "MIG-1")])),
+        ]
+    }
+
+    fn unit(reference: &DeviceReference) -> Option<(u8, Option<PartitionName>)> {
+        let (inventory, published) = (inventory(), attributes());
+        let published =
+            published.iter().map(|(name, attributes)| (("gpu.nvidia.com", *name), attributes)).collect();
+        let unit = UnitNames::new(&inventory, published, &owner).unit(reference)?;
+        Some((unit.device.0.bus, unit.partition))
+    }
+
+    fn plugin(resource: &str, id: &str) -> Option<(u8, Option<PartitionName>)> {
+        unit(&DeviceReference::Plugin { resource: resource.into(), id: id.into() })
+    }
+
+    fn dra(driver: &str, device: &str) -> Option<(u8, Option<PartitionName>)> {
+        unit(&DeviceReference::Dra { driver: driver.into(), claim: "claim".into(), device: device.into() })
+    }
+
+    #[test]
+    fn plugin_ids_refer_to_their_units_with_and_without_a_share() {
+        assert_eq!(plugin("nvidia.com/gpu", "GPU-1"), Some((1, None)));
+        assert_eq!(plugin("nvidia.com/gpu", "GPU-1::7"), Some((1, None)));
+        assert_eq!(plugin("a resource of another name", "MIG-1"), Some((1, Some(MIG_NAME))));
+        assert_eq!(plugin("nvidia.com/gpu", "nvidia0"), Some((1, None)));
+        assert_eq!(plugin("nvidia.com/gpu", "nvidia0/gi3"), Some((1, Some(MIG_NAME))));
+        assert_eq!(plugin("nvidia.com/gpu", "nvidia0/gi3/vgpu2"), Some((1, Some(MIG_NAME))));
+        assert_eq!(plugin("amd.com/gpu", "0000:02:00.0"), Some((2, Some(PartitionName::Xcp(0)))));
+        assert_eq!(plugin("amd.com/gpu", "AMDGPU_XCP_1"), Some((2, Some(PartitionName::Xcp(1)))));
+        assert_eq!(plugin("gpu.intel.com/xe", "card9-3"), Some((3, None)));
+        assert_eq!(plugin("unknown", "0000:03:00.0"), Some((3, None)), "by the address of the hardware");
+    }
+
+    #[test]
+    fn dra_names_belong_to_the_devices_of_their_driver() {
+        assert_eq!(dra("gpu.nvidia.com", "gpu-0"), Some((1, None)));
+        assert_eq!(dra("gpu.amd.com", "gpu-0"), Some((2, Some(PartitionName::Xcp(0)))));
+        assert_eq!(dra("gpu.nvidia.com", "gpu-0-mig-1g10gb-19-2"), Some((1, Some(MIG_NAME))));
+        assert_eq!(dra("gpu.amd.com", "gpu-2-130"), Some((2, Some(PartitionName::Xcp(1)))));
+        assert_eq!(dra("gpu.nvidia.com", "gpu-9"), Some((1, None)), "by its address");
+        assert_eq!(dra("gpu.nvidia.com", "gpu-9-mig"), Some((1, Some(MIG_NAME))), "by its UUID");
+        assert_eq!(dra("another.driver", "accel0"), Some((4, None)));
+    }
+
+    #[test]
+    fn a_number_is_a_name_only_where_the_owner_is_known() {
+        assert_eq!(plugin("google.com/tpu", "7"), Some((4, None)));
+        assert_eq!(plugin("unknown", "7"), None);
+        assert_eq!(dra("tpu.google.com", "7"), Some((4, None)));
+        assert_eq!(dra("gpu.nvidia.com", "7"), None);
+    }
+
+    #[test]
+    fn a_name_of_no_unit_or_of_two_units_refers_to_none() {
+        for id in ["", "GPU-2", "mlx5_0", "0", "3", "card1x", "card1-"] {
+            assert_eq!(plugin("unknown", id), None, "{id}");
+        }
+        assert_eq!(plugin("amd.com/gpu", "GPU-1"), None, "it is another vendor's");
+        assert_eq!(dra("gpu.nvidia.com", "gpu-0-mig-1g10gb-19-3"), None);
+        assert_eq!(dra("gpu.nvidia.com", "gpu-0-mig-1c3g40gb-9-4"), None, "two have that name");
+        assert_eq!(dra("dra.net", "eth0"), None);
+    }
+
+    #[test]
+    fn a_serial_number_of_two_devices_refers_to_none() {
+        let mut inventory = inventory();
+        for device in &mut inventory.devices[..2] {
+            device.serial = afd_model::Known::Value("SERIAL".to_owned());
+        }
+        let names = UnitNames::new(&inventory, DraAttributes::new(), &owner);
+        let reference =
+            |resource: &str| DeviceReference::Plugin { resource: resource.into(), id: "SERIAL".into() };
+        assert_eq!(names.unit(&reference("unknown")), None);
+        assert_eq!(names.unit(&reference("amd.com/gpu")), Some(inventory.devices[1].id.into()));
+    }
+}
