@@ -1,12 +1,12 @@
-//! `cargo xtask bench`: what the agent costs, beside its budgets.
+//! `cargo xtask bench`: what the agent costs, compared with its budgets.
 //!
 //! First the micro-benchmarks of afd-tests, then whole processes: the release binary over fixture hosts, with the fake NVML
-//! as well, and Debian's prometheus-node-exporter as a peer in the same run. The result is a table; nothing here fails
-//! because of a time.
+//! as well, and Debian's prometheus-node-exporter as a peer in the same run. The result is a table; no measured
+//! time fails the command.
 
 mod agents;
 mod budgets;
-mod door;
+mod dcgm_listener;
 mod figures;
 mod http;
 mod large_host;
@@ -25,21 +25,22 @@ use anyhow::{Context, bail, ensure};
 pub(crate) use self::agents::agents;
 use self::{
     figures::{Figure, Spread, kibibytes, mebibytes, milliseconds, percent, share},
-    http::Connection,
-    process::Running,
+    http::KeptConnection,
+    process::ServingProcess,
 };
 use crate::{
     setup,
-    steps::{Workspace, on_path, run},
+    steps::Steps,
+    workspace::{Workspace, on_path},
 };
 
 /// Starts of `afd show`.
 const STARTS: usize = 20;
 /// How long a process runs before its memory is read.
 const SETTLE: Duration = Duration::from_secs(15);
-/// How long the resting process is watched.
-const REST: Duration = Duration::from_secs(60);
-/// Scrapes of both are spread over as many rounds, so that noise of the machine meets both.
+/// How long the idle process is observed.
+const IDLE: Duration = Duration::from_secs(60);
+/// The scrapes of agent and peer alternate in this many rounds, so that noise of the machine affects both.
 const ROUNDS: usize = 10;
 /// Scrapes of the agent in a round.
 const AGENT_SCRAPES: usize = 200;
@@ -47,26 +48,30 @@ const AGENT_SCRAPES: usize = 200;
 const PEER_SCRAPES: usize = 20;
 
 /// Measures everything and prints the table.
-pub(crate) fn bench(workspace: &Workspace, whole_process_only: bool) -> anyhow::Result<()> {
-    setup::install_missing(&setup::BENCH)?;
+pub(crate) fn bench(
+    steps: &Steps<'_>,
+    workspace: &Workspace,
+    whole_process_only: bool,
+) -> anyhow::Result<()> {
+    setup::install_missing(steps, &setup::BENCH)?;
     if !whole_process_only {
-        run(&mut workspace.cargo("bench --package afd-tests"))?;
+        steps.run("micro-benchmarks", &mut workspace.cargo("bench --package afd-tests"))?;
     }
-    run(&mut workspace.cargo("build --release --package afd-agent --bin afd"))?;
-    run(&mut workspace.cargo("build --release --package afd-fake-nvml"))?;
+    steps.run("binary", &mut workspace.cargo("build --release --package afd-agent --bin afd"))?;
+    steps.run("fake NVML", &mut workspace.cargo("build --release --package afd-fake-nvml"))?;
     let afd = workspace.target.join("release/afd");
     let nvml = workspace.target.join("release/libafd_fake_nvml.so");
     let hosts = workspace.root.join("fixtures/hosts");
 
     let mut figures = vec![binary(&afd)?];
-    eprintln!("\n==> {STARTS} starts beneath {} PCI functions", large_host::FUNCTIONS);
+    eprintln!("\n==> {STARTS} starts on a host with {} PCI functions", large_host::FUNCTIONS);
     figures.push(start(&afd, &hosts.join("nvidia-h100x8/root"))?);
     eprintln!("==> a running agent, for some minutes");
     figures.extend(agent(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
-    eprintln!("==> the same with NVML, for {} s and some events", (SETTLE + REST).as_secs());
+    eprintln!("==> the same with NVML, for {} s and some events", (SETTLE + IDLE).as_secs());
     figures.extend(nvml::measure(&afd, &nvml, &hosts.join("nvidia-h100x8-nvml"))?);
-    eprintln!("==> the door of the endpoint pickers, for {} s", door::LOAD.as_secs());
-    figures.extend(door::door(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
+    eprintln!("==> the listener for endpoint pickers, for {} s", dcgm_listener::LOAD.as_secs());
+    figures.extend(dcgm_listener::measure(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
     println!("\n{}", figures::table(&figures));
     Ok(())
 }
@@ -76,7 +81,7 @@ fn binary(afd: &Path) -> anyhow::Result<Figure> {
     Ok(Figure::at_most("binary, stripped", bytes, budgets::BINARY_BYTES, mebibytes))
 }
 
-/// From the start of `afd show` to its end: the inventory is complete then, and written.
+/// From the start of `afd show` to its end, when the complete inventory is written.
 fn start(afd: &Path, fixture: &Path) -> anyhow::Result<Figure> {
     let host = large_host::lay_out(fixture)?;
     let mut times = Vec::with_capacity(STARTS);
@@ -94,23 +99,23 @@ fn start(afd: &Path, fixture: &Path) -> anyhow::Result<Figure> {
         let devices = inventory["devices"].as_array().map_or(0, Vec::len);
         ensure!(devices == 8, "the inventory has {devices} devices instead of 8");
     }
-    let spread = Spread::of(times);
+    let spread = Spread::new(times);
     let others = format!("(min {}, max {})", milliseconds(spread.min), milliseconds(spread.max));
-    let what = "start to complete inventory, median";
-    Ok(Figure::at_most(what, spread.p50, budgets::START, milliseconds).with(&others))
+    let name = "start to complete inventory, median";
+    Ok(Figure::at_most(name, spread.p50, budgets::START, milliseconds).with_detail(&others))
 }
 
 /// Memory, scrapes and CPU of the agent, and scrapes of the peer.
 fn agent(afd: &Path, fixture: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut command = Command::new(afd);
     command.args(["run", "--no-kubernetes", "--listen", "127.0.0.1:0", "--host-root"]).arg(fixture);
-    let agent = Running::agent(command)?;
+    let agent = ServingProcess::agent(command)?;
     thread::sleep(SETTLE);
     let process = agent.process();
     let memory = process.memory()?;
     let cpu_before = process.cpu_time()?;
-    thread::sleep(REST);
-    let rest = process.cpu_time()?.saturating_sub(cpu_before);
+    thread::sleep(IDLE);
+    let idle = process.cpu_time()?.saturating_sub(cpu_before);
 
     let (agent_times, peer_times, series, peer_series) = scrapes(&agent)?;
     let ratio = peer_times.p50.as_secs_f64() / agent_times.p50.as_secs_f64();
@@ -120,7 +125,7 @@ fn agent(afd: &Path, fixture: &Path) -> anyhow::Result<Vec<Figure>> {
         Figure::at_most("anonymous memory", memory.anonymous, budgets::ANONYMOUS_KIBIBYTES, kibibytes),
         Figure::unbudgeted("private memory (smaps_rollup)", kibibytes(memory.private)),
         Figure::unbudgeted("resident memory after the scrapes", kibibytes(memory_after.resident)),
-        Figure::at_most("CPU at rest, of one core", share(rest, REST), budgets::REST_PERCENT, percent),
+        Figure::at_most("CPU while idle, of one core", share(idle, IDLE), budgets::IDLE_PERCENT, percent),
         Figure::at_least("series in /metrics", series, budgets::SERIES, |series| series.to_string()),
         Figure::at_most("/metrics p50", agent_times.p50, budgets::SCRAPE_P50, milliseconds),
         Figure::at_most("/metrics p99", agent_times.p99, budgets::SCRAPE_P99, milliseconds),
@@ -128,29 +133,29 @@ fn agent(afd: &Path, fixture: &Path) -> anyhow::Result<Vec<Figure>> {
             "node_exporter p50, p99, series",
             format!("{}, {}, {peer_series}", milliseconds(peer_times.p50), milliseconds(peer_times.p99)),
         ),
-        Figure::at_least("node_exporter p50 / our p50", ratio, budgets::PEER_RATIO, |times| {
+        Figure::at_least("node_exporter p50 / p50 of the agent", ratio, budgets::PEER_RATIO, |times| {
             format!("{times:.1} x")
         }),
     ])
 }
 
-/// Times of the agent's and the peer's scrapes over keep-alive, and the number of series of each.
-fn scrapes(agent: &Running) -> anyhow::Result<(Spread, Spread, usize, usize)> {
-    let peer = Running::peer(Command::new(peer_program()?).stderr(Stdio::null()))?;
-    let mut ours = Connection::open(agent.address())?;
-    let mut theirs = Connection::open(peer.address())?;
-    // The first answers are not timed: they count the series.
-    let series = series(&ours.get("/metrics")?);
-    let peer_series = self::series(&theirs.get("/metrics")?);
-    let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
+/// Times of scrapes of the agent and of the peer over keep-alive, and the number of series of each.
+fn scrapes(agent: &ServingProcess) -> anyhow::Result<(Spread, Spread, usize, usize)> {
+    let peer = ServingProcess::peer(Command::new(peer_program()?).stderr(Stdio::null()))?;
+    let mut to_agent = KeptConnection::open(agent.address())?;
+    let mut to_peer = KeptConnection::open(peer.address())?;
+    // The first responses are not timed: they count the series.
+    let series = series(&to_agent.get("/metrics")?);
+    let peer_series = self::series(&to_peer.get("/metrics")?);
+    let (mut agent_times, mut peer_times) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        our_times.extend(timed(&mut ours, AGENT_SCRAPES)?);
-        their_times.extend(timed(&mut theirs, PEER_SCRAPES)?);
+        agent_times.extend(timed(&mut to_agent, AGENT_SCRAPES)?);
+        peer_times.extend(timed(&mut to_peer, PEER_SCRAPES)?);
     }
-    Ok((Spread::of(our_times), Spread::of(their_times), series, peer_series))
+    Ok((Spread::new(agent_times), Spread::new(peer_times), series, peer_series))
 }
 
-fn timed(connection: &mut Connection, times: usize) -> anyhow::Result<Vec<Duration>> {
+fn timed(connection: &mut KeptConnection, times: usize) -> anyhow::Result<Vec<Duration>> {
     (0..times)
         .map(|_| {
             let begun = Instant::now();
@@ -160,7 +165,7 @@ fn timed(connection: &mut Connection, times: usize) -> anyhow::Result<Vec<Durati
         .collect()
 }
 
-/// Lines of a scrape that are no comments.
+/// Lines of a scrape that are not comments.
 fn series(scrape: &[u8]) -> usize {
     scrape.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && !line.starts_with(b"#")).count()
 }

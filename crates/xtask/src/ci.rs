@@ -1,70 +1,136 @@
 //! What must hold before a change is merged.
+//!
+//! Three lanes of steps run side by side: the programs of clusters, which Go builds; what cargo checks and builds; and what
+//! needs packages of the machine. The tests follow when all lanes have ended.
 
-use std::{path::PathBuf, process::Command};
-
-use crate::{
-    cluster, image, setup,
-    steps::{Workspace, on_path, run},
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+    thread,
 };
 
-/// The version of cargo-deny that is installed where there is none.
+use anyhow::Context;
+
+use crate::{
+    cluster::{self, ProgramSet},
+    image, setup,
+    steps::{StepLog, Steps, Stopped},
+    test_run::{self, TestBinary, TestOutcome},
+    workspace::{Workspace, on_path},
+};
+
+/// The version of cargo-deny that is installed where it is missing.
 const CARGO_DENY: &str = "0.20.2";
 
 /// Formatting, lints, documentation, licences and sources, fuzz targets, the image, and at the end the tests.
-pub(crate) fn ci(workspace: &Workspace) -> anyhow::Result<()> {
-    setup::install_missing(&setup::CI)?;
-    test_programs(workspace)?;
-    run(&mut workspace.cargo("fmt --all --check"))?;
-    run(&mut workspace.cargo("fmt --manifest-path fuzz/Cargo.toml --check"))?;
-    run(&mut workspace.cargo("clippy --workspace --all-targets -- -D warnings"))?;
-    run(workspace.cargo("doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings"))?;
-    let deny = "--workspace check --hide-inclusion-graph bans licenses sources";
-    run(Command::new(cargo_deny(workspace)?).current_dir(&workspace.root).args(deny.split(' ')))?;
-    // Checked, not built: fuzzing itself needs a nightly compiler and cargo-fuzz.
-    run(workspace
-        .cargo("check --manifest-path fuzz/Cargo.toml --target-dir")
-        .arg(workspace.target.join("fuzz")))?;
-    image::image(workspace)?;
-    test(workspace)
+pub(crate) fn ci(workspace: &Workspace) -> anyhow::Result<ExitCode> {
+    let log = StepLog::default();
+    let outcome = lanes(workspace, &log).and_then(|(programs, binaries)| {
+        let environment = [(cluster::PROGRAMS, programs), (test_run::IMAGE_BINARY, image::binary(workspace))];
+        test_run::run(&log, workspace, binaries, &environment)
+    });
+    log.print(&format!("\n{}", log.table()));
+    Ok(finish(&log, &outcome?))
 }
 
 /// All tests, with the programs that they need.
-pub(crate) fn test(workspace: &Workspace) -> anyhow::Result<()> {
-    let programs = test_programs(workspace)?;
-    run(workspace.cargo("test --workspace").env(cluster::PROGRAMS, programs))
+pub(crate) fn test(workspace: &Workspace) -> anyhow::Result<ExitCode> {
+    run_tests(workspace, &[])
 }
 
-/// All tests, accepting what they print as expected.
-pub(crate) fn bless(workspace: &Workspace) -> anyhow::Result<()> {
-    let programs = test_programs(workspace)?;
-    run(workspace
-        .cargo("test --workspace --no-fail-fast")
-        .env(cluster::PROGRAMS, programs)
-        .env("UPDATE_EXPECT", "1"))
+/// All tests, accepting their output as expected.
+pub(crate) fn bless(workspace: &Workspace) -> anyhow::Result<ExitCode> {
+    run_tests(workspace, &[("UPDATE_EXPECT", "1".into())])
 }
 
-/// The programs that the tests need; says how to run tests by hand.
+/// The programs that the tests need; prints how to run tests by hand.
 pub(crate) fn setup(workspace: &Workspace) -> anyhow::Result<()> {
-    let programs = test_programs(workspace)?;
+    let programs = test_programs(&StepLog::default().steps(), workspace)?;
     println!("export {}={}", cluster::PROGRAMS, programs.display());
     Ok(())
 }
 
-fn test_programs(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    setup::install_missing(&setup::TESTS)?;
-    cluster::programs(workspace)
+fn run_tests(workspace: &Workspace, environment: &[(&str, PathBuf)]) -> anyhow::Result<ExitCode> {
+    let log = StepLog::default();
+    let programs = test_programs(&log.steps(), workspace)?;
+    let binaries = test_run::build(&log.steps(), workspace)?;
+    let environment = [&[(cluster::PROGRAMS, programs)], environment].concat();
+    Ok(finish(&log, &test_run::run(&log, workspace, binaries, &environment)?))
 }
 
-/// Where cargo-deny is, installed first where it is not.
-fn cargo_deny(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+fn test_programs(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    setup::install_missing(steps, &setup::TESTS)?;
+    cluster::programs(steps, workspace)
+}
+
+/// Everything but the tests: the programs of clusters and the test binaries.
+fn lanes(workspace: &Workspace, log: &StepLog) -> anyhow::Result<(PathBuf, Vec<TestBinary>)> {
+    let lanes = thread::scope(|scope| {
+        let go = scope.spawn(|| log.lane("go", |steps| cluster::built(&steps, workspace)));
+        let cargo = scope.spawn(|| log.lane("cargo", |steps| cargo(&steps, workspace)));
+        let packages = log.lane("packages", |steps| packages(&steps, workspace));
+        let no_panic = "a lane does not panic";
+        (go.join().expect(no_panic), cargo.join().expect(no_panic), packages)
+    });
+    match lanes {
+        (Ok(mut sets), Ok(binaries), Ok(installed)) => {
+            sets.extend(installed);
+            Ok((cluster::joined(workspace, sets)?, binaries))
+        }
+        (go, cargo, packages) => {
+            let errors = [go.err(), cargo.err(), packages.err()].into_iter().flatten();
+            // The steps of the other lanes were stopped, which is no cause.
+            let cause = errors.max_by_key(|error| !error.is::<Stopped>());
+            Err(cause.context("a lane failed")?)
+        }
+    }
+}
+
+fn cargo(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<Vec<TestBinary>> {
+    steps.run("format", &mut workspace.cargo("fmt --all --check"))?;
+    steps.run("format of fuzz", &mut workspace.cargo("fmt --manifest-path fuzz/Cargo.toml --check"))?;
+    steps.run("clippy", &mut workspace.cargo("clippy --workspace --all-targets -- -D warnings"))?;
+    let mut doc = workspace.cargo("doc --workspace --no-deps");
+    steps.run("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    test_run::build(steps, workspace)
+}
+
+fn packages(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<Vec<ProgramSet>> {
+    setup::install_missing(steps, &[&setup::TESTS[..], &setup::FUZZ, &setup::IMAGE].concat())?;
+    let installed = cluster::installed(steps, workspace)?;
+    image::image(steps, workspace)?;
+    // Checked, not built: fuzzing itself needs a nightly compiler and cargo-fuzz.
+    let mut fuzz = workspace.cargo("check --manifest-path fuzz/Cargo.toml --target-dir");
+    steps.run("fuzz targets", fuzz.arg(workspace.target.join("fuzz")))?;
+    let mut deny = Command::new(cargo_deny(steps, workspace)?);
+    deny.current_dir(&workspace.root).args(["--workspace", "check", "--hide-inclusion-graph"]);
+    steps.run("licences and sources", deny.args(["bans", "licenses", "sources"]))?;
+    Ok(installed)
+}
+
+/// Where cargo-deny is, installed first where it is missing.
+fn cargo_deny(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<PathBuf> {
     if let Some(program) = on_path("cargo-deny") {
         return Ok(program);
     }
     let folder = workspace.tools().join(format!("cargo-deny-{CARGO_DENY}"));
     let program = folder.join("bin/cargo-deny");
     if !program.is_file() {
-        let install = format!("install cargo-deny --locked --version {CARGO_DENY} --root");
-        run(workspace.cargo(&install).arg(&folder))?;
+        // It runs for seconds: optimising it would take longer. In a folder of its own it does not wait for other builds.
+        let build = tempfile::tempdir().context("making a temporary folder")?;
+        let install = format!("install cargo-deny --locked --debug --version {CARGO_DENY} --root");
+        let mut install = workspace.cargo(&install);
+        install.arg(&folder).env("CARGO_TARGET_DIR", build.path()).env("CARGO_PROFILE_DEV_DEBUG", "false");
+        steps.run("cargo-deny", &mut install)?;
     }
     Ok(program)
+}
+
+/// Prints the outcome of the tests, whose last line is the sum alone.
+fn finish(log: &StepLog, outcome: &TestOutcome) -> ExitCode {
+    for failed in &outcome.failures {
+        log.print(&format!("failed: {failed}"));
+    }
+    log.print(&outcome.to_string());
+    if outcome.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

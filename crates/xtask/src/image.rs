@@ -1,8 +1,8 @@
 //! `cargo xtask image`: the agent's container image, built where no registry can be reached.
 //!
 //! `daemonset/Containerfile` begins with an image that has a Rust compiler. Here that is an image without files, into which
-//! this machine's `/usr` and its cargo are mounted for the time of the build. What comes out is the same: the last stage
-//! takes the binary and the libraries from the first. It is measured as a registry would hold it, and started.
+//! this machine's `/usr` and its cargo are mounted during the build. The result is the same: the last stage takes the binary
+//! and the libraries from the first. Its size is measured as a registry would store it, and the binary in it is started.
 
 use std::{
     env, fs,
@@ -15,45 +15,49 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    setup,
-    steps::{Workspace, run},
-};
+use crate::{setup, steps::Steps, workspace::Workspace};
 
-/// Compressed, as a registry holds it: 30 MiB.
+/// Compressed, as a registry stores it: 30 MiB.
 const BUDGET_BYTES: u64 = 30 * 1024 * 1024;
 const BUILDER: &str = "localhost/afd-builder";
 const IMAGE: &str = "localhost/afd";
-/// What a merged `/usr` (Debian 12 and later) has links to.
+/// The links of a merged `/usr` (Debian 12 and later).
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 
-/// Builds the image, says how large it is, starts the binary in it, and leaves it as an OCI archive in the build folder.
-pub(crate) fn image(workspace: &Workspace) -> anyhow::Result<()> {
-    setup::install_missing(&setup::IMAGE)?;
-    let store = Store(tempfile::tempdir().context("making a temporary folder")?);
-    let places = Places::find(workspace)?;
-    builder(&store, &places)?;
+/// Builds the image, prints its size, starts the binary in it, and leaves it as an OCI archive in the build folder.
+pub(crate) fn image(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<()> {
+    setup::install_missing(steps, &setup::IMAGE)?;
+    let store = BuildahStore(tempfile::tempdir().context("making a temporary folder")?);
+    let mounts = Mounts::find(workspace)?;
+    builder(steps, &store, &mounts)?;
     let mut build = store.buildah(&["build", "--isolation", "chroot", "--network", "host", "--tag", IMAGE]);
     build.args(["--build-arg", &format!("BUILDER={BUILDER}")]);
-    for (folder, mode) in places.all() {
+    for (folder, mode) in mounts.all() {
         build.arg("--volume").arg(format!("{0}:{0}:{mode}", folder.display()));
     }
     build.args(["--file", "daemonset/Containerfile", "."]).current_dir(&workspace.root);
-    run(&mut build)?;
+    steps.run("image", &mut build)?;
 
     let archive = workspace.target.join("afd.oci.tar");
     let _ = fs::remove_file(&archive);
-    run(store.buildah(&["push", IMAGE]).arg(format!("oci-archive:{}", archive.display())))?;
+    let mut push = store.buildah(&["push", IMAGE]);
+    steps.run("image archive", push.arg(format!("oci-archive:{}", archive.display())))?;
     let bytes = layers(&archive)?;
-    println!("{}: layers of {:.1} MiB, compressed", archive.display(), bytes as f64 / 1024.0 / 1024.0);
+    let size = bytes as f64 / 1024.0 / 1024.0;
+    steps.print(&format!("{}: layers of {size:.1} MiB, compressed", archive.display()));
     ensure!(bytes <= BUDGET_BYTES, "the image is larger than {BUDGET_BYTES} bytes");
-    start(&store, &workspace.root.join("fixtures/hosts/gaudi2-x8/root"))
+    start(steps, &store, &workspace.root.join("fixtures/hosts/gaudi2-x8/root"))
+}
+
+/// The binary that the image contains, once it is built.
+pub(crate) fn binary(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("release/afd")
 }
 
 /// Buildah's images and containers, apart from those of the machine.
-struct Store(TempDir);
+struct BuildahStore(TempDir);
 
-impl Store {
+impl BuildahStore {
     fn buildah(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("buildah");
         command
@@ -65,8 +69,8 @@ impl Store {
         command
     }
 
-    /// What a command says.
-    fn ask(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    /// The standard output of a command, which must succeed.
+    fn output(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.buildah(arguments).output().context("starting buildah")?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "buildah {} failed: {error}", arguments.join(" "));
@@ -74,24 +78,24 @@ impl Store {
     }
 }
 
-/// What the build sees of this machine, where it is here too: so it finds what has been built before.
-struct Places {
+/// The folders of this machine that the build sees, under the same paths: so it finds what has been built before.
+struct Mounts {
     cargo: PathBuf,
     rustup: PathBuf,
     target: PathBuf,
 }
 
-impl Places {
-    fn find(workspace: &Workspace) -> anyhow::Result<Places> {
+impl Mounts {
+    fn find(workspace: &Workspace) -> anyhow::Result<Mounts> {
         fs::create_dir_all(&workspace.target).context("making the build folder")?;
-        Ok(Places {
+        Ok(Mounts {
             cargo: folder_of_home("CARGO_HOME", ".cargo")?,
             rustup: folder_of_home("RUSTUP_HOME", ".rustup")?,
             target: workspace.target.clone(),
         })
     }
 
-    /// Each with what may be done with it. Links of `/usr/bin`, that of `cc` among them, lead to `/etc/alternatives`.
+    /// Each with its mode. Links of `/usr/bin`, that of `cc` among them, point to `/etc/alternatives`.
     fn all(&self) -> [(&Path, &str); 5] {
         [
             (Path::new("/usr"), "ro"),
@@ -104,25 +108,26 @@ impl Places {
 }
 
 /// Makes the image that the build begins with.
-fn builder(store: &Store, places: &Places) -> anyhow::Result<()> {
+fn builder(steps: &Steps<'_>, store: &BuildahStore, mounts: &Mounts) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("making a temporary folder")?;
     let root = folder.path().join("root");
-    for (place, _) in places.all().into_iter().chain([(Path::new("/tmp"), "")]) {
-        let inside = root.join(place.strip_prefix("/").context("a place is an absolute path")?);
+    for (mount, _) in mounts.all().into_iter().chain([(Path::new("/tmp"), "")]) {
+        let inside = root.join(mount.strip_prefix("/").context("a mount has an absolute path")?);
         fs::create_dir_all(&inside).with_context(|| format!("making {}", inside.display()))?;
     }
     for name in MERGED.iter().filter(|name| Path::new("/usr").join(name).is_dir()) {
         symlink(format!("usr/{name}"), root.join(name)).with_context(|| format!("linking {name}"))?;
     }
     let file = folder.path().join("Containerfile");
-    let Places { cargo, rustup, target } = places;
+    let Mounts { cargo, rustup, target } = mounts;
     let (cargo, rustup, target) = (cargo.display(), rustup.display(), target.display());
     let content = format!(
         "FROM scratch\nCOPY root/ /\n\
          ENV PATH={cargo}/bin:/usr/bin CARGO_HOME={cargo} RUSTUP_HOME={rustup} CARGO_TARGET_DIR={target}\n"
     );
     fs::write(&file, content).with_context(|| format!("writing {}", file.display()))?;
-    run(store.buildah(&["build", "--tag", BUILDER, "--file"]).arg(&file).arg(folder.path()))
+    let mut build = store.buildah(&["build", "--tag", BUILDER, "--file"]);
+    steps.run("image of the compiler", build.arg(&file).arg(folder.path()))
 }
 
 /// A folder that a variable names, or one of the user's home.
@@ -135,7 +140,7 @@ fn folder_of_home(variable: &str, name: &str) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// The bytes of an OCI archive's layers: `index.json` names the manifest, and that the layers with their sizes
+/// The bytes of an OCI archive's layers: `index.json` names the manifest, which lists the layers with their sizes
 /// (OCI image specification, `image-layout.md` and `manifest.md`).
 fn layers(archive: &Path) -> anyhow::Result<u64> {
     let read = |name: &str| -> anyhow::Result<Value> {
@@ -151,15 +156,16 @@ fn layers(archive: &Path) -> anyhow::Result<u64> {
     Ok(layers.iter().filter_map(|layer| layer["size"].as_u64()).sum())
 }
 
-/// Starts the binary in the image over a host.
-fn start(store: &Store, host: &Path) -> anyhow::Result<()> {
-    let container = store.ask(&["from", IMAGE])?;
+/// Starts the binary in the image on a host root.
+fn start(steps: &Steps<'_>, store: &BuildahStore, host: &Path) -> anyhow::Result<()> {
+    let container = store.output(&["from", IMAGE])?;
     let volume = format!("{}:/host:ro", host.display());
     let show = ["--", "/usr/bin/afd", "show", "--host-root", "/host", "--output", "labels"];
-    let labels = store.ask(
+    let labels = store.output(
         &[&["run", "--isolation", "chroot", "--volume", &volume, &container], show.as_slice()].concat(),
     )?;
-    ensure!(labels.contains("accelerator.llm-d.ai/count=8"), "in the image, afd says {labels:?}");
-    println!("started in the image, afd tells {} labels of a host with 8 devices", labels.lines().count());
+    ensure!(labels.contains("accelerator.llm-d.ai/count=8"), "in the image, afd prints {labels:?}");
+    let count = labels.lines().count();
+    steps.print(&format!("in the image, afd prints {count} labels of a host with 8 devices"));
     Ok(())
 }

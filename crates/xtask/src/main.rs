@@ -1,6 +1,6 @@
 //! The developers' commands: `cargo xtask <command>`. What CI runs is `cargo xtask ci`.
 //!
-//! Nothing of the product is in here; the commands call cargo and other programs, and stop at the first that fails.
+//! Nothing of the product is in here; the commands call cargo and other programs.
 
 #![allow(
     clippy::disallowed_methods,
@@ -11,17 +11,24 @@
 )]
 
 mod bench;
+mod captured;
 mod ci;
 mod cluster;
+mod cpu_time;
 mod image;
 mod setup;
 mod steps;
+mod test_run;
+mod workspace;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::steps::{StepError, Workspace};
+use crate::{
+    steps::{StepError, StepLog},
+    workspace::Workspace,
+};
 
 /// The developers' commands.
 #[derive(Debug, Parser)]
@@ -31,42 +38,42 @@ enum Task {
     Ci,
     /// Run all tests.
     Test,
-    /// Run all tests and accept what they print: rewrites the expected files.
+    /// Run all tests and accept their output: rewrites the expected files.
     Bless,
     /// Install and build the programs that the tests need, where they are missing.
     Setup,
-    /// Build the container image without a registry, say how large it is, and start the binary in it.
+    /// Build the container image without a registry, print its size, and start the binary in it.
     Image,
-    /// Measure the agent beside its budgets.
+    /// Measure the agent and compare it with its budgets.
     Bench {
-        /// Leave the micro-benchmarks out and measure whole processes only.
+        /// Omit the micro-benchmarks and measure whole processes only.
         #[arg(long)]
         whole_process_only: bool,
-        /// Instead, start this many agents at once before one real API server, and time how fast a device becomes a label.
+        /// Instead, start this many agents at once on one real API server, and measure how fast a device becomes a label.
         #[arg(long, value_name = "COUNT", conflicts_with = "whole_process_only")]
         agents: Option<usize>,
     },
 }
 
 fn main() -> ExitCode {
-    match run(Task::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("xtask: {error:#}");
-            error.downcast_ref::<StepError>().map_or(ExitCode::FAILURE, StepError::exit_code)
-        }
-    }
+    run(Task::parse()).unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        error.downcast_ref::<StepError>().map_or(ExitCode::FAILURE, StepError::exit_code)
+    })
 }
 
-fn run(task: Task) -> anyhow::Result<()> {
+fn run(task: Task) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::find()?;
+    let log = StepLog::default();
+    let steps = log.steps();
     match task {
-        Task::Ci => ci::ci(&workspace),
-        Task::Test => ci::test(&workspace),
-        Task::Bless => ci::bless(&workspace),
+        Task::Ci => return ci::ci(&workspace),
+        Task::Test => return ci::test(&workspace),
+        Task::Bless => return ci::bless(&workspace),
         Task::Setup => ci::setup(&workspace),
-        Task::Image => image::image(&workspace),
-        Task::Bench { agents: Some(count), .. } => bench::agents(&workspace, count),
-        Task::Bench { whole_process_only, .. } => bench::bench(&workspace, whole_process_only),
-    }
+        Task::Image => image::image(&steps, &workspace),
+        Task::Bench { agents: Some(count), .. } => bench::agents(&steps, &workspace, count),
+        Task::Bench { whole_process_only, .. } => bench::bench(&steps, &workspace, whole_process_only),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -2,10 +2,10 @@
 
 use std::{fmt::Write, time::Duration};
 
-/// One row: what was measured, what came out, what the budget is, and whether it is kept.
+/// One row: what was measured, the result, the budget, and whether it is kept.
 #[derive(Debug)]
 pub(super) struct Figure {
-    what: &'static str,
+    name: &'static str,
     measured: String,
     budget: String,
     verdict: &'static str,
@@ -14,14 +14,14 @@ pub(super) struct Figure {
 impl Figure {
     /// A figure that may be as large as its budget.
     pub(super) fn at_most<T: Copy + PartialOrd>(
-        what: &'static str,
+        name: &'static str,
         measured: T,
         budget: T,
         written: impl Fn(T) -> String,
     ) -> Figure {
         let budget_text = format!("<= {}", written(budget));
         Figure {
-            what,
+            name,
             measured: written(measured),
             budget: budget_text,
             verdict: verdict(measured <= budget),
@@ -30,27 +30,27 @@ impl Figure {
 
     /// A figure that has to be as large as its budget.
     pub(super) fn at_least<T: Copy + PartialOrd>(
-        what: &'static str,
+        name: &'static str,
         measured: T,
         budget: T,
         written: impl Fn(T) -> String,
     ) -> Figure {
         let budget_text = format!(">= {}", written(budget));
         Figure {
-            what,
+            name,
             measured: written(measured),
             budget: budget_text,
             verdict: verdict(measured >= budget),
         }
     }
 
-    /// A figure beside the others.
-    pub(super) fn unbudgeted(what: &'static str, measured: String) -> Figure {
-        Figure { what, measured, budget: String::new(), verdict: "" }
+    /// A figure without a budget.
+    pub(super) fn unbudgeted(name: &'static str, measured: String) -> Figure {
+        Figure { name, measured, budget: String::new(), verdict: "" }
     }
 
-    /// With more to say of what was measured.
-    pub(super) fn with(mut self, detail: &str) -> Figure {
+    /// With a detail of the result.
+    pub(super) fn with_detail(mut self, detail: &str) -> Figure {
         self.measured = format!("{} {detail}", self.measured);
         self
     }
@@ -63,20 +63,20 @@ fn verdict(kept: bool) -> &'static str {
 /// The figures as a table with a header, in Markdown.
 pub(super) fn table(figures: &[Figure]) -> String {
     let row = |cell: &'static str, measured: &str, budget: &str, verdict| Figure {
-        what: cell,
+        name: cell,
         measured: measured.to_owned(),
         budget: budget.to_owned(),
         verdict,
     };
-    let header = row("what", "measured", "budget", "");
+    let header = row("figure", "measured", "budget", "");
     let rule = row("---", "---", "---", "---");
     let rows = || [&header, &rule].into_iter().chain(figures);
     let widest = |cell: fn(&Figure) -> &str| rows().map(|row| cell(row).len()).max().unwrap_or_default();
-    let (what, measured) = (widest(|row| row.what), widest(|row| &row.measured));
+    let (name, measured) = (widest(|row| row.name), widest(|row| &row.measured));
     let (budget, verdict) = (widest(|row| &row.budget), widest(|row| row.verdict));
     rows().fold(String::new(), |mut text, row| {
-        let Figure { what: w, measured: m, budget: b, verdict: v } = row;
-        let _ = writeln!(text, "| {w:what$} | {m:measured$} | {b:budget$} | {v:verdict$} |");
+        let Figure { name: n, measured: m, budget: b, verdict: v } = row;
+        let _ = writeln!(text, "| {n:name$} | {m:measured$} | {b:budget$} | {v:verdict$} |");
         text
     })
 }
@@ -92,7 +92,7 @@ pub(super) struct Spread {
 
 impl Spread {
     /// Of at least one time. A percentile is the nearest rank.
-    pub(super) fn of(mut times: Vec<Duration>) -> Spread {
+    pub(super) fn new(mut times: Vec<Duration>) -> Spread {
         times.sort_unstable();
         let rank = |percent: usize| times[(times.len() * percent).div_ceil(100).clamp(1, times.len()) - 1];
         Spread { min: rank(0), p50: rank(50), p99: rank(99), max: rank(100) }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn percentiles_are_nearest_ranks() {
         let times = (1..=200).rev().map(Duration::from_millis).collect();
-        let spread = Spread::of(times);
+        let spread = Spread::new(times);
         let milliseconds = [spread.min, spread.p50, spread.p99, spread.max].map(|time| time.as_millis());
         assert_eq!(milliseconds, [1, 100, 198, 200]);
     }
@@ -138,11 +138,11 @@ mod tests {
         let figures = [
             Figure::at_most("binary", 3, 12, written),
             Figure::at_least("series", 3, 12, written),
-            Figure::unbudgeted("peer", "x".to_owned()).with("(y)"),
+            Figure::unbudgeted("peer", "x".to_owned()).with_detail("(y)"),
         ];
         assert_eq!(
             table(&figures),
-            "| what   | measured | budget    |        |\n\
+            "| figure | measured | budget    |        |\n\
              | ---    | ---      | ---       | ---    |\n\
              | binary | 3 MiB    | <= 12 MiB | kept   |\n\
              | series | 3 MiB    | >= 12 MiB | BROKEN |\n\

@@ -1,4 +1,4 @@
-//! Requests over one connection that is kept open: HTTP/1.1 as far as a scrape needs it.
+//! Requests on one connection that is kept open: HTTP/1.1 as far as a scrape needs it.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -9,34 +9,34 @@ use std::{
 use anyhow::{Context, ensure};
 
 /// No scrape may take longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct KeptConnection {
     stream: BufReader<TcpStream>,
     address: String,
 }
 
-impl Connection {
+impl KeptConnection {
     /// Connects to `host:port`.
-    pub(super) fn open(address: &str) -> anyhow::Result<Connection> {
+    pub(super) fn open(address: &str) -> anyhow::Result<KeptConnection> {
         let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Connection { stream: BufReader::new(stream), address: address.to_owned() })
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        Ok(KeptConnection { stream: BufReader::new(stream), address: address.to_owned() })
     }
 
-    /// The content of a page, whole and uncompressed.
+    /// The content of a page, complete and not compressed.
     pub(super) fn get(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
         self.stream.get_mut().write_all(request.as_bytes()).context("sending a request")?;
-        answer(&mut self.stream).with_context(|| format!("reading {path} of {}", self.address))
+        response(&mut self.stream).with_context(|| format!("reading {path} of {}", self.address))
     }
 }
 
-/// The content of one answer, by its length or in chunks.
-fn answer(stream: &mut impl BufRead) -> anyhow::Result<Vec<u8>> {
+/// The content of one response, by its length or in chunks.
+fn response(stream: &mut impl BufRead) -> anyhow::Result<Vec<u8>> {
     let status = line(stream)?;
     ensure!(status.split(' ').nth(1) == Some("200"), "the answer is {status:?}");
     let (mut length, mut chunked) = (0, false);
@@ -83,17 +83,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_with_a_length_and_in_chunks_follow_each_other() {
+    fn responses_with_a_length_and_in_chunks_follow_each_other() {
         let mut stream: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\
             Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n";
-        assert_eq!(answer(&mut stream).expect("a length"), b"ok");
-        assert_eq!(answer(&mut stream).expect("chunks"), b"abcde");
+        assert_eq!(response(&mut stream).expect("a length"), b"ok");
+        assert_eq!(response(&mut stream).expect("chunks"), b"abcde");
         assert!(stream.is_empty());
     }
 
     #[test]
-    fn an_error_page_is_no_answer() {
-        assert!(answer(&mut b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".as_slice()).is_err());
-        assert!(answer(&mut b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".as_slice()).is_err());
+    fn an_error_response_is_an_error() {
+        assert!(response(&mut b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".as_slice()).is_err());
+        assert!(response(&mut b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".as_slice()).is_err());
     }
 }
