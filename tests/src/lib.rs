@@ -39,8 +39,16 @@ pub fn fake_clock() -> &'static Path {
     LIBRARY.get_or_init(|| built(&["--package", "afd-fake-clock"], "libafd_fake_clock.so"))
 }
 
-/// Builds a target of the workspace; the path of the resulting file.
+/// The binary of the image, which `cargo xtask ci` has built; otherwise [`binary`].
+pub fn image_binary() -> PathBuf {
+    std::env::var_os("AFD_IMAGE_BINARY").map_or_else(|| binary().to_owned(), PathBuf::from)
+}
+
+/// Builds a target of the workspace, unless `cargo xtask` has built all of them; the path of the resulting file.
 pub(crate) fn built(target: &[&str], file: &str) -> PathBuf {
+    if let Some(folder) = std::env::var_os("AFD_BUILD_FOLDER") {
+        return Path::new(&folder).join(file);
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet"]).args(target).current_dir(workspace());
