@@ -12,7 +12,7 @@ use std::{
 };
 
 use afd_test_cluster::{
-    Bed, Part, Process, Suite, Version,
+    Bed, BedProcess, Component, KubernetesVersion, Suite,
     plugins::{DevicePlugin, DraDevice, DraDriver},
     pods, until,
 };
@@ -44,12 +44,7 @@ fn main() -> ExitCode {
     Suite::new()
         .test("pods_that_hold_devices_of_a_plugin_are_named_until_they_end", plugin)
         .test("a_device_that_is_unhealthy_for_its_plugin_changes_the_condition", unhealthy_device)
-        .test("pods_with_claims_are_named_and_the_slices_compared_on_kubernetes_1_37", || {
-            claims(Version::V1_37)
-        })
-        .test("pods_with_claims_are_named_and_the_slices_compared_on_kubernetes_1_34", || {
-            claims(Version::V1_34)
-        })
+        .test("pods_with_claims_are_named_and_the_slices_compared", claims)
         .main()
 }
 
@@ -58,12 +53,12 @@ struct KubeletSetup {
     bed: Bed,
     client: Client,
     _host: FixtureHost,
-    _agent: Process,
+    _agent: BedProcess,
 }
 
 impl KubeletSetup {
-    async fn start(version: Version) -> anyhow::Result<KubeletSetup> {
-        let bed = Bed::builder().version(version).node().start().await?;
+    async fn start() -> anyhow::Result<KubeletSetup> {
+        let bed = Bed::builder().version(KubernetesVersion::V1_37).node().start().await?;
         let client = bed.client().await?;
         let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
         let mut command =
@@ -179,7 +174,7 @@ fn resources(count: u32) -> Value {
 }
 
 async fn plugin() -> anyhow::Result<()> {
-    let mut setup = KubeletSetup::start(Version::V1_37).await?;
+    let mut setup = KubeletSetup::start().await?;
     setup.until_allocation("none").await?;
     setup.until_condition("False", "NotAllocatable").await?;
     setup.until_event("NotAllocatable", "no device plugin").await?;
@@ -190,7 +185,7 @@ async fn plugin() -> anyhow::Result<()> {
     until_counts(GPU, [("discovered", 8), ("allocatable", 8), ("allocated", 0)]).await?;
 
     pods::create(&setup.client, "decode", json!({}), resources(2)).await?;
-    pods::runs(&setup.client, "decode").await?;
+    pods::until_running(&setup.client, "decode").await?;
     let allocated = until_lines("the pod is named", "/metrics", ALLOCATED, 2).await?;
     let holder = "namespace=\"default\",pod=\"decode\",container=\"pause\",resource=\"nvidia.com/gpu\",mechanism=\"device-plugin\"";
     ensure!(allocated.iter().all(|line| line.contains(holder)), "{allocated:?}");
@@ -200,8 +195,8 @@ async fn plugin() -> anyhow::Result<()> {
     until_counts(GPU, [("discovered", 8), ("allocatable", 8), ("allocated", 2)]).await?;
 
     // A kubelet that has just started knows neither its pods nor its plugins.
-    setup.bed.kill(Part::Kubelet)?;
-    setup.bed.restart(Part::Kubelet).await?;
+    setup.bed.kill(Component::Kubelet)?;
+    setup.bed.restart(Component::Kubelet).await?;
     setup.until_allocatable("0").await?;
     ensure_allocated(&allocated).await?;
     plugin.register().await?;
@@ -234,7 +229,7 @@ async fn ensure_allocated(allocated: &[String]) -> anyhow::Result<()> {
 }
 
 async fn unhealthy_device() -> anyhow::Result<()> {
-    let setup = KubeletSetup::start(Version::V1_37).await?;
+    let setup = KubeletSetup::start().await?;
     let uuids = uuids().await?;
     let plugin = DevicePlugin::start(GPU, uuids.clone()).await?;
     let before = setup.until_allocation("device-plugin").await?;
@@ -269,8 +264,8 @@ fn published(uuids: &[String]) -> Vec<DraDevice> {
     uuids.iter().enumerate().map(device).collect()
 }
 
-async fn claims(version: Version) -> anyhow::Result<()> {
-    let setup = KubeletSetup::start(version).await?;
+async fn claims() -> anyhow::Result<()> {
+    let setup = KubeletSetup::start().await?;
     let devices = published(&uuids().await?);
     let driver = DraDriver::start(&setup.bed, DRIVER).await?;
     driver.publish(&devices).await?;
@@ -282,7 +277,7 @@ async fn claims(version: Version) -> anyhow::Result<()> {
     let spec = json!({ "resourceClaims": [{ "name": "gpus", "resourceClaimName": "two" }] });
     let container = json!({ "resources": { "claims": [{ "name": "gpus" }] } });
     pods::create(&setup.client, "prefill", spec, container).await?;
-    pods::runs(&setup.client, "prefill").await?;
+    pods::until_running(&setup.client, "prefill").await?;
     let allocated = until_lines("the pod is named", "/metrics", ALLOCATED, 2).await?;
     let holder = "pod=\"prefill\",container=\"pause\",resource=\"gpu.nvidia.com/two\",mechanism=\"dra\"";
     ensure!(allocated.iter().all(|line| line.contains(holder)), "{allocated:?}");

@@ -17,7 +17,7 @@ use std::{
 };
 
 use afd_test_cluster::{
-    Bed, Process, Suite, Version,
+    Bed, BedProcess, KubernetesVersion, Suite,
     proxy::{Credentials, Proxy},
     succeed, until,
 };
@@ -45,7 +45,7 @@ struct TokenSetup {
     setup: NodeSetup,
     proxy: Proxy,
     token: PathBuf,
-    _agent: Process,
+    _agent: BedProcess,
 }
 
 impl TokenSetup {
@@ -55,7 +55,7 @@ impl TokenSetup {
 
     /// With a changed command of the agent.
     async fn with(change: impl FnOnce(&Bed, Command) -> Command) -> anyhow::Result<TokenSetup> {
-        let setup = NodeSetup::new(Version::V1_37, "gaudi2-x8").await?;
+        let setup = NodeSetup::new(KubernetesVersion::V1_37, "gaudi2-x8").await?;
         let account = format!("--serviceaccount=default:{ACCOUNT}");
         kubectl(&setup.bed, &["create", "serviceaccount", ACCOUNT])?;
         kubectl(
@@ -125,9 +125,9 @@ impl TokenSetup {
         until_refused(bed, &first).await?;
         self.until_reverted().await?;
         // Also on a new connection.
-        self.proxy.cut();
+        self.proxy.close_connections();
         self.until_reverted().await?;
-        let asked = self.proxy.asked_since(replaced);
+        let asked = self.proxy.requests_since(replaced);
         let expected = format!("Bearer {second}");
         ensure!(!asked.is_empty(), "there was no request");
         for request in asked {
@@ -183,7 +183,7 @@ async fn clock_jumps() -> anyhow::Result<()> {
     }
     let after = rotation.setup.node().await?;
     ensure!(after.resource_version() == before.resource_version(), "the Node was written");
-    let asked = rotation.proxy.asked_since(start);
+    let asked = rotation.proxy.requests_since(start);
     ensure!(asked.is_empty(), "{asked:?}");
     // The clock has just gone back by ten years.
     rotation.rotate().await?;

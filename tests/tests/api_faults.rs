@@ -16,8 +16,8 @@ use std::{
 };
 
 use afd_test_cluster::{
-    Process, Suite, Version,
-    proxy::{Credentials, Fault, Of, Proxy},
+    BedProcess, KubernetesVersion, Suite,
+    proxy::{Credentials, Fault, FaultScope, Proxy},
     until,
 };
 use afd_tests::agent::Agent;
@@ -54,13 +54,13 @@ fn main() -> ExitCode {
 struct ProxySetup {
     node_setup: NodeSetup,
     proxy: Proxy,
-    agent: Process,
+    agent: BedProcess,
     labels: BTreeMap<String, String>,
 }
 
 /// A fault, and the limits of the agent's reaction.
 struct FaultTrial {
-    of: Of,
+    scope: FaultScope,
     fault: Fault,
     lasts: Duration,
     /// The maximum number of requests for the Node during the fault. ResourceSlices have up to three per attempt.
@@ -70,12 +70,17 @@ struct FaultTrial {
 }
 
 impl FaultTrial {
-    fn refusal(of: Of, status: u16, reason: &str, counted: (&'static str, &'static str)) -> FaultTrial {
+    fn refusal(
+        scope: FaultScope,
+        status: u16,
+        reason: &str,
+        counted: (&'static str, &'static str),
+    ) -> FaultTrial {
         // An attempt is a read alone, a read with a refused write, or a read with two writes and a refused watch.
-        let requests = if of == Of::All { 4 } else { 10 };
+        let requests = if scope == FaultScope::All { 4 } else { 10 };
         FaultTrial {
-            of,
-            fault: Fault::refuse(status, reason),
+            scope,
+            fault: Fault::error_response(status, reason),
             lasts: SHORT,
             requests,
             counted: Some(counted),
@@ -85,7 +90,7 @@ impl FaultTrial {
 
 impl ProxySetup {
     async fn new() -> anyhow::Result<ProxySetup> {
-        let setup = NodeSetup::new(Version::V1_37, "gaudi2-x8").await?;
+        let setup = NodeSetup::new(KubernetesVersion::V1_37, "gaudi2-x8").await?;
         let proxy = Proxy::start(&setup.bed, Credentials::Administrator)?;
         let agent = setup.bed.process("afd", setup.agent(&proxy.kubeconfig(&json!({}))?))?;
         let labels = setup.until_label(COUNT, "8").await?.labels().clone();
@@ -107,14 +112,14 @@ impl ProxySetup {
     /// Restarts the agent and runs a trial. Another field manager changes a label of ours meanwhile, which the agent
     /// reverts after the fault.
     async fn run(&mut self, trial: FaultTrial) -> anyhow::Result<()> {
-        let what = format!("{:?} of {:?}", trial.fault, trial.of);
+        let what = format!("{:?} of {:?}", trial.fault, trial.scope);
         self.restart().await.with_context(|| format!("before {what}"))?;
         self.run_without_restart(trial).await.context(what)
     }
 
     async fn run_without_restart(&self, trial: FaultTrial) -> anyhow::Result<()> {
         let start = Instant::now();
-        self.proxy.fail(trial.of, trial.fault);
+        self.proxy.fail(trial.scope, trial.fault);
         self.node_setup.overwrite_count().await?;
         until("the agent has sent requests", async || {
             let (nodes, slices) = (self.requests(NODES, start), self.requests(SLICES, start));
@@ -125,7 +130,7 @@ impl ProxySetup {
         scrape_for(trial.lasts).await?;
         self.ensure_same_labels().await?;
         let (nodes, slices) = (self.requests(NODES, start), self.requests(SLICES, start));
-        let asked = self.proxy.asked_since(start);
+        let asked = self.proxy.requests_since(start);
         ensure!(nodes <= trial.requests && slices <= 12, "{nodes} and {slices} requests: {asked:?}");
         if let Some(counted) = trial.counted {
             until_counted(counted, 1.0).await?;
@@ -135,14 +140,14 @@ impl ProxySetup {
 
     /// Ends the fault, and waits until the agent has reverted the label.
     async fn until_recovered(&self) -> anyhow::Result<()> {
-        self.proxy.heal();
+        self.proxy.recover();
         self.node_setup.until_label(COUNT, "8").await?;
         self.ensure_same_labels().await
     }
 
     /// The number of requests for an object since a time.
     fn requests(&self, object: &str, start: Instant) -> usize {
-        self.proxy.asked_since(start).iter().filter(|asked| asked.path.starts_with(object)).count()
+        self.proxy.requests_since(start).iter().filter(|asked| asked.path.starts_with(object)).count()
     }
 
     /// No label has another value, except the one that another field manager changes.
@@ -194,7 +199,7 @@ async fn refusals() -> anyhow::Result<()> {
         (404, "NotFound", "404"),
         (500, "InternalError", "500"),
     ] {
-        setup.run(FaultTrial::refusal(Of::All, status, reason, ("get", code))).await?;
+        setup.run(FaultTrial::refusal(FaultScope::All, status, reason, ("get", code))).await?;
     }
     ensure!(setup.node_setup.nodes.get_opt(NODE).await?.is_some(), "the Node is gone");
     Ok(())
@@ -208,10 +213,10 @@ async fn refused_writes() -> anyhow::Result<()> {
         (403, "Forbidden", "403"),
         (500, "InternalError", "500"),
     ] {
-        setup.run(FaultTrial::refusal(Of::Writes, status, reason, ("apply", code))).await?;
+        setup.run(FaultTrial::refusal(FaultScope::Writes, status, reason, ("apply", code))).await?;
     }
     // Labels can be written and the watch is refused: the agent still maintains the Node, by reading it now and then.
-    setup.run(FaultTrial::refusal(Of::Watches, 403, "Forbidden", ("watch", "403"))).await
+    setup.run(FaultTrial::refusal(FaultScope::Watches, 403, "Forbidden", ("watch", "403"))).await
 }
 
 async fn busy() -> anyhow::Result<()> {
@@ -219,11 +224,11 @@ async fn busy() -> anyhow::Result<()> {
     setup.restart().await?;
     let retry_after = Duration::from_secs(4);
     let start = Instant::now();
-    setup.proxy.fail(Of::All, Fault::too_many_requests(4));
+    setup.proxy.fail(FaultScope::All, Fault::too_many_requests(4));
     scrape_for(retry_after * 3).await?;
     for object in [NODES, SLICES] {
         until(&format!("{object} is requested again"), async || {
-            let requests = setup.proxy.ensure_rests(object, start, retry_after)?;
+            let requests = setup.proxy.ensure_spacing(object, start, retry_after)?;
             ensure!(requests >= 2, "{requests} requests");
             Ok(())
         })
@@ -236,12 +241,17 @@ async fn busy() -> anyhow::Result<()> {
 
 async fn hanging() -> anyhow::Result<()> {
     let mut setup = ProxySetup::new().await?;
-    let trial =
-        |fault, counted| FaultTrial { of: Of::All, fault, lasts: LONG, requests: 3, counted: Some(counted) };
-    setup.run(trial(Fault::NoAnswer, ("get", "timeout"))).await?;
+    let trial = |fault, counted| FaultTrial {
+        scope: FaultScope::All,
+        fault,
+        lasts: LONG,
+        requests: 3,
+        counted: Some(counted),
+    };
+    setup.run(trial(Fault::NoResponse, ("get", "timeout"))).await?;
     // No request reaches the proxy.
     setup.restart().await?;
-    setup.proxy.fail(Of::All, Fault::NoHandshake);
+    setup.proxy.fail(FaultScope::All, Fault::NoHandshake);
     scrape_for(LONG).await?;
     until("the failure is counted", async || {
         let failures = counted(("get", "error")) + counted(("get", "timeout"));
@@ -255,7 +265,8 @@ async fn hanging() -> anyhow::Result<()> {
 
 async fn unsteady() -> anyhow::Result<()> {
     let mut setup = ProxySetup::new().await?;
-    let trial = |fault, counted| FaultTrial { of: Of::All, fault, lasts: SHORT, requests: 6, counted };
+    let trial =
+        |fault, counted| FaultTrial { scope: FaultScope::All, fault, lasts: SHORT, requests: 6, counted };
     setup.run(trial(Fault::Reset, Some(("get", "error")))).await?;
     // Slow, but successful: read, write, watch.
     setup.run(trial(Fault::Late(Duration::from_secs(2)), None)).await
@@ -264,9 +275,14 @@ async fn unsteady() -> anyhow::Result<()> {
 async fn watches() -> anyhow::Result<()> {
     let mut setup = ProxySetup::new().await?;
     // Each attempt is a watch that ends and a read; the label that another manager changes costs a write or two.
-    let trial =
-        |fault, counted| FaultTrial { of: Of::Watches, fault, lasts: SHORT * 2, requests: 10, counted };
-    setup.run(trial(Fault::WatchSays(String::new()), Some(("watch", "200")))).await?;
+    let trial = |fault, counted| FaultTrial {
+        scope: FaultScope::Watches,
+        fault,
+        lasts: SHORT * 2,
+        requests: 10,
+        counted,
+    };
+    setup.run(trial(Fault::WatchBody(String::new()), Some(("watch", "200")))).await?;
     setup.run(trial(Fault::expired(), Some(("watch", "410")))).await?;
-    setup.run(trial(Fault::WatchSays("{\"type\":\"MODI".to_owned()), Some(("watch", "200")))).await
+    setup.run(trial(Fault::WatchBody("{\"type\":\"MODI".to_owned()), Some(("watch", "200")))).await
 }

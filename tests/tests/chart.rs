@@ -12,7 +12,7 @@ use std::{
     process::ExitCode,
 };
 
-use afd_test_cluster::{Bed, Suite, Version, image::Image, mounts, pods, succeed, until};
+use afd_test_cluster::{Bed, KubernetesVersion, Suite, image::Image, mounts, pods, succeed, until};
 use afd_tests::{fixture::Fixture, workspace};
 use anyhow::{Context, bail, ensure};
 use expect_test::expect_file;
@@ -42,8 +42,12 @@ fn main() -> ExitCode {
     afd_tests::fake_nvml();
     Suite::new()
         .test("the_chart_is_valid_and_the_plain_manifests_are_its_output", manifests)
-        .test("an_agent_may_write_only_its_own_node_and_keys_on_kubernetes_1_37", || policy(Version::V1_37))
-        .test("an_agent_may_write_only_its_own_node_and_keys_on_kubernetes_1_34", || policy(Version::V1_34))
+        .test("an_agent_may_write_only_its_own_node_and_keys_on_kubernetes_1_37", || {
+            policy(KubernetesVersion::V1_37)
+        })
+        .test("an_agent_may_write_only_its_own_node_and_keys_on_kubernetes_1_34", || {
+            policy(KubernetesVersion::V1_34)
+        })
         .test("a_release_labels_its_node_and_its_uninstallation_removes_everything", release)
         .main()
 }
@@ -91,13 +95,13 @@ async fn manifests() -> anyhow::Result<()> {
 
 /// Every object and field exists in the oldest and in the newest supported version.
 fn validate(bed: &Bed, file: &Path) -> anyhow::Result<()> {
-    for version in [Version::V1_34, Version::V1_37] {
+    for version in [KubernetesVersion::V1_34, KubernetesVersion::V1_37] {
         succeed(bed.validate(version)?.arg("--quiet").arg(file))?;
     }
     Ok(())
 }
 
-async fn policy(version: Version) -> anyhow::Result<()> {
+async fn policy(version: KubernetesVersion) -> anyhow::Result<()> {
     let bed = Bed::builder().version(version).start().await?;
     let client = bed.client().await?;
     let nodes: Api<Node> = Api::all(client.clone());
@@ -232,7 +236,7 @@ fn forbidden(what: &str, answer: kube::Result<()>) -> anyhow::Result<()> {
 
 async fn release() -> anyhow::Result<()> {
     let bed = Bed::builder().node().start().await?;
-    bed.import(&Image::of(IMAGE, afd_tests::binary())?.with_libraries()?)?;
+    bed.import(&Image::new(IMAGE, &afd_tests::image_binary())?.with_libraries()?)?;
     let client = bed.client().await?;
     let nodes: Api<Node> = Api::all(client.clone());
     let before: BTreeMap<String, String> = nodes.get(Bed::NODE).await?.labels().clone();

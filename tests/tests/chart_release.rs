@@ -8,7 +8,7 @@
 
 use std::{fs, path::Path, process::ExitCode};
 
-use afd_test_cluster::{Bed, Process, Suite, image::Image, mounts, succeed, until};
+use afd_test_cluster::{Bed, BedProcess, Suite, image::Image, mounts, succeed, until};
 use afd_tests::{
     fixture::{Fixture, FixtureHost},
     workspace,
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 
 async fn one_after_another() -> anyhow::Result<()> {
     let bed = Bed::builder().node().start().await?;
-    bed.import(&Image::of("localhost/afd:test", afd_tests::binary())?.with_libraries()?)?;
+    bed.import(&Image::new("localhost/afd:test", &afd_tests::image_binary())?.with_libraries()?)?;
     let nodes: Api<Node> = Api::all(bed.client().await?);
     for (index, (name, expected)) in HOSTS.into_iter().enumerate() {
         let host = mounted(name)?;
@@ -126,7 +126,7 @@ fn values_of(name: &str, host: &FixtureHost) -> anyhow::Result<Value> {
 /// A further Node and its agent.
 struct ExtraNode {
     _host: FixtureHost,
-    _agent: Process,
+    _agent: BedProcess,
 }
 
 async fn side_by_side() -> anyhow::Result<()> {

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_test_cluster::{Part, Process, Suite, Version, succeed, until};
+use afd_test_cluster::{BedProcess, Component, KubernetesVersion, Suite, succeed, until};
 use afd_tests::agent::Agent;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
@@ -36,8 +36,8 @@ fn main() -> ExitCode {
     afd_tests::binary();
     afd_tests::fake_nvml();
     Suite::new()
-        .test("a_node_is_labelled_once_on_kubernetes_1_37", || labelled_once(Version::V1_37))
-        .test("a_node_is_labelled_once_on_kubernetes_1_34", || labelled_once(Version::V1_34))
+        .test("a_node_is_labelled_once_on_kubernetes_1_37", || labelled_once(KubernetesVersion::V1_37))
+        .test("a_node_is_labelled_once_on_kubernetes_1_34", || labelled_once(KubernetesVersion::V1_34))
         .test("changes_by_other_managers_are_reverted_and_counted", reverted)
         .test("a_key_that_another_manager_owns_is_left_alone", foreign_keys)
         .test("labels_and_metrics_survive_an_api_server_that_is_killed", killed_api_server)
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         .main()
 }
 
-fn start(setup: &NodeSetup) -> anyhow::Result<Process> {
+fn start(setup: &NodeSetup) -> anyhow::Result<BedProcess> {
     setup.bed.process("afd", setup.agent(&setup.bed.kubeconfig()))
 }
 
@@ -104,7 +104,7 @@ async fn until_watching() -> anyhow::Result<()> {
     .await
 }
 
-async fn labelled_once(version: Version) -> anyhow::Result<()> {
+async fn labelled_once(version: KubernetesVersion) -> anyhow::Result<()> {
     let setup = NodeSetup::new(version, "nvidia-h100x8-nvml").await?;
     let _agent = start(&setup)?;
     setup.until_label(NVIDIA_COUNT, "8").await?;
@@ -123,7 +123,7 @@ async fn labelled_once(version: Version) -> anyhow::Result<()> {
 }
 
 async fn reverted() -> anyhow::Result<()> {
-    let setup = NodeSetup::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "nvidia-h100x8-nvml").await?;
     let _agent = start(&setup)?;
     setup.until_label(COUNT, "8").await?;
     setup.patch_as_other(json!({ "metadata": { "labels": { COUNT: "99", "foreign": "label" } } })).await?;
@@ -141,7 +141,7 @@ async fn until_contested(owner: &str) -> anyhow::Result<()> {
 }
 
 async fn foreign_keys() -> anyhow::Result<()> {
-    let setup = NodeSetup::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "nvidia-h100x8-nvml").await?;
     setup.patch_as_other(json!({ "metadata": { "labels": { NVIDIA_COUNT: "4" } } })).await?;
     let _agent = start(&setup)?;
     let node = setup.until_label("nvidia.com/gpu.family", "hopper").await?;
@@ -155,10 +155,10 @@ async fn foreign_keys() -> anyhow::Result<()> {
 }
 
 async fn killed_api_server() -> anyhow::Result<()> {
-    let mut setup = NodeSetup::new(Version::V1_37, "gaudi2-x8").await?;
+    let mut setup = NodeSetup::new(KubernetesVersion::V1_37, "gaudi2-x8").await?;
     let _agent = start(&setup)?;
     let before = setup.until_label(COUNT, "8").await?;
-    setup.bed.kill(Part::ApiServer)?;
+    setup.bed.kill(Component::ApiServer)?;
     for _ in 0..20 {
         ensure!(
             Agent::get_from(ADDRESS, "/metrics").text().contains("accelerator_device_info{"),
@@ -166,7 +166,7 @@ async fn killed_api_server() -> anyhow::Result<()> {
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    setup.bed.restart(Part::ApiServer).await?;
+    setup.bed.restart(Component::ApiServer).await?;
     let after = until("the API server answers", async || setup.node().await).await?;
     ensure!(
         after.labels() == before.labels(),
@@ -184,7 +184,7 @@ async fn killed_api_server() -> anyhow::Result<()> {
 }
 
 async fn recreated_node() -> anyhow::Result<()> {
-    let setup = NodeSetup::new(Version::V1_37, "gaudi2-x8").await?;
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "gaudi2-x8").await?;
     let _agent = start(&setup)?;
     let first = setup.until_label(COUNT, "8").await?;
     setup.nodes.delete(NODE, &DeleteParams::default()).await?;
@@ -201,7 +201,7 @@ async fn recreated_node() -> anyhow::Result<()> {
 }
 
 async fn added_and_removed() -> anyhow::Result<()> {
-    let setup = NodeSetup::new(Version::V1_37, "gaudi2-x8").await?;
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "gaudi2-x8").await?;
     // Slow enough for the test to see the Node between two discoveries.
     let agent = setup.agent_with_intervals(&setup.bed.kubeconfig(), ["0.2", "4"]);
     let _agent = setup.bed.process("afd", agent)?;
@@ -223,7 +223,7 @@ async fn added_and_removed() -> anyhow::Result<()> {
 }
 
 async fn killed_agent() -> anyhow::Result<()> {
-    let setup = NodeSetup::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "nvidia-h100x8-nvml").await?;
     let mut agent = start(&setup)?;
     setup.until_label(NVIDIA_COUNT, "8").await?;
     until_condition(&setup, "True").await?;
@@ -241,7 +241,7 @@ async fn killed_agent() -> anyhow::Result<()> {
 
 /// As after a boot of the machine, when the driver is not loaded yet.
 async fn empty_discoveries() -> anyhow::Result<()> {
-    let setup = NodeSetup::new(Version::V1_37, "gaudi2-x8").await?;
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "gaudi2-x8").await?;
     let mut agent = start(&setup)?;
     let before = setup.until_label(COUNT, "8").await?;
     agent.kill()?;
@@ -268,7 +268,7 @@ async fn empty_discoveries() -> anyhow::Result<()> {
 }
 
 async fn cleanup() -> anyhow::Result<()> {
-    let setup = NodeSetup::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "nvidia-h100x8-nvml").await?;
     setup.patch_as_other(json!({ "metadata": { "labels": { "foreign": "label" } } })).await?;
     let mut agent = start(&setup)?;
     setup.until_label(NVIDIA_COUNT, "8").await?;
@@ -290,7 +290,7 @@ const UPGRADE: &str = "nvidia.com/gpu-driver-upgrade-state";
 const RELEASED: &str = "afd_probe_problems{probe=\"nvidia\",reason=\"released\"}";
 
 async fn upgraded_driver() -> anyhow::Result<()> {
-    let setup = NodeSetup::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "nvidia-h100x8-nvml").await?;
     let _agent = start(&setup)?;
     let before = setup.until_label(NVIDIA_COUNT, "8").await?;
     until_sampled(8).await?;
@@ -332,7 +332,7 @@ async fn until_sampled(gpus: usize) -> anyhow::Result<()> {
 }
 
 async fn xid() -> anyhow::Result<()> {
-    let setup = NodeSetup::new(Version::V1_37, "nvidia-h100x8-nvml").await?;
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "nvidia-h100x8-nvml").await?;
     // Neither a sample nor a discovery is due: only the event itself makes the agent discover.
     let agent = setup.agent_with_intervals(&setup.bed.kubeconfig(), ["3600", "3600"]);
     let _agent = setup.bed.process("afd", agent)?;

@@ -16,7 +16,7 @@ use std::{
 
 use afd_apiserver::ApiCalls;
 use afd_publish::node::{self, DesiredCondition, DesiredNode, NodeCounters, NodeObserver};
-use afd_test_cluster::{Bed, Part, Suite, succeed};
+use afd_test_cluster::{Bed, Component, Suite, succeed};
 use afd_tests::{fixture::Fixture, stdout};
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -170,8 +170,8 @@ async fn run(count: usize, idle: Duration) -> anyhow::Result<()> {
     ensure!(asked <= watches * all && asked == agents.watches() - all, "while idle: {while_idle:?}");
     println!("  idle for {idle:?}: {asked} requests, all of them watches; no write");
 
-    bed.kill(Part::ApiServer)?;
-    bed.restart(Part::ApiServer).await?;
+    bed.kill(Component::ApiServer)?;
+    bed.restart(Component::ApiServer).await?;
     let back = agents.until_watches(Instant::now(), agents.watches() / all + 1).await?;
     ensure!(agents.writes() == all, "{} writes for {all} Nodes", agents.writes());
     labelled(&nodes, count, &wanted).await?;

@@ -1,4 +1,4 @@
-//! A cluster in the bed of the running test.
+//! The cluster in the bed of the running test.
 
 use std::{
     collections::BTreeMap,
@@ -22,17 +22,17 @@ use crate::{
     keeper::NAME_PREFIX,
     node::{self, KUBELET, NODE},
     pki::{API_SERVER, Pki},
-    process::{Process, succeed, until},
-    programs::{self, Programs, Version},
+    process::{BedProcess, succeed, until},
+    programs::{self, ClusterPrograms, KubernetesVersion},
     suite,
 };
 
-/// How long a program may take to tell its health.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long a health check may take.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A program of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Component {
     /// The store.
     Etcd,
     /// kube-apiserver.
@@ -47,49 +47,49 @@ pub enum Part {
     Kubelet,
 }
 
-/// What a cluster shall have.
+/// What a cluster is to consist of.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Builder {
-    version: Option<Version>,
+pub struct BedBuilder {
+    version: Option<KubernetesVersion>,
     node: bool,
 }
 
-/// A running cluster. Its programs are killed when the value goes, and at the latest with the test.
+/// A running cluster. Its programs are killed when the value is dropped, and at the latest with the test.
 #[derive(Debug)]
 pub struct Bed {
     folder: PathBuf,
-    programs: Programs,
+    programs: ClusterPrograms,
     pub(crate) pki: Pki,
-    parts: BTreeMap<Part, Process>,
+    components: BTreeMap<Component, BedProcess>,
 }
 
-impl Builder {
-    /// Asks for a version of Kubernetes; without, the one of `KUBEBUILDER_ASSETS`, else the newest.
+impl BedBuilder {
+    /// Selects a version of Kubernetes. The default is that of `KUBEBUILDER_ASSETS`, else the newest.
     #[must_use]
-    pub fn version(self, version: Version) -> Builder {
-        Builder { version: Some(version), ..self }
+    pub fn version(self, version: KubernetesVersion) -> BedBuilder {
+        BedBuilder { version: Some(version), ..self }
     }
 
-    /// Asks for scheduler, controller manager, containerd and a kubelet too, whose Node is called [`Bed::NODE`].
+    /// Adds scheduler, controller manager, containerd and a kubelet, whose Node is called [`Bed::NODE`].
     #[must_use]
-    pub fn node(self) -> Builder {
-        Builder { node: true, ..self }
+    pub fn node(self) -> BedBuilder {
+        BedBuilder { node: true, ..self }
     }
 
     /// Starts the cluster and waits until it is ready: the API server, and with a node the Node's condition `Ready` and
     /// the service account `default`.
     ///
     /// # Errors
-    /// When a program is missing, ends, or does not become ready; the error says which and shows its log.
+    /// When a program is missing, ends, or does not become ready; the error names it and contains the end of its log.
     pub async fn start(self) -> anyhow::Result<Bed> {
         let folder = suite::folder()?;
-        let programs = Programs::find(self.version, |name| env::var_os(name), programs::version_of)?;
-        let pki = Pki::make(&folder.join("pki"), NODE).context("one cluster a test")?;
-        let mut bed = Bed { folder, programs, pki, parts: BTreeMap::new() };
-        bed.start_part(Part::Etcd)?;
-        bed.ready(Part::Etcd).await?;
-        bed.start_part(Part::ApiServer)?;
-        bed.ready(Part::ApiServer).await?;
+        let programs = ClusterPrograms::find(self.version, |name| env::var_os(name), programs::version_of)?;
+        let pki = Pki::make(&folder.join("pki"), NODE).context("a test starts one cluster only")?;
+        let mut bed = Bed { folder, programs, pki, components: BTreeMap::new() };
+        bed.start_component(Component::Etcd)?;
+        bed.ready(Component::Etcd).await?;
+        bed.start_component(Component::ApiServer)?;
+        bed.ready(Component::ApiServer).await?;
         if self.node {
             bed.start_node().await?;
         }
@@ -101,17 +101,17 @@ impl Bed {
     /// The name of the kubelet's Node.
     pub const NODE: &str = NODE;
 
-    /// A cluster that has a control plane only, until more is asked for.
-    pub fn builder() -> Builder {
-        Builder::default()
+    /// A cluster with a control plane only, unless more is added.
+    pub fn builder() -> BedBuilder {
+        BedBuilder::default()
     }
 
     /// Its version of Kubernetes.
-    pub fn version(&self) -> Version {
+    pub fn version(&self) -> KubernetesVersion {
         self.programs.version
     }
 
-    /// The bed's folder, for files and Unix sockets; it goes with the bed.
+    /// The bed's folder, for files and Unix sockets; it is removed with the bed.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -121,7 +121,7 @@ impl Bed {
         self.pki.kubeconfig("admin")
     }
 
-    /// A kubeconfig whose user is a service account, by a token that is bound to a pod.
+    /// A kubeconfig whose user is a service account, with a token that is bound to a pod.
     ///
     /// # Errors
     /// When there is no such account or pod.
@@ -140,7 +140,7 @@ impl Bed {
         Ok(path)
     }
 
-    /// An administrator's client, which does not retry by itself.
+    /// An administrator's client, which does not retry.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -148,11 +148,11 @@ impl Bed {
         self.client_of(API_SERVER).await
     }
 
-    pub(crate) fn programs(&self) -> &Programs {
+    pub(crate) fn programs(&self) -> &ClusterPrograms {
         &self.programs
     }
 
-    /// A command of kubectl, as administrator.
+    /// A kubectl command, as administrator.
     ///
     /// # Errors
     /// When kubectl is missing.
@@ -162,7 +162,7 @@ impl Bed {
         Ok(command)
     }
 
-    /// A command of Helm, as administrator.
+    /// A Helm command, as administrator.
     ///
     /// # Errors
     /// When Helm is missing.
@@ -172,12 +172,12 @@ impl Bed {
         Ok(command)
     }
 
-    /// A command of kubernetes-validate for a version, to which files of manifests are added.
+    /// A kubernetes-validate command for a version, to which files of manifests are added.
     ///
     /// # Errors
     /// When it is missing.
-    pub fn validate(&self, version: Version) -> anyhow::Result<Command> {
-        // Its Python is a link to the machine's, which must not be followed: it tells which environment is meant.
+    pub fn validate(&self, version: KubernetesVersion) -> anyhow::Result<Command> {
+        // Its Python is a link to that of the machine. The path of the link selects the environment: do not resolve it.
         let environment = self.programs.other("kubernetes-validate", "pyvenv.cfg")?;
         let mut command = Command::new(environment.with_file_name("bin").join("python"));
         let version = version.to_string();
@@ -189,28 +189,31 @@ impl Bed {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn process(&self, name: &str, command: Command) -> anyhow::Result<Process> {
-        Process::start(name, command, &self.folder.join("logs"))
+    pub fn process(&self, name: &str, command: Command) -> anyhow::Result<BedProcess> {
+        BedProcess::start(name, command, &self.folder.join("logs"))
     }
 
-    /// Ends a part with SIGKILL.
+    /// Ends a component with SIGKILL.
     ///
     /// # Errors
-    /// When it does not run.
-    pub fn kill(&mut self, part: Part) -> anyhow::Result<()> {
-        self.parts.get_mut(&part).with_context(|| format!("there is no {part:?}"))?.kill()
+    /// When it is not running.
+    pub fn kill(&mut self, component: Component) -> anyhow::Result<()> {
+        self.components.get_mut(&component).with_context(|| format!("there is no {component:?}"))?.kill()
     }
 
-    /// Starts a killed part anew, on the same files, and waits until it is healthy.
+    /// Starts a killed component again, on the same files, and waits until it is healthy.
     ///
     /// # Errors
-    /// When it runs, or does not become healthy.
-    pub async fn restart(&mut self, part: Part) -> anyhow::Result<()> {
-        self.parts.get_mut(&part).with_context(|| format!("there is no {part:?}"))?.restart()?;
-        self.ready(part).await
+    /// When it is running, or does not become healthy.
+    pub async fn restart(&mut self, component: Component) -> anyhow::Result<()> {
+        self.components
+            .get_mut(&component)
+            .with_context(|| format!("there is no {component:?}"))?
+            .restart()?;
+        self.ready(component).await
     }
 
-    /// Gives an image to containerd.
+    /// Imports an image into containerd.
     ///
     /// # Errors
     /// When it cannot be written or imported.
@@ -223,16 +226,16 @@ impl Bed {
     }
 
     async fn start_node(&mut self) -> anyhow::Result<()> {
-        let together = [Part::Scheduler, Part::ControllerManager, Part::Containerd];
-        for part in together {
-            self.start_part(part)?;
+        let together = [Component::Scheduler, Component::ControllerManager, Component::Containerd];
+        for component in together {
+            self.start_component(component)?;
         }
-        for part in together {
-            self.ready(part).await?;
+        for component in together {
+            self.ready(component).await?;
         }
-        self.import(&Image::of(PAUSE, &self.programs.other("pause", "pause")?)?)?;
-        self.start_part(Part::Kubelet)?;
-        self.ready(Part::Kubelet).await?;
+        self.import(&Image::new(PAUSE, &self.programs.other("pause", "pause")?)?)?;
+        self.start_component(Component::Kubelet)?;
+        self.ready(Component::Kubelet).await?;
         let client = self.client().await?;
         let nodes: Api<Node> = Api::all(client.clone());
         until("the Node is ready", async || {
@@ -243,48 +246,50 @@ impl Bed {
             Ok(())
         })
         .await?;
-        // Without it the API server refuses pods.
+        // Without it the API server rejects pods.
         let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
-        until("the default service account is there", async || Ok(accounts.get("default").await?)).await?;
+        until("the default service account exists", async || Ok(accounts.get("default").await?)).await?;
         Ok(())
     }
 
-    fn start_part(&mut self, part: Part) -> anyhow::Result<()> {
+    fn start_component(&mut self, component: Component) -> anyhow::Result<()> {
         let Bed { folder, programs, pki, .. } = self;
-        let (name, command) = match part {
-            Part::Etcd => ("etcd", control_plane::etcd(programs, folder)),
-            Part::ApiServer => ("kube-apiserver", control_plane::api_server(programs, folder, pki)),
-            Part::Scheduler => {
+        let (name, command) = match component {
+            Component::Etcd => ("etcd", control_plane::etcd(programs, folder)),
+            Component::ApiServer => ("kube-apiserver", control_plane::api_server(programs, folder, pki)),
+            Component::Scheduler => {
                 let name = "kube-scheduler";
                 (name, control_plane::scheduler(programs.kubernetes(name)?, folder, pki))
             }
-            Part::ControllerManager => {
+            Component::ControllerManager => {
                 let name = "kube-controller-manager";
                 (name, control_plane::controller_manager(programs.kubernetes(name)?, folder, pki))
             }
-            Part::Containerd => ("containerd", node::containerd(programs, folder)?),
-            Part::Kubelet => ("kubelet", node::kubelet(programs, folder, pki, &group(folder)?)?),
+            Component::Containerd => ("containerd", node::containerd(programs, folder)?),
+            Component::Kubelet => ("kubelet", node::kubelet(programs, folder, pki, &group(folder)?)?),
         };
         let process = self.process(name, command)?;
-        self.parts.insert(part, process);
+        self.components.insert(component, process);
         Ok(())
     }
 
-    /// Waits until a part that was started says that it is healthy.
-    async fn ready(&mut self, part: Part) -> anyhow::Result<()> {
-        let ready = until(&format!("{part:?} is ready"), async || {
-            if let Some(process) = self.parts.get_mut(&part)
+    /// Waits until a component that was started reports that it is healthy.
+    async fn ready(&mut self, component: Component) -> anyhow::Result<()> {
+        let ready = until(&format!("{component:?} is ready"), async || {
+            if let Some(process) = self.components.get_mut(&component)
                 && let Some(status) = process.ended()?
             {
-                return Ok(Some(format!("{part:?} ended with {status}\n{}", process.tail())));
+                return Ok(Some(format!("{component:?} ended with {status}\n{}", process.tail())));
             }
-            match part {
-                Part::Etcd => self.healthy(ETCD, "/health").await?,
-                Part::ApiServer => self.healthy(API_SERVER, "/readyz").await?,
-                Part::Scheduler => self.healthy(SCHEDULER, "/readyz").await?,
-                Part::ControllerManager => self.healthy(CONTROLLER_MANAGER, "/healthz").await?,
-                Part::Containerd => drop(succeed(node::ctr(&self.programs, &self.folder)?.arg("version"))?),
-                Part::Kubelet => self.healthy(KUBELET, "/healthz").await?,
+            match component {
+                Component::Etcd => self.healthy(ETCD, "/health").await?,
+                Component::ApiServer => self.healthy(API_SERVER, "/readyz").await?,
+                Component::Scheduler => self.healthy(SCHEDULER, "/readyz").await?,
+                Component::ControllerManager => self.healthy(CONTROLLER_MANAGER, "/healthz").await?,
+                Component::Containerd => {
+                    drop(succeed(node::ctr(&self.programs, &self.folder)?.arg("version"))?)
+                }
+                Component::Kubelet => self.healthy(KUBELET, "/healthz").await?,
             }
             Ok(None)
         })
@@ -298,8 +303,8 @@ impl Bed {
     async fn healthy(&self, server: &str, path: &str) -> anyhow::Result<()> {
         let request = http::Request::get(path).body(Vec::new()).context("making a request")?;
         let client = self.client_of(server).await?;
-        let answer = tokio::time::timeout(ANSWER, client.request_text(request)).await;
-        answer.with_context(|| format!("{server}{path} took longer than {ANSWER:?}"))??;
+        let response = tokio::time::timeout(HEALTH_TIMEOUT, client.request_text(request)).await;
+        response.with_context(|| format!("{server}{path} took longer than {HEALTH_TIMEOUT:?}"))??;
         Ok(())
     }
 
@@ -316,14 +321,14 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        // The store goes last: who uses it would fill its log with complaints.
-        while self.parts.pop_last().is_some() {}
+        // The store is killed last: its clients would fill their logs with errors.
+        while self.components.pop_last().is_some() {}
     }
 }
 
-/// The control group of a bed has the name of its folder.
+/// The control groups of a bed have the name of its folder.
 fn group(folder: &Path) -> anyhow::Result<String> {
-    let name = folder.file_name().and_then(|name| name.to_str()).context("a bed has a name")?;
-    ensure!(name.starts_with(NAME_PREFIX), "{name} is no bed");
+    let name = folder.file_name().and_then(|name| name.to_str()).context("a bed's folder has a name")?;
+    ensure!(name.starts_with(NAME_PREFIX), "{name} is not a bed");
     Ok(name.to_owned())
 }

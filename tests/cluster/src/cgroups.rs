@@ -1,4 +1,4 @@
-//! Control groups that bear a bed's name: one in each hierarchy of version 1, or the one of version 2.
+//! The control groups of a bed, which have its name: one in each hierarchy of version 1, or one of version 2.
 
 use std::{
     fs, io,
@@ -32,7 +32,7 @@ pub(crate) fn make(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes the control groups of a bed and all beneath them, where no process is in them any more.
+/// Removes the control groups of a bed with all their children. They must not contain processes.
 pub(crate) fn remove(name: &str) -> anyhow::Result<()> {
     for hierarchy in hierarchies()? {
         let group = hierarchy.join(name);
@@ -41,8 +41,8 @@ pub(crate) fn remove(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The control groups of a name.
-pub(crate) fn of(name: &str) -> anyhow::Result<Vec<PathBuf>> {
+/// The existing control groups of a name.
+pub(crate) fn existing(name: &str) -> anyhow::Result<Vec<PathBuf>> {
     Ok(hierarchies()?
         .into_iter()
         .map(|hierarchy| hierarchy.join(name))
@@ -70,7 +70,7 @@ fn is_unified() -> bool {
     Path::new(ROOT).join("cgroup.controllers").exists()
 }
 
-/// A control group's own files cannot be removed and need not be.
+/// The files of a control group cannot and need not be removed.
 fn remove_tree(group: &Path) -> io::Result<()> {
     let children = match fs::read_dir(group) {
         Ok(children) => children,

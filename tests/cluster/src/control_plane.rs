@@ -5,16 +5,16 @@ use std::{
     process::Command,
 };
 
-use crate::{init::NODE_ADDRESS, pki::Pki, programs::Programs};
+use crate::{init::NODE_ADDRESS, pki::Pki, programs::ClusterPrograms};
 
-/// Where etcd answers its clients, `/health` among them.
+/// Where etcd serves its clients, and `/health`.
 pub(crate) const ETCD: &str = "http://127.0.0.1:12379";
 
-/// Where the scheduler and the controller manager tell their health.
+/// Where the scheduler and the controller manager serve their health checks.
 pub(crate) const SCHEDULER: &str = "https://127.0.0.1:10359";
 pub(crate) const CONTROLLER_MANAGER: &str = "https://127.0.0.1:10357";
 
-pub(crate) fn etcd(programs: &Programs, folder: &Path) -> Command {
+pub(crate) fn etcd(programs: &ClusterPrograms, folder: &Path) -> Command {
     const ANY_PORT: &str = "http://127.0.0.1:0";
     let mut command = Command::new(&programs.etcd);
     command
@@ -25,12 +25,12 @@ pub(crate) fn etcd(programs: &Programs, folder: &Path) -> Command {
             &format!("--advertise-client-urls={ETCD}"),
         ])
         .args([format!("--listen-peer-urls={ANY_PORT}"), format!("--initial-advertise-peer-urls={ANY_PORT}")])
-        // Nobody needs this data after a power failure.
+        // This data need not survive a power failure.
         .args([&format!("--initial-cluster=bed={ANY_PORT}"), "--unsafe-no-fsync", "--log-level=warn"]);
     command
 }
 
-pub(crate) fn api_server(programs: &Programs, folder: &Path, pki: &Pki) -> Command {
+pub(crate) fn api_server(programs: &ClusterPrograms, folder: &Path, pki: &Pki) -> Command {
     let mut command = Command::new(&programs.kube_apiserver);
     command
         .args(["--bind-address=0.0.0.0", "--secure-port=443", "--profiling=false"])

@@ -1,4 +1,4 @@
-//! Container images made of a few static programs, as tar files that containerd imports. No registry takes part.
+//! Container images made of a few programs, as tar files that containerd imports. No registry is involved.
 
 use std::{
     env, fs,
@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 
 use crate::process::succeed;
 
-/// The image that every pod's sandbox runs, and a container that does nothing: it waits for SIGTERM.
+/// The image of every pod's sandbox, and of containers that do nothing: it waits for SIGTERM.
 pub const PAUSE: &str = "localhost/pause:1";
 
-/// An image of one layer, of programs and what they are linked to. Pods use it with `imagePullPolicy: Never`.
+/// An image of one layer: programs and the libraries that they are linked to. Pods use it with `imagePullPolicy: Never`.
 #[derive(Clone, Debug)]
 pub struct Image {
     reference: String,
@@ -25,11 +25,11 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image that runs a static program of this machine, which it has at `/<name of the file>`.
+    /// An image that runs a program of this machine, which it contains at `/<name of the file>`.
     ///
     /// # Errors
     /// When the program's path has no name in UTF-8.
-    pub fn of(reference: &str, program: &Path) -> anyhow::Result<Image> {
+    pub fn new(reference: &str, program: &Path) -> anyhow::Result<Image> {
         let name = program.file_name().and_then(|name| name.to_str()).context("the program has no name")?;
         Ok(Image {
             reference: reference.to_owned(),
@@ -38,20 +38,20 @@ impl Image {
         })
     }
 
-    /// The same image with a further file of this machine, at an absolute path in it.
+    /// Adds a file of this machine, at an absolute path in the image.
     ///
     /// # Errors
     /// When the path in the image is not absolute.
     pub fn with(mut self, file: &Path, to: &str) -> anyhow::Result<Image> {
-        let name = to.strip_prefix('/').with_context(|| format!("{to} is no absolute path"))?;
+        let name = to.strip_prefix('/').with_context(|| format!("{to} is not an absolute path"))?;
         self.files.push((name.to_owned(), file.to_owned()));
         Ok(self)
     }
 
-    /// The same image with the libraries that its first program is linked to.
+    /// Adds the libraries that the first program is linked to.
     ///
     /// # Errors
-    /// When `ldd` does not tell them.
+    /// When `ldd` fails.
     pub fn with_libraries(self) -> anyhow::Result<Image> {
         let program = self.files.first().map(|(_, file)| file.clone()).context("an image has a program")?;
         let libraries = succeed(Command::new("ldd").arg(&program))?;
@@ -112,11 +112,11 @@ fn digest(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// This machine's architecture in Go's words, which images use.
+/// This machine's architecture by Go's name, which images use.
 fn architecture() -> anyhow::Result<&'static str> {
     match env::consts::ARCH {
         "x86_64" => Ok("amd64"),
         "aarch64" => Ok("arm64"),
-        other => bail!("images for {other} are not known"),
+        other => bail!("the name of {other} in images is not known"),
     }
 }

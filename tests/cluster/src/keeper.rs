@@ -1,9 +1,9 @@
-//! The process outside of a bed that makes it and takes it away again, whatever becomes of the test.
+//! The process outside of a bed that makes it, and removes it however the test ends.
 
 use std::{
     env, fs,
     fs::File,
-    io::{Read, Write, stderr, stdin},
+    io::{self, Read, Write, stderr, stdin},
     path::Path,
     process::{self, Command, ExitCode, Stdio},
     sync::mpsc,
@@ -16,20 +16,20 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreape
 
 use crate::{cgroups, requirements::UNSHARE, suite::INIT};
 
-/// How the folder and the control groups of every bed begin.
+/// The prefix of the folder and the control groups of every bed.
 pub const NAME_PREFIX: &str = "afd-bed-";
 
-/// A test that takes longer hangs, unless the variable says how many seconds it may take.
-const LIMIT: Duration = Duration::from_secs(300);
+/// A test that takes longer is terminated, unless the variable sets another limit in seconds.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
 const LIMIT_VARIABLE: &str = "AFD_BED_LIMIT";
 
-/// How long the kernel may take to end the processes of a bed.
-const END: Duration = Duration::from_secs(10);
+/// How long the kernel may take to remove the processes of a bed.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Held by the keeper for as long as its bed is there.
+/// Locked by the keeper as long as its bed exists.
 const LOCK: &str = "lock";
 
-enum Event {
+enum KeeperEvent {
     Ended,
     Orphaned,
 }
@@ -40,7 +40,7 @@ pub(crate) fn keep(test: &str) -> anyhow::Result<ExitCode> {
     sweep()?;
     let name = format!("{NAME_PREFIX}{}", process::id());
     let folder = env::temp_dir().join(&name);
-    // It gets its name when it is locked, so that nobody takes it for abandoned.
+    // It gets its name when it is locked, so that no other keeper considers it abandoned.
     let unnamed = env::temp_dir().join(format!("afd-unnamed-{}", process::id()));
     fs::create_dir(&unnamed).with_context(|| format!("making {}", unnamed.display()))?;
     let lock = File::create(unnamed.join(LOCK)).context("making the bed's lock")?;
@@ -55,12 +55,12 @@ pub(crate) fn keep(test: &str) -> anyhow::Result<ExitCode> {
 
 fn run(test: &str, folder: &Path) -> anyhow::Result<ExitCode> {
     // When `unshare` is killed, process 1 of the bed becomes our child, and can be waited for.
-    set_child_subreaper(Pid::from_raw(1)).context("asking to be given the bed's orphans")?;
-    // Should this process be killed too, the kernel still ends the bed.
+    set_child_subreaper(Pid::from_raw(1)).context("becoming the parent of the bed's orphans")?;
+    // If this process is killed too, the kernel still kills the bed.
     let mut unshare = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare"])
         .args(UNSHARE)
-        .arg(env::current_exe().context("asking for our own path")?)
+        .arg(env::current_exe().context("reading the path of this program")?)
         .args([INIT, test])
         .arg(folder)
         .stdin(Stdio::null())
@@ -71,42 +71,46 @@ fn run(test: &str, folder: &Path) -> anyhow::Result<ExitCode> {
     let orphaned = events.clone();
     thread::spawn(move || {
         let _ = stdin().read_to_end(&mut Vec::new());
-        let _ = orphaned.send(Event::Orphaned);
+        let _ = orphaned.send(KeeperEvent::Orphaned);
     });
     let waiter = thread::spawn(move || {
         let status = unshare.wait();
-        let _ = events.send(Event::Ended);
+        let _ = events.send(KeeperEvent::Ended);
         status
     });
-    let given = env::var(LIMIT_VARIABLE).ok().and_then(|seconds| seconds.parse().ok());
-    let limit = given.map_or(LIMIT, Duration::from_secs);
+    let seconds = env::var(LIMIT_VARIABLE).ok().and_then(|seconds| seconds.parse().ok());
+    let limit = seconds.map_or(DEFAULT_LIMIT, Duration::from_secs);
     let event = next.recv_timeout(limit);
-    if !matches!(event, Ok(Event::Ended)) {
+    if !matches!(event, Ok(KeeperEvent::Ended)) {
         if event.is_err() {
-            // Whoever reads this may be gone, which must not keep us from cleaning up.
-            let _ = writeln!(stderr(), "the test took more than {limit:?} and is ended");
+            // The reader of this may have ended, which must not prevent the removal.
+            let _ = writeln!(stderr(), "the test took more than {limit:?} and was terminated");
         }
         kill_process(pid, Signal::KILL).context("killing the bed")?;
     }
     let status = waiter.join().expect("the waiting thread does not panic").context("waiting for the bed")?;
-    // Process 1 counts as ended when every other process of the bed has.
+    // Process 1 has ended once every other process of the bed has.
     while wait(WaitOptions::empty()).is_ok() {}
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn remove(folder: &Path, name: &str) -> anyhow::Result<()> {
     let begun = Instant::now();
-    // The kernel may still be about to end the bed of a killed keeper.
+    // The kernel may still be removing the bed of a killed keeper.
     while let Err(error) = cgroups::remove(name) {
-        if begun.elapsed() > END {
+        if begun.elapsed() > REMOVAL_TIMEOUT {
             return Err(error);
         }
         thread::sleep(Duration::from_millis(20));
     }
-    fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))
+    match fs::remove_dir_all(folder) {
+        // Another keeper has found it abandoned too.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.with_context(|| format!("removing {}", folder.display())),
+    }
 }
 
-/// Removes what beds left whose keepers were killed: a folder that nobody locks, and its control groups.
+/// Removes the beds whose keepers were killed: folders that no process locks, with their control groups.
 fn sweep() -> anyhow::Result<()> {
     for entry in fs::read_dir(env::temp_dir()).context("reading the folder of temporary files")? {
         let Ok(entry) = entry else { continue };
@@ -115,34 +119,35 @@ fn sweep() -> anyhow::Result<()> {
             continue;
         }
         if let Some(_lock) = abandoned(&entry.path()) {
-            remove(&entry.path(), &name).with_context(|| format!("removing what is left of {name}"))?;
+            remove(&entry.path(), &name).with_context(|| format!("removing the abandoned bed {name}"))?;
         }
     }
     Ok(())
 }
 
-/// The lock of a bed that nobody keeps.
+/// The lock of a bed, where no keeper holds it.
 fn abandoned(folder: &Path) -> Option<File> {
-    // Without a lock the bed has just been removed.
+    // A bed without this file has just been removed.
     let lock = File::open(folder.join(LOCK)).ok()?;
     lock.try_lock().is_ok().then_some(lock)
 }
 
-/// Everything on this machine that bears a bed's name: its folder, control groups, processes and mounts, each as a line.
+/// Everything on this machine that belongs to the bed of a folder, by its name: the folder itself, control groups,
+/// processes and mounts, each as a line.
 ///
 /// # Errors
 /// When the control groups or the processes cannot be listed.
-pub fn traces(name: &str) -> anyhow::Result<Vec<String>> {
-    let folder = env::temp_dir().join(name);
+pub fn traces(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let name = folder.file_name().and_then(|name| name.to_str()).context("a bed's folder has a name")?;
     let mut traces: Vec<String> =
-        cgroups::of(name)?.iter().map(|group| format!("control group {}", group.display())).collect();
+        cgroups::existing(name)?.iter().map(|group| format!("control group {}", group.display())).collect();
     if folder.exists() {
         traces.push(format!("folder {}", folder.display()));
     }
     for entry in fs::read_dir("/proc").context("reading /proc")? {
         let process = entry.context("reading /proc")?.path();
         for (what, file) in [("process", "cmdline"), ("mount", "mountinfo")] {
-            // Processes come and go while we look.
+            // A process may end in the meantime.
             let text = fs::read(process.join(file)).unwrap_or_default();
             let text = String::from_utf8_lossy(&text).replace('\0', " ");
             traces.extend(

@@ -2,24 +2,24 @@
 //! containerd, runc and a kubelet, all in private namespaces of this machine.
 //!
 //! A test binary is a [`Suite`] (`harness = false`). Each of its tests runs in a *bed*: mount, network and process
-//! namespaces of its own, with a folder and a control group that bear the bed's name. Four processes take part, all of
-//! them the test binary itself, started anew with another role:
+//! namespaces of its own, with a folder and control groups that are named after the bed. Four processes take part, all of
+//! them the test binary itself, started again in another role:
 //!
 //! | process | where | what it does |
 //! |---|---|---|
-//! | suite | outside | names the tests, starts a keeper for each and reports |
-//! | keeper | outside | makes folder and control group, starts `init` in the namespaces, and removes everything when the bed ends or the suite dies |
+//! | suite | outside | lists the tests, starts a keeper for each and reports |
+//! | keeper | outside | makes folder and control groups, starts `init` in the namespaces, and removes everything when the bed ends or the suite dies |
 //! | init | process 1 of the bed | mounts and addresses; reaps orphans |
 //! | test | in the bed | the test's function; [`Bed`] starts the programs as its children |
 //!
-//! So the test reaches the API server at `https://127.0.0.1`, ports are fixed and never collide, and the kernel ends
-//! every process, mount and interface with process 1. What a test needs and does not find fails it.
+//! So the test reaches the API server at `https://127.0.0.1`, ports are fixed and never collide, and the kernel removes
+//! every process, mount and interface with process 1. A test fails where something that it needs is missing.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "a harness lays out folders, starts programs and talks to a terminal"
+    reason = "a harness makes folders, starts programs and writes to a terminal"
 )]
 
 mod bed;
@@ -39,8 +39,8 @@ pub mod proxy;
 mod requirements;
 mod suite;
 
-pub use bed::{Bed, Builder, Part};
+pub use bed::{Bed, BedBuilder, Component};
 pub use keeper::{NAME_PREFIX, traces};
-pub use process::{PATIENCE, Process, succeed, until};
-pub use programs::Version;
+pub use process::{BedProcess, TIMEOUT, succeed, until};
+pub use programs::KubernetesVersion;
 pub use suite::Suite;

@@ -1,4 +1,4 @@
-//! Mounts that a test makes in its bed; they go with it.
+//! Mounts that a test makes in its bed; they are removed with it.
 
 use std::{path::Path, process::Command};
 

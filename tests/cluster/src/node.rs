@@ -9,18 +9,18 @@ use std::{
 use anyhow::Context;
 use serde_json::json;
 
-use crate::{control_plane::flag, image::PAUSE, init::NODE_ADDRESS, pki::Pki, programs::Programs};
+use crate::{control_plane::flag, image::PAUSE, init::NODE_ADDRESS, pki::Pki, programs::ClusterPrograms};
 
 /// The node's name.
 pub(crate) const NODE: &str = "bed";
 
-/// Where the kubelet tells its health.
+/// Where the kubelet serves its health check.
 pub(crate) const KUBELET: &str = "http://127.0.0.1:10448";
 
 /// The folder of Debian's programs among the programs of a cluster.
 const DEBIAN: &str = "debian";
 
-pub(crate) fn containerd(programs: &Programs, folder: &Path) -> anyhow::Result<Command> {
+pub(crate) fn containerd(programs: &ClusterPrograms, folder: &Path) -> anyhow::Result<Command> {
     let program = programs.other(DEBIAN, "usr/bin/containerd")?;
     let runc = programs.other(DEBIAN, "usr/sbin/runc")?;
     let host_local = programs.other(DEBIAN, "usr/lib/cni/host-local")?;
@@ -31,7 +31,7 @@ pub(crate) fn containerd(programs: &Programs, folder: &Path) -> anyhow::Result<C
     fs::create_dir(&networks).with_context(|| format!("making {}", networks.display()))?;
     write(&networks.join("10-bed.conflist"), &network(folder))?;
     let mut command = Command::new(&program);
-    // It looks for its shim on PATH.
+    // It searches PATH for its shim.
     let shim = program.parent().context("a program is in a folder")?;
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([shim.to_owned()].into_iter().chain(env::split_paths(&path)));
@@ -39,14 +39,19 @@ pub(crate) fn containerd(programs: &Programs, folder: &Path) -> anyhow::Result<C
     Ok(command)
 }
 
-/// A command of containerd's client.
-pub(crate) fn ctr(programs: &Programs, folder: &Path) -> anyhow::Result<Command> {
+/// A command of containerd's client, `ctr`.
+pub(crate) fn ctr(programs: &ClusterPrograms, folder: &Path) -> anyhow::Result<Command> {
     let mut command = Command::new(programs.other(DEBIAN, "usr/bin/ctr")?);
     command.arg("--address").arg(socket(folder)).args(["--namespace", "k8s.io"]);
     Ok(command)
 }
 
-pub(crate) fn kubelet(programs: &Programs, folder: &Path, pki: &Pki, group: &str) -> anyhow::Result<Command> {
+pub(crate) fn kubelet(
+    programs: &ClusterPrograms,
+    folder: &Path,
+    pki: &Pki,
+    group: &str,
+) -> anyhow::Result<Command> {
     let config = folder.join("kubelet.json");
     write(&config, &kubelet_config(folder, pki, group))?;
     let mut command = Command::new(programs.kubernetes("kubelet")?);
@@ -134,7 +139,7 @@ fn kubelet_config(folder: &Path, pki: &Pki, group: &str) -> String {
         },
         "makeIPTablesUtilChains": false,
         "resolvConf": "",
-        // The disk of a developer may be full; that is not what is tested.
+        // A full disk of the machine is not what is tested.
         "evictionHard": never,
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,

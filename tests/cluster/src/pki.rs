@@ -1,4 +1,4 @@
-//! Certificates of a bed, all by one authority, and a kubeconfig for each client.
+//! The certificates of a bed, all signed by one authority, and a kubeconfig for each client.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::init::{NODE_ADDRESS, SERVICE_ADDRESS};
 
-/// Where clients find the API server.
+/// The API server's address for clients in the bed.
 pub(crate) const API_SERVER: &str = "https://127.0.0.1:443";
 
 /// The files, by name: `ca.crt`, `<leaf>.crt`, `<leaf>.key`, `sa.key`, `sa.pub`, `<client>.kubeconfig`.
@@ -24,7 +24,7 @@ pub(crate) struct Pki {
     folder: PathBuf,
 }
 
-/// Names of the clients that have a kubeconfig: `(file, organization, common name)`.
+/// The clients that have a kubeconfig: `(file, organization, common name)`.
 const CLIENTS: [(&str, &str, &str); 4] = [
     ("admin", "system:masters", "admin"),
     ("kubelet-client", "system:masters", "kube-apiserver"),
@@ -32,7 +32,7 @@ const CLIENTS: [(&str, &str, &str); 4] = [
     ("controller-manager", "", "system:kube-controller-manager"),
 ];
 
-struct Authority {
+struct CertificateAuthority {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -42,8 +42,8 @@ impl Pki {
     pub(crate) fn make(folder: &Path, node: &str) -> anyhow::Result<Pki> {
         fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
         let pki = Pki { folder: folder.to_owned() };
-        let authority = Authority::make(folder)?;
-        // The scheduler and the controller manager serve with it too: all are at 127.0.0.1.
+        let authority = CertificateAuthority::make(folder)?;
+        // The scheduler and the controller manager use it too: all of them serve at 127.0.0.1.
         let names = ["127.0.0.1", SERVICE_ADDRESS, "localhost", "kubernetes.default.svc"];
         authority.issue("serving", "", "serving", &[Purpose::ServerAuth], &names)?;
         let (purposes, names) =
@@ -55,7 +55,7 @@ impl Pki {
         for client in CLIENTS.iter().map(|client| client.0).chain(["node"]) {
             pki.write_kubeconfig(client)?;
         }
-        let accounts = KeyPair::generate().context("making the key of service accounts")?;
+        let accounts = KeyPair::generate().context("making the key for service accounts")?;
         write(&pki.file("sa.key"), &accounts.serialize_pem())?;
         write(&pki.file("sa.pub"), &accounts.public_key_pem())?;
         Ok(pki)
@@ -90,15 +90,15 @@ impl Pki {
     }
 }
 
-impl Authority {
-    fn make(folder: &Path) -> anyhow::Result<Authority> {
+impl CertificateAuthority {
+    fn make(folder: &Path) -> anyhow::Result<CertificateAuthority> {
         let key = KeyPair::generate().context("making the authority's key")?;
         let mut request = request("", "bed");
         request.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         request.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = request.self_signed(&key).context("signing the authority's certificate")?;
         write(&folder.join("ca.crt"), &certificate.pem())?;
-        Ok(Authority { folder: folder.to_owned(), issuer: Issuer::new(request, key) })
+        Ok(CertificateAuthority { folder: folder.to_owned(), issuer: Issuer::new(request, key) })
     }
 
     fn issue(

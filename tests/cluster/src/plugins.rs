@@ -1,4 +1,4 @@
-//! Plugins of the bed's kubelet that hand out devices which only exist by name.
+//! Plugins of the bed's kubelet. Their devices exist by name only.
 
 mod device_plugin;
 mod dra_driver;
@@ -23,7 +23,7 @@ mod proto {
     }
 }
 
-/// A socket in the kubelet's folder, in the place of one that was there.
+/// Listens on a socket in the kubelet's folder, replacing an existing one.
 fn listen(path: &Path) -> anyhow::Result<UnixListenerStream> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;

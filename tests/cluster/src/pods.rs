@@ -1,4 +1,4 @@
-//! Pods that do nothing but be there.
+//! Pods whose container only waits.
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{image::PAUSE, until};
 
-/// The namespace of such pods.
+/// The namespace of these pods.
 pub const NAMESPACE: &str = "default";
 /// Their container.
 pub const CONTAINER: &str = "pause";
@@ -18,7 +18,7 @@ pub const CONTAINER: &str = "pause";
 /// Creates a pod; `spec` and `container` are added to its specification and to that of its container.
 ///
 /// # Errors
-/// When the API server does not take it.
+/// When the API server rejects it.
 pub async fn create(client: &Client, name: &str, spec: Value, container: Value) -> anyhow::Result<()> {
     let mut pod = json!({
         "metadata": { "name": name },
@@ -29,8 +29,8 @@ pub async fn create(client: &Client, name: &str, spec: Value, container: Value) 
         },
     });
     let add = |to: &mut Value, more: Value| -> anyhow::Result<()> {
-        let to = to.as_object_mut().context("it is an object")?;
-        to.extend(more.as_object().context("what is added is an object")?.clone());
+        let to = to.as_object_mut().context("the pod has it as an object")?;
+        to.extend(more.as_object().context("an addition is an object")?.clone());
         Ok(())
     };
     add(&mut pod["spec"]["containers"][0], container)?;
@@ -40,13 +40,13 @@ pub async fn create(client: &Client, name: &str, spec: Value, container: Value) 
     Ok(())
 }
 
-/// Waits until a pod runs.
+/// Waits until a pod is running.
 ///
 /// # Errors
-/// When it does not in time.
-pub async fn runs(client: &Client, name: &str) -> anyhow::Result<()> {
+/// When it is not within the timeout.
+pub async fn until_running(client: &Client, name: &str) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    until(&format!("pod {name} runs"), async || {
+    until(&format!("pod {name} is running"), async || {
         let status = pods.get(name).await?.status.context("it has no status")?;
         anyhow::ensure!(status.phase.as_deref() == Some("Running"), "its status is {status:?}");
         Ok(())
@@ -54,15 +54,15 @@ pub async fn runs(client: &Client, name: &str) -> anyhow::Result<()> {
     .await
 }
 
-/// Deletes a pod, and waits until it is gone.
+/// Deletes a pod, and waits until it no longer exists.
 ///
 /// # Errors
-/// When it does not go in time.
+/// When it still exists after the timeout.
 pub async fn delete(client: &Client, name: &str) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     pods.delete(name, &DeleteParams::default()).await?;
-    until(&format!("pod {name} is gone"), async || {
-        anyhow::ensure!(pods.get_opt(name).await?.is_none(), "it is there");
+    until(&format!("pod {name} is deleted"), async || {
+        anyhow::ensure!(pods.get_opt(name).await?.is_none(), "it still exists");
         Ok(())
     })
     .await

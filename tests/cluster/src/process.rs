@@ -1,4 +1,4 @@
-//! A program that runs in a bed, with its log; it can be killed and started again.
+//! Programs that run in a bed, with their logs; they can be killed and started again.
 
 use std::{
     fs,
@@ -10,36 +10,36 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-/// How long to wait for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long [`until`] waits: many times what it takes on an idle machine.
+pub const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Lines of a log that are shown when something failed.
-const TAIL: usize = 15;
+/// The number of lines of each log that a failed test prints.
+const TAIL_LINES: usize = 15;
 
-/// A program, killed when the value goes.
+/// A running program; it is killed when the value is dropped.
 #[derive(Debug)]
-pub struct Process {
+pub struct BedProcess {
     name: String,
     command: Command,
     child: Child,
     log: PathBuf,
 }
 
-impl Process {
-    /// Starts a program; what it writes is appended to `logs/<name>.log`.
+impl BedProcess {
+    /// Starts a program; its output is appended to `logs/<name>.log`.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(name: &str, mut command: Command, logs: &Path) -> anyhow::Result<Process> {
+    pub fn start(name: &str, mut command: Command, logs: &Path) -> anyhow::Result<BedProcess> {
         let log = logs.join(format!("{name}.log"));
         let child = spawn(name, &mut command, &log)?;
-        Ok(Process { name: name.to_owned(), command, child, log })
+        Ok(BedProcess { name: name.to_owned(), command, child, log })
     }
 
-    /// Ends the program with SIGKILL and waits until it is gone.
+    /// Ends the program with SIGKILL and waits for its end.
     ///
     /// # Errors
-    /// When it has ended before.
+    /// When it has ended already.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.ended()? {
             bail!("{} ended before it was killed: {status}\n{}", self.name, self.tail());
@@ -49,22 +49,22 @@ impl Process {
         Ok(())
     }
 
-    /// Starts the program anew, as it was started first, once it has ended.
+    /// Starts the program again with the same command, once it has ended.
     ///
     /// # Errors
-    /// When it runs, or cannot be started.
+    /// When it is running, or cannot be started.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         if self.ended()?.is_none() {
-            bail!("{} still runs", self.name);
+            bail!("{} is still running", self.name);
         }
         self.child = spawn(&self.name, &mut self.command, &self.log)?;
         Ok(())
     }
 
-    /// How the program ended, where it did.
+    /// The exit status of the program, once it has ended.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// When it cannot be waited for.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("waiting for {}", self.name))
     }
@@ -80,7 +80,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for BedProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -99,10 +99,10 @@ fn spawn(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Child>
         .with_context(|| format!("starting {name} ({})", command.get_program().display()))
 }
 
-/// What a command wrote to its standard output, where it succeeded.
+/// The standard output of a command that must succeed.
 ///
 /// # Errors
-/// When it cannot be started or fails; the error shows what it wrote.
+/// When it cannot be started or fails; the error contains its standard error.
 pub fn succeed(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("starting {command:?}"))?;
     let error = String::from_utf8_lossy(&output.stderr);
@@ -122,22 +122,22 @@ fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    let last = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+    let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
     format!("--- the end of {}:\n{last}\n", log.file_name().unwrap_or_default().display())
 }
 
-/// Waits for what must happen, asking again every 50 ms. An error means "not yet"; the last one is told.
+/// Repeats an attempt every 50 ms until it succeeds.
 ///
 /// # Errors
-/// When it does not happen in [`PATIENCE`].
+/// When it has not succeeded after [`TIMEOUT`]; the error contains that of the last attempt.
 pub async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
-        let answer = tokio::time::timeout_at(end.into(), attempt()).await;
-        match answer.context("there is no answer").flatten() {
+        let outcome = tokio::time::timeout_at(end.into(), attempt()).await;
+        match outcome.context("the attempt took too long").flatten() {
             Ok(value) => return Ok(value),
             Err(error) if Instant::now() >= end => {
-                return Err(error.context(format!("waited in vain until {what}")));
+                return Err(error.context(format!("timed out waiting until {what}")));
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }

@@ -1,9 +1,11 @@
-//! Where the programs of a cluster are.
+//! Finds the programs of a cluster.
 //!
 //! `AFD_CLUSTER_PROGRAMS` is the folder that `cargo xtask setup` fills: `kubernetes-1.37/kube-apiserver`, `etcd/etcd`,
 //! `helm/helm`, `pause/pause`, `debian/usr/bin/containerd`. For the control plane alone, `TEST_ASSET_ETCD`,
-//! `TEST_ASSET_KUBE_APISERVER`, `TEST_ASSET_KUBECTL` (a file each) and `KUBEBUILDER_ASSETS` (a folder) come first, as
-//! they do in envtest. A kube-apiserver from there never stands in for another version that a test asks for by name.
+//! `TEST_ASSET_KUBE_APISERVER`, `TEST_ASSET_KUBECTL` (a file each) and `KUBEBUILDER_ASSETS` (a folder) take precedence, as
+//! in envtest. A kube-apiserver from there never replaces another version that a test selects.
+//!
+//! Of Kubernetes 1.34 there is kube-apiserver alone: a node has the newest version, and so has kubectl.
 
 use std::{
     ffi::OsString,
@@ -14,32 +16,32 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-use crate::requirements::covered;
+use crate::requirements::is_hidden;
 
-/// The variable with the folder of all programs.
+/// The variable that names the folder of all programs.
 const PROGRAMS: &str = "AFD_CLUSTER_PROGRAMS";
 
 /// A minor version of Kubernetes 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct KubernetesVersion {
     /// The number after `1.`.
     pub minor: u32,
 }
 
-impl Version {
+impl KubernetesVersion {
     /// The oldest version that the product is tested with.
-    pub const V1_34: Version = Version { minor: 34 };
+    pub const V1_34: KubernetesVersion = KubernetesVersion { minor: 34 };
     /// The newest version that the product is tested with.
-    pub const V1_37: Version = Version { minor: 37 };
+    pub const V1_37: KubernetesVersion = KubernetesVersion { minor: 37 };
 
-    /// Reads what `kube-apiserver --version` says: `Kubernetes v1.37.2`.
-    fn parse(text: &str) -> Option<Version> {
+    /// Parses the output of `kube-apiserver --version`: `Kubernetes v1.37.2`.
+    fn parse(text: &str) -> Option<KubernetesVersion> {
         let minor = text.trim().strip_prefix("Kubernetes v1.")?.split('.').next()?;
-        Some(Version { minor: minor.parse().ok()? })
+        Some(KubernetesVersion { minor: minor.parse().ok()? })
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for KubernetesVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "1.{}", self.minor)
     }
@@ -47,53 +49,53 @@ impl fmt::Display for Version {
 
 /// The programs for a cluster of one version.
 #[derive(Clone, Debug)]
-pub(crate) struct Programs {
-    pub(crate) version: Version,
+pub(crate) struct ClusterPrograms {
+    pub(crate) version: KubernetesVersion,
     pub(crate) etcd: PathBuf,
     pub(crate) kube_apiserver: PathBuf,
     kubectl: Result<PathBuf, String>,
     folder: Option<PathBuf>,
 }
 
-impl Programs {
-    /// Finds etcd and kube-apiserver. Without a version any given kube-apiserver will do, else the newest version is
-    /// taken. `variable` reads the environment, `version_of` asks a kube-apiserver.
+impl ClusterPrograms {
+    /// Finds etcd and kube-apiserver. Without a version it is that of the kube-apiserver in the environment, else the
+    /// newest. `variable` reads the environment, `version_of` the version of a kube-apiserver.
     pub(crate) fn find(
-        version: Option<Version>,
+        version: Option<KubernetesVersion>,
         variable: impl Fn(&str) -> Option<OsString>,
-        version_of: impl Fn(&Path) -> anyhow::Result<Version>,
-    ) -> anyhow::Result<Programs> {
-        let given = |name: &str| {
+        version_of: impl Fn(&Path) -> anyhow::Result<KubernetesVersion>,
+    ) -> anyhow::Result<ClusterPrograms> {
+        let asset = |name: &str| {
             let own = variable(&format!("TEST_ASSET_{}", name.to_uppercase().replace('-', "_")));
             own.map(PathBuf::from).or_else(|| Some(Path::new(&variable("KUBEBUILDER_ASSETS")?).join(name)))
         };
         let folder = variable(PROGRAMS).map(PathBuf::from);
         let (mut version, mut api_server) = (version, None);
-        if let Some(program) = given("kube-apiserver") {
+        if let Some(program) = asset("kube-apiserver") {
             let found = version_of(&program)?;
             if *version.get_or_insert(found) == found {
                 api_server = Some(visible(program)?);
             }
         }
-        let version = version.unwrap_or(Version::V1_37);
+        let version = version.unwrap_or(KubernetesVersion::V1_37);
         let kubernetes = format!("kubernetes-{version}");
         let kube_apiserver = match api_server {
             Some(program) => program,
             None => built(folder.as_deref(), &kubernetes, "kube-apiserver")?,
         };
-        let etcd = match given("etcd") {
+        let etcd = match asset("etcd") {
             Some(program) => visible(program)?,
             None => built(folder.as_deref(), "etcd", "etcd")?,
         };
-        let kubectl = match given("kubectl") {
+        let kubectl = match asset("kubectl") {
             Some(program) => visible(program),
-            None => built(folder.as_deref(), &kubernetes, "kubectl"),
+            None => built(folder.as_deref(), &format!("kubernetes-{}", KubernetesVersion::V1_37), "kubectl"),
         };
         let kubectl = kubectl.map_err(|error| format!("{error:#}"));
-        Ok(Programs { version, etcd, kube_apiserver, kubectl, folder })
+        Ok(ClusterPrograms { version, etcd, kube_apiserver, kubectl, folder })
     }
 
-    /// The client.
+    /// The path of kubectl.
     pub(crate) fn kubectl(&self) -> anyhow::Result<&Path> {
         self.kubectl.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
     }
@@ -110,34 +112,36 @@ impl Programs {
 }
 
 fn built(programs: Option<&Path>, folder: &str, name: &str) -> anyhow::Result<PathBuf> {
-    const HOW: &str = "`cargo xtask test` builds and passes all programs of a cluster; for tests run by hand, \
-                       `cargo xtask setup` builds them and says what to export. It needs Go 1.26 (https://go.dev/dl) and \
-                       Debian's apt-get; for the control plane alone, setup-envtest and KUBEBUILDER_ASSETS will do";
+    const HOW: &str = "`cargo xtask test` builds all programs of a cluster and runs the tests with them; to run tests by hand, \
+                       `cargo xtask setup` builds them and prints the variable to export. It needs Go 1.26 \
+                       (https://go.dev/dl) and Debian's apt-get; for the control plane alone, setup-envtest and \
+                       KUBEBUILDER_ASSETS are sufficient";
     let Some(programs) = programs else { bail!("{name} is missing: {PROGRAMS} is not set. {HOW}") };
     let program = programs.join(folder).join(name);
     ensure!(program.is_file(), "{name} is missing: there is no {}. {HOW}", program.display());
     visible(program)
 }
 
-/// The file where it really is, which must be visible from inside a bed.
+/// The resolved path of a program, which must be visible in a bed.
 fn visible(program: PathBuf) -> anyhow::Result<PathBuf> {
-    let real = program.canonicalize().with_context(|| format!("looking for {}", program.display()))?;
+    let real = program.canonicalize().with_context(|| format!("resolving {}", program.display()))?;
     ensure!(
-        !covered(&real),
-        "{} is in a folder that a bed covers: please set AFD_CACHE to another one",
+        !is_hidden(&real),
+        "{} is in a folder that a bed hides: please set AFD_CACHE to another one",
         real.display()
     );
     Ok(real)
 }
 
-/// The version that a kube-apiserver says it is.
-pub(crate) fn version_of(api_server: &Path) -> anyhow::Result<Version> {
+/// The version that a kube-apiserver reports.
+pub(crate) fn version_of(api_server: &Path) -> anyhow::Result<KubernetesVersion> {
     let output = Command::new(api_server)
         .arg("--version")
         .output()
         .with_context(|| format!("asking {} for its version", api_server.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    Version::parse(&text).with_context(|| format!("{} says it is {text:?}", api_server.display()))
+    KubernetesVersion::parse(&text)
+        .with_context(|| format!("{} reports the version {text:?}", api_server.display()))
 }
 
 #[cfg(test)]
@@ -148,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder with files of a content. Programs are not run here: their version is their content.
+    /// A folder with files and their content. Programs are not run here: their content is their version.
     fn folder(files: &[(&str, &str)]) -> TempDir {
         let folder = TempDir::new().expect("a temporary folder can be made");
         for (file, content) in files {
@@ -159,53 +163,60 @@ mod tests {
         folder
     }
 
-    fn find(version: Option<Version>, variables: &[(&str, &Path)]) -> anyhow::Result<Programs> {
+    fn find(
+        version: Option<KubernetesVersion>,
+        variables: &[(&str, &Path)],
+    ) -> anyhow::Result<ClusterPrograms> {
         let variables: BTreeMap<&str, &Path> = variables.iter().copied().collect();
-        Programs::find(
+        ClusterPrograms::find(
             version,
             |name| variables.get(name).map(|path| path.as_os_str().to_owned()),
-            |program| Version::parse(&fs::read_to_string(program)?).context("it is none"),
+            |program| {
+                KubernetesVersion::parse(&fs::read_to_string(program)?)
+                    .context("the content is not a version")
+            },
         )
     }
 
     #[test]
-    fn without_programs_the_error_says_what_to_do() {
-        let error = find(None, &[]).expect_err("nothing is there").to_string();
+    fn without_programs_the_error_contains_instructions() {
+        let error = find(None, &[]).expect_err("there are no programs").to_string();
         assert!(error.starts_with("kube-apiserver is missing: AFD_CLUSTER_PROGRAMS is not set"), "{error}");
         assert!(error.contains("cargo xtask setup") && error.contains("https://go.dev/dl"), "{error}");
         let empty = folder(&[]);
-        let error = find(None, &[(PROGRAMS, empty.path())]).expect_err("nothing is there").to_string();
+        let error = find(None, &[(PROGRAMS, empty.path())]).expect_err("there are no programs").to_string();
         assert!(error.contains("kubernetes-1.37/kube-apiserver"), "{error}");
     }
 
     #[test]
     fn assets_of_envtest_are_a_control_plane_of_their_own_version() {
         let assets = folder(&[("etcd", ""), ("kubectl", ""), ("kube-apiserver", "Kubernetes v1.36.1")]);
-        let programs = find(None, &[("KUBEBUILDER_ASSETS", assets.path())]).expect("all is there");
-        assert_eq!(programs.version, Version { minor: 36 });
+        let programs = find(None, &[("KUBEBUILDER_ASSETS", assets.path())]).expect("all programs exist");
+        assert_eq!(programs.version, KubernetesVersion { minor: 36 });
         assert_eq!(programs.kube_apiserver, assets.path().join("kube-apiserver"));
         let error = programs.kubernetes("kubelet").expect_err("envtest has none").to_string();
         assert!(error.starts_with("kubelet is missing"), "{error}");
     }
 
     #[test]
-    fn assets_never_stand_in_for_another_version() {
+    fn assets_never_replace_another_version() {
         let assets = folder(&[("etcd", ""), ("kubectl", ""), ("kube-apiserver", "Kubernetes v1.36.1")]);
-        let ours = folder(&[("kubernetes-1.34/kube-apiserver", "Kubernetes v1.34.4")]);
-        let variables = [("KUBEBUILDER_ASSETS", assets.path()), (PROGRAMS, ours.path())];
-        let programs = find(Some(Version::V1_34), &variables).expect("all is there");
-        assert_eq!(programs.kube_apiserver, ours.path().join("kubernetes-1.34/kube-apiserver"));
+        let built = folder(&[("kubernetes-1.34/kube-apiserver", "Kubernetes v1.34.4")]);
+        let variables = [("KUBEBUILDER_ASSETS", assets.path()), (PROGRAMS, built.path())];
+        let programs = find(Some(KubernetesVersion::V1_34), &variables).expect("all programs exist");
+        assert_eq!(programs.kube_apiserver, built.path().join("kubernetes-1.34/kube-apiserver"));
         assert_eq!(programs.etcd, assets.path().join("etcd"));
-        let error = find(Some(Version::V1_37), &variables).expect_err("no 1.37 is there").to_string();
+        let error =
+            find(Some(KubernetesVersion::V1_37), &variables).expect_err("there is no 1.37").to_string();
         assert!(error.contains("kubernetes-1.37/kube-apiserver"), "{error}");
     }
 
     #[test]
-    fn an_asset_of_its_own_comes_before_the_folder_of_assets() {
+    fn a_single_asset_takes_precedence_over_the_folder_of_assets() {
         let assets = folder(&[("etcd", ""), ("kubectl", ""), ("kube-apiserver", "Kubernetes v1.36.1")]);
         let single = folder(&[("mine", "")]);
         let etcd = single.path().join("mine");
         let variables = [("KUBEBUILDER_ASSETS", assets.path()), ("TEST_ASSET_ETCD", etcd.as_path())];
-        assert_eq!(find(None, &variables).expect("all is there").etcd, etcd);
+        assert_eq!(find(None, &variables).expect("all programs exist").etcd, etcd);
     }
 }

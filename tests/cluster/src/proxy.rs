@@ -1,4 +1,4 @@
-//! A proxy before the API server that fails on request, with TLS on both sides. What it is asked is noted with its time.
+//! A proxy in front of the API server, with TLS on both sides. It injects faults, and records requests with their times.
 
 mod fault;
 mod relay;
@@ -16,24 +16,24 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-pub use fault::{Fault, Of};
+pub use fault::{Fault, FaultScope};
 use relay::Relay;
 
 use crate::{Bed, until};
 
-/// As whom the API server is asked.
+/// The identity with which the proxy sends requests to the API server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Credentials {
-    /// As the administrator, whatever the client sends.
+    /// The administrator's, whatever the client sends.
     Administrator,
-    /// With the token that the client sends.
+    /// The token that the client sends.
     AsSent,
 }
 
-/// A request that came.
+/// A request that the proxy has received.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    /// When its head had been read.
+pub struct ProxiedRequest {
+    /// The time when its head had been read.
     pub at: Instant,
     /// Its method, `GET` or `PATCH`.
     pub method: String,
@@ -43,8 +43,8 @@ pub struct Asked {
     pub authorization: Option<String>,
 }
 
-impl Asked {
-    /// Whether it begins a watch.
+impl ProxiedRequest {
+    /// Whether it starts a watch.
     pub fn is_watch(&self) -> bool {
         self.path.contains("watch=true")
     }
@@ -61,53 +61,53 @@ pub struct Proxy {
     address: SocketAddr,
     folder: PathBuf,
     authority: PathBuf,
-    shared: Arc<Shared>,
+    state: Arc<ProxyState>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    fault: Mutex<Option<(Of, Fault)>>,
-    asked: Mutex<Vec<Asked>>,
-    /// Told to all connections that are to be closed.
-    cut: watch::Sender<()>,
+struct ProxyState {
+    fault: Mutex<Option<(FaultScope, Fault)>>,
+    requests: Mutex<Vec<ProxiedRequest>>,
+    /// Changes when all connections are to be closed.
+    closing: watch::Sender<()>,
 }
 
-impl Shared {
-    fn fault(&self) -> MutexGuard<'_, Option<(Of, Fault)>> {
+impl ProxyState {
+    fn fault(&self) -> MutexGuard<'_, Option<(FaultScope, Fault)>> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> MutexGuard<'_, Vec<Asked>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn requests(&self) -> MutexGuard<'_, Vec<ProxiedRequest>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a request is to suffer, none where `None` and the request itself is meant.
-    fn fault_of(&self, asked: &Asked) -> Option<Fault> {
-        self.fault().as_ref().filter(|(of, _)| of.meets(asked)).map(|(_, fault)| fault.clone())
+    /// The fault of a request, if it is in the scope of one.
+    fn fault_of(&self, request: &ProxiedRequest) -> Option<Fault> {
+        self.fault().as_ref().filter(|(scope, _)| scope.contains(request)).map(|(_, fault)| fault.clone())
     }
 }
 
 impl Proxy {
-    /// Starts it before the API server of a bed, on a thread of its own: a test may block.
+    /// Starts it in front of the API server of a bed, on a thread of its own, since a test may block.
     ///
     /// # Errors
     /// When it cannot serve.
     pub fn start(bed: &Bed, credentials: Credentials) -> anyhow::Result<Proxy> {
-        let shared = Arc::new(Shared {
+        let state = Arc::new(ProxyState {
             fault: Mutex::new(None),
-            asked: Mutex::new(Vec::new()),
-            cut: watch::Sender::new(()),
+            requests: Mutex::new(Vec::new()),
+            closing: watch::Sender::new(()),
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").context("listening")?;
         listener.set_nonblocking(true).context("listening")?;
         let address = listener.local_addr().context("listening")?;
-        let relay = Relay::new(bed, credentials, Arc::clone(&shared))?;
+        let relay = Relay::new(bed, credentials, Arc::clone(&state))?;
         thread::spawn(move || relay.run(listener));
         let authority = bed.pki.file("ca.crt");
-        Ok(Proxy { address, folder: bed.folder().to_owned(), authority, shared })
+        Ok(Proxy { address, folder: bed.folder().to_owned(), authority, state })
     }
 
-    /// Writes a kubeconfig that leads to the proxy, with a user's credentials as they stand in a kubeconfig.
+    /// Writes a kubeconfig with the address of the proxy and with a user, as in a kubeconfig.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -128,53 +128,53 @@ impl Proxy {
         Ok(path)
     }
 
-    /// From now on requests suffer a fault. Connections that are open end, so that nobody goes on as before.
-    pub fn fail(&self, of: Of, fault: Fault) {
-        *self.shared.fault() = Some((of, fault));
-        self.cut();
+    /// Injects a fault into later requests, and closes all connections, so that open ones are affected too.
+    pub fn fail(&self, scope: FaultScope, fault: Fault) {
+        *self.state.fault() = Some((scope, fault));
+        self.close_connections();
     }
 
-    /// From now on all is well. A request that hangs goes on hanging.
-    pub fn heal(&self) {
-        *self.shared.fault() = None;
+    /// Removes the fault. A request that hangs keeps hanging.
+    pub fn recover(&self) {
+        *self.state.fault() = None;
     }
 
     /// Closes all connections.
-    pub fn cut(&self) {
-        self.shared.cut.send_replace(());
+    pub fn close_connections(&self) {
+        self.state.closing.send_replace(());
     }
 
-    /// What came since a time.
-    pub fn asked_since(&self, time: Instant) -> Vec<Asked> {
-        self.shared.asked().iter().filter(|asked| asked.at >= time).cloned().collect()
+    /// The requests since a time.
+    pub fn requests_since(&self, time: Instant) -> Vec<ProxiedRequest> {
+        self.state.requests().iter().filter(|request| request.at >= time).cloned().collect()
     }
 
-    /// Waits until nothing has been asked for a second.
+    /// Waits until there has been no request for a second.
     ///
     /// # Errors
-    /// When there is no end of it.
+    /// When there is no such second within the timeout.
     pub async fn until_quiet(&self) -> anyhow::Result<()> {
         const QUIET: Duration = Duration::from_secs(1);
         let begun = Instant::now();
-        until("nothing is asked any more", async || {
-            let asked = self.asked_since(begun.max(Instant::now() - QUIET));
-            ensure!(begun.elapsed() > QUIET && asked.is_empty(), "{asked:?}");
+        until("there are no more requests", async || {
+            let requests = self.requests_since(begun.max(Instant::now() - QUIET));
+            ensure!(begun.elapsed() > QUIET && requests.is_empty(), "{requests:?}");
             Ok(())
         })
         .await
     }
 
-    /// Fails where two requests for an object since a time came within a rest of each other; returns how many came.
+    /// The number of requests for an object since a time, of which no two are closer than an interval.
     ///
     /// # Errors
-    /// When they did.
-    pub fn ensure_rests(&self, object: &str, time: Instant, rest: Duration) -> anyhow::Result<usize> {
-        let mut asked = self.asked_since(time);
-        asked.retain(|asked| asked.path.starts_with(object));
-        for pair in asked.windows(2) {
-            let apart = pair[1].at.duration_since(pair[0].at);
-            ensure!(apart >= rest, "{:?} came {apart:?} after {:?}", pair[1], pair[0]);
+    /// When two of them are closer.
+    pub fn ensure_spacing(&self, object: &str, time: Instant, interval: Duration) -> anyhow::Result<usize> {
+        let mut requests = self.requests_since(time);
+        requests.retain(|request| request.path.starts_with(object));
+        for pair in requests.windows(2) {
+            let distance = pair[1].at.duration_since(pair[0].at);
+            ensure!(distance >= interval, "{:?} came {distance:?} after {:?}", pair[1], pair[0]);
         }
-        Ok(asked.len())
+        Ok(requests.len())
     }
 }

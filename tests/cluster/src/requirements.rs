@@ -1,4 +1,4 @@
-//! What a bed needs of the machine, and what to do where it is missing.
+//! What a bed needs of the machine, and instructions for where it is missing.
 
 use std::{
     env,
@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{bail, ensure};
 
-/// What a bed covers with empty file systems of its own.
-pub(crate) const COVERED: [&str; 3] = ["/run", "/var/lib", "/var/log"];
+/// The folders that a bed hides with empty file systems of its own.
+pub(crate) const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
 
 /// The arguments that put a program into the namespaces of a bed.
 pub(crate) const UNSHARE: [&str; 7] =
@@ -17,7 +17,7 @@ pub(crate) const UNSHARE: [&str; 7] =
 
 const TOOLS: [(&str, &str); 3] = [("unshare", "util-linux"), ("setpriv", "util-linux"), ("ip", "iproute2")];
 
-/// Fails, with what to do, where a bed cannot be made on this machine.
+/// Fails with instructions where a bed cannot be made on this machine.
 pub(crate) fn check() -> anyhow::Result<()> {
     for (program, package) in TOOLS {
         ensure!(on_path(program).is_some(), "`{program}` is missing: please install the package {package}");
@@ -27,11 +27,11 @@ pub(crate) fn check() -> anyhow::Result<()> {
         "these tests make namespaces, mounts and control groups, which needs root: please run them as root or in a \
          privileged container, e.g. `sudo --preserve-env=HOME,PATH cargo xtask test`"
     );
-    let made = Command::new("unshare").args(UNSHARE).arg("true").stdin(Stdio::null()).output();
-    match made {
+    let unshared = Command::new("unshare").args(UNSHARE).arg("true").stdin(Stdio::null()).output();
+    match unshared {
         Ok(output) if output.status.success() => {}
         Ok(output) => bail!(
-            "this machine makes no private namespaces ({}): a container needs to be privileged for these tests, e.g. \
+            "private namespaces cannot be made on this machine ({}): a container needs to be privileged for these tests, e.g. \
              `docker run --privileged`",
             String::from_utf8_lossy(&output.stderr).trim()
         ),
@@ -39,25 +39,25 @@ pub(crate) fn check() -> anyhow::Result<()> {
     }
     let temporary = env::temp_dir();
     ensure!(
-        !covered(&temporary),
-        "temporary files are in {}, which a bed covers: please set TMPDIR to a folder outside of {}",
+        !is_hidden(&temporary),
+        "temporary files are in {}, which a bed hides: please set TMPDIR to a folder outside of {}",
         temporary.display(),
-        COVERED.join(", ")
+        HIDDEN.join(", ")
     );
     if let Ok(own) = env::current_exe() {
         ensure!(
-            !covered(&own),
-            "the build is in {}, which a bed covers: please set CARGO_TARGET_DIR to a folder outside of {}",
+            !is_hidden(&own),
+            "the build is in {}, which a bed hides: please set CARGO_TARGET_DIR to a folder outside of {}",
             own.display(),
-            COVERED.join(", ")
+            HIDDEN.join(", ")
         );
     }
     Ok(())
 }
 
-/// Whether a file cannot be seen from inside a bed.
-pub(crate) fn covered(file: &Path) -> bool {
-    COVERED.iter().any(|folder| file.starts_with(folder))
+/// Whether a bed hides a file.
+pub(crate) fn is_hidden(file: &Path) -> bool {
+    HIDDEN.iter().any(|folder| file.starts_with(folder))
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
@@ -69,8 +69,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_under_var_lib_is_seen_as_covered() {
-        assert!(covered(Path::new("/var/lib/ci/target/debug/deps/node")));
-        assert!(!covered(Path::new("/var/library")));
+    fn a_build_in_var_lib_is_hidden() {
+        assert!(is_hidden(Path::new("/var/lib/ci/target/debug/deps/node")));
+        assert!(!is_hidden(Path::new("/var/library")));
     }
 }

@@ -1,4 +1,4 @@
-//! A test binary's `main`: lists and runs its tests, and plays the other roles when it is started anew with one.
+//! The `main` of a test binary: lists and runs its tests, and takes another role when it is started with one.
 
 use std::{
     any::Any,
@@ -16,7 +16,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::{init, keeper, process, requirements};
 
-type Body = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = anyhow::Result<()>>>> + Send>;
+type TestBody = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = anyhow::Result<()>>>> + Send>;
 
 /// First argument of the processes behind a test. The second is the test's name, the third the bed's folder.
 pub(crate) const KEEPER: &str = "bed-keeper";
@@ -26,17 +26,17 @@ pub(crate) const TEST: &str = "bed-test";
 /// Tests, each in a bed of its own.
 #[derive(Default)]
 pub struct Suite {
-    tests: Vec<Test>,
+    tests: Vec<SuiteTest>,
 }
 
-struct Test {
+struct SuiteTest {
     name: &'static str,
-    place: Place,
-    body: Body,
+    location: TestLocation,
+    body: TestBody,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum TestLocation {
     Bed,
     BedOnRequest,
     Outside,
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Suite {
 }
 
 impl Suite {
-    /// No tests yet.
+    /// A suite without tests.
     pub fn new() -> Suite {
         Suite::default()
     }
@@ -61,39 +61,39 @@ impl Suite {
         B: FnOnce() -> F + Send + 'static,
         F: Future<Output = anyhow::Result<()>> + 'static,
     {
-        self.add(name, Place::Bed, body)
+        self.add(name, TestLocation::Bed, body)
     }
 
-    /// Adds what runs inside a bed only with `--ignored`: the part of another test that is killed.
+    /// Adds a test that runs inside a bed, and only with `--ignored`: one that another test starts and kills.
     #[must_use]
     pub fn on_request<B, F>(self, name: &'static str, body: B) -> Suite
     where
         B: FnOnce() -> F + Send + 'static,
         F: Future<Output = anyhow::Result<()>> + 'static,
     {
-        self.add(name, Place::BedOnRequest, body)
+        self.add(name, TestLocation::BedOnRequest, body)
     }
 
-    /// Adds a test that runs outside of any bed, to look at beds from there.
+    /// Adds a test that runs outside of any bed, to observe beds from there.
     #[must_use]
     pub fn outside<B, F>(self, name: &'static str, body: B) -> Suite
     where
         B: FnOnce() -> F + Send + 'static,
         F: Future<Output = anyhow::Result<()>> + 'static,
     {
-        self.add(name, Place::Outside, body)
+        self.add(name, TestLocation::Outside, body)
     }
 
-    fn add<B, F>(mut self, name: &'static str, place: Place, body: B) -> Suite
+    fn add<B, F>(mut self, name: &'static str, location: TestLocation, body: B) -> Suite
     where
         B: FnOnce() -> F + Send + 'static,
         F: Future<Output = anyhow::Result<()>> + 'static,
     {
-        self.tests.push(Test { name, place, body: Box::new(|| Box::pin(body())) });
+        self.tests.push(SuiteTest { name, location, body: Box::new(|| Box::pin(body())) });
         self
     }
 
-    /// The whole `main` of a test binary. Tests run one at a time unless `--test-threads` says otherwise.
+    /// The `main` of a test binary. Tests run one at a time unless `--test-threads` sets another number.
     pub fn main(self) -> ExitCode {
         let arguments: Vec<OsString> = env::args_os().collect();
         let role = arguments.get(1).and_then(|role| role.to_str()).unwrap_or_default();
@@ -113,7 +113,7 @@ impl Suite {
     fn run_all(self) -> ExitCode {
         let mut arguments = Arguments::from_args();
         arguments.test_threads = arguments.test_threads.or(Some(1));
-        let trials = self.tests.into_iter().map(Test::trial).collect();
+        let trials = self.tests.into_iter().map(SuiteTest::trial).collect();
         libtest_mimic::run(&arguments, trials).exit_code()
     }
 
@@ -129,13 +129,13 @@ impl Suite {
     }
 }
 
-impl Test {
+impl SuiteTest {
     fn trial(self) -> Trial {
-        let Test { name, place, body } = self;
-        match place {
-            Place::Outside => trial(name, move || requirements::check().and_then(|()| outcome(body))),
-            Place::Bed => trial(name, || in_a_bed(name)),
-            Place::BedOnRequest => trial(name, || in_a_bed(name)).with_ignored_flag(true),
+        let SuiteTest { name, location, body } = self;
+        match location {
+            TestLocation::Outside => trial(name, move || requirements::check().and_then(|()| outcome(body))),
+            TestLocation::Bed => trial(name, || in_a_bed(name)),
+            TestLocation::BedOnRequest => trial(name, || in_a_bed(name)).with_ignored_flag(true),
         }
     }
 }
@@ -154,7 +154,7 @@ pub(crate) fn folder() -> anyhow::Result<PathBuf> {
 }
 
 /// Runs a test's function to its end or its panic.
-fn outcome(body: Body) -> anyhow::Result<()> {
+fn outcome(body: TestBody) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -168,16 +168,16 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
-/// Starts a keeper for the test and waits for it. The keeper ends the bed when its standard input closes, whatever
-/// ended this process.
+/// Starts a keeper for the test and waits for it. The keeper removes the bed when its standard input closes, however
+/// this process ends.
 fn in_a_bed(name: &str) -> anyhow::Result<()> {
     requirements::check()?;
-    let mut keeper = Command::new(env::current_exe().context("asking for our own path")?)
+    let mut keeper = Command::new(env::current_exe().context("reading the path of this program")?)
         .args([KEEPER, name])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A Ctrl-C is for us; the keeper must outlive it to clean up.
+        // A Ctrl-C ends this process alone; the keeper must outlive it to remove the bed.
         .process_group(0)
         .spawn()
         .context("starting the bed's keeper")?;
@@ -185,7 +185,7 @@ fn in_a_bed(name: &str) -> anyhow::Result<()> {
     let output = keeper.wait_with_output().context("waiting for the bed's keeper")?;
     drop(lifeline);
     if output.status.success() {
-        // What it measured.
+        // Tests may print what they have measured.
         print!("{}", String::from_utf8_lossy(&output.stdout));
         return Ok(());
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_test_cluster::{Version, until};
+use afd_test_cluster::{KubernetesVersion, until};
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Node;
@@ -28,7 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// Adds and removes a device a number of times. No periodic discovery is due, so every change is caused by a uevent. A
 /// removed device loses its label after three discoveries, which take as many uevents.
 pub(crate) async fn latency(runs: usize, budget: Option<Duration>) -> anyhow::Result<()> {
-    let setup = NodeSetup::new(Version::V1_37, "gaudi2-x8").await?;
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "gaudi2-x8").await?;
     let trigger = UeventTrigger::find()?;
     let mut command =
         setup.host.afd(["run", "--node-name", NODE, "--listen", ADDRESS, "--start-spread", "0"]);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
-use afd_test_cluster::{Bed, Version, until};
+use afd_test_cluster::{Bed, KubernetesVersion, until};
 use afd_tests::{
     agent::Agent,
     fixture::{Fixture, FixtureHost},
@@ -28,7 +28,7 @@ pub(crate) struct NodeSetup {
 }
 
 impl NodeSetup {
-    pub(crate) async fn new(version: Version, fixture: &str) -> anyhow::Result<NodeSetup> {
+    pub(crate) async fn new(version: KubernetesVersion, fixture: &str) -> anyhow::Result<NodeSetup> {
         let bed = Bed::builder().version(version).start().await?;
         let nodes: Api<Node> = Api::all(bed.client().await?);
         let setup = NodeSetup { bed, nodes, host: Fixture::named(fixture).copy() };

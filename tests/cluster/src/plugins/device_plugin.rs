@@ -20,10 +20,10 @@ use super::{
     },
 };
 
-/// The kubelet has no other place for them, whatever its root is.
+/// The kubelet's folder for device plugins, which does not depend on its root.
 const FOLDER: &str = "/var/lib/kubelet/device-plugins";
 
-/// A device plugin that runs until the value goes.
+/// A device plugin that runs until the value is dropped.
 #[derive(Debug)]
 pub struct DevicePlugin {
     resource: String,
@@ -35,7 +35,7 @@ impl DevicePlugin {
     /// Offers devices of an extended resource, all healthy.
     ///
     /// # Errors
-    /// When the kubelet does not take it.
+    /// When the kubelet does not register it.
     pub async fn start(
         resource: &str,
         ids: impl IntoIterator<Item = String>,
@@ -47,7 +47,7 @@ impl DevicePlugin {
         Ok(plugin)
     }
 
-    /// Says of a device whether it is healthy.
+    /// Sets the health of a device.
     pub fn set_health(&self, id: &str, healthy: bool) {
         self.devices.send_modify(|devices| {
             for device in devices.iter_mut().filter(|device| device.id == id) {
@@ -56,21 +56,21 @@ impl DevicePlugin {
         });
     }
 
-    /// Makes itself known, which a kubelet that was started anew has forgotten.
+    /// Registers with the kubelet. A restarted kubelet does not remember its plugins.
     ///
     /// # Errors
-    /// When the kubelet does not take it.
+    /// When the kubelet does not register it.
     pub async fn register(&mut self) -> anyhow::Result<()> {
         self.stop();
         let endpoint = format!("{}.sock", self.resource.replace('/', "_"));
         let incoming = listen(&Path::new(FOLDER).join(&endpoint))?;
-        let service = DevicePluginServer::new(Service { devices: self.devices.clone() });
+        let service = DevicePluginServer::new(DevicePluginService { devices: self.devices.clone() });
         self.server = Some(tokio::spawn(async move {
-            // A plugin that fails is missed by the test at once.
+            // The test notices a plugin that fails.
             let _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
         }));
         let kubelet = Endpoint::from_shared(format!("unix://{FOLDER}/kubelet.sock"))?;
-        let channel = kubelet.connect().await.context("the kubelet takes no plugins")?;
+        let channel = kubelet.connect().await.context("connecting to the kubelet")?;
         let request =
             RegisterRequest { version: "v1beta1".to_owned(), endpoint, resource_name: self.resource.clone() };
         RegistrationClient::new(channel).register(request).await.context("registering a device plugin")?;
@@ -90,12 +90,12 @@ impl Drop for DevicePlugin {
     }
 }
 
-struct Service {
+struct DevicePluginService {
     devices: watch::Sender<Vec<Device>>,
 }
 
 #[tonic::async_trait]
-impl Api for Service {
+impl Api for DevicePluginService {
     type ListAndWatchStream = Pin<Box<dyn Stream<Item = Result<ListAndWatchResponse, Status>> + Send>>;
 
     async fn get_device_plugin_options(

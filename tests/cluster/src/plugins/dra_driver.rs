@@ -1,4 +1,4 @@
-//! A DRA driver: it publishes a ResourceSlice of the bed's Node, and prepares whatever the scheduler has allocated.
+//! A DRA driver: it publishes a ResourceSlice of the bed's Node, and prepares the devices that the scheduler has allocated.
 
 use std::{collections::HashMap, path::PathBuf, process::Command};
 
@@ -21,7 +21,7 @@ use super::{
         dra_plugin_server::{DraPlugin, DraPluginServer},
     },
 };
-use crate::{Bed, Process};
+use crate::{Bed, BedProcess};
 
 const KUBELET: &str = "/var/lib/kubelet";
 
@@ -30,20 +30,20 @@ const KUBELET: &str = "/var/lib/kubelet";
 pub struct DraDevice {
     /// Its name.
     pub name: String,
-    /// Its attributes; all are texts.
+    /// Its attributes; all are strings.
     pub attributes: Vec<(String, String)>,
 }
 
-/// A driver that runs until the value goes. What it has published stays.
+/// A driver that runs until the value is dropped. Its ResourceSlice remains.
 pub struct DraDriver {
     name: String,
     client: Client,
     server: JoinHandle<()>,
-    _registrar: Process,
+    _registrar: BedProcess,
 }
 
 impl DraDriver {
-    /// Makes itself known to the kubelet of a bed. It has published nothing yet.
+    /// Registers with the kubelet of a bed. It publishes no devices yet.
     ///
     /// # Errors
     /// When its sockets cannot be made.
@@ -51,12 +51,12 @@ impl DraDriver {
         let client = bed.client().await?;
         let socket = PathBuf::from(format!("{KUBELET}/plugins/{name}/dra.sock"));
         let incoming = listen(&socket)?;
-        let service = DraPluginServer::new(Service { name: name.to_owned(), client: client.clone() });
+        let service = DraPluginServer::new(DraService { name: name.to_owned(), client: client.clone() });
         let server = tokio::spawn(async move {
-            // A driver that fails is missed by the test at once.
+            // The test notices a driver that fails.
             let _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
         });
-        // The kubelet asks as soon as this socket is there.
+        // The kubelet connects as soon as this socket exists.
         let mut registrar = Command::new(bed.programs().other("registrar", "registrar")?);
         registrar.arg(format!("{KUBELET}/plugins_registry/{name}-reg.sock")).arg(name).arg(socket);
         Ok(DraDriver {
@@ -67,15 +67,15 @@ impl DraDriver {
         })
     }
 
-    /// Publishes these devices of the bed's Node, and no others.
+    /// Publishes these devices as all devices of the bed's Node.
     ///
     /// # Errors
-    /// When the API server does not take them.
+    /// When the API server rejects them.
     pub async fn publish(&self, devices: &[DraDevice]) -> anyhow::Result<()> {
         let attributes = |device: &DraDevice| -> Value {
             let attributes = device.attributes.iter();
             attributes
-                .map(|(name, text)| (name.clone(), json!({ "string": text })))
+                .map(|(name, value)| (name.clone(), json!({ "string": value })))
                 .collect::<serde_json::Map<_, _>>()
                 .into()
         };
@@ -108,13 +108,13 @@ impl Drop for DraDriver {
     }
 }
 
-struct Service {
+struct DraService {
     name: String,
     client: Client,
 }
 
-impl Service {
-    /// What the scheduler has given to a claim.
+impl DraService {
+    /// The devices that the scheduler has allocated to a claim.
     async fn allocated(&self, claim: &Claim) -> anyhow::Result<Vec<Device>> {
         let claims: Api<ResourceClaim> = Api::namespaced(self.client.clone(), &claim.namespace);
         let status = claims.get(&claim.name).await?.status.context("the claim has no status")?;
@@ -132,20 +132,20 @@ impl Service {
 }
 
 #[tonic::async_trait]
-impl DraPlugin for Service {
+impl DraPlugin for DraService {
     async fn node_prepare_resources(
         &self,
         request: Request<NodePrepareResourcesRequest>,
     ) -> Result<Response<NodePrepareResourcesResponse>, Status> {
         let mut claims = HashMap::new();
         for claim in request.into_inner().claims {
-            let answer = match self.allocated(&claim).await {
+            let response = match self.allocated(&claim).await {
                 Ok(devices) => NodePrepareResourceResponse { devices, error: String::new() },
                 Err(error) => {
                     NodePrepareResourceResponse { devices: Vec::new(), error: format!("{error:#}") }
                 }
             };
-            claims.insert(claim.uid, answer);
+            claims.insert(claim.uid, response);
         }
         Ok(Response::new(NodePrepareResourcesResponse { claims }))
     }

@@ -1,45 +1,45 @@
-//! What can go wrong between a client and its API server.
+//! Faults between a client and its API server.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Asked;
+use super::ProxiedRequest;
 
-/// Which requests suffer.
+/// Which requests a fault affects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Of {
-    /// All of them.
+pub enum FaultScope {
+    /// All requests.
     All,
-    /// Those that change something.
+    /// Requests that change something.
     Writes,
-    /// Those that begin a watch.
+    /// Requests that start a watch.
     Watches,
 }
 
-impl Of {
-    pub(super) fn meets(self, asked: &Asked) -> bool {
+impl FaultScope {
+    pub(super) fn contains(self, request: &ProxiedRequest) -> bool {
         match self {
-            Of::All => true,
-            Of::Writes => asked.is_write(),
-            Of::Watches => asked.is_watch(),
+            FaultScope::All => true,
+            FaultScope::Writes => request.is_write(),
+            FaultScope::Watches => request.is_watch(),
         }
     }
 }
 
-/// What they suffer.
+/// What happens to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// The connection is taken, and not a byte comes back.
+    /// The connection is accepted, and nothing is sent.
     NoHandshake,
-    /// The request is taken, and no answer comes.
-    NoAnswer,
-    /// The answer comes after a time.
+    /// The request is received, and there is no response.
+    NoResponse,
+    /// The response is delayed.
     Late(Duration),
-    /// The connection is reset (RST) when the request has come.
+    /// The connection is reset (RST) once the request has been received.
     Reset,
-    /// The answer is a refusal.
-    Refuse {
+    /// The response is an error.
+    ErrorResponse {
         /// Its status code.
         status: u16,
         /// Its header `Retry-After` in seconds.
@@ -47,31 +47,31 @@ pub enum Fault {
         /// Its body.
         body: String,
     },
-    /// A watch is answered with 200, has this for a body and ends.
-    WatchSays(String),
+    /// The response to a watch is 200 with this body, at whose end the watch ends.
+    WatchBody(String),
 }
 
 impl Fault {
-    /// A refusal as the API server words it: a Status (`k8s.io/apimachinery`, `api/errors`).
-    pub fn refuse(status: u16, reason: &str) -> Fault {
-        Fault::Refuse { status, retry_after: None, body: refusal(status, reason).to_string() }
+    /// An error response of the API server, whose body is a Status (`k8s.io/apimachinery`, `api/errors`).
+    pub fn error_response(status: u16, reason: &str) -> Fault {
+        Fault::ErrorResponse { status, retry_after: None, body: status_object(status, reason).to_string() }
     }
 
-    /// The refusal of priority and fairness: plain text, and a header (`k8s.io/apiserver`, `tooManyRequests`).
+    /// The response of API priority and fairness: plain text, and a header (`k8s.io/apiserver`, `tooManyRequests`).
     pub fn too_many_requests(retry_after: u32) -> Fault {
         let body = "Too many requests, please try again later.\n".to_owned();
-        Fault::Refuse { status: 429, retry_after: Some(retry_after), body }
+        Fault::ErrorResponse { status: 429, retry_after: Some(retry_after), body }
     }
 
-    /// A watch from a version that the server no longer has: 200, and the refusal as an event.
+    /// The response to a watch from a resource version that the server no longer has: 200, and the Status as an event.
     pub fn expired() -> Fault {
-        Fault::WatchSays(format!("{}\n", json!({ "type": "ERROR", "object": refusal(410, "Expired") })))
+        Fault::WatchBody(format!("{}\n", json!({ "type": "ERROR", "object": status_object(410, "Expired") })))
     }
 }
 
-fn refusal(status: u16, reason: &str) -> Value {
+fn status_object(status: u16, reason: &str) -> Value {
     json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": format!("played: {reason}"), "reason": reason, "code": status,
+        "message": format!("injected fault: {reason}"), "reason": reason, "code": status,
     })
 }

@@ -1,4 +1,4 @@
-//! The proxy's server: takes connections, notes requests, passes them on or lets them fail.
+//! The proxy's server: accepts connections, records requests, and forwards them or injects a fault.
 
 use std::{io, path::Path, sync::Arc, time::Instant};
 
@@ -22,24 +22,24 @@ use tokio_rustls::{
     },
 };
 
-use super::{Asked, Credentials, Fault, Shared};
+use super::{Credentials, Fault, ProxiedRequest, ProxyState};
 use crate::Bed;
 
 pub(super) struct Relay {
     acceptor: TlsAcceptor,
     administrator: Kubeconfig,
     credentials: Credentials,
-    shared: Arc<Shared>,
+    state: Arc<ProxyState>,
 }
 
 impl Relay {
-    pub(super) fn new(bed: &Bed, credentials: Credentials, shared: Arc<Shared>) -> anyhow::Result<Relay> {
+    pub(super) fn new(bed: &Bed, credentials: Credentials, state: Arc<ProxyState>) -> anyhow::Result<Relay> {
         let acceptor = acceptor(&bed.pki.file("serving.crt"), &bed.pki.file("serving.key"))?;
         let administrator = Kubeconfig::read_from(bed.kubeconfig()).context("reading the kubeconfig")?;
-        Ok(Relay { acceptor, administrator, credentials, shared })
+        Ok(Relay { acceptor, administrator, credentials, state })
     }
 
-    /// Serves for ever.
+    /// Serves until the process ends.
     pub(super) fn run(self, listener: std::net::TcpListener) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -48,21 +48,21 @@ impl Relay {
             loop {
                 let (stream, _) = listener.accept().await?;
                 let (acceptor, client) = (self.acceptor.clone(), client.clone());
-                let (credentials, shared) = (self.credentials, Arc::clone(&self.shared));
-                let mut cut = shared.cut.subscribe();
+                let (credentials, state) = (self.credentials, Arc::clone(&self.state));
+                let mut closing = state.closing.subscribe();
                 tokio::spawn(async move {
-                    let served = serve(stream, acceptor, client, credentials, shared);
+                    let served = serve(stream, acceptor, client, credentials, state);
                     tokio::select! {
-                        // How a connection ended is the client's to tell.
+                        // The client sees how its connection ends.
                         _ = served => {}
-                        _ = cut.changed() => {}
+                        _ = closing.changed() => {}
                     }
                 });
             }
         })
     }
 
-    /// The way to the real API server.
+    /// A client of the real API server.
     async fn client(&self) -> anyhow::Result<Client> {
         let kubeconfig = self.administrator.clone();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
@@ -90,9 +90,9 @@ async fn serve(
     acceptor: TlsAcceptor,
     client: Client,
     credentials: Credentials,
-    shared: Arc<Shared>,
+    state: Arc<ProxyState>,
 ) -> anyhow::Result<()> {
-    let fault = shared.fault().as_ref().map(|(_, fault)| fault.clone());
+    let fault = state.fault().as_ref().map(|(_, fault)| fault.clone());
     match fault {
         Some(Fault::NoHandshake) => std::future::pending().await,
         // Dropping the stream sends RST instead of FIN.
@@ -101,40 +101,40 @@ async fn serve(
     }
     let stream = acceptor.accept(stream).await?;
     let service =
-        service_fn(move |request| answer(request, client.clone(), credentials, Arc::clone(&shared)));
+        service_fn(move |request| respond(request, client.clone(), credentials, Arc::clone(&state)));
     http1::Builder::new().serve_connection(TokioIo::new(stream), service).await?;
     Ok(())
 }
 
-/// The answer to a request; an error closes the connection.
-async fn answer(
+/// The response to a request; an error closes the connection.
+async fn respond(
     request: Request<Incoming>,
     client: Client,
     credentials: Credentials,
-    shared: Arc<Shared>,
+    state: Arc<ProxyState>,
 ) -> anyhow::Result<Response<Body>> {
     let authorization = request.headers().get(header::AUTHORIZATION);
-    let asked = Asked {
+    let recorded = ProxiedRequest {
         at: Instant::now(),
         method: request.method().to_string(),
         path: request.uri().to_string(),
         authorization: authorization.and_then(|value| value.to_str().ok()).map(str::to_owned),
     };
-    let fault = shared.fault_of(&asked);
-    shared.asked().push(asked);
+    let fault = state.fault_of(&recorded);
+    state.requests().push(recorded);
     match fault {
-        Some(Fault::NoAnswer | Fault::NoHandshake) => std::future::pending().await,
+        Some(Fault::NoResponse | Fault::NoHandshake) => std::future::pending().await,
         Some(Fault::Late(time)) => tokio::time::sleep(time).await,
         Some(Fault::Reset) => bail!(io::Error::from(io::ErrorKind::ConnectionReset)),
-        Some(Fault::Refuse { status, retry_after, body }) => {
-            let mut answer = Response::new(Body::from(body.into_bytes()));
-            *answer.status_mut() = status.try_into()?;
+        Some(Fault::ErrorResponse { status, retry_after, body }) => {
+            let mut response = Response::new(Body::from(body.into_bytes()));
+            *response.status_mut() = status.try_into()?;
             if let Some(seconds) = retry_after {
-                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
-            return Ok(answer);
+            return Ok(response);
         }
-        Some(Fault::WatchSays(body)) => return Ok(Response::new(Body::from(body.into_bytes()))),
+        Some(Fault::WatchBody(body)) => return Ok(Response::new(Body::from(body.into_bytes()))),
         None => {}
     }
     let (mut head, body) = request.into_parts();
@@ -143,7 +143,7 @@ async fn answer(
         head.headers.remove(header::AUTHORIZATION);
     }
     let body = body.collect().await?.to_bytes();
-    let mut answer = client.send(Request::from_parts(head, Body::from(body))).await?;
-    answer.headers_mut().remove(header::TRANSFER_ENCODING);
-    Ok(answer)
+    let mut response = client.send(Request::from_parts(head, Body::from(body))).await?;
+    response.headers_mut().remove(header::TRANSFER_ENCODING);
+    Ok(response)
 }
