@@ -223,7 +223,7 @@ impl Probes {
 
     /// Makes a probe query its vendor's library again.
     pub fn reacquire(&mut self, probe: &str) {
-        self.probes.iter_mut().filter(|own| own.name() == probe).for_each(|probe| probe.take_back());
+        self.probes.iter_mut().filter(|own| own.name() == probe).for_each(|probe| probe.reacquire());
     }
 
     /// The last responses of vendor libraries, by the name of the file in a recording.

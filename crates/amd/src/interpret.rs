@@ -1,7 +1,7 @@
-//! From what amdgpu and KFD tell to the device, its partitions and its links, and in [`told`] from what a library tells.
+//! From what amdgpu and KFD tell to the device, its partitions and its links, and in [`library`] from what a library reports.
 //! Pure.
 
-pub(crate) mod told;
+pub(crate) mod library;
 
 use std::collections::BTreeMap;
 

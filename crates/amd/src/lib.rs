@@ -22,12 +22,10 @@
 
 pub mod cper;
 mod debugfs;
-mod enrichment;
 pub mod gpu_metrics;
 pub mod health;
 mod interpret;
 pub mod kfd;
-mod library;
 pub mod products;
 pub mod smi;
 mod sysfs;
@@ -41,13 +39,17 @@ use afd_model::{
     AmdQuantity, Device, DeviceId, Findings, Known, Missing, Product, Quantity, Reading, Sample, Sampling,
     UnitId, Variant, Vendor, VendorFacts,
 };
-use afd_probe::{Facts, PciBus, PciFunction, Probe, device, pci};
+use afd_probe::{
+    Facts, PciBus, PciFunction, Probe, device,
+    library::{Enrichment, SAMPLE},
+    pci,
+};
 
 use crate::{
-    enrichment::Enrichment,
     health::Seen,
     interpret::{Parts, XcpDevice},
     kfd::processes::Held,
+    smi::{SmiStatuses, readings},
     sysfs::sampling::Place,
     throttle_time::ThrottleTime,
 };
@@ -76,7 +78,7 @@ pub struct Amd {
     /// What the last look saw of the devices' health.
     seen: BTreeMap<DeviceId, Seen>,
     throttled: BTreeMap<DeviceId, ThrottleTime>,
-    enrichment: Option<Enrichment>,
+    enrichment: Option<Enrichment<SmiStatuses>>,
 }
 
 impl Amd {
@@ -89,7 +91,7 @@ impl Amd {
     /// root with ROCm, if there is one, else beneath the host.
     #[must_use]
     pub fn with_library(self, launcher: Launcher, rocm_root: Option<PathBuf>) -> Amd {
-        Amd { enrichment: Some(Enrichment::new(launcher, rocm_root)), ..self }
+        Amd { enrichment: Some(Enrichment::new(&smi::LIBRARY, launcher, rocm_root)), ..self }
     }
 }
 
@@ -138,7 +140,10 @@ impl Probe for Amd {
         facts.about(None);
         findings.problems = facts.into_problems();
         if let Some(enrichment) = &mut self.enrichment {
-            enrichment.discover(host, &mut findings, awake);
+            enrichment.discover(host, &mut findings, !awake);
+            if let Some(report) = enrichment.report() {
+                interpret::library::enrich(&mut findings, report);
+            }
         }
         health::judge(&mut findings.devices, &seen, &self.seen, complete);
         self.seen = seen;
@@ -164,14 +169,28 @@ impl Probe for Amd {
         let mut problems = facts.into_problems();
         problems.retain(|problem| problem.reason != Missing::NotPermitted);
         let mut sampling = Sampling { samples, problems, rediscover: false };
-        if let Some(enrichment) = &mut self.enrichment {
-            enrichment.sample(host, &mut sampling, awake);
+        if let Some(enrichment) = &mut self.enrichment
+            && enrichment.sample(host, SAMPLE, &mut sampling, !awake)
+        {
+            let readings = readings::of_report(enrichment.devices(), enrichment.sampled());
+            // Where the kernel exposes all of it, the library is sampled once after each discovery.
+            if !readings::add(&mut sampling, readings) {
+                enrichment.pause_sampling();
+            }
         }
         sampling
     }
 
     fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
         self.enrichment.as_ref()?.recording()
+    }
+
+    fn release(&mut self) -> bool {
+        self.enrichment.as_mut().is_none_or(Enrichment::release)
+    }
+
+    fn reacquire(&mut self) {
+        self.enrichment.iter_mut().for_each(Enrichment::reacquire);
     }
 
     fn restarts(&self) -> Option<u64> {

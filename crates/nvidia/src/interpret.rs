@@ -169,7 +169,7 @@ fn facts(system: &Answers, answers: &Answers) -> NvidiaFacts {
     let on = |call: &str, field: &str| answers.field::<u32>(call, field).map(|mode| mode == 1);
     let limits = "nvmlDeviceGetPowerManagementLimitConstraints";
     let up: Vec<u32> = (0..32)
-        .filter(|link| answers.known(&of("nvmlDeviceGetNvLinkState", *link)) == Known::Value(1))
+        .filter(|link| answers.known(of("nvmlDeviceGetNvLinkState", *link)) == Known::Value(1))
         .collect();
     let first_state = answers.known::<u32>(&of("nvmlDeviceGetNvLinkState", 0));
     let first_up = up.first().copied().unwrap_or(0);
@@ -201,7 +201,7 @@ fn facts(system: &Answers, answers: &Answers) -> NvidiaFacts {
         max_power_limit_milliwatts: answers.field(limits, "maxLimit"),
         default_power_limit_milliwatts: answers.known("nvmlDeviceGetPowerManagementDefaultLimit"),
         nvlinks: first_state.map(|_| up.len() as u32),
-        nvlink_version: answers.known(&of("nvmlDeviceGetNvLinkVersion", first_up)),
+        nvlink_version: answers.known(of("nvmlDeviceGetNvLinkVersion", first_up)),
         fabric_state: named(
             fabric_field(answers, "state"),
             &["not_supported", "not_started", "in_progress", "completed"],

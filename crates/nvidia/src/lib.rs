@@ -248,9 +248,9 @@ impl Probe for Nvidia {
         self.library.as_mut().is_none_or(Library::release)
     }
 
-    fn take_back(&mut self) {
+    fn reacquire(&mut self) {
         if let Some(library) = &mut self.library {
-            library.take_back();
+            library.reacquire();
         }
     }
 

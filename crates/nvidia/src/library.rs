@@ -7,7 +7,7 @@ use afd_host::{
     child::{Launcher, RequestError},
 };
 use afd_model::{Missing, Problem};
-use afd_probe::library::{self, DIRECTORIES};
+use afd_probe::library::{DIRECTORIES, LibraryProcess};
 use serde_json::Value;
 
 use crate::{
@@ -25,14 +25,14 @@ const GKE_DIRECTORY: &str = "/home/kubernetes/bin/nvidia/lib64";
 /// The library and its process.
 #[derive(Debug)]
 pub(crate) struct Library {
-    process: library::Library,
+    process: LibraryProcess,
     driver_root: Option<PathBuf>,
     released: bool,
 }
 
 impl Library {
     pub(crate) fn new(launcher: Launcher, driver_root: Option<PathBuf>) -> Library {
-        Library { process: library::Library::new(launcher, NAME), driver_root, released: false }
+        Library { process: LibraryProcess::new(launcher, NAME), driver_root, released: false }
     }
 
     /// What the library answers; nothing if there is no GPU for it or it is not there.
@@ -47,7 +47,7 @@ impl Library {
             return Err(RequestError::Released);
         }
         let path = if gpus { self.find(host) } else { None };
-        self.process.ask(path, ask, deadline)
+        self.process.request(path, ask, deadline)
     }
 
     /// The events since the last call.
@@ -69,7 +69,7 @@ impl Library {
             Some(root) => format!("{FILE} is not beneath the driver root {}", root.display()),
             None => return None,
         };
-        Some(library::of(NAME, FACT, Missing::NotExposed, message))
+        Some(problem_of(Missing::NotExposed, message))
     }
 
     /// Ends the process until the library is taken back; whether it has ended.
@@ -79,7 +79,7 @@ impl Library {
     }
 
     /// Lets the library be asked again, wherever it is then.
-    pub(crate) fn take_back(&mut self) {
+    pub(crate) fn reacquire(&mut self) {
         self.released = false;
         self.process.end();
     }
@@ -93,17 +93,21 @@ impl Library {
         let beneath = |root: &str| DIRECTORIES.map(|directory| format!("{root}{directory}"));
         if let Some(root) = &self.driver_root {
             // Opened anew each time: a driver container that is replaced mounts another root at the same place.
-            return library::find(&Host::open(root).ok()?, &beneath(""), &[FILE]);
+            return find(&Host::open(root).ok()?, &beneath(""), &[FILE]);
         }
         let directories: Vec<String> =
             ROOTS.into_iter().flat_map(beneath).chain([GKE_DIRECTORY.to_owned()]).collect();
-        library::find(host, &directories, &[FILE])
+        find(host, &directories, &[FILE])
     }
 }
 
 /// An answer that is still to come is no problem.
 pub(crate) fn problem(error: &RequestError) -> Option<Problem> {
-    library::problem(NAME, FACT, error)
+    match error {
+        RequestError::Pending => None,
+        RequestError::Released => Some(problem_of(Missing::Released, error.to_string())),
+        _ => Some(problem_of(Missing::Unreadable, error.to_string())),
+    }
 }
 
 /// The library is there and does not work.
@@ -114,5 +118,16 @@ pub(crate) fn init_problem(code: Code) -> Problem {
         Code(9) => "the kernel driver is not loaded, or its device files are not visible here",
         _ => "see the kernel log",
     };
-    library::unusable(NAME, FACT, format!("NVML cannot be initialised: {code}; {advice}"))
+    problem_of(Missing::Unreadable, format!("NVML cannot be initialised: {code}; {advice}"))
+}
+
+fn find(root: &Host, directories: &[String], files: &[&str]) -> Option<PathBuf> {
+    files.iter().find_map(|file| {
+        directories.iter().find_map(|directory| root.real_path(&format!("{directory}/{file}")).ok())
+    })
+}
+
+/// A problem of the library as a whole.
+fn problem_of(reason: Missing, message: String) -> Problem {
+    Problem { probe: NAME.to_owned(), device: None, fact: FACT.to_owned(), reason, path: None, message }
 }

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use afd_probe::answers::{of, of_two};
+use afd_probe::answers::call_with;
 use serde_json::{Value, json};
 
 use self::{
@@ -66,6 +66,16 @@ const P2P_NVLINK: u32 = 2;
 const EVENT_WAIT_MILLISECONDS: u32 = 5000;
 /// After an error of the wait, so that it does not become a hot loop.
 const EVENT_ERROR_REST: Duration = Duration::from_secs(5);
+
+/// `call(argument)`.
+pub(crate) fn of(call: &str, argument: u32) -> String {
+    call_with(call, &[argument])
+}
+
+/// `call(first,second)`.
+pub(crate) fn of_two(call: &str, first: u32, second: u32) -> String {
+    call_with(call, &[first, second])
+}
 
 /// How a field of `nvmlDeviceGetFieldValues` is spelt.
 pub(crate) fn field(id: u32, scope: u32) -> String {

@@ -41,7 +41,7 @@ impl NvmlProcess {
 
 /// Adds a sample for the GPU and each of its MIG devices that a process uses, and a problem for each list that was refused.
 pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, answers: &Answers) {
-    let lists = PROCESSES.iter().filter_map(|call| answers.known::<Vec<NvmlProcess>>(call).into_value());
+    let lists = PROCESSES.iter().filter_map(|call| answers.known::<Vec<NvmlProcess>>(*call).into_value());
     let mut used: BTreeMap<Option<PartitionName>, BTreeMap<u32, u64>> = BTreeMap::new();
     for process in lists.flatten().filter(|process| process.pid != 0) {
         if process.used_gpu_memory != NOT_AVAILABLE {

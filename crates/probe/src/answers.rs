@@ -1,14 +1,66 @@
-//! What a vendor's library answered: every call with its value or its error, as the process that asks sends it, as
-//! `afd record` writes it to `libraries/<library>.json`, and as the fake library of the tests serves it.
+//! What a vendor's library answered: every call with its value or its error, as the process that queries the library sends it,
+//! as `afd record` writes it to `libraries/<library>.json`, and as the fake library of the tests serves it.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use afd_model::{Known, Missing};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-/// Answers by call: the C symbol, with arguments that choose in parentheses, as C numbers:
-/// `nvmlDeviceGetClockInfo(1)`. `C` is the library's error code, which says why a fact is missing.
+/// A call of a library, as a report names it: the C symbol and, in parentheses, the arguments that select what it returns, as
+/// C numbers: `nvmlDeviceGetClockInfo(1)`.
+///
+/// A vendor's crate has one constant per call, which the querying process and the interpreter share.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LibraryCall {
+    /// The C symbol.
+    pub symbol: &'static str,
+    /// The arguments that select.
+    pub arguments: &'static [u32],
+}
+
+impl LibraryCall {
+    /// A call without selecting arguments, or one whose arguments are known at run time only ([`LibraryCall::with`]).
+    pub const fn new(symbol: &'static str) -> LibraryCall {
+        LibraryCall { symbol, arguments: &[] }
+    }
+
+    /// A call with selecting arguments.
+    pub const fn selecting(symbol: &'static str, arguments: &'static [u32]) -> LibraryCall {
+        LibraryCall { symbol, arguments }
+    }
+
+    /// The name of the call with these arguments.
+    pub fn with(self, arguments: &[u32]) -> String {
+        call_with(self.symbol, arguments)
+    }
+}
+
+/// `symbol` or `symbol(first,second)`: the name of a call with arguments that select.
+pub fn call_with(symbol: &str, arguments: &[u32]) -> String {
+    let arguments: Vec<String> = arguments.iter().map(u32::to_string).collect();
+    if arguments.is_empty() { symbol.to_owned() } else { format!("{symbol}({})", arguments.join(",")) }
+}
+
+impl fmt::Display for LibraryCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Cow::from(*self))
+    }
+}
+
+impl From<LibraryCall> for Cow<'_, str> {
+    fn from(call: LibraryCall) -> Self {
+        if call.arguments.is_empty() { call.symbol.into() } else { call.with(call.arguments).into() }
+    }
+}
+
+impl From<LibraryCall> for String {
+    fn from(call: LibraryCall) -> Self {
+        call.with(call.arguments)
+    }
+}
+
+/// Answers by the name of the call ([`LibraryCall`]). `C` is the library's status code, which says why a fact is missing.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Answers<C>(BTreeMap<String, Answer<C>>);
@@ -24,16 +76,6 @@ pub enum Answer<C> {
     Error(C),
 }
 
-/// `call(argument)`, as an [`Answers`] spells it.
-pub fn of(call: &str, argument: u32) -> String {
-    format!("{call}({argument})")
-}
-
-/// `call(first,second)`.
-pub fn of_two(call: &str, first: u32, second: u32) -> String {
-    format!("{call}({first},{second})")
-}
-
 impl<C> Default for Answers<C> {
     fn default() -> Self {
         Answers(BTreeMap::new())
@@ -41,76 +83,164 @@ impl<C> Default for Answers<C> {
 }
 
 impl<C> Answers<C> {
-    /// Notes what a call gave.
-    pub fn put(&mut self, call: impl Into<String>, answer: Result<Value, C>) {
-        let answer = answer.map_or_else(Answer::Error, Answer::Value);
+    /// Adds the result of a call.
+    pub fn put(&mut self, call: impl Into<String>, result: Result<Value, C>) {
+        let answer = result.map_or_else(Answer::Error, Answer::Value);
         self.0.insert(call.into(), answer);
     }
 
-    /// What a call gave, if it was made.
-    pub fn get(&self, call: &str) -> Option<&Answer<C>> {
-        self.0.get(call)
+    /// Adds the results of a call on each part of the device (engines, sensors, memory modules), in the library's order:
+    /// `{"value": [{"value": 40}, {"error": "NOT_AVAILABLE"}]}`.
+    pub fn put_parts(&mut self, call: impl Into<String>, results: impl IntoIterator<Item = Result<Value, C>>)
+    where
+        C: Serialize,
+    {
+        let parts = results.into_iter().map(|result| {
+            serde_json::to_value(result.map_or_else(Answer::Error, Answer::Value))
+                .expect("an answer is plain JSON")
+        });
+        self.put(call, Ok(parts.collect()));
     }
 
-    /// Takes over the answers of another time, which win.
+    /// The answer of a call, if it was made.
+    pub fn get<'a>(&self, call: impl Into<Cow<'a, str>>) -> Option<&Answer<C>> {
+        self.0.get(&*call.into())
+    }
+
+    /// Whether there is no answer at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds other answers, which replace the present ones.
     pub fn extend(&mut self, other: Answers<C>) {
         self.0.extend(other.0);
     }
 
-    /// Keeps the values of another time that such calls gave which give none now.
-    pub fn keep(&mut self, before: &Answers<C>, such: impl Fn(&str) -> bool)
+    /// Keeps earlier values of calls that return none now, of those for which `retains` holds.
+    pub fn retain_missing(&mut self, earlier: &Answers<C>, retains: impl Fn(&str) -> bool)
     where
         C: Clone,
     {
-        for (call, answer) in &before.0 {
-            let lost = !matches!(self.0.get(call), Some(Answer::Value(_)));
-            if lost && matches!(answer, Answer::Value(_)) && such(call) {
+        for (call, answer) in &earlier.0 {
+            let is_lost = !matches!(self.0.get(call), Some(Answer::Value(_)));
+            if is_lost && matches!(answer, Answer::Value(_)) && retains(call) {
                 self.0.insert(call.clone(), answer.clone());
-            }
-        }
-    }
-
-    /// Applies a change to every text that one of these calls gave.
-    pub fn rewrite(&mut self, calls: &[&str], change: &mut dyn FnMut(&str) -> String) {
-        for call in calls {
-            if let Some(Answer::Value(Value::String(text))) = self.0.get_mut(*call) {
-                *text = change(text);
             }
         }
     }
 }
 
 impl<C: Clone + Into<Missing>> Answers<C> {
-    /// The value of a call; why there is none, if there is none.
-    pub fn known<T: DeserializeOwned>(&self, call: &str) -> Known<T> {
-        match self.get(call) {
-            None => Known::default(),
-            Some(Answer::Error(code)) => Known::from(code.clone().into()),
-            Some(Answer::Value(value)) => Known::from_option(T::deserialize(value).ok(), Missing::Malformed),
-        }
+    /// The value of a call, or why there is none.
+    pub fn known<'a, T: DeserializeOwned>(&self, call: impl Into<Cow<'a, str>>) -> Known<T> {
+        self.get(call).map_or_else(Known::default, Answer::known)
     }
 
     /// A field of the struct that a call filled.
-    pub fn field<T: DeserializeOwned>(&self, call: &str, field: &str) -> Known<T> {
+    pub fn field<'a, T: DeserializeOwned>(&self, call: impl Into<Cow<'a, str>>, field: &str) -> Known<T> {
         self.known::<Value>(call).and_then(|value| {
             let field = value.get(field).and_then(|field| T::deserialize(field).ok());
             Known::from_option(field, Missing::Malformed)
         })
     }
 
-    /// The error of a call, if it gave one.
-    pub fn error(&self, call: &str) -> Option<C> {
+    /// The value of a call for each part of the device, in the library's order.
+    pub fn parts<'a, T: DeserializeOwned>(&self, call: impl Into<Cow<'a, str>>) -> Known<Vec<Known<T>>>
+    where
+        C: DeserializeOwned,
+    {
+        let answers: Known<Vec<Answer<C>>> = self.known(call);
+        answers.map(|answers| answers.iter().map(Answer::known).collect())
+    }
+
+    /// The error of a call, if it returned one.
+    pub fn error<'a>(&self, call: impl Into<Cow<'a, str>>) -> Option<C> {
         match self.get(call) {
             Some(Answer::Error(code)) => Some(code.clone()),
             _ => None,
         }
     }
 
-    /// All calls that gave an error.
+    /// All calls that returned an error.
     pub fn errors(&self) -> impl Iterator<Item = (&str, C)> {
         self.0.iter().filter_map(|(call, answer)| match answer {
             Answer::Error(code) => Some((call.as_str(), code.clone())),
             Answer::Value(_) => None,
         })
+    }
+}
+
+impl<C: Clone + Into<Missing>> Answer<C> {
+    /// The value, or why there is none.
+    pub fn known<T: DeserializeOwned>(&self) -> Known<T> {
+        match self {
+            Answer::Error(code) => Known::from(code.clone().into()),
+            Answer::Value(value) => Known::from_option(T::deserialize(value).ok(), Missing::Malformed),
+        }
+    }
+}
+
+/// A string of a library: surrounding space is removed; an empty one and `N/A` are not available.
+pub fn trimmed(text: Known<String>) -> Known<String> {
+    text.and_then(|text| match text.trim() {
+        "" | "N/A" => Missing::NotAvailable.into(),
+        text => Known::Value(text.to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+    struct Refused;
+
+    impl From<Refused> for Missing {
+        fn from(_: Refused) -> Missing {
+            Missing::NotPermitted
+        }
+    }
+
+    #[test]
+    fn a_call_is_named_by_its_symbol_and_the_arguments_that_select() {
+        const CLOCK: LibraryCall = LibraryCall::selecting("getClock", &[1, 2]);
+        const STATE: LibraryCall = LibraryCall::new("getState");
+        assert_eq!(
+            (CLOCK.to_string(), STATE.to_string()),
+            ("getClock(1,2)".to_owned(), "getState".to_owned())
+        );
+        assert_eq!(STATE.with(&[7]), "getState(7)");
+    }
+
+    #[test]
+    fn parts_of_a_device_have_a_value_or_an_error_each() {
+        const ENGINES: LibraryCall = LibraryCall::new("getActivity");
+        let mut answers = Answers::default();
+        answers.put_parts(ENGINES, [Ok(json!(40)), Err(Refused), Ok(json!("x"))]);
+        let text = serde_json::to_value(&answers).expect("it can be written");
+        assert_eq!(
+            text,
+            json!({ "getActivity": { "value": [{ "value": 40 }, { "error": null }, { "value": "x" }] } })
+        );
+        let answers: Answers<Refused> = serde_json::from_value(text).expect("it was just written");
+        let parts: Known<Vec<Known<u32>>> = answers.parts(ENGINES);
+        assert_eq!(
+            parts,
+            Known::Value(vec![Known::Value(40), Missing::NotPermitted.into(), Missing::Malformed.into()])
+        );
+        assert_eq!(answers.parts::<u32>("getOther").missing(), Some(Missing::NotExposed));
+    }
+
+    #[test]
+    fn an_empty_string_is_not_available() {
+        let trimmed = |text: &str| trimmed(Known::Value(text.to_owned()));
+        assert_eq!(trimmed(" 1.2 \n"), Known::Value("1.2".to_owned()));
+        assert_eq!(
+            (trimmed(" "), trimmed("N/A")),
+            (Missing::NotAvailable.into(), Missing::NotAvailable.into())
+        );
     }
 }

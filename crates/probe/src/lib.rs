@@ -1,18 +1,22 @@
-//! The contract that every vendor keeps, and what the kernel tells of any device.
+//! The contract of a vendor's probe, what the kernel reports of any device, and how a vendor's library is queried.
 //!
-//! A vendor's probe has two verbs. `discover` says which devices there are and what does not change while they are
-//! there; `sample` reads what moves. Both are synchronous, never fail as a whole, and return what they could not
-//! learn as problems. `pci`, `device`, `hwmon`, `rdma` and `node` read what is the same for all vendors; `library` has a
-//! process ask a vendor's library, and `answers` is what that says.
+//! A probe has two verbs. `discover` returns the devices and what does not change while they are there; `sample` reads what
+//! changes. Both are synchronous, never fail as a whole, and return what they could not read as problems. `pci`, `device`,
+//! `hwmon`, `rdma` and `node` read what is the same for all vendors; [`library`] explains how a library is queried, by
+//! `answers`, `ffi`, `report`, `row` and `status`.
 
 pub mod answers;
 pub mod device;
 pub mod facts;
+pub mod ffi;
 pub mod hwmon;
 pub mod library;
 pub mod node;
 pub mod pci;
 pub mod rdma;
+pub mod report;
+pub mod row;
+pub mod status;
 
 use std::time::Instant;
 
@@ -22,33 +26,33 @@ use afd_model::{Findings, Sampling};
 pub use facts::Facts;
 pub use pci::{PciBus, PciFunction};
 
-/// The reader of one vendor's devices.
+/// A reader of one vendor's devices.
 pub trait Probe {
     /// The name of the probe: `nvidia`, `amd`, `intel`, `gaudi`, `tpu`.
     fn name(&self) -> &'static str;
 
-    /// Which devices of this vendor the node has. Remembers where to sample them.
+    /// The devices of this vendor on the node. Remembers where to sample them.
     fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings;
 
-    /// Reads the moving values of the devices that were last discovered. `now` orders samples, so that a rate can
-    /// be had from two of them.
+    /// Reads the changing values of the devices that were last discovered. `now` orders samples, so that two of them give a
+    /// rate.
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling;
 
-    /// What the vendor's library answered last, for a recording of the node: the name of the file and its content.
+    /// What the vendor's library last reported, for a recording of the node: the name of the file and its content.
     fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
         None
     }
 
-    /// Ends what holds the vendor's driver open, until it is taken back, so that the driver can be replaced; whether it has
-    /// ended. What was learnt of the devices and does not move stays.
+    /// Ends what holds the vendor's driver open, until [`Probe::reacquire`], so that the driver can be replaced; whether it has
+    /// ended. Static facts of the devices stay.
     fn release(&mut self) -> bool {
         true
     }
 
-    /// Asks the vendor's library again after a release.
-    fn take_back(&mut self) {}
+    /// Queries the vendor's library again after a release.
+    fn reacquire(&mut self) {}
 
-    /// How often the process that asks the vendor's library had to be started again, where there is one.
+    /// How often the process that queries the vendor's library had to be started again, where there is one.
     fn restarts(&self) -> Option<u64> {
         None
     }

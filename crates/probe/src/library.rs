@@ -1,16 +1,62 @@
-//! A vendor's library and the process that asks it (`afd probe <vendor>`).
+//! A vendor's library: where it is, how it is queried, and what is reported of one that does not work.
+//!
+//! The library is queried by a process of its own, `afd probe <vendor>` ([`LibraryProcess`]). What it reports is data
+//! ([`LibraryReport`]); what the kernel reports never depends on it. The parts, in the order in which a vendor's crate uses them:
+//!
+//! | part | of the vendor | generic |
+//! |---|---|---|
+//! | status codes | a table of (number, name, reason), [`StatusTable`] | [`StatusCode`](crate::status::StatusCode): names, reasons, JSON |
+//! | C calls | `ffi.rs`: signatures | [`ffi`](crate::ffi): loading, buffers, `call!` and its kin for numbers, strings, structs, handles |
+//! | names of calls | one [`LibraryCall`](crate::answers::LibraryCall) constant per call | the spelling in reports |
+//! | sampled values | a table of [`LibraryRow`](crate::row::LibraryRow)s | [`query`](crate::row::query) for the process, `reading` for the interpreter |
+//! | the querying process | `discover` and `sample`, each of which returns a report | `afd_host::child::serve` |
+//! | the library | one [`LibrarySpec`] constant | the search, problems |
+//! | the probe | facts and readings from a report, as pure functions | [`Enrichment`]: when to query, what to keep, when to restart, release |
+//!
+//! A probe with a library has an `Option<Enrichment<_>>` and calls it so:
+//!
+//! ```text
+//! fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings {
+//!     let mut findings = /* what the kernel reports */;
+//!     if let Some(enrichment) = &mut self.enrichment {
+//!         enrichment.discover(host, &mut findings, is_suspended);
+//!         if let Some(report) = enrichment.report() { interpret::enrich(&mut findings, report); }
+//!     }
+//!     findings
+//! }
+//! fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
+//!     let mut sampling = /* what the kernel reports */;
+//!     if let Some(enrichment) = &mut self.enrichment
+//!         && enrichment.sample(host, SAMPLE, &mut sampling, is_suspended)
+//!     {
+//!         readings::add(&mut sampling, enrichment.sampled());
+//!     }
+//!     sampling
+//! }
+//! ```
+//!
+//! `recording`, `release`, `reacquire` and `restarts` of the probe are those of the enrichment. A vendor that discovers again for
+//! a reason of its own sets `sampling.rediscover`; events are taken by `enrichment.events()` before a discovery.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+mod enrichment;
+mod process;
 
-use afd_host::{
-    Host,
-    child::{Child, Launcher, RequestError},
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
 };
-use afd_model::{Missing, Problem};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-/// Where distributions put libraries beneath a root.
+use afd_host::{Host, child::RequestError};
+use afd_model::{DeviceId, Missing, Problem};
+
+pub use self::{enrichment::Enrichment, process::LibraryProcess};
+use crate::{
+    report::{LibraryReport, UnitOf},
+    status::{StatusCode, StatusTable},
+};
+
+/// Where distributions put libraries under a root.
 pub const DIRECTORIES: [&str; 7] = [
     "/usr/lib64",
     "/usr/lib/x86_64-linux-gnu",
@@ -21,117 +67,154 @@ pub const DIRECTORIES: [&str; 7] = [
     "/usr/lib",
 ];
 
-/// The library and its process.
-#[derive(Debug)]
-pub struct Library {
-    launcher: Launcher,
-    vendor: &'static str,
-    found: Option<Found>,
-    restarts: u64,
+/// The request for all that does not change while the devices are there.
+pub const DISCOVER: &str = "discover";
+/// The request for what changes, on the handles of the last discovery. A vendor may have others beside it.
+pub const SAMPLE: &str = "sample";
+
+/// A vendor's library.
+pub struct LibrarySpec<T: StatusTable> {
+    /// The name of the probe, and of the vendor in `afd probe <vendor>`.
+    pub probe: &'static str,
+    /// The library as the fact of a problem: `nvml`.
+    pub fact: &'static str,
+    /// The files that may be it, preferred first. Each is looked up everywhere before the next one.
+    pub files: &'static [&'static str],
+    /// Lists of directories under a root, in their order: [`DIRECTORIES`] and the vendor's own.
+    pub directories: &'static [&'static [&'static str]],
+    /// Roots under the host in which the library may be, in their order: `""` is the host's own. Where a root is given by an
+    /// option, it is the only one.
+    pub roots: &'static [&'static str],
+    /// The interfaces that the files may have.
+    pub interfaces: &'static [LibraryInterface],
+    /// Drivers whose devices the library knows; empty: any.
+    pub drivers: &'static [&'static str],
+    /// Whether the library enumerates devices when it is initialised and never again, so that other devices or partitions need
+    /// another process.
+    pub enumerates_once: bool,
+    /// The time for a discovery. The first one initialises the library.
+    pub discover_deadline: Duration,
+    /// The time for a sample.
+    pub sample_deadline: Duration,
+    /// Which unit answers are about.
+    pub unit_of: UnitOf<T>,
+    /// Calls whose values outlive a failure of the call and of the device.
+    pub retains: fn(call: &str) -> bool,
+    /// What may be the cause where the library cannot be initialised.
+    pub init_advice: fn(StatusCode<T>) -> &'static str,
 }
 
-#[derive(Debug)]
-struct Found {
-    path: PathBuf,
-    child: Child,
-    events: Vec<Value>,
+/// One C interface of a vendor's library.
+#[derive(Clone, Copy, Debug)]
+pub struct LibraryInterface {
+    /// The call that initialises it, as a report names it.
+    pub init: &'static str,
+    /// Its name for people: `NVML`.
+    pub title: &'static str,
+    /// The file of a recording that holds its reports: `nvml.json`.
+    pub recording: &'static str,
 }
 
-impl Library {
-    /// The library of the vendor whose probe has this name.
-    pub fn new(launcher: Launcher, vendor: &'static str) -> Library {
-        Library { launcher, vendor, found: None, restarts: 0 }
+impl<T: StatusTable> fmt::Debug for LibrarySpec<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LibrarySpec").field("probe", &self.probe).finish_non_exhaustive()
+    }
+}
+
+impl<T: StatusTable> LibrarySpec<T> {
+    /// The path of the library: under `root` if it is given, else under the host.
+    pub fn find(&self, host: &Host, root: Option<&Path>) -> Option<PathBuf> {
+        match root {
+            // Opened each time: a driver container that is replaced mounts another root at the same place.
+            Some(root) => self.find_under(&Host::open(root).ok()?, &[""]),
+            None => self.find_under(host, self.roots),
+        }
     }
 
-    /// What the library at a path answers; nothing if there is none, and then the process ends. One at another path is a
-    /// new one: a driver that was replaced has its library elsewhere.
-    ///
-    /// # Errors
-    /// When there is no answer (yet).
-    pub fn ask<R: DeserializeOwned>(
-        &mut self,
-        path: Option<PathBuf>,
-        ask: &'static str,
-        deadline: Duration,
-    ) -> Result<Option<R>, RequestError> {
-        let Some(path) = path else {
-            self.end();
-            return Ok(None);
+    fn find_under(&self, host: &Host, roots: &[&str]) -> Option<PathBuf> {
+        let directories: Vec<String> = roots
+            .iter()
+            .flat_map(|root| {
+                self.directories.iter().copied().flatten().map(move |directory| format!("{root}{directory}"))
+            })
+            .collect();
+        let path = |file: &str| {
+            directories.iter().find_map(|directory| host.real_path(&format!("{directory}/{file}")).ok())
         };
-        if self.found.as_ref().is_none_or(|found| found.path != path) {
-            self.end();
-            let arguments: [OsString; 4] =
-                ["probe".into(), self.vendor.into(), "--library".into(), path.clone().into()];
-            self.found = Some(Found { path, child: self.launcher.child(arguments), events: Vec::new() });
-        }
-        let found = self.found.as_mut().expect("it was just found");
-        let answer = found.child.request(ask, deadline);
-        found.events.extend(found.child.events());
-        let value = answer?;
-        serde_json::from_value(value)
-            .map(Some)
-            .map_err(|error| RequestError::Ended(format!("it does not speak our language: {error}")))
+        self.files.iter().find_map(|file| path(file))
     }
 
-    /// The events since the last call.
-    pub fn events(&mut self) -> Vec<Value> {
-        self.collect();
-        self.found.as_mut().map(|found| std::mem::take(&mut found.events)).unwrap_or_default()
+    /// Why the library could not be initialised, if it could not.
+    pub fn init_error(&self, report: &LibraryReport<T>) -> Option<StatusCode<T>> {
+        self.interfaces.iter().find_map(|interface| report.system.error(interface.init))
     }
 
-    /// Whether there are events to be taken.
-    pub fn has_events(&mut self) -> bool {
-        self.collect();
-        self.found.as_ref().is_some_and(|found| !found.events.is_empty())
+    /// The interface that wrote a report.
+    fn interface(&self, report: &LibraryReport<T>) -> Option<&'static LibraryInterface> {
+        self.interfaces.iter().find(|interface| report.system.get(interface.init).is_some())
     }
 
-    /// Ends the process for good, whoever waits for it; whether it has ended.
-    pub fn release(&mut self) -> bool {
-        self.found.as_mut().is_none_or(|found| found.child.release())
+    /// The library is there and cannot be initialised.
+    fn init_problem(&self, report: &LibraryReport<T>, code: StatusCode<T>) -> Problem {
+        let title = self.interface(report).map_or(self.fact, |interface| interface.title);
+        let advice = (self.init_advice)(code);
+        self.problem(Missing::Unreadable, format!("{title} cannot be initialised: {code}; {advice}"))
     }
 
-    /// Ends the process; another one is started when the library is asked again.
-    pub fn end(&mut self) {
-        if let Some(found) = self.found.take() {
-            self.restarts += found.child.restarts();
-        }
+    /// The library is not there, although it was or a root was given.
+    fn absence(&self, was_there: bool, root: Option<&Path>) -> Option<Problem> {
+        let file = self.files.first().copied().unwrap_or_default();
+        let message = match root {
+            _ if was_there => format!("{file} is no longer there; static facts that it reported stay"),
+            Some(root) => format!("{file} is not under {}", root.display()),
+            None => return None,
+        };
+        Some(self.problem(Missing::NotExposed, message))
     }
 
-    /// How often the process had to be started again.
-    pub fn restarts(&self) -> u64 {
-        self.restarts + self.found.as_ref().map_or(0, |found| found.child.restarts())
-    }
-
-    fn collect(&mut self) {
-        if let Some(found) = &mut self.found {
-            found.events.extend(found.child.events());
+    /// Why there is no report. One that is still pending is no problem.
+    fn failure(&self, error: &RequestError) -> Option<Problem> {
+        match error {
+            RequestError::Pending => None,
+            RequestError::Released => Some(self.problem(Missing::Released, error.to_string())),
+            _ => Some(self.problem(Missing::Unreadable, error.to_string())),
         }
     }
-}
 
-/// The first of the files that is in one of the directories of a root: every file is looked for everywhere before the
-/// next one.
-pub fn find(root: &Host, directories: &[String], files: &[&str]) -> Option<PathBuf> {
-    files.iter().find_map(|file| {
-        directories.iter().find_map(|directory| root.real_path(&format!("{directory}/{file}")).ok())
-    })
-}
+    /// Calls on a device that failed although the device should support them: one problem per reason, since one file that cannot
+    /// be opened fails many calls.
+    pub fn refused<'a>(
+        &self,
+        device: DeviceId,
+        errors: impl IntoIterator<Item = (&'a str, StatusCode<T>)>,
+    ) -> Vec<Problem> {
+        let mut by_reason: Vec<(Missing, Vec<String>)> = Vec::new();
+        for (call, code) in errors.into_iter().filter(|(_, code)| code.missing().is_problem()) {
+            let failed = format!("{call} {code}");
+            match by_reason.iter_mut().find(|(reason, _)| *reason == code.missing()) {
+                Some((_, calls)) => calls.push(failed),
+                None => by_reason.push((code.missing(), vec![failed])),
+            }
+        }
+        let problem = |(reason, calls): (Missing, Vec<String>)| Problem {
+            device: Some(device),
+            ..self.problem(reason, format!("the library refused: {}", calls.join(", ")))
+        };
+        by_reason.into_iter().map(problem).collect()
+    }
 
-/// Why a library did not answer, as a problem of a probe. An answer that is still to come is none.
-pub fn problem(probe: &str, library: &str, error: &RequestError) -> Option<Problem> {
-    match error {
-        RequestError::Pending => None,
-        RequestError::Released => Some(of(probe, library, Missing::Released, error.to_string())),
-        _ => Some(unusable(probe, library, error.to_string())),
+    /// A problem of the library as a whole.
+    fn problem(&self, reason: Missing, message: String) -> Problem {
+        Problem {
+            probe: self.probe.to_owned(),
+            device: None,
+            fact: self.fact.to_owned(),
+            reason,
+            path: None,
+            message,
+        }
     }
 }
 
-/// The library is there and does not work.
-pub fn unusable(probe: &str, library: &str, message: String) -> Problem {
-    of(probe, library, Missing::Unreadable, message)
-}
-
-/// A problem of a library as a whole.
-pub fn of(probe: &str, library: &str, reason: Missing, message: String) -> Problem {
-    Problem { probe: probe.to_owned(), device: None, fact: library.to_owned(), reason, path: None, message }
-}
+#[cfg(test)]
+mod tests;

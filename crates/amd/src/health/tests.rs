@@ -96,8 +96,7 @@ fn as_many_bad_pages_as_the_part_may_have_are_a_failure() {
         ..counted("umc", counts(0, 0, 0))
     };
     let limited = || {
-        let mut facts = AmdFacts::default();
-        facts.bad_page_threshold = Known::Value(10);
+        let facts = AmdFacts { bad_page_threshold: Known::Value(10), ..AmdFacts::default() };
         vec![Device { vendor_facts: Some(VendorFacts::Amd(Box::new(facts))), ..device(1) }]
     };
     assert_eq!(judged(limited(), with(9), None), (HealthState::Healthy, Vec::new()));
@@ -109,10 +108,9 @@ fn as_many_bad_pages_as_the_part_may_have_are_a_failure() {
 fn the_library_tells_how_many_partitions_there_should_be() {
     let part = |number: usize| Partition::bare(device(1).id, PartitionName::Xcp(number as u32));
     let partitioning = Partitioning::Xcp { compute: XcpComputeMode::Cpx, memory: Missing::NotExposed.into() };
-    let mut facts = AmdFacts::default();
-    facts.nominal_partitions = Known::Value(8);
+    let facts = AmdFacts { nominal_partitions: Known::Value(8), ..AmdFacts::default() };
     let cut = |count| Device {
-        partitioning: Known::Value(partitioning.clone()),
+        partitioning: Known::Value(partitioning),
         partitions: (0..count).map(part).collect(),
         vendor_facts: Some(VendorFacts::Amd(Box::new(facts.clone()))),
         ..device(1)

@@ -1,93 +1,50 @@
 //! AMD SMI (`libamd_smi.so`).
 //!
 //! A GPU is a socket; its partitions are the processors in it, the first of which is the GPU's PCI function. What concerns
-//! the whole GPU is asked of the first alone. Statuses and enums are amdsmi.h's.
+//! the whole GPU is queried of the first alone. Statuses and enums are amdsmi.h's.
 
+pub(crate) mod calls;
 mod ffi;
 mod layout;
 
-use afd_probe::answers::of;
+use afd_probe::{ffi::LoadedLibrary, row};
 use serde_json::Value;
 
-use self::ffi::{Api, Processor};
-use super::{
-    answers::{Answers, Code, DeviceReport, Report, Statuses},
-    ffi::Loaded,
+pub use self::calls::STATUSES;
+use self::{
+    calls::{
+        ASIC_INFO, BAD_PAGE_THRESHOLD, BDF, DRIVER_INFO, INIT, LIB_VERSION, LINK_TYPE, LINK_WEIGHT,
+        MEMORY_TOTAL, PARTITION_PROFILE, PROCESSORS, SAMPLED, SOCKETS, UUID, VBIOS_INFO, VIRTUALIZATION_MODE,
+    },
+    ffi::{Api, Processor},
 };
-
-pub(crate) const INIT: &str = "amdsmi_init";
-pub(crate) const BDF: &str = "amdsmi_get_gpu_device_bdf";
-/// Stands in the report of a socket whose processors cannot be had.
-pub(crate) const HANDLES: &str = "amdsmi_get_processor_handles";
+use super::{AmdAnswers, AmdDeviceAnswers, AmdReport};
 
 /// `AMDSMI_PROCESSOR_TYPE_AMD_GPU`.
 const AMD_GPU: u64 = 1;
-/// `AMDSMI_MEM_TYPE_VRAM`.
-const VRAM: u32 = 0;
 
-/// `amdsmi_status_t` (amdsmi.h 26.1; 24.6 has the same numbers).
-pub const STATUSES: &Statuses = &[
-    (1, "INVAL"),
-    (2, "NOT_SUPPORTED"),
-    (3, "NOT_YET_IMPLEMENTED"),
-    (4, "FAIL_LOAD_MODULE"),
-    (5, "FAIL_LOAD_SYMBOL"),
-    (6, "DRM_ERROR"),
-    (7, "API_FAILED"),
-    (8, "TIMEOUT"),
-    (9, "RETRY"),
-    (10, "NO_PERM"),
-    (11, "INTERRUPT"),
-    (12, "IO"),
-    (13, "ADDRESS_FAULT"),
-    (14, "FILE_ERROR"),
-    (15, "OUT_OF_RESOURCES"),
-    (16, "INTERNAL_EXCEPTION"),
-    (17, "INPUT_OUT_OF_BOUNDS"),
-    (18, "INIT_ERROR"),
-    (19, "REFCOUNT_OVERFLOW"),
-    (20, "DIRECTORY_NOT_FOUND"),
-    (30, "BUSY"),
-    (31, "NOT_FOUND"),
-    (32, "NOT_INIT"),
-    (33, "NO_SLOT"),
-    (34, "DRIVER_NOT_LOADED"),
-    (39, "MORE_DATA"),
-    (40, "NO_DATA"),
-    (41, "INSUFFICIENT_SIZE"),
-    (42, "UNEXPECTED_SIZE"),
-    (43, "UNEXPECTED_DATA"),
-    (52, "FILE_NOT_FOUND"),
-    (53, "ARG_PTR_NULL"),
-    (54, "AMDGPU_RESTART_ERR"),
-    (55, "SETTING_UNAVAILABLE"),
-    (56, "CORRUPTED_EEPROM"),
-    (0xffff_fffe, "MAP_ERROR"),
-    (0xffff_ffff, "UNKNOWN_ERROR"),
-];
-
-/// The library, loaded and asked.
+/// The library, loaded and queried.
 pub struct AmdSmi {
     api: Api,
     initialised: bool,
-    seen: Vec<Seen>,
+    slots: Vec<ProcessorSlot>,
 }
 
-/// A processor of the last discovery; none where a socket told none.
-struct Seen {
+/// An element of the report: a processor of the last discovery; none where the processors of a socket cannot be listed.
+struct ProcessorSlot {
     processor: Option<Processor>,
     /// Whether it is the GPU, not another partition of it.
-    first: bool,
+    is_first: bool,
     socket: u32,
 }
 
 impl AmdSmi {
-    pub(super) fn new(loaded: Loaded) -> AmdSmi {
-        AmdSmi { api: Api(loaded), initialised: false, seen: Vec::new() }
+    pub(super) fn new(loaded: LoadedLibrary) -> AmdSmi {
+        AmdSmi { api: Api(loaded), initialised: false, slots: Vec::new() }
     }
 
-    pub(super) fn discover(&mut self) -> Report {
-        let mut report = Report::default();
+    pub(super) fn discover(&mut self) -> AmdReport {
+        let mut report = AmdReport::default();
         if !self.initialised {
             let init = self.api.init();
             self.initialised = init.is_ok();
@@ -97,103 +54,96 @@ impl AmdSmi {
             }
         }
         report.system.put(INIT, Ok(Value::Null));
-        report.system.put("amdsmi_get_lib_version", self.api.lib_version());
+        report.system.put(LIB_VERSION, self.api.lib_version());
         let sockets = self.api.sockets();
-        report.system.put(
-            "amdsmi_get_socket_handles",
-            sockets.as_ref().map(|all| all.len().into()).map_err(Code::clone),
-        );
-        self.seen.clear();
+        report.system.put(SOCKETS, sockets.as_ref().map(|all| all.len().into()).map_err(|code| *code));
+        self.slots.clear();
         for (number, socket) in (0..).zip(sockets.unwrap_or_default()) {
+            let first = self.slots.len();
+            let mut answers = AmdAnswers::default();
             match self.api.processors(socket) {
-                Ok(processors) => self.take(number, &processors),
+                Ok(processors) => self.add_gpus(number, &processors),
                 Err(code) => {
-                    self.seen.push(Seen { processor: None, first: true, socket: number });
-                    let mut answers = Answers::default();
-                    answers.put(HANDLES, Err(code));
-                    report.devices.push(DeviceReport { socket: Some(number), answers });
-                    continue;
+                    answers.put(PROCESSORS, Err(code));
+                    self.slots.push(ProcessorSlot { processor: None, is_first: true, socket: number });
                 }
             }
-            let of_socket = self.seen.iter().filter(|seen| seen.socket == number);
-            report.devices.extend(
-                of_socket.map(|seen| DeviceReport { socket: Some(number), answers: self.describe(seen) }),
-            );
+            for slot in &self.slots[first..] {
+                let mut answers = answers.clone();
+                self.describe(slot, &mut answers);
+                report.devices.push(device(slot, answers));
+            }
         }
         self.links(&mut report);
         report
     }
 
-    /// Notes the GPUs of a socket; processors of another kind are left out.
-    fn take(&mut self, socket: u32, processors: &[Processor]) {
+    /// Adds the GPUs of a socket; processors of another kind are left out.
+    fn add_gpus(&mut self, socket: u32, processors: &[Processor]) {
         let is_gpu = |processor: &&Processor| match self.api.processor_type(**processor) {
             Ok(kind) => kind.as_u64() == Some(AMD_GPU),
             // An old library has GPUs alone.
             Err(_) => true,
         };
         let gpus: Vec<Processor> = processors.iter().filter(is_gpu).copied().collect();
-        self.seen.extend(gpus.into_iter().enumerate().map(|(order, processor)| Seen {
+        self.slots.extend(gpus.into_iter().enumerate().map(|(order, processor)| ProcessorSlot {
             processor: Some(processor),
-            first: order == 0,
+            is_first: order == 0,
             socket,
         }));
     }
 
-    fn describe(&self, seen: &Seen) -> Answers {
-        let mut answers = Answers::default();
-        let (api, Some(processor)) = (&self.api, seen.processor) else { return answers };
+    fn describe(&self, slot: &ProcessorSlot, answers: &mut AmdAnswers) {
+        let (api, Some(processor)) = (&self.api, slot.processor) else { return };
         answers.put(BDF, api.bdf(processor));
-        answers.put("amdsmi_get_gpu_device_uuid", api.uuid(processor));
-        answers.put(of("amdsmi_get_gpu_memory_total", VRAM), api.memory_total(processor, VRAM));
-        if seen.first {
-            answers.put("amdsmi_get_gpu_asic_info", api.asic_info(processor));
-            answers.put("amdsmi_get_gpu_vbios_info", api.vbios_info(processor));
-            answers.put("amdsmi_get_gpu_driver_info", api.driver_info(processor));
-            answers.put("amdsmi_get_gpu_virtualization_mode", api.virtualization_mode(processor));
-            answers.put("amdsmi_get_gpu_bad_page_threshold", api.bad_page_threshold(processor));
-            answers.put("amdsmi_get_gpu_accelerator_partition_profile", api.partition_profile(processor));
+        answers.put(UUID, api.uuid(processor));
+        answers.put(MEMORY_TOTAL, api.memory_total(processor));
+        if slot.is_first {
+            answers.put(ASIC_INFO, api.asic_info(processor));
+            answers.put(VBIOS_INFO, api.vbios_info(processor));
+            answers.put(DRIVER_INFO, api.driver_info(processor));
+            answers.put(VIRTUALIZATION_MODE, api.virtualization_mode(processor));
+            answers.put(BAD_PAGE_THRESHOLD, api.bad_page_threshold(processor));
+            answers.put(PARTITION_PROFILE, api.partition_profile(processor));
         }
-        answers
     }
 
-    /// What moves.
-    fn moving(&self, processor: Processor, answers: &mut Answers) {
-        answers.put("amdsmi_get_gpu_activity", self.api.activity(processor));
-        answers.put(of("amdsmi_get_gpu_memory_usage", VRAM), self.api.memory_usage(processor, VRAM));
-    }
-
-    /// The ways between GPUs, each pair once, under the index of the other in the report.
-    fn links(&self, report: &mut Report) {
+    /// The paths between GPUs, each pair once, under the index of the other in the report.
+    fn links(&self, report: &mut AmdReport) {
         let gpus: Vec<(usize, Processor)> = self
-            .seen
+            .slots
             .iter()
             .enumerate()
-            .filter(|(_, seen)| seen.first)
-            .filter_map(|(index, seen)| Some((index, seen.processor?)))
+            .filter(|(_, slot)| slot.is_first)
+            .filter_map(|(index, slot)| Some((index, slot.processor?)))
             .collect();
         for (order, (index, from)) in gpus.iter().enumerate() {
             for (other, to) in &gpus[order + 1..] {
                 let answers = &mut report.devices[*index].answers;
-                let other = *other as u32;
-                answers.put(of("amdsmi_topo_get_link_type", other), self.api.link_type(*from, *to));
-                answers.put(of("amdsmi_topo_get_link_weight", other), self.api.link_weight(*from, *to));
+                let other = [*other as u32];
+                answers.put(LINK_TYPE.with(&other), self.api.link_type(*from, *to));
+                answers.put(LINK_WEIGHT.with(&other), self.api.link_weight(*from, *to));
             }
         }
     }
 
-    pub(super) fn sample(&self) -> Report {
-        let mut report = Report::default();
+    pub(super) fn sample(&self) -> AmdReport {
+        let mut report = AmdReport::default();
         report.system.put(INIT, Ok(Value::Null));
-        report.devices.extend(self.seen.iter().map(|seen| {
-            let mut answers = Answers::default();
-            if let Some(processor) = seen.processor {
+        report.devices.extend(self.slots.iter().map(|slot| {
+            let mut answers = AmdAnswers::default();
+            if let Some(processor) = slot.processor {
                 answers.put(BDF, self.api.bdf(processor));
-                if seen.first {
-                    self.moving(processor, &mut answers);
+                if slot.is_first {
+                    row::query(SAMPLED, &mut answers, |query, _| query(&self.api, processor));
                 }
             }
-            DeviceReport { socket: Some(seen.socket), answers }
+            device(slot, answers)
         }));
         report
     }
+}
+
+fn device(slot: &ProcessorSlot, answers: AmdAnswers) -> AmdDeviceAnswers {
+    AmdDeviceAnswers { socket: Some(slot.socket), answers, ..AmdDeviceAnswers::default() }
 }

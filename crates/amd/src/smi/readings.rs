@@ -1,30 +1,29 @@
-//! Moving values of the libraries to readings, in base units, where no file of the kernel told them. A call that gave no
-//! value gives no reading.
+//! Readings from what a library sampled, in base units, where no file of the kernel has them. A call without a value gives no
+//! reading.
 //!
-//! Of devices that are cut none is taken: a library that cannot tell how much memory a partition uses gives the whole
-//! device's.
+//! Partitioned devices have none: a library that cannot tell how much memory a partition uses reports that of the whole device.
 
-use afd_model::{DeviceId, Engine, Quantity, Reading, Sample, Sampling};
-use afd_probe::answers::of;
+use afd_model::{DeviceId, Reading, Sample, Sampling};
 
-use super::answers::{Answers, Report};
-use crate::interpret::told::Place;
+use super::{AmdAnswers, AmdReport, amdsmi, rocmsmi, unit_of};
 
-/// What a report tells of the devices, each with the number of its partitions.
-pub(crate) fn told(devices: &[(DeviceId, usize)], report: &Report) -> Vec<(DeviceId, Reading)> {
-    let of_processor = |answers: &Answers| {
-        let place = Place::of(answers)?;
-        let (device, _) = devices.iter().find(|(device, parts)| place.is(device.0) && *parts == 0)?;
-        Some(readings(answers).into_iter().map(|reading| (*device, reading)).collect::<Vec<_>>())
+/// The readings of a report, of devices that are given with the number of their partitions.
+pub(crate) fn of_report(devices: &[(DeviceId, usize)], report: &AmdReport) -> Vec<(DeviceId, Reading)> {
+    let of_processor = |answers: &AmdAnswers| {
+        let unit = unit_of(answers)?;
+        let is_whole =
+            |(device, partitions): &&(DeviceId, usize)| unit.is_device(device.0) && *partitions == 0;
+        let (device, _) = devices.iter().find(is_whole)?;
+        Some(readings(answers).map(|reading| (*device, reading)).collect::<Vec<_>>())
     };
-    report.devices.iter().filter_map(|told| of_processor(&told.answers)).flatten().collect()
+    report.devices.iter().filter_map(|device| of_processor(&device.answers)).flatten().collect()
 }
 
-/// Adds what nobody told yet; whether there was any.
+/// Adds the readings of quantities that are not sampled yet; whether there was any.
 pub(crate) fn add(sampling: &mut Sampling, readings: Vec<(DeviceId, Reading)>) -> bool {
     let mut added = false;
     for (device, reading) in readings {
-        match sampling.samples.iter_mut().find(|sample| is_whole(sample, device)) {
+        match sampling.samples.iter_mut().find(|sample| sample.unit == device.into()) {
             Some(sample) if sample.readings.iter().any(|known| known.quantity == reading.quantity) => {
                 continue;
             }
@@ -36,27 +35,10 @@ pub(crate) fn add(sampling: &mut Sampling, readings: Vec<(DeviceId, Reading)>) -
     added
 }
 
-fn is_whole(sample: &Sample, device: DeviceId) -> bool {
-    sample.unit == device.into()
-}
-
-fn readings(answers: &Answers) -> Vec<Reading> {
-    let activity = |field: &str| answers.field::<u32>("amdsmi_get_gpu_activity", field);
-    let busy = [
-        (Engine::Compute, activity("gfx_activity").or_else(|| answers.known("rsmi_dev_busy_percent_get"))),
-        (Engine::Memory, activity("umc_activity")),
-        (Engine::Media, activity("mm_activity")),
-    ];
-    let busy = busy.into_iter().filter_map(|(engine, percent)| {
-        // All ones of the field from which the library took it stand for "not told".
-        let percent = percent.into_value().filter(|percent| *percent <= 100)?;
-        Some(Reading { quantity: Quantity::Utilization(engine), value: f64::from(percent) / 100.0 })
-    });
-    let used = answers.known::<u64>(&of("amdsmi_get_gpu_memory_usage", 0));
-    let used = used.or_else(|| answers.known(&of("rsmi_dev_memory_usage_get", 0))).into_value();
-    let used = used.filter(|used| *used != u64::MAX);
-    let used = used.map(|used| Reading { quantity: Quantity::MemoryUsedBytes, value: used as f64 });
-    busy.chain(used).collect()
+/// A report is of one library, so the rows of the other find nothing.
+fn readings(answers: &AmdAnswers) -> impl Iterator<Item = Reading> {
+    let of_amd_smi = amdsmi::calls::SAMPLED.iter().filter_map(|row| row.reading(answers));
+    of_amd_smi.chain(rocmsmi::calls::SAMPLED.iter().filter_map(|row| row.reading(answers)))
 }
 
 #[cfg(test)]

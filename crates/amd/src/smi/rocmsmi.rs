@@ -1,47 +1,22 @@
-//! ROCm SMI (`librocm_smi64.so`), AMD SMI's older sister, where that is not there. Statuses and enums are rocm_smi.h's.
+//! ROCm SMI (`librocm_smi64.so`), the predecessor of AMD SMI, where that is not there. Statuses and enums are rocm_smi.h's.
 
+pub(crate) mod calls;
 mod ffi;
 
-use afd_probe::answers::of;
+use afd_probe::{ffi::LoadedLibrary, row};
 use serde_json::Value;
 
-use self::ffi::Api;
-use super::{
-    answers::{Answers, Code, DeviceReport, Report, Statuses},
-    ffi::Loaded,
+pub use self::calls::STATUSES;
+use self::{
+    calls::{
+        COUNT, DRIVER_VERSION, INIT, LINK_TYPE, LINK_WEIGHT, MEMORY_TOTAL, NAME, PCI_ID, SAMPLED, UNIQUE_ID,
+        VBIOS_VERSION,
+    },
+    ffi::Api,
 };
+use super::{AmdAnswers, AmdDeviceAnswers, AmdReport};
 
-pub(crate) const INIT: &str = "rsmi_init";
-pub(crate) const PCI_ID: &str = "rsmi_dev_pci_id_get";
-
-/// `RSMI_SW_COMP_DRIVER`.
-const DRIVER: u32 = 0;
-/// `RSMI_MEM_TYPE_VRAM`.
-const VRAM: u32 = 0;
-
-/// `rsmi_status_t` (rocm_smi.h 5.2.3; later releases added to its end).
-pub const STATUSES: &Statuses = &[
-    (1, "INVALID_ARGS"),
-    (2, "NOT_SUPPORTED"),
-    (3, "FILE_ERROR"),
-    (4, "PERMISSION"),
-    (5, "OUT_OF_RESOURCES"),
-    (6, "INTERNAL_EXCEPTION"),
-    (7, "INPUT_OUT_OF_BOUNDS"),
-    (8, "INIT_ERROR"),
-    (9, "NOT_YET_IMPLEMENTED"),
-    (10, "NOT_FOUND"),
-    (11, "INSUFFICIENT_SIZE"),
-    (12, "INTERRUPT"),
-    (13, "UNEXPECTED_SIZE"),
-    (14, "NO_DATA"),
-    (15, "UNEXPECTED_DATA"),
-    (16, "BUSY"),
-    (17, "REFCOUNT_OVERFLOW"),
-    (0xffff_ffff, "UNKNOWN_ERROR"),
-];
-
-/// The library, loaded and asked.
+/// The library, loaded and queried.
 pub struct RocmSmi {
     api: Api,
     initialised: bool,
@@ -49,12 +24,12 @@ pub struct RocmSmi {
 }
 
 impl RocmSmi {
-    pub(super) fn new(loaded: Loaded) -> RocmSmi {
+    pub(super) fn new(loaded: LoadedLibrary) -> RocmSmi {
         RocmSmi { api: Api(loaded), initialised: false, count: 0 }
     }
 
-    pub(super) fn discover(&mut self) -> Report {
-        let mut report = Report::default();
+    pub(super) fn discover(&mut self) -> AmdReport {
+        let mut report = AmdReport::default();
         if !self.initialised {
             let init = self.api.init();
             self.initialised = init.is_ok();
@@ -64,49 +39,42 @@ impl RocmSmi {
             }
         }
         report.system.put(INIT, Ok(Value::Null));
-        report.system.put(of("rsmi_version_str_get", DRIVER), self.api.version(DRIVER));
+        report.system.put(DRIVER_VERSION, self.api.driver_version());
         let count = self.api.count();
-        report.system.put(
-            "rsmi_num_monitor_devices",
-            count.as_ref().map(|count| (*count).into()).map_err(Code::clone),
-        );
+        report.system.put(COUNT, count.map(Value::from));
         self.count = count.unwrap_or(0);
-        report.devices = (0..self.count)
-            .map(|index| DeviceReport { socket: None, answers: self.describe(index) })
-            .collect();
+        report.devices = (0..self.count).map(|index| device(self.describe(index))).collect();
         report
     }
 
-    fn describe(&self, index: u32) -> Answers {
+    fn describe(&self, index: u32) -> AmdAnswers {
         let api = &self.api;
-        let mut answers = Answers::default();
+        let mut answers = AmdAnswers::default();
         answers.put(PCI_ID, api.pci_id(index));
-        answers.put("rsmi_dev_name_get", api.name(index));
-        answers.put("rsmi_dev_vbios_version_get", api.vbios_version(index));
-        answers.put("rsmi_dev_unique_id_get", api.unique_id(index));
-        answers.put(of("rsmi_dev_memory_total_get", VRAM), api.memory_total(index, VRAM));
+        answers.put(NAME, api.name(index));
+        answers.put(VBIOS_VERSION, api.vbios_version(index));
+        answers.put(UNIQUE_ID, api.unique_id(index));
+        answers.put(MEMORY_TOTAL, api.memory_total(index));
         for other in index + 1..self.count {
-            answers.put(of("rsmi_topo_get_link_type", other), api.link_type(index, other));
-            answers.put(of("rsmi_topo_get_link_weight", other), api.link_weight(index, other));
+            answers.put(LINK_TYPE.with(&[other]), api.link_type(index, other));
+            answers.put(LINK_WEIGHT.with(&[other]), api.link_weight(index, other));
         }
         answers
     }
 
-    /// What moves.
-    fn moving(&self, index: u32, answers: &mut Answers) {
-        answers.put(of("rsmi_dev_memory_usage_get", VRAM), self.api.memory_usage(index, VRAM));
-        answers.put("rsmi_dev_busy_percent_get", self.api.busy_percent(index));
-    }
-
-    pub(super) fn sample(&self) -> Report {
-        let mut report = Report::default();
+    pub(super) fn sample(&self) -> AmdReport {
+        let mut report = AmdReport::default();
         report.system.put(INIT, Ok(Value::Null));
         report.devices.extend((0..self.count).map(|index| {
-            let mut answers = Answers::default();
+            let mut answers = AmdAnswers::default();
             answers.put(PCI_ID, self.api.pci_id(index));
-            self.moving(index, &mut answers);
-            DeviceReport { socket: None, answers }
+            row::query(SAMPLED, &mut answers, |query, _| query(&self.api, index));
+            device(answers)
         }));
         report
     }
+}
+
+fn device(answers: AmdAnswers) -> AmdDeviceAnswers {
+    AmdDeviceAnswers { answers, ..AmdDeviceAnswers::default() }
 }

@@ -16,22 +16,16 @@ mod structs;
 
 use std::ffi::{c_char, c_void};
 
-use afd_fake_recorded::{number, write, write_text};
+use afd_fake_recorded::{code, number, write, write_text};
 
 use crate::recording::{
-    AmdSmiStatus, SUCCESS, code, enter, error, index_of, processor, processor_handle, socket_handle,
-    socket_of, state, write_failed,
+    AmdSmiStatus, SUCCESS, enter, index_of, processor, processor_handle, socket_handle, socket_of, state,
+    write_failed,
 };
 
 #[unsafe(no_mangle)]
 pub extern "C" fn amdsmi_init(_flags: u64) -> AmdSmiStatus {
-    code(enter("amdsmi_init").and_then(|()| {
-        if let Some(status) = error(&state().recording().system, "amdsmi_init") {
-            return Err(status);
-        }
-        state().initialise();
-        Ok(())
-    }))
+    code(state().initialise(&state().recording().system))
 }
 
 #[unsafe(no_mangle)]
@@ -60,7 +54,7 @@ fn write_handles(
 pub extern "C" fn amdsmi_get_socket_handles(count: *mut u32, target: *mut *mut c_void) -> AmdSmiStatus {
     code(enter("amdsmi_get_socket_handles").and_then(|()| {
         let recording = state().recording();
-        if let Some(status) = error(&recording.system, "amdsmi_get_socket_handles") {
+        if let Some(status) = state().error(&recording.system, "amdsmi_get_socket_handles") {
             return Err(status);
         }
         let mut sockets: Vec<u32> = recording.devices.iter().filter_map(|device| device.socket).collect();
@@ -80,8 +74,9 @@ pub extern "C" fn amdsmi_get_processor_handles(
         let (recording, socket) = (state().recording(), socket_of(socket)?);
         let devices = recording.devices.iter().enumerate();
         let of_socket: Vec<_> = devices.filter(|(_, device)| device.socket == Some(socket)).collect();
-        let refusal =
-            of_socket.iter().find_map(|(_, device)| error(&device.answers, "amdsmi_get_processor_handles"));
+        let refusal = of_socket
+            .iter()
+            .find_map(|(_, device)| state().error(&device.answers, "amdsmi_get_processor_handles"));
         if let Some(status) = refusal {
             return Err(status);
         }

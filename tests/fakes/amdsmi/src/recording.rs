@@ -2,11 +2,8 @@
 
 use std::{ffi::c_void, sync::OnceLock};
 
-use afd_amd::smi::{
-    amdsmi::STATUSES,
-    answers::{Answers, Code, Report},
-};
-use afd_fake_recorded::{FakeLibraryState, WriteError, answer};
+use afd_amd::smi::{AmdReport, amdsmi::STATUSES};
+use afd_fake_recorded::{FakeLibraryState, StatusNumbers, WriteError};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,15 +12,12 @@ pub(crate) type AmdSmiStatus = u32;
 
 pub(crate) const SUCCESS: AmdSmiStatus = 0;
 const INVAL: AmdSmiStatus = 1;
-const NOT_SUPPORTED: AmdSmiStatus = 2;
-const NOT_INIT: AmdSmiStatus = 32;
-const INSUFFICIENT_SIZE: AmdSmiStatus = 41;
 
 /// The content of `amdsmi.json`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct AmdSmiRecording {
     #[serde(flatten)]
-    pub(crate) report: Report,
+    pub(crate) report: AmdReport,
     /// The release of amdsmi.h whose structs the library fills. For an unknown release it fills unknown structs.
     #[serde(default = "newest")]
     pub(crate) header: u32,
@@ -34,51 +28,34 @@ fn newest() -> u32 {
 }
 
 impl std::ops::Deref for AmdSmiRecording {
-    type Target = Report;
+    type Target = AmdReport;
 
-    fn deref(&self) -> &Report {
+    fn deref(&self) -> &AmdReport {
         &self.report
     }
 }
 
 pub(crate) fn state() -> &'static FakeLibraryState<AmdSmiRecording> {
     static STATE: OnceLock<FakeLibraryState<AmdSmiRecording>> = OnceLock::new();
-    STATE.get_or_init(|| FakeLibraryState::beside_library("amdsmi.json"))
+    STATE.get_or_init(|| {
+        let statuses = StatusNumbers {
+            rows: STATUSES,
+            not_initialised: 32,
+            invalid_argument: INVAL,
+            insufficient_size: 41,
+            not_supported: 2,
+        };
+        FakeLibraryState::beside_library("amdsmi.json", "amdsmi_init", statuses)
+    })
 }
 
-/// Starts a call: executes the faults that the recording requests.
+/// Starts a call.
 pub(crate) fn enter(symbol: &str) -> Result<(), AmdSmiStatus> {
-    state().fault(symbol);
-    if symbol != "amdsmi_init" && !state().is_initialised() {
-        return Err(NOT_INIT);
-    }
-    Ok(())
-}
-
-/// The status of a call.
-pub(crate) fn code(result: Result<(), AmdSmiStatus>) -> AmdSmiStatus {
-    result.err().unwrap_or(SUCCESS)
+    state().enter(symbol)
 }
 
 pub(crate) fn write_failed(error: WriteError) -> AmdSmiStatus {
-    match error {
-        WriteError::InvalidArgument => INVAL,
-        WriteError::TooShort => INSUFFICIENT_SIZE,
-    }
-}
-
-fn status(code: &Code) -> AmdSmiStatus {
-    code.number(STATUSES).unwrap_or(NOT_SUPPORTED)
-}
-
-/// The value of a call.
-pub(crate) fn value(answers: &Answers, call: &str) -> Result<Value, AmdSmiStatus> {
-    answer(answers, call).unwrap_or(Err(Code::named("NOT_SUPPORTED"))).map_err(|code| status(&code))
-}
-
-/// The error of a call in the recording, if there is one.
-pub(crate) fn error(answers: &Answers, call: &str) -> Option<AmdSmiStatus> {
-    answers.error(call).map(|code| status(&code))
+    state().write_failed(error)
 }
 
 /// Handles are numbers instead of pointers: multiples of this stride, sockets first, processors from an offset.
@@ -112,8 +89,8 @@ pub(crate) fn processor(
     let recording = state().recording();
     let device = recording.devices.get(index_of(handle)?).ok_or(INVAL)?;
     // A lost GPU answers no call, also on a handle from before.
-    if let Some(lost) = error(&device.answers, "amdsmi_get_processor_handles") {
+    if let Some(lost) = state().error(&device.answers, "amdsmi_get_processor_handles") {
         return Err(lost);
     }
-    value(&device.answers, &call)
+    state().value(&device.answers, &call)
 }

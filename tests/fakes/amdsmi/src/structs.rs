@@ -2,10 +2,10 @@
 
 use std::ffi::{CString, c_char, c_void};
 
-use afd_fake_recorded::{field_text, number, write};
+use afd_fake_recorded::{code, field_text, number, write};
 use serde_json::Value;
 
-use crate::recording::{AmdSmiStatus, code, enter, processor, state, value, write_failed};
+use crate::recording::{AmdSmiStatus, enter, processor, state, write_failed};
 
 #[repr(C)]
 struct AmdSmiVersion {
@@ -18,7 +18,7 @@ struct AmdSmiVersion {
 #[unsafe(no_mangle)]
 pub extern "C" fn amdsmi_get_lib_version(target: *mut c_void) -> AmdSmiStatus {
     code(enter("amdsmi_get_lib_version").and_then(|()| {
-        let value = value(&state().recording().system, "amdsmi_get_lib_version")?;
+        let value = state().value(&state().recording().system, "amdsmi_get_lib_version")?;
         let build = CString::new(value["build"].as_str().unwrap_or_default()).unwrap_or_default();
         // The string belongs to the library and is never freed.
         let version = AmdSmiVersion { major: 0, minor: 0, release: 0, build: build.into_raw() };

@@ -68,7 +68,7 @@ pub extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
         if let Some(result) = state().recording().system.error("nvmlInit_v2") {
             return Err(result.0);
         }
-        state().initialise();
+        state().set_initialised();
         Ok(())
     }))
 }

@@ -2,13 +2,13 @@
 
 use std::sync::OnceLock;
 
-use afd_fake_recorded::FakeLibraryState;
+use afd_fake_recorded::{FakeLibraryState, StatusNumbers};
 use afd_nvidia::nvml::answers::{Answers, Code, Report};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{INVALID_ARGUMENT, NOT_SUPPORTED, UNINITIALIZED};
+use crate::{INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_SUPPORTED, UNINITIALIZED};
 
 /// The content of `nvml.json`.
 #[derive(Debug, Default, Deserialize)]
@@ -46,16 +46,21 @@ fn whole_gpu() -> u32 {
 
 pub(crate) fn state() -> &'static FakeLibraryState<NvmlRecording> {
     static STATE: OnceLock<FakeLibraryState<NvmlRecording>> = OnceLock::new();
-    STATE.get_or_init(|| FakeLibraryState::beside_library("nvml.json"))
+    STATE.get_or_init(|| {
+        let statuses = StatusNumbers {
+            rows: &[],
+            not_initialised: UNINITIALIZED,
+            invalid_argument: INVALID_ARGUMENT,
+            insufficient_size: INSUFFICIENT_SIZE,
+            not_supported: NOT_SUPPORTED,
+        };
+        FakeLibraryState::beside_library("nvml.json", "nvmlInit_v2", statuses)
+    })
 }
 
 /// Begins a call: faults of the recording happen here.
 pub(crate) fn enter(symbol: &str) -> Result<(), nvmlReturn_t> {
-    state().fault(symbol);
-    if symbol != "nvmlInit_v2" && !state().is_initialised() {
-        return Err(UNINITIALIZED);
-    }
-    Ok(())
+    state().enter(symbol)
 }
 
 /// The value of a call that concerns no device.

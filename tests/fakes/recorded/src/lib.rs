@@ -1,5 +1,5 @@
 //! Shared by the fake libraries: the recording beside the library's own file, which is read again whenever it changes, the
-//! faults that it requests, and writing to the memory of a C caller.
+//! faults that it requests, the status numbers that calls return, and writing to the memory of a C caller.
 //!
 //! A recording is what `afd record` writes, with additional `faults` for tests:
 //! `{ "hang": [SYMBOL, ...], "crash": [...], "abort": [...], "leak_bytes": 0 }`.
@@ -10,17 +10,24 @@
     reason = "parts of C libraries, loaded into a process of a test, whose callers pass the pointers that the header requires"
 )]
 
+mod memory;
+
 use std::{
-    ffi::c_char,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use afd_probe::answers::{Answer, Answers};
+use afd_probe::{
+    answers::{Answer, Answers},
+    report::LibraryAnswers,
+    status::{StatusCode, StatusRow, StatusTable},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
+
+pub use self::memory::{WriteError, field_text, number, write, write_text};
 
 /// The content of the file: the answers of the library, and the faults.
 #[derive(Debug, Deserialize)]
@@ -49,10 +56,27 @@ struct Faults {
     leak_bytes: usize,
 }
 
+/// The status numbers of a library.
+#[derive(Debug)]
+pub struct StatusNumbers {
+    /// The table of the library.
+    pub rows: &'static [StatusRow],
+    /// The library is not initialised.
+    pub not_initialised: u32,
+    /// A handle or pointer is invalid.
+    pub invalid_argument: u32,
+    /// The caller's buffer is too short.
+    pub insufficient_size: u32,
+    /// The recording lacks the call, or has a status that the library does not have.
+    pub not_supported: u32,
+}
+
 /// The state of a fake library.
 #[derive(Debug)]
 pub struct FakeLibraryState<R> {
     file: PathBuf,
+    init: &'static str,
+    statuses: StatusNumbers,
     cache: Mutex<Option<CachedRecording<R>>>,
     initialised: Mutex<bool>,
 }
@@ -62,10 +86,15 @@ type CachedRecording<R> = (FileVersion, Arc<FakeRecording<R>>);
 type FileVersion = (SystemTime, u64);
 
 impl<R: DeserializeOwned> FakeLibraryState<R> {
-    /// The state of the library that this code is linked into, answering from a file with this name beside it.
-    pub fn beside_library(recording: &str) -> FakeLibraryState<R> {
+    /// The state of the library that this code is linked into, answering from a file with this name beside it. `init` is the
+    /// symbol that initialises it.
+    pub fn beside_library(
+        recording: &str,
+        init: &'static str,
+        statuses: StatusNumbers,
+    ) -> FakeLibraryState<R> {
         let file = own_file().with_file_name(recording);
-        FakeLibraryState { file, cache: Mutex::new(None), initialised: Mutex::default() }
+        FakeLibraryState { file, init, statuses, cache: Mutex::new(None), initialised: Mutex::default() }
     }
 
     /// The current recording. It is read again when the version of its file has changed.
@@ -89,18 +118,62 @@ impl<R: DeserializeOwned> FakeLibraryState<R> {
         recording
     }
 
+    /// Starts a call: executes the faults that the recording requests.
+    ///
+    /// # Errors
+    /// When the library is not initialised.
+    pub fn enter(&self, symbol: &str) -> Result<(), u32> {
+        self.fault(symbol);
+        let is_initialised = symbol == self.init || *lock(&self.initialised);
+        if is_initialised { Ok(()) } else { Err(self.statuses.not_initialised) }
+    }
+
+    /// The call that initialises the library.
+    ///
+    /// # Errors
+    /// The status of the recording.
+    pub fn initialise<T: StatusTable>(&self, system: &LibraryAnswers<T>) -> Result<(), u32> {
+        self.enter(self.init)?;
+        self.error(system, self.init).map_or(Ok(()), Err)?;
+        self.set_initialised();
+        Ok(())
+    }
+
     /// Marks the library as initialised.
-    pub fn initialise(&self) {
+    pub fn set_initialised(&self) {
         *lock(&self.initialised) = true;
     }
 
-    /// Whether the library is initialised.
-    pub fn is_initialised(&self) -> bool {
-        *lock(&self.initialised)
+    /// The value of a call.
+    ///
+    /// # Errors
+    /// The status of the recording.
+    pub fn value<T: StatusTable>(&self, answers: &LibraryAnswers<T>, call: &str) -> Result<Value, u32> {
+        match answer(answers, call) {
+            Some(answer) => answer.map_err(|code| self.number(code)),
+            None => Err(self.statuses.not_supported),
+        }
+    }
+
+    /// The error of a call in the recording, if there is one.
+    pub fn error<T: StatusTable>(&self, answers: &LibraryAnswers<T>, call: &str) -> Option<u32> {
+        answers.error(call).map(|code| self.number(code))
+    }
+
+    /// The status of a call that could not write its result.
+    pub fn write_failed(&self, error: WriteError) -> u32 {
+        match error {
+            WriteError::InvalidArgument => self.statuses.invalid_argument,
+            WriteError::TooShort => self.statuses.insufficient_size,
+        }
+    }
+
+    fn number<T: StatusTable>(&self, code: StatusCode<T>) -> u32 {
+        code.number(self.statuses.rows).unwrap_or(self.statuses.not_supported)
     }
 
     /// Executes the fault that the recording requests for a symbol.
-    pub fn fault(&self, symbol: &str) {
+    fn fault(&self, symbol: &str) {
         let recording = self.recording();
         let faults = &recording.faults;
         let named = |symbols: &[String]| symbols.iter().any(|name| name == symbol);
@@ -141,66 +214,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The status of a call.
+pub fn code(result: Result<(), u32>) -> u32 {
+    result.err().unwrap_or(0)
+}
+
 /// The answer of a call; none if the recording has none.
 pub fn answer<C: Clone>(answers: &Answers<C>, call: &str) -> Option<Result<Value, C>> {
     Some(match answers.get(call)? {
         Answer::Value(value) => Ok(value.clone()),
         Answer::Error(code) => Err(code.clone()),
     })
-}
-
-/// Why a value could not be written to the memory of the caller.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum WriteError {
-    /// The pointer is null, or the value has another type.
-    InvalidArgument,
-    /// The buffer is too short.
-    TooShort,
-}
-
-/// Writes a number or struct to the memory of the caller.
-///
-/// # Errors
-/// When the pointer is null.
-pub fn write<T>(target: *mut T, value: T) -> Result<(), WriteError> {
-    if target.is_null() {
-        return Err(WriteError::InvalidArgument);
-    }
-    // SAFETY: the caller of the library passes a pointer to a T, as its header requires, and it is not null.
-    unsafe { target.write(value) };
-    Ok(())
-}
-
-/// Writes a NUL-terminated string.
-///
-/// # Errors
-/// When the value is not a string, there is no buffer, or the buffer is too short.
-pub fn write_text(target: *mut c_char, length: usize, value: &Value) -> Result<(), WriteError> {
-    let text = value.as_str().ok_or(WriteError::InvalidArgument)?;
-    if target.is_null() {
-        return Err(WriteError::InvalidArgument);
-    }
-    if text.len() >= length {
-        return Err(WriteError::TooShort);
-    }
-    // SAFETY: the caller's buffer has `length` bytes, enough for the string and its NUL.
-    unsafe {
-        std::ptr::copy_nonoverlapping(text.as_ptr().cast(), target, text.len());
-        target.add(text.len()).write(0);
-    }
-    Ok(())
-}
-
-/// A string for a field of a struct, truncated to the length of the field.
-pub fn field_text<const N: usize>(value: &Value) -> [c_char; N] {
-    let mut buffer = [0; N];
-    for (target, byte) in buffer[..N - 1].iter_mut().zip(value.as_str().unwrap_or_default().bytes()) {
-        *target = byte as c_char;
-    }
-    buffer
-}
-
-/// The number in a JSON value; 0 where there is none.
-pub fn number(value: &Value) -> u64 {
-    value.as_u64().or_else(|| value.as_i64().map(|number| number as u64)).unwrap_or(0)
 }

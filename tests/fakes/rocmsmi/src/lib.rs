@@ -12,11 +12,8 @@
 
 use std::{ffi::c_char, sync::OnceLock};
 
-use afd_amd::smi::{
-    answers::{Answers, Code, Report},
-    rocmsmi::STATUSES,
-};
-use afd_fake_recorded::{FakeLibraryState, WriteError, answer, number, write, write_text};
+use afd_amd::smi::{AmdReport, rocmsmi::STATUSES};
+use afd_fake_recorded::{FakeLibraryState, StatusNumbers, WriteError, code, number, write, write_text};
 use serde_json::Value;
 
 /// `rsmi_status_t`.
@@ -24,60 +21,37 @@ type RocmSmiStatus = u32;
 
 const SUCCESS: RocmSmiStatus = 0;
 const INVALID_ARGS: RocmSmiStatus = 1;
-const NOT_SUPPORTED: RocmSmiStatus = 2;
-const INIT_ERROR: RocmSmiStatus = 8;
-const INSUFFICIENT_SIZE: RocmSmiStatus = 11;
 
-fn state() -> &'static FakeLibraryState<Report> {
-    static STATE: OnceLock<FakeLibraryState<Report>> = OnceLock::new();
-    STATE.get_or_init(|| FakeLibraryState::beside_library("rocmsmi.json"))
-}
-
-fn enter(symbol: &str) -> Result<(), RocmSmiStatus> {
-    state().fault(symbol);
-    if symbol != "rsmi_init" && !state().is_initialised() {
-        return Err(INIT_ERROR);
-    }
-    Ok(())
-}
-
-fn code(result: Result<(), RocmSmiStatus>) -> RocmSmiStatus {
-    result.err().unwrap_or(SUCCESS)
+fn state() -> &'static FakeLibraryState<AmdReport> {
+    static STATE: OnceLock<FakeLibraryState<AmdReport>> = OnceLock::new();
+    STATE.get_or_init(|| {
+        let statuses = StatusNumbers {
+            rows: STATUSES,
+            not_initialised: 8,
+            invalid_argument: INVALID_ARGS,
+            insufficient_size: 11,
+            not_supported: 2,
+        };
+        FakeLibraryState::beside_library("rocmsmi.json", "rsmi_init", statuses)
+    })
 }
 
 fn write_failed(error: WriteError) -> RocmSmiStatus {
-    match error {
-        WriteError::InvalidArgument => INVALID_ARGS,
-        WriteError::TooShort => INSUFFICIENT_SIZE,
-    }
-}
-
-fn status(code: &Code) -> RocmSmiStatus {
-    code.number(STATUSES).unwrap_or(NOT_SUPPORTED)
-}
-
-fn value(answers: &Answers, call: &str) -> Result<Value, RocmSmiStatus> {
-    answer(answers, call).unwrap_or(Err(Code::named("NOT_SUPPORTED"))).map_err(|code| status(&code))
+    state().write_failed(error)
 }
 
 /// Starts a call on a device. The recording has its value under the name of the symbol and the selecting argument.
 fn device(symbol: &str, index: u32, argument: Option<u32>) -> Result<Value, RocmSmiStatus> {
-    enter(symbol)?;
+    state().enter(symbol)?;
     let call = argument.map_or_else(|| symbol.to_owned(), |argument| format!("{symbol}({argument})"));
     let recording = state().recording();
     let device = recording.devices.get(index as usize).ok_or(INVALID_ARGS)?;
-    value(&device.answers, &call)
+    state().value(&device.answers, &call)
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn rsmi_init(_flags: u64) -> RocmSmiStatus {
-    code(enter("rsmi_init").and_then(|()| {
-        if let Some(error) = state().recording().system.error("rsmi_init") {
-            return Err(status(&error));
-        }
-        state().initialise();
-        Ok(())
-    }))
+    code(state().initialise(&state().recording().system))
 }
 
 #[unsafe(no_mangle)]
@@ -87,10 +61,10 @@ pub extern "C" fn rsmi_shut_down() -> RocmSmiStatus {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn rsmi_num_monitor_devices(count: *mut u32) -> RocmSmiStatus {
-    code(enter("rsmi_num_monitor_devices").and_then(|()| {
+    code(state().enter("rsmi_num_monitor_devices").and_then(|()| {
         let recording = state().recording();
-        if let Some(error) = recording.system.error("rsmi_num_monitor_devices") {
-            return Err(status(&error));
+        if let Some(status) = state().error(&recording.system, "rsmi_num_monitor_devices") {
+            return Err(status);
         }
         write(count, recording.devices.len() as u32).map_err(write_failed)
     }))
@@ -98,8 +72,9 @@ pub extern "C" fn rsmi_num_monitor_devices(count: *mut u32) -> RocmSmiStatus {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn rsmi_version_str_get(component: u32, text: *mut c_char, length: u32) -> RocmSmiStatus {
-    code(enter("rsmi_version_str_get").and_then(|()| {
-        let version = value(&state().recording().system, &format!("rsmi_version_str_get({component})"))?;
+    code(state().enter("rsmi_version_str_get").and_then(|()| {
+        let version =
+            state().value(&state().recording().system, &format!("rsmi_version_str_get({component})"))?;
         write_text(text, length as usize, &version).map_err(write_failed)
     }))
 }

@@ -6,9 +6,10 @@
 
 use std::ops::Range;
 
+use afd_probe::ffi::text;
 use serde_json::{Value, json};
 
-use crate::{VENDOR_ID, smi::ffi::text};
+use crate::VENDOR_ID;
 
 /// Where the fields of `amdsmi_asic_info_t` are. The market name is at its beginning.
 struct Asic {

@@ -1,4 +1,4 @@
-use afd_model::PciAddress;
+use afd_model::{Engine, PciAddress, Quantity};
 use serde_json::json;
 
 use super::*;
@@ -10,10 +10,10 @@ fn device(bus: u8) -> DeviceId {
 /// What is sampled of one device on bus 1 with so many partitions.
 fn sampled(known: Vec<Reading>, partitions: usize, answers: serde_json::Value) -> Vec<Reading> {
     let report = json!({ "system": {}, "devices": [{ "answers": answers }] });
-    let report: Report = serde_json::from_value(report).expect("it is a report");
+    let report: AmdReport = serde_json::from_value(report).expect("it is a report");
     let sample = Sample { unit: device(1).into(), readings: known };
     let mut sampling = Sampling { samples: vec![sample], ..Sampling::default() };
-    add(&mut sampling, told(&[(device(1), partitions)], &report));
+    add(&mut sampling, of_report(&[(device(1), partitions)], &report));
     assert_eq!(sampling.samples.len(), 1);
     sampling.samples.remove(0).readings
 }
@@ -23,7 +23,7 @@ fn busy(engine: Engine, value: f64) -> Reading {
 }
 
 #[test]
-fn what_the_kernel_told_stays_and_the_rest_is_added() {
+fn what_the_kernel_reports_stays_and_the_rest_is_added() {
     let answers = json!({
         "amdsmi_get_gpu_device_bdf": { "value": 1 << 8 },
         "amdsmi_get_gpu_activity": { "value": { "gfx_activity": 90, "umc_activity": 50, "mm_activity": 65535 } },
@@ -36,7 +36,7 @@ fn what_the_kernel_told_stays_and_the_rest_is_added() {
         [kernel, busy(Engine::Memory, 0.5), used],
         "all ones are no value"
     );
-    assert!(sampled(Vec::new(), 2, answers).is_empty(), "of a device that is cut nothing is taken");
+    assert!(sampled(Vec::new(), 2, answers).is_empty(), "nothing is taken for a partitioned device");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn calls_that_failed_add_nothing() {
 }
 
 #[test]
-fn rocm_smi_tells_the_load_as_well() {
+fn rocm_smi_reports_the_utilization_as_well() {
     let answers = json!({
         "rsmi_dev_pci_id_get": { "value": 1 << 8 },
         "rsmi_dev_busy_percent_get": { "value": 5 },

@@ -1,4 +1,4 @@
-use afd_model::{Partition, PartitionName, Variant, Vendor};
+use afd_model::{Partition, PartitionName, PciAddress, Variant, Vendor};
 use serde_json::json;
 
 use super::*;
@@ -15,12 +15,12 @@ fn findings(devices: Vec<Device>) -> Findings {
 }
 
 /// The report of AMD SMI with these answers on the devices of buses 1, 2, ...
-fn report(devices: &[serde_json::Value]) -> Report {
+fn report(devices: &[serde_json::Value]) -> AmdReport {
     let devices: Vec<_> = (1..)
         .zip(devices)
         .map(|(bus, answers)| {
             let mut answers = answers.clone();
-            answers[amdsmi::BDF] = json!({ "value": bus << 8 });
+            answers[amd::BDF.symbol] = json!({ "value": bus << 8 });
             json!({ "answers": answers })
         })
         .collect();
@@ -29,23 +29,7 @@ fn report(devices: &[serde_json::Value]) -> Report {
 }
 
 #[test]
-fn a_processor_is_found_by_both_libraries_numbers() {
-    let place = |call: &str, bdf: u64| {
-        let answers: Answers = serde_json::from_value(json!({ call: { "value": bdf } })).expect("answers");
-        Place::of(&answers).expect("it has a place")
-    };
-    let device = PciAddress { domain: 0x1_0001, bus: 0x0a, device: 3, function: 0 };
-    let amd = place(amdsmi::BDF, 0x1_0001 << 16 | 0x0a << 8 | 3 << 3);
-    assert!(amd.is(device));
-    assert!(!place(amdsmi::BDF, 0x1_0001 << 16 | 0x0a << 8 | 3 << 3 | 5).is(device), "it is a partition");
-    let rocm = place(rocmsmi::PCI_ID, 0x1_0001 << 32 | 0x0a << 8 | 3 << 3);
-    assert!(rocm.is(device));
-    let part = place(rocmsmi::PCI_ID, 0x1_0001 << 32 | 2 << 28 | 0x0a << 8 | 3 << 3);
-    assert!(!part.is(device));
-}
-
-#[test]
-fn a_name_of_the_library_answers_what_the_table_did_not_know() {
+fn a_name_of_the_library_solves_the_problem_of_an_unknown_product() {
     let mut findings = findings(vec![device(1)]);
     findings.problems.push(Problem {
         probe: "amd".to_owned(),
@@ -56,14 +40,14 @@ fn a_name_of_the_library_answers_what_the_table_did_not_know() {
         message: "device id 75ff is not in the table".to_owned(),
     });
     let asic = json!({ "value": { "market_name": "AMD Instinct MI999X", "asic_serial": "0x0" } });
-    enrich(&mut findings, &report(&[json!({ ASIC: asic })]));
+    enrich(&mut findings, &report(&[json!({ ASIC_INFO.symbol: asic })]));
     assert_eq!(findings.devices[0].product_name(), Some("AMD Instinct MI999X"));
     assert!(findings.problems.is_empty(), "{:?}", findings.problems);
     assert!(findings.devices[0].handles.is_empty(), "a serial of zeros is none");
 }
 
 #[test]
-fn the_kernels_word_goes_before() {
+fn what_the_kernel_reports_takes_precedence() {
     let kernel = |text: &str| Known::Value(text.to_owned());
     let mut known = device(1);
     (known.uuid, known.firmware_version) = (kernel("kernel-uuid"), kernel("113-KERNEL"));
@@ -73,7 +57,7 @@ fn the_kernels_word_goes_before() {
         "amdsmi_get_gpu_device_uuid": { "value": "e3ff74a1-0000-1000-80a9-f00d00000001" },
         "amdsmi_get_gpu_memory_total(0)": { "value": 8 },
         "amdsmi_get_gpu_driver_info": { "value": { "driver_version": "6.16.6" } },
-        VBIOS: { "value": { "part_number": "113-LIBRARY", "version": "022.040" } },
+        VBIOS_INFO.symbol: { "value": { "part_number": "113-LIBRARY", "version": "022.040" } },
     });
     enrich(&mut findings, &report(&[answers]));
     let device = &findings.devices[0];
@@ -90,7 +74,7 @@ fn a_uuid_of_zeros_and_a_name_that_is_a_number_are_none() {
     let mut findings = findings(vec![device(1)]);
     let answers = json!({
         "amdsmi_get_gpu_device_uuid": { "value": "00ff74b5-0000-1000-8000-000000000000" },
-        ASIC: { "value": { "market_name": "0x74b5", "asic_serial": "N/A" } },
+        ASIC_INFO.symbol: { "value": { "market_name": "0x74b5", "asic_serial": "N/A" } },
     });
     enrich(&mut findings, &report(&[answers]));
     assert!(!findings.devices[0].uuid.is_known());
@@ -98,42 +82,7 @@ fn a_uuid_of_zeros_and_a_name_that_is_a_number_are_none() {
 }
 
 #[test]
-fn refused_calls_are_one_problem_of_their_device_and_unsupported_ones_are_none() {
-    let devices = [device(1), device(2)];
-    let by_driver = json!({
-        ASIC: { "error": "DRM_ERROR" },
-        VBIOS: { "error": "DRM_ERROR" },
-        "amdsmi_get_gpu_virtualization_mode": { "error": "NO_SYMBOL" },
-    });
-    let unsupported = json!({ "amdsmi_get_gpu_bad_page_threshold": { "error": "NOT_SUPPORTED" } });
-    let problems = refused(&devices, &report(&[by_driver, unsupported]));
-    let [problem] = &problems[..] else { panic!("{problems:?}") };
-    assert_eq!(problem.device, Some(devices[0].id));
-    assert_eq!(
-        problem.message,
-        "the library refused: amdsmi_get_gpu_asic_info DRM_ERROR, amdsmi_get_gpu_vbios_info DRM_ERROR"
-    );
-}
-
-#[test]
-fn what_was_told_before_is_kept_through_errors() {
-    let name = |name: &str| json!({ "value": { "market_name": name } });
-    let before = report(&[
-        json!({ ASIC: name("one"), VBIOS: { "value": { "version": "1" } } }),
-        json!({ ASIC: name("two"), "amdsmi_topo_get_link_type(0)": { "value": { "type": 2 } } }),
-    ]);
-    let mut now = report(&[json!({ ASIC: name("new"), VBIOS: { "error": "IO" } })]);
-    keep(&mut now, &before);
-    let told =
-        |device: usize, call: &str, field: &str| now.devices[device].answers.field::<String>(call, field);
-    assert_eq!(told(0, ASIC, "market_name"), Known::Value("new".to_owned()));
-    assert_eq!(told(0, VBIOS, "version"), Known::Value("1".to_owned()));
-    assert_eq!(told(1, ASIC, "market_name"), Known::Value("two".to_owned()), "the library has lost it");
-    assert!(now.devices[1].answers.get("amdsmi_topo_get_link_type(0)").is_none());
-}
-
-#[test]
-fn links_are_taken_from_the_library_where_the_kernel_told_none() {
+fn links_are_taken_from_the_library_where_the_kernel_reports_none() {
     let linked = |findings: &mut Findings| {
         let answers = json!({
             "amdsmi_topo_get_link_type(1)": { "value": { "hops": 1, "type": 2 } },
@@ -151,11 +100,11 @@ fn links_are_taken_from_the_library_where_the_kernel_told_none() {
     assert_eq!(bare.devices[1].interconnect, Known::Value(LinkKind::Xgmi));
     assert!(!bare.devices[2].interconnect.is_known(), "PCIe is no link");
 
-    let mut told = findings(vec![device(1), device(2), device(3)]);
+    let mut reported = findings(vec![device(1), device(2), device(3)]);
     let of_kernel = [Link { weight: Known::Value(13), ..link }];
-    told.links = of_kernel.to_vec();
-    linked(&mut told);
-    assert_eq!(told.links, of_kernel);
+    reported.links = of_kernel.to_vec();
+    linked(&mut reported);
+    assert_eq!(reported.links, of_kernel);
 }
 
 #[test]

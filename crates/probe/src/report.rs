@@ -1,0 +1,116 @@
+//! What a vendor's library reported at one time: the answers of calls on the system, and on each device.
+
+use afd_model::PciAddress;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    answers::Answers,
+    status::{StatusCode, StatusTable},
+};
+
+/// Answers with the status codes of one kind of report.
+pub type LibraryAnswers<T> = Answers<StatusCode<T>>;
+
+/// A report of a library, as the querying process sends it and a recording of a node holds it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(bound = "")]
+pub struct LibraryReport<T: StatusTable> {
+    /// Calls that concern no device. The one that initialises the library is always among them.
+    pub system: LibraryAnswers<T>,
+    /// One element per device handle, in the library's order.
+    #[serde(default)]
+    pub devices: Vec<DeviceAnswers<T>>,
+}
+
+/// What a library reported of one device handle: a device, or a partition where the library has handles of its own for those.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(bound = "")]
+pub struct DeviceAnswers<T: StatusTable> {
+    /// The package that the handle belongs to, where the library groups handles by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<u32>,
+    /// Calls on the handle.
+    pub answers: LibraryAnswers<T>,
+    /// Calls on the partitions of the device, by their index; null where no partition has the index. Reports have them under
+    /// `mig`.
+    #[serde(default, rename = "mig", skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<Option<LibraryAnswers<T>>>,
+}
+
+/// The device, or the partition of it, that a device handle stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReportedUnit {
+    /// The PCI function as the library numbers it.
+    pub address: PciAddress,
+    /// The number of the partition; 0 for the device itself and for its first partition.
+    pub partition: u32,
+}
+
+/// Which unit answers are about; none where the library did not report it.
+pub type UnitOf<T> = fn(&LibraryAnswers<T>) -> Option<ReportedUnit>;
+
+impl ReportedUnit {
+    /// Whether it is the device at this address, or its first partition.
+    pub fn is_device(self, address: PciAddress) -> bool {
+        self == ReportedUnit { address, partition: 0 }
+    }
+}
+
+impl<T: StatusTable> Default for LibraryReport<T> {
+    fn default() -> Self {
+        LibraryReport { system: Answers::default(), devices: Vec::new() }
+    }
+}
+
+impl<T: StatusTable> Default for DeviceAnswers<T> {
+    fn default() -> Self {
+        DeviceAnswers { socket: None, answers: Answers::default(), partitions: Vec::new() }
+    }
+}
+
+impl<T: StatusTable> LibraryReport<T> {
+    /// The answers about the device at an address.
+    pub fn device(&self, address: PciAddress, unit_of: UnitOf<T>) -> Option<&DeviceAnswers<T>> {
+        self.devices
+            .iter()
+            .find(|device| unit_of(&device.answers).is_some_and(|unit| unit.is_device(address)))
+    }
+
+    /// Adds the answers of a sample to those of the discovery before it.
+    pub(crate) fn extend(&mut self, sampled: &LibraryReport<T>, unit_of: UnitOf<T>) {
+        for added in &sampled.devices {
+            let unit = unit_of(&added.answers);
+            let same = |device: &&mut DeviceAnswers<T>| unit_of(&device.answers) == unit;
+            let Some(device) = self.devices.iter_mut().find(same).filter(|_| unit.is_some()) else {
+                continue;
+            };
+            device.answers.extend(added.answers.clone());
+            for (partition, added) in device.partitions.iter_mut().zip(&added.partitions) {
+                if let (Some(partition), Some(added)) = (partition, added) {
+                    partition.extend(added.clone());
+                }
+            }
+        }
+    }
+
+    /// Keeps what an earlier report had from calls that fail now, and of units that the library has lost, of the calls for which
+    /// `retains` holds: static facts of a device are not forgotten because of an error.
+    pub(crate) fn retain_missing(
+        &mut self,
+        earlier: &LibraryReport<T>,
+        unit_of: UnitOf<T>,
+        retains: fn(&str) -> bool,
+    ) {
+        for known in &earlier.devices {
+            let Some(unit) = unit_of(&known.answers) else { continue };
+            match self.devices.iter_mut().find(|device| unit_of(&device.answers) == Some(unit)) {
+                Some(device) => device.answers.retain_missing(&known.answers, retains),
+                None => {
+                    let mut lost = DeviceAnswers { socket: known.socket, ..DeviceAnswers::default() };
+                    lost.answers.retain_missing(&known.answers, retains);
+                    self.devices.extend((!lost.answers.is_empty()).then_some(lost));
+                }
+            }
+        }
+    }
+}
