@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use afd_derive::{families::Family, markdown, paths::document};
+use afd_derive::{families::Family, markdown, paths::document, vendors};
 use afd_model::Inventory;
 use afd_tests::{fixture, fixture::Fixture, stdout, workspace};
 use expect_test::expect_file;
@@ -28,6 +28,11 @@ fn compatibility_sets_are_documented_from_their_tables() {
 #[test]
 fn metrics_are_documented_from_their_table() {
     expect_file![workspace().join("docs/metrics.md")].assert_eq(&markdown::metrics());
+}
+
+#[test]
+fn the_chart_reads_of_vendors_what_their_records_say() {
+    expect_file![workspace().join("daemonset/chart/vendors.json")].assert_eq(&vendors::chart_vendors());
 }
 
 #[test]

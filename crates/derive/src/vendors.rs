@@ -5,6 +5,7 @@
 //! outside of this folder and of the vendors' crates asks the records and names no vendor.
 
 mod amd;
+mod chart;
 mod gaudi;
 mod intel;
 mod nvidia;
@@ -15,6 +16,7 @@ use afd_model::{Device, HandleKind, Variant, Vendor};
 
 use crate::compat::{labels::LabelSet, metrics::MetricSet};
 
+pub use self::chart::chart_vendors;
 pub use self::nvidia::{MigStrategy, NvidiaOptions, Sharing, SharingStrategy};
 pub(crate) use self::offering::units;
 pub use self::offering::{Offering, ResourceQuery};

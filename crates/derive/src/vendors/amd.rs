@@ -46,7 +46,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         title: "AMD SMI or ROCm SMI",
         root_option: "rocm-root",
         root_help: "A root with AMD SMI or ROCm SMI, if it is not under the host root: / where the image has it",
-        chart_value: None,
+        chart_value: Some("amd.driverRoot"),
         environment: &[],
         max_resident_bytes: MAX_RESIDENT_BYTES,
         device_files: &["/dev/kfd", "/dev/dri/card*", "/dev/dri/renderD*"],
