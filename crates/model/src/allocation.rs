@@ -13,7 +13,7 @@ pub struct Allocation {
     pub pod: String,
     /// Name of the container.
     pub container: String,
-    /// The extended resource (`nvidia.com/gpu`), or `<driver>/<claim>` of a resource claim.
+    /// The extended resource, or `<driver>/<claim>` of a resource claim.
     pub resource: String,
     /// How Kubernetes allocates the device.
     pub mechanism: AllocationMechanism,

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AmdFacts, DeviceId, Health, Known, LinkKind, NvidiaFacts, Partition, Partitioning, Pci, PciAddress,
-    PcieLink, Variant, Vendor, VendorFacts,
+    DeviceId, Health, Known, LinkKind, Partition, Partitioning, Pci, PciAddress, PcieLink, Variant, Vendor,
+    VendorFacts,
 };
 
 /// One physical accelerator of any vendor: one PCI function that computes.
@@ -50,11 +50,11 @@ pub struct Device {
     pub partitioning: Known<Partitioning>,
     /// Its partitions; empty for an unpartitioned device.
     pub partitions: Vec<Partition>,
-    /// Devices as a framework counts them, where the vendor defines that (TPU 7x: 2 per chip).
+    /// Devices as a framework counts them, where the vendor defines that (2 for a chip with two cores).
     pub logical_devices: Known<u32>,
     /// The fastest link from this device to another one of the node.
     pub interconnect: Known<LinkKind>,
-    /// Devices with the same value reach each other over that link (AMD: the XGMI hive).
+    /// Devices with the same value reach each other over that link (the XGMI hive).
     pub link_domain: Known<String>,
     /// Devices of different nodes with the same value are in one scale-up fabric: `<cluster uuid>`.
     pub fabric_domain: Known<String>,
@@ -73,7 +73,7 @@ pub struct Device {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Product {
-    /// Marketing name: `NVIDIA H100 80GB HBM3`.
+    /// Marketing name.
     pub name: String,
     /// Short model name: `H100`.
     pub model: Known<String>,
@@ -114,9 +114,9 @@ pub struct Handle {
 pub enum HandleKind {
     /// The vendor's UUID.
     Uuid,
-    /// AMD's unique id, 16 hexadecimal digits.
+    /// The driver's unique id of the device, 16 hexadecimal digits.
     UniqueId,
-    /// Minor number of the vendor's device node (`/dev/nvidia0`).
+    /// Minor number of the vendor's device node.
     Minor,
     /// Index in the vendor's library; it changes when devices come and go.
     Index,
@@ -128,9 +128,9 @@ pub enum HandleKind {
     KfdNode,
     /// KFD's gpu_id.
     KfdGpuId,
-    /// AMD's platform device of a partition: `amdgpu_xcp_3`.
+    /// The driver's platform device of an XCP.
     XcpDevice,
-    /// An id under which a device plugin advertises it: `GPU-<uuid>`, `0000:05:00.0`, `amdgpu_xcp_3`, `nvidia0/gi3` (GKE's).
+    /// An id under which a device plugin advertises it: a UUID, a PCI address or the name of a device node.
     DevicePlugin,
     /// Its name in the ResourceSlices of the vendor's DRA driver: `gpu-1-129`.
     Dra,
@@ -138,7 +138,7 @@ pub enum HandleKind {
     Accel,
     /// VFIO group number: `/dev/vfio/7`.
     VfioGroup,
-    /// Position of the module in its chassis (Gaudi's module id).
+    /// Position of the module in its chassis.
     Module,
 }
 
@@ -197,22 +197,6 @@ impl Device {
     /// The first handle of a kind.
     pub fn handle(&self, kind: HandleKind) -> Option<&str> {
         self.handles.iter().find(|handle| handle.kind == kind).map(|handle| handle.value.as_str())
-    }
-
-    /// Facts that only NVIDIA's devices have.
-    pub fn nvidia(&self) -> Option<&NvidiaFacts> {
-        match self.vendor_facts.as_ref()? {
-            VendorFacts::Nvidia(facts) => Some(facts),
-            VendorFacts::Amd(_) => None,
-        }
-    }
-
-    /// Facts that only AMD's devices have.
-    pub fn amd(&self) -> Option<&AmdFacts> {
-        match self.vendor_facts.as_ref()? {
-            VendorFacts::Amd(facts) => Some(facts),
-            VendorFacts::Nvidia(_) => None,
-        }
     }
 
     /// Its marketing name, if it is recognised.

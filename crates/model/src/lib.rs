@@ -18,8 +18,7 @@ mod pci;
 mod problem;
 mod sample;
 mod vendor;
-mod vendor_facts;
-mod vendor_quantity;
+mod vendors;
 
 pub use allocation::{Allocation, AllocationMechanism};
 pub use device::{Device, Handle, HandleKind, MemorySource, Product};
@@ -41,5 +40,4 @@ pub use sample::{
     Sample, Sampling, Sensor, ThrottleCause, Which,
 };
 pub use vendor::{Variant, Vendor};
-pub use vendor_facts::{AmdFacts, BlockFirmware, MigInstance, NvidiaFacts, VendorFacts, VgpuGuest};
-pub use vendor_quantity::{AmdQuantity, HostLimitCause, NvidiaQuantity, VendorQuantity};
+pub use vendors::*;

@@ -26,15 +26,15 @@ pub struct Link {
 pub enum LinkKind {
     /// PCI Express, through the host or a switch.
     Pcie,
-    /// Ethernet ports of the devices themselves (Gaudi).
+    /// Ethernet ports of the devices themselves.
     Roce,
-    /// Intel Xe Link.
+    /// Xe Link.
     Xelink,
-    /// AMD Infinity Fabric between GPUs.
+    /// Infinity Fabric between GPUs.
     Xgmi,
-    /// NVIDIA NVLink.
+    /// NVLink.
     Nvlink,
-    /// Google's inter-chip interconnect.
+    /// Inter-chip interconnect.
     Ici,
 }
 

@@ -28,7 +28,7 @@ pub struct Nic {
     pub upstream: Vec<PciAddress>,
     /// Whether it is a virtual function.
     pub virtual_function: bool,
-    /// Whether the ports belong to an accelerator itself (Gaudi) rather than to a NIC of the node.
+    /// Whether the ports belong to an accelerator itself rather than to a NIC of the node.
     pub of_accelerator: bool,
     /// Its ports.
     pub ports: Vec<NicPort>,

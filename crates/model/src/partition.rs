@@ -242,14 +242,14 @@ modes!(
 pub enum Partitioning {
     /// Not partitioned, as a source reports.
     Whole,
-    /// AMD accelerator partitions.
+    /// Accelerator partitions (XCPs).
     Xcp {
         /// Compute partition mode.
         compute: XcpComputeMode,
         /// Memory partition mode.
         memory: Known<XcpMemoryMode>,
     },
-    /// NVIDIA Multi-Instance GPU is enabled.
+    /// Multi-Instance GPU (MIG) is enabled.
     Mig,
     /// SR-IOV virtual functions are enabled.
     Sriov {
@@ -271,7 +271,7 @@ pub struct Partition {
     pub function: Known<PartitionFunction>,
     /// Memory of the partition in bytes.
     pub memory_bytes: Known<u64>,
-    /// Compute units (AMD) or multiprocessors (NVIDIA) of the partition.
+    /// Compute units or multiprocessors of the partition.
     pub compute_units: Known<u32>,
     /// NUMA node.
     pub numa_node: Known<u32>,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Known;
 
 /// The address of a PCI function, `DDDD:BB:DD.F` in lower-case hexadecimal. The domain has at least four digits
-/// and may have more (Intel VMD, Hyper-V).
+/// and may have more (VMD, Hyper-V).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PciAddress {

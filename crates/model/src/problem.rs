@@ -9,7 +9,7 @@ use crate::{DeviceId, Missing};
 /// else that is known of it.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Problem {
-    /// The probe that reports it: a vendor's (`gaudi`), or `pci`, `rdma` or `node`.
+    /// The probe that reports it: a vendor's, or `pci`, `rdma` or `node`.
     pub probe: String,
     /// The device that it concerns, if it is one device's.
     pub device: Option<DeviceId>,

@@ -93,7 +93,7 @@ pub enum Engine {
     Compute,
     /// The memory controller.
     Memory,
-    /// The graphics engine, which runs shaders and compute alike (NVIDIA GPM).
+    /// The graphics engine, which runs shaders and compute alike (GPM).
     Graphics,
     /// Multiprocessors with at least one warp.
     Sm,
@@ -196,7 +196,7 @@ pub enum ErrorKind {
     PcieReplay,
     /// Resets of the device.
     Reset,
-    /// XIDs, the errors that NVIDIA's driver reports by number.
+    /// XIDs: errors that a driver reports by number.
     Xid,
 }
 

@@ -35,7 +35,7 @@ pub(super) fn is_conflict(error: &CallError) -> bool {
     error.status().is_some_and(|status| status.code == 409) && !conflicting_keys(error).is_empty()
 }
 
-/// The label keys in conflict: the causes contain `.metadata.labels.nvidia.com/gpu.count`.
+/// The label keys in conflict: the causes contain `.metadata.labels.<key>`.
 pub(super) fn conflicting_keys(error: &CallError) -> Vec<String> {
     let causes = error.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
     let fields = causes.into_iter().flatten().map(|cause| cause.field.as_str());

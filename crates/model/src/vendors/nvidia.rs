@@ -1,4 +1,4 @@
-//! Facts that only NVIDIA's GPUs have, as NVML reports them.
+//! Facts that only NVIDIA's GPUs have, as NVML reports them, and quantities of dcgm-exporter.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,4 +79,16 @@ pub struct MigInstance {
     pub jpeg_engines: Known<u32>,
     /// Optical flow engines.
     pub ofa_engines: Known<u32>,
+}
+
+/// A quantity of dcgm-exporter.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum NvidiaQuantity {
+    /// The last XID since the agent started, 0 while there was none.
+    LastXid {
+        /// What the number means.
+        meaning: &'static str,
+    },
+    /// 1 if the vGPU is licensed, else 0.
+    VgpuLicensed,
 }

@@ -1,9 +1,9 @@
-//! Facts that only AMD's GPUs have.
+//! Facts that only AMD's GPUs have, and quantities of AMD's own exporter.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Known;
+use crate::{Clock, Direction, Engine, Known, ThrottleCause};
 
 /// Facts of one AMD GPU, as AMD's tools report them.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -50,4 +50,58 @@ pub struct BlockFirmware {
     pub version: u64,
     /// Feature version, where it is readable.
     pub feature: Known<u32>,
+}
+
+/// A quantity of AMD's device metrics exporter; read only where those families are enabled.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum AmdQuantity {
+    /// System memory that the device can map (GTT), bytes.
+    GttTotalBytes,
+    /// GTT memory in use, bytes.
+    GttUsedBytes,
+    /// Device memory visible to the CPU, bytes.
+    VisibleTotalBytes,
+    /// Visible memory in use, bytes.
+    VisibleUsedBytes,
+    /// Maximum bandwidth of the device memory, bytes per second.
+    MemoryMaxBytesPerSecond,
+    /// Lowest clock, hertz.
+    ClockMinHertz(Clock),
+    /// Temperature of one memory stack, degrees Celsius.
+    StackCelsius(u8),
+    /// Bytes over one XGMI link.
+    LinkBytes(u8, Direction),
+    /// Share of the time in which one instance of an engine was busy, 0-1.
+    Busy(Engine, u8),
+    /// Number of PCIe link recoveries.
+    PcieRecoveries,
+    /// Number of rollovers of the PCIe replay counter.
+    PcieReplayRollovers,
+    /// PCIe NAKs sent.
+    PcieNaksSent,
+    /// PCIe NAKs received.
+    PcieNaksReceived,
+    /// Firmware cycles.
+    Cycles,
+    /// Firmware cycles in which this cause throttled the device.
+    ThrottledCycles(ThrottleCause),
+    /// Share of the firmware cycles since the last sample in which it did, 0-1.
+    ThrottledShare(ThrottleCause),
+    /// Firmware cycles in which one XCC ran below the clock limit of the host.
+    BelowHostLimit(HostLimitCause, u8),
+    /// Compute units in use by the process with this id.
+    ProcessComputeUnits(u32),
+}
+
+/// Why an XCC ran below the clock limit of the host.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum HostLimitCause {
+    /// Power.
+    Power,
+    /// Temperature.
+    Thermal,
+    /// Low utilisation.
+    LowUtilization,
+    /// Any of them.
+    Total,
 }

@@ -1,0 +1,63 @@
+//! What only one vendor's devices have: facts and quantities that are read for labels and metrics in that vendor's
+//! spelling and by the vendor's own probe. AFD's own names never depend on them.
+
+mod amd;
+mod nvidia;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    amd::{AmdFacts, AmdQuantity, BlockFirmware, HostLimitCause},
+    nvidia::{MigInstance, NvidiaFacts, NvidiaQuantity, VgpuGuest},
+};
+use crate::{Device, Quantity};
+
+/// Facts of one vendor's device beyond what all devices have.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VendorFacts {
+    /// Of an AMD GPU.
+    Amd(Box<AmdFacts>),
+    /// Of an NVIDIA GPU.
+    Nvidia(Box<NvidiaFacts>),
+}
+
+/// A quantity of one vendor's exporter that AFD's own vocabulary does not have.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum VendorQuantity {
+    /// Of AMD's device metrics exporter.
+    Amd(AmdQuantity),
+    /// Of dcgm-exporter.
+    Nvidia(NvidiaQuantity),
+}
+
+impl From<AmdQuantity> for Quantity {
+    fn from(quantity: AmdQuantity) -> Self {
+        Quantity::Vendor(VendorQuantity::Amd(quantity))
+    }
+}
+
+impl From<NvidiaQuantity> for Quantity {
+    fn from(quantity: NvidiaQuantity) -> Self {
+        Quantity::Vendor(VendorQuantity::Nvidia(quantity))
+    }
+}
+
+impl Device {
+    /// Facts that only AMD's devices have.
+    pub fn amd(&self) -> Option<&AmdFacts> {
+        match self.vendor_facts.as_ref()? {
+            VendorFacts::Amd(facts) => Some(facts),
+            VendorFacts::Nvidia(_) => None,
+        }
+    }
+
+    /// Facts that only NVIDIA's devices have.
+    pub fn nvidia(&self) -> Option<&NvidiaFacts> {
+        match self.vendor_facts.as_ref()? {
+            VendorFacts::Nvidia(facts) => Some(facts),
+            VendorFacts::Amd(_) => None,
+        }
+    }
+}
