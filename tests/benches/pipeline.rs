@@ -10,7 +10,7 @@ use afd_agent::{
 };
 use afd_derive::{
     labels::{LabelOptions, labels},
-    paths::Rules,
+    paths::PathRules,
     series::InCluster,
 };
 use afd_host::{Host, child::Launcher};
@@ -28,11 +28,11 @@ fn pipeline(criterion: &mut Criterion) {
     let inventory = probes.discover();
     criterion.bench_function("sample 8 devices", |bencher| bencher.iter(|| black_box(probes.sample())));
     let sampling = probes.sample();
-    let rules = Rules::built_in();
+    let rules = PathRules::built_in();
     criterion.bench_function("evaluate the path rules", |bencher| {
-        bencher.iter(|| black_box(rules.ask(&inventory, false).len()));
+        bencher.iter(|| black_box(rules.verdicts(&inventory, false).len()));
     });
-    let paths = rules.ask(&inventory, false);
+    let paths = rules.verdicts(&inventory, false);
     let cluster = InCluster::default();
     let inputs = PageInputs { inventory: &inventory, paths: &paths, sampling: &sampling, cluster };
     criterion.bench_function("derive labels", |bencher| {

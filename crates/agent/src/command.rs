@@ -71,7 +71,7 @@ pub fn execute(
         Command::Explain { path, output: format, include_integrated, paths } => {
             let rules = path_rules::read(&paths.path_rules)?;
             let inventory = probes(host()?, &MetricArgs::default()).discover();
-            let verdicts = rules.ask(&inventory, include_integrated);
+            let verdicts = rules.verdicts(&inventory, include_integrated);
             let selected = explain::select(&verdicts, path.as_deref())?;
             let text = match format {
                 ExplainOutput::Json => explain::json(selected)?,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use afd_derive::paths::{Holds, Outcome, PathAnswer, PathVerdict};
+use afd_derive::paths::{Evaluation, PathAnswer, PathVerdict, RequirementOutcome};
 use comfy_table::{Cell, Color};
 use serde::Serialize;
 
@@ -64,9 +64,9 @@ pub fn page(verdict: &PathVerdict<'_>) -> String {
         let _ = writeln!(text, "Pods: {line}.");
     }
     text += "\nRequired:\n";
-    for outcome in verdict.outcomes.iter().filter(|outcome| outcome.holds != Holds::NotAsked) {
+    for outcome in verdict.outcomes.iter().filter(|outcome| outcome.holds != Evaluation::NotApplicable) {
         let requirement = outcome.requirement;
-        let _ = writeln!(text, "  {:<7}  {}", word(&outcome.holds), requirement.require.text());
+        let _ = writeln!(text, "  {:<7}  {}", word(&outcome.holds), requirement.require.source());
         if let Some(line) = shortfall(outcome) {
             let _ = writeln!(text, "           {line}");
         }
@@ -129,15 +129,15 @@ impl<'v> PathReport<'v> {
 }
 
 impl<'v> RequirementReport<'v> {
-    fn new(outcome: &'v Outcome<'_>) -> Option<RequirementReport<'v>> {
+    fn new(outcome: &'v RequirementOutcome<'_>) -> Option<RequirementReport<'v>> {
         let (holds, unknown) = match &outcome.holds {
-            Holds::Yes => (Some(true), None),
-            Holds::No => (Some(false), None),
-            Holds::Unknown(fact) => (None, Some(fact.as_str())),
-            Holds::NotAsked => return None,
+            Evaluation::True => (Some(true), None),
+            Evaluation::False => (Some(false), None),
+            Evaluation::Unknown(fact) => (None, Some(fact.as_str())),
+            Evaluation::NotApplicable => return None,
         };
         Some(RequirementReport {
-            require: outcome.requirement.require.text(),
+            require: outcome.requirement.require.source(),
             holds,
             reason: &outcome.requirement.reason,
             message: &outcome.message,
@@ -157,11 +157,11 @@ pub(crate) fn why(verdict: &PathVerdict<'_>) -> Vec<String> {
 }
 
 /// What is unmet or unknown of a requirement.
-fn shortfall(outcome: &Outcome<'_>) -> Option<String> {
+fn shortfall(outcome: &RequirementOutcome<'_>) -> Option<String> {
     match &outcome.holds {
-        Holds::No => Some(format!("{}: {}", outcome.requirement.reason, outcome.message)),
-        Holds::Unknown(fact) => Some(fact.clone()),
-        Holds::Yes | Holds::NotAsked => None,
+        Evaluation::False => Some(format!("{}: {}", outcome.requirement.reason, outcome.message)),
+        Evaluation::Unknown(fact) => Some(fact.clone()),
+        Evaluation::True | Evaluation::NotApplicable => None,
     }
 }
 
@@ -174,11 +174,11 @@ pub(crate) fn answer(answer: PathAnswer) -> (&'static str, Option<Color>) {
     }
 }
 
-fn word(holds: &Holds) -> &'static str {
+fn word(holds: &Evaluation) -> &'static str {
     match holds {
-        Holds::Yes => "yes",
-        Holds::No => "no",
-        Holds::Unknown(_) => "unknown",
-        Holds::NotAsked => "",
+        Evaluation::True => "yes",
+        Evaluation::False => "no",
+        Evaluation::Unknown(_) => "unknown",
+        Evaluation::NotApplicable => "",
     }
 }

@@ -7,7 +7,7 @@ use afd_derive::{
     condition,
     labels::{self, LabelOptions},
     offer::Offered,
-    paths::{self, PathVerdict, Rules},
+    paths::{self, PathRules, PathVerdict},
     report,
 };
 use afd_model::Inventory;
@@ -18,12 +18,12 @@ use afd_publish::node::{DesiredCondition, DesiredNode};
 pub struct NodeOptions {
     labels: LabelOptions,
     compat: CompatOptions,
-    rules: Rules,
+    rules: PathRules,
 }
 
 impl NodeOptions {
     /// The options of the command line. Label sets of vendors are `auto` unless it sets them.
-    pub fn new(labels: LabelOptions, compat: CompatOptions, rules: Rules) -> NodeOptions {
+    pub fn new(labels: LabelOptions, compat: CompatOptions, rules: PathRules) -> NodeOptions {
         // The reconciler never takes a key from another field manager, which is what `auto` means.
         let switches = compat.switches.auto_on();
         NodeOptions { labels, compat: CompatOptions { switches, ..compat }, rules }
@@ -31,7 +31,7 @@ impl NodeOptions {
 
     /// The verdicts of all paths on an inventory.
     pub fn paths(&self, inventory: &Inventory) -> Vec<PathVerdict<'_>> {
-        self.rules.ask(inventory, self.labels.include_integrated)
+        self.rules.verdicts(inventory, self.labels.include_integrated)
     }
 
     /// Whether integrated GPUs count.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use afd_derive::paths::{Mistake, Rules};
+use afd_derive::paths::{PathRules, RuleError};
 
 /// The rules are not usable.
 #[derive(Debug, thiserror::Error)]
@@ -17,10 +17,10 @@ pub enum RulesError {
     },
     /// They have mistakes: all of them, one per line.
     #[error("the path rules have mistakes\n{}", lines(.0))]
-    Mistakes(Vec<Mistake>),
+    Mistakes(Vec<RuleError>),
 }
 
-fn lines(mistakes: &[Mistake]) -> String {
+fn lines(mistakes: &[RuleError]) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
@@ -29,8 +29,8 @@ fn lines(mistakes: &[Mistake]) -> String {
 /// # Errors
 /// When a file cannot be read, or has mistakes.
 #[expect(clippy::disallowed_methods, reason = "a file of our own configuration, not of the host")]
-pub fn read(files: &[PathBuf]) -> Result<Rules, RulesError> {
-    let mut rules = Rules::built_in();
+pub fn read(files: &[PathBuf]) -> Result<PathRules, RulesError> {
+    let mut rules = PathRules::built_in();
     let mut mistakes = Vec::new();
     for path in files {
         let text = std::fs::read_to_string(path)

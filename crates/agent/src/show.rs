@@ -5,7 +5,7 @@ mod table;
 use afd_derive::{
     compat::{CompatOptions, CompatSet},
     labels::LabelOptions,
-    paths::{self, Rules},
+    paths::{self, PathRules},
     series::InCluster,
 };
 use afd_model::Inventory;
@@ -30,10 +30,10 @@ pub fn labels(
     inventory: &Inventory,
     options: &LabelOptions,
     compat: &CompatOptions,
-    rules: &Rules,
+    rules: &PathRules,
 ) -> String {
     let mut labels = afd_derive::labels::labels(inventory, options, None);
-    labels.extend(paths::labels(inventory, &rules.ask(inventory, options.include_integrated), options));
+    labels.extend(paths::labels(inventory, &rules.verdicts(inventory, options.include_integrated), options));
     labels.extend(afd_derive::compat::labels(inventory, options, compat));
     labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
@@ -45,14 +45,14 @@ pub fn labels(
 pub fn metrics(
     probes: &mut Probes,
     sets: &[CompatSet],
-    rules: &Rules,
+    rules: &PathRules,
     include_integrated: bool,
 ) -> anyhow::Result<String> {
     let inventory = probes.discover();
     let sampling = probes.sample();
     let cluster = InCluster::default();
     if sets.is_empty() {
-        let paths = rules.ask(&inventory, include_integrated);
+        let paths = rules.verdicts(&inventory, include_integrated);
         let inputs = PageInputs { inventory: &inventory, paths: &paths, sampling: &sampling, cluster };
         return Ok(String::from_utf8(render::metrics(inputs, &[])?)?);
     }

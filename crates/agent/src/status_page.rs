@@ -128,7 +128,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use afd_derive::paths::Rules;
+    use afd_derive::paths::PathRules;
     use afd_model::{Health, Known, Missing, Nic, PciAddress, Product, Variant, Vendor};
 
     use super::*;
@@ -163,8 +163,8 @@ mod tests {
             ports: Vec::new(),
         };
         let inventory = Inventory { devices: vec![device], nics: vec![nic], ..Inventory::default() };
-        let rules = Rules::built_in();
-        let page = html(&inventory, &rules.ask(&inventory, false), Some(hostile));
+        let rules = PathRules::built_in();
+        let page = html(&inventory, &rules.verdicts(&inventory, false), Some(hostile));
         assert!(!page.contains("<script"), "{page}");
         assert!(
             page.contains("GpuLost: &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;"),

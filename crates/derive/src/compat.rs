@@ -22,7 +22,7 @@ pub struct CompatSet(&'static VendorRecord);
 
 /// Whether the labels of a set are published.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Switch {
+pub enum CompatSwitch {
     /// Keys that no other field manager owns. Only a cluster knows the owners, so without one nothing is published.
     #[default]
     Auto,
@@ -32,30 +32,30 @@ pub enum Switch {
     Off,
 }
 
-/// The switch of each set; one that is not given is [`Switch::Auto`].
+/// The switch of each set; one that is not given is [`CompatSwitch::Auto`].
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Switches(BTreeMap<CompatSet, Switch>);
+pub struct CompatSwitches(BTreeMap<CompatSet, CompatSwitch>);
 
-impl FromIterator<(CompatSet, Switch)> for Switches {
+impl FromIterator<(CompatSet, CompatSwitch)> for CompatSwitches {
     /// Of two switches of one set the later one counts.
-    fn from_iter<I: IntoIterator<Item = (CompatSet, Switch)>>(switches: I) -> Switches {
-        Switches(switches.into_iter().collect())
+    fn from_iter<I: IntoIterator<Item = (CompatSet, CompatSwitch)>>(switches: I) -> CompatSwitches {
+        CompatSwitches(switches.into_iter().collect())
     }
 }
 
-impl Switches {
+impl CompatSwitches {
     /// The switch of a set.
-    pub fn of(&self, set: CompatSet) -> Switch {
+    pub fn switch(&self, set: CompatSet) -> CompatSwitch {
         self.0.get(&set).copied().unwrap_or_default()
     }
 
     /// The same, with `auto` replaced by `on`.
     #[must_use]
-    pub fn auto_on(mut self) -> Switches {
+    pub fn auto_on(mut self) -> CompatSwitches {
         for (set, _) in CompatSet::with_labels() {
             let switch = self.0.entry(set).or_default();
-            if *switch == Switch::Auto {
-                *switch = Switch::On;
+            if *switch == CompatSwitch::Auto {
+                *switch = CompatSwitch::On;
             }
         }
         self
@@ -63,7 +63,7 @@ impl Switches {
 
     /// The label sets that are switched on.
     pub fn on(&self) -> impl Iterator<Item = (CompatSet, &'static LabelSet)> {
-        CompatSet::with_labels().filter(|(set, _)| self.of(*set) == Switch::On)
+        CompatSet::with_labels().filter(|(set, _)| self.switch(*set) == CompatSwitch::On)
     }
 }
 
@@ -71,7 +71,7 @@ impl Switches {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CompatOptions {
     /// The sets that are not on `auto`.
-    pub switches: Switches,
+    pub switches: CompatSwitches,
     /// How the vendors' plugins are configured.
     pub vendors: VendorOptions,
 }
@@ -151,14 +151,14 @@ impl FromStr for CompatSet {
     }
 }
 
-impl FromStr for Switch {
+impl FromStr for CompatSwitch {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Switch, String> {
+    fn from_str(text: &str) -> Result<CompatSwitch, String> {
         match text {
-            "auto" => Ok(Switch::Auto),
-            "on" => Ok(Switch::On),
-            "off" => Ok(Switch::Off),
+            "auto" => Ok(CompatSwitch::Auto),
+            "on" => Ok(CompatSwitch::On),
+            "off" => Ok(CompatSwitch::Off),
             _ => Err(format!("a set is switched auto, on or off, not {text:?}")),
         }
     }
@@ -171,10 +171,10 @@ mod tests {
     #[test]
     fn of_two_switches_the_later_one_counts_and_the_default_is_auto() {
         let (set, _) = CompatSet::with_labels().next().expect("there is a set");
-        let switches = Switches::from_iter([(set, Switch::On), (set, Switch::Off)]);
-        assert_eq!(switches.of(set), Switch::Off);
-        assert_eq!(Switches::default().of(set), Switch::Auto);
-        assert_eq!(Switches::default().on().count(), 0);
+        let switches = CompatSwitches::from_iter([(set, CompatSwitch::On), (set, CompatSwitch::Off)]);
+        assert_eq!(switches.switch(set), CompatSwitch::Off);
+        assert_eq!(CompatSwitches::default().switch(set), CompatSwitch::Auto);
+        assert_eq!(CompatSwitches::default().on().count(), 0);
         assert!("no-such-set".parse::<CompatSet>().is_err());
         assert_eq!(set.as_str().parse(), Ok(set));
     }

@@ -4,9 +4,9 @@ use afd_model::{Device, HealthState, Inventory};
 
 use crate::offer::OfferVerdict;
 
-/// A condition of the node, without its type and times.
+/// The condition `Ready` without its times.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Condition {
+pub struct ReadyCondition {
     /// `True`, `False` or `Unknown`.
     pub status: &'static str,
     /// The reason in CamelCase.
@@ -24,7 +24,7 @@ pub fn condition(
     inventory: &Inventory,
     include_integrated: bool,
     offered: &OfferVerdict,
-) -> Option<Condition> {
+) -> Option<ReadyCondition> {
     let devices = || inventory.devices.iter().filter(|device| include_integrated || !device.integrated);
     let in_state = |state: HealthState| devices().filter(move |device| device.health.state == state);
     let count = devices().count();
@@ -34,15 +34,15 @@ pub fn condition(
     let failed = in_state(HealthState::Failed).next();
     let unknown = in_state(HealthState::Unknown).count();
     Some(if let Some(first) = failed {
-        Condition {
+        ReadyCondition {
             status: "False",
             reason: reason(first),
             message: sentences(in_state(HealthState::Failed)),
         }
     } else if let OfferVerdict::Incomplete(message) = offered {
-        Condition { status: "False", reason: "NotAllocatable".to_owned(), message: truncated(message) }
+        ReadyCondition { status: "False", reason: "NotAllocatable".to_owned(), message: truncated(message) }
     } else if unknown > 0 {
-        Condition {
+        ReadyCondition {
             status: "Unknown",
             reason: "HealthUnknown".to_owned(),
             message: format!(
@@ -51,21 +51,21 @@ pub fn condition(
             ),
         }
     } else if *offered == OfferVerdict::Unknown {
-        Condition {
+        ReadyCondition {
             status: "Unknown",
             reason: "OfferUnknown".to_owned(),
             message: "the API server has not reported which devices are offered to pods".to_owned(),
         }
     } else if in_state(HealthState::Degraded).next().is_some() {
-        Condition {
+        ReadyCondition {
             status: "True",
             reason: "Degraded".to_owned(),
             message: sentences(in_state(HealthState::Degraded)),
         }
     } else if let OfferVerdict::Duplicate(message) = offered {
-        Condition { status: "True", reason: "OfferedTwice".to_owned(), message: truncated(message) }
+        ReadyCondition { status: "True", reason: "OfferedTwice".to_owned(), message: truncated(message) }
     } else {
-        Condition {
+        ReadyCondition {
             status: "True",
             reason: "AllHealthy".to_owned(),
             message: format!("all accelerators ({count}) can take work"),
@@ -103,15 +103,14 @@ fn sentences<'a>(devices: impl Iterator<Item = &'a Device>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::{Health, PciAddress, Variant, Vendor};
+    use afd_model::Health;
 
     use super::*;
+    use crate::vendors::bare_device;
 
-    fn condition_of(states: &[Health]) -> Option<Condition> {
-        let devices = (1..).zip(states).map(|(bus, health)| Device {
-            health: health.clone(),
-            ..Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
-        });
+    fn condition_of(states: &[Health]) -> Option<ReadyCondition> {
+        let devices =
+            (1..).zip(states).map(|(bus, health)| Device { health: health.clone(), ..bare_device(bus) });
         condition(
             &Inventory { devices: devices.collect(), ..Inventory::default() },
             false,

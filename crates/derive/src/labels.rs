@@ -1,15 +1,21 @@
 //! Inventory to node labels. The keys are an API: they change only with a major version.
 
+mod products;
+mod values;
+
 use std::collections::BTreeMap;
 
-use afd_model::{
-    Device, HealthState, Inventory, Partitioning, Variant, Vendor, XcpComputeMode, XcpMemoryMode,
+use afd_model::{Device, Inventory};
+
+pub(crate) use self::products::primary_product;
+use self::products::{ProductGroup, groups, primary};
+use crate::{
+    rdma,
+    value::{MAX_LENGTH, label_value},
+    vendors::VENDORS,
 };
 
-use crate::rdma;
-use crate::value::{MAX_LENGTH, label_value};
-
-/// The prefix of our own labels unless the admin chooses another.
+/// The default prefix of our own labels.
 pub const DEFAULT_PREFIX: &str = "accelerator.llm-d.ai";
 
 /// What the admin can choose.
@@ -27,20 +33,42 @@ impl Default for LabelOptions {
     }
 }
 
-/// One label of the table.
-#[derive(Clone, Copy, Debug)]
-pub struct Label {
-    /// The key: after our prefix, or whole if it contains a slash.
-    pub key: &'static str,
-    /// Values as they occur.
-    pub examples: &'static str,
-    /// What it means.
-    pub meaning: &'static str,
-    value: fn(&Scope<'_>) -> Option<String>,
+impl LabelOptions {
+    /// A key of our own with the prefix; one with a slash is complete.
+    pub(crate) fn key(&self, key: &str) -> String {
+        if key.contains('/') { key.to_owned() } else { format!("{}/{key}", self.prefix) }
+    }
 }
 
-/// All labels with a fixed key, in the order of the documentation. Besides, each product has a key of its own:
-/// [`PRODUCT_KEY`].
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// The key: after our prefix, or complete if it contains a slash.
+    pub key: &'static str,
+    /// Values as they occur; empty where they are those of the vendors' records.
+    examples: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+    value: fn(&LabelledNode<'_>) -> Option<String>,
+}
+
+impl Label {
+    /// Values as they occur, as Markdown.
+    pub fn examples(&self) -> String {
+        if !self.examples.is_empty() {
+            return self.examples.to_owned();
+        }
+        let mut examples: Vec<&str> = Vec::new();
+        for example in VENDORS.into_iter().filter_map(|record| record.label_example(self.key)) {
+            if !examples.contains(&example) {
+                examples.push(example);
+            }
+        }
+        examples.iter().map(|example| format!("`{example}`")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// All labels with a fixed key, in the order of the documentation. Each product has a key of its own, too: [`PRODUCT_KEY`].
 pub const LABELS: [Label; 23] = [
     Label {
         key: "present",
@@ -50,101 +78,101 @@ pub const LABELS: [Label; 23] = [
     },
     Label {
         key: "vendor",
-        examples: "`nvidia`, `amd`, `intel`, `google`",
-        meaning: "who made the primary product; Gaudi is `intel`",
-        value: |scope| Some(scope.primary.vendor.as_str().to_owned()),
+        examples: "",
+        meaning: "vendor of the primary product",
+        value: |node| Some(node.primary.vendor.as_str().to_owned()),
     },
     Label {
         key: "variant",
-        examples: "`gpu`, `xpu`, `hpu`, `tpu`",
-        meaning: "its kind: Intel GPUs are `xpu`, Gaudi is `hpu`",
-        value: |scope| Some(scope.primary.variant.as_str().to_owned()),
+        examples: "",
+        meaning: "kind of accelerator, in llm-d's words",
+        value: |node| Some(node.primary.variant.as_str().to_owned()),
     },
     Label {
         key: "product",
-        examples: "`NVIDIA-H100-80GB-HBM3`, `Intel-Gaudi-3`",
+        examples: "",
         meaning: "marketing name",
-        value: |scope| scope.primary.product.clone(),
+        value: |node| node.primary.product.clone(),
     },
     Label {
         key: "model",
-        examples: "`H100`, `MI300X`, `Max-1550`, `Gaudi3`, `v6e`",
-        meaning: "the short name that people say",
-        value: |scope| scope.agreed_text(|device| device.product.value()?.model.value().map(String::as_str)),
+        examples: "",
+        meaning: "short model name",
+        value: |node| node.agreed_value(|device| device.product.value()?.model.value().map(String::as_str)),
     },
     Label {
         key: "architecture",
-        examples: "`hopper`, `cdna3`, `xe-hpc`, `gaudi3`, `trillium`",
+        examples: "",
         meaning: "silicon generation",
-        value: |scope| {
-            scope.agreed_text(|device| device.product.value()?.architecture.value().map(String::as_str))
+        value: |node| {
+            node.agreed_value(|device| device.product.value()?.architecture.value().map(String::as_str))
         },
     },
     Label {
         key: "compute",
-        examples: "`9.0`, `gfx942`",
-        meaning: "what a kernel is compiled for",
-        value: |scope| scope.agreed_text(|device| device.compute.value().map(String::as_str)),
+        examples: "",
+        meaning: "compute capability or gfx target",
+        value: |node| node.agreed_value(|device| device.compute.value().map(String::as_str)),
     },
     Label {
         key: "count",
         examples: "`8`",
         meaning: "physical devices of the primary product",
-        value: |scope| Some(scope.primary.devices.len().to_string()),
+        value: |node| Some(node.primary.devices.len().to_string()),
     },
     Label {
         key: "healthy",
         examples: "`8`",
-        meaning: "of those, how many may take work; absent while no source tells of one of them",
-        value: healthy,
+        meaning: "number of those that are healthy or degraded; absent while the health of one is unknown",
+        value: values::healthy,
     },
     Label {
         key: "memory-mib",
         examples: "`81559`",
-        meaning: "memory of one device, whole MiB",
-        value: |scope| {
-            scope.agreed(|device| device.memory_bytes.value().map(|bytes| (bytes >> 20).to_string()))
+        meaning: "memory of one device in whole MiB",
+        value: |node| {
+            node.agreed(|device| device.memory_bytes.value().map(|bytes| (bytes >> 20).to_string()))
         },
     },
     Label {
         key: "driver-version",
         examples: "`580.105.08`",
-        meaning: "loaded kernel driver; the kernel's release where the driver is part of the kernel",
-        value: |scope| scope.agreed_text(|device| device.driver_version.value().map(String::as_str)),
+        meaning: "version of the kernel driver; the kernel's release where the driver is part of the kernel",
+        value: |node| node.agreed_value(|device| device.driver_version.value().map(String::as_str)),
     },
     Label {
         key: "runtime-version",
         examples: "`13.0`",
-        meaning: "CUDA version that the driver supports; absent where there is no such thing",
-        value: |scope| scope.agreed_text(|device| device.runtime_version.value().map(String::as_str)),
+        meaning: "CUDA version that the driver supports; absent where the vendor has no such version",
+        value: |node| node.agreed_value(|device| device.runtime_version.value().map(String::as_str)),
     },
     Label {
         key: "partition",
         examples: "`none`, `mig-1g.10gb`, `cpx-nps4`, `sriov`, `mixed`",
-        meaning: "how the devices are cut",
-        value: partition,
+        meaning: "partitioning mode",
+        value: values::partition,
     },
     Label {
         key: "partition-count",
         examples: "`64`",
-        meaning: "allocatable parts, where devices are cut",
-        value: |scope| {
-            let parts: usize = scope.devices().map(|device| device.partitions.len()).sum();
-            (parts > 0).then(|| parts.to_string())
+        meaning: "number of partitions, where devices are partitioned",
+        value: |node| {
+            let partitions: usize = node.devices().map(|device| device.partitions.len()).sum();
+            (partitions > 0).then(|| partitions.to_string())
         },
     },
     Label {
         key: "logical-count",
         examples: "`8`",
-        meaning: "devices as a framework counts them, where that differs (TPU 7x: 2 per chip)",
-        value: logical_count,
+        meaning: "devices as a framework counts them, where that differs (2 per chip, for example)",
+        value: values::logical_count,
     },
     Label {
         key: "interconnect",
         examples: "`nvlink`, `xgmi`, `ici`, `roce`, `pcie`",
-        meaning: "fastest link from device to device in the node",
-        value: |scope| {
-            let kind = scope.devices().filter_map(|device| device.interconnect.value()).max()?;
+        meaning: "fastest device-to-device link in the node",
+        value: |node| {
+            let kind = node.devices().filter_map(|device| device.interconnect.value()).max()?;
             Some(kind.as_str().to_owned())
         },
     },
@@ -152,185 +180,97 @@ pub const LABELS: [Label; 23] = [
         key: "fabric-domain",
         examples: "`<cluster uuid>`",
         meaning: "nodes with the same value are in one scale-up fabric",
-        value: |scope| scope.agreed_text(|device| device.fabric_domain.value().map(String::as_str)),
+        value: |node| node.agreed_value(|device| device.fabric_domain.value().map(String::as_str)),
     },
     Label {
         key: "fabric-partition",
         examples: "`<cluster uuid>.<clique>`",
         meaning: "nodes with the same value can reach each other over that fabric",
-        value: |scope| scope.agreed_text(|device| device.fabric_partition.value().map(String::as_str)),
+        value: |node| node.agreed_value(|device| device.fabric_partition.value().map(String::as_str)),
     },
     Label {
         key: "rdma",
         examples: "`infiniband`, `roce`, `efa`, `none`",
-        meaning: "active RDMA ports of the node, those of accelerators aside",
-        value: |scope| rdma::protocol(scope.inventory).map(str::to_owned),
+        meaning: "protocol of the active RDMA ports of the node; ports of accelerators do not count",
+        value: |node| rdma::protocol(node.inventory).map(str::to_owned),
     },
     Label {
         key: "allocation",
         examples: "`device-plugin`, `dra`, `both`, `none`",
-        meaning: "how Kubernetes hands the devices out on this node; only in a cluster",
-        value: |scope| scope.allocation.map(str::to_owned),
+        meaning: "how Kubernetes allocates the devices of this node; only in a cluster",
+        value: |node| node.allocation.map(str::to_owned),
     },
     Label {
         key: "homogeneous",
         examples: "`true`, `false`",
         meaning: "whether all accelerators are of one product",
-        value: |scope| Some(scope.homogeneous.to_string()),
+        value: |node| Some(node.homogeneous.to_string()),
     },
     Label {
         key: "llm-d.ai/accelerator-vendor",
         examples: "as `vendor`",
-        meaning: "the key that llm-d's guides put on pods, so that the two can be matched",
-        value: |scope| Some(scope.primary.vendor.as_str().to_owned()),
+        meaning: "the key that llm-d's guides put on pods, so that pods and nodes can be matched",
+        value: |node| Some(node.primary.vendor.as_str().to_owned()),
     },
     Label {
         key: "llm-d.ai/accelerator-variant",
         examples: "as `variant`",
-        meaning: "the same",
-        value: |scope| Some(scope.primary.variant.as_str().to_owned()),
+        meaning: "likewise",
+        value: |node| Some(node.primary.variant.as_str().to_owned()),
     },
 ];
 
-/// The beginning of the key that each product has; after it stands the value of the label `product`, cut so that
-/// Kubernetes takes the key. Its value is the number of devices.
+/// Prefix of the key that each product has. The rest is the value of the label `product`, truncated so that Kubernetes accepts
+/// the key. Its value is the number of devices.
 pub const PRODUCT_KEY: &str = "product.";
 
-/// The labels of a node; none if it has no accelerator. `allocation` is how Kubernetes hands the devices out, where that
-/// is known.
+/// The labels of a node; none if it has no accelerator. `allocation` is how Kubernetes allocates the devices, where that is
+/// known.
 pub fn labels(
     inventory: &Inventory,
     options: &LabelOptions,
     allocation: Option<&'static str>,
 ) -> BTreeMap<String, String> {
-    let groups = groups(counted(inventory, options.include_integrated));
+    let groups = groups(inventory, options.include_integrated);
     let Some(primary) = primary(&groups) else { return BTreeMap::new() };
-    let scope = Scope { inventory, primary, homogeneous: groups.len() == 1, allocation };
+    let node = LabelledNode { inventory, primary, homogeneous: groups.len() == 1, allocation };
     let mut labels: BTreeMap<String, String> =
-        LABELS.iter().filter_map(|label| Some((key(label.key, options), (label.value)(&scope)?))).collect();
+        LABELS.iter().filter_map(|label| Some((options.key(label.key), (label.value)(&node)?))).collect();
     for group in &groups {
         let slug =
             group.product.as_deref().and_then(|product| label_value(product, MAX_LENGTH - PRODUCT_KEY.len()));
         if let Some(slug) = slug {
-            let count = group.devices.len().to_string();
-            labels.insert(key(&format!("{PRODUCT_KEY}{slug}"), options), count);
+            labels.insert(options.key(&format!("{PRODUCT_KEY}{slug}")), group.devices.len().to_string());
         }
     }
     labels
 }
 
-/// The devices of the primary product, and whether there is no other product; `None` if there is no accelerator.
-pub(crate) fn primary_product(
-    inventory: &Inventory,
-    include_integrated: bool,
-) -> Option<(Vec<&Device>, bool)> {
-    let groups = groups(counted(inventory, include_integrated));
-    primary(&groups).map(|primary| (primary.devices.clone(), groups.len() == 1))
-}
-
-fn counted(inventory: &Inventory, include_integrated: bool) -> impl Iterator<Item = &Device> {
-    inventory.devices.iter().filter(move |device| include_integrated || !device.integrated)
-}
-
-pub(crate) fn key(key: &str, options: &LabelOptions) -> String {
-    if key.contains('/') { key.to_owned() } else { format!("{}/{key}", options.prefix) }
-}
-
-/// The devices of one product.
-struct Group<'a> {
-    vendor: Vendor,
-    variant: Variant,
-    product: Option<String>,
-    devices: Vec<&'a Device>,
-}
-
-/// What the value of a label is made from.
-struct Scope<'a> {
+/// What the values of labels are made from.
+struct LabelledNode<'a> {
     inventory: &'a Inventory,
-    primary: &'a Group<'a>,
+    primary: &'a ProductGroup<'a>,
     homogeneous: bool,
     allocation: Option<&'static str>,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> LabelledNode<'a> {
     /// The devices of the primary product.
     fn devices(&self) -> impl Iterator<Item = &'a Device> + Clone {
         self.primary.devices.iter().copied()
     }
 
-    /// The value that all devices share which tell one.
-    fn agreed<T: PartialEq>(&self, tell: impl Fn(&'a Device) -> Option<T>) -> Option<T> {
-        let mut told = self.devices().filter_map(tell);
-        let first = told.next()?;
-        told.all(|value| value == first).then_some(first)
+    /// The fact in which all devices agree that have it.
+    fn agreed<T: PartialEq>(&self, fact: impl Fn(&'a Device) -> Option<T>) -> Option<T> {
+        let mut known = self.devices().filter_map(fact);
+        let first = known.next()?;
+        known.all(|value| value == first).then_some(first)
     }
 
-    fn agreed_text(&self, tell: impl Fn(&'a Device) -> Option<&'a str>) -> Option<String> {
-        self.agreed(tell).and_then(|text| label_value(text, MAX_LENGTH))
+    /// The same as a label value.
+    fn agreed_value(&self, fact: impl Fn(&'a Device) -> Option<&'a str>) -> Option<String> {
+        self.agreed(fact).and_then(|text| label_value(text, MAX_LENGTH))
     }
-}
-
-fn groups<'a>(devices: impl Iterator<Item = &'a Device>) -> Vec<Group<'a>> {
-    let mut groups: BTreeMap<_, Group<'a>> = BTreeMap::new();
-    for device in devices {
-        let product = device.product_name().and_then(|name| label_value(name, MAX_LENGTH));
-        let (vendor, variant) = (device.vendor, device.variant);
-        groups
-            .entry((vendor.as_str(), product.clone(), variant))
-            .or_insert(Group { vendor, variant, product, devices: Vec::new() })
-            .devices
-            .push(device);
-    }
-    groups.into_values().collect()
-}
-
-/// The product with most devices; of equal ones the first by vendor, then by product name.
-fn primary<'g, 'a>(groups: &'g [Group<'a>]) -> Option<&'g Group<'a>> {
-    groups.iter().rev().max_by_key(|group| group.devices.len())
-}
-
-fn healthy(scope: &Scope<'_>) -> Option<String> {
-    let states = scope.devices().map(|device| device.health.state);
-    if states.clone().any(|state| state == HealthState::Unknown) {
-        return None;
-    }
-    let able = states.filter(|state| matches!(state, HealthState::Healthy | HealthState::Degraded)).count();
-    Some(able.to_string())
-}
-
-fn partition(scope: &Scope<'_>) -> Option<String> {
-    let mut cuts = scope.devices().filter_map(|device| Some(cut(device, device.partitioning.value()?)));
-    let first = cuts.next()?;
-    if cuts.all(|cut| cut == first) { label_value(&first, MAX_LENGTH) } else { Some("mixed".to_owned()) }
-}
-
-fn cut(device: &Device, partitioning: &Partitioning) -> String {
-    match partitioning {
-        Partitioning::Mig => mig(device),
-        Partitioning::Whole => "none".to_owned(),
-        Partitioning::Sriov { .. } => "sriov".to_owned(),
-        Partitioning::Xcp { compute, memory } => match memory.value() {
-            Some(XcpMemoryMode::Nps1) | None if *compute == XcpComputeMode::Spx => "none".to_owned(),
-            Some(memory) => format!("{compute}-{memory}").to_lowercase(),
-            None => compute.as_str().to_lowercase(),
-        },
-    }
-}
-
-/// `mig-1g.10gb`; `mig` for a GPU that is not cut yet, or whose driver does not tell how.
-fn mig(device: &Device) -> String {
-    let mut profiles = device.partitions.iter().filter_map(|partition| partition.profile.value());
-    match profiles.next() {
-        None => "mig".to_owned(),
-        Some(first) if profiles.all(|profile| profile == first) => format!("mig-{}", first.replace('+', ".")),
-        Some(_) => "mixed".to_owned(),
-    }
-}
-
-fn logical_count(scope: &Scope<'_>) -> Option<String> {
-    let counts = scope.devices().map(|device| device.logical_devices.value().copied());
-    let logical: u32 = counts.sum::<Option<u32>>()?;
-    (logical as usize != scope.primary.devices.len()).then(|| logical.to_string())
 }
 
 #[cfg(test)]

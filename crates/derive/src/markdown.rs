@@ -4,6 +4,7 @@ use crate::{
     compat::{CompatSet, labels::LabelSet, metrics::MetricSet},
     families::{Family, MetricSubject},
     labels::{DEFAULT_PREFIX, LABELS, PRODUCT_KEY},
+    vendors::VENDORS,
 };
 
 /// The text of `docs/labels.md`.
@@ -17,7 +18,7 @@ pub fn labels() -> String {
          | key | values | meaning |\n|---|---|---|\n"
     );
     for label in LABELS {
-        text += &format!("| `{}` | {} | {} |\n", label.key, label.examples, label.meaning);
+        text += &format!("| `{}` | {} | {} |\n", label.key, label.examples(), label.meaning);
     }
     text += &format!(
         "| `{PRODUCT_KEY}<product>` | `8` | one key for each product, spelt as the value of `product`; the number of its \
@@ -25,6 +26,17 @@ pub fn labels() -> String {
     );
     text += "| `path.<path>` | `true`, `false` | whether the node can serve a path of llm-d; absent where a fact is not known. \
              [paths.md](paths.md) lists the paths |\n";
+    text += "\n## Vendors\n\n| devices | `vendor` | `variant` | extended resources | DRA driver |\n|---|---|---|---|---|\n";
+    for record in VENDORS {
+        text += &format!(
+            "| {} | `{}` | `{}` | {} | `{}` |\n",
+            record.title,
+            record.vendor.as_str(),
+            record.variant.as_str(),
+            code(record.offers.resources),
+            record.offers.dra_driver,
+        );
+    }
     text += "\n## Labels as the vendors' tools spell them\n\n\
          `--compat SET=on` publishes all keys of a set, `off` none. `auto`, the default, fills in keys that no other field\n\
          manager owns; only a cluster knows the owners, so `afd show` prints none then. Text in `<>` is filled in: such a key\n\

@@ -19,7 +19,7 @@ pub(crate) fn protocol(inventory: &Inventory) -> Option<&'static str> {
     }
 }
 
-/// The accelerator that shares most PCIe bridges with a NIC, if it shares one and is the only such device.
+/// The accelerator that shares most PCIe bridges with a NIC, if it shares one and no other device shares as many.
 pub fn nearest_device<'i>(inventory: &'i Inventory, nic: &Nic) -> Option<&'i Device> {
     if nic.of_accelerator {
         return inventory.devices.iter().find(|device| nic.pci_address == Known::Value(device.id.0));

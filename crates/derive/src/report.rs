@@ -1,4 +1,4 @@
-//! Inventory and paths to the node's annotation `report`: for people and tools, no scheduler needs it.
+//! Inventory and paths to the Node's annotation `report`: for people and tools; no scheduler needs it.
 
 use std::collections::BTreeSet;
 
@@ -11,23 +11,23 @@ use crate::{
     paths,
 };
 
-/// The longest report. All annotations of a node together may have 256 KiB.
-pub const MOST_BYTES: usize = 16 << 10;
+/// Maximum size of the report. All annotations of an object together may have 256 KiB.
+pub const MAX_REPORT_BYTES: usize = 16 << 10;
 
 #[derive(Serialize)]
-struct Report<'a> {
-    devices: Vec<DeviceReport<'a>>,
+struct NodeReport<'a> {
+    devices: Vec<ReportedDevice<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    offers: Vec<OfferReport<'a>>,
-    paths: Vec<PathReport<'a>>,
-    problems: Vec<ProblemReport<'a>>,
-    /// Whether something was left out to stay below [`MOST_BYTES`].
+    offers: Vec<ReportedOffer<'a>>,
+    paths: Vec<ReportedPath<'a>>,
+    problems: Vec<ReportedProblem<'a>>,
+    /// Whether something was left out to stay within [`MAX_REPORT_BYTES`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
 }
 
 #[derive(Serialize)]
-struct DeviceReport<'a> {
+struct ReportedDevice<'a> {
     id: String,
     product: Option<&'a str>,
     health: &'static str,
@@ -37,9 +37,9 @@ struct DeviceReport<'a> {
     partitions: Vec<PartitionName>,
 }
 
-/// What pods may have; who holds it changes too often for an annotation.
+/// What is offered to pods; allocations change too often for an annotation.
 #[derive(Serialize)]
-struct OfferReport<'a> {
+struct ReportedOffer<'a> {
     resource: &'a str,
     mechanism: &'static str,
     discovered: Option<u64>,
@@ -47,7 +47,7 @@ struct OfferReport<'a> {
 }
 
 #[derive(Serialize)]
-struct PathReport<'a> {
+struct ReportedPath<'a> {
     path: &'a str,
     /// `null` where a fact is not known.
     ready: Option<bool>,
@@ -58,7 +58,7 @@ struct PathReport<'a> {
 }
 
 #[derive(Serialize)]
-struct ProblemReport<'a> {
+struct ReportedProblem<'a> {
     probe: &'a str,
     device: Option<String>,
     fact: &'a str,
@@ -66,22 +66,22 @@ struct ProblemReport<'a> {
 }
 
 /// Compact JSON: devices with product, health and partitions, what Kubernetes offers of them, paths with reasons, and
-/// problems. What does not fit is left out from the end: problems first, then partitions, then devices.
+/// problems. To fit, entries are removed from the end: problems first, then partitions, then devices.
 pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerdict<'_>]) -> String {
-    let devices = inventory.devices.iter().map(|device| DeviceReport {
+    let devices = inventory.devices.iter().map(|device| ReportedDevice {
         id: device.id.to_string(),
         product: device.product_name(),
         health: device.health.state.as_str(),
         reasons: device.health.reasons.iter().map(|reason| reason.code.as_str()).collect(),
         partitions: device.partitions.iter().map(|partition| partition.name).collect(),
     });
-    let problems = inventory.problems.iter().map(|problem| ProblemReport {
+    let problems = inventory.problems.iter().map(|problem| ReportedProblem {
         probe: &problem.probe,
         device: problem.device.map(|device| device.to_string()),
         fact: &problem.fact,
         message: &problem.message,
     });
-    let offers = offered.counts.iter().map(|count| OfferReport {
+    let offers = offered.counts.iter().map(|count| ReportedOffer {
         resource: &count.resource,
         mechanism: count.mechanism.as_str(),
         discovered: count.discovered,
@@ -89,20 +89,20 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerd
     });
     let mismatch = match &offered.verdict {
         OfferVerdict::Incomplete(message) | OfferVerdict::Duplicate(message) => {
-            Some(ProblemReport { probe: "kubernetes", device: None, fact: "offer", message })
+            Some(ReportedProblem { probe: "kubernetes", device: None, fact: "offer", message })
         }
         OfferVerdict::Complete | OfferVerdict::Unknown => None,
     };
     let paths = paths.iter().map(|verdict| {
         let ready = verdict.answer().ready();
-        PathReport {
+        ReportedPath {
             path: &verdict.path.name,
             ready,
             reasons: verdict.unmet().map(|outcome| outcome.requirement.reason.as_str()).collect(),
             unknown: if ready.is_none() { verdict.missing() } else { Vec::new() },
         }
     });
-    let mut report = Report {
+    let mut report = NodeReport {
         devices: devices.collect(),
         offers: offers.collect(),
         paths: paths.collect(),
@@ -110,14 +110,14 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerd
         truncated: false,
     };
     loop {
-        let text = serde_json::to_string(&report).expect("texts and lists can always be written");
-        if text.len() <= MOST_BYTES {
+        let text = serde_json::to_string(&report).expect("strings and lists can always be encoded");
+        if text.len() <= MAX_REPORT_BYTES {
             return text;
         }
         report.truncated = true;
-        let cut = report.devices.iter_mut().rev().find(|device| !device.partitions.is_empty());
+        let partitioned = report.devices.iter_mut().rev().find(|device| !device.partitions.is_empty());
         if report.problems.pop().is_none() {
-            match cut {
+            match partitioned {
                 Some(device) => device.partitions.clear(),
                 None => drop(report.devices.pop()),
             }
@@ -125,7 +125,7 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerd
     }
 }
 
-/// The devices of a report, of whichever version; none of a text that is no report.
+/// The devices of a report of any version; none if the text is not a report.
 pub fn devices(report: &str) -> BTreeSet<DeviceId> {
     let report: Value = serde_json::from_str(report).unwrap_or_default();
     let devices = report["devices"].as_array().into_iter().flatten();
@@ -134,36 +134,37 @@ pub fn devices(report: &str) -> BTreeSet<DeviceId> {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::{Device, Missing, PciAddress, Problem, Variant, Vendor};
+    use afd_model::{Missing, Problem};
 
     use super::*;
-    use crate::paths::Rules;
+    use crate::{paths::PathRules, vendors::bare_device};
 
     #[test]
-    fn paths_are_told_with_what_is_against_them() {
-        let rules = Rules::built_in();
-        let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
-        let device = Device::bare(address, Vendor::Amd, Variant::Gpu);
-        let inventory = Inventory { devices: vec![device], ..Inventory::default() };
-        let text = report(&inventory, &Offered::default(), &rules.ask(&inventory, false));
-        let agentic = r#"{"path":"agentic-serving","ready":false,"reasons":["AcceleratorNotCovered"]}"#;
-        assert!(text.contains(agentic), "{text}");
-        assert!(text.contains(
-            r#"{"path":"optimized-baseline","ready":null,"unknown":["node.architecture is not known""#
-        ));
+    fn paths_have_the_reasons_against_them() {
+        let mut rules = PathRules::default();
+        let path = |name: &str, require: &str| {
+            format!(
+                "[[path]]\nname = '{name}'\ntitle = 'T'\n[[requirement]]\npaths = ['{name}']\nrequire = '{require}'\n\
+                 reason = 'TooFewDevices'\nmessage = 'm'\n"
+            )
+        };
+        assert_eq!(rules.add("few", &path("few", "node.count > 1")), []);
+        assert_eq!(rules.add("new", &path("new", "node.healthy > 0")), []);
+        let inventory = Inventory { devices: vec![bare_device(1)], ..Inventory::default() };
+        let text = report(&inventory, &Offered::default(), &rules.verdicts(&inventory, false));
+        let expected = r#""paths":[{"path":"few","ready":false,"reasons":["TooFewDevices"]},{"path":"new","ready":null,"unknown":["node.healthy is not known"]}]"#;
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]
-    fn a_report_is_compact_and_has_an_end() {
-        let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
-        let device = Device::bare(address, Vendor::Intel, Variant::Xpu);
-        let mut inventory = Inventory { devices: vec![device], ..Inventory::default() };
+    fn a_report_is_compact_and_limited_in_size() {
+        let mut inventory = Inventory { devices: vec![bare_device(1)], ..Inventory::default() };
         assert_eq!(
             report(&inventory, &Offered::default(), &[]),
             r#"{"devices":[{"id":"0000:01:00.0","product":null,"health":"unknown"}],"paths":[],"problems":[]}"#
         );
         let problem = |number: usize| Problem {
-            probe: "intel".to_owned(),
+            probe: "test".to_owned(),
             device: None,
             fact: format!("fact-{number}"),
             reason: Missing::Malformed,
@@ -173,7 +174,9 @@ mod tests {
         inventory.problems = (0..1000).map(problem).collect();
         let text = report(&inventory, &Offered::default(), &[]);
         assert!(
-            text.len() <= MOST_BYTES && text.contains("fact-0") && text.ends_with("\"truncated\":true}"),
+            text.len() <= MAX_REPORT_BYTES
+                && text.contains("fact-0")
+                && text.ends_with("\"truncated\":true}"),
             "{text}"
         );
     }

@@ -1,12 +1,11 @@
-//! Texts as Kubernetes takes them for label values
+//! Strings as valid label values of Kubernetes
 //! (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
 
-/// The longest label value, and the longest name part of a label key.
+/// Maximum length of a label value, and of the name part of a label key.
 pub const MAX_LENGTH: usize = 63;
 
-/// A text as a label value of at most `length` characters: what Kubernetes does not take becomes one `-`, nothing but
-/// letters and digits stands at the ends, and a text that is too long is cut between two words. `None` if nothing is
-/// left.
+/// A string as a label value of at most `length` characters: a sequence of invalid characters becomes one `-`, separators at the
+/// ends are removed, and a string that is too long is truncated between two words. `None` if nothing is left.
 pub fn label_value(text: &str, length: usize) -> Option<String> {
     let mut value = String::with_capacity(text.len());
     for character in text.chars() {
@@ -16,18 +15,18 @@ pub fn label_value(text: &str, length: usize) -> Option<String> {
             _ => value.push('-'),
         }
     }
-    let mut value = value.trim_matches(separator);
+    let mut value = value.trim_matches(is_separator);
     if value.len() > length {
         let head = &value[..length];
-        // Cut inside a word only if there is nothing but one word.
-        let between_words = value[length..].starts_with(separator);
-        let end = if between_words { Some(length) } else { head.rfind(separator) };
-        value = head[..end.unwrap_or(length)].trim_end_matches(separator);
+        // Truncate inside a word only if there is just one word.
+        let between_words = value[length..].starts_with(is_separator);
+        let end = if between_words { Some(length) } else { head.rfind(is_separator) };
+        value = head[..end.unwrap_or(length)].trim_end_matches(is_separator);
     }
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-fn separator(character: char) -> bool {
+fn is_separator(character: char) -> bool {
     matches!(character, '-' | '_' | '.')
 }
 
@@ -40,15 +39,15 @@ mod tests {
     #[test]
     fn names_become_values() {
         let value = |text| label_value(text, MAX_LENGTH);
-        assert_eq!(value("NVIDIA H100 80GB HBM3").as_deref(), Some("NVIDIA-H100-80GB-HBM3"));
-        assert_eq!(value("AMD Instinct MI250X / MI250").as_deref(), Some("AMD-Instinct-MI250X-MI250"));
+        assert_eq!(value("Example H100 80GB HBM3").as_deref(), Some("Example-H100-80GB-HBM3"));
+        assert_eq!(value("Example MI250X / MI250").as_deref(), Some("Example-MI250X-MI250"));
         assert_eq!(value(" (unknown) ").as_deref(), Some("unknown"));
         assert_eq!(value("---"), None);
         assert_eq!(value(""), None);
     }
 
     #[test]
-    fn a_long_text_is_cut_between_words() {
+    fn a_long_string_is_truncated_between_words() {
         assert_eq!(label_value("one two three", 9).as_deref(), Some("one-two"));
         assert_eq!(label_value("one two three", 7).as_deref(), Some("one-two"));
         assert_eq!(label_value("one two three", 8).as_deref(), Some("one-two"));
@@ -57,7 +56,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_is_one_that_kubernetes_takes(text in ".{0,100}", length in 1_usize..70) {
+        fn every_value_is_valid_in_kubernetes(text in ".{0,100}", length in 1_usize..70) {
             if let Some(value) = label_value(&text, length) {
                 prop_assert!(value.len() <= length);
                 prop_assert!(value.starts_with(|c: char| c.is_ascii_alphanumeric()));

@@ -32,6 +32,8 @@ pub struct VendorRecord {
     pub variant: Variant,
     /// What the devices are called in sentences: `NVIDIA GPUs`.
     pub title: &'static str,
+    /// Values of AFD's own labels as they occur with these devices, by key.
+    pub label_examples: &'static [(&'static str, &'static str)],
     /// How Kubernetes offers the devices to pods.
     pub offers: Offering,
     /// Labels as the vendor's labeller spells them.
@@ -84,6 +86,15 @@ pub fn owner_of_driver(driver: &str) -> Option<&'static VendorRecord> {
 }
 
 impl VendorRecord {
+    /// A value of one of AFD's own labels as it occurs with these devices.
+    pub fn label_example(&self, key: &str) -> Option<&'static str> {
+        match key {
+            "vendor" => Some(self.vendor.as_str()),
+            "variant" => Some(self.variant.as_str()),
+            _ => self.label_examples.iter().find(|(own, _)| *own == key).map(|(_, value)| *value),
+        }
+    }
+
     /// Whether a device is of this vendor and kind.
     pub fn covers(&self, device: &Device) -> bool {
         (device.vendor, device.variant) == (self.vendor, self.variant)
@@ -208,6 +219,13 @@ fn accel_node(device: &Device) -> Option<String> {
 
 /// Resident memory above which a library's process ends: no library needs a third of it.
 const MAX_RESIDENT_BYTES: u64 = 256 << 20;
+
+/// A device of which only the bus number of its address is known.
+#[cfg(test)]
+pub(crate) fn bare_device(bus: u8) -> Device {
+    let address = afd_model::PciAddress { domain: 0, bus, device: 0, function: 0 };
+    Device::bare(address, VENDORS[0].vendor, VENDORS[0].variant)
+}
 
 #[cfg(test)]
 mod tests {

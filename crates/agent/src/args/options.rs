@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use afd_derive::{
-    compat::{CompatSet, Switch},
+    compat::{CompatSet, CompatSwitch},
     labels::{DEFAULT_PREFIX, LabelOptions},
     vendors::{MigStrategy, VENDORS, VendorRecord},
 };
@@ -75,7 +75,7 @@ pub struct LabelArgs {
     /// Labels in the spelling of a vendor's own tools. auto, the default, writes keys without another owner; it writes none
     /// without a cluster, where the owners are not known.
     #[arg(long, value_name = "SET=auto|on|off", value_parser = values::compat)]
-    pub compat: Vec<(CompatSet, Switch)>,
+    pub compat: Vec<(CompatSet, CompatSwitch)>,
     /// How NVIDIA's device plugin offers MIG devices; the plugin's own configuration takes precedence.
     #[arg(long, value_enum, default_value_t = MigStrategyArg::None)]
     pub nvidia_mig_strategy: MigStrategyArg,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use afd_derive::{
-    compat::{CompatSet, Switch},
+    compat::{CompatSet, CompatSwitch},
     vendors::VENDORS,
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -41,7 +41,7 @@ pub(super) fn metric_set() -> impl TypedValueParser<Value = CompatSet> {
 }
 
 /// A label set and its switch: `nvidia=on`.
-pub(super) fn compat(text: &str) -> Result<(CompatSet, Switch), String> {
+pub(super) fn compat(text: &str) -> Result<(CompatSet, CompatSwitch), String> {
     let (set, switch) =
         text.split_once('=').ok_or_else(|| "not a set and its switch, such as nvidia=on".to_owned())?;
     Ok((set.parse()?, switch.parse()?))
@@ -74,6 +74,6 @@ mod tests {
         assert!(domain("Accelerator.llm-d.ai").is_err() && domain("a..b").is_err() && domain("a/b").is_err());
         assert!(domain("accelerator.llm-d.ai").is_ok());
         assert!(compat("amd").is_err() && compat("amd=yes").is_err() && compat("asus=on").is_err());
-        assert_eq!(compat("nvidia=on"), Ok(("nvidia".parse().expect("it is a set"), Switch::On)));
+        assert_eq!(compat("nvidia=on"), Ok(("nvidia".parse().expect("it is a set"), CompatSwitch::On)));
     }
 }

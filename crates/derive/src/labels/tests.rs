@@ -1,10 +1,10 @@
-use afd_model::{Health, Known, LinkKind, Missing, Partition, PartitionName, PciAddress, Product};
+use afd_model::{
+    Health, Known, LinkKind, Missing, Partition, PartitionName, Partitioning, Product, XcpComputeMode,
+    XcpMemoryMode,
+};
 
 use super::*;
-
-fn device(bus: u8) -> Device {
-    Device::bare(PciAddress { domain: 0, bus, device: 0, function: 0 }, Vendor::Amd, Variant::Gpu)
-}
+use crate::vendors::bare_device as device;
 
 fn labelled(devices: Vec<Device>) -> BTreeMap<String, String> {
     let inventory = Inventory { devices, ..Inventory::default() };
@@ -31,7 +31,7 @@ fn a_node_without_accelerators_gets_no_label() {
 }
 
 #[test]
-fn integrated_devices_count_when_asked_for() {
+fn integrated_devices_count_on_request() {
     let inventory =
         Inventory { devices: vec![Device { integrated: true, ..device(0) }], ..Inventory::default() };
     let options = LabelOptions { include_integrated: true, prefix: "example.com".to_owned() };
@@ -45,14 +45,14 @@ fn an_unknown_fact_gives_no_label() {
     for absent in
         ["product", "memory-mib", "healthy", "partition", "compute", "interconnect", "driver-version"]
     {
-        assert!(!labels.contains_key(absent), "{absent} was made up");
+        assert!(!labels.contains_key(absent), "{absent} was invented");
     }
     assert_eq!(labels["count"], "1");
     assert_eq!(labels["rdma"], "none");
 }
 
 #[test]
-fn the_primary_product_has_most_devices_and_ties_go_by_name() {
+fn the_primary_product_has_most_devices_and_the_name_decides_ties() {
     let labels = labelled(vec![named(0, "B 2"), named(1, "A 1"), named(2, "B 2")]);
     assert_eq!((labels["product"].as_str(), labels["count"].as_str()), ("B-2", "2"));
     assert_eq!(labels["homogeneous"], "false");
@@ -61,7 +61,7 @@ fn the_primary_product_has_most_devices_and_ties_go_by_name() {
 }
 
 #[test]
-fn one_device_of_which_nobody_tells_leaves_the_healthy_count_unknown() {
+fn one_device_of_unknown_health_leaves_the_healthy_count_unknown() {
     let healthy = Device { health: Health::healthy(), ..device(0) };
     let failed = Device { health: Health::failed("DriverMissing", ""), ..device(1) };
     assert_eq!(labelled(vec![healthy.clone(), failed.clone()])["healthy"], "1");
@@ -86,13 +86,13 @@ fn partitions_are_named_by_their_mode() {
     assert_eq!(labelled(vec![cpx(0)])["partition"], "cpx-nps4");
     assert_eq!(labelled(vec![spx(0)])["partition"], "none");
     assert_eq!(labelled(vec![cpx(0), spx(1)])["partition"], "mixed");
-    let part = Partition::bare(device(0).id, PartitionName::Xcp(0));
-    let parted = Device { partitions: vec![part.clone(), part], ..device(0) };
-    assert_eq!(labelled(vec![parted])["partition-count"], "2");
+    let partition = Partition::bare(device(0).id, PartitionName::Xcp(0));
+    let partitioned = Device { partitions: vec![partition.clone(), partition], ..device(0) };
+    assert_eq!(labelled(vec![partitioned])["partition-count"], "2");
 }
 
 #[test]
-fn logical_devices_are_told_where_they_differ() {
+fn the_logical_count_is_there_where_it_differs() {
     let chip = |number, logical| Device { logical_devices: Known::Value(logical), ..device(number) };
     assert_eq!(labelled(vec![chip(0, 2), chip(1, 2)])["logical-count"], "4");
     assert!(!labelled(vec![chip(0, 1), chip(1, 1)]).contains_key("logical-count"));

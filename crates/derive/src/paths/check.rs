@@ -1,5 +1,5 @@
-//! Whether an expression asks for what there is: fields of the view, known functions, and values of the same kind on
-//! both sides of a comparison. A misspelt field would else be taken for one that is not known, for ever.
+//! Checks that an expression uses existing fields of the view, known functions, and values of the same type on both sides of a
+//! comparison. Without this a misspelt field would be taken for one that is always unknown.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,78 +11,78 @@ use cel::{
 };
 
 use super::{
-    predicate::Wrong,
-    view::{Kind, Record},
+    predicate::ExpressionError,
+    view::{FieldKind, ViewRecord},
 };
 
 /// The function that compares versions.
 pub(super) const VERSION_AT_LEAST: &str = "versionAtLeast";
 
-/// The functions of rules, with what they are for. The macros are CEL's: `has`, `all`, `exists`, `exists_one`,
+/// The functions of rules and their meaning. The macros are those of CEL: `has`, `all`, `exists`, `exists_one`,
 /// `filter`, `map`.
 pub(super) const FUNCTIONS: [(&str, &str); 7] = [
-    ("size", "`size(list)`: how many there are; `size(text)`: its length"),
-    ("contains", "`text.contains('part')`"),
-    ("startsWith", "`text.startsWith('beginning')`"),
-    ("endsWith", "`text.endsWith('end')`"),
-    ("int", "`int('8')`: the number that a text tells"),
-    ("string", "`string(8)`: the text of a number"),
+    ("size", "`size(list)`: number of elements; `size(string)`: its length"),
+    ("contains", "`string.contains('part')`"),
+    ("startsWith", "`string.startsWith('prefix')`"),
+    ("endsWith", "`string.endsWith('suffix')`"),
+    ("int", "`int('8')`: a string as a number"),
+    ("string", "`string(8)`: a number as a string"),
     (
         VERSION_AT_LEAST,
-        "`versionAtLeast(version, '525.60.13')`: the same version or a newer one, by its numbers",
+        "`versionAtLeast(version, '525.60.13')`: the same version or a newer one, compared number by number",
     ),
 ];
 
-/// What an expression can be.
+/// The type of an expression.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Shape {
-    /// Yes or no.
+    /// A boolean.
     Bool,
     /// A number.
     Number,
-    /// A text.
-    Text,
-    /// A part of the view.
-    Record(Record),
-    /// A list of such.
+    /// A string.
+    String,
+    /// A record of the view.
+    Record(ViewRecord),
+    /// A list.
     List(Box<Shape>),
-    /// Only running it tells.
+    /// Known only when it is evaluated.
     Any,
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Shape::Bool => "yes or no",
+            Shape::Bool => "a boolean",
             Shape::Number => "a number",
-            Shape::Text => "a text",
+            Shape::String => "a string",
             Shape::Record(record) => record.name(),
             Shape::List(_) => "a list",
-            Shape::Any => "anything",
+            Shape::Any => "any value",
         })
     }
 }
 
-impl From<Kind> for Shape {
-    fn from(kind: Kind) -> Shape {
+impl From<FieldKind> for Shape {
+    fn from(kind: FieldKind) -> Shape {
         match kind {
-            Kind::Bool => Shape::Bool,
-            Kind::Number => Shape::Number,
-            Kind::Text => Shape::Text,
-            Kind::One(record) => Shape::Record(record),
-            Kind::Many(record) => Shape::List(Box::new(Shape::Record(record))),
+            FieldKind::Bool => Shape::Bool,
+            FieldKind::Number => Shape::Number,
+            FieldKind::String => Shape::String,
+            FieldKind::One(record) => Shape::Record(record),
+            FieldKind::Many(record) => Shape::List(Box::new(Shape::Record(record))),
         }
     }
 }
 
-/// What was found out about an expression.
+/// The result of the check.
 pub(super) struct Checked {
-    /// What it is.
+    /// The type of the expression.
     pub(super) shape: Shape,
-    /// The fields that it asks for, as they stand in it: `node.host.memory_bytes`.
+    /// The fields that it reads, as they are written in it: `node.host.memory_bytes`.
     pub(super) fields: Vec<String>,
-    /// What is wrong with it.
-    pub(super) wrong: Vec<Wrong>,
+    /// Its errors.
+    pub(super) errors: Vec<ExpressionError>,
 }
 
 /// Checks an expression.
@@ -91,24 +91,24 @@ pub(super) fn check(program: &Program) -> Checked {
         source: program.source_info(),
         variables: BTreeMap::new(),
         fields: Vec::new(),
-        wrong: Vec::new(),
+        errors: Vec::new(),
     };
-    check.variables.insert("node".to_owned(), Shape::Record(Record::Node));
+    check.variables.insert("node".to_owned(), Shape::Record(ViewRecord::Node));
     let shape = check.shape(program.expression());
-    Checked { shape, fields: check.fields, wrong: check.wrong }
+    Checked { shape, fields: check.fields, errors: check.errors }
 }
 
 struct Check<'p> {
     source: &'p SourceInfo,
     variables: BTreeMap<String, Shape>,
     fields: Vec<String>,
-    wrong: Vec<Wrong>,
+    errors: Vec<ExpressionError>,
 }
 
 impl Check<'_> {
-    fn wrong(&mut self, expression: &IdedExpr, message: String) {
+    fn error(&mut self, expression: &IdedExpr, message: String) {
         let byte = self.source.offset_for(expression.id).map_or(0, |(start, _)| start as usize);
-        self.wrong.push((byte, message));
+        self.errors.push((byte, message));
     }
 
     fn shape(&mut self, expression: &IdedExpr) -> Shape {
@@ -116,15 +116,15 @@ impl Check<'_> {
             Expr::Literal(literal) => match literal {
                 LiteralValue::Boolean(_) => Shape::Bool,
                 LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::Double(_) => Shape::Number,
-                LiteralValue::String(_) => Shape::Text,
+                LiteralValue::String(_) => Shape::String,
                 LiteralValue::Bytes(_) | LiteralValue::Null => Shape::Any,
             },
             Expr::Ident(name) => match self.variables.get(name) {
                 Some(shape) => shape.clone(),
                 None => {
-                    self.wrong(
+                    self.error(
                         expression,
-                        format!("there is no `{name}`; what can be asked begins with `node`"),
+                        format!("unknown variable `{name}`; every field begins with `node`"),
                     );
                     Shape::Any
                 }
@@ -143,12 +143,15 @@ impl Check<'_> {
                         self.shape(&entry.value);
                     }
                 }
-                // Asking a map for a key that it lacks would read as a fact that is not known.
-                self.wrong(expression, "a rule has no maps; write one requirement for each case".to_owned());
+                // A missing key of a map would be taken for an unknown fact.
+                self.error(
+                    expression,
+                    "maps are not supported in rules; write one requirement for each case".to_owned(),
+                );
                 Shape::Any
             }
             Expr::Struct(_) | Expr::Unspecified => {
-                self.wrong(expression, "a rule has no messages of types".to_owned());
+                self.error(expression, "message types are not supported in rules".to_owned());
                 Shape::Any
             }
         }
@@ -156,39 +159,39 @@ impl Check<'_> {
 
     fn select(&mut self, expression: &IdedExpr, select: &SelectExpr) -> Shape {
         self.fields.extend(dotted(&expression.expr));
-        let told = match self.shape(&select.operand) {
+        let shape = match self.shape(&select.operand) {
             Shape::Record(record) => match record.field(&select.field) {
                 Some(field) => field.kind.into(),
                 None => {
-                    self.wrong(expression, format!("{} has no `{}`", record.name(), select.field));
+                    self.error(expression, format!("{} has no `{}`", record.name(), select.field));
                     Shape::Any
                 }
             },
             Shape::Any => Shape::Any,
             other => {
-                self.wrong(expression, format!("{other} has no `{}`", select.field));
+                self.error(expression, format!("{other} has no `{}`", select.field));
                 Shape::Any
             }
         };
-        if select.test { Shape::Bool } else { told }
+        if select.test { Shape::Bool } else { shape }
     }
 
-    fn comprehension(&mut self, expression: &IdedExpr, of: &ComprehensionExpr) -> Shape {
-        let element = match self.shape(&of.iter_range) {
+    fn comprehension(&mut self, expression: &IdedExpr, comprehension: &ComprehensionExpr) -> Shape {
+        let element = match self.shape(&comprehension.iter_range) {
             Shape::List(element) => *element,
             Shape::Any => Shape::Any,
             other => {
-                self.wrong(expression, format!("{other} is no list"));
+                self.error(expression, format!("{other} is not a list"));
                 Shape::Any
             }
         };
-        let result = self.shape(&of.accu_init);
-        let hidden = [(of.iter_var.clone(), element), (of.accu_var.clone(), result)]
+        let result = self.shape(&comprehension.accu_init);
+        let shadowed = [(comprehension.iter_var.clone(), element), (comprehension.accu_var.clone(), result)]
             .map(|(name, shape)| (name.clone(), self.variables.insert(name, shape)));
-        self.shape(&of.loop_cond);
-        self.shape(&of.loop_step);
-        let shape = self.shape(&of.result);
-        for (name, before) in hidden.into_iter().rev() {
+        self.shape(&comprehension.loop_cond);
+        self.shape(&comprehension.loop_step);
+        let shape = self.shape(&comprehension.result);
+        for (name, before) in shadowed.into_iter().rev() {
             match before {
                 Some(before) => drop(self.variables.insert(name, before)),
                 None => drop(self.variables.remove(&name)),
@@ -207,22 +210,22 @@ impl Check<'_> {
             .collect();
         let first = arguments.first().cloned().unwrap_or(Shape::Any);
         match (call.func_name.as_str(), arguments.as_slice()) {
-            ("_&&_" | "_||_" | "!_", parts) => {
-                for part in parts.iter().filter(|part| !fits(part, &Shape::Bool)) {
-                    self.wrong(expression, format!("yes or no is meant, and there is {part}"));
+            ("_&&_" | "_||_" | "!_", operands) => {
+                for operand in operands.iter().filter(|operand| !fits(operand, &Shape::Bool)) {
+                    self.error(expression, format!("expected a boolean, found {operand}"));
                 }
                 Shape::Bool
             }
             ("_?_:_", [_, then, _]) => then.clone(),
             ("_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_", [left, right]) => {
                 if !fits(left, right) {
-                    self.wrong(expression, format!("{left} is compared with {right}"));
+                    self.error(expression, format!("{left} is compared with {right}"));
                 }
                 Shape::Bool
             }
             ("@in", [element, Shape::List(elements)]) => {
                 if !fits(element, elements) {
-                    self.wrong(expression, format!("{element} is looked for in a list of other things"));
+                    self.error(expression, format!("{element} cannot be in this list"));
                 }
                 Shape::Bool
             }
@@ -230,26 +233,23 @@ impl Check<'_> {
             ("_[_]", [Shape::List(elements), _]) => (**elements).clone(),
             ("_+_" | "_-_" | "_*_" | "_/_" | "_%_" | "-_", _) => first,
             ("size" | "int", _) => Shape::Number,
-            ("string", _) => Shape::Text,
-            ("contains" | "startsWith" | "endsWith" | VERSION_AT_LEAST, parts) => {
-                for part in parts.iter().filter(|part| !fits(part, &Shape::Text)) {
-                    self.wrong(
-                        expression,
-                        format!("`{}` is asked of texts, and there is {part}", call.func_name),
-                    );
+            ("string", _) => Shape::String,
+            ("contains" | "startsWith" | "endsWith" | VERSION_AT_LEAST, arguments) => {
+                for argument in arguments.iter().filter(|argument| !fits(argument, &Shape::String)) {
+                    self.error(expression, format!("`{}` takes strings, found {argument}", call.func_name));
                 }
                 Shape::Bool
             }
             (name, _) => {
                 let names = FUNCTIONS.map(|(name, _)| name).join(", ");
-                self.wrong(expression, format!("there is no function `{name}`; there are {names}"));
+                self.error(expression, format!("unknown function `{name}`; the functions are {names}"));
                 Shape::Any
             }
         }
     }
 }
 
-/// A chain of fields as a text.
+/// A chain of fields as a string.
 fn dotted(expression: &Expr) -> Option<String> {
     match expression {
         Expr::Ident(name) => Some(name.clone()),

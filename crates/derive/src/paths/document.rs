@@ -2,52 +2,51 @@
 
 use super::{
     check::FUNCTIONS,
-    rules::{LABEL, Rules},
-    view::{Field, Kind, Record},
+    rules::{PATH_KEY, PathRules},
+    view::{FieldKind, ViewField, ViewRecord},
 };
 
-/// What can be said in few words for all paths.
+/// The beginning, which holds for all paths.
 const HEAD: &str = "# llm-d paths\n\n\
-Generated from the rules in `crates/derive/src/paths/rules.toml`; `cargo xtask bless` writes it anew.\n\n\
-A path is a way of serving that llm-d has a guide for. AFD tells of each whether this node can serve it: as the label\n\
+Generated from the rules in `crates/derive/src/paths/rules.toml`; `cargo xtask bless` updates it.\n\n\
+A path is a way of serving that llm-d has a guide for. AFD publishes for each path whether the node can serve it: as the label\n\
 `path.<path>` (`true`, `false`), as `accelerator_path_ready{path, reason}` (1 with an empty reason, or 0 with each reason),\n\
-in the annotation `report`, and in words with `afd explain [PATH]`.\n\n\
-**true** means that one pod of any of the path's roles, in the default shape of llm-d's guide, fits on the node by what the\n\
-node itself tells. It does not mean that devices or memory are free, that other nodes are ready as well, or that the network\n\
-joins them; what is not checked is listed with each path. A device counts unless it is known to have failed: of some devices\n\
-no source tells the health, and the label `healthy` is absent then.\n\n\
-**false** means that something which the path requires is known not to hold. **No label** and no series mean that nothing is\n\
-known to be wrong, and that a fact is not known; `afd explain` names it.\n\n\
-As all labels, these describe the primary product of the node: the one with most devices.\n";
+in the annotation `report`, and as text with `afd explain [PATH]`.\n\n\
+**true** means that one pod of any of the path's roles, in the default shape of llm-d's guide, fits on the node as far as the\n\
+node itself shows. It does not mean that devices or memory are free, that other nodes are ready as well, or that the network\n\
+connects them; what is not checked is listed for each path. A device counts unless it is known to have failed: the health of\n\
+some devices is not reported, and the label `healthy` is absent then.\n\n\
+**false** means that a requirement of the path is known not to hold. **No label** and no series mean that no requirement is\n\
+known not to hold, and that a fact is not known; `afd explain` names it.\n\n\
+Like all labels, these describe the primary product of the node: the one with most devices.\n";
 
-const RULES: &str = "## Rules of one's own\n\n\
-`--path-rules FILE` adds paths, and requirements of paths that are there already. The file has the form of the built-in one\n\
-(TOML):\n\n\
+const RULES: &str = "## Your own rules\n\n\
+`--path-rules FILE` adds paths, and requirements of existing paths. The file has the format of the built-in one (TOML):\n\n\
 ```toml\n\
 [[path]]\n\
 name = \"fast-lane\"\n\
 title = \"Our low-latency pool\"\n\n\
 [[requirement]]\n\
 paths = [\"fast-lane\", \"pd-disaggregation\"]\n\
-when = \"node.vendor == 'nvidia'\"\n\
+when = \"node.variant == 'gpu'\"\n\
 require = \"node.ports.exists(port, port.active && port.rate_bits_per_second >= 400000000000)\"\n\
 reason = \"NicTooSlow\"\n\
 message = \"no active port has 400 Gb/s; {size(node.ports)} ports were found\"\n\
 ```\n\n\
-`require` (and `when`, without which it is asked of every node) are expressions of the Common Expression Language\n\
+`require` and `when` (without `when` a requirement applies to every node) are expressions of the Common Expression Language\n\
 ([CEL](https://cel.dev)), as in Kubernetes' admission policies. `{x}` in a message is the value of the expression `x`. A file\n\
-with mistakes is refused as a whole, with every mistake and its place: also a field or function that there is not, and a number\n\
-compared with a text.\n\n\
-What is not known is absent, and asking for it makes an expression unknown, unless the rest decides: `false && unknown` is false,\n\
-`true || unknown` is true, `exists` is true where one element says so, `all` is false where one does. `has(x)` asks whether `x`\n\
-is known. A requirement that is unknown leaves the path unknown, unless another one does not hold.\n";
+with errors is refused as a whole, and every error is reported with its place. Unknown fields and functions, and a number\n\
+compared with a string, are errors.\n\n\
+An unknown fact is absent, and reading it makes an expression unknown unless the other operands decide: `false && unknown` is\n\
+false, `true || unknown` is true, `exists` is true if one element is true, `all` is false if one element is false. `has(x)` tests\n\
+whether `x` is known. An unknown requirement leaves the path unknown, unless another one does not hold.\n";
 
 /// The text of `docs/paths.md`.
 pub fn document() -> String {
-    let rules = Rules::built_in();
+    let rules = PathRules::built_in();
     let mut text = HEAD.to_owned();
     for path in rules.paths() {
-        text += &format!("\n## `{LABEL}{}`: {}\n\n", path.name, path.title);
+        text += &format!("\n## `{PATH_KEY}{}`: {}\n\n", path.name, path.title);
         if let Some(guide) = &path.guide {
             text += &format!("[Guide]({guide}). ");
         }
@@ -56,12 +55,12 @@ pub fn document() -> String {
         }
         text += "\n| reason | when | requires | source |\n|---|---|---|---|\n";
         for requirement in rules.requirements_of(path) {
-            let when = requirement.when.as_ref().map_or_else(String::new, |when| code(when.text()));
+            let when = requirement.when.as_ref().map_or_else(String::new, |when| code(when.source()));
             let source = requirement.source.as_deref().unwrap_or_default();
             text += &format!(
                 "| {} | {when} | {} | {source} |\n",
                 requirement.reason,
-                code(requirement.require.text())
+                code(requirement.require.source())
             );
         }
         text += "\nNot checked:\n\n";
@@ -70,7 +69,7 @@ pub fn document() -> String {
         }
     }
     text += &format!("\n{RULES}\n## What can be asked\n");
-    for record in Record::ALL {
+    for record in ViewRecord::ALL {
         text += &format!("\n### `{}`\n\n| field | kind | meaning |\n|---|---|---|\n", place(record));
         for field in record.fields() {
             text += &format!("| `{}` | {} | {} |\n", field.name, kind(field), field.meaning);
@@ -88,23 +87,23 @@ fn code(expression: &str) -> String {
     format!("`{}`", expression.replace('|', "\\|"))
 }
 
-/// Where a part of the view stands.
-fn place(record: Record) -> &'static str {
+/// The place of a record in the view.
+fn place(record: ViewRecord) -> &'static str {
     match record {
-        Record::Node => "node",
-        Record::Device => "node.devices",
-        Record::Partition => "node.devices[].partitions",
-        Record::Port => "node.ports",
-        Record::Host => "node.host",
+        ViewRecord::Node => "node",
+        ViewRecord::Device => "node.devices",
+        ViewRecord::Partition => "node.devices[].partitions",
+        ViewRecord::Port => "node.ports",
+        ViewRecord::Host => "node.host",
     }
 }
 
-fn kind(field: Field) -> String {
+fn kind(field: ViewField) -> String {
     match field.kind {
-        Kind::Bool => "bool".to_owned(),
-        Kind::Number => "int".to_owned(),
-        Kind::Text => "string".to_owned(),
-        Kind::One(record) => format!("`{}`", place(record)),
-        Kind::Many(record) => format!("list of `{}`", place(record)),
+        FieldKind::Bool => "bool".to_owned(),
+        FieldKind::Number => "int".to_owned(),
+        FieldKind::String => "string".to_owned(),
+        FieldKind::One(record) => format!("`{}`", place(record)),
+        FieldKind::Many(record) => format!("list of `{}`", place(record)),
     }
 }

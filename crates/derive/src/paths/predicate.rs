@@ -1,4 +1,4 @@
-//! An expression that is asked of the view: compiled once, answered with yes, no or unknown.
+//! An expression over the view: compiled once, evaluated to true, false or unknown.
 
 use std::sync::Arc;
 
@@ -6,91 +6,98 @@ use cel::{Context, ExecutionError, Program, Value};
 
 use super::check::{self, Checked, Shape, VERSION_AT_LEAST};
 
-/// What a requirement says of a node.
+/// The result of a requirement for a node.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Holds {
+pub enum Evaluation {
     /// It holds.
-    Yes,
-    /// It does not.
-    No,
-    /// A fact that it needs is not known; which one.
+    True,
+    /// It does not hold.
+    False,
+    /// A fact that it needs is not known; the message names it.
     Unknown(String),
-    /// It is not asked of a node like this one.
-    NotAsked,
+    /// It does not apply to this node.
+    NotApplicable,
 }
 
-/// An expression and its text.
+/// A compiled expression.
 #[derive(Debug)]
 pub struct Expression {
-    text: String,
+    source: String,
     program: Program,
     fields: Vec<String>,
 }
 
-/// Something wrong in an expression: the byte where it is, and what.
-pub(super) type Wrong = (usize, String);
+/// An error in an expression: its byte and the message.
+pub(super) type ExpressionError = (usize, String);
 
 impl Expression {
-    /// One that says yes or no.
+    /// One whose value is a boolean.
     ///
     /// # Errors
-    /// All that is wrong with it.
-    pub(super) fn predicate(text: &str) -> Result<Expression, Vec<Wrong>> {
-        Expression::of(text, |shape| match shape {
+    /// All its errors.
+    pub(super) fn predicate(text: &str) -> Result<Expression, Vec<ExpressionError>> {
+        Expression::compile(text, |shape| match shape {
             Shape::Bool | Shape::Any => None,
-            other => Some(format!("a rule says yes or no, and this is {other}")),
+            other => Some(format!("a rule must be a boolean, found {other}")),
         })
     }
 
-    /// One whose value is written into a message.
+    /// One whose value is inserted into a message.
     ///
     /// # Errors
-    /// All that is wrong with it.
-    pub(super) fn value(text: &str) -> Result<Expression, Vec<Wrong>> {
-        Expression::of(text, |shape| match shape {
-            Shape::Record(_) | Shape::List(_) => Some(format!("a message has no words for {shape}")),
+    /// All its errors.
+    pub(super) fn value(text: &str) -> Result<Expression, Vec<ExpressionError>> {
+        Expression::compile(text, |shape| match shape {
+            Shape::Record(_) | Shape::List(_) => Some(format!("{shape} cannot be inserted into a message")),
             _ => None,
         })
     }
 
-    fn of(text: &str, unfit: impl Fn(&Shape) -> Option<String>) -> Result<Expression, Vec<Wrong>> {
+    fn compile(
+        text: &str,
+        type_error: impl Fn(&Shape) -> Option<String>,
+    ) -> Result<Expression, Vec<ExpressionError>> {
         let program = Program::compile(text).map_err(|errors| {
             errors.errors.into_iter().map(|error| (byte_at(text, error.pos), error.msg)).collect::<Vec<_>>()
         })?;
-        let Checked { shape, fields, mut wrong } = check::check(&program);
-        if wrong.is_empty()
-            && let Some(message) = unfit(&shape)
+        let Checked { shape, fields, mut errors } = check::check(&program);
+        if errors.is_empty()
+            && let Some(message) = type_error(&shape)
         {
-            wrong.push((0, message));
+            errors.push((0, message));
         }
-        if wrong.is_empty() { Ok(Expression { text: text.to_owned(), program, fields }) } else { Err(wrong) }
+        if errors.is_empty() {
+            Ok(Expression { source: text.to_owned(), program, fields })
+        } else {
+            Err(errors)
+        }
     }
 
-    /// The text.
-    pub fn text(&self) -> &str {
-        &self.text
+    /// Its source.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
-    pub(super) fn holds(&self, view: &Context<'_, '_>) -> Holds {
+    pub(super) fn evaluate(&self, view: &Context<'_, '_>) -> Evaluation {
         match self.program.execute(view) {
-            Ok(Value::Bool(true)) => Holds::Yes,
-            Ok(Value::Bool(false)) => Holds::No,
-            Ok(_) => Holds::Unknown("the rule says neither yes nor no".to_owned()),
+            Ok(Value::Bool(true)) => Evaluation::True,
+            Ok(Value::Bool(false)) => Evaluation::False,
+            Ok(_) => Evaluation::Unknown("the value of the rule is not a boolean".to_owned()),
             Err(ExecutionError::NoSuchKey(key)) => {
-                Holds::Unknown(format!("{} is not known", self.field(&key)))
+                Evaluation::Unknown(format!("{} is not known", self.field(&key)))
             }
-            Err(error) => Holds::Unknown(error.to_string()),
+            Err(error) => Evaluation::Unknown(error.to_string()),
         }
     }
 
-    /// A field that this expression asks for, with what it is a field of.
+    /// A field that this expression reads, with its parents.
     fn field<'a>(&'a self, name: &'a str) -> &'a str {
         let ends = |field: &&String| field.strip_suffix(name).is_some_and(|head| head.ends_with('.'));
         self.fields.iter().find(ends).map_or(name, String::as_str)
     }
 
-    /// The value as a text; `unknown` where it is not known.
-    pub(super) fn word(&self, view: &Context<'_, '_>) -> String {
+    /// The value as a string; `unknown` where it is not known.
+    pub(super) fn value_text(&self, view: &Context<'_, '_>) -> String {
         match self.program.execute(view) {
             Ok(Value::String(text)) => text.to_string(),
             Ok(Value::Int(number)) => number.to_string(),
@@ -114,15 +121,15 @@ pub(super) fn context(node: Value) -> Context<'static, 'static> {
     context
         .add_function(VERSION_AT_LEAST, |version: Arc<String>, least: Arc<String>| {
             version_at_least(&version, &least).ok_or_else(|| {
-                ExecutionError::function_error(VERSION_AT_LEAST, "not numbers with dots between")
+                ExecutionError::function_error(VERSION_AT_LEAST, "not numbers separated by dots")
             })
         })
-        .expect("the standard functions have another name");
+        .expect("no standard function has this name");
     context
 }
 
-/// Whether a version of numbers with dots between is the same or newer; `None` where one is no such version. What a
-/// version lacks counts as 0.
+/// Whether a version of numbers separated by dots is the same or newer; `None` where one is no such version. Missing numbers
+/// count as 0.
 fn version_at_least(version: &str, least: &str) -> Option<bool> {
     let parts = |text: &str| text.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u64>>>();
     let (mut version, mut least) = (parts(version)?, parts(least)?);
@@ -139,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_by_their_numbers() {
+    fn versions_are_compared_number_by_number() {
         assert_eq!(version_at_least("580.105.08", "580.65.06"), Some(true));
         assert_eq!(version_at_least("525.60.13", "525.60.13"), Some(true));
         assert_eq!(version_at_least("470.256.02", "525.60.13"), Some(false));
@@ -148,20 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place() {
-        let wrong = |text: &str| Expression::predicate(text).expect_err("it is wrong");
-        assert_eq!(wrong("node.count >=")[0].0, 13);
-        assert_eq!(wrong("node.count"), [(0, "a rule says yes or no, and this is a number".to_owned())]);
-        let told = wrong("node.cuont > 1 && node.devices.all(d, d.memory > 1)");
+    fn errors_have_their_place() {
+        let errors = |text: &str| Expression::predicate(text).expect_err("it has an error");
+        assert_eq!(errors("node.count >=")[0].0, 13);
+        assert_eq!(errors("node.count"), [(0, "a rule must be a boolean, found a number".to_owned())]);
+        let errors = errors("node.cuont > 1 && node.devices.all(d, d.memory > 1)");
         assert_eq!(
-            told.iter().map(|(_, message)| message.as_str()).collect::<Vec<_>>(),
+            errors.iter().map(|(_, message)| message.as_str()).collect::<Vec<_>>(),
             ["a node has no `cuont`", "a device has no `memory`"]
         );
     }
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "[a-z0-9().,?:!&|'\"\\[\\]{} <=>+*/%-]{0,40}|.{0,40}") {
+        fn no_expression_panics(text in "[a-z0-9().,?:!&|'\"\\[\\]{} <=>+*/%-]{0,40}|.{0,40}") {
             let _ = Expression::predicate(&text);
         }
     }

@@ -1,7 +1,7 @@
 //! Rules as data: a TOML file with the paths and their requirements, read into compiled expressions.
 //!
-//! The built-in file stands beside this one; its head tells the form. A file of a user adds paths and requirements, also
-//! requirements of paths that are there already.
+//! The built-in file is next to this one; its head describes the format. A user's file adds paths and requirements, also
+//! requirements of existing paths.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +9,16 @@ use afd_model::Inventory;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    places::{Mistake, Source},
     predicate::{self, Expression},
-    table::{Table, Text, tables},
+    rule_file::{RuleError, RuleFile},
+    rule_table::{RuleTable, SpannedString, tables},
     verdict::PathVerdict,
     view,
 };
 use crate::value::{MAX_LENGTH, label_value};
 
-/// The beginning of the key of a path's label.
-pub(super) const LABEL: &str = "path.";
+/// Prefix of the key of a path's label.
+pub(super) const PATH_KEY: &str = "path.";
 
 /// The built-in file.
 const BUILT_IN: &str = include_str!("rules.toml");
@@ -28,66 +28,66 @@ const BUILT_IN: &str = include_str!("rules.toml");
 pub struct PathSpec {
     /// Its name, as the label `path.<name>` has it.
     pub name: String,
-    /// What people call it.
+    /// Its title.
     pub title: String,
-    /// Where it is described.
+    /// The page that describes it.
     pub guide: Option<String>,
-    /// What pods a node that is ready has room for.
+    /// The pods that fit on a node that is ready.
     pub pods: Option<String>,
-    /// What it needs besides and no file of the node tells.
+    /// What it needs besides and cannot be read on the node.
     pub not_checked: Vec<String>,
 }
 
-/// What paths require of a node.
+/// A requirement of paths on a node.
 #[derive(Debug)]
 pub struct Requirement {
     paths: Vec<String>,
-    /// Where it is asked at all; everywhere if there is none.
+    /// Nodes to which it applies; all if there is none.
     pub when: Option<Expression>,
     /// What must hold.
     pub require: Expression,
-    /// Why a node is not ready where it does not, in CamelCase.
+    /// Reason in CamelCase why a node is not ready if it does not hold.
     pub reason: String,
-    message: Message,
-    /// Who says so.
+    message: MessageTemplate,
+    /// Source of the requirement.
     pub source: Option<String>,
 }
 
-/// Paths and what they require, ready to be asked.
+/// Paths and their requirements.
 #[derive(Debug, Default)]
-pub struct Rules {
+pub struct PathRules {
     paths: Vec<PathSpec>,
     requirements: Vec<Requirement>,
 }
 
-impl Rules {
+impl PathRules {
     /// The paths that AFD knows.
-    pub fn built_in() -> Rules {
-        let mut rules = Rules::default();
-        let mistakes = rules.add("rules.toml", BUILT_IN);
-        assert!(mistakes.is_empty(), "the built-in rules: {mistakes:?}");
+    pub fn built_in() -> PathRules {
+        let mut rules = PathRules::default();
+        let errors = rules.add("rules.toml", BUILT_IN);
+        assert!(errors.is_empty(), "the built-in rules: {errors:?}");
         rules
     }
 
-    /// Adds the rules of a file, which is called `file` in mistakes, and tells all its mistakes in the order of its text.
-    /// With mistakes, these rules are of no use any more but to find those of another file.
+    /// Adds the rules of a file, which is called `file` in errors, and returns all its errors in the order of its text. With
+    /// errors these rules are only good for finding those of another file.
     #[must_use]
-    pub fn add(&mut self, file: &str, text: &str) -> Vec<Mistake> {
-        let mut source = Source::new(file, text);
+    pub fn add(&mut self, file: &str, text: &str) -> Vec<RuleError> {
+        let mut rule_file = RuleFile::new(file, text);
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
-            source.wrong(error.span().map_or(0, |span| span.start), error.message());
+            rule_file.error(error.span().map_or(0, |span| span.start), error.message());
         }
         if errors.is_empty() {
-            self.read(&mut source, document.get_ref());
+            self.read(&mut rule_file, document.get_ref());
         }
-        source.into_mistakes()
+        rule_file.into_errors()
     }
 
-    /// What each path says of a node. Integrated GPUs count only if asked for, as for labels.
-    pub fn ask(&self, inventory: &Inventory, include_integrated: bool) -> Vec<PathVerdict<'_>> {
-        let view = predicate::context(view::of(inventory, include_integrated));
-        self.paths.iter().map(|path| PathVerdict::of(path, self.requirements_of(path), &view)).collect()
+    /// The verdict of each path for a node. Integrated GPUs count only with `include_integrated`, as for labels.
+    pub fn verdicts(&self, inventory: &Inventory, include_integrated: bool) -> Vec<PathVerdict<'_>> {
+        let view = predicate::context(view::of_inventory(inventory, include_integrated));
+        self.paths.iter().map(|path| PathVerdict::new(path, self.requirements_of(path), &view)).collect()
     }
 
     /// All paths, in the order of the files.
@@ -95,158 +95,159 @@ impl Rules {
         &self.paths
     }
 
-    /// What a path requires, in the order of the files.
+    /// The requirements of a path, in the order of the files.
     pub fn requirements_of<'r>(&'r self, path: &'r PathSpec) -> impl Iterator<Item = &'r Requirement> {
         self.requirements.iter().filter(|requirement| requirement.paths.contains(&path.name))
     }
 
-    fn read(&mut self, source: &mut Source<'_>, document: &DeTable<'_>) {
+    fn read(&mut self, file: &mut RuleFile<'_>, document: &DeTable<'_>) {
         for (key, value) in document.iter() {
             if !matches!(key.get_ref().as_ref(), "path" | "requirement") {
-                source.wrong(
+                file.error(
                     key.span().start,
-                    format!("there is no [[{}]]; there are [[path]] and [[requirement]]", key.get_ref()),
+                    format!("unknown key {}; the keys are [[path]] and [[requirement]]", key.get_ref()),
                 );
             } else if !matches!(value.get_ref(), DeValue::Array(_)) {
-                source.wrong(key.span().start, format!("[[{}]] is meant, with two brackets", key.get_ref()));
+                file.error(key.span().start, format!("expected [[{}]], with two brackets", key.get_ref()));
             }
         }
-        for mut table in tables(source, document, "path") {
-            if let Some(path) = self.path(source, &mut table) {
+        for mut table in tables(file, document, "path") {
+            if let Some(path) = self.path(file, &mut table) {
                 self.paths.push(path);
             }
-            table.end(source);
+            table.finish(file);
         }
         let known: BTreeSet<String> = self.paths.iter().map(|path| path.name.clone()).collect();
-        for mut table in tables(source, document, "requirement") {
-            if let Some(requirement) = requirement(source, &mut table, &known) {
+        for mut table in tables(file, document, "requirement") {
+            if let Some(requirement) = requirement(file, &mut table, &known) {
                 self.requirements.push(requirement);
             }
-            table.end(source);
+            table.finish(file);
         }
     }
 
-    fn path(&self, source: &mut Source<'_>, table: &mut Table<'_>) -> Option<PathSpec> {
-        let name = table.required(source, "name");
+    fn path(&self, file: &mut RuleFile<'_>, table: &mut RuleTable<'_>) -> Option<PathSpec> {
+        let name = table.required(file, "name");
         if let Some(name) = &name {
-            let fits = label_value(&name.value, MAX_LENGTH - LABEL.len()).as_ref() == Some(&name.value);
-            if !fits {
-                source.wrong(
+            let is_valid =
+                label_value(&name.value, MAX_LENGTH - PATH_KEY.len()).as_ref() == Some(&name.value);
+            if !is_valid {
+                file.error(
                     name.span.start,
-                    format!("{:?} cannot be part of the label {LABEL}<name>", name.value),
+                    format!("{:?} cannot be part of the label {PATH_KEY}<name>", name.value),
                 );
             }
             if self.paths.iter().any(|path| path.name == name.value) {
-                source.wrong(name.span.start, format!("there is a path {:?} already", name.value));
+                file.error(name.span.start, format!("there is a path {:?} already", name.value));
             }
         }
-        let title = table.required(source, "title");
-        let mut text = |key| table.optional(source, key).map(|text| text.value);
-        let (guide, pods) = (text("guide"), text("pods"));
-        let not_checked = table.texts(source, "not_checked").unwrap_or_default();
+        let title = table.required(file, "title");
+        let mut string = |key| table.optional(file, key).map(|string| string.value);
+        let (guide, pods) = (string("guide"), string("pods"));
+        let not_checked = table.strings(file, "not_checked").unwrap_or_default();
         Some(PathSpec {
             name: name?.value,
             title: title?.value,
             guide,
             pods,
-            not_checked: not_checked.into_iter().map(|text| text.value).collect(),
+            not_checked: not_checked.into_iter().map(|string| string.value).collect(),
         })
     }
 }
 
 impl Requirement {
-    /// What to tell where it does not hold.
+    /// The message where it does not hold.
     pub(super) fn message(&self, view: &cel::Context<'_, '_>) -> String {
-        self.message.fill(|expression| expression.word(view))
+        self.message.fill(|expression| expression.value_text(view))
     }
 
-    /// The message as it stands in the file.
-    pub fn message_text(&self) -> String {
-        self.message.fill(|expression| format!("{{{}}}", expression.text()))
+    /// The message as it is written in the file.
+    pub fn message_source(&self) -> String {
+        self.message.fill(|expression| format!("{{{}}}", expression.source()))
     }
 }
 
 fn requirement(
-    source: &mut Source<'_>,
-    table: &mut Table<'_>,
+    file: &mut RuleFile<'_>,
+    table: &mut RuleTable<'_>,
     known: &BTreeSet<String>,
 ) -> Option<Requirement> {
-    let paths = table.texts(source, "paths");
+    let paths = table.strings(file, "paths");
     match &paths {
-        None => source.wrong(table.span.start, "a requirement has `paths`, the paths that have it"),
+        None => file.error(table.span.start, "`paths` is missing"),
         Some(paths) => {
             for path in paths.iter().filter(|path| !known.contains(&path.value)) {
-                source.wrong(path.span.start, format!("there is no path {:?}", path.value));
+                file.error(path.span.start, format!("unknown path {:?}", path.value));
             }
         }
     }
-    let when = table.optional(source, "when").map(|text| compiled(source, &text));
-    let require = table.required(source, "require").and_then(|text| compiled(source, &text));
-    let reason = table.required(source, "reason");
+    let when = table.optional(file, "when").map(|string| compiled(file, &string));
+    let require = table.required(file, "require").and_then(|string| compiled(file, &string));
+    let reason = table.required(file, "reason");
     if let Some(reason) = &reason {
         let value = &reason.value;
-        let fits = value.starts_with(|c: char| c.is_ascii_uppercase())
+        let is_valid = value.starts_with(|c: char| c.is_ascii_uppercase())
             && value.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if !fits {
-            source.wrong(reason.span.start, format!("{value:?} is not in CamelCase, as RdmaMissing is"));
+        if !is_valid {
+            file.error(reason.span.start, format!("{value:?} is not in CamelCase, such as RdmaMissing"));
         }
     }
-    let message = table.required(source, "message").and_then(|text| Message::of(source, &text));
-    let said = table.optional(source, "source").map(|text| text.value);
+    let message = table.required(file, "message").and_then(|string| MessageTemplate::parse(file, &string));
+    let source = table.optional(file, "source").map(|string| string.value);
     Some(Requirement {
         paths: paths?.into_iter().map(|path| path.value).collect(),
-        // One that does not compile makes the whole file wrong.
+        // One that does not compile is an error of the file.
         when: when.flatten(),
         require: require?,
         reason: reason?.value,
         message: message?,
-        source: said,
+        source,
     })
 }
 
-fn compiled(source: &mut Source<'_>, text: &Text) -> Option<Expression> {
-    Expression::predicate(&text.value)
-        .map_err(|wrong| {
-            for (byte, message) in wrong {
-                source.wrong_within(&text.span, &text.value, byte, message);
+fn compiled(file: &mut RuleFile<'_>, string: &SpannedString) -> Option<Expression> {
+    Expression::predicate(&string.value)
+        .map_err(|errors| {
+            for (byte, message) in errors {
+                file.error_within(&string.span, &string.value, byte, message);
             }
         })
         .ok()
 }
 
-/// A text with expressions in braces.
+/// A message with expressions in braces.
 #[derive(Debug)]
-struct Message(Vec<(String, Option<Expression>)>);
+struct MessageTemplate(Vec<(String, Option<Expression>)>);
 
-impl Message {
-    fn of(source: &mut Source<'_>, text: &Text) -> Option<Message> {
+impl MessageTemplate {
+    fn parse(file: &mut RuleFile<'_>, string: &SpannedString) -> Option<MessageTemplate> {
         let mut parts = Vec::new();
-        let (mut rest, mut fine) = (text.value.as_str(), true);
+        let (mut rest, mut is_valid) = (string.value.as_str(), true);
         while let Some((before, after)) = rest.split_once('{') {
-            let place = text.value.len() - after.len();
-            let Some((expression, behind)) = after.split_once('}') else {
-                source.wrong_within(&text.span, &text.value, place - 1, "a brace is opened and not closed");
+            let place = string.value.len() - after.len();
+            let Some((expression, following)) = after.split_once('}') else {
+                file.error_within(&string.span, &string.value, place - 1, "unclosed brace");
                 return None;
             };
             match Expression::value(expression) {
                 Ok(expression) => parts.push((before.to_owned(), Some(expression))),
-                Err(wrong) => {
-                    fine = false;
-                    for (byte, message) in wrong {
-                        source.wrong_within(&text.span, &text.value, place + byte, message);
+                Err(errors) => {
+                    is_valid = false;
+                    for (byte, message) in errors {
+                        file.error_within(&string.span, &string.value, place + byte, message);
                     }
                 }
             }
-            rest = behind;
+            rest = following;
         }
         parts.push((rest.to_owned(), None));
-        fine.then_some(Message(parts))
+        is_valid.then_some(MessageTemplate(parts))
     }
 
-    fn fill(&self, word: impl Fn(&Expression) -> String) -> String {
+    fn fill(&self, value: impl Fn(&Expression) -> String) -> String {
         self.0
             .iter()
-            .map(|(text, expression)| text.clone() + &expression.as_ref().map_or_else(String::new, &word))
+            .map(|(text, expression)| text.clone() + &expression.as_ref().map_or_else(String::new, &value))
             .collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What the rules say of a node: ready, not ready and why, or unknown and which fact is missing.
+//! The result of the rules for a node: ready, not ready with reasons, or unknown with the missing facts.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,24 @@ use afd_model::Inventory;
 use cel::Context;
 
 use super::{
-    predicate::Holds,
-    rules::{LABEL, PathSpec, Requirement},
+    predicate::Evaluation,
+    rules::{PATH_KEY, PathSpec, Requirement},
 };
-use crate::labels::{LabelOptions, key, primary_product};
+use crate::labels::{LabelOptions, primary_product};
 
 /// Whether a node can serve a path.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PathAnswer {
-    /// All that the path requires holds.
+    /// All requirements of the path hold.
     Ready,
-    /// Something that it requires does not.
+    /// A requirement does not hold.
     NotReady,
-    /// Nothing is known to be wrong, and a fact is not known.
+    /// No requirement is known not to hold, and a fact is not known.
     Unknown,
 }
 
 impl PathAnswer {
-    /// As a value: `None` where it is unknown.
+    /// As a boolean; `None` where it is unknown.
     pub fn ready(self) -> Option<bool> {
         match self {
             PathAnswer::Ready => Some(true),
@@ -33,46 +33,46 @@ impl PathAnswer {
     }
 }
 
-/// What one requirement says.
+/// The result of one requirement.
 #[derive(Debug)]
-pub struct Outcome<'r> {
+pub struct RequirementOutcome<'r> {
     /// The requirement.
     pub requirement: &'r Requirement,
     /// Whether it holds.
-    pub holds: Holds,
-    /// What to do about it; empty unless it does not hold.
+    pub holds: Evaluation,
+    /// What to do; empty unless it does not hold.
     pub message: String,
 }
 
-/// What all requirements of a path say.
+/// The result of all requirements of a path.
 #[derive(Debug)]
 pub struct PathVerdict<'r> {
     /// The path.
     pub path: &'r PathSpec,
     /// Its requirements, in the order of the rules.
-    pub outcomes: Vec<Outcome<'r>>,
+    pub outcomes: Vec<RequirementOutcome<'r>>,
 }
 
 impl<'r> PathVerdict<'r> {
-    pub(super) fn of(
+    pub(super) fn new(
         path: &'r PathSpec,
         requirements: impl Iterator<Item = &'r Requirement>,
         view: &Context<'_, '_>,
     ) -> PathVerdict<'r> {
         let outcomes = requirements.map(|requirement| {
-            let holds = asked(requirement, view);
-            let message = if holds == Holds::No { requirement.message(view) } else { String::new() };
-            Outcome { requirement, holds, message }
+            let holds = evaluated(requirement, view);
+            let message = if holds == Evaluation::False { requirement.message(view) } else { String::new() };
+            RequirementOutcome { requirement, holds, message }
         });
         PathVerdict { path, outcomes: outcomes.collect() }
     }
 
     /// The answer.
     pub fn answer(&self) -> PathAnswer {
-        let some = |holds: fn(&Holds) -> bool| self.outcomes.iter().any(|outcome| holds(&outcome.holds));
-        if some(|holds| *holds == Holds::No) {
+        let any = |holds: fn(&Evaluation) -> bool| self.outcomes.iter().any(|outcome| holds(&outcome.holds));
+        if any(|holds| *holds == Evaluation::False) {
             PathAnswer::NotReady
-        } else if some(|holds| matches!(holds, Holds::Unknown(_))) {
+        } else if any(|holds| matches!(holds, Evaluation::Unknown(_))) {
             PathAnswer::Unknown
         } else {
             PathAnswer::Ready
@@ -80,15 +80,15 @@ impl<'r> PathVerdict<'r> {
     }
 
     /// The requirements that do not hold.
-    pub fn unmet(&self) -> impl Iterator<Item = &Outcome<'r>> {
-        self.outcomes.iter().filter(|outcome| outcome.holds == Holds::No)
+    pub fn unmet(&self) -> impl Iterator<Item = &RequirementOutcome<'r>> {
+        self.outcomes.iter().filter(|outcome| outcome.holds == Evaluation::False)
     }
 
     /// The facts that are not known, each once.
     pub fn missing(&self) -> Vec<&str> {
         let mut missing = Vec::new();
         for outcome in &self.outcomes {
-            if let Holds::Unknown(fact) = &outcome.holds
+            if let Evaluation::Unknown(fact) = &outcome.holds
                 && !missing.contains(&fact.as_str())
             {
                 missing.push(fact.as_str());
@@ -98,15 +98,15 @@ impl<'r> PathVerdict<'r> {
     }
 }
 
-/// A condition that is not known leaves open whether the requirement is asked; one that holds anyway holds.
-fn asked(requirement: &Requirement, view: &Context<'_, '_>) -> Holds {
-    match requirement.when.as_ref().map_or(Holds::Yes, |when| when.holds(view)) {
-        Holds::No => Holds::NotAsked,
-        Holds::Unknown(fact) => match requirement.require.holds(view) {
-            Holds::Yes => Holds::Yes,
-            _ => Holds::Unknown(fact),
+/// If it is unknown whether the requirement applies, it is unknown unless it holds anyway.
+fn evaluated(requirement: &Requirement, view: &Context<'_, '_>) -> Evaluation {
+    match requirement.when.as_ref().map_or(Evaluation::True, |when| when.evaluate(view)) {
+        Evaluation::False => Evaluation::NotApplicable,
+        Evaluation::Unknown(fact) => match requirement.require.evaluate(view) {
+            Evaluation::True => Evaluation::True,
+            _ => Evaluation::Unknown(fact),
         },
-        _ => requirement.require.holds(view),
+        _ => requirement.require.evaluate(view),
     }
 }
 
@@ -119,8 +119,11 @@ pub fn labels(
     if primary_product(inventory, options.include_integrated).is_none() {
         return BTreeMap::new();
     }
-    let told = verdicts.iter().filter_map(|verdict| {
-        Some((key(&format!("{LABEL}{}", verdict.path.name), options), verdict.answer().ready()?.to_string()))
+    let labels = verdicts.iter().filter_map(|verdict| {
+        Some((
+            options.key(&format!("{PATH_KEY}{}", verdict.path.name)),
+            verdict.answer().ready()?.to_string(),
+        ))
     });
-    told.collect()
+    labels.collect()
 }

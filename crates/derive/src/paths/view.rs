@@ -1,9 +1,9 @@
-//! What a rule can ask: the view of an inventory as one object, `node`. Its fields are an API, as labels are.
+//! What a rule can read: the view of an inventory as one object, `node`. Its fields are an API, as labels are.
 //!
-//! Each field stands in one table with its kind, its meaning and where its value comes from; the documentation and the
-//! check of expressions are made from the same rows. A field whose value is not known is absent.
+//! Each field is one row of a table with its type, its meaning and the source of its value; the documentation and the check of
+//! expressions use the same rows. A field whose value is not known is absent.
 //!
-//! As the labels do, `node` and `node.devices` tell of the primary product: the one with most devices.
+//! As the labels do, `node` and `node.devices` describe the primary product: the one with most devices.
 
 mod fields;
 
@@ -17,24 +17,24 @@ use cel::{Value, objects::Key};
 
 use crate::labels::primary_product;
 
-/// What a field of the view is.
+/// The type of a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    /// Yes or no.
+pub enum FieldKind {
+    /// A boolean.
     Bool,
     /// A whole number.
     Number,
-    /// A text.
-    Text,
-    /// Another part of the view.
-    One(Record),
-    /// A list of parts.
-    Many(Record),
+    /// A string.
+    String,
+    /// A record.
+    One(ViewRecord),
+    /// A list of records.
+    Many(ViewRecord),
 }
 
-/// A part of the view.
+/// A record of the view.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Record {
+pub enum ViewRecord {
     /// `node`.
     Node,
     /// An element of `node.devices`.
@@ -49,112 +49,112 @@ pub enum Record {
 
 /// A field of the view.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Field {
+pub struct ViewField {
     /// Its name.
     pub name: &'static str,
-    /// What it is.
-    pub kind: Kind,
+    /// Its type.
+    pub kind: FieldKind,
     /// What it means.
     pub meaning: &'static str,
 }
 
-impl Record {
-    /// All parts, in the order of the documentation.
-    pub const ALL: [Record; 5] =
-        [Record::Node, Record::Device, Record::Partition, Record::Port, Record::Host];
+impl ViewRecord {
+    /// All records, in the order of the documentation.
+    pub const ALL: [ViewRecord; 5] =
+        [ViewRecord::Node, ViewRecord::Device, ViewRecord::Partition, ViewRecord::Port, ViewRecord::Host];
 
-    /// What people call it.
+    /// What it is called in errors.
     pub fn name(self) -> &'static str {
         match self {
-            Record::Node => "a node",
-            Record::Device => "a device",
-            Record::Partition => "a partition",
-            Record::Port => "a port",
-            Record::Host => "a host",
+            ViewRecord::Node => "a node",
+            ViewRecord::Device => "a device",
+            ViewRecord::Partition => "a partition",
+            ViewRecord::Port => "a port",
+            ViewRecord::Host => "a host",
         }
     }
 
     /// Its fields.
-    pub fn fields(self) -> Vec<Field> {
+    pub fn fields(self) -> Vec<ViewField> {
         match self {
-            Record::Node => fields::NODE.iter().map(|row| row.field).collect(),
-            Record::Device => fields::DEVICE.iter().map(|row| row.field).collect(),
-            Record::Partition => fields::PARTITION.iter().map(|row| row.field).collect(),
-            Record::Port => fields::PORT.iter().map(|row| row.field).collect(),
-            Record::Host => fields::HOST.iter().map(|row| row.field).collect(),
+            ViewRecord::Node => fields::NODE.iter().map(|row| row.field).collect(),
+            ViewRecord::Device => fields::DEVICE.iter().map(|row| row.field).collect(),
+            ViewRecord::Partition => fields::PARTITION.iter().map(|row| row.field).collect(),
+            ViewRecord::Port => fields::PORT.iter().map(|row| row.field).collect(),
+            ViewRecord::Host => fields::HOST.iter().map(|row| row.field).collect(),
         }
     }
 
     /// The field of a name.
-    pub fn field(self, name: &str) -> Option<Field> {
+    pub fn field(self, name: &str) -> Option<ViewField> {
         self.fields().into_iter().find(|field| field.name == name)
     }
 }
 
 /// The view of a node, as the value of `node`.
-pub(super) fn of(inventory: &Inventory, include_integrated: bool) -> Value {
+pub(super) fn of_inventory(inventory: &Inventory, include_integrated: bool) -> Value {
     let (devices, homogeneous) = primary_product(inventory, include_integrated).unwrap_or_default();
-    let node = Node { inventory, devices, homogeneous };
+    let node = NodeView { inventory, devices, homogeneous };
     record(fields::NODE.iter().map(|row| (row.field, (row.value)(&node))))
 }
 
-fn record(fields: impl Iterator<Item = (Field, Option<Value>)>) -> Value {
+fn record(fields: impl Iterator<Item = (ViewField, Option<Value>)>) -> Value {
     let known = fields.filter_map(|(field, value)| Some((Key::from(field.name), value?)));
     Value::from(known.collect::<HashMap<Key, Value>>())
 }
 
-/// A node of which fields are told.
-struct Node<'i> {
+/// What the fields of a node are made from.
+struct NodeView<'i> {
     inventory: &'i Inventory,
     /// Of the primary product; none if there is no accelerator.
     devices: Vec<&'i Device>,
     homogeneous: bool,
 }
 
-/// A device of which fields are told.
-struct DeviceOf<'i> {
+/// What the fields of a device are made from.
+struct DeviceView<'i> {
     device: &'i Device,
     nics: &'i [Nic],
 }
 
-/// A port of which fields are told.
-struct PortOf<'i> {
+/// What the fields of a port are made from.
+struct PortView<'i> {
     nic: &'i Nic,
     port: &'i NicPort,
 }
 
-impl<'i> Node<'i> {
-    /// The devices that are asked what they have in common: those that have not failed, unless all have. A GPU that fell off
-    /// the bus tells nothing any more.
-    fn asked(&self) -> impl Iterator<Item = &'i Device> {
-        let all_failed = self.devices.iter().all(|device| failed(device));
-        self.devices.iter().copied().filter(move |device| all_failed || !failed(device))
+impl<'i> NodeView<'i> {
+    /// The devices whose common facts count: those that have not failed, unless all have. A GPU that fell off the bus reports
+    /// nothing any more.
+    fn considered(&self) -> impl Iterator<Item = &'i Device> {
+        let all_failed = self.devices.iter().all(|device| has_failed(device));
+        self.devices.iter().copied().filter(move |device| all_failed || !has_failed(device))
     }
 
-    /// The value that all of them tell alike; none if one does not tell it.
-    fn agreed<T: PartialEq>(&self, tell: impl Fn(&'i Device) -> Option<T>) -> Option<T> {
-        let mut told = self.asked().map(tell);
-        let first = told.next()??;
-        told.all(|value| value.as_ref() == Some(&first)).then_some(first)
+    /// The fact in which all of them agree; `None` if it is unknown for one.
+    fn agreed<T: PartialEq>(&self, fact: impl Fn(&'i Device) -> Option<T>) -> Option<T> {
+        let mut values = self.considered().map(fact);
+        let first = values.next()??;
+        values.all(|value| value.as_ref() == Some(&first)).then_some(first)
     }
 
-    /// How many devices there are of which `tell` says yes; none if one of them does not tell.
-    fn count(&self, tell: impl Fn(&Device) -> Option<bool>) -> Option<usize> {
-        self.devices.iter().map(|device| tell(device).map(usize::from)).sum()
+    /// The number of devices that fulfil a condition; `None` if it is unknown for one.
+    fn count(&self, condition: impl Fn(&Device) -> Option<bool>) -> Option<usize> {
+        self.devices.iter().map(|device| condition(device).map(usize::from)).sum()
     }
 
     fn devices(&self) -> Value {
         let nics = &self.inventory.nics;
         list(self.devices.iter().map(|device| {
-            let of = DeviceOf { device, nics };
-            record(fields::DEVICE.iter().map(|row| (row.field, (row.value)(&of))))
+            let view = DeviceView { device, nics };
+            record(fields::DEVICE.iter().map(|row| (row.field, (row.value)(&view))))
         }))
     }
 
     fn ports(&self) -> Value {
         list(
             ports(&self.inventory.nics)
-                .map(|of| record(fields::PORT.iter().map(|row| (row.field, (row.value)(&of))))),
+                .map(|port| record(fields::PORT.iter().map(|row| (row.field, (row.value)(&port))))),
         )
     }
 
@@ -164,27 +164,27 @@ impl<'i> Node<'i> {
 }
 
 /// The ports of the node's own NICs.
-fn ports(nics: &[Nic]) -> impl Iterator<Item = PortOf<'_>> {
+fn ports(nics: &[Nic]) -> impl Iterator<Item = PortView<'_>> {
     let own = nics.iter().filter(|nic| !nic.of_accelerator);
-    own.flat_map(|nic| nic.ports.iter().map(move |port| PortOf { nic, port }))
+    own.flat_map(|nic| nic.ports.iter().map(move |port| PortView { nic, port }))
 }
 
-impl PortOf<'_> {
-    /// Whether RDMA can flow: active, and of a protocol that llm-d's transports speak.
+impl PortView<'_> {
+    /// Whether it is active, with a protocol that llm-d's transports support.
     fn active(&self) -> Option<bool> {
         let state = *self.port.state.value()? == PortState::Active;
         Some(state && *self.port.protocol.value()? != NicProtocol::Other)
     }
 }
 
-impl DeviceOf<'_> {
+impl DeviceView<'_> {
     fn partitions(&self) -> Value {
         list(self.device.partitions.iter().map(|partition: &Partition| {
             record(fields::PARTITION.iter().map(|row| (row.field, (row.value)(partition))))
         }))
     }
 
-    /// Active ports on the same PCIe root; none if the place of the device or of one active port is not known.
+    /// The number of active ports on the same PCIe root; `None` if the root of the device or of an active port is not known.
     fn near_ports(&self) -> Option<usize> {
         let own = pcie_root(&self.device.pci.upstream)?;
         let mut near = 0;
@@ -202,11 +202,11 @@ fn pcie_root(upstream: &[PciAddress]) -> Option<String> {
     upstream.first().map(|root_port| format!("pci{:04x}:{:02x}", root_port.domain, root_port.bus))
 }
 
-fn failed(device: &Device) -> bool {
+fn has_failed(device: &Device) -> bool {
     device.health.state == HealthState::Failed
 }
 
-fn healthy(device: &Device) -> Option<bool> {
+fn is_healthy(device: &Device) -> Option<bool> {
     match device.health.state {
         HealthState::Healthy | HealthState::Degraded => Some(true),
         HealthState::Failed => Some(false),
@@ -214,8 +214,8 @@ fn healthy(device: &Device) -> Option<bool> {
     }
 }
 
-/// Whether the device is not cut into partitions.
-fn whole(device: &Device) -> Option<bool> {
+/// Whether the device is not partitioned.
+fn is_whole(device: &Device) -> Option<bool> {
     Some(match device.partitioning.value()? {
         Partitioning::Whole => true,
         Partitioning::Xcp { compute, .. } => *compute == XcpComputeMode::Spx,
@@ -224,12 +224,12 @@ fn whole(device: &Device) -> Option<bool> {
     })
 }
 
-/// Whether the device can be given to a pod as a whole, so far as is told: a device that failed cannot.
-fn usable(device: &Device) -> Option<bool> {
-    if failed(device) { Some(false) } else { whole(device) }
+/// Whether the device can be allocated as a whole, as far as is known: a failed device cannot.
+fn is_usable(device: &Device) -> Option<bool> {
+    if has_failed(device) { Some(false) } else { is_whole(device) }
 }
 
-fn text(text: impl Into<String>) -> Option<Value> {
+fn string(text: impl Into<String>) -> Option<Value> {
     Some(Value::String(Arc::new(text.into())))
 }
 

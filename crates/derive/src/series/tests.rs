@@ -22,7 +22,7 @@ fn address(bus: u8) -> PciAddress {
 }
 
 #[test]
-fn what_was_not_read_is_an_absent_series() {
+fn a_value_that_was_not_read_is_an_absent_series() {
     let inventory = Inventory { devices: vec![device(1)], ..Inventory::default() };
     let text = rendered(&inventory, &[], &[]);
     assert!(text.contains(
@@ -61,14 +61,14 @@ fn the_state_of_row_remapping_has_families_of_its_own() {
 }
 
 #[test]
-fn reasons_of_ill_health_are_series() {
-    let sick = Device { health: Health::failed("DriverMissing", "load it"), ..device(1) };
-    let text = rendered(&Inventory { devices: vec![sick], ..Inventory::default() }, &[], &[]);
+fn reasons_of_the_health_state_are_series() {
+    let failed = Device { health: Health::failed("DriverMissing", "load it"), ..device(1) };
+    let text = rendered(&Inventory { devices: vec![failed], ..Inventory::default() }, &[], &[]);
     assert!(text.contains("accelerator_device_health_reason{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\",reason=\"DriverMissing\"} 1"));
 }
 
 #[test]
-fn a_problem_met_by_both_verbs_is_counted_once() {
+fn a_problem_of_both_verbs_is_counted_once() {
     let problem = |path: &str| Problem {
         probe: "amd".to_owned(),
         device: None,
@@ -124,5 +124,5 @@ fn the_nearest_accelerator_of_a_nic_shares_its_switch() {
     let text = rendered(&inventory(nic(&[10, 11])), &[], &[]);
     assert!(text.contains("link_layer=\"infiniband\",device=\"\"} 1"), "two are equally near: {text}");
     let text = rendered(&inventory(nic(&[])), &[], &[]);
-    assert!(text.contains("device=\"\"} 1"), "nothing is known of the way: {text}");
+    assert!(text.contains("device=\"\"} 1"), "the PCIe path is not known: {text}");
 }

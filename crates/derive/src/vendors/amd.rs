@@ -16,6 +16,12 @@ pub(super) static AMD: VendorRecord = VendorRecord {
     vendor: Vendor::Amd,
     variant: Variant::Gpu,
     title: "AMD GPUs",
+    label_examples: &[
+        ("product", "AMD-Instinct-MI300X"),
+        ("model", "MI300X"),
+        ("architecture", "cdna3"),
+        ("compute", "gfx942"),
+    ],
     offers: Offering {
         dra_driver: "gpu.amd.com",
         // Partitions may have a resource of their mode, `amd.com/cpx_nps4`.

@@ -9,6 +9,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     vendor: Vendor::Intel,
     variant: Variant::Hpu,
     title: "Intel Gaudi accelerators",
+    label_examples: &[("product", "Intel-Gaudi-3"), ("model", "Gaudi3"), ("architecture", "gaudi3")],
     offers: Offering {
         dra_driver: "gaudi.intel.com",
         resources: &["habana.ai/gaudi"],

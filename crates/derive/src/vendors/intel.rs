@@ -12,6 +12,11 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
     vendor: Vendor::Intel,
     variant: Variant::Xpu,
     title: "Intel GPUs",
+    label_examples: &[
+        ("product", "Intel-Data-Center-GPU-Max-1550"),
+        ("model", "Max-1550"),
+        ("architecture", "xe-hpc"),
+    ],
     offers: Offering {
         dra_driver: "gpu.intel.com",
         resources: &["gpu.intel.com/i915", "gpu.intel.com/xe"],

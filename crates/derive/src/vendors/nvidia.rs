@@ -17,6 +17,12 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     vendor: Vendor::Nvidia,
     variant: Variant::Gpu,
     title: "NVIDIA GPUs",
+    label_examples: &[
+        ("product", "NVIDIA-H100-80GB-HBM3"),
+        ("model", "H100"),
+        ("architecture", "hopper"),
+        ("compute", "9.0"),
+    ],
     offers: Offering {
         dra_driver: "gpu.nvidia.com",
         resources: &["nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-*"],

@@ -9,6 +9,7 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     vendor: Vendor::Google,
     variant: Variant::Tpu,
     title: "Google TPUs",
+    label_examples: &[("product", "Google-TPU-v6e"), ("model", "v6e"), ("architecture", "trillium")],
     offers: Offering {
         dra_driver: "tpu.google.com",
         resources: &["google.com/tpu"],

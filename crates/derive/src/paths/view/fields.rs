@@ -4,199 +4,232 @@ use afd_model::{Inventory, Missing, Partition};
 use cel::Value;
 
 use super::{
-    DeviceOf, Field, Kind, Node, PortOf, Record, failed, healthy, number, pcie_root, text, usable, whole,
+    DeviceView, FieldKind, NodeView, PortView, ViewField, ViewRecord, has_failed, is_healthy, is_usable,
+    is_whole, number, pcie_root, string,
 };
 
-/// A field, and its value if it is known.
-pub(super) struct Row<F> {
-    pub(super) field: Field,
+/// A field and its value, if that is known.
+pub(super) struct ViewRow<F> {
+    pub(super) field: ViewField,
     pub(super) value: F,
 }
 
-/// How the value of a field is had from what it is a field of.
-type OfNode = fn(&Node<'_>) -> Option<Value>;
-type OfDevice = fn(&DeviceOf<'_>) -> Option<Value>;
-type OfPartition = fn(&Partition) -> Option<Value>;
-type OfPort = fn(&PortOf<'_>) -> Option<Value>;
-type OfHost = fn(&Inventory) -> Option<Value>;
+/// The value of a field of a record.
+type NodeValue = fn(&NodeView<'_>) -> Option<Value>;
+type DeviceValue = fn(&DeviceView<'_>) -> Option<Value>;
+type PartitionValue = fn(&Partition) -> Option<Value>;
+type PortValue = fn(&PortView<'_>) -> Option<Value>;
+type HostValue = fn(&Inventory) -> Option<Value>;
 
-const fn row<F: Copy>(name: &'static str, kind: Kind, meaning: &'static str, value: F) -> Row<F> {
-    Row { field: Field { name, kind, meaning }, value }
+const fn row<F: Copy>(name: &'static str, kind: FieldKind, meaning: &'static str, value: F) -> ViewRow<F> {
+    ViewRow { field: ViewField { name, kind, meaning }, value }
 }
 
-pub(super) const NODE: &[Row<OfNode>] = &[
-    row("count", Kind::Number, "accelerators of the primary product", |node| number(node.devices.len())),
-    row("failed", Kind::Number, "of those, how many are known to have failed", |node| {
-        number(node.count(|device| Some(failed(device)))?)
-    }),
-    row("healthy", Kind::Number, "how many may take work; absent while no source tells of one", |node| {
-        number(node.count(healthy)?)
+pub(super) const NODE: &[ViewRow<NodeValue>] = &[
+    row("count", FieldKind::Number, "accelerators of the primary product", |node| number(node.devices.len())),
+    row("failed", FieldKind::Number, "number of those that are known to have failed", |node| {
+        number(node.count(|device| Some(has_failed(device)))?)
     }),
     row(
-        "usable",
-        Kind::Number,
-        "how many can be given to a pod as a whole: not cut into partitions and not known to have failed",
-        |node| number(node.count(usable)?),
+        "healthy",
+        FieldKind::Number,
+        "number of those that are healthy or degraded; absent while the health of one is unknown",
+        |node| number(node.count(is_healthy)?),
     ),
-    row("homogeneous", Kind::Bool, "whether the node has no other product", |node| {
+    row(
+        "usable",
+        FieldKind::Number,
+        "number of those that can be allocated as a whole: not partitioned and not known to have failed",
+        |node| number(node.count(is_usable)?),
+    ),
+    row("homogeneous", FieldKind::Bool, "whether the node has no other product", |node| {
         (!node.devices.is_empty()).then_some(Value::Bool(node.homogeneous))
     }),
-    row("vendor", Kind::Text, "`nvidia`, `amd`, `intel`, `google`", |node| {
-        text(node.agreed(|device| Some(device.vendor.as_str()))?)
+    row("vendor", FieldKind::String, "vendor, as in the label `vendor`", |node| {
+        string(node.agreed(|device| Some(device.vendor.as_str()))?)
     }),
-    row("variant", Kind::Text, "`gpu`, `xpu`, `hpu`, `tpu`", |node| {
-        text(node.agreed(|device| Some(device.variant.as_str()))?)
+    row("variant", FieldKind::String, "kind of accelerator, as in the label `variant`", |node| {
+        string(node.agreed(|device| Some(device.variant.as_str()))?)
     }),
-    row("product", Kind::Text, "marketing name", |node| text(node.agreed(|device| device.product_name())?)),
-    row("model", Kind::Text, "short name: `H100`, `MI300X`, `v6e`", |node| {
-        text(node.agreed(|device| device.product.value()?.model.value())?)
+    row("product", FieldKind::String, "marketing name", |node| {
+        string(node.agreed(|device| device.product_name())?)
     }),
-    row("architecture", Kind::Text, "silicon generation: `hopper`, `cdna3`", |node| {
-        text(node.agreed(|device| device.product.value()?.architecture.value())?)
+    row("model", FieldKind::String, "short model name: `H100`, `MI300X`, `v6e`", |node| {
+        string(node.agreed(|device| device.product.value()?.model.value())?)
     }),
-    row("compute", Kind::Text, "what a kernel is compiled for: `9.0`, `gfx942`", |node| {
-        text(node.agreed(|device| device.compute.value())?)
+    row("architecture", FieldKind::String, "silicon generation: `hopper`, `cdna3`", |node| {
+        string(node.agreed(|device| device.product.value()?.architecture.value())?)
     }),
-    row("memory_bytes", Kind::Number, "memory of one device, where all have the same", |node| {
+    row("compute", FieldKind::String, "compute capability or gfx target: `9.0`, `gfx942`", |node| {
+        string(node.agreed(|device| device.compute.value())?)
+    }),
+    row("memory_bytes", FieldKind::Number, "memory of one device, if all have the same", |node| {
         number(*node.agreed(|device| device.memory_bytes.value())?)
     }),
-    row("driver_version", Kind::Text, "version of the kernel driver", |node| {
-        text(node.agreed(|device| device.driver_version.value())?)
+    row("driver_version", FieldKind::String, "version of the kernel driver", |node| {
+        string(node.agreed(|device| device.driver_version.value())?)
     }),
-    row("runtime_version", Kind::Text, "CUDA version that the driver supports", |node| {
-        text(node.agreed(|device| device.runtime_version.value())?)
+    row("runtime_version", FieldKind::String, "CUDA version that the driver supports", |node| {
+        string(node.agreed(|device| device.runtime_version.value())?)
     }),
     row(
         "interconnect",
-        Kind::Text,
-        "fastest link from device to device: `nvlink`, `xgmi`, `ici`, `roce`, `xelink`, `pcie`",
-        |node| text(node.devices.iter().filter_map(|device| device.interconnect.value()).max()?.as_str()),
+        FieldKind::String,
+        "fastest device-to-device link: `nvlink`, `xgmi`, `ici`, `roce`, `xelink`, `pcie`",
+        |node| string(node.devices.iter().filter_map(|device| device.interconnect.value()).max()?.as_str()),
     ),
-    row("fabric_domain", Kind::Text, "nodes with the same value are in one scale-up fabric", |node| {
-        text(node.agreed(|device| device.fabric_domain.value())?)
+    row("fabric_domain", FieldKind::String, "nodes with the same value are in one scale-up fabric", |node| {
+        string(node.agreed(|device| device.fabric_domain.value())?)
     }),
     row(
         "fabric_partition",
-        Kind::Text,
+        FieldKind::String,
         "nodes with the same value can reach each other over that fabric",
-        |node| text(node.agreed(|device| device.fabric_partition.value())?),
+        |node| string(node.agreed(|device| device.fabric_partition.value())?),
     ),
     row(
         "in_fabric",
-        Kind::Bool,
-        "whether all devices are in one scale-up fabric with those of other nodes",
+        FieldKind::Bool,
+        "whether all devices are in one scale-up fabric with devices of other nodes",
         in_fabric,
     ),
     row(
         "rdma",
-        Kind::Text,
-        "what the active RDMA ports speak: `infiniband`, `roce`, `efa`, or `none`",
-        |node| text(crate::rdma::protocol(node.inventory)?),
+        FieldKind::String,
+        "protocol of the active RDMA ports: `infiniband`, `roce`, `efa`, or `none`",
+        |node| string(crate::rdma::protocol(node.inventory)?),
     ),
-    row("devices", Kind::Many(Record::Device), "the devices of the primary product", |node| {
+    row("devices", FieldKind::Many(ViewRecord::Device), "the devices of the primary product", |node| {
         Some(node.devices())
     }),
     row(
         "ports",
-        Kind::Many(Record::Port),
-        "the RDMA ports of the node's NICs, those of accelerators aside",
+        FieldKind::Many(ViewRecord::Port),
+        "the RDMA ports of the node's NICs; ports of accelerators do not count",
         |node| Some(node.ports()),
     ),
-    row("host", Kind::One(Record::Host), "the host", |node| Some(node.host())),
+    row("host", FieldKind::One(ViewRecord::Host), "the host", |node| Some(node.host())),
 ];
 
-fn in_fabric(node: &Node<'_>) -> Option<Value> {
+fn in_fabric(node: &NodeView<'_>) -> Option<Value> {
     if node.agreed(|device| device.fabric_partition.value()).is_some() {
         return Some(Value::Bool(true));
     }
-    let none = |missing: Option<Missing>| missing == Some(Missing::NotAvailable);
-    (!node.devices.is_empty() && node.asked().all(|device| none(device.fabric_partition.missing())))
+    let is_none = |missing: Option<Missing>| missing == Some(Missing::NotAvailable);
+    (!node.devices.is_empty() && node.considered().all(|device| is_none(device.fabric_partition.missing())))
         .then_some(Value::Bool(false))
 }
 
-pub(super) const DEVICE: &[Row<OfDevice>] = &[
-    row("id", Kind::Text, "PCI address", |of| text(of.device.id.to_string())),
-    row("product", Kind::Text, "marketing name", |of| text(of.device.product_name()?)),
-    row("model", Kind::Text, "short name", |of| text(of.device.product.value()?.model.value()?)),
-    row("architecture", Kind::Text, "silicon generation", |of| {
-        text(of.device.product.value()?.architecture.value()?)
+pub(super) const DEVICE: &[ViewRow<DeviceValue>] = &[
+    row("id", FieldKind::String, "PCI address", |view| string(view.device.id.to_string())),
+    row("product", FieldKind::String, "marketing name", |view| string(view.device.product_name()?)),
+    row("model", FieldKind::String, "short model name", |view| {
+        string(view.device.product.value()?.model.value()?)
     }),
-    row("compute", Kind::Text, "what a kernel is compiled for", |of| text(of.device.compute.value()?)),
-    row("memory_bytes", Kind::Number, "memory", |of| number(*of.device.memory_bytes.value()?)),
-    row("driver", Kind::Text, "the kernel driver bound to it", |of| text(of.device.driver.value()?)),
-    row("driver_version", Kind::Text, "its version", |of| text(of.device.driver_version.value()?)),
-    row("firmware_version", Kind::Text, "version of the firmware", |of| {
-        text(of.device.firmware_version.value()?)
+    row("architecture", FieldKind::String, "silicon generation", |view| {
+        string(view.device.product.value()?.architecture.value()?)
     }),
-    row("numa_node", Kind::Number, "NUMA node", |of| number(*of.device.numa_node.value()?)),
-    row("virtual_function", Kind::Bool, "whether it is an SR-IOV function without its physical one", |of| {
-        Some(Value::Bool(of.device.virtual_function))
+    row("compute", FieldKind::String, "compute capability or gfx target", |view| {
+        string(view.device.compute.value()?)
     }),
-    row("failed", Kind::Bool, "whether it is known to have failed", |of| {
-        Some(Value::Bool(failed(of.device)))
+    row("memory_bytes", FieldKind::Number, "memory", |view| number(*view.device.memory_bytes.value()?)),
+    row("driver", FieldKind::String, "the kernel driver bound to it", |view| {
+        string(view.device.driver.value()?)
     }),
-    row("healthy", Kind::Bool, "whether it may take work; absent while no source tells", |of| {
-        healthy(of.device).map(Value::Bool)
+    row("driver_version", FieldKind::String, "its version", |view| {
+        string(view.device.driver_version.value()?)
     }),
-    row("whole", Kind::Bool, "whether it is not cut into partitions", |of| whole(of.device).map(Value::Bool)),
-    row("partitions", Kind::Many(Record::Partition), "its partitions", |of| Some(of.partitions())),
-    row("interconnect", Kind::Text, "fastest link to another device of the node", |of| {
-        text(of.device.interconnect.value()?.as_str())
+    row("firmware_version", FieldKind::String, "version of the firmware", |view| {
+        string(view.device.firmware_version.value()?)
     }),
-    row("link_domain", Kind::Text, "devices with the same value reach each other over it", |of| {
-        text(of.device.link_domain.value()?)
+    row("numa_node", FieldKind::Number, "NUMA node", |view| number(*view.device.numa_node.value()?)),
+    row(
+        "virtual_function",
+        FieldKind::Bool,
+        "whether it is an SR-IOV virtual function without its physical function",
+        |view| Some(Value::Bool(view.device.virtual_function)),
+    ),
+    row("failed", FieldKind::Bool, "whether it is known to have failed", |view| {
+        Some(Value::Bool(has_failed(view.device)))
     }),
     row(
-        "pcie_root",
-        Kind::Text,
-        "PCIe root complex, as `resource.kubernetes.io/pcieRoot`: `pci0000:97`",
-        |of| text(pcie_root(&of.device.pci.upstream)?),
+        "healthy",
+        FieldKind::Bool,
+        "whether it is healthy or degraded; absent while its health is unknown",
+        |view| is_healthy(view.device).map(Value::Bool),
     ),
-    row("near_ports", Kind::Number, "active RDMA ports on the same PCIe root", |of| number(of.near_ports()?)),
+    row("whole", FieldKind::Bool, "whether it is not partitioned", |view| {
+        is_whole(view.device).map(Value::Bool)
+    }),
+    row("partitions", FieldKind::Many(ViewRecord::Partition), "its partitions", |view| {
+        Some(view.partitions())
+    }),
+    row("interconnect", FieldKind::String, "fastest link to another device of the node", |view| {
+        string(view.device.interconnect.value()?.as_str())
+    }),
+    row(
+        "link_domain",
+        FieldKind::String,
+        "devices with the same value can reach each other over that link",
+        |view| string(view.device.link_domain.value()?),
+    ),
+    row(
+        "pcie_root",
+        FieldKind::String,
+        "PCIe root complex, as `resource.kubernetes.io/pcieRoot`: `pci0000:97`",
+        |view| string(pcie_root(&view.device.pci.upstream)?),
+    ),
+    row("near_ports", FieldKind::Number, "active RDMA ports on the same PCIe root", |view| {
+        number(view.near_ports()?)
+    }),
 ];
 
-pub(super) const PARTITION: &[Row<OfPartition>] = &[
-    row("name", Kind::Text, "name within the device", |part| text(part.name)),
-    row("profile", Kind::Text, "what it was cut by: `1g.10gb`", |part| text(part.profile.value()?)),
-    row("memory_bytes", Kind::Number, "memory", |part| number(*part.memory_bytes.value()?)),
+pub(super) const PARTITION: &[ViewRow<PartitionValue>] = &[
+    row("name", FieldKind::String, "name within the device", |partition| string(partition.name)),
+    row("profile", FieldKind::String, "profile: `1g.10gb`", |partition| string(partition.profile.value()?)),
+    row("memory_bytes", FieldKind::Number, "memory", |partition| number(*partition.memory_bytes.value()?)),
 ];
 
-pub(super) const PORT: &[Row<OfPort>] = &[
-    row("nic", Kind::Text, "the kernel's name of the NIC: `mlx5_0`", |of| text(&of.nic.name)),
-    row("number", Kind::Number, "number of the port, from 1", |of| number(of.port.number)),
-    row("active", Kind::Bool, "whether InfiniBand, RoCE or EFA can flow", |of| of.active().map(Value::Bool)),
-    row("link_layer", Kind::Text, "`infiniband`, `ethernet`", |of| {
-        text(of.port.link_layer.value()?.as_str())
+pub(super) const PORT: &[ViewRow<PortValue>] = &[
+    row("nic", FieldKind::String, "name of the NIC: `mlx5_0`", |view| string(&view.nic.name)),
+    row("number", FieldKind::Number, "port number, from 1", |view| number(view.port.number)),
+    row("active", FieldKind::Bool, "whether it is active, with InfiniBand, RoCE or EFA", |view| {
+        view.active().map(Value::Bool)
     }),
-    row("protocol", Kind::Text, "`infiniband`, `roce`, `efa`, `other`", |of| {
-        text(of.port.protocol.value()?.as_str())
+    row("link_layer", FieldKind::String, "`infiniband`, `ethernet`", |view| {
+        string(view.port.link_layer.value()?.as_str())
     }),
-    row("rate_bits_per_second", Kind::Number, "signalling rate in one direction", |of| {
-        number(*of.port.rate_bits_per_second.value()?)
+    row("protocol", FieldKind::String, "`infiniband`, `roce`, `efa`, `other`", |view| {
+        string(view.port.protocol.value()?.as_str())
     }),
-    row("driver", Kind::Text, "kernel driver of the NIC", |of| text(of.nic.driver.value()?)),
-    row("firmware_version", Kind::Text, "version of its firmware", |of| {
-        text(of.nic.firmware_version.value()?)
+    row("rate_bits_per_second", FieldKind::Number, "signalling rate in one direction", |view| {
+        number(*view.port.rate_bits_per_second.value()?)
     }),
-    row("numa_node", Kind::Number, "NUMA node", |of| number(*of.nic.numa_node.value()?)),
-    row("virtual_function", Kind::Bool, "whether the NIC is a virtual function", |of| {
-        Some(Value::Bool(of.nic.virtual_function))
+    row("driver", FieldKind::String, "kernel driver of the NIC", |view| string(view.nic.driver.value()?)),
+    row("firmware_version", FieldKind::String, "version of its firmware", |view| {
+        string(view.nic.firmware_version.value()?)
     }),
-    row("pcie_root", Kind::Text, "PCIe root complex", |of| text(pcie_root(&of.nic.upstream)?)),
+    row("numa_node", FieldKind::Number, "NUMA node", |view| number(*view.nic.numa_node.value()?)),
+    row("virtual_function", FieldKind::Bool, "whether the NIC is a virtual function", |view| {
+        Some(Value::Bool(view.nic.virtual_function))
+    }),
+    row("pcie_root", FieldKind::String, "PCIe root complex", |view| string(pcie_root(&view.nic.upstream)?)),
 ];
 
-pub(super) const HOST: &[Row<OfHost>] = &[
-    row("memory_bytes", Kind::Number, "memory of the host: all of it, not what is free", |inventory| {
+pub(super) const HOST: &[ViewRow<HostValue>] = &[
+    row("memory_bytes", FieldKind::Number, "memory of the host: all of it, not what is free", |inventory| {
         number(*inventory.host.memory_bytes.value()?)
     }),
-    row("rdma_device_files", Kind::Number, "files `/dev/infiniband/uverbs<N>`", |inventory| {
+    row("rdma_device_files", FieldKind::Number, "number of files `/dev/infiniband/uverbs<N>`", |inventory| {
         number(*inventory.host.rdma_device_files.value()?)
     }),
-    row("kernel_release", Kind::Text, "`uname -r`", |inventory| text(inventory.kernel_release.value()?)),
-    row("machine", Kind::Text, "what machine it is, by its firmware", |inventory| {
-        text(inventory.machine.value()?)
+    row("kernel_release", FieldKind::String, "`uname -r`", |inventory| {
+        string(inventory.kernel_release.value()?)
     }),
-    row("numa_nodes", Kind::Number, "NUMA nodes", |inventory| {
+    row("machine", FieldKind::String, "model of the machine, from its firmware", |inventory| {
+        string(inventory.machine.value()?)
+    }),
+    row("numa_nodes", FieldKind::Number, "number of NUMA nodes", |inventory| {
         if inventory.numa_nodes.is_empty() { None } else { number(inventory.numa_nodes.len()) }
     }),
 ];

@@ -20,8 +20,8 @@ macro_rules! of_each_resource {
             examples: $examples,
             meaning: $meaning,
             fill: LabelFill::Many(|node| {
-                let value: fn(&Resource<'_>) -> Option<String> = $value;
-                let label = |resource: &Resource<'_>| {
+                let value: fn(&OfferedResource<'_>) -> Option<String> = $value;
+                let label = |resource: &OfferedResource<'_>| {
                     Some((format!(concat!("{}.", $key), resource.name), value(resource)?))
                 };
                 resources(node).iter().filter_map(label).collect()
@@ -55,7 +55,7 @@ pub(super) const RESOURCE: &[CompatLabel] = of_each_resource! {
 };
 
 /// An extended resource.
-struct Resource<'a> {
+struct OfferedResource<'a> {
     /// `gpu` or `mig-1g.10gb`.
     name: String,
     product: Option<String>,
@@ -69,7 +69,7 @@ struct Resource<'a> {
     partition: Option<&'a Partition>,
 }
 
-impl Resource<'_> {
+impl OfferedResource<'_> {
     fn capability(&self, number: usize) -> Option<String> {
         self.gpu?.compute.value()?.split('.').nth(number).map(str::to_owned)
     }
@@ -80,7 +80,7 @@ impl Resource<'_> {
 }
 
 /// The resources of a node.
-fn resources<'a>(node: &LabelScope<'a>) -> Vec<Resource<'a>> {
+fn resources<'a>(node: &LabelScope<'a>) -> Vec<OfferedResource<'a>> {
     match options(node).mig_strategy {
         MigStrategy::None => vec![gpus(node)],
         MigStrategy::Single => vec![single(node)],
@@ -93,12 +93,12 @@ fn resources<'a>(node: &LabelScope<'a>) -> Vec<Resource<'a>> {
 }
 
 /// The GPUs of the primary model. Those in MIG mode are counted and cannot be shared.
-fn gpus<'a>(node: &LabelScope<'a>) -> Resource<'a> {
+fn gpus<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
     let primary = primary(&node.devices);
     let first = primary.first().copied();
     let only_mig_devices =
         options(node).mig_strategy != MigStrategy::None && primary.iter().all(|gpu| is_in_mig_mode(gpu));
-    let mut resource = Resource {
+    let mut resource = OfferedResource {
         name: "gpu".to_owned(),
         product: first.and_then(Device::product_name).map(sanitized),
         count: primary.len(),
@@ -117,7 +117,7 @@ fn gpus<'a>(node: &LabelScope<'a>) -> Resource<'a> {
 }
 
 /// Sets replicas, strategy and the product's suffix by the sharing configuration.
-fn share(node: &LabelScope<'_>, resource: &mut Resource<'_>, name: &str) {
+fn share(node: &LabelScope<'_>, resource: &mut OfferedResource<'_>, name: &str) {
     let sharing = &options(node).sharing;
     let replicas = sharing.replicas.get(name).copied().filter(|_| sharing.strategy != SharingStrategy::None);
     resource.strategy = replicas.map_or(SharingStrategy::None, |_| sharing.strategy).as_str();
@@ -128,7 +128,7 @@ fn share(node: &LabelScope<'_>, resource: &mut Resource<'_>, name: &str) {
 }
 
 /// MIG devices offered as GPUs: valid if every GPU is in MIG mode and partitioned, all alike.
-fn single<'a>(node: &LabelScope<'a>) -> Resource<'a> {
+fn single<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
     let partitioned: Vec<&Device> = node.devices.iter().copied().filter(|gpu| is_in_mig_mode(gpu)).collect();
     let mut resource = gpus(node);
     if partitioned.is_empty() {
@@ -142,7 +142,7 @@ fn single<'a>(node: &LabelScope<'a>) -> Resource<'a> {
     let product = |suffix: &str| resource.product.clone().map(|product| format!("{product}-MIG-{suffix}"));
     match (profile, partitions.first()) {
         (Some(profile), Some(partition)) if alike && all => {
-            let mut resource = Resource {
+            let mut resource = OfferedResource {
                 product: product(&profile.replace('+', ".")),
                 count: partitions.len(),
                 memory_mib: partition.memory_bytes.value().map(|bytes| bytes >> 20),
@@ -161,7 +161,7 @@ fn single<'a>(node: &LabelScope<'a>) -> Resource<'a> {
 }
 
 /// MIG devices by their profile.
-fn mixed<'a>(node: &LabelScope<'a>) -> Vec<Resource<'a>> {
+fn mixed<'a>(node: &LabelScope<'a>) -> Vec<OfferedResource<'a>> {
     let mut profiles: BTreeMap<String, Vec<(&'a Device, &'a Partition)>> = BTreeMap::new();
     for gpu in node.devices.iter().copied().filter(|gpu| is_in_mig_mode(gpu)) {
         for partition in &gpu.partitions {
@@ -172,7 +172,7 @@ fn mixed<'a>(node: &LabelScope<'a>) -> Vec<Resource<'a>> {
     }
     let resources = profiles.into_iter().map(|(profile, partitions)| {
         let (gpu, partition) = partitions[0];
-        let mut resource = Resource {
+        let mut resource = OfferedResource {
             name: format!("mig-{profile}"),
             product: gpu.product_name().map(|name| format!("{}-MIG-{profile}", sanitized(name))),
             count: partitions.len(),

@@ -1,0 +1,53 @@
+//! Values of labels that are more than one fact of a device.
+
+use afd_model::{Device, HealthState, Partitioning, XcpComputeMode, XcpMemoryMode};
+
+use super::LabelledNode;
+use crate::value::{MAX_LENGTH, label_value};
+
+/// The number of healthy devices, if the health of all is known.
+pub(super) fn healthy(node: &LabelledNode<'_>) -> Option<String> {
+    let states = node.devices().map(|device| device.health.state);
+    if states.clone().any(|state| state == HealthState::Unknown) {
+        return None;
+    }
+    let healthy = states.filter(|state| matches!(state, HealthState::Healthy | HealthState::Degraded));
+    Some(healthy.count().to_string())
+}
+
+/// The partitioning mode in which all devices agree, else `mixed`.
+pub(super) fn partition(node: &LabelledNode<'_>) -> Option<String> {
+    let mut modes = node.devices().filter_map(|device| Some(mode(device, device.partitioning.value()?)));
+    let first = modes.next()?;
+    if modes.all(|mode| mode == first) { label_value(&first, MAX_LENGTH) } else { Some("mixed".to_owned()) }
+}
+
+fn mode(device: &Device, partitioning: &Partitioning) -> String {
+    match partitioning {
+        Partitioning::Mig => mig_profile(device),
+        Partitioning::Whole => "none".to_owned(),
+        Partitioning::Sriov { .. } => "sriov".to_owned(),
+        Partitioning::Xcp { compute, memory } => match memory.value() {
+            Some(XcpMemoryMode::Nps1) | None if *compute == XcpComputeMode::Spx => "none".to_owned(),
+            Some(memory) => format!("{compute}-{memory}").to_lowercase(),
+            None => compute.as_str().to_lowercase(),
+        },
+    }
+}
+
+/// `mig-1g.10gb`; `mig` for a GPU without MIG devices, or whose driver does not report their profiles.
+fn mig_profile(device: &Device) -> String {
+    let mut profiles = device.partitions.iter().filter_map(|partition| partition.profile.value());
+    match profiles.next() {
+        None => "mig".to_owned(),
+        Some(first) if profiles.all(|profile| profile == first) => format!("mig-{}", first.replace('+', ".")),
+        Some(_) => "mixed".to_owned(),
+    }
+}
+
+/// The number of logical devices, if it is known for all and differs from the number of devices.
+pub(super) fn logical_count(node: &LabelledNode<'_>) -> Option<String> {
+    let counts = node.devices().map(|device| device.logical_devices.value().copied());
+    let logical: u32 = counts.sum::<Option<u32>>()?;
+    (logical as usize != node.primary.devices.len()).then(|| logical.to_string())
+}
