@@ -58,6 +58,9 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     if let Some((name, _)) = node {
         device.handles.push(Handle::new(HandleKind::Accel, name));
     }
+    // The device plugin uses the serial number, which the kernel does not expose.
+    let dra_name = dra_name(&device);
+    device.handles.extend(dra_name);
     if let Known::Value(module) = facts.number::<u32>("module", &format!("{attributes}/module_id")) {
         device.handles.push(Handle::new(HandleKind::Module, module.to_string()));
     }
@@ -76,6 +79,12 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     let hwmon = hwmon::directories(facts, function).into_iter().next().map(|(directory, _)| directory);
     let source = GaudiSource { device: device.id, function: function.clone(), attributes, hwmon };
     (device, source)
+}
+
+/// The name in the DRA driver: `0000-33-00-0-0x1020`.
+fn dra_name(device: &Device) -> Option<Handle> {
+    let id = device.pci.device_id.value()?;
+    Some(Handle::new(HandleKind::Dra, format!("{}-0x{id}", device.id.to_string().replace([':', '.'], "-"))))
 }
 
 /// The accel node of a function, or `hl<N>` on kernels before 6.2: its name and its class directory.

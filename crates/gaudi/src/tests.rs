@@ -42,6 +42,7 @@ fn a_device_is_identified_by_pci_and_may_have_a_two_digit_accel_number() {
     assert_eq!(device.product_name(), Some("Intel Gaudi 3"));
     assert_eq!(device.memory_bytes.value(), Some(&137_438_953_472));
     assert_eq!(device.handle(HandleKind::Accel), Some("accel10"));
+    assert_eq!(device.handle(HandleKind::Dra), Some("0000-21-00-0-0x1060"));
     assert_eq!(device.health.state, HealthState::Unknown);
     assert!(findings.problems.is_empty());
 }

@@ -4,7 +4,8 @@
 pub(crate) mod sampling;
 
 use afd_model::{
-    Device, HandleKind, Health, Known, MemorySource, Missing, Partitioning, PcieLink, Variant, Vendor,
+    Device, Handle, HandleKind, Health, Known, MemorySource, Missing, Partitioning, PciAddress, PciId,
+    PcieLink, Variant, Vendor,
 };
 use afd_probe::{Facts, PciBus, PciFunction, device, pci};
 
@@ -74,8 +75,32 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
             "the GPU firmware failed and the driver is in survivability mode; flash the firmware",
         );
     }
+    add_allocatable_names(facts, bus, &mut device);
     let source = IntelSource::find(facts, function, &device, link);
     (device, source)
+}
+
+/// Adds the names of the device, or of its virtual functions, in the device plugin (`card1`) and in the DRA driver
+/// (`0000-03-00-0-0x56c0`).
+fn add_allocatable_names(facts: &mut Facts<'_>, bus: &PciBus, device: &mut Device) {
+    let names = |address: PciAddress, device_id: Option<PciId>, card: Option<&str>| {
+        let dra = device_id.map(|id| format!("{}-0x{id}", address.to_string().replace([':', '.'], "-")));
+        let plugin = card.map(|card| Handle::new(HandleKind::DevicePlugin, card));
+        plugin.into_iter().chain(dra.map(|name| Handle::new(HandleKind::Dra, name))).collect::<Vec<_>>()
+    };
+    if device.partitions.is_empty() {
+        let device_id = device.pci.device_id.value().copied();
+        let names = names(device.id.0, device_id, device.handle(HandleKind::DrmCard));
+        device.handles.extend(names);
+        return;
+    }
+    for partition in &mut device.partitions {
+        let Some(address) = partition.function.value().map(|function| function.address) else { continue };
+        let Some(function) = bus.function(address) else { continue };
+        let nodes = facts.names("drm_nodes", &function.attribute("drm"));
+        let card = nodes.iter().find(|name| name.starts_with("card")).map(String::as_str);
+        partition.handles.extend(names(address, function.device_id.value().copied(), card));
+    }
 }
 
 /// The rule of the kernel: the integrated GPU is 00:02.0, on the root bus.

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use afd_host::testing::TestHost;
 use afd_model::{
-    Clock, Device, HealthState, Known, MemorySource, Missing, Partitioning, Quantity, Sensor, ThrottleCause,
-    Which,
+    Clock, Device, Handle, HandleKind, HealthState, Known, MemorySource, Missing, Partitioning, Quantity,
+    Sensor, ThrottleCause, Which,
 };
 
 use super::*;
@@ -74,12 +74,20 @@ fn virtual_functions_are_partitions_on_the_host_and_devices_in_a_guest() {
     let host = add(gpu("0000:03:00.0", "0x0bd5", "0x038000"), "0000:03:00.1", "0x0bd5", "0x038000")
         .file(&format!("{GPU}/sriov_numvfs"), "1\n")
         .link(&format!("{GPU}/virtfn0"), "../0000:03:00.1")
-        .link("/sys/bus/pci/devices/0000:03:00.1/physfn", "../0000:03:00.0");
+        .link("/sys/bus/pci/devices/0000:03:00.1/physfn", "../0000:03:00.0")
+        .file(&format!("{GPU}/drm/card0/dev"), "226:0\n")
+        .file("/sys/bus/pci/devices/0000:03:00.1/drm/card1/dev", "226:1\n");
     let device = only(&host);
+    assert_eq!(device.handle(HandleKind::DevicePlugin), None, "only the virtual functions are offered");
+    assert_eq!(
+        device.partitions[0].handles,
+        [Handle::new(HandleKind::DevicePlugin, "card1"), Handle::new(HandleKind::Dra, "0000-03-00-1-0x0bd5")]
+    );
     assert_eq!(device.partitioning, Known::Value(Partitioning::Sriov { functions: 1 }));
     assert_eq!(device.partitions[0].id.to_string(), "0000:03:00.0/vf0");
     let guest = only(&gpu("0000:03:00.0", "0x0bd5", "0x038000"));
     assert_eq!(guest.partitioning, Known::Value(Partitioning::Whole));
+    assert_eq!(guest.handle(HandleKind::Dra), Some("0000-03-00-0-0x0bd5"));
 }
 
 #[test]

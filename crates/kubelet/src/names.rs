@@ -21,7 +21,7 @@ pub struct UnitNames<'a> {
     owner: OwnerLookup<'a>,
     plugin: NameIndex,
     dra: NameIndex,
-    /// Names of the hardware itself: PCI addresses, UUIDs, serial numbers, names in `/dev`.
+    /// Names of the hardware itself: PCI addresses, UUIDs and serial numbers.
     hardware: NameIndex,
 }
 
@@ -75,12 +75,7 @@ impl<'a> UnitNames<'a> {
             let index = match handle.kind {
                 HandleKind::DevicePlugin => &mut self.plugin,
                 HandleKind::Dra => &mut self.dra,
-                HandleKind::Uuid
-                | HandleKind::UniqueId
-                | HandleKind::DrmCard
-                | HandleKind::XcpDevice
-                | HandleKind::Accel => &mut self.hardware,
-                // Numbers alone identify nothing.
+                HandleKind::Uuid => &mut self.hardware,
                 _ => continue,
             };
             index.insert(&handle.value, device, unit);
@@ -205,7 +200,7 @@ mod tests {
     }
 
     fn inventory() -> Inventory {
-        use HandleKind::{Accel, DevicePlugin, Dra, DrmCard, Uuid};
+        use HandleKind::{DevicePlugin, Dra, Uuid};
         let nvidia_names =
             [(Uuid, "GPU-1"), (DevicePlugin, "GPU-1"), (DevicePlugin, "nvidia0"), (Dra, "gpu-0")];
         let mut nvidia = device(1, Vendor::Nvidia, Variant::Gpu, &nvidia_names);
@@ -221,21 +216,17 @@ mod tests {
             mig(0, &[(Dra, "gpu-0-mig-1c3g40gb-9-4")]),
             mig(1, &[(Dra, "gpu-0-mig-1c3g40gb-9-4")]),
         ];
-        let mut amd = device(2, Vendor::Amd, Variant::Gpu, &[(DrmCard, "card1")]);
+        let mut amd = device(2, Vendor::Amd, Variant::Gpu, &[]);
         amd.partitions = vec![
             partition(
                 &amd,
                 PartitionName::Xcp(0),
                 &[(DevicePlugin, "0000:02:00.0"), (Dra, "gpu-0"), (Dra, "gpu-1-129")],
             ),
-            partition(
-                &amd,
-                PartitionName::Xcp(1),
-                &[(DevicePlugin, "amdgpu_xcp_1"), (DrmCard, "card2"), (Dra, "gpu-2-130")],
-            ),
+            partition(&amd, PartitionName::Xcp(1), &[(DevicePlugin, "amdgpu_xcp_1"), (Dra, "gpu-2-130")]),
         ];
         let intel = device(3, Vendor::Intel, Variant::Xpu, &[(DevicePlugin, "card9")]);
-        let google_names = [(DevicePlugin, "7"), (Dra, "7"), (Accel, "accel0")];
+        let google_names = [(DevicePlugin, "7"), (Dra, "7")];
         let google = device(4, Vendor::Google, Variant::Tpu, &google_names);
         Inventory { devices: vec![nvidia, amd, intel, google], ..Inventory::default() }
     }
@@ -289,7 +280,7 @@ mod tests {
         assert_eq!(dra("gpu.amd.com", "gpu-2-130"), Some((2, Some(PartitionName::Xcp(1)))));
         assert_eq!(dra("gpu.nvidia.com", "gpu-9"), Some((1, None)), "by its address");
         assert_eq!(dra("gpu.nvidia.com", "gpu-9-mig"), Some((1, Some(MIG_NAME))), "by its UUID");
-        assert_eq!(dra("another.driver", "accel0"), Some((4, None)));
+        assert_eq!(dra("another.driver", "0000:04:00.0"), Some((4, None)), "by the address of the hardware");
     }
 
     #[test]

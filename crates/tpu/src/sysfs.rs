@@ -75,7 +75,25 @@ pub(crate) fn describe(
     for function in chip {
         device.handles.extend(handles(facts, function));
     }
+    let names = allocatable_names(&device);
+    device.handles.extend(names);
     (device, generation)
+}
+
+/// The names of a chip in GKE's device plugin and in the DRA driver: its accel node or its VFIO group. On TPU 7x, which
+/// the DRA driver does not support, the device plugin uses the PCI slot.
+fn allocatable_names(device: &Device) -> Vec<Handle> {
+    if device.logical_devices.value().is_some_and(|count| *count > 1) {
+        let address = device.id.to_string();
+        let slot =
+            address.rsplit_once('.').map(|(slot, _function)| Handle::new(HandleKind::DevicePlugin, slot));
+        return slot.into_iter().collect();
+    }
+    let is_node = |handle: &&Handle| matches!(handle.kind, HandleKind::Accel | HandleKind::VfioGroup);
+    let names = |node: &Handle| {
+        [HandleKind::DevicePlugin, HandleKind::Dra].map(|kind| Handle::new(kind, node.value.as_str()))
+    };
+    device.handles.iter().filter(is_node).flat_map(names).collect()
 }
 
 /// Why the generation is unknown: the subsystem id is missing or unknown.

@@ -42,6 +42,8 @@ fn chips_have_their_vfio_group_with_any_number_of_digits_as_a_handle() {
     let findings = discover(&folder);
     let groups: Vec<_> = findings.devices.iter().map(|device| device.handle(HandleKind::VfioGroup)).collect();
     assert_eq!(groups, [Some("9"), Some("12")]);
+    assert_eq!(findings.devices[1].handle(HandleKind::DevicePlugin), Some("12"));
+    assert_eq!(findings.devices[1].handle(HandleKind::Dra), Some("12"));
     for device in &findings.devices {
         assert_eq!(device.product_name(), Some("Google TPU v6e"));
         assert_eq!(device.memory_bytes, Known::Value(32 << 30));
@@ -62,6 +64,7 @@ fn a_chip_with_one_or_two_functions_is_one_device_with_two_logical_devices() {
     assert_eq!(devices[0].id.to_string(), "0000:00:04.0");
     let groups = devices[0].handles.iter().filter(|handle| handle.kind == HandleKind::VfioGroup);
     assert_eq!(groups.map(|handle| handle.value.as_str()).collect::<Vec<_>>(), ["2", "3"]);
+    assert_eq!(devices[0].handle(HandleKind::DevicePlugin), Some("0000:00:04"), "the plugin uses the slot");
 }
 
 #[test]
