@@ -43,7 +43,7 @@ fn an_unknown_label_set_or_switch_is_a_usage_error() {
     assert!(error.contains("a set is switched auto, on or off, not \"yes\""), "{error}");
     let (code, error) = exit_and_error(&["show", "--compat", "asus=on"]);
     assert_eq!(code, Some(64));
-    assert!(error.contains("there is no set \"asus\"; the sets are: amd"), "{error}");
+    assert!(error.contains("there is no set \"asus\"; the sets are: nvidia, amd"), "{error}");
     let (code, error) = exit_and_error(&["show", "--compat", "amd"]);
     assert_eq!(code, Some(64));
     assert!(error.contains("not a set and its switch, such as nvidia=on"), "{error}");

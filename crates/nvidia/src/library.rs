@@ -81,7 +81,7 @@ impl Library {
     /// Lets the library be asked again, wherever it is then.
     pub(crate) fn reacquire(&mut self) {
         self.released = false;
-        self.process.end();
+        self.process.reacquire();
     }
 
     /// How often the process had to be started again.
