@@ -97,30 +97,30 @@ fn a_node_with_rdma_is_explained() {
 
         Required:
           yes      node.count > 0
-                   says: llm-d guides: model servers for processors alone are not what these paths tell of
+                   source: llm-d guides: model servers for CPUs are not part of these paths
           yes      node.variant != 'hpu'
-                   says: llm-d guides/*/guide.yaml: a missing cell means unsupported
+                   source: llm-d guides/*/guide.yaml: a missing cell means unsupported
           yes      versionAtLeast(node.compute, '8.0')
-                   says: llm-d docs/infrastructure/README.md (hardware), docker/Dockerfile.cuda
+                   source: llm-d docs/infrastructure/README.md (hardware), docker/Dockerfile.cuda
           yes      versionAtLeast(node.driver_version, '525.60.13')
-                   says: NVIDIA CUDA release notes, minor version compatibility; llm-d docs/infrastructure/README.md
+                   source: NVIDIA CUDA release notes, minor version compatibility; llm-d docs/infrastructure/README.md
           yes      node.usable >= 4
-                   says: llm-d guides/pd-disaggregation/guide.yaml: 1P (TP=1) + 1D (TP=4)
+                   source: llm-d guides/pd-disaggregation/guide.yaml: 1P (TP=1) + 1D (TP=4)
           yes      node.rdma != 'none'
-                   says: llm-d guides/pd-disaggregation, docs/infrastructure/rdma
+                   source: llm-d guides/pd-disaggregation, docs/infrastructure/rdma
           yes      node.host.rdma_device_files > 0
-                   says: llm-d guides/pd-disaggregation: /dev/infiniband; Linux drivers/infiniband/core/uverbs_main.c
+                   source: llm-d guides/pd-disaggregation: /dev/infiniband; Linux drivers/infiniband/core/uverbs_main.c
           yes      !node.devices.all(device, has(device.near_ports) && device.near_ports == 0)
-                   says: llm-d guides/pd-disaggregation: GPU and NIC on the same resource.kubernetes.io/pcieRoot
+                   source: llm-d guides/pd-disaggregation: GPU and NIC on the same resource.kubernetes.io/pcieRoot
           yes      node.host.memory_bytes >= 64 * 1073741824
-                   says: llm-d guides/pd-disaggregation/modelserver/gpu, modelserver/xpu
+                   source: llm-d guides/pd-disaggregation/modelserver/gpu, modelserver/xpu
 
         Not checked:
           - GPUDirect RDMA: nvidia-peermem or dma-buf
           - limit of locked memory (memlock) of the container, and IPC_LOCK
-          - the resource by which pods get the RDMA devices
-          - that the network joins the NICs of all nodes (cross-rail)
-          - memory, processors and devices that other pods hold
+          - the resource with which pods request the RDMA devices
+          - that the network connects the NICs of all nodes (cross-rail)
+          - memory, CPUs and devices that other pods hold
     "#]].assert_eq(&stdout(&mut host.afd(arguments)));
     assert!(labels(&host, &["--nvidia-driver-root", &root]).contains("/path.pd-disaggregation=true\n"));
 }
@@ -241,18 +241,18 @@ message = "{node.rdma"
         afd: the path rules have mistakes
         rules.toml:1:1: `title` is missing
         rules.toml:2:8: "Fast lane!" cannot be part of the label path.<name>
-        rules.toml:3:1: there is no `titel`; there are guide, name, not_checked, pods, title
+        rules.toml:3:1: unknown key `titel`; the keys are guide, name, not_checked, pods, title
         rules.toml:6:8: there is a path "wide-ep" already
-        rules.toml:10:10: there is no path "wide-epp"
+        rules.toml:10:10: unknown path "wide-epp"
         rules.toml:11:16: a node has no `cuont`
-        rules.toml:11:68: a number is compared with a text
-        rules.toml:12:10: "too slow" is not in CamelCase, as RdmaMissing is
-        rules.toml:13:20: a message has no words for a list
+        rules.toml:11:68: a number is compared with a string
+        rules.toml:12:10: "too slow" is not in CamelCase, such as RdmaMissing
+        rules.toml:13:20: a list cannot be inserted into a message
         rules.toml:17:21: Syntax error: token recognition error at: '= '
         rules.toml:17:23: Syntax error: extraneous input ''nvidia'' expecting <EOF>
-        rules.toml:18:11: `require` is a text
-        rules.toml:20:12: a brace is opened and not closed
-        rules.toml:22:3: there is no [[rule]]; there are [[path]] and [[requirement]]
+        rules.toml:18:11: `require` must be a string
+        rules.toml:20:12: unclosed brace
+        rules.toml:22:3: unknown key rule; the keys are [[path]] and [[requirement]]
     "#]]
     .assert_eq(&explain);
 }
