@@ -2,10 +2,7 @@
 
 use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
 
-use afd_derive::{
-    compat::CompatOptions,
-    vendors::{NvidiaOptions, VendorOptions},
-};
+use afd_derive::compat::CompatOptions;
 use afd_host::{Host, RootError, child::Launcher};
 use clap::CommandFactory;
 
@@ -131,12 +128,8 @@ fn probe_options(libraries: &LibraryArgs, metrics: &MetricArgs) -> ProbeOptions 
 
 /// The options of labels in the vendors' spellings.
 fn compat_options(args: &LabelArgs) -> Result<CompatOptions, DevicePluginConfigError> {
-    let strategy = args.nvidia_mig_strategy.into();
-    let nvidia = match &args.nvidia_device_plugin_config {
-        None => NvidiaOptions { mig_strategy: strategy, ..NvidiaOptions::default() },
-        Some(path) => device_plugin::read(path, strategy)?,
-    };
-    Ok(CompatOptions { switches: args.compat.iter().copied().collect(), vendors: VendorOptions { nvidia } })
+    let vendors = device_plugin::vendor_options(&args.plugins.values)?;
+    Ok(CompatOptions { switches: args.compat.iter().copied().collect(), vendors })
 }
 
 /// Whether an error is in the command line or a configuration.

@@ -34,7 +34,7 @@ pub struct OfferCount {
     pub discovered: Option<u64>,
     /// How many are allocatable. Sharing multiplies it.
     pub allocatable: u64,
-    /// How many are allocated to pods; `None` while the kubelet is not asked.
+    /// How many are allocated to pods; `None` while the kubelet is not queried.
     pub allocated: Option<u64>,
 }
 

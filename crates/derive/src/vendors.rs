@@ -2,26 +2,35 @@
 //!
 //! A record is data and pure functions: how devices are offered to pods, which labels and metrics the vendor's own tools
 //! publish, which kernel events announce a change, what a recording must not contain, which library can be loaded. Code
-//! outside of this folder and of the vendors' crates asks the records and names no vendor.
+//! outside of this folder and of the vendors' crates reads the records and names no vendor.
 
 mod amd;
 mod chart;
 mod gaudi;
 mod intel;
+mod library;
+mod maintenance;
 mod nvidia;
 mod offering;
+mod plugin_option;
+mod redactions;
 mod tpu;
 
 use afd_model::{Device, HandleKind, Variant, Vendor};
 
+use self::nvidia::NvidiaOptions;
+pub(crate) use self::offering::units;
+pub use self::{
+    chart::chart_vendors,
+    library::{VendorLibrary, VendorMount},
+    maintenance::MaintenanceSignal,
+    offering::{Offering, ResourceQuery},
+    plugin_option::{PluginOption, PluginOptionValue},
+    redactions::{Redactions, SecretForm},
+};
 use crate::compat::{labels::LabelSet, metrics::MetricSet};
 
-pub use self::chart::chart_vendors;
-pub use self::nvidia::{MigStrategy, NvidiaOptions, Sharing, SharingStrategy};
-pub(crate) use self::offering::units;
-pub use self::offering::{Offering, ResourceQuery};
-
-/// What shared code knows of one vendor's kind of device.
+/// Everything that shared code needs to know of one vendor's kind of device.
 #[derive(Debug)]
 pub struct VendorRecord {
     /// Name of the probe, of `afd probe <name>`, of `afd release <name>` and of the compatibility sets.
@@ -36,6 +45,8 @@ pub struct VendorRecord {
     pub label_examples: &'static [(&'static str, &'static str)],
     /// How Kubernetes offers the devices to pods.
     pub offers: Offering,
+    /// Options that describe how the device plugin is configured.
+    pub plugin_options: &'static [PluginOption],
     /// Labels as the vendor's labeller spells them.
     pub labels: Option<LabelSet>,
     /// Metrics as the vendor's exporter spells them.
@@ -54,11 +65,10 @@ pub struct VendorRecord {
     pub maintenance: &'static [MaintenanceSignal],
 }
 
-/// How the vendors' device plugins are configured, as far as labels depend on it.
+/// How the vendors' device plugins are configured, as far as labels depend on it. [`VendorRecord::plugin_options`] set it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct VendorOptions {
-    /// NVIDIA's.
-    pub nvidia: NvidiaOptions,
+    nvidia: NvidiaOptions,
 }
 
 /// All records, in the order in which the probes run.
@@ -119,86 +129,6 @@ impl VendorRecord {
     }
 }
 
-/// What identifies a machine, a board or a device in the files and library answers of a vendor, besides what every vendor
-/// may have (serial numbers, MAC addresses, host names).
-#[derive(Debug)]
-pub struct Redactions {
-    /// Names of files that hold one secret each.
-    pub files: &'static [(&'static str, SecretForm)],
-    /// Beginnings of lines, in files of many lines, that hold one secret each.
-    pub lines: &'static [(&'static str, SecretForm)],
-    /// Names of binary files with records that may name the board; the vendor's crate blanks them.
-    pub binary_files: &'static [&'static str],
-    /// Library calls that answer with a secret.
-    pub calls: &'static [&'static str],
-    /// Fields of a library's structures that hold a secret.
-    pub fields: &'static [&'static str],
-    /// Prefixes of the vendor's UUIDs, which stay.
-    pub uuid_prefixes: &'static [&'static str],
-}
-
-impl Redactions {
-    /// No secrets of the vendor's own.
-    pub const NONE: Redactions =
-        Redactions { files: &[], lines: &[], binary_files: &[], calls: &[], fields: &[], uuid_prefixes: &[] };
-}
-
-/// How a secret is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SecretForm {
-    /// A decimal number, which another file may write in hexadecimal.
-    Decimal,
-    /// A UUID, a name or hexadecimal digits.
-    Text,
-}
-
-/// A vendor's library, which `afd probe <name>` loads in a process of its own.
-#[derive(Debug)]
-pub struct VendorLibrary {
-    /// Name of the library in a problem: `nvml`.
-    pub fact: &'static str,
-    /// What the library is called in sentences: `NVML`.
-    pub title: &'static str,
-    /// The option that sets the root under which the library is looked up, without the dashes.
-    pub root_option: &'static str,
-    /// Help of that option.
-    pub root_help: &'static str,
-    /// The value of the chart that sets that root; `None` if the chart has none.
-    pub chart_value: Option<&'static str>,
-    /// Variables in the environment of the process.
-    pub environment: &'static [(&'static str, &'static str)],
-    /// Resident memory above which the process ends, since the library leaks then.
-    pub max_resident_bytes: u64,
-    /// Device files that the library opens; a name that ends in `*` stands for all that begin so.
-    pub device_files: &'static [&'static str],
-}
-
-/// A folder of the host that a probe reads.
-#[derive(Debug)]
-pub struct VendorMount {
-    /// The folder.
-    pub host_path: &'static str,
-    /// What it is read for.
-    pub reason: &'static str,
-    /// Whether the chart mounts it unless it is switched off.
-    pub by_default: bool,
-}
-
-/// A label of the Node that announces that the vendor's driver is about to be replaced.
-#[derive(Debug)]
-pub struct MaintenanceSignal {
-    /// The key; one that ends in `*` stands for all that begin so.
-    pub key: &'static str,
-    /// The values that announce it.
-    pub values: &'static [&'static str],
-}
-
-impl MaintenanceSignal {
-    fn is_set(&self, key: &str, value: &str) -> bool {
-        matches(self.key, key) && self.values.contains(&value)
-    }
-}
-
 /// Whether a name fits a pattern: one that ends in `*` stands for all names that begin so.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
@@ -216,9 +146,6 @@ fn render_node(device: &Device) -> Option<String> {
 fn accel_node(device: &Device) -> Option<String> {
     device.handle(HandleKind::Accel).map(str::to_owned).or_else(|| render_node(device))
 }
-
-/// Resident memory above which a library's process ends: no library needs a third of it.
-const MAX_RESIDENT_BYTES: u64 = 256 << 20;
 
 /// A device of which only the bus number of its address is known.
 #[cfg(test)]

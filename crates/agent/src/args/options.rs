@@ -5,9 +5,13 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use afd_derive::{
     compat::{CompatSet, CompatSwitch},
     labels::{DEFAULT_PREFIX, LabelOptions},
-    vendors::{MigStrategy, VENDORS, VendorRecord},
+    vendors::{PluginOption, PluginOptionValue, VENDORS, VendorRecord},
 };
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum, value_parser};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches,
+    builder::{PossibleValue, PossibleValuesParser},
+    value_parser,
+};
 
 use super::values;
 
@@ -76,32 +80,58 @@ pub struct LabelArgs {
     /// without a cluster, where the owners are not known.
     #[arg(long, value_name = "SET=auto|on|off", value_parser = values::compat)]
     pub compat: Vec<(CompatSet, CompatSwitch)>,
-    /// How NVIDIA's device plugin offers MIG devices; the plugin's own configuration takes precedence.
-    #[arg(long, value_enum, default_value_t = MigStrategyArg::None)]
-    pub nvidia_mig_strategy: MigStrategyArg,
-    /// Configuration of NVIDIA's device plugin, for how devices are shared.
-    #[arg(long, value_name = "FILE")]
-    pub nvidia_device_plugin_config: Option<PathBuf>,
+    /// How the vendors' device plugins are configured.
+    #[command(flatten)]
+    pub plugins: PluginArgs,
 }
 
-/// How MIG devices are offered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum MigStrategyArg {
-    /// Only whole GPUs are offered.
-    None,
-    /// As nvidia.com/gpu.
-    Single,
-    /// As nvidia.com/mig-1g.10gb and so on.
-    Mixed,
+/// How the vendors' device plugins are configured. The vendor records define the options.
+#[derive(Clone, Debug, Default)]
+pub struct PluginArgs {
+    /// The options that are set, and their values or files, in the order of the records.
+    pub values: Vec<(&'static PluginOption, PathBuf)>,
 }
 
-impl From<MigStrategyArg> for MigStrategy {
-    fn from(strategy: MigStrategyArg) -> MigStrategy {
-        match strategy {
-            MigStrategyArg::None => MigStrategy::None,
-            MigStrategyArg::Single => MigStrategy::Single,
-            MigStrategyArg::Mixed => MigStrategy::Mixed,
-        }
+fn plugin_options() -> impl Iterator<Item = &'static PluginOption> {
+    VENDORS.iter().flat_map(|record| record.plugin_options)
+}
+
+impl Args for PluginArgs {
+    fn augment_args(command: Command) -> Command {
+        let options = plugin_options().map(|option| {
+            let arg = Arg::new(option.name).long(option.name).help(option.help);
+            match option.value {
+                PluginOptionValue::Choice { values, .. } => {
+                    let possible = values.iter().map(|(value, help)| PossibleValue::new(*value).help(*help));
+                    let default = values.first().map(|(value, _)| *value);
+                    arg.value_parser(PossibleValuesParser::new(possible)).default_value(default)
+                }
+                PluginOptionValue::File { .. } => arg.value_name("FILE").value_parser(value_parser!(PathBuf)),
+            }
+        });
+        command.args(options)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        PluginArgs::augment_args(command)
+    }
+}
+
+impl FromArgMatches for PluginArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<PluginArgs, clap::Error> {
+        let value = |option: &'static PluginOption| {
+            let value = match option.value {
+                PluginOptionValue::Choice { .. } => matches.get_one::<String>(option.name)?.into(),
+                PluginOptionValue::File { .. } => matches.get_one::<PathBuf>(option.name)?.clone(),
+            };
+            Some((option, value))
+        };
+        Ok(PluginArgs { values: plugin_options().filter_map(value).collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = PluginArgs::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 

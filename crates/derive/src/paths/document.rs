@@ -68,7 +68,7 @@ pub fn document() -> String {
             text += &format!("- {what}\n");
         }
     }
-    text += &format!("\n{RULES}\n## What can be asked\n");
+    text += &format!("\n{RULES}\n## Fields\n");
     for record in ViewRecord::ALL {
         text += &format!("\n### `{}`\n\n| field | kind | meaning |\n|---|---|---|\n", place(record));
         for field in record.fields() {

@@ -6,8 +6,8 @@ mod metrics;
 use afd_model::{Device, Partitioning, Variant, Vendor};
 
 use super::{
-    MAX_RESIDENT_BYTES, Offering, Redactions, SecretForm, VendorLibrary, VendorMount, VendorRecord,
-    accel_node,
+    Offering, Redactions, SecretForm, VendorLibrary, VendorMount, VendorRecord, accel_node,
+    library::MAX_RESIDENT_BYTES,
     offering::{ResourceQuery, units},
 };
 
@@ -35,6 +35,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         ],
         unit_counts,
     },
+    plugin_options: &[],
     labels: Some(labels::LABELS),
     metrics: Some(metrics::METRICS),
     device_node: accel_node,

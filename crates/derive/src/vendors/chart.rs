@@ -8,7 +8,7 @@ use super::{VENDORS, VendorLibrary, VendorMount, VendorRecord};
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ChartVendor {
-    /// Name of the probe, under which the values of the vendor stand.
+    /// Name of the probe, and key of the vendor's values.
     name: &'static str,
     /// Whether the vendor has a set of labels, which a value of `compat` switches.
     has_labels: bool,

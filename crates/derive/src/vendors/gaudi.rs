@@ -15,6 +15,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
         resources: &["habana.ai/gaudi"],
         unit_counts: whole_devices,
     },
+    plugin_options: &[],
     labels: None,
     metrics: None,
     device_node: accel_node,

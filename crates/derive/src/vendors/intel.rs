@@ -22,6 +22,7 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
         resources: &["gpu.intel.com/i915", "gpu.intel.com/xe"],
         unit_counts,
     },
+    plugin_options: &[],
     labels: None,
     metrics: None,
     device_node: accel_node,

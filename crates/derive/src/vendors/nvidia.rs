@@ -1,15 +1,16 @@
 //! NVIDIA's GPUs.
 
+mod device_plugin;
 mod labels;
 mod metrics;
 mod options;
 
 use afd_model::{Device, HandleKind, Partitioning, Variant, Vendor};
 
-pub use self::options::{MigStrategy, NvidiaOptions, Sharing, SharingStrategy};
+pub(super) use self::options::NvidiaOptions;
 use super::{
-    MAX_RESIDENT_BYTES, MaintenanceSignal, Offering, Redactions, SecretForm, VendorLibrary, VendorMount,
-    VendorRecord, accel_node, offering::ResourceQuery,
+    MaintenanceSignal, Offering, Redactions, SecretForm, VendorLibrary, VendorMount, VendorRecord,
+    accel_node, library::MAX_RESIDENT_BYTES, offering::ResourceQuery,
 };
 
 pub(super) static NVIDIA: VendorRecord = VendorRecord {
@@ -28,6 +29,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         resources: &["nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-*"],
         unit_counts,
     },
+    plugin_options: device_plugin::PLUGIN_OPTIONS,
     labels: Some(labels::LABELS),
     metrics: Some(metrics::METRICS),
     device_node,

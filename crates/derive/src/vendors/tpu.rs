@@ -15,6 +15,7 @@ pub(super) static TPU: VendorRecord = VendorRecord {
         resources: &["google.com/tpu"],
         unit_counts: whole_devices,
     },
+    plugin_options: &[],
     labels: None,
     metrics: None,
     device_node: accel_node,

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 /// How NVIDIA's device plugin offers the devices.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct NvidiaOptions {
+pub(in crate::vendors) struct NvidiaOptions {
     /// How MIG devices are offered.
-    pub mig_strategy: MigStrategy,
+    pub(super) mig_strategy: MigStrategy,
     /// How devices are shared.
-    pub sharing: Sharing,
+    pub(super) sharing: Sharing,
 }
 
 /// How MIG devices are offered.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum MigStrategy {
+pub(in crate::vendors) enum MigStrategy {
     /// Not at all: their GPUs are offered instead.
     #[default]
     None,
@@ -25,18 +25,18 @@ pub enum MigStrategy {
 
 /// How devices are shared, by the configuration of the device plugin.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Sharing {
+pub(in crate::vendors) struct Sharing {
     /// The strategy; devices are not shared by default.
-    pub strategy: SharingStrategy,
+    pub(super) strategy: SharingStrategy,
     /// Whether a shared resource is renamed (`nvidia.com/gpu.shared`).
-    pub renamed: bool,
+    pub(super) renamed: bool,
     /// Replicas of each resource: `nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`.
-    pub replicas: BTreeMap<String, u32>,
+    pub(super) replicas: BTreeMap<String, u32>,
 }
 
 /// The sharing strategy.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum SharingStrategy {
+pub(in crate::vendors) enum SharingStrategy {
     /// Devices are not shared.
     #[default]
     None,
@@ -57,6 +57,16 @@ impl SharingStrategy {
 }
 
 impl MigStrategy {
+    /// The strategy as the device plugin spells it.
+    pub(super) fn parse(text: &str) -> Option<MigStrategy> {
+        match text {
+            "none" => Some(MigStrategy::None),
+            "single" => Some(MigStrategy::Single),
+            "mixed" => Some(MigStrategy::Mixed),
+            _ => None,
+        }
+    }
+
     pub(super) fn as_str(self) -> Option<&'static str> {
         match self {
             MigStrategy::None => None,
