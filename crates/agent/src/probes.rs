@@ -50,8 +50,10 @@ const PROBES: &[ProbeEntry] = &[
         name: "nvidia",
         construct: |settings| {
             let Some(launcher) = settings.launcher else { return Box::new(afd_nvidia::Nvidia::default()) };
-            let options =
-                afd_nvidia::Options { driver_root: settings.library_root, per_process: settings.per_process };
+            let options = afd_nvidia::NvmlOptions {
+                driver_root: settings.library_root,
+                per_process: settings.per_process,
+            };
             Box::new(afd_nvidia::Nvidia::with_library(launcher, options))
         },
         open_library: Some(open_nvml),

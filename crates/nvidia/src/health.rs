@@ -1,81 +1,72 @@
-//! Whether a GPU or MIG device may take work: NVML's recovery action, remapped rows, retired pages, fabric, clocks, and
-//! the XIDs and other events that the driver told.
+//! Whether a GPU or MIG device can take work: NVML's health inputs, and the errors that the driver reported by events.
 //!
-//! A GPU is healthy if NVML answers for it and nothing below is the matter.
+//! A GPU is healthy if NVML answers for it and no rule below applies.
 
-use afd_model::{Device, Health, HealthReason, HealthState, Known};
+use std::{borrow::Cow, collections::BTreeMap};
+
+use afd_model::{Device, Health, HealthReason, HealthState, Known, MigInstance};
 
 use crate::{
-    incidents::Incidents,
-    interpret,
+    incidents::{Incident, Incidents},
     nvml::{
-        answers::{Answers, Code},
-        field,
+        report::{self, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH, NvmlAnswers, NvmlCode, RESET_REQUIRED},
+        table::{FABRIC_COMPLETED, HEALTH_ROWS, HealthInput},
     },
-    xid::XidSeverity as Severity,
+    xid::XidSeverity,
 };
 
-/// `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`.
-const RECOVERY_ACTION: u32 = 230;
-/// The verdict on a GPU for which NVML answered, and on its MIG devices.
-pub(crate) fn judge(device: &mut Device, answers: &Answers, incidents: &mut Incidents) {
+/// Sets the health of a GPU for which NVML answered, and of its MIG devices. Closes incidents that no longer count.
+pub(crate) fn judge(device: &mut Device, answers: &NvmlAnswers, incidents: &mut Incidents) {
     let address = device.id.0;
-    let action = answers.known::<u32>(&field(RECOVERY_ACTION, 0));
-    incidents.discovered(address, action == Known::Value(0));
-    let mut verdict = Verdict::default();
-    recovery(&mut verdict, &action);
-    rows(&mut verdict, answers);
-    fabric(&mut verdict, answers);
-    clocks(&mut verdict, answers);
-    let fatal = answers.errors().find(|(_, code)| matches!(*code, Code::GPU_IS_LOST | Code::RESET_REQUIRED));
-    if let Some((_, code)) = fatal {
+    let inputs: HealthInputs =
+        inputs(answers).filter_map(|(input, value)| Some((input, value.into_value()?))).collect();
+    incidents.discovered(address, inputs.get(&HealthInput::RecoveryAction) == Some(&0));
+    let mut verdict = HealthVerdict::default();
+    for (input, value) in &inputs {
+        if let Some((severity, code, message)) = rule(*input, *value, &inputs) {
+            verdict.add(severity, code, &message);
+        }
+    }
+    if let Some(code) = fatal_codes(answers).map(|(_, code)| code).next() {
         verdict.merge(of_code(code));
     }
-    let ours = || incidents.open(address);
-    for incident in ours().filter(|incident| incident.instance.is_none()) {
+    let of_gpu = incidents.open(address).filter(|incident| incident.instance.is_none());
+    for incident in of_gpu {
         verdict.add(incident.severity, &incident.code, &incident.message);
     }
     for partition in &mut device.partitions {
         let Some(mig) = partition.mig else { continue };
-        let mut part = Verdict::default();
-        for incident in ours() {
-            let Some((gpu_instance, compute_instance)) = incident.instance else { continue };
-            if gpu_instance == mig.gpu_instance
-                && compute_instance.is_none_or(|id| id == mig.compute_instance)
-            {
-                part.add(incident.severity, &incident.code, &incident.message);
-                verdict.add(
-                    Severity::Degraded,
-                    "MigInstanceUnhealthy",
-                    &format!("{} of MIG device {}", incident.message, partition.name),
-                );
-            }
+        let mut of_partition = HealthVerdict::default();
+        for incident in incidents.open(address).filter(|incident| concerns(incident, mig)) {
+            of_partition.add(incident.severity, &incident.code, &incident.message);
+            let message = format!("{} of MIG device {}", incident.message, partition.name);
+            verdict.add(XidSeverity::Degraded, "MigInstanceUnhealthy", &message);
         }
         if verdict.state == HealthState::Failed {
-            part.add(Severity::Failed, "GpuFailed", "the GPU that it is a part of cannot take work");
+            of_partition.add(XidSeverity::Failed, "GpuFailed", "the GPU of this MIG device cannot take work");
         }
-        partition.health = part.into();
+        partition.health = of_partition.into();
     }
     device.health = verdict.into();
 }
 
-/// The verdict on a GPU whose handle, or a call on it, gave this.
-pub(crate) fn of_code(code: Code) -> Health {
+/// The health of a GPU whose handle, or a call on it, returned this.
+pub(crate) fn of_code(code: NvmlCode) -> Health {
     match code {
-        Code::GPU_IS_LOST => Health::failed(
+        GPU_IS_LOST => Health::failed(
             "GpuLost",
-            "the GPU has fallen off the bus or cannot be reached; look into the kernel log, reset or replace it",
+            "the GPU has fallen off the bus or cannot be reached; see the kernel log, reset or replace it",
         ),
-        Code::RESET_REQUIRED => {
+        RESET_REQUIRED => {
             Health::failed("GpuResetRequired", "the GPU must be reset (nvidia-smi --gpu-reset)")
         }
         code => Health::failed("GpuInaccessible", format!("NVML cannot open the GPU: {code}")),
     }
 }
 
-/// What a driver of another version than the library means for every GPU of the node.
-pub(crate) fn of_init(code: Code) -> Option<Health> {
-    (code == Code::LIB_RM_VERSION_MISMATCH).then(|| {
+/// The health of every GPU of the node where NVML cannot be initialised for this reason.
+pub(crate) fn of_init_error(code: NvmlCode) -> Option<Health> {
+    (code == LIB_RM_VERSION_MISMATCH).then(|| {
         Health::failed(
             "DriverLibraryMismatch",
             "the NVIDIA library and the loaded kernel driver are of different versions; no new program can use the GPU \
@@ -84,138 +75,134 @@ pub(crate) fn of_init(code: Code) -> Option<Health> {
     })
 }
 
-/// What health is read from, to see whether it changed.
-pub(crate) fn signs(answers: &Answers) -> impl PartialEq {
-    let rows = |field: &str| answers.field::<u32>("nvmlDeviceGetRemappedRows", field);
-    (
-        answers.known::<u32>(&field(RECOVERY_ACTION, 0)),
-        (rows("failureOccurred"), rows("isPending")),
-        answers.known::<u32>("nvmlDeviceGetRetiredPagesPendingStatus"),
-        throttle_reasons(answers).map(|reasons| reasons & 0xc0),
-        answers.errors().any(|(_, code)| matches!(code, Code::GPU_IS_LOST | Code::RESET_REQUIRED)),
-    )
-}
-
-fn recovery(verdict: &mut Verdict, action: &Known<u32>) {
-    let Known::Value(action) = action else { return };
-    let (severity, code, message) = match action {
-        0 => return,
-        1 => (Severity::Failed, "GpuResetRequired", "the driver asks for a reset of the GPU"),
-        2 => (Severity::Failed, "NodeRebootRequired", "the driver asks for a restart of the node"),
-        3 => (Severity::Degraded, "DrainP2p", "the driver asks to end programs that use peer-to-peer access"),
-        4 => {
-            (Severity::Degraded, "DrainAndReset", "the driver asks to let the GPU run empty and to reset it")
-        }
-        5 => (Severity::Degraded, "ImexRecoveryRequired", "the driver asks to recover the IMEX domain"),
-        6 => (Severity::Failed, "BusResetRequired", "the driver asks for a reset of the GPU's PCIe bus"),
-        7 => (Severity::Failed, "NodeRebootRequired", "the driver asks for a restart of the system"),
-        _ => (
-            Severity::Degraded,
-            "RecoveryRequired",
-            "the driver asks for an action that this version does not know",
-        ),
+/// Whether a health input differs between two reports of a GPU. A call that is not in both of them is no difference.
+pub(crate) fn is_changed(before: &NvmlAnswers, now: &NvmlAnswers) -> bool {
+    let inputs_before: BTreeMap<HealthInput, Known<u64>> = inputs(before).collect();
+    let is_fatal = |answers: &NvmlAnswers, others: &NvmlAnswers| {
+        fatal_codes(answers).any(|(call, _)| others.get(call).is_some())
     };
-    verdict.add(severity, code, message);
+    inputs(now).any(|(input, value)| inputs_before.get(&input).is_some_and(|before| *before != value))
+        || is_fatal(before, now) != is_fatal(now, before)
 }
 
-fn rows(verdict: &mut Verdict, answers: &Answers) {
-    let rows = |field: &str| answers.field::<u32>("nvmlDeviceGetRemappedRows", field);
-    if rows("failureOccurred").value().is_some_and(|failed| *failed != 0) {
-        verdict.add(
-            Severity::Failed,
+type HealthInputs = BTreeMap<HealthInput, u64>;
+
+/// The health inputs whose calls were made.
+fn inputs(answers: &NvmlAnswers) -> impl Iterator<Item = (HealthInput, Known<u64>)> {
+    HEALTH_ROWS.iter().filter(|row| answers.get(row.call).is_some()).map(|row| {
+        let value = match row.field {
+            Some(field) => report::field(answers, row.call, field),
+            None => report::known::<u64>(answers, row.call),
+        };
+        (row.input, value.map(|value| value & row.bits))
+    })
+}
+
+/// Calls that failed because the GPU cannot be used.
+fn fatal_codes(answers: &NvmlAnswers) -> impl Iterator<Item = (&str, NvmlCode)> {
+    answers.errors().filter(|(_, code)| [GPU_IS_LOST, RESET_REQUIRED].contains(code))
+}
+
+fn concerns(incident: &Incident, mig: MigInstance) -> bool {
+    incident.instance.is_some_and(|(gpu_instance, compute_instance)| {
+        gpu_instance == mig.gpu_instance && compute_instance.is_none_or(|id| id == mig.compute_instance)
+    })
+}
+
+/// The reason against health that a value of an input is, if it is one.
+fn rule(
+    input: HealthInput,
+    value: u64,
+    inputs: &HealthInputs,
+) -> Option<(XidSeverity, &'static str, Cow<'static, str>)> {
+    use HealthInput as Input;
+    use XidSeverity::{Degraded, Failed};
+
+    let (severity, code, message) = match (input, value) {
+        (Input::RecoveryAction, 0) => return None,
+        (Input::RecoveryAction, 1) => (Failed, "GpuResetRequired", "the driver requests a reset of the GPU"),
+        (Input::RecoveryAction, 2) => {
+            (Failed, "NodeRebootRequired", "the driver requests a restart of the node")
+        }
+        (Input::RecoveryAction, 3) => {
+            (Degraded, "DrainP2p", "the driver requests to end programs that use peer-to-peer access")
+        }
+        (Input::RecoveryAction, 4) => {
+            (Degraded, "DrainAndReset", "the driver requests to drain the GPU and to reset it")
+        }
+        (Input::RecoveryAction, 5) => {
+            (Degraded, "ImexRecoveryRequired", "the driver requests to recover the IMEX domain")
+        }
+        (Input::RecoveryAction, 6) => {
+            (Failed, "BusResetRequired", "the driver requests a reset of the GPU's PCIe bus")
+        }
+        (Input::RecoveryAction, 7) => {
+            (Failed, "NodeRebootRequired", "the driver requests a restart of the system")
+        }
+        (Input::RecoveryAction, _) => (
+            Degraded,
+            "RecoveryRequired",
+            "the driver requests a recovery action that this version does not know",
+        ),
+        (Input::RowRemapFailure, 1..) => (
+            Failed,
             "RowRemapFailure",
             "a faulty memory row could not be replaced, since no spare one is left; replace the GPU",
-        );
-    }
-    if rows("isPending").value().is_some_and(|pending| *pending != 0) {
-        verdict.add(
-            Severity::Degraded,
-            "RowRemapPending",
-            "a faulty memory row is replaced at the next reset of the GPU",
-        );
-    }
-    if answers.known("nvmlDeviceGetRetiredPagesPendingStatus") == Known::Value(1_u32) {
-        verdict.add(
-            Severity::Degraded,
+        ),
+        (Input::RowRemapPending, 1..) => {
+            (Degraded, "RowRemapPending", "a faulty memory row is replaced at the next reset of the GPU")
+        }
+        (Input::PageRetirementPending, 1) => (
+            Degraded,
             "PageRetirementPending",
             "faulty memory pages are retired at the next load of the driver",
-        );
-    }
-}
-
-fn fabric(verdict: &mut Verdict, answers: &Answers) {
-    let state: Known<u32> = interpret::fabric_field(answers, "state");
-    let status: Known<u32> = interpret::fabric_field(answers, "status");
-    match (state, status) {
-        (Known::Value(1 | 2), _) => verdict.add(
-            Severity::Degraded,
+        ),
+        (Input::FabricState, 1 | 2) => (
+            Degraded,
             "FabricNotReady",
             "the GPU is not yet registered with the NVLink fabric; is the fabric manager running?",
         ),
-        (Known::Value(3), Known::Value(status)) if status != 0 => verdict.add(
-            Severity::Degraded,
-            "FabricFailed",
-            &format!("registration with the NVLink fabric failed: {}", Code(status)),
-        ),
-        _ => {}
-    }
-    // NVML_GPU_FABRIC_HEALTH_SUMMARY: 1 healthy, 2 unhealthy, 3 limited capacity.
-    match interpret::fabric_field::<Option<u32>>(answers, "healthSummary") {
-        Known::Value(Some(2)) => {
-            verdict.add(
-                Severity::Degraded,
-                "FabricUnhealthy",
-                "the NVLink fabric reports that it is unhealthy",
-            );
+        (Input::FabricStatus, 1..) if inputs.get(&Input::FabricState) == Some(&FABRIC_COMPLETED) => {
+            let code = report::code(u32::try_from(value).unwrap_or(u32::MAX));
+            let message = format!("registration with the NVLink fabric failed: {code}");
+            return Some((Degraded, "FabricFailed", message.into()));
         }
-        Known::Value(Some(3)) => {
-            verdict.add(Severity::Degraded, "FabricLimited", "the NVLink fabric runs with limited capacity");
+        (Input::FabricHealth, 2) => {
+            (Degraded, "FabricUnhealthy", "the NVLink fabric reports that it is unhealthy")
         }
-        _ => {}
-    }
+        (Input::FabricHealth, 3) => {
+            (Degraded, "FabricLimited", "the NVLink fabric runs with limited capacity")
+        }
+        (Input::ThermalSlowdown, 1..) => {
+            (Degraded, "ThermalSlowdown", "the hardware reduces its clocks because it is too hot")
+        }
+        (Input::PowerBrake, 1..) => {
+            (Degraded, "PowerBrake", "the power supply requests the GPU to reduce its clocks")
+        }
+        _ => return None,
+    };
+    Some((severity, code, message.into()))
 }
 
-fn clocks(verdict: &mut Verdict, answers: &Answers) {
-    let reasons = throttle_reasons(answers).unwrap_or(0);
-    if reasons & 0x40 != 0 {
-        verdict.add(
-            Severity::Degraded,
-            "ThermalSlowdown",
-            "the hardware slows itself down since it is too hot",
-        );
-    }
-    if reasons & 0x80 != 0 {
-        verdict.add(Severity::Degraded, "PowerBrake", "the power supply asks the GPU to slow down");
-    }
-}
-
-/// Why clocks are lower than they could be (`nvmlClocksEventReasons`).
-pub(crate) fn throttle_reasons(answers: &Answers) -> Option<u64> {
-    answers
-        .known("nvmlDeviceGetCurrentClocksEventReasons")
-        .or_else(|| answers.known("nvmlDeviceGetCurrentClocksThrottleReasons"))
-        .into_value()
-}
-
-/// A verdict in the making: the worst of what was seen.
+/// The worst state so far, and all reasons.
 #[derive(Debug)]
-struct Verdict {
+struct HealthVerdict {
     state: HealthState,
     reasons: Vec<HealthReason>,
 }
 
-impl Default for Verdict {
+impl Default for HealthVerdict {
     fn default() -> Self {
-        Verdict { state: HealthState::Healthy, reasons: Vec::new() }
+        HealthVerdict { state: HealthState::Healthy, reasons: Vec::new() }
     }
 }
 
-impl Verdict {
-    fn add(&mut self, severity: Severity, code: &str, message: &str) {
+impl HealthVerdict {
+    fn add(&mut self, severity: XidSeverity, code: &str, message: &str) {
         let state = match severity {
-            Severity::Notice => return,
-            Severity::Degraded => HealthState::Degraded,
-            Severity::Failed => HealthState::Failed,
+            XidSeverity::Notice => return,
+            XidSeverity::Degraded => HealthState::Degraded,
+            XidSeverity::Failed => HealthState::Failed,
         };
         self.merge(Health {
             state,
@@ -234,8 +221,11 @@ impl Verdict {
     }
 }
 
-impl From<Verdict> for Health {
-    fn from(verdict: Verdict) -> Health {
+impl From<HealthVerdict> for Health {
+    fn from(verdict: HealthVerdict) -> Health {
         Health { state: verdict.state, reasons: verdict.reasons }
     }
 }
+
+#[cfg(test)]
+mod tests;

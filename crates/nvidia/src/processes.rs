@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{PartitionName, PciAddress, Problem, Quantity, Reading, Sample, Sampling, UnitId};
+use afd_model::{PartitionName, PciAddress, Quantity, Reading, Sample, Sampling, UnitId};
 use serde::Deserialize;
 
 use crate::{
-    interpret,
-    nvml::{PROCESSES, answers::Answers},
+    library::SPEC,
+    nvml::{report::NvmlAnswers, table::call::PROCESS_CALLS},
 };
 
 /// Memory that the driver does not report.
@@ -40,8 +40,8 @@ impl NvmlProcess {
 }
 
 /// Adds a sample for the GPU and each of its MIG devices that a process uses, and a problem for each list that was refused.
-pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, answers: &Answers) {
-    let lists = PROCESSES.iter().filter_map(|call| answers.known::<Vec<NvmlProcess>>(*call).into_value());
+pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, answers: &NvmlAnswers) {
+    let lists = PROCESS_CALLS.iter().filter_map(|call| answers.known::<Vec<NvmlProcess>>(*call).into_value());
     let mut used: BTreeMap<Option<PartitionName>, BTreeMap<u32, u64>> = BTreeMap::new();
     for process in lists.flatten().filter(|process| process.pid != 0) {
         if process.used_gpu_memory != NOT_AVAILABLE {
@@ -56,8 +56,8 @@ pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, answers: &Answer
         });
         Sample { unit: UnitId { device: address.into(), partition }, readings: readings.collect() }
     }));
-    let refused = interpret::failures(address.into(), answers);
-    sampling.problems.extend(refused.filter(|problem: &Problem| PROCESSES.contains(&problem.fact.as_str())));
+    let refused = answers.errors().filter(|(name, _)| PROCESS_CALLS.iter().any(|call| call.symbol == *name));
+    sampling.problems.extend(SPEC.refused(address.into(), refused));
 }
 
 #[cfg(test)]
@@ -65,17 +65,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::nvml::answers::Code;
+    use crate::nvml::report::{NO_PERMISSION, NvmlCode};
 
     fn process(pid: u32, bytes: u64, instance: u32) -> serde_json::Value {
         let compute = if instance == WHOLE_GPU { WHOLE_GPU } else { 0 };
         json!({ "pid": pid, "usedGpuMemory": bytes, "gpuInstanceId": instance, "computeInstanceId": compute })
     }
 
-    fn sampled(lists: [Result<serde_json::Value, Code>; 3]) -> Sampling {
-        let mut answers = Answers::default();
-        for (call, list) in PROCESSES.into_iter().zip(lists) {
-            answers.put(call, list);
+    fn sampled(lists: [Result<serde_json::Value, NvmlCode>; 3]) -> Sampling {
+        let mut answers = NvmlAnswers::default();
+        for (call, list) in PROCESS_CALLS.iter().zip(lists) {
+            answers.put(*call, list);
         }
         let mut sampling = Sampling::default();
         add(&mut sampling, PciAddress { domain: 0, bus: 1, device: 0, function: 0 }, &answers);
@@ -87,7 +87,7 @@ mod tests {
         let sampling = sampled([
             Ok(json!([process(7, 100, 1), process(8, 50, WHOLE_GPU), process(9, NOT_AVAILABLE, WHOLE_GPU)])),
             Ok(json!([process(8, 50, WHOLE_GPU), process(0, 5, WHOLE_GPU)])),
-            Err(Code::NOT_SUPPORTED),
+            Err(NvmlCode::named("NOT_SUPPORTED")),
         ]);
         let readings: Vec<_> = sampling
             .samples
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn no_process_is_no_series_and_a_refused_list_is_a_problem() {
-        let sampling = sampled([Ok(json!([])), Ok(json!([])), Err(Code::NO_PERMISSION)]);
+        let sampling = sampled([Ok(json!([])), Ok(json!([])), Err(NO_PERMISSION)]);
         assert!(sampling.samples.is_empty());
         assert_eq!(sampling.problems.len(), 1);
     }

@@ -11,8 +11,8 @@ pub const KERNEL_RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// Product name of the machine by its firmware (`drivers/firmware/dmi-id.c`); world-readable.
 const MACHINE: &str = "/sys/class/dmi/id/product_name";
 
-/// `Documentation/filesystems/proc.rst`, "meminfo".
-const MEMORY: &str = "/proc/meminfo";
+/// The memory of the system (`Documentation/filesystems/proc.rst`, "meminfo").
+pub const MEMORY: &str = "/proc/meminfo";
 
 /// Where udev and devtmpfs put the files of `drivers/infiniband/core/uverbs_main.c`.
 const RDMA_FILES: &str = "/dev/infiniband";

@@ -1,6 +1,6 @@
 //! Data-centre GPUs.
 //!
-//! Sources: ids and chips, the public PCI id list (pci.ids, 2025-07-11); names, the output of nvidia-smi on such GPUs and
+//! Sources: ids and chips, the public PCI id list (pci.ids, 2025-07-11); names, the output of nvidia-smi on these GPUs and
 //! the list of compatible GPUs in the README of NVIDIA's open kernel modules; compute capability, the list "CUDA GPUs" on
 //! NVIDIA's developer pages.
 

@@ -3,11 +3,10 @@
 use std::ffi::{c_char, c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
-use serde_json::json;
 
 use crate::{
-    INVALID_ARGUMENT, NOT_FOUND, code, number,
-    recording::{FakeHandle, call_on, enter, state},
+    INVALID_ARGUMENT, code, number,
+    recording::{FakeHandle, call_on, enter, library},
     write, write_text,
 };
 
@@ -15,36 +14,19 @@ use crate::{
 pub extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> nvmlReturn_t {
     code(
         enter("nvmlDeviceGetCount_v2")
-            .and_then(|()| write(count, state().recording().devices.len() as c_uint)),
+            .and_then(|()| write(count, library().recording().devices.len() as c_uint)),
     )
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, target: *mut nvmlDevice_t) -> nvmlReturn_t {
     code(enter("nvmlDeviceGetHandleByIndex_v2").and_then(|()| {
-        let recording = state().recording();
+        let recording = library().recording();
         let device = recording.devices.get(index as usize).ok_or(INVALID_ARGUMENT)?;
-        match device.answers.error("nvmlDeviceGetHandleByIndex_v2") {
-            Some(error) => Err(error.0),
+        match library().error(&device.answers, "nvmlDeviceGetHandleByIndex_v2") {
+            Some(error) => Err(error),
             None => write(target, FakeHandle { device: index as usize, mig: None }.pointer()),
         }
-    }))
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
-    parent: nvmlDevice_t,
-    index: c_uint,
-    target: *mut nvmlDevice_t,
-) -> nvmlReturn_t {
-    code(enter("nvmlDeviceGetMigDeviceHandleByIndex").and_then(|()| {
-        let parent = FakeHandle::from_pointer(parent)?;
-        let recording = state().recording();
-        let device = recording.devices.get(parent.device).ok_or(INVALID_ARGUMENT)?;
-        if !device.mig.get(index as usize).is_some_and(Option::is_some) {
-            return Err(NOT_FOUND);
-        }
-        write(target, FakeHandle { mig: Some(index as usize), ..parent }.pointer())
     }))
 }
 
@@ -147,13 +129,4 @@ several! {
     nvmlDeviceGetJpgUtilization: utilization: c_uint, samplingPeriodUs: c_uint;
     nvmlDeviceGetOfaUtilization: utilization: c_uint, samplingPeriodUs: c_uint;
     nvmlDeviceGetRemappedRows: corrRows: c_uint, uncRows: c_uint, isPending: c_uint, failureOccurred: c_uint;
-}
-
-/// Whether a handle is that of a MIG device.
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceIsMigDeviceHandle(pointer: nvmlDevice_t, target: *mut c_uint) -> nvmlReturn_t {
-    code(
-        FakeHandle::from_pointer(pointer)
-            .and_then(|handle| write(target, number(&json!(u8::from(handle.mig.is_some()))) as c_uint)),
-    )
 }

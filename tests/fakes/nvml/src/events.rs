@@ -11,7 +11,7 @@ use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, 
 
 use crate::{
     INVALID_ARGUMENT, SUCCESS, TIMEOUT, code,
-    recording::{FakeHandle, enter, state},
+    recording::{FakeHandle, enter, library},
     write,
 };
 
@@ -58,7 +58,7 @@ pub extern "C" fn nvmlEventSetWait_v2(
         let delivered = unsafe { set.cast::<DeliveredCount>().as_ref() }.ok_or(INVALID_ARGUMENT)?;
         let start = Instant::now();
         loop {
-            let recording = state().recording();
+            let recording = library().recording();
             let mut delivered = delivered.lock().map_err(|_| INVALID_ARGUMENT)?;
             if let Some(event) = recording.events.get(*delivered) {
                 *delivered += 1;

@@ -7,9 +7,10 @@ use nvml_wrapper_sys::bindings::{
 };
 
 use crate::{
-    INVALID_ARGUMENT, SUCCESS, VERSION_MISMATCH, code, number,
+    INVALID_ARGUMENT, SUCCESS, VERSION_MISMATCH, code,
+    mig::mig_device_of_instance,
+    number,
     recording::{FakeHandle, call_on, enter},
-    structs::mig_device_of_instance,
     write,
 };
 

@@ -17,6 +17,7 @@
 mod devices;
 mod events;
 mod gpm;
+mod mig;
 mod processes;
 mod recording;
 mod structs;
@@ -24,12 +25,11 @@ mod vgpu;
 
 use std::ffi::{c_char, c_int, c_uint};
 
-use afd_fake_recorded::WriteError;
-pub(crate) use afd_fake_recorded::number;
+pub(crate) use afd_fake_recorded::{code, number};
 use nvml_wrapper_sys::bindings::{nvmlConfComputeSystemState_t, nvmlReturn_t};
 use serde_json::Value;
 
-use crate::recording::{enter, state, system};
+use crate::recording::{library, system};
 
 pub(crate) const SUCCESS: nvmlReturn_t = 0;
 pub(crate) const UNINITIALIZED: nvmlReturn_t = 1;
@@ -40,37 +40,20 @@ pub(crate) const INSUFFICIENT_SIZE: nvmlReturn_t = 7;
 pub(crate) const TIMEOUT: nvmlReturn_t = 10;
 pub(crate) const VERSION_MISMATCH: nvmlReturn_t = 25;
 
-/// The return code of a call.
-pub(crate) fn code(result: Result<(), nvmlReturn_t>) -> nvmlReturn_t {
-    result.err().unwrap_or(SUCCESS)
-}
-
 /// Writes a number or struct to the caller's memory.
 pub(crate) fn write<T>(target: *mut T, value: T) -> Result<(), nvmlReturn_t> {
-    afd_fake_recorded::write(target, value).map_err(write_failed)
+    afd_fake_recorded::write(target, value).map_err(|error| library().write_failed(error))
 }
 
 /// Writes a string with its NUL.
 pub(crate) fn write_text(target: *mut c_char, length: c_uint, value: &Value) -> Result<(), nvmlReturn_t> {
-    afd_fake_recorded::write_text(target, length as usize, value).map_err(write_failed)
-}
-
-fn write_failed(error: WriteError) -> nvmlReturn_t {
-    match error {
-        WriteError::InvalidArgument => INVALID_ARGUMENT,
-        WriteError::TooShort => INSUFFICIENT_SIZE,
-    }
+    afd_fake_recorded::write_text(target, length as usize, value)
+        .map_err(|error| library().write_failed(error))
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
-    code(enter("nvmlInit_v2").and_then(|()| {
-        if let Some(result) = state().recording().system.error("nvmlInit_v2") {
-            return Err(result.0);
-        }
-        state().set_initialised();
-        Ok(())
-    }))
+    code(library().initialise(&library().recording().system))
 }
 
 #[unsafe(no_mangle)]

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use afd_fake_recorded::{FakeLibraryState, StatusNumbers};
-use afd_nvidia::nvml::answers::{Answers, Code, Report};
+use afd_nvidia::nvml::report::{NvmlReport, STATUSES};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,15 +14,15 @@ use crate::{INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_SUPPORTED, UNINITIALIZED};
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct NvmlRecording {
     #[serde(flatten)]
-    pub(crate) report: Report,
+    pub(crate) report: NvmlReport,
     #[serde(default)]
     pub(crate) events: Vec<RecordedEvent>,
 }
 
 impl std::ops::Deref for NvmlRecording {
-    type Target = Report;
+    type Target = NvmlReport;
 
-    fn deref(&self) -> &Report {
+    fn deref(&self) -> &NvmlReport {
         &self.report
     }
 }
@@ -44,11 +44,11 @@ fn whole_gpu() -> u32 {
     u32::MAX
 }
 
-pub(crate) fn state() -> &'static FakeLibraryState<NvmlRecording> {
-    static STATE: OnceLock<FakeLibraryState<NvmlRecording>> = OnceLock::new();
-    STATE.get_or_init(|| {
+pub(crate) fn library() -> &'static FakeLibraryState<NvmlRecording> {
+    static LIBRARY: OnceLock<FakeLibraryState<NvmlRecording>> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
         let statuses = StatusNumbers {
-            rows: &[],
+            rows: STATUSES,
             not_initialised: UNINITIALIZED,
             invalid_argument: INVALID_ARGUMENT,
             insufficient_size: INSUFFICIENT_SIZE,
@@ -60,17 +60,13 @@ pub(crate) fn state() -> &'static FakeLibraryState<NvmlRecording> {
 
 /// Begins a call: faults of the recording happen here.
 pub(crate) fn enter(symbol: &str) -> Result<(), nvmlReturn_t> {
-    state().enter(symbol)
+    library().enter(symbol)
 }
 
 /// The value of a call that concerns no device.
 pub(crate) fn system(symbol: &str) -> Result<Value, nvmlReturn_t> {
     enter(symbol)?;
-    value(&state().recording().system, symbol)
-}
-
-fn value(answers: &Answers, call: &str) -> Result<Value, nvmlReturn_t> {
-    afd_fake_recorded::answer(answers, call).unwrap_or(Err(Code(NOT_SUPPORTED))).map_err(|code| code.0)
+    library().value(&library().recording().system, symbol)
 }
 
 /// A device, or one of its MIG devices.
@@ -96,19 +92,17 @@ impl FakeHandle {
 
     /// The value of a call on it.
     pub(crate) fn value(self, call: &str) -> Result<Value, nvmlReturn_t> {
-        let recording = state().recording();
+        let recording = library().recording();
         let device = recording.devices.get(self.device).ok_or(INVALID_ARGUMENT)?;
         // A lost GPU refuses all calls, also on handles that were obtained earlier.
-        if let Some(code) = device.answers.error("nvmlDeviceGetHandleByIndex_v2") {
-            return Err(code.0);
+        if let Some(lost) = library().error(&device.answers, "nvmlDeviceGetHandleByIndex_v2") {
+            return Err(lost);
         }
-        match self.mig {
-            None => value(&device.answers, call),
-            Some(index) => {
-                let mig = device.mig.get(index).and_then(Option::as_ref).ok_or(INVALID_ARGUMENT)?;
-                value(mig, call)
-            }
-        }
+        let answers = match self.mig {
+            None => &device.answers,
+            Some(index) => device.partitions.get(index).and_then(Option::as_ref).ok_or(INVALID_ARGUMENT)?,
+        };
+        library().value(answers, call)
     }
 }
 

@@ -7,16 +7,15 @@ use std::{
 
 use afd_fake_recorded::field_text as text;
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlDeviceAddressingMode_t, nvmlDeviceAttributes_t, nvmlFieldValue_t, nvmlGpuFabricInfo_t,
-    nvmlGpuFabricInfo_v2_t, nvmlGpuFabricInfo_v3_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t,
-    nvmlGpuInstanceProfileInfo_v2_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t,
-    nvmlUtilization_t, nvmlViolationTime_t,
+    nvmlDevice_t, nvmlDeviceAddressingMode_t, nvmlFieldValue_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t,
+    nvmlGpuFabricInfo_v3_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t, nvmlUtilization_t,
+    nvmlViolationTime_t,
 };
 use serde_json::Value;
 
 use crate::{
-    INVALID_ARGUMENT, NOT_FOUND, SUCCESS, VERSION_MISMATCH, code, number,
-    recording::{FakeHandle, call_on, enter, state},
+    INVALID_ARGUMENT, SUCCESS, VERSION_MISMATCH, code, number,
+    recording::{call_on, enter},
     write,
 };
 
@@ -36,11 +35,11 @@ fn version(target: *const c_uint) -> Result<c_uint, nvmlReturn_t> {
     Ok(unsafe { target.read() })
 }
 
-const fn version_of<T>(number: u32) -> u32 {
+pub(crate) const fn version_of<T>(number: u32) -> u32 {
     size_of::<T>() as u32 | (number << 24)
 }
 
-fn check<T>(target: *const T, wanted: u32) -> Result<(), nvmlReturn_t> {
+pub(crate) fn check<T>(target: *const T, wanted: u32) -> Result<(), nvmlReturn_t> {
     if version(target.cast())? == wanted { Ok(()) } else { Err(VERSION_MISMATCH) }
 }
 
@@ -199,99 +198,7 @@ pub extern "C" fn nvmlDeviceGetViolationStatus(
     }))
 }
 
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetAttributes_v2(
-    pointer: nvmlDevice_t,
-    target: *mut nvmlDeviceAttributes_t,
-) -> nvmlReturn_t {
-    code(call_on("nvmlDeviceGetAttributes_v2", pointer, &[]).and_then(|value| {
-        let field = |name: &str| number(&value[name]) as c_uint;
-        let attributes = nvmlDeviceAttributes_t {
-            multiprocessorCount: field("multiprocessorCount"),
-            sharedCopyEngineCount: field("sharedCopyEngineCount"),
-            sharedDecoderCount: field("sharedDecoderCount"),
-            sharedEncoderCount: field("sharedEncoderCount"),
-            sharedJpegCount: field("sharedJpegCount"),
-            sharedOfaCount: field("sharedOfaCount"),
-            gpuInstanceSliceCount: field("gpuInstanceSliceCount"),
-            computeInstanceSliceCount: field("computeInstanceSliceCount"),
-            memorySizeMB: number(&value["memorySizeMB"]),
-        };
-        write(target, attributes)
-    }))
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetGpuInstanceProfileInfoV(
-    pointer: nvmlDevice_t,
-    profile: c_uint,
-    target: *mut nvmlGpuInstanceProfileInfo_v2_t,
-) -> nvmlReturn_t {
-    code(call_on("nvmlDeviceGetGpuInstanceProfileInfoV", pointer, &[profile]).and_then(|value| {
-        let known = version_of::<nvmlGpuInstanceProfileInfo_v2_t>(2);
-        check(target, known)?;
-        let field = |name: &str| number(&value[name]) as c_uint;
-        let info = nvmlGpuInstanceProfileInfo_v2_t {
-            version: known,
-            id: field("id"),
-            isP2pSupported: 0,
-            sliceCount: field("sliceCount"),
-            instanceCount: field("instanceCount"),
-            multiprocessorCount: field("multiprocessorCount"),
-            copyEngineCount: 0,
-            decoderCount: 0,
-            encoderCount: 0,
-            jpegCount: 0,
-            ofaCount: 0,
-            memorySizeMB: number(&value["memorySizeMB"]),
-            name: text(&value["name"]),
-        };
-        write(target, info)
-    }))
-}
-
-/// The handle of a GPU instance is that of one of its MIG devices.
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetGpuInstanceById(
-    pointer: nvmlDevice_t,
-    id: c_uint,
-    target: *mut nvmlGpuInstance_t,
-) -> nvmlReturn_t {
-    code(enter("nvmlDeviceGetGpuInstanceById").and_then(|()| {
-        let handle = mig_device_of_instance(FakeHandle::from_pointer(pointer)?, id)?;
-        write(target, handle.pointer() as nvmlGpuInstance_t)
-    }))
-}
-
-/// A MIG device of a GPU instance.
-pub(crate) fn mig_device_of_instance(parent: FakeHandle, id: c_uint) -> Result<FakeHandle, nvmlReturn_t> {
-    let recording = state().recording();
-    let device = recording.devices.get(parent.device).ok_or(INVALID_ARGUMENT)?;
-    let found = (0..device.mig.len()).map(|mig| FakeHandle { mig: Some(mig), ..parent }).find(|handle| {
-        handle.value("nvmlDeviceGetGpuInstanceId").is_ok_and(|value| number(&value) as c_uint == id)
-    });
-    found.ok_or(NOT_FOUND)
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlGpuInstanceGetInfo(
-    instance: nvmlGpuInstance_t,
-    target: *mut nvmlGpuInstanceInfo_t,
-) -> nvmlReturn_t {
-    let pointer = instance as nvmlDevice_t;
-    code(call_on("nvmlGpuInstanceGetInfo", pointer, &[]).and_then(|value| {
-        // SAFETY: a C struct of numbers and a handle, for which zeros are a value.
-        let mut info: nvmlGpuInstanceInfo_t = unsafe { std::mem::zeroed() };
-        info.device = FakeHandle { mig: None, ..FakeHandle::from_pointer(pointer)? }.pointer();
-        info.id = number(&value["id"]) as c_uint;
-        info.profileId = number(&value["profileId"]) as c_uint;
-        info.placement.start = number(&value["placement"]["start"]) as c_uint;
-        info.placement.size = number(&value["placement"]["size"]) as c_uint;
-        write(target, info)
-    }))
-}
-
-/// Each field has its own return code; all integers are returned as 64 bits, unlike in the real library.
+/// Each field has its own return code; all integers are code as 64 bits, unlike in the real library.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetFieldValues(
     pointer: nvmlDevice_t,

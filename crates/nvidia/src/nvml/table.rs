@@ -1,0 +1,177 @@
+//! What NVML is asked, and what its answers are. No other file has NVML's call names, field ids or metric ids.
+//!
+//! The querying process walks the rows and the lists of [`call`]; `interpret`, `readings` and `health` read the answers by the
+//! same rows and constants. A call with arguments that select is a call of its own: `nvmlDeviceGetClockInfo(1)`.
+
+pub(crate) mod call;
+
+use afd_model::{
+    Clock, Direction, Engine, ErrorDetail, ErrorKind, LinkCounter, Quantity, Rows, Sensor, ThrottleCause,
+};
+use afd_probe::{
+    answers::LibraryCall,
+    row::{LibraryRow, ValueScale},
+};
+
+use self::call::*;
+
+/// The virtualization mode of a vGPU inside its virtual machine.
+pub(crate) const VIRTUALIZATION_VGPU: u32 = 2;
+/// NVLinks of a GPU (`NVML_NVLINK_MAX_LINKS`).
+pub(crate) const MAX_LINKS: u32 = 18;
+/// Numbers of GPU instance profiles: those of nvml.h, and some for newer drivers.
+pub(crate) const MAX_PROFILES: u32 = 24;
+/// The peer-to-peer capability "over NVLink".
+pub(crate) const P2P_NVLINK: u32 = 2;
+
+/// One sampled value.
+pub(crate) type NvmlRow = LibraryRow<()>;
+
+const fn number(call: LibraryCall, quantity: Quantity, scale: ValueScale) -> NvmlRow {
+    LibraryRow { call, source: (), field: None, quantity, scale }
+}
+
+const fn field(call: LibraryCall, field: &'static str, quantity: Quantity, scale: ValueScale) -> NvmlRow {
+    LibraryRow { call, source: (), field: Some(field), quantity, scale }
+}
+
+const fn errors(kind: ErrorKind) -> Quantity {
+    Quantity::Errors(kind, ErrorDetail::Device)
+}
+
+const COUNT: ValueScale = ValueScale::ONE.at_most((u32::MAX - 1) as f64);
+const FLAG: ValueScale = ValueScale::ONE.at_most(1.0);
+const BYTES: ValueScale = ValueScale::ONE;
+const KIBIBYTES: ValueScale = ValueScale::times(1024.0);
+const MEBIBYTES_PER_SECOND: ValueScale = ValueScale::times((1_u64 << 20) as f64).at_most(1e6);
+const MILLIWATTS: ValueScale = ValueScale::per(1e3).at_most(1e7);
+const MILLIJOULES: ValueScale = ValueScale::per(1e3);
+const CELSIUS: ValueScale = ValueScale::ONE.at_most(200.0);
+const MEGAHERTZ: ValueScale = ValueScale::times(1e6).at_most(1e4);
+const NANOSECONDS: ValueScale = ValueScale::per(1e9);
+const PERCENT: ValueScale = ValueScale::PERCENT;
+/// GPM's shares are quotients of counters; the limit leaves room for rounding.
+const GPM_PERCENT: ValueScale = ValueScale::PERCENT.at_most(105.0);
+
+/// Sampled of every GPU.
+pub(crate) const GPU_ROWS: &[NvmlRow] = &[
+    field(UTILIZATION, "gpu", Quantity::Utilization(Engine::Compute), PERCENT),
+    field(UTILIZATION, "memory", Quantity::Utilization(Engine::Memory), PERCENT),
+    field(ENCODER_UTILIZATION, "utilization", Quantity::Utilization(Engine::Encode), PERCENT),
+    field(DECODER_UTILIZATION, "utilization", Quantity::Utilization(Engine::Decode), PERCENT),
+    field(JPEG_UTILIZATION, "utilization", Quantity::Utilization(Engine::Jpeg), PERCENT),
+    field(OFA_UTILIZATION, "utilization", Quantity::Utilization(Engine::Ofa), PERCENT),
+    number(POWER_USAGE, Quantity::PowerWatts, MILLIWATTS),
+    number(POWER_LIMIT, Quantity::PowerLimitWatts, MILLIWATTS),
+    number(ENERGY, Quantity::EnergyJoules, MILLIJOULES),
+    number(TEMPERATURE_GPU, Quantity::TemperatureCelsius(Sensor::Gpu), CELSIUS),
+    number(TEMPERATURE_MEMORY, Quantity::TemperatureCelsius(Sensor::Memory), CELSIUS),
+    number(CLOCK_SM, Quantity::ClockHertz(Clock::Compute), MEGAHERTZ),
+    number(CLOCK_MEMORY, Quantity::ClockHertz(Clock::Memory), MEGAHERTZ),
+    number(CLOCK_VIDEO, Quantity::ClockHertz(Clock::Media), MEGAHERTZ),
+    number(PCIE_REPLAYS, errors(ErrorKind::PcieReplay), COUNT),
+    number(ECC_CORRECTED, errors(ErrorKind::EccCorrectable), ValueScale::ONE),
+    number(ECC_UNCORRECTED, errors(ErrorKind::EccUncorrectable), ValueScale::ONE),
+    field(REMAPPED_ROWS, "corrRows", Quantity::RowsRemapped(Rows::Correctable), COUNT),
+    field(REMAPPED_ROWS, "uncRows", Quantity::RowsRemapped(Rows::Uncorrectable), COUNT),
+    field(REMAPPED_ROWS, "isPending", Quantity::RowsRemapped(Rows::Pending), FLAG),
+    field(REMAPPED_ROWS, "failureOccurred", Quantity::RowsRemapped(Rows::Failed), FLAG),
+    field(VIOLATION_POWER, "violationTime", Quantity::ThrottleSeconds(ThrottleCause::Power), NANOSECONDS),
+    field(VIOLATION_THERMAL, "violationTime", Quantity::ThrottleSeconds(ThrottleCause::Thermal), NANOSECONDS),
+    number(NVLINK_TRANSMITTED, Quantity::LinkBytes(LinkCounter::Nvlink, Direction::Transmit), KIBIBYTES),
+    number(NVLINK_RECEIVED, Quantity::LinkBytes(LinkCounter::Nvlink, Direction::Receive), KIBIBYTES),
+];
+
+/// Sampled of every GPU and every MIG device. Version 1 counts memory that the driver reserves as used.
+pub(crate) const MEMORY_ROWS: &[NvmlRow] = &[
+    field(MEMORY, "used", Quantity::MemoryUsedBytes, BYTES),
+    field(MEMORY, "reserved", Quantity::MemoryReservedBytes, BYTES),
+    field(MEMORY_V1, "used", Quantity::MemoryUsedBytes, BYTES),
+];
+
+/// Measured by GPM between two samples of a GPU that supports it, and of its GPU instances.
+pub(crate) const GPM_ROWS: &[NvmlRow] = &[
+    number(GPM_GRAPHICS, Quantity::Utilization(Engine::Graphics), GPM_PERCENT),
+    number(GPM_SM, Quantity::Utilization(Engine::Sm), GPM_PERCENT),
+    number(GPM_TENSOR, Quantity::Utilization(Engine::Tensor), GPM_PERCENT),
+    number(GPM_MEMORY_BANDWIDTH, Quantity::MemoryBandwidthRatio, GPM_PERCENT),
+    number(GPM_PCIE_TRANSMITTED, Quantity::PcieBytesPerSecond(Direction::Transmit), MEBIBYTES_PER_SECOND),
+    number(GPM_PCIE_RECEIVED, Quantity::PcieBytesPerSecond(Direction::Receive), MEBIBYTES_PER_SECOND),
+];
+
+/// The utilization of a MIG device, for which NVML has no call: the activity of its graphics engine.
+pub(crate) const MIG_UTILIZATION: NvmlRow =
+    number(GPM_GRAPHICS, Quantity::Utilization(Engine::Compute), GPM_PERCENT);
+
+/// Causes of throttling by their bits in [`CLOCKS_EVENT_REASONS`] (`nvmlClocksEventReason*`).
+pub(crate) const THROTTLE_BITS: [(u64, ThrottleCause); 5] = [
+    (0x4, ThrottleCause::Power),
+    (0x8, ThrottleCause::Hardware),
+    (0x20, ThrottleCause::Thermal),
+    (HW_THERMAL_SLOWDOWN, ThrottleCause::HardwareThermal),
+    (HW_POWER_BRAKE, ThrottleCause::PowerBrake),
+];
+const HW_THERMAL_SLOWDOWN: u64 = 0x40;
+const HW_POWER_BRAKE: u64 = 0x80;
+
+/// `NVML_GPU_FABRIC_STATE_COMPLETED`.
+pub(crate) const FABRIC_COMPLETED: u64 = 3;
+
+/// A value by which health is judged. In this order their reasons are listed.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum HealthInput {
+    /// `nvmlDeviceGpuRecoveryAction_t`.
+    RecoveryAction,
+    RowRemapFailure,
+    RowRemapPending,
+    PageRetirementPending,
+    /// `nvmlGpuFabricState_t`.
+    FabricState,
+    /// `nvmlReturn_t` of the registration with the fabric.
+    FabricStatus,
+    /// `NVML_GPU_FABRIC_HEALTH_SUMMARY_*`.
+    FabricHealth,
+    ThermalSlowdown,
+    PowerBrake,
+}
+
+/// Where a health input comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HealthRow {
+    pub(crate) input: HealthInput,
+    pub(crate) call: LibraryCall,
+    /// The field of the struct that the call fills.
+    pub(crate) field: Option<&'static str>,
+    /// The bits of the number that are the input.
+    pub(crate) bits: u64,
+    /// Asked in each sample as well, so that a change causes a discovery.
+    pub(crate) is_sampled: bool,
+}
+
+const fn health(input: HealthInput, call: LibraryCall, field: Option<&'static str>) -> HealthRow {
+    HealthRow { input, call, field, bits: u64::MAX, is_sampled: true }
+}
+
+const fn fabric(input: HealthInput, field: &'static str) -> HealthRow {
+    HealthRow { is_sampled: false, ..health(input, FABRIC, Some(field)) }
+}
+
+const fn clocks(input: HealthInput, bits: u64) -> HealthRow {
+    HealthRow { bits, ..health(input, CLOCKS_EVENT_REASONS, None) }
+}
+
+/// All health inputs.
+pub(crate) const HEALTH_ROWS: &[HealthRow] = &[
+    health(HealthInput::RecoveryAction, RECOVERY_ACTION, None),
+    health(HealthInput::RowRemapFailure, REMAPPED_ROWS, Some("failureOccurred")),
+    health(HealthInput::RowRemapPending, REMAPPED_ROWS, Some("isPending")),
+    health(HealthInput::PageRetirementPending, RETIRED_PAGES_PENDING, None),
+    fabric(HealthInput::FabricState, "state"),
+    fabric(HealthInput::FabricStatus, "status"),
+    fabric(HealthInput::FabricHealth, "healthSummary"),
+    clocks(HealthInput::ThermalSlowdown, HW_THERMAL_SLOWDOWN),
+    clocks(HealthInput::PowerBrake, HW_POWER_BRAKE),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! GPUs as the kernel reports them: PCI functions, and what NVIDIA's driver reports of each in procfs.
+
+use afd_host::Host;
+use afd_model::{
+    Device, Health, Known, MemorySource, Missing, NvidiaFacts, PciAddress, Product, Variant, Vendor,
+    VendorFacts,
+};
+use afd_probe::{Facts, PciBus, PciFunction, device, node};
+
+use crate::{
+    NAME,
+    handles::HandleSet,
+    procfs,
+    products::{self, NvidiaProductRow},
+    vgpu,
+};
+
+const VENDOR_ID: u16 = 0x10de;
+const DISPLAY: u16 = 0x0300;
+const CONTROLLER_3D: u16 = 0x0302;
+
+/// The PCI functions that are GPUs.
+pub(crate) fn gpus(host: &Host, bus: &PciBus) -> Vec<PciFunction> {
+    let is_gpu = |function: &&PciFunction| {
+        let is_of_class = match function.class() {
+            Some(class) => class == DISPLAY || class == CONTROLLER_3D,
+            None => function.device_id().is_some_and(|id| products::find(id).is_some()),
+        };
+        is_of_class && function.physical_function(host).is_none()
+    };
+    bus.of_vendor(VENDOR_ID).filter(is_gpu).cloned().collect()
+}
+
+/// The device of a PCI function.
+pub(crate) fn device(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Device {
+    let mut device = device::begin(facts, bus, function, Vendor::Nvidia, Variant::Gpu);
+    describe(facts, &mut device);
+    // An unprivileged reader gets no file or a part of it; whether it is a vGPU is unknown then.
+    let configuration = facts.host().read(&function.attribute("config")).unwrap_or_default();
+    if let Some(guest) = vgpu::guest(&configuration) {
+        let facts = NvidiaFacts { vgpu: Some(guest), ..NvidiaFacts::default() };
+        device.vendor_facts = Some(VendorFacts::Nvidia(Box::new(facts)));
+    }
+    device
+}
+
+/// GPUs that the driver reports and PCI does not, as in partial copies of a host.
+pub(crate) fn devices_without_function(facts: &mut Facts<'_>, bus: &PciBus) -> Vec<Device> {
+    facts.about(None);
+    let names = facts.names("devices", procfs::GPUS);
+    let addresses = names.iter().filter_map(|name| name.parse().ok());
+    let addresses: Vec<PciAddress> = addresses.filter(|address| bus.function(*address).is_none()).collect();
+    addresses
+        .into_iter()
+        .map(|address| {
+            facts.about(Some(address.into()));
+            let mut device = Device::bare(address, Vendor::Nvidia, Variant::Gpu);
+            device.driver = Known::Value(NAME.to_owned());
+            describe(facts, &mut device);
+            device
+        })
+        .collect()
+}
+
+/// Fills in the system's memory for GPUs that share it (GB10), of which NVML reports no memory.
+pub(crate) fn shared_memory(facts: &mut Facts<'_>, devices: &mut [Device]) {
+    for device in devices {
+        if device.runtime_version.is_known() && device.memory_bytes.missing() == Some(Missing::NotAvailable) {
+            facts.about(Some(device.id));
+            device.memory_bytes = facts.parse("memory_bytes", node::MEMORY, node::parse_memory_total);
+            device.memory_source = device.memory_bytes.map(|_| MemorySource::System);
+        }
+    }
+}
+
+/// Fills in what the driver reports, and the facts of the product table.
+fn describe(facts: &mut Facts<'_>, device: &mut Device) {
+    let information = procfs::information(facts, device.id.0);
+    let row = device.pci.device_id.value().and_then(|id| products::find(id.0));
+    device.product = product(facts, device, row, &information.model);
+    device.compute = Known::from_option(row.map(|row| row.compute.to_owned()), Missing::Unrecognized);
+    device.driver_version.fill(|| procfs::driver_version(facts));
+    device.firmware_version = information.video_bios;
+    let mut handles = HandleSet(&mut device.handles);
+    if let Known::Value(uuid) = &information.uuid {
+        handles.add_uuid(uuid);
+    }
+    if let Known::Value(minor) = information.minor {
+        handles.add_minor(minor);
+    }
+    device.uuid = information.uuid;
+    if information.excluded == Known::Value(true) {
+        device.health = Health::failed(
+            "GpuExcluded",
+            "the driver is configured to exclude this GPU (module option NVreg_ExcludedGpus)",
+        );
+    }
+}
+
+/// The driver's name takes precedence over the table's.
+fn product(
+    facts: &mut Facts<'_>,
+    device: &Device,
+    row: Option<&NvidiaProductRow>,
+    model: &Known<String>,
+) -> Known<Product> {
+    let known = |text: Option<&str>| Known::from_option(text.map(str::to_owned), Missing::Unrecognized);
+    match (model.value(), row) {
+        (None, None) => {
+            let id = device.pci.device_id.value().map_or_else(|| "????".to_owned(), ToString::to_string);
+            facts.missing(
+                "product",
+                Missing::Unrecognized,
+                None,
+                format_args!("device id {id} is not in the table"),
+            )
+        }
+        (name, row) => Known::Value(Product {
+            name: name.cloned().or_else(|| row.map(|row| row.name.to_owned())).unwrap_or_default(),
+            model: known(row.map(|row| row.model)),
+            architecture: known(row.map(|row| row.architecture)),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_host::testing::TestHost;
+    use afd_model::{Findings, HandleKind, HealthState};
+    use afd_probe::Probe;
+
+    use super::*;
+
+    fn discovered(folder: &TestHost) -> Findings {
+        let host = folder.open();
+        crate::Nvidia::default().discover(&host, &PciBus::read(&host))
+    }
+
+    fn function(folder: TestHost, address: &str, device: &str, class: &str) -> TestHost {
+        let path = |file: &str| format!("/sys/bus/pci/devices/{address}/{file}");
+        folder
+            .file(&path("vendor"), "0x10de\n")
+            .file(&path("device"), format!("{device}\n"))
+            .file(&path("class"), format!("{class}\n"))
+    }
+
+    #[test]
+    fn switches_and_audio_functions_are_not_gpus() {
+        let folder = function(TestHost::new(), "0000:01:00.0", "0x2330", "0x030200");
+        let folder = function(folder, "0000:01:00.1", "0x10f0", "0x040300");
+        let folder = function(folder, "0000:02:00.0", "0x22a3", "0x068000");
+        let devices = discovered(&folder).devices;
+        assert_eq!(devices.len(), 1);
+        assert_eq!(devices[0].product_name(), Some("NVIDIA H100 80GB HBM3"));
+        assert_eq!(devices[0].compute, Known::Value("9.0".to_owned()));
+        assert_eq!(devices[0].memory_bytes.missing(), Some(Missing::NotExposed));
+    }
+
+    #[test]
+    fn an_unknown_id_is_a_device_with_a_problem() {
+        let findings = discovered(&function(TestHost::new(), "0000:01:00.0", "0xffff", "0x030200"));
+        assert_eq!(findings.devices[0].product.missing(), Some(Missing::Unrecognized));
+        assert_eq!(findings.problems.len(), 1);
+    }
+
+    #[test]
+    fn what_the_driver_reports_takes_precedence_over_the_table() {
+        let folder = function(TestHost::new(), "0000:01:00.0", "0x20b5", "0x030200").file(
+            "/proc/driver/nvidia/gpus/0000:01:00.0/information",
+            "Model: \t\t NVIDIA A100 80GB PCIe\nGPU UUID: \t GPU-00000000-0000-0000-0000-000000000001\nDevice Minor: \t 3\nGPU Excluded:\t Yes\n",
+        );
+        let device = &discovered(&folder).devices[0];
+        assert_eq!(device.product_name(), Some("NVIDIA A100 80GB PCIe"));
+        assert_eq!(device.health.state, HealthState::Failed);
+    }
+
+    #[test]
+    fn a_gpu_has_its_plugin_ids_and_dra_name_without_nvml() {
+        let folder = function(TestHost::new(), "0000:01:00.0", "0x20b5", "0x030200").file(
+            "/proc/driver/nvidia/gpus/0000:01:00.0/information",
+            "GPU UUID: \t GPU-00000000-0000-0000-0000-000000000001\nDevice Minor: \t 3\n",
+        );
+        let device = &discovered(&folder).devices[0];
+        let values = |kind| -> Vec<&str> {
+            let handles = device.handles.iter().filter(|handle| handle.kind == kind);
+            handles.map(|handle| handle.value.as_str()).collect()
+        };
+        assert_eq!(values(HandleKind::DevicePlugin), ["GPU-00000000-0000-0000-0000-000000000001", "nvidia3"]);
+        assert_eq!((values(HandleKind::Minor), values(HandleKind::Dra)), (vec!["3"], vec!["gpu-3"]));
+    }
+
+    #[test]
+    fn a_gpu_that_only_the_driver_reports_is_a_device() {
+        let folder = TestHost::with_files([(
+            "/proc/driver/nvidia/gpus/0000:04:00.0/information",
+            "Model: \t\t Tesla K80\nIRQ:   \t\t 33\n",
+        )]);
+        let devices = discovered(&folder).devices;
+        assert_eq!(devices[0].product_name(), Some("Tesla K80"));
+        assert_eq!(devices[0].id.to_string(), "0000:04:00.0");
+    }
+}
