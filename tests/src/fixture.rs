@@ -143,6 +143,11 @@ impl FixtureHost {
         &self.root
     }
 
+    /// Copies the files of another host into this one, so that it has the devices of both. This one must be a copy.
+    pub fn add(&self, other: &FixtureHost) {
+        copy_tree(&other.root, &self.root);
+    }
+
     /// The link on the bus of a PCI function with a device id, and its target. Removing the link removes the function.
     ///
     /// # Panics
@@ -198,6 +203,11 @@ fn copy_tree(from: &Path, to: &Path) {
         let kind = entry.file_type().expect("the fixture can be read");
         if kind.is_symlink() {
             let text = fs::read_link(&source).expect("a link can be read");
+            // With `add`, both hosts may have the path.
+            if target.is_dir() {
+                continue;
+            }
+            fs::remove_file(&target).ok();
             std::os::unix::fs::symlink(text, target).expect("a link can be made");
         } else if kind.is_dir() {
             copy_tree(&source, &target);

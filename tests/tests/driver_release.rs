@@ -137,6 +137,43 @@ fn a_driver_is_released_also_when_its_library_hangs() {
 }
 
 #[test]
+fn the_release_of_one_vendors_driver_leaves_another_ones_as_it_is() {
+    const NVML_POWER: &str = "accelerator_device_power_watts{vendor=\"nvidia\"";
+    const AMD_RELEASED: &str = "afd_probe_problems{probe=\"amd\",reason=\"released\"}";
+    let host = Fixture::named("nvidia-h100x8-nvml").copy();
+    let amd = Fixture::named("amd-mi300x8-spx").lay_out();
+    host.add(&amd);
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let socket = socket(&folder);
+    let mut command = host.afd(RUN);
+    command.arg(amd.driver_root().option()).arg(amd.driver_root().path());
+    command.arg("--control-socket").arg(&socket);
+    let agent = Agent::start(command);
+    let release = |arguments: &[&str]| {
+        let mut command = afd_tests::afd(["release", "--control-socket"]);
+        let output = output(command.arg(&socket).args(arguments));
+        assert!(output.status.success(), "{output:?}");
+    };
+    agent.until("NVML is sampled", |agent| agent.count(NVML_POWER) == 8);
+
+    release(&["nvidia"]);
+    agent.until("NVIDIA's driver is released", |agent| agent.value(RELEASED) == Some(1.0));
+    assert_eq!(agent.value(AMD_RELEASED), None);
+    release(&["amd"]);
+    agent.until("AMD's driver is released, too", |agent| agent.value(AMD_RELEASED) == Some(1.0));
+    assert_eq!(agent.value(RELEASED), Some(1.0));
+    assert_eq!(agent.count(NVML_POWER), 0);
+    assert_eq!(agent.library_process(), None);
+
+    release(&["amd", "--end"]);
+    agent.until("AMD's driver is reacquired", |agent| agent.value(AMD_RELEASED).is_none());
+    assert_eq!(agent.value(RELEASED), Some(1.0));
+    assert_eq!(agent.count(NVML_POWER), 0);
+    release(&["nvidia", "--end"]);
+    agent.until("NVML is sampled again", |agent| agent.count(NVML_POWER) == 8);
+}
+
+#[test]
 fn a_socket_without_an_agent_is_an_error_and_a_stale_one_is_replaced() {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let socket = socket(&folder);

@@ -92,8 +92,10 @@ pub enum Command {
         #[arg(long, conflicts_with = "node_name")]
         all_nodes: bool,
     },
-    /// Ask this node's agent to release a vendor's driver so that it can be replaced; the agent then keeps no handle to it
-    /// open. Labels stay and samples are absent, until --end or until another version of the driver is loaded.
+    /// Ask this node's agent to release a vendor's driver so that it can be replaced.
+    ///
+    /// The agent then keeps no handle to it open. Labels stay and samples are absent, until --end or until another version of
+    /// the driver is loaded.
     Release {
         /// Vendor.
         #[arg(value_parser = values::library())]
