@@ -1,6 +1,7 @@
 //! The command line.
 
 mod options;
+mod plugin_options;
 mod values;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use options::{LabelArgs, LibraryArgs, MetricArgs, PathArgs, RunArgs};
+pub use plugin_options::{PluginArgs, PluginConfigError};
 
 /// Discovers the accelerators of a node, of any vendor, and reports them on the terminal, to Kubernetes and to Prometheus.
 #[derive(Clone, Debug, Parser)]

@@ -2,15 +2,15 @@
 
 use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
 
-use afd_derive::compat::CompatOptions;
 use afd_host::{Host, RootError, child::Launcher};
 use clap::CommandFactory;
 
 use crate::{
-    args::{Args, Command, ExplainOutput, LabelArgs, LibraryArgs, MetricArgs, ShowOutput, TopologyOutput},
+    args::{
+        Args, Command, ExplainOutput, LibraryArgs, MetricArgs, PluginConfigError, ShowOutput, TopologyOutput,
+    },
     cleanup::cleanup,
     control::{self, ControlRequest},
-    device_plugin::{self, DevicePluginConfigError},
     explain::{self, UnknownPathError},
     library_process,
     node_options::NodeOptions,
@@ -55,7 +55,7 @@ pub fn execute(
                 ShowOutput::Table => show::table(&probes.discover(), &host_root, style),
                 ShowOutput::Json => show::json(&probes.discover())?,
                 ShowOutput::Labels => {
-                    let compat = compat_options(&labels)?;
+                    let compat = labels.compat_options()?;
                     show::labels(&probes.discover(), &labels.label_options(), &compat, &rules)
                 }
                 ShowOutput::Metrics => {
@@ -94,7 +94,7 @@ pub fn execute(
         Command::Run(args) => {
             let rules = path_rules::read(&args.paths.path_rules)?;
             let labels = &args.labels;
-            let node_options = NodeOptions::new(labels.label_options(), compat_options(labels)?, rules);
+            let node_options = NodeOptions::new(labels.label_options(), labels.compat_options()?, rules);
             let probe_options = probe_options(&libraries, &args.metrics);
             run::run(AgentConfig { host: host()?, args, probe_options, node_options, program })?;
         }
@@ -126,16 +126,10 @@ fn probe_options(libraries: &LibraryArgs, metrics: &MetricArgs) -> ProbeOptions 
     }
 }
 
-/// The options of labels in the vendors' spellings.
-fn compat_options(args: &LabelArgs) -> Result<CompatOptions, DevicePluginConfigError> {
-    let vendors = device_plugin::vendor_options(&args.plugins.values)?;
-    Ok(CompatOptions { switches: args.compat.iter().copied().collect(), vendors })
-}
-
 /// Whether an error is in the command line or a configuration.
 pub fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<RootError>()
-        || error.is::<DevicePluginConfigError>()
+        || error.is::<PluginConfigError>()
         || error.is::<RulesError>()
         || error.is::<UnknownPathError>()
 }

@@ -14,7 +14,6 @@ pub mod cluster_view;
 pub mod command;
 pub mod control;
 pub mod device_debounce;
-pub mod device_plugin;
 mod device_text;
 pub mod explain;
 pub mod library_process;

@@ -3,17 +3,16 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use afd_derive::{
-    compat::{CompatSet, CompatSwitch},
+    compat::{CompatOptions, CompatSet, CompatSwitch},
     labels::{DEFAULT_PREFIX, LabelOptions},
-    vendors::{PluginOption, PluginOptionValue, VENDORS, VendorRecord},
+    vendors::{VENDORS, VendorRecord},
 };
-use clap::{
-    Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches,
-    builder::{PossibleValue, PossibleValuesParser},
-    value_parser,
-};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
-use super::values;
+use super::{
+    plugin_options::{PluginArgs, PluginConfigError},
+    values,
+};
 
 const NO_LIBRARIES: &str = "no-libraries";
 
@@ -85,60 +84,19 @@ pub struct LabelArgs {
     pub plugins: PluginArgs,
 }
 
-/// How the vendors' device plugins are configured. The vendor records define the options.
-#[derive(Clone, Debug, Default)]
-pub struct PluginArgs {
-    /// The options that are set, and their values or files, in the order of the records.
-    pub values: Vec<(&'static PluginOption, PathBuf)>,
-}
-
-fn plugin_options() -> impl Iterator<Item = &'static PluginOption> {
-    VENDORS.iter().flat_map(|record| record.plugin_options)
-}
-
-impl Args for PluginArgs {
-    fn augment_args(command: Command) -> Command {
-        let options = plugin_options().map(|option| {
-            let arg = Arg::new(option.name).long(option.name).help(option.help);
-            match option.value {
-                PluginOptionValue::Choice { values, .. } => {
-                    let possible = values.iter().map(|(value, help)| PossibleValue::new(*value).help(*help));
-                    let default = values.first().map(|(value, _)| *value);
-                    arg.value_parser(PossibleValuesParser::new(possible)).default_value(default)
-                }
-                PluginOptionValue::File { .. } => arg.value_name("FILE").value_parser(value_parser!(PathBuf)),
-            }
-        });
-        command.args(options)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        PluginArgs::augment_args(command)
-    }
-}
-
-impl FromArgMatches for PluginArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<PluginArgs, clap::Error> {
-        let value = |option: &'static PluginOption| {
-            let value = match option.value {
-                PluginOptionValue::Choice { .. } => matches.get_one::<String>(option.name)?.into(),
-                PluginOptionValue::File { .. } => matches.get_one::<PathBuf>(option.name)?.clone(),
-            };
-            Some((option, value))
-        };
-        Ok(PluginArgs { values: plugin_options().filter_map(value).collect() })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = PluginArgs::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
 impl LabelArgs {
     /// The options of AFD's own labels.
     pub fn label_options(&self) -> LabelOptions {
         LabelOptions { prefix: self.label_prefix.clone(), include_integrated: self.include_integrated }
+    }
+
+    /// The options of labels in the vendors' spellings.
+    ///
+    /// # Errors
+    /// When the configuration of a device plugin is not usable.
+    pub fn compat_options(&self) -> Result<CompatOptions, PluginConfigError> {
+        let switches = self.compat.iter().copied().collect();
+        Ok(CompatOptions { switches, vendors: self.plugins.resolve()? })
     }
 }
 
