@@ -22,7 +22,12 @@ fn pipeline(criterion: &mut Criterion) {
     let host = Fixture::named("amd-mi300x8-spx").lay_out();
     let host = Host::open(host.root()).expect("the fixture is a directory");
     let options = ProbeOptions { no_libraries: true, ..ProbeOptions::default() };
-    let launcher = Launcher { program: PathBuf::new(), timeout: Duration::ZERO, wake: Arc::new(|| ()) };
+    let launcher = Launcher {
+        program: PathBuf::new(),
+        environment: &[],
+        timeout: Duration::ZERO,
+        wake: Arc::new(|| ()),
+    };
     let mut probes = Probes::new(host, &options, &launcher);
     criterion.bench_function("discover 8 devices", |bencher| bencher.iter(|| black_box(probes.discover())));
     let inventory = probes.discover();

@@ -44,7 +44,12 @@ pub fn execute(
     let Args { host_root, libraries, command } = args;
     let host = || Host::open(&host_root);
     let probes = |host, metrics: &MetricArgs| {
-        let launcher = Launcher { program: program.clone(), timeout: LIBRARY_TIMEOUT, wake: Arc::new(|| ()) };
+        let launcher = Launcher {
+            program: program.clone(),
+            environment: &[],
+            timeout: LIBRARY_TIMEOUT,
+            wake: Arc::new(|| ()),
+        };
         Probes::new(host, &probe_options(&libraries, metrics), &launcher)
     };
     match command {

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use afd_derive::compat::CompatSet;
+use afd_derive::{compat::CompatSet, vendors};
 use afd_host::{
     Host,
     child::{EventSender, Launcher},
@@ -154,6 +154,12 @@ pub struct ProbeOptions {
     pub compat_metrics: Vec<CompatSet>,
 }
 
+/// Starts the process that queries the library of a probe, in the environment of the vendor's record.
+fn launcher_of(probe: &str, launcher: &Launcher) -> Launcher {
+    let library = vendors::by_probe(probe).and_then(|record| record.library.as_ref());
+    Launcher { environment: library.map_or(&[], |library| library.environment), ..launcher.clone() }
+}
+
 /// All probes of a host.
 pub struct Probes {
     host: Host,
@@ -166,7 +172,7 @@ impl Probes {
     pub fn new(host: Host, options: &ProbeOptions, launcher: &Launcher) -> Probes {
         let construct = |entry: &ProbeEntry| {
             (entry.construct)(ProbeSettings {
-                launcher: (!options.no_libraries).then(|| launcher.clone()),
+                launcher: (!options.no_libraries).then(|| launcher_of(entry.name, launcher)),
                 library_root: options.library_roots.get(entry.name).cloned(),
                 per_process: options.per_process,
                 exporter: options.compat_metrics.iter().any(|set| set.as_str() == entry.name),

@@ -51,7 +51,7 @@ pub struct AgentConfig {
 pub fn run(config: AgentConfig) -> anyhow::Result<()> {
     let AgentConfig { host, args, probe_options, node_options, program } = config;
     let (waker, wake_ups) = LoopWaker::new();
-    let launcher = Launcher { program, timeout: LIBRARY_TIMEOUT, wake: waker.as_fn() };
+    let launcher = Launcher { program, environment: &[], timeout: LIBRARY_TIMEOUT, wake: waker.as_fn() };
     let probes = Probes::new(host, &probe_options, &launcher);
     let metrics = probes.metrics().clone();
     let releases = Releases::new(waker.as_fn());

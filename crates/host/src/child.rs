@@ -33,6 +33,8 @@ const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(600);
 pub struct Launcher {
     /// The path of this program.
     pub program: PathBuf,
+    /// Variables that are added to the environment.
+    pub environment: &'static [(&'static str, &'static str)],
     /// How long a request waits for its response before it returns [`RequestError::Pending`].
     pub timeout: Duration,
     /// Called when a late response or an event arrives, and when the process ends.
@@ -43,6 +45,7 @@ impl fmt::Debug for Launcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Launcher")
             .field("program", &self.program)
+            .field("environment", &self.environment)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

@@ -47,6 +47,7 @@ impl ChildProcess {
     pub(super) fn start(launcher: &Launcher, arguments: &[OsString]) -> std::io::Result<ChildProcess> {
         let mut process = Command::new(&launcher.program)
             .args(arguments)
+            .envs(launcher.environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

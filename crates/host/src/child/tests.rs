@@ -14,7 +14,7 @@ fn shell(script: &str, timeout: Duration) -> (Child, Arc<AtomicUsize>) {
     let wake = Arc::new(move || {
         count.fetch_add(1, Ordering::SeqCst);
     });
-    let launcher = Launcher { program: "/bin/sh".into(), timeout, wake };
+    let launcher = Launcher { program: "/bin/sh".into(), environment: &[("ANSWER", "7")], timeout, wake };
     (launcher.child(["-c".into(), script.into()]), woken)
 }
 
@@ -28,6 +28,13 @@ fn until(mut condition: impl FnMut() -> bool) {
         assert!(begun.elapsed() < LONG, "timed out");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn a_process_has_the_variables_of_its_launcher() {
+    let script = r#"while read line; do echo "{\"response\": \"sample\", \"value\": $ANSWER}"; done"#;
+    let (mut child, _) = shell(script, LONG);
+    assert_eq!(child.request("sample", LONG).expect("it responds"), json!(7));
 }
 
 #[test]
@@ -106,7 +113,8 @@ fn a_released_child_does_not_run_until_it_is_reacquired() {
 
 #[test]
 fn a_missing_program_is_an_error_of_its_own() {
-    let launcher = Launcher { program: "/nonexistent".into(), timeout: SHORT, wake: Arc::new(|| ()) };
+    let launcher =
+        Launcher { program: "/nonexistent".into(), environment: &[], timeout: SHORT, wake: Arc::new(|| ()) };
     let mut child = launcher.child([]);
     assert!(matches!(child.request("sample", LONG), Err(RequestError::Start(_))));
     assert!(matches!(child.request("sample", LONG), Err(RequestError::BackingOff(_))));

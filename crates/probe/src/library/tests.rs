@@ -54,8 +54,12 @@ fn report(value: serde_json::Value) -> LibraryReport<Acme> {
 
 /// Enrichment whose process cannot be started.
 fn enrichment(root: Option<&Path>) -> Enrichment<Acme> {
-    let launcher =
-        Launcher { program: "/nonexistent".into(), timeout: Duration::from_secs(1), wake: Arc::new(|| ()) };
+    let launcher = Launcher {
+        program: "/nonexistent".into(),
+        environment: &[],
+        timeout: Duration::from_secs(1),
+        wake: Arc::new(|| ()),
+    };
     Enrichment::new(&SPEC, launcher, root.map(Path::to_owned))
 }
 
