@@ -9,7 +9,7 @@ mod rules;
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, DeviceId, Health, HealthReason, HealthState, Known, Missing};
+use afd_model::{Device, DeviceId, Health, HealthState, Known, Missing};
 
 use self::rules::Case;
 pub use self::rules::{RULES, Rule};
@@ -98,30 +98,14 @@ pub(crate) fn judge(
 }
 
 fn verdict(case: &Case<'_>) -> Option<Health> {
-    let held: Vec<(&Rule, String)> =
-        RULES.iter().filter_map(|rule| Some((rule, (rule.holds)(case)?))).collect();
-    let worst = held.iter().map(|(rule, _)| rule.state).max_by_key(|state| gravity(*state));
-    let reasons = held
-        .into_iter()
-        .map(|(rule, what)| HealthReason {
-            code: rule.code.to_owned(),
-            message: format!("{}: {what}. What to do: {}", rule.when, rule.recovery),
-        })
-        .collect();
-    let answers = case.seen.errors.iter().any(|(_, counts)| counts.is_known());
-    match worst {
-        Some(state) => Some(Health { state, reasons }),
-        None => answers.then(Health::healthy),
-    }
-}
-
-fn gravity(state: HealthState) -> u8 {
-    match state {
-        HealthState::Healthy => 0,
-        HealthState::Degraded => 1,
-        HealthState::Unknown => 2,
-        HealthState::Failed => 3,
-    }
+    let verdict_of = |rule: &Rule| {
+        let evidence = (rule.holds)(case)?;
+        let message = format!("{}: {evidence}. What to do: {}", rule.when, rule.recovery);
+        Some(Health { state: rule.state, ..Health::failed(rule.code, message) })
+    };
+    let verdicts: Vec<Health> = RULES.iter().filter_map(verdict_of).collect();
+    let has_counters = case.seen.errors.iter().any(|(_, counts)| counts.is_known());
+    (has_counters || !verdicts.is_empty()).then(|| Health::worst_of(verdicts))
 }
 
 fn same_hive(device: &Device, other: &Device) -> bool {

@@ -12,7 +12,7 @@ use afd_model::{
 
 use crate::{
     kfd::{self, Node},
-    products::Row,
+    products::AmdProductRow,
     sysfs::Attributes,
 };
 
@@ -34,12 +34,12 @@ pub(crate) struct XcpDevice {
 }
 
 /// Fills in what amdgpu's attributes and the table tell.
-pub(crate) fn attributes(device: &mut Device, attributes: Attributes, row: Option<&Row>) {
+pub(crate) fn attributes(device: &mut Device, attributes: Attributes, row: Option<&AmdProductRow>) {
     device.memory_source = attributes.vram_bytes.map(|_| MemorySource::Drm);
     device.memory_bytes = attributes.vram_bytes;
     device.serial = attributes.serial;
     device.firmware_version = attributes.vbios;
-    device.compute = Known::from_option(row.map(|row| row.compute.to_owned()), Missing::Unrecognized);
+    device.compute = Known::from_option(row.map(|row| row.facts.compute.to_owned()), Missing::Unrecognized);
     device.link_domain = attributes.hive_id.map(|id| id.to_string());
     identify(device, attributes.unique_id);
     if !device.partitioning.is_known() {

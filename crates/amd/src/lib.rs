@@ -42,7 +42,8 @@ use afd_model::{
 use afd_probe::{
     Facts, PciBus, PciFunction, Probe, device,
     library::{Enrichment, SAMPLE},
-    pci,
+    pci::{self, numbered},
+    products::unrecognized,
 };
 
 use crate::{
@@ -101,8 +102,7 @@ impl Probe for Amd {
     }
 
     fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings {
-        let functions: Vec<&PciFunction> =
-            bus.of_vendor(VENDOR_ID).filter(|function| is_gpu(host, function)).collect();
+        let functions = bus.devices(host, VENDOR_ID, is_gpu);
         if functions.is_empty() {
             let mut enrichment = self.enrichment.take();
             enrichment.iter_mut().for_each(Enrichment::end);
@@ -216,12 +216,12 @@ impl Amd {
     }
 }
 
-fn is_gpu(host: &Host, function: &PciFunction) -> bool {
+fn is_gpu(function: &PciFunction) -> bool {
     let id = function.device_id();
     let named = id.is_some_and(|id| products::find(id, None).is_some());
     let of_class = function.class().is_some_and(|class| CLASSES.contains(&class));
     let display = id.is_some_and(products::is_display_only);
-    (named || of_class && !display) && function.physical_function(host).is_none()
+    named || of_class && !display
 }
 
 fn device_of(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Device {
@@ -229,33 +229,25 @@ fn device_of(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Dev
     let revision = device.pci.revision.value().copied();
     let row = function.device_id().and_then(|id| products::find(id, revision));
     device.product = match row {
-        Some(row) => Known::Value(Product {
-            name: row.name.to_owned(),
-            model: Known::Value(row.model.to_owned()),
-            architecture: Known::Value(row.architecture.to_owned()),
-        }),
-        None => by_driver(facts, function),
+        Some(row) => Known::Value(row.product()),
+        None => product_of_driver(facts, function),
     };
-    device.integrated = row.is_some_and(|row| row.integrated);
-    device.virtual_function = row.is_some_and(|row| row.virtual_function);
+    device.integrated = row.is_some_and(|row| row.facts.integrated);
+    device.virtual_function = row.is_some_and(|row| row.facts.virtual_function);
     interpret::attributes(&mut device, sysfs::attributes(facts, function), row);
     device.vendor_facts = Some(VendorFacts::Amd(Box::new(vendor_facts::read(facts, function, &device))));
     device
 }
 
-/// The product that the table does not know, by the driver's word.
-fn by_driver(facts: &mut Facts<'_>, function: &PciFunction) -> Known<Product> {
+/// The product that the table does not know, as the driver names it.
+fn product_of_driver(facts: &mut Facts<'_>, function: &PciFunction) -> Known<Product> {
     match sysfs::product_name(facts, function) {
         Known::Value(name) => Known::Value(Product {
             name,
             model: Missing::Unrecognized.into(),
             architecture: Missing::Unrecognized.into(),
         }),
-        Known::Missing { .. } => {
-            let id = function.device_id.value().map_or_else(|| "????".to_owned(), ToString::to_string);
-            let message = format_args!("device id {id} is not in the table");
-            facts.missing("product", Missing::Unrecognized, None, message)
-        }
+        Known::Missing { .. } => unrecognized(facts, function),
     }
 }
 
@@ -268,7 +260,7 @@ fn xcp_devices(facts: &mut Facts<'_>) -> BTreeMap<u64, XcpDevice> {
         .filter(|name| name.starts_with("amdgpu_xcp"))
         .filter_map(|name| {
             let nodes = facts.names("partitions", &format!("{PLATFORM}/{name}/drm"));
-            let number = |prefix: &str| nodes.iter().find_map(|node| node.strip_prefix(prefix)?.parse().ok());
+            let number = |prefix: &str| nodes.iter().find_map(|node| numbered(node, prefix).map(u64::from));
             Some((number("renderD")?, XcpDevice { name, card: number("card") }))
         })
         .collect()

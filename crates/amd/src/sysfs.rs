@@ -8,7 +8,7 @@ mod levels;
 pub(crate) mod ras;
 pub(crate) mod sampling;
 
-use afd_model::{Known, Missing, PciAddress, XcpComputeMode, XcpMemoryMode};
+use afd_model::{Known, Missing, XcpComputeMode, XcpMemoryMode};
 use afd_probe::{Facts, PciBus, PciFunction};
 
 /// The static attributes of a device.
@@ -89,15 +89,13 @@ const SWITCHES: [[(u16, u16); 2]; 3] = [
     [(0x1002, 0x1478), (0x1002, 0x1479)],
 ];
 
-/// The function whose link files tell how the GPU is attached: its own, or the upstream port of the switch on its
-/// card, behind which the GPU's own link never changes.
+/// The function whose link files report the PCIe link of the board: the GPU itself, or the upstream port of the switch on the
+/// board, behind which the GPU's own link never changes.
 pub(crate) fn link_function<'b>(bus: &'b PciBus, function: &'b PciFunction) -> &'b PciFunction {
-    let [.., upstream, downstream] = function.upstream.as_slice() else { return function };
-    let ids = |address: &PciAddress| {
-        let port = bus.function(*address)?;
-        Some((port.vendor_id.value()?.0, port.device_id()?))
-    };
-    let own_switch =
-        ids(upstream).zip(ids(downstream)).is_some_and(|(up, down)| SWITCHES.contains(&[up, down]));
-    bus.function(*upstream).filter(|_| own_switch).unwrap_or(function)
+    let ids = |port: &PciFunction| Some((port.vendor_id.value()?.0, port.device_id()?));
+    let upstream = bus.ports_above(function).filter(|(upstream, downstream)| {
+        let pair = ids(upstream).zip(downstream.and_then(ids));
+        pair.is_some_and(|(upstream, downstream)| SWITCHES.contains(&[upstream, downstream]))
+    });
+    upstream.map_or(function, |(upstream, _)| upstream)
 }

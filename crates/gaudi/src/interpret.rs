@@ -45,12 +45,6 @@ pub(crate) fn sensor(label: Option<&str>) -> Sensor {
     }
 }
 
-/// Whether a name is `<prefix><number>`: `accel10`, and not `accel_controlD10`.
-pub(crate) fn is_numbered(name: &str, prefix: &str) -> bool {
-    name.strip_prefix(prefix)
-        .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-}
-
 #[cfg(test)]
 mod tests {
     use afd_model::HealthState;
@@ -74,20 +68,12 @@ mod tests {
         assert_eq!(firmware_version("Linux 5.4"), "Linux 5.4");
     }
 
-    #[test]
-    fn accel_numbers_have_any_number_of_digits() {
-        assert!(is_numbered("accel10", "accel"));
-        assert!(!is_numbered("accel_controlD10", "accel"));
-        assert!(!is_numbered("accel", "accel"));
-    }
-
     proptest! {
         #[test]
         fn no_input_panics(text in ".*") {
             let _ = health(&text);
             let _ = firmware_version(&text);
             let _ = sensor(Some(&text));
-            let _ = is_numbered(&text, "accel");
         }
     }
 }

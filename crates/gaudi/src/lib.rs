@@ -18,7 +18,7 @@ mod sysfs;
 use std::time::Instant;
 
 use afd_host::Host;
-use afd_model::{Findings, Sample, Sampling};
+use afd_model::{Device, Findings, Sample, Sampling};
 use afd_probe::{Facts, PciBus, Probe};
 
 use crate::sysfs::GaudiSource;
@@ -39,16 +39,10 @@ impl Probe for Gaudi {
 
     fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings {
         let mut facts = Facts::new(host, NAME);
-        let mut devices = Vec::new();
-        self.sources.clear();
-        for function in bus.of_vendor(VENDOR_ID) {
-            if !sysfs::is_device(&facts, bus, function) {
-                continue;
-            }
-            let (device, source) = sysfs::describe(&mut facts, bus, function);
-            devices.push(device);
-            self.sources.push(source);
-        }
+        let functions = bus.devices(host, VENDOR_ID, sysfs::is_device);
+        let devices: Vec<Device>;
+        (devices, self.sources) =
+            functions.into_iter().map(|function| sysfs::describe(&mut facts, bus, function)).unzip();
         Findings { devices, links: Vec::new(), problems: facts.into_problems() }
     }
 

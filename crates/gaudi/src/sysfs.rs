@@ -2,13 +2,18 @@
 
 use afd_model::{
     Clock, Device, DeviceId, ErrorDetail, ErrorKind, Handle, HandleKind, Known, LinkKind, MemorySource,
-    Missing, Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor,
+    Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor,
 };
-use afd_probe::{Facts, PciBus, PciFunction, device, hwmon, pci, rdma};
+use afd_probe::{
+    Facts, PciBus, PciFunction, device, hwmon,
+    pci::{self, numbered},
+    products::unrecognized,
+    rdma,
+};
 
 use crate::{
-    interpret::{firmware_version, health, is_numbered, sensor},
-    products::{self, GaudiGeneration},
+    interpret::{firmware_version, health, sensor},
+    products,
 };
 
 const PROCESSING_ACCELERATOR_CLASS: u16 = 0x1200;
@@ -24,13 +29,10 @@ pub(crate) struct GaudiSource {
     hwmon: Option<String>,
 }
 
-/// Whether a Habana function is a device: every id of the table, and every processing accelerator. A virtual function whose
-/// physical function is on this host is a partition of it.
-pub(crate) fn is_device(facts: &Facts<'_>, bus: &PciBus, function: &PciFunction) -> bool {
+/// Whether a Habana function is a device: every id of the table, and every processing accelerator.
+pub(crate) fn is_device(function: &PciFunction) -> bool {
     let known = function.device_id().and_then(products::find).is_some();
-    let is_partition =
-        function.physical_function(facts.host()).is_some_and(|physical| bus.function(physical).is_some());
-    (known || function.class() == Some(PROCESSING_ACCELERATOR_CLASS)) && !is_partition
+    known || function.class() == Some(PROCESSING_ACCELERATOR_CLASS)
 }
 
 /// The device of a function, and where to sample it.
@@ -39,17 +41,9 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     let generation = function.device_id().and_then(products::find);
     device.product = match generation {
         Some(generation) => Known::Value(generation.product()),
-        None => function.device_id.and_then(|id| {
-            let path = function.attribute("device");
-            facts.missing(
-                "product",
-                Missing::Unrecognized,
-                Some(&path),
-                format_args!("unknown Gaudi 1da3:{id}"),
-            )
-        }),
+        None => unrecognized(facts, function),
     };
-    if let Some(bytes) = generation.and_then(GaudiGeneration::memory_bytes) {
+    if let Some(bytes) = generation.and_then(|generation| generation.facts.memory_bytes()) {
         device.memory_bytes = Known::Value(bytes);
         device.memory_source = Known::Value(MemorySource::ProductTable);
     }
@@ -70,9 +64,7 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     if let Known::Value(health) = facts.parse("health", &format!("{attributes}/status"), health) {
         device.health = health;
     }
-    if !device.partitioning.is_known() {
-        device.partitioning = Known::Value(Partitioning::Whole);
-    }
+    device.partitioning.fill(|| Known::Value(Partitioning::Whole));
     if has_active_port(facts, function) {
         device.interconnect = Known::Value(LinkKind::Roce);
     }
@@ -92,13 +84,15 @@ fn accel_node(facts: &mut Facts<'_>, function: &PciFunction) -> Option<(String, 
     for (class, prefix) in [("accel", "accel"), ("habanalabs", "hl")] {
         let parent = function.attribute(class);
         let names = facts.names("accel_node", &parent);
-        if let Some(name) = names.into_iter().find(|name| is_numbered(name, prefix)) {
+        if let Some(name) = names.into_iter().find(|name| numbered(name, prefix).is_some()) {
             let directory = format!("{parent}/{name}");
             return Some((name, directory));
         }
         // A node with a virtual parent has a link or a file that names its function.
         let class = format!("/sys/class/{class}");
-        for name in facts.names("accel_node", &class).into_iter().filter(|name| is_numbered(name, prefix)) {
+        for name in
+            facts.names("accel_node", &class).into_iter().filter(|name| numbered(name, prefix).is_some())
+        {
             let directory = format!("{class}/{name}");
             let addresses = [
                 facts.link_name("accel_node", &format!("{directory}/device")),
@@ -168,7 +162,7 @@ fn sensors(facts: &mut Facts<'_>, directory: &str) -> Vec<Reading> {
     }
     let mut highest: Vec<(Sensor, i32)> = Vec::new();
     for name in facts.names("temperature", directory) {
-        let Some(stem) = name.strip_suffix("_input").filter(|stem| is_numbered(stem, "temp")) else {
+        let Some(stem) = name.strip_suffix("_input").filter(|stem| numbered(stem, "temp").is_some()) else {
             continue;
         };
         let Known::Value(thousandths) = facts.number::<i32>("temperature", &format!("{directory}/{name}"))

@@ -16,7 +16,7 @@ pub(crate) fn is_display_class(class: u16) -> bool {
 /// The memory size of a GPU whose driver reports none: the capacity of the product; if it is sold with several, the largest
 /// one if BAR 2 has exactly that size. A smaller BAR may map only a window.
 pub(crate) fn memory_by_product(gpu: &IntelGpu, bar_bytes: Option<u64>) -> Option<(u64, MemorySource)> {
-    match gpu.capacities_gib {
+    match gpu.facts.capacities_gib {
         [only] => Some((only * GIB, MemorySource::ProductTable)),
         [.., largest] if bar_bytes == Some(largest * GIB) => Some((largest * GIB, MemorySource::PciBar)),
         _ => None,
@@ -79,15 +79,15 @@ mod tests {
     #[test]
     fn a_bar_is_the_memory_only_if_it_has_the_largest_capacity_of_the_product() {
         let a770 = products::find(0x56a0).expect("the A770 is in the table");
-        assert_eq!(memory_by_product(&a770, None), None);
+        assert_eq!(memory_by_product(a770, None), None);
         assert_eq!(
-            memory_by_product(&a770, Some(8 * GIB)),
+            memory_by_product(a770, Some(8 * GIB)),
             None,
             "16 GB behind a window of 8 GB would have the same BAR"
         );
-        assert_eq!(memory_by_product(&a770, Some(16 * GIB)), Some((16 * GIB, MemorySource::PciBar)));
+        assert_eq!(memory_by_product(a770, Some(16 * GIB)), Some((16 * GIB, MemorySource::PciBar)));
         let b580 = products::find(0xe20b).expect("the B580 is in the table");
-        assert_eq!(memory_by_product(&b580, Some(1 << 28)), Some((12 * GIB, MemorySource::ProductTable)));
+        assert_eq!(memory_by_product(b580, Some(1 << 28)), Some((12 * GIB, MemorySource::ProductTable)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod sysfs;
 use std::{collections::BTreeMap, time::Instant};
 
 use afd_host::Host;
-use afd_model::{DeviceId, Findings, Sample, Sampling};
+use afd_model::{Device, DeviceId, Findings, Sample, Sampling};
 use afd_probe::{Facts, PciBus, Probe};
 
 use crate::sysfs::sampling::IntelSource;
@@ -42,16 +42,10 @@ impl Probe for Intel {
 
     fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings {
         let mut facts = Facts::new(host, NAME);
-        let mut devices = Vec::new();
-        self.sources.clear();
-        for function in bus.of_vendor(VENDOR_ID) {
-            if !sysfs::is_device(&facts, bus, function) {
-                continue;
-            }
-            let (device, source) = sysfs::describe(&mut facts, bus, function);
-            self.sources.push(source);
-            devices.push(device);
-        }
+        let functions = bus.devices(host, VENDOR_ID, |function| sysfs::is_gpu(bus, function));
+        let devices: Vec<Device>;
+        (devices, self.sources) =
+            functions.into_iter().map(|function| sysfs::describe(&mut facts, bus, function)).unzip();
         self.energies.retain(|id, _| devices.iter().any(|device| device.id == *id));
         Findings { devices, links: Vec::new(), problems: facts.into_problems() }
     }

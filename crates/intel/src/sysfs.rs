@@ -7,7 +7,7 @@ use afd_model::{
     Device, Handle, HandleKind, Health, Known, MemorySource, Missing, Partitioning, PciAddress, PciId,
     PcieLink, Variant, Vendor,
 };
-use afd_probe::{Facts, PciBus, PciFunction, device, pci};
+use afd_probe::{Facts, PciBus, PciFunction, device, pci, products::unrecognized};
 
 use crate::{
     VENDOR_ID,
@@ -20,14 +20,11 @@ const BRIDGE_CLASS: u16 = 0x0604;
 
 /// Whether an Intel function is a GPU.
 ///
-/// A virtual function whose physical function is on this host is a partition of it. A display function that is in no table
-/// and shares its slot with another one is the second head of an old integrated GPU.
-pub(crate) fn is_device(facts: &Facts<'_>, bus: &PciBus, function: &PciFunction) -> bool {
+/// A display function that is in no table and shares its slot with another one is the second head of an old integrated GPU.
+pub(crate) fn is_gpu(bus: &PciBus, function: &PciFunction) -> bool {
     let known = function.device_id().and_then(products::find).is_some();
     let display = function.class().is_some_and(is_display_class);
-    let is_partition =
-        function.physical_function(facts.host()).is_some_and(|physical| bus.function(physical).is_some());
-    (known || (display && !is_second_head(bus, function))) && !is_partition
+    known || (display && !is_second_head(bus, function))
 }
 
 fn is_second_head(bus: &PciBus, function: &PciFunction) -> bool {
@@ -44,27 +41,18 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     let mut device = device::begin(facts, bus, function, Vendor::Intel, Variant::Xpu);
     let gpu = function.device_id().and_then(products::find);
     device.product = match gpu {
-        Some(gpu) => Known::Value(gpu.product()),
-        None => function.device_id.and_then(|id| {
-            let path = function.attribute("device");
-            facts.missing(
-                "product",
-                Missing::Unrecognized,
-                Some(&path),
-                format_args!("unknown Intel GPU 8086:{id}"),
-            )
-        }),
+        Some(gpu) => Known::Value(products::product(gpu)),
+        None => unrecognized(facts, function),
     };
-    device.integrated = gpu.map_or_else(|| has_address_of_integrated_gpu(function), |gpu| gpu.integrated);
+    device.integrated =
+        gpu.map_or_else(|| has_address_of_integrated_gpu(function), |gpu| gpu.facts.integrated);
     device.virtual_function = function.physical_function(facts.host()).is_some();
-    if let Some((bytes, source)) = memory(facts, function, &device, gpu.as_ref()) {
+    if let Some((bytes, source)) = memory(facts, function, &device, gpu) {
         device.memory_bytes = Known::Value(bytes);
         device.memory_source = Known::Value(source);
     }
-    if !device.partitioning.is_known() {
-        device.partitioning = Known::Value(Partitioning::Whole);
-    }
-    let link = link_function(bus, function, &device, gpu.as_ref());
+    device.partitioning.fill(|| Known::Value(Partitioning::Whole));
+    let link = link_function(bus, function, &device, gpu);
     (device.pci.link, device.pci.max_link) = match link {
         Some(port) => (pci::pcie_link(facts, port, "current"), pci::pcie_link(facts, port, "max")),
         None => (unknown_link(), unknown_link()),
@@ -144,14 +132,14 @@ fn link_function<'b>(
     device: &Device,
     gpu: Option<&IntelGpu>,
 ) -> Option<&'b PciFunction> {
-    let behind_switch = gpu.map_or(!device.integrated, IntelGpu::is_behind_own_switch);
+    let behind_switch = gpu.map_or(!device.integrated, products::is_behind_own_switch);
     if !behind_switch {
         return Some(function);
     }
-    let [.., _slot, upstream_port, _downstream_port] = function.upstream.as_slice() else { return None };
-    bus.function(*upstream_port).filter(|port| {
+    let is_port = |port: &PciFunction| {
         port.vendor_id.value().is_some_and(|id| id.0 == VENDOR_ID) && port.class() == Some(BRIDGE_CLASS)
-    })
+    };
+    bus.ports_above(function).map(|(upstream, _)| upstream).filter(|upstream| is_port(upstream))
 }
 
 fn unknown_link() -> PcieLink {

@@ -31,6 +31,16 @@ impl HealthState {
     pub const ALL: [HealthState; 4] =
         [HealthState::Healthy, HealthState::Degraded, HealthState::Failed, HealthState::Unknown];
 
+    /// How much the state matters among several verdicts on one device: failed most, then unknown, then degraded.
+    pub fn severity(self) -> u8 {
+        match self {
+            HealthState::Healthy => 0,
+            HealthState::Degraded => 1,
+            HealthState::Unknown => 2,
+            HealthState::Failed => 3,
+        }
+    }
+
     /// The value of the metric label `state`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,5 +83,42 @@ impl Health {
     /// The device works, with a fault.
     pub fn degraded(code: &str, message: impl Into<String>) -> Health {
         Health { state: HealthState::Degraded, ..Health::failed(code, message) }
+    }
+
+    /// The most severe of several verdicts, with the reasons of all, each code once; healthy where there is no verdict.
+    pub fn worst_of(verdicts: impl IntoIterator<Item = Health>) -> Health {
+        verdicts.into_iter().fold(Health::healthy(), |mut worst, verdict| {
+            if verdict.state.severity() > worst.state.severity() {
+                worst.state = verdict.state;
+            }
+            for reason in verdict.reasons {
+                if worst.reasons.iter().all(|known| known.code != reason.code) {
+                    worst.reasons.push(reason);
+                }
+            }
+            worst
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_verdict_counts_and_every_reason_is_kept_once() {
+        let worst = Health::worst_of([
+            Health::degraded("Hot", "first"),
+            Health::unknown(),
+            Health::degraded("Hot", "second"),
+            Health::failed("Lost", "third"),
+        ]);
+        assert_eq!(worst.state, HealthState::Failed);
+        let reasons: Vec<_> =
+            worst.reasons.iter().map(|reason| (reason.code.as_str(), reason.message.as_str())).collect();
+        assert_eq!(reasons, [("Hot", "first"), ("Lost", "third")]);
+        let unknown = Health::worst_of([Health::unknown(), Health::degraded("Hot", "")]);
+        assert_eq!(unknown.state, HealthState::Unknown);
+        assert_eq!(Health::worst_of([]), Health::healthy());
     }
 }

@@ -13,6 +13,7 @@ pub mod hwmon;
 pub mod library;
 pub mod node;
 pub mod pci;
+pub mod products;
 pub mod rdma;
 pub mod report;
 pub mod row;

@@ -3,7 +3,7 @@
 use afd_host::Host;
 use afd_model::{HostFacts, Inventory, Known, Missing, NumaNode, Scanned};
 
-use crate::{Facts, PciBus, rdma};
+use crate::{Facts, PciBus, pci::numbered, rdma};
 
 /// The kernel's release (`uname -r`).
 pub const KERNEL_RELEASE: &str = "/proc/sys/kernel/osrelease";
@@ -44,7 +44,7 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
 }
 
 fn host_facts(facts: &mut Facts<'_>) -> HostFacts {
-    let memory_bytes = facts.parse("host.memory_bytes", MEMORY, parse_memory_total);
+    let memory_bytes = memory_total(facts, "host.memory_bytes");
     let rdma_device_files = match facts.listing("host.rdma_device_files", RDMA_FILES) {
         // Without RDMA there is no such folder.
         Known::Missing { missing: Missing::NotExposed } => Known::Value(0),
@@ -54,6 +54,11 @@ fn host_facts(facts: &mut Facts<'_>) -> HostFacts {
         }),
     };
     HostFacts { memory_bytes, rdma_device_files }
+}
+
+/// The memory of the machine in bytes.
+pub fn memory_total(facts: &mut Facts<'_>, fact: &str) -> Known<u64> {
+    facts.parse(fact, MEMORY, parse_memory_total)
 }
 
 /// The line `MemTotal:       2113465292 kB` of `/proc/meminfo`, in bytes.
@@ -74,7 +79,7 @@ fn numa_nodes(facts: &mut Facts<'_>) -> Vec<NumaNode> {
     let mut nodes: Vec<NumaNode> = facts
         .names("numa_nodes", NODES)
         .iter()
-        .filter_map(|name| Some((name, name.strip_prefix("node")?.parse().ok()?)))
+        .filter_map(|name| Some((name, numbered(name, "node")?)))
         .map(|(name, number)| NumaNode { number, cpus: cpus(facts, &format!("{NODES}/{name}/cpulist")) })
         .collect();
     nodes.sort_by_key(|node| node.number);

@@ -47,7 +47,11 @@ impl PciBus {
                 functions.insert(address, function);
             }
         }
-        for card in facts.names("drm_cards", "/sys/class/drm").into_iter().filter(|name| is_card(name)) {
+        for card in facts
+            .names("drm_cards", "/sys/class/drm")
+            .into_iter()
+            .filter(|name| numbered(name, "card").is_some())
+        {
             let directory = format!("/sys/class/drm/{card}/device");
             let address = match host.link(&directory) {
                 Ok(text) => text.rsplit('/').next().and_then(|name| name.parse().ok()),
@@ -75,6 +79,27 @@ impl PciBus {
     /// The function at an address.
     pub fn function(&self, address: PciAddress) -> Option<&PciFunction> {
         self.functions.get(&address)
+    }
+
+    /// The devices of a vendor: the functions for which `is_device` holds. A virtual function whose physical function is on this
+    /// host is a partition of that one and no device.
+    pub fn devices<'b>(
+        &'b self,
+        host: &Host,
+        vendor_id: u16,
+        is_device: impl Fn(&PciFunction) -> bool,
+    ) -> Vec<&'b PciFunction> {
+        let is_partition = |function: &PciFunction| {
+            function.physical_function(host).is_some_and(|physical| self.function(physical).is_some())
+        };
+        self.of_vendor(vendor_id).filter(|function| is_device(function) && !is_partition(function)).collect()
+    }
+
+    /// The two bridges directly above a function and below another one, upstream port first: the ports of a switch on the board,
+    /// if it has one. None where the upper one is not visible, as in a virtual machine.
+    pub fn ports_above(&self, function: &PciFunction) -> Option<(&PciFunction, Option<&PciFunction>)> {
+        let [.., _slot, upstream, downstream] = function.upstream.as_slice() else { return None };
+        Some((self.function(*upstream)?, self.function(*downstream)))
     }
 
     /// What could not be learnt of the bus.
@@ -244,6 +269,12 @@ fn pci_id_pair(text: &str) -> Option<(PciId, PciId)> {
     Some((vendor.parse().ok()?, device.parse().ok()?))
 }
 
+/// The number of a name of the kernel's that has one: 3 of `card3`, with the prefix `card`.
+pub fn numbered(name: &str, prefix: &str) -> Option<u32> {
+    let digits = name.strip_prefix(prefix)?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
 /// The value of a key in the `KEY=value` lines of a uevent.
 pub fn uevent_value<'t>(text: &'t str, key: &str) -> Option<&'t str> {
     text.lines()
@@ -258,11 +289,6 @@ fn uevent_text(host: &Host, directory: &str) -> String {
 
 fn slot_of(host: &Host, directory: &str) -> Option<PciAddress> {
     uevent_value(&uevent_text(host, directory), "PCI_SLOT_NAME")?.parse().ok()
-}
-
-fn is_card(name: &str) -> bool {
-    name.strip_prefix("card")
-        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The addresses in the way from the root complex, `../../../devices/pci0000:15/0000:15:01.0/0000:16:00.0`.
@@ -321,9 +347,36 @@ mod tests {
         assert!(parse_link_speed("1844674407370955161.9 GT/s").is_err());
     }
 
+    #[test]
+    fn only_digits_after_the_prefix_are_a_number() {
+        assert_eq!(numbered("card12", "card"), Some(12));
+        for name in ["card", "card+1", "card1-DP-1", "card_controlD10", "renderD128", "card99999999999"] {
+            assert_eq!(numbered(name, "card"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_virtual_function_is_a_device_only_without_its_physical_function() {
+        let virtual_function = "/sys/bus/pci/devices/0000:01:00.1";
+        let of = |folder: TestHost| {
+            let folder = folder
+                .file(&format!("{virtual_function}/vendor"), "0x1002\n")
+                .link(&format!("{virtual_function}/physfn"), "../0000:01:00.0");
+            let host = folder.open();
+            let bus = PciBus::read(&host);
+            bus.devices(&host, 0x1002, |_| true)
+                .iter()
+                .map(|function| function.address.function)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(TestHost::new().file("/sys/bus/pci/devices/0000:01:00.0/vendor", "0x1002\n")), [0]);
+        assert_eq!(of(TestHost::new()), [1]);
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in ".*") {
+            let _ = numbered(&text, "");
             let _ = parse_link_speed(&text);
             let _ = parse_link_width(&text);
             let _ = parse_numa_node(&text);

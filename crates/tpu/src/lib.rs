@@ -42,7 +42,7 @@ impl Probe for Tpu {
         for chip in sysfs::chips(&mut facts, bus, VENDOR_ID) {
             let Some(function) = chip.first() else { continue };
             let (device, generation) = sysfs::describe(&mut facts, bus, function, &chip);
-            has_ici.push(generation.is_some_and(|generation| generation.has_ici));
+            has_ici.push(generation.is_some_and(|generation| generation.facts.has_ici));
             devices.push(device);
             self.functions.push((*function).clone());
         }

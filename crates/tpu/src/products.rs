@@ -5,16 +5,16 @@
 //! differ by the subsystem. Logical devices: tpu-info. Memory: the nominal HBM of a chip in Google's documentation;
 //! the runtime leaves less to workloads (v6e: 31.25 of 32 GiB). ICI: every generation but v4i.
 
-use afd_model::{Known, Product};
+use afd_probe::products::{ProductRow, rows_of};
 
 /// A generation of the table.
-#[derive(Debug, Eq, PartialEq)]
-pub(crate) struct TpuGeneration {
-    device_id: u16,
+pub(crate) type TpuGeneration = ProductRow<TpuFacts>;
+
+/// What all chips of a generation have in common besides their names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct TpuFacts {
     /// Set if several generations share the device id.
     subsystem_id: Option<u16>,
-    model: &'static str,
-    architecture: &'static str,
     /// The HBM capacity of a chip in GiB.
     memory_gib: u64,
     /// The number of devices that a framework sees per chip.
@@ -36,7 +36,7 @@ pub(crate) enum GoogleDeviceKind {
 
 /// The kind of a Google device id.
 pub(crate) fn kind(device_id: u16) -> GoogleDeviceKind {
-    if GENERATIONS.iter().any(|generation| generation.device_id == device_id) {
+    if rows_of(&[GENERATIONS], device_id).next().is_some() {
         GoogleDeviceKind::Tpu
     } else if OTHER_DEVICE_IDS.contains(&device_id) {
         GoogleDeviceKind::Other
@@ -47,32 +47,29 @@ pub(crate) fn kind(device_id: u16) -> GoogleDeviceKind {
 
 /// Whether the subsystem id is needed to determine the generation.
 pub(crate) fn needs_subsystem(device_id: u16) -> bool {
-    GENERATIONS
-        .iter()
-        .any(|generation| generation.device_id == device_id && generation.subsystem_id.is_some())
+    rows_of(&[GENERATIONS], device_id).any(|generation| generation.facts.subsystem_id.is_some())
 }
 
 /// The generation of a device id and, if needed, a subsystem id.
 pub(crate) fn find(device_id: u16, subsystem_id: Option<u16>) -> Option<&'static TpuGeneration> {
-    GENERATIONS.iter().find(|generation| {
-        generation.device_id == device_id
-            && (generation.subsystem_id.is_none() || generation.subsystem_id == subsystem_id)
+    rows_of(&[GENERATIONS], device_id).find(|generation| {
+        let own = generation.facts.subsystem_id;
+        own.is_none() || own == subsystem_id
     })
 }
 
-impl TpuGeneration {
-    /// The product for the inventory.
-    pub(crate) fn product(&self) -> Product {
-        Product {
-            name: format!("Google TPU {}", self.model),
-            model: Known::Value(self.model.to_owned()),
-            architecture: Known::Value(self.architecture.to_owned()),
-        }
+impl TpuFacts {
+    /// The memory size of a chip.
+    pub(crate) fn memory_bytes(self) -> u64 {
+        self.memory_gib << 30
     }
 
-    /// The memory size of a chip.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        self.memory_gib << 30
+    const fn subsystem(self, id: u16) -> TpuFacts {
+        TpuFacts { subsystem_id: Some(id), ..self }
+    }
+
+    const fn without_ici(self) -> TpuFacts {
+        TpuFacts { has_ici: false, ..self }
     }
 }
 
@@ -80,24 +77,29 @@ impl TpuGeneration {
 /// 0065, fabric controller 0084 (public lspci dumps); abcd, the image processor of a phone (the public PCI id list).
 const OTHER_DEVICE_IDS: [u16; 7] = [0x001d, 0x001f, 0x002d, 0x0042, 0x0065, 0x0084, 0xabcd];
 
+const fn chip(memory_gib: u64, logical_devices: u32) -> TpuFacts {
+    TpuFacts { subsystem_id: None, memory_gib, logical_devices, has_ici: true }
+}
+
 const fn generation(
-    (device_id, subsystem_id): (u16, Option<u16>),
-    (model, architecture): (&'static str, &'static str),
-    memory_gib: u64,
-    logical_devices: u32,
+    ids: &'static [u16],
+    name: &'static str,
+    model: &'static str,
+    architecture: &'static str,
+    facts: TpuFacts,
 ) -> TpuGeneration {
-    TpuGeneration { device_id, subsystem_id, model, architecture, memory_gib, logical_devices, has_ici: true }
+    ProductRow { ids, name, model: Some(model), architecture, facts }
 }
 
 const GENERATIONS: &[TpuGeneration] = &[
-    generation((0x0027, Some(0x004e)), ("v2", "v2"), 16, 2),
-    generation((0x0027, Some(0x004f)), ("v3", "v3"), 32, 2),
-    TpuGeneration { has_ici: false, ..generation((0x0056, None), ("v4i", "v4i"), 8, 1) },
-    generation((0x005e, None), ("v4", "v4"), 32, 1),
-    generation((0x0063, None), ("v5e", "v5e"), 16, 1),
-    generation((0x0062, None), ("v5p", "v5p"), 95, 1),
-    generation((0x006f, None), ("v6e", "trillium"), 32, 1),
-    generation((0x0076, None), ("7x", "ironwood"), 192, 2),
+    generation(&[0x0027], "Google TPU v2", "v2", "v2", chip(16, 2).subsystem(0x004e)),
+    generation(&[0x0027], "Google TPU v3", "v3", "v3", chip(32, 2).subsystem(0x004f)),
+    generation(&[0x0056], "Google TPU v4i", "v4i", "v4i", chip(8, 1).without_ici()),
+    generation(&[0x005e], "Google TPU v4", "v4", "v4", chip(32, 1)),
+    generation(&[0x0063], "Google TPU v5e", "v5e", "v5e", chip(16, 1)),
+    generation(&[0x0062], "Google TPU v5p", "v5p", "v5p", chip(95, 1)),
+    generation(&[0x006f], "Google TPU v6e", "v6e", "trillium", chip(32, 1)),
+    generation(&[0x0076], "Google TPU 7x", "7x", "ironwood", chip(192, 2)),
 ];
 
 #[cfg(test)]
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn v2_and_v3_differ_in_their_subsystem() {
-        let model = |subsystem| find(0x0027, subsystem).map(|generation| generation.model);
+        let model = |subsystem| find(0x0027, subsystem).and_then(|generation| generation.model);
         assert_eq!(model(Some(0x004e)), Some("v2"));
         assert_eq!(model(Some(0x004f)), Some("v3"));
         assert_eq!(model(Some(0x0050)), None);
@@ -115,6 +117,8 @@ mod tests {
 
     #[test]
     fn no_tpu_is_listed_as_something_else() {
-        assert!(GENERATIONS.iter().all(|generation| !OTHER_DEVICE_IDS.contains(&generation.device_id)));
+        assert!(
+            GENERATIONS.iter().flat_map(|generation| generation.ids).all(|id| !OTHER_DEVICE_IDS.contains(id))
+        );
     }
 }

@@ -4,7 +4,7 @@ use afd_model::{
     Device, Handle, HandleKind, Known, MemorySource, Missing, Partitioning, PciAddress, Product, Variant,
     Vendor,
 };
-use afd_probe::{Facts, PciBus, PciFunction, device};
+use afd_probe::{Facts, PciBus, PciFunction, device, pci::numbered};
 
 use crate::products::{self, GoogleDeviceKind, TpuGeneration};
 
@@ -16,32 +16,25 @@ pub(crate) type TpuChip<'b> = Vec<&'b PciFunction>;
 /// The TPU chips of a host: the functions of one slot are one chip. An unknown Google device is a problem, as it may be a TPU of
 /// a new generation.
 pub(crate) fn chips<'b>(facts: &mut Facts<'_>, bus: &'b PciBus, vendor_id: u16) -> Vec<TpuChip<'b>> {
-    let mut chips: Vec<TpuChip<'b>> = Vec::new();
+    let kind = |function: &PciFunction| function.device_id().map(products::kind);
     for function in bus.of_vendor(vendor_id) {
-        let Some(device_id) = function.device_id() else { continue };
-        match products::kind(device_id) {
-            GoogleDeviceKind::Tpu if is_partition(facts, bus, function) => {}
-            GoogleDeviceKind::Tpu => match chips.last_mut() {
-                Some(chip) if chip.iter().any(|other| slot(other.address) == slot(function.address)) => {
-                    chip.push(function);
-                }
-                _ => chips.push(vec![function]),
-            },
-            GoogleDeviceKind::Other => {}
-            GoogleDeviceKind::Unknown => {
-                let path = function.attribute("device");
-                let message =
-                    format!("unknown Google device {vendor_id:04x}:{device_id:04x} at {}", function.address);
-                let _: Known<()> = facts.missing("product", Missing::Unrecognized, Some(&path), message);
+        if let (Some(GoogleDeviceKind::Unknown), Some(id)) = (kind(function), function.device_id()) {
+            let path = function.attribute("device");
+            let message = format!("unknown Google device {vendor_id:04x}:{id:04x} at {}", function.address);
+            let _: Known<()> = facts.missing("product", Missing::Unrecognized, Some(&path), message);
+        }
+    }
+    let is_tpu = |function: &PciFunction| kind(function) == Some(GoogleDeviceKind::Tpu);
+    let mut chips: Vec<TpuChip<'b>> = Vec::new();
+    for function in bus.devices(facts.host(), vendor_id, is_tpu) {
+        match chips.last_mut() {
+            Some(chip) if chip.iter().any(|other| slot(other.address) == slot(function.address)) => {
+                chip.push(function);
             }
+            _ => chips.push(vec![function]),
         }
     }
     chips
-}
-
-/// Whether a function is a virtual function whose physical function is on this host.
-fn is_partition(facts: &Facts<'_>, bus: &PciBus, function: &PciFunction) -> bool {
-    function.physical_function(facts.host()).is_some_and(|physical| bus.function(physical).is_some())
 }
 
 fn slot(address: PciAddress) -> (u32, u8, u8) {
@@ -65,13 +58,11 @@ pub(crate) fn describe(
         None => unknown_generation(facts, function, &device),
     };
     if let Some(generation) = generation {
-        device.memory_bytes = Known::Value(generation.memory_bytes());
+        device.memory_bytes = Known::Value(generation.facts.memory_bytes());
         device.memory_source = Known::Value(MemorySource::ProductTable);
-        device.logical_devices = Known::Value(generation.logical_devices);
+        device.logical_devices = Known::Value(generation.facts.logical_devices);
     }
-    if !device.partitioning.is_known() {
-        device.partitioning = Known::Value(Partitioning::Whole);
-    }
+    device.partitioning.fill(|| Known::Value(Partitioning::Whole));
     for function in chip {
         device.handles.extend(handles(facts, function));
     }
@@ -122,40 +113,19 @@ fn handles(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Handle> {
         handles.push(Handle::new(HandleKind::VfioGroup, group));
     }
     let names = facts.names("accel_node", &function.attribute("accel"));
-    let mut nodes: Vec<String> = names.into_iter().filter(|name| is_accel(name)).collect();
+    let mut nodes: Vec<String> = names.into_iter().filter(|name| numbered(name, "accel").is_some()).collect();
     if nodes.is_empty() {
         let names = facts.names("accel_node", ACCEL_CLASS);
         let is_of_function = |name: &String| {
             let parent = facts.link_name("accel_node", &format!("{ACCEL_CLASS}/{name}/device"));
             parent.value().is_some_and(|name| name.parse() == Ok(function.address))
         };
-        nodes = names.into_iter().filter(|name| is_accel(name)).filter(is_of_function).collect();
+        nodes = names
+            .into_iter()
+            .filter(|name| numbered(name, "accel").is_some())
+            .filter(is_of_function)
+            .collect();
     }
     handles.extend(nodes.into_iter().map(|name| Handle::new(HandleKind::Accel, name)));
     handles
-}
-
-fn is_accel(name: &str) -> bool {
-    name.strip_prefix("accel")
-        .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn no_name_panics(name in ".*") {
-            let _ = is_accel(&name);
-        }
-
-        #[test]
-        fn accel_nodes_have_any_number(number: u32) {
-            let name = format!("accel{number}");
-            prop_assert!(is_accel(&name));
-        }
-    }
 }

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use afd_model::{Clock, Device, HandleKind, Quantity, Reading, ThrottleCause};
-use afd_probe::{Facts, PciFunction, hwmon};
+use afd_probe::{Facts, PciFunction, hwmon, pci};
 
 use crate::interpret::{sensor, throttle_cause, watts};
 
@@ -92,7 +92,7 @@ impl IntelSource {
             put(Quantity::Throttled(cause), f64::from(u8::from(throttled)));
         }
         if let Some(port) = &self.link {
-            readings.extend(afd_probe::pci::link_readings(facts, port));
+            readings.extend(pci::link_readings(facts, port));
         }
         (readings, energy)
     }
@@ -182,8 +182,9 @@ fn throttles(facts: &mut Facts<'_>, directory: &str) -> Vec<(ThrottleCause, Stri
 
 /// The paths of the entries of a directory that are named `<prefix><number>`.
 pub(crate) fn numbered(facts: &mut Facts<'_>, directory: &str, prefix: &str) -> Vec<String> {
-    let is_numbered =
-        |name: &String| name.strip_prefix(prefix).is_some_and(|rest| rest.parse::<u32>().is_ok());
-    let names = facts.names("tiles", directory);
-    names.into_iter().filter(is_numbered).map(|name| format!("{directory}/{name}")).collect()
+    let names = facts.names("tiles", directory).into_iter();
+    names
+        .filter(|name| pci::numbered(name, prefix).is_some())
+        .map(|name| format!("{directory}/{name}"))
+        .collect()
 }
