@@ -41,6 +41,7 @@ fn main() -> ExitCode {
     // Built before the bed starts, because the bed has no access to the registry.
     afd_tests::binary();
     Suite::new()
+        .parallel(3)
         .test("refused_requests_are_counted_and_retried_with_back_off_and_change_no_label", refusals)
         .test("refused_writes_are_repeated_until_they_succeed", refused_writes)
         .test("a_busy_server_gets_no_request_before_its_retry_after", busy)

@@ -33,15 +33,16 @@ pub(crate) const IMAGE_BINARY: &str = "AFD_IMAGE_BINARY";
 const BUILD: &str = "build --workspace --lib --bins --tests";
 
 /// Test binaries that are started before the others, because they run longest.
-const FIRST: [&str; 8] = [
-    "api_faults",
+const FIRST: [&str; 9] = [
     "kubernetes",
     "allocations",
-    "chart_release",
+    "api_faults",
+    "hosts",
     "chart",
+    "chart_release",
+    "captures",
+    "record",
     "leftovers",
-    "nvml",
-    "api_credentials",
 ];
 
 /// The memory of a test binary, at most: that of a cluster with a node.
@@ -99,11 +100,8 @@ pub(crate) fn run(
     binaries: Vec<TestBinary>,
     environment: &[(&str, PathBuf)],
 ) -> anyhow::Result<TestOutcome> {
-    let mut documentation = workspace.cargo("test --workspace --doc --no-fail-fast");
-    documentation.stdin(Stdio::null());
-    let documentation = TestJob { name: "examples of the documentation".to_owned(), command: documentation };
-    let jobs = binaries.into_iter().map(|binary| binary.job(workspace, environment)).chain([documentation]);
-    let queue = Mutex::new(jobs.collect::<VecDeque<TestJob>>());
+    let jobs = binaries.into_iter().map(|binary| binary.job(workspace, environment));
+    let queue = Mutex::new(jobs.chain(examples(workspace)?).collect::<VecDeque<TestJob>>());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let outcomes: anyhow::Result<Vec<TestOutcome>> = thread::scope(|scope| {
         let worker = || -> anyhow::Result<TestOutcome> {
@@ -117,6 +115,42 @@ pub(crate) fn run(
         workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
     });
     Ok(outcomes?.into_iter().sum())
+}
+
+/// The examples of the documentation, if there are any: cargo builds them with other features, and thus all dependencies
+/// again.
+fn examples(workspace: &Workspace) -> anyhow::Result<Option<TestJob>> {
+    let mut folders = vec![workspace.root.join("crates"), workspace.root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+            let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text =
+                    fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+                if has_example(&text) {
+                    let mut command = workspace.cargo("test --workspace --doc --no-fail-fast");
+                    command.stdin(Stdio::null());
+                    let name = "examples of the documentation".to_owned();
+                    return Ok(Some(TestJob { name, command }));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a documentation comment contains Rust code.
+fn has_example(source: &str) -> bool {
+    let comments =
+        source.lines().filter_map(|line| line.trim_start().strip_prefix("//")?.strip_prefix(['/', '!']));
+    let mut is_open = false;
+    let mut fences = comments.filter_map(|comment| comment.trim_start().strip_prefix("```"));
+    fences.any(|language| {
+        is_open = !is_open;
+        is_open && (language.is_empty() || language.starts_with("rust"))
+    })
 }
 
 /// How many test binaries run at a time: two more than there are cores, as far as there is memory.
@@ -167,6 +201,14 @@ impl TestJob {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn examples_are_found_in_documentation_only() {
+        assert!(has_example("//! A crate.\n//!\n//! ```\n//! f();\n//! ```\n"));
+        assert!(has_example("    /// ```rust\n"));
+        assert!(!has_example("/// ```text\n/// f()\n/// ```\n"));
+        assert!(!has_example("// ```\nlet text = \"```\";\n/// A `word`.\n"));
+    }
 
     #[test]
     fn the_binaries_that_are_started_first_exist() {

@@ -24,9 +24,9 @@ pub(crate) const INIT: &str = "bed-init";
 pub(crate) const TEST: &str = "bed-test";
 
 /// Tests, each in a bed of its own.
-#[derive(Default)]
 pub struct Suite {
     tests: Vec<SuiteTest>,
+    parallel: usize,
 }
 
 struct SuiteTest {
@@ -49,9 +49,16 @@ impl std::fmt::Debug for Suite {
 }
 
 impl Suite {
-    /// A suite without tests.
+    /// A suite without tests, which will run one at a time.
+    #[expect(clippy::new_without_default, reason = "an empty suite is of no use")]
     pub fn new() -> Suite {
-        Suite::default()
+        Suite { tests: Vec::new(), parallel: 1 }
+    }
+
+    /// Runs this many tests at a time: for tests that wait most of the time.
+    #[must_use]
+    pub fn parallel(self, tests: usize) -> Suite {
+        Suite { parallel: tests, ..self }
     }
 
     /// Adds a test that runs inside a bed.
@@ -93,7 +100,7 @@ impl Suite {
         self
     }
 
-    /// The `main` of a test binary. Tests run one at a time unless `--test-threads` sets another number.
+    /// The `main` of a test binary. `--test-threads` takes precedence over [`Suite::parallel`].
     pub fn main(self) -> ExitCode {
         let arguments: Vec<OsString> = env::args_os().collect();
         let role = arguments.get(1).and_then(|role| role.to_str()).unwrap_or_default();
@@ -112,7 +119,7 @@ impl Suite {
 
     fn run_all(self) -> ExitCode {
         let mut arguments = Arguments::from_args();
-        arguments.test_threads = arguments.test_threads.or(Some(1));
+        arguments.test_threads = arguments.test_threads.or(Some(self.parallel));
         let trials = self.tests.into_iter().map(SuiteTest::trial).collect();
         libtest_mimic::run(&arguments, trials).exit_code()
     }
