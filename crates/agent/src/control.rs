@@ -1,7 +1,7 @@
 //! The agent's control socket: how `afd release` reaches the agent of this node.
 //!
 //! A Unix socket, so that only root and the agent's own user can use it and no port is open. A connection is one request and
-//! one reply, each a line of JSON: `{"release":"nvidia"}` in, `{"Ok":null}` or `{"Err":"why"}` out.
+//! one reply, each a line of JSON: `{"release":"<probe>"}` in, `{"Ok":null}` or `{"Err":"why"}` out.
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Write},

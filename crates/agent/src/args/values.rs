@@ -40,10 +40,11 @@ pub(super) fn metric_set() -> impl TypedValueParser<Value = CompatSet> {
     PossibleValuesParser::new(on_request.map(|(set, _)| set.as_str())).try_map(|name| name.parse())
 }
 
-/// A label set and its switch: `nvidia=on`.
+/// A label set and its switch: `<set>=on`.
 pub(super) fn compat(text: &str) -> Result<(CompatSet, CompatSwitch), String> {
+    let example = VENDORS[0].probe;
     let (set, switch) =
-        text.split_once('=').ok_or_else(|| "not a set and its switch, such as nvidia=on".to_owned())?;
+        text.split_once('=').ok_or_else(|| format!("not a set and its switch, such as {example}=on"))?;
     Ok((set.parse()?, switch.parse()?))
 }
 
