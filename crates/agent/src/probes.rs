@@ -12,7 +12,11 @@ use afd_host::{
     child::{EventSender, Launcher},
 };
 use afd_model::{Inventory, Sampling};
-use afd_probe::{PciBus, Probe, node};
+use afd_probe::{
+    PciBus, Probe,
+    library::{DISCOVER, SAMPLE},
+    node,
+};
 use anyhow::{anyhow, bail};
 
 use crate::{agent_metrics::AgentMetrics, library_process::LibraryService};
@@ -115,8 +119,8 @@ fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
     let mut library = afd_amd::smi::Smi::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
     Ok(Box::new(move |request, _| {
         let report = match request {
-            "discover" => library.discover(),
-            "sample" => library.sample(),
+            DISCOVER => library.discover(),
+            SAMPLE => library.sample(),
             other => bail!("unknown request {other:?}"),
         };
         Ok(serde_json::to_value(report)?)
