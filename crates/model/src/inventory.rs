@@ -35,7 +35,7 @@ pub struct Inventory {
     pub nics: Vec<Nic>,
     /// Facts that could not be read, sorted.
     pub problems: Vec<Problem>,
-    /// How much was examined, so that "no accelerator" can be told from "nothing visible".
+    /// How much was examined, which distinguishes "no accelerator" from "nothing visible".
     pub scanned: Scanned,
 }
 
