@@ -5,7 +5,7 @@
 //!
 //! | part | of the vendor | generic |
 //! |---|---|---|
-//! | status codes | a table of (number, name, reason), [`StatusTable`] | [`StatusCode`](crate::status::StatusCode): names, reasons, JSON |
+//! | status codes | a table of (number, name, reason), [`StatusTable`] | [`StatusCode`]: names, reasons, JSON |
 //! | C calls | `ffi.rs`: signatures | [`ffi`](crate::ffi): loading, buffers, `call!` and its kin for numbers, strings, structs, handles |
 //! | names of calls | one [`LibraryCall`](crate::answers::LibraryCall) constant per call | the spelling in reports |
 //! | sampled values | a table of [`LibraryRow`](crate::row::LibraryRow)s | [`query`](crate::row::query) for the process, `reading` for the interpreter |
