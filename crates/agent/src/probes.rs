@@ -66,7 +66,8 @@ const PROBES: &[ProbeEntry] = &[
     ProbeEntry {
         name: "amd",
         construct: |settings| {
-            let options = afd_amd::Options { per_process: settings.per_process, exporter: settings.exporter };
+            let options =
+                afd_amd::AmdOptions { per_process: settings.per_process, exporter: settings.exporter };
             let amd = afd_amd::Amd::new(options);
             Box::new(match settings.launcher {
                 Some(launcher) => amd.with_library(launcher, settings.library_root),

@@ -1,86 +1,86 @@
-//! Records of errors that amdgpu keeps in a ring: UEFI's Common Platform Error Records (UEFI specification, appendix N; Linux
+//! The error records that amdgpu keeps in a ring: UEFI Common Platform Error Records (UEFI specification, appendix N; Linux
 //! `drivers/gpu/drm/amd/include/amd_cper.h` and `amdgpu/amdgpu_ring.c`, from 6.15 on).
 //!
-//! `amdgpu_ring_cper` of debugfs has three words of the ring's own, then the records from the oldest to the newest. Numbers
-//! are little-endian. Only a record's header is read here: what its sections say is AMD's library's to decode.
+//! `amdgpu_ring_cper` of debugfs has the three words of the ring header, then the records from the oldest to the newest.
+//! Numbers are little-endian. Only the header of a record is read here; its sections are not decoded.
 
-/// Words of the ring before the first record: where it is read, where it is written, and that again.
+/// The ring header: read pointer, write pointer, and the write pointer again.
 const RING_HEADER: usize = 12;
 const RECORD_HEADER: usize = 128;
 const SIGNATURE: &[u8] = b"CPER";
 const SIGNATURE_END: u32 = 0xffff_ffff;
 
-/// What the header of a record says.
+/// The header of a record.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Record {
-    /// How grave it is.
-    pub severity: Severity,
-    /// When it was written, and its number: no two of a device have the same.
+pub struct CperRecord {
+    /// The severity of the error.
+    pub severity: CperSeverity,
+    /// Time stamp and record id: unique for the device.
     pub identity: [u8; 16],
 }
 
-/// How grave an error is.
+/// The severity of an error.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Severity {
-    /// It could not be corrected, and work goes on.
+pub enum CperSeverity {
+    /// It could not be corrected, and work continues.
     Recoverable,
-    /// Work cannot go on.
+    /// Work cannot continue.
     Fatal,
     /// It was corrected.
     Corrected,
-    /// Another number.
+    /// A number that this program does not know.
     Other,
 }
 
-/// The records of the ring. Bytes between them that are none are skipped: the oldest may be overwritten in part.
+/// The records of the ring. Other bytes between them are skipped: the oldest record may be partly overwritten.
 ///
 /// # Errors
-/// When it is shorter than the ring's own words.
-pub fn parse(ring: &[u8]) -> Result<Vec<Record>, &'static str> {
+/// When it is shorter than the ring header.
+pub fn parse(ring: &[u8]) -> Result<Vec<CperRecord>, &'static str> {
     if ring.len() < RING_HEADER {
-        return Err("shorter than the three words with which the ring begins");
+        return Err("shorter than the three words of the ring header");
     }
-    let of_place = |(start, _): (usize, usize)| {
+    let record_at = |(start, _): (usize, usize)| {
         let header = &ring[start..];
         let mut identity = [0; 16];
         identity[..8].copy_from_slice(header.get(24..32)?);
         identity[8..].copy_from_slice(header.get(96..104)?);
-        let severity = match word(header, 12)? {
-            0 => Severity::Recoverable,
-            1 => Severity::Fatal,
-            2 => Severity::Corrected,
-            _ => Severity::Other,
+        let severity = match u32_at(header, 12)? {
+            0 => CperSeverity::Recoverable,
+            1 => CperSeverity::Fatal,
+            2 => CperSeverity::Corrected,
+            _ => CperSeverity::Other,
         };
-        Some(Record { severity, identity })
+        Some(CperRecord { severity, identity })
     };
-    Ok(places(ring).filter_map(of_place).collect())
+    Ok(positions(ring).filter_map(record_at).collect())
 }
 
-/// The same ring without what names a machine: of each record the header stays, without the platform's id, and all else
-/// is zeros.
+/// The same ring without anything that identifies a machine: the header of each record stays, without the platform id, and all
+/// else is zeroed.
 pub fn blank(ring: &[u8]) -> Vec<u8> {
     let mut blank = vec![0; ring.len()];
     let head = RING_HEADER.min(ring.len());
     blank[..head].copy_from_slice(&ring[..head]);
-    for (start, _) in places(ring) {
-        for kept in [0..32, 64..104] {
-            let kept = start + kept.start..start + kept.end;
-            blank[kept.clone()].copy_from_slice(&ring[kept]);
+    for (start, _) in positions(ring) {
+        for field in [0..32, 64..104] {
+            let field = start + field.start..start + field.end;
+            blank[field.clone()].copy_from_slice(&ring[field]);
         }
     }
     blank
 }
 
-/// Where records with a whole header begin, and how long they are.
-fn places(ring: &[u8]) -> impl Iterator<Item = (usize, usize)> {
+/// The offset and length of each record with a complete header.
+fn positions(ring: &[u8]) -> impl Iterator<Item = (usize, usize)> {
     let mut next = RING_HEADER;
     std::iter::from_fn(move || {
         loop {
             let header = ring.get(next..next + RECORD_HEADER)?;
-            let length = word(header, 20).map_or(0, |length| length as usize);
+            let length = u32_at(header, 20).map_or(0, |length| length as usize);
             let start = next;
             let is_record = header.starts_with(SIGNATURE)
-                && word(header, 6) == Some(SIGNATURE_END)
+                && u32_at(header, 6) == Some(SIGNATURE_END)
                 && length >= RECORD_HEADER;
             if is_record {
                 next = start.saturating_add(length).next_multiple_of(4);
@@ -91,7 +91,7 @@ fn places(ring: &[u8]) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     bytes.get(offset..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    /// A record of a severity and a number, with a section that names a board.
+    /// A record with a severity and an id, and a section that names a board.
     fn record(severity: u32, number: u8) -> Vec<u8> {
         let mut record = vec![0; 200];
         record[..4].copy_from_slice(SIGNATURE);
@@ -119,27 +119,28 @@ mod tests {
     }
 
     #[test]
-    fn records_are_told_apart_and_by_gravity() {
-        let told = parse(&ring(&[record(1, 1), record(0, 2), record(2, 3), record(9, 4)])).expect("a ring");
-        let severities: Vec<Severity> = told.iter().map(|record| record.severity).collect();
+    fn records_have_an_identity_and_a_severity() {
+        let records =
+            parse(&ring(&[record(1, 1), record(0, 2), record(2, 3), record(9, 4)])).expect("a ring");
+        let severities: Vec<CperSeverity> = records.iter().map(|record| record.severity).collect();
         assert_eq!(
             severities,
-            [Severity::Fatal, Severity::Recoverable, Severity::Corrected, Severity::Other]
+            [CperSeverity::Fatal, CperSeverity::Recoverable, CperSeverity::Corrected, CperSeverity::Other]
         );
-        assert_ne!(told[0].identity, told[1].identity);
+        assert_ne!(records[0].identity, records[1].identity);
         assert_eq!(parse(&ring(&[])), Ok(Vec::new()));
         assert!(parse(&[0; 11]).is_err());
     }
 
     #[test]
-    fn a_record_that_is_overwritten_in_part_or_cut_off_costs_no_other() {
-        let rest = record(1, 1)[40..].to_vec();
-        let cut = record(1, 3)[..100].to_vec();
-        assert_eq!(parse(&ring(&[rest, record(2, 2), cut])).expect("a ring").len(), 1);
+    fn a_partly_overwritten_or_truncated_record_is_skipped() {
+        let overwritten = record(1, 1)[40..].to_vec();
+        let truncated = record(1, 3)[..100].to_vec();
+        assert_eq!(parse(&ring(&[overwritten, record(2, 2), truncated])).expect("a ring").len(), 1);
     }
 
     #[test]
-    fn a_blank_ring_tells_the_same_and_names_nobody() {
+    fn a_blank_ring_has_the_same_records_and_no_serial_number() {
         let full = ring(&[record(1, 1), record(2, 2)]);
         let blank = blank(&full);
         assert_eq!(parse(&blank), parse(&full));
@@ -155,9 +156,9 @@ mod tests {
 
         #[test]
         fn no_length_panics(length in any::<u32>()) {
-            let mut odd = record(1, 1);
-            odd[20..24].copy_from_slice(&length.to_le_bytes());
-            let _ = parse(&ring(&[odd.clone(), odd]));
+            let mut record = record(1, 1);
+            record[20..24].copy_from_slice(&length.to_le_bytes());
+            let _ = parse(&ring(&[record.clone(), record]));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The topology that KFD, amdgpu's compute driver, tells (`/sys/class/kfd/kfd/topology`, kernel
+//! The topology of KFD, the compute driver of amdgpu (`/sys/class/kfd/kfd/topology`, kernel
 //! `drivers/gpu/drm/amd/amdkfd/kfd_topology.c`).
 //!
-//! A node with SIMDs is a GPU or one partition of it. Its files answer EPERM unless the reader's device cgroup allows its
-//! render node; then nothing is known of it, and PCI and DRM go on telling what they know.
+//! A node with SIMDs is a GPU or one partition of it. Reading its files fails with EPERM unless the device cgroup of the reader
+//! allows its render node; the device then has the facts of PCI and DRM only.
 
 pub(crate) mod processes;
 
@@ -17,11 +17,11 @@ const XGMI: u64 = 11;
 
 /// A GPU, or one partition of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Node {
+pub(crate) struct KfdNode {
     pub(crate) number: u32,
     /// The PCI function that it belongs to.
     pub(crate) address: PciAddress,
-    /// Which partition of the function it is by its own word.
+    /// The number of the partition.
     pub(crate) partition: u32,
     pub(crate) gpu_id: Option<u64>,
     pub(crate) render_minor: Option<u64>,
@@ -31,32 +31,32 @@ pub(crate) struct Node {
     pub(crate) compute_units: Option<u32>,
     pub(crate) simds_per_compute_unit: Option<u32>,
     pub(crate) memory_bytes: Known<u64>,
-    pub(crate) links: Vec<NodeLink>,
+    pub(crate) links: Vec<KfdLink>,
 }
 
 /// An XGMI link to another node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct NodeLink {
+pub(crate) struct KfdLink {
     pub(crate) to: u32,
     pub(crate) weight: u64,
-    /// Megabytes per second; 0 where the kernel does not know.
+    /// Megabytes per second; 0 if unknown.
     pub(crate) max_bandwidth: u64,
 }
 
-/// What KFD tells.
+/// The GPU nodes of KFD.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Topology {
-    /// The GPU nodes, in the order of their numbers.
-    pub(crate) nodes: Vec<Node>,
+pub(crate) struct KfdTopology {
+    /// In the order of their numbers.
+    pub(crate) nodes: Vec<KfdNode>,
     /// Whether every node could be read.
     pub(crate) complete: bool,
 }
 
-pub(crate) fn topology(facts: &mut Facts<'_>) -> Topology {
+pub(crate) fn topology(facts: &mut Facts<'_>) -> KfdTopology {
     let mut numbers: Vec<u32> =
         facts.names("kfd_nodes", NODES).iter().filter_map(|name| name.parse().ok()).collect();
     numbers.sort_unstable();
-    let mut topology = Topology { nodes: Vec::new(), complete: true };
+    let mut topology = KfdTopology { nodes: Vec::new(), complete: true };
     for number in numbers {
         match node(facts, number) {
             Some(node) => topology.nodes.extend(node),
@@ -66,13 +66,13 @@ pub(crate) fn topology(facts: &mut Facts<'_>) -> Topology {
     topology
 }
 
-/// The file that tells how much memory of a node is used. Only AMD's own build of the driver has it.
+/// The file with the used memory of a node. Only AMD's build of the driver has it.
 pub(crate) fn used_memory_path(node: &str) -> String {
     format!("{NODES}/{node}/mem_banks/0/used_memory")
 }
 
-/// The node of a number: none if its properties cannot be read, none within if it is no GPU.
-fn node(facts: &mut Facts<'_>, number: u32) -> Option<Option<Node>> {
+/// The node with a number: `None` if its properties cannot be read, `Some(None)` if it is not a GPU.
+fn node(facts: &mut Facts<'_>, number: u32) -> Option<Option<KfdNode>> {
     let directory = format!("{NODES}/{number}");
     let properties = properties(facts, "kfd_properties", &format!("{directory}/properties"))?;
     Some(gpu(facts, number, &directory, &properties))
@@ -83,13 +83,13 @@ fn gpu(
     number: u32,
     directory: &str,
     properties: &BTreeMap<String, u64>,
-) -> Option<Node> {
+) -> Option<KfdNode> {
     let get = |key: &str| properties.get(key).copied();
     let simds = get("simd_count").filter(|simds| *simds > 0)?;
     let location = get("location_id")?;
     let per_unit = get("simd_per_cu").filter(|per_unit| *per_unit > 0);
     let compute_units = per_unit.map(|per_unit| simds / per_unit);
-    Some(Node {
+    Some(KfdNode {
         number,
         address: PciAddress {
             domain: u32::try_from(get("domain").unwrap_or(0)).ok()?,
@@ -97,7 +97,7 @@ fn gpu(
             device: (location >> 3) as u8 & 0x1f,
             function: 0,
         },
-        // The kernel writes the partition into the function's bits; AMD's own build of the driver into the highest four.
+        // The kernel has the partition in the function bits, AMD's build of the driver in the highest four.
         partition: ((location & 7) | ((location >> 28) & 0xf)) as u32,
         gpu_id: facts.number("kfd_gpu_id", &format!("{directory}/gpu_id")).into_value(),
         render_minor: get("drm_render_minor").filter(|minor| *minor > 0),
@@ -111,15 +111,15 @@ fn gpu(
     })
 }
 
-/// The properties in a file. A line that is none is a problem and costs nothing but itself.
+/// The properties in a file. Lines that cannot be parsed are skipped, with a problem.
 fn properties(facts: &mut Facts<'_>, fact: &str, path: &str) -> Option<BTreeMap<String, u64>> {
     let read = |text: &str| Ok::<_, Infallible>(parse_properties(text));
-    let told = facts.parse(fact, path, read).into_value()?;
-    if let Some(line) = told.odd.first() {
-        let message = format_args!("{} lines are no \"key number\", the first is {line:?}", told.odd.len());
+    let KfdProperties { values, unparsed } = facts.parse(fact, path, read).into_value()?;
+    if let Some(line) = unparsed.first() {
+        let message = format_args!("{} lines are not \"key number\", the first is {line:?}", unparsed.len());
         let _: Known<()> = facts.missing(fact, Missing::Malformed, Some(path), message);
     }
-    Some(told.values)
+    Some(values)
 }
 
 /// The sum of the node's memory banks.
@@ -129,9 +129,8 @@ fn memory(facts: &mut Facts<'_>, directory: &str) -> Known<u64> {
     for bank in banks {
         let path = format!("{directory}/mem_banks/{bank}/properties");
         let size = facts.parse_known("memory_bytes", &path, |text| {
-            let told = parse_properties(text);
-            let size = told.values.get("size_in_bytes").copied();
-            size.map(Known::Value).ok_or("there is no line size_in_bytes")
+            let size = parse_properties(text).values.get("size_in_bytes").copied();
+            size.map(Known::Value).ok_or("the line size_in_bytes is missing")
         });
         match (size, total) {
             (Known::Value(0), _) => {}
@@ -143,7 +142,7 @@ fn memory(facts: &mut Facts<'_>, directory: &str) -> Known<u64> {
     total
 }
 
-fn links(facts: &mut Facts<'_>, directory: &str, kind: &str) -> Vec<NodeLink> {
+fn links(facts: &mut Facts<'_>, directory: &str, kind: &str) -> Vec<KfdLink> {
     let parent = format!("{directory}/{kind}");
     let names = facts.names("links", &parent);
     names
@@ -153,7 +152,7 @@ fn links(facts: &mut Facts<'_>, directory: &str, kind: &str) -> Vec<NodeLink> {
             let properties = properties(facts, "links", &path)?;
             let get = |key: &str| properties.get(key).copied();
             (get("type") == Some(XGMI)).then_some(())?;
-            Some(NodeLink {
+            Some(KfdLink {
                 to: u32::try_from(get("node_to")?).ok()?,
                 weight: get("weight").unwrap_or(0),
                 max_bandwidth: get("max_bandwidth").unwrap_or(0),
@@ -162,34 +161,34 @@ fn links(facts: &mut Facts<'_>, directory: &str, kind: &str) -> Vec<NodeLink> {
         .collect()
 }
 
-/// What a file of properties tells.
+/// The content of a file of properties.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Properties {
+pub struct KfdProperties {
     /// The numbers by their keys.
     pub values: BTreeMap<String, u64>,
-    /// The beginnings of lines that are of another form.
-    pub odd: Vec<String>,
+    /// The beginnings of the lines that could not be parsed.
+    pub unparsed: Vec<String>,
 }
 
-/// Lines of a key, a blank and a decimal number. Keys that are not known do not matter.
-pub fn parse_properties(text: &str) -> Properties {
-    let mut properties = Properties::default();
+/// Lines of a key, a space and a decimal number. Unknown keys are allowed.
+pub fn parse_properties(text: &str) -> KfdProperties {
+    let mut properties = KfdProperties::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let pair = line.split_once(' ').and_then(|(key, value)| {
             let value = value.trim();
-            // `parse` takes a sign, which no number of the kernel has here.
+            // `parse` accepts a sign, which the kernel never writes here.
             let value = value.starts_with(|c: char| c.is_ascii_digit()).then(|| value.parse().ok())??;
             Some((key.to_owned(), value))
         });
         match pair {
             Some((key, value)) => drop(properties.values.insert(key, value)),
-            None => properties.odd.push(line.chars().take(40).collect()),
+            None => properties.unparsed.push(line.chars().take(40).collect()),
         }
     }
     properties
 }
 
-/// How a compiler names what the number stands for: 90402 is `gfx942`, 90010 is `gfx90a`.
+/// The LLVM target of a version: 90402 is `gfx942`, 90010 is `gfx90a`.
 pub(crate) fn isa(gfx_target_version: u64) -> Option<String> {
     let (major, minor, stepping) =
         (gfx_target_version / 10000, gfx_target_version / 100 % 100, gfx_target_version % 100);
@@ -206,14 +205,14 @@ mod tests {
     fn properties_are_keys_and_numbers() {
         let read = parse_properties("simd_count 1216\nunique_id 16404946649897475633\n");
         assert_eq!(read.values["unique_id"], 16_404_946_649_897_475_633);
-        assert!(read.odd.is_empty());
+        assert!(read.unparsed.is_empty());
     }
 
     #[test]
-    fn an_odd_line_costs_nothing_but_itself() {
+    fn a_line_that_cannot_be_parsed_is_skipped() {
         let read = parse_properties("simd_count 1216\nname\ndomain -1\nlocation_id +5\nsimd_per_cu 4\n");
         assert_eq!(read.values.len(), 2);
-        assert_eq!(read.odd, ["name", "domain -1", "location_id +5"]);
+        assert_eq!(read.unparsed, ["name", "domain -1", "location_id +5"]);
     }
 
     #[test]

@@ -1,24 +1,24 @@
-//! AMD GPUs: the kernel's word (PCI, amdgpu's attributes, KFD's topology), and what AMD SMI or ROCm SMI add to it.
+//! AMD GPUs: what the kernel reports (PCI, the attributes of amdgpu, the topology of KFD), and what AMD SMI or ROCm SMI add.
 //!
-//! What is peculiar to this vendor:
+//! Vendor specifics:
 //!
-//! - Three layers tell of a device, and any may be missing: PCI always, amdgpu's attributes with the driver, KFD where the
-//!   reader's device cgroup allows the render node. What one layer lacks another often has.
-//! - An Instinct of the MI300 family can be cut into partitions. KFD shows each as a node of its own; the partition number
-//!   is in the function bits of its `location_id`. The first partition is the PCI device, the others have a platform device
-//!   (`amdgpu_xcp_N`, `amdgpu_xcp.N` on older kernels) of which more may exist than are in use: only those count that a
-//!   KFD node names by its render minor.
-//! - A part without a file that tells its mode is whole only if no part of its kind can be cut.
-//! - Many Radeon parts, and the Instincts MI25 to MI60, sit behind a switch on their card. The link that counts is that of
-//!   the switch's upstream port.
+//! - Three layers report a device, and any may be missing: PCI always, the attributes of amdgpu with the driver, KFD where the
+//!   device cgroup of the reader allows the render node. A fact that one layer lacks is often in another one.
+//! - An Instinct of the MI300 family can be partitioned. KFD has a node for each partition; the partition number is in the
+//!   function bits of its `location_id`. The first partition is the PCI device, the others have a platform device
+//!   (`amdgpu_xcp_N`, `amdgpu_xcp.N` on older kernels). There may be more platform devices than partitions: only those count
+//!   whose render minor a KFD node has.
+//! - A device that does not expose its mode is unpartitioned only if no product of its architecture can be partitioned.
+//! - Many Radeon boards, and the Instincts MI25 to MI60, have a PCIe switch. The link of the device is that of the upstream
+//!   port of the switch.
 //! - The PCI domain matters: four MI300A have the same bus in four domains.
-//! - A library is asked if there is one, in a process of its own (`afd probe amd`), and tells what the kernel did not:
-//!   [`smi`] says what. Nothing that the kernel tells depends on it. Where a device sleeps it is not asked, since it would
-//!   wake it.
-//! - Records of errors and the feature versions of firmware are in debugfs, for root alone ([`cper`]); nothing else needs
+//! - A library, if there is one, is queried by a process of its own (`afd probe amd`) for facts that the kernel does not
+//!   report ([`smi`]). What the kernel reports never depends on it. While a device is suspended the library is not queried,
+//!   since it would wake the device.
+//! - Error records and the feature versions of firmware are in debugfs, which only root may read ([`cper`]); nothing else needs
 //!   privilege.
-//! - What is said of a device's health, and by which source, is the table [`health::RULES`].
-//! - ES1000 and its kin on server boards are displays of the same vendor and no accelerators.
+//! - The health of a device, and its sources, are the table [`health::RULES`].
+//! - ES1000 and related display controllers of server boards have the same vendor id and are not accelerators.
 
 pub mod cper;
 mod debugfs;
@@ -47,11 +47,11 @@ use afd_probe::{
 };
 
 use crate::{
-    health::Seen,
-    interpret::{Parts, XcpDevice},
-    kfd::processes::Held,
+    health::HealthEvidence,
+    interpret::{PartitionTopology, XcpDevice},
+    kfd::processes::KfdProcessMemory,
     smi::{SmiStatuses, readings},
-    sysfs::sampling::Place,
+    sysfs::sampling::AmdSource,
     throttle_time::ThrottleTime,
 };
 
@@ -60,36 +60,36 @@ const VENDOR_ID: u16 = 0x1002;
 /// VGA, 3D and other display controllers, and processing accelerators.
 const CLASSES: [u16; 4] = [0x0300, 0x0302, 0x0380, 0x1200];
 
-/// What is sampled beside the usual values.
+/// Values that are sampled on request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Options {
-    /// The memory of each process.
+pub struct AmdOptions {
+    /// The memory used by each process.
     pub per_process: bool,
-    /// What only AMD's exporter publishes.
+    /// The values that only AMD's exporter publishes.
     pub exporter: bool,
 }
 
 /// The probe of AMD GPUs.
 #[derive(Debug, Default)]
 pub struct Amd {
-    options: Options,
-    places: Vec<Place>,
-    /// Whose memory a KFD node is: the device and the partition, by KFD's id of the node.
+    options: AmdOptions,
+    sources: Vec<AmdSource>,
+    /// The device or partition of each KFD node, by the GPU id that KFD gives the node.
     units_by_kfd_id: BTreeMap<u64, UnitId>,
-    /// What the last look saw of the devices' health.
-    seen: BTreeMap<DeviceId, Seen>,
-    throttled: BTreeMap<DeviceId, ThrottleTime>,
+    /// The evidence of the last discovery.
+    evidence: BTreeMap<DeviceId, HealthEvidence>,
+    throttle_times: BTreeMap<DeviceId, ThrottleTime>,
     enrichment: Option<Enrichment<SmiStatuses>>,
 }
 
 impl Amd {
-    /// A probe that samples what is asked for.
-    pub fn new(options: Options) -> Amd {
+    /// A probe that reads the kernel's files only.
+    pub fn new(options: AmdOptions) -> Amd {
         Amd { options, ..Amd::default() }
     }
 
-    /// The same, asking AMD's library as well, in processes that `launcher` starts. The library is looked for beneath the
-    /// root with ROCm, if there is one, else beneath the host.
+    /// The same, which also queries AMD's library in processes that `launcher` starts. The library is looked up under
+    /// `rocm_root`, or under the host root.
     #[must_use]
     pub fn with_library(self, launcher: Launcher, rocm_root: Option<PathBuf>) -> Amd {
         Amd { enrichment: Some(Enrichment::new(&smi::LIBRARY, launcher, rocm_root)), ..self }
@@ -110,67 +110,67 @@ impl Probe for Amd {
             return Findings::default();
         }
         let mut facts = Facts::new(host, NAME);
-        let kfd::Topology { nodes, complete } = kfd::topology(&mut facts);
+        let kfd::KfdTopology { nodes, complete } = kfd::topology(&mut facts);
         let xcp_devices = xcp_devices(&mut facts);
         let mut findings = Findings::default();
-        self.places.clear();
+        self.sources.clear();
         for function in functions {
-            let mut device = device_of(&mut facts, bus, function);
-            let parts = Parts { nodes: &nodes, xcp_devices: &xcp_devices };
-            interpret::partitions(&mut device, &parts);
-            interpret::wholeness(&mut device);
-            interpret::allocatable(&mut device, &parts);
+            let mut device = describe(&mut facts, bus, function);
+            let topology = PartitionTopology { nodes: &nodes, xcp_devices: &xcp_devices };
+            interpret::partitions(&mut device, &topology);
+            interpret::unpartitioned(&mut device);
+            interpret::names::add(&mut device, &topology);
             let link = sysfs::link_function(bus, function);
             device.pci.link = pci::pcie_link(&mut facts, link, "current");
             device.pci.max_link = pci::pcie_link(&mut facts, link, "max");
-            self.places.push(Place::of(&mut facts, function, link, &device));
+            self.sources.push(AmdSource::find(&mut facts, function, link, &device));
             findings.devices.push(device);
         }
-        findings.links = interpret::links(&mut findings.devices, &nodes);
+        findings.links = interpret::links::links(&mut findings.devices, &nodes);
         self.units_by_kfd_id = interpret::units_by_kfd_id(&findings.devices);
-        let seen: BTreeMap<_, _> =
-            self.places.iter().map(|place| (place.device(), place.observe(&mut facts))).collect();
+        let evidence: BTreeMap<_, _> =
+            self.sources.iter().map(|source| (source.device(), source.health_evidence(&mut facts))).collect();
         for device in &mut findings.devices {
-            let Some(Seen { records, .. }) = seen.get(&device.id) else { continue };
+            let Some(HealthEvidence { records, .. }) = evidence.get(&device.id) else { continue };
             if let Some(VendorFacts::Amd(facts)) = &mut device.vendor_facts {
                 facts.error_records = records.as_ref().map(|records| records.len() as u32);
             }
         }
-        let awake = self.awake(&mut facts);
+        let is_suspended = self.is_any_suspended(&mut facts);
         facts.about(None);
         findings.problems = facts.into_problems();
         if let Some(enrichment) = &mut self.enrichment {
-            enrichment.discover(host, &mut findings, !awake);
+            enrichment.discover(host, &mut findings, is_suspended);
             if let Some(report) = enrichment.report() {
                 interpret::library::enrich(&mut findings, report);
             }
         }
-        health::judge(&mut findings.devices, &seen, &self.seen, complete);
-        self.seen = seen;
-        self.throttled.retain(|device, _| self.seen.contains_key(device));
+        health::judge(&mut findings.devices, &evidence, &self.evidence, complete);
+        self.evidence = evidence;
+        self.throttle_times.retain(|device, _| self.evidence.contains_key(device));
         findings
     }
 
-    /// Attributes of amdgpu are readable by everyone. Where one answers EPERM its device sleeps or is being reset: the
-    /// value is not known now, and nobody has a permission to mend.
+    /// The attributes of amdgpu are world-readable. EPERM means that the device is suspended or being reset: the value is not
+    /// available now, and no permission is missing.
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
         let mut facts = Facts::new(host, NAME);
         let mut samples = Vec::new();
-        for place in &self.places {
-            let throttled = self.throttled.entry(place.device()).or_default();
-            samples.extend(place.sample(&mut facts, throttled, now, self.options.exporter));
+        for source in &self.sources {
+            let throttle_time = self.throttle_times.entry(source.device()).or_default();
+            samples.extend(source.sample(&mut facts, throttle_time, now, self.options.exporter));
         }
         if self.options.per_process {
             facts.about(None);
-            let held = kfd::processes::held(&mut facts);
-            samples.extend(held.iter().filter_map(|held| self.process_sample(held)));
+            let processes = kfd::processes::memory(&mut facts);
+            samples.extend(processes.iter().filter_map(|process| self.process_sample(process)));
         }
-        let awake = self.awake(&mut facts);
+        let is_suspended = self.is_any_suspended(&mut facts);
         let mut problems = facts.into_problems();
         problems.retain(|problem| problem.reason != Missing::NotPermitted);
         let mut sampling = Sampling { samples, problems, rediscover: false };
         if let Some(enrichment) = &mut self.enrichment
-            && enrichment.sample(host, SAMPLE, &mut sampling, !awake)
+            && enrichment.sample(host, SAMPLE, &mut sampling, is_suspended)
         {
             let readings = readings::of_report(enrichment.devices(), enrichment.sampled());
             // Where the kernel exposes all of it, the library is sampled once after each discovery.
@@ -199,17 +199,16 @@ impl Probe for Amd {
 }
 
 impl Amd {
-    /// Whether no device sleeps.
-    fn awake(&self, facts: &mut Facts<'_>) -> bool {
-        !self.places.iter().any(|place| place.sleeps(facts))
+    fn is_any_suspended(&self, facts: &mut Facts<'_>) -> bool {
+        self.sources.iter().any(|source| source.is_suspended(facts))
     }
 
-    fn process_sample(&self, held: &Held) -> Option<Sample> {
-        let unit = *self.units_by_kfd_id.get(&held.gpu_id)?;
-        let quantity = Quantity::ProcessMemoryUsedBytes(held.pid);
-        let mut readings = vec![Reading { quantity, value: held.bytes as f64 }];
-        if let Some(units) = held.compute_units.filter(|_| self.options.exporter) {
-            let quantity = AmdQuantity::ProcessComputeUnits(held.pid).into();
+    fn process_sample(&self, process: &KfdProcessMemory) -> Option<Sample> {
+        let unit = *self.units_by_kfd_id.get(&process.gpu_id)?;
+        let quantity = Quantity::ProcessMemoryUsedBytes(process.pid);
+        let mut readings = vec![Reading { quantity, value: process.bytes as f64 }];
+        if let Some(units) = process.compute_units.filter(|_| self.options.exporter) {
+            let quantity = AmdQuantity::ProcessComputeUnits(process.pid).into();
             readings.push(Reading { quantity, value: units as f64 });
         }
         Some(Sample { unit, readings })
@@ -218,13 +217,14 @@ impl Amd {
 
 fn is_gpu(function: &PciFunction) -> bool {
     let id = function.device_id();
-    let named = id.is_some_and(|id| products::find(id, None).is_some());
-    let of_class = function.class().is_some_and(|class| CLASSES.contains(&class));
-    let display = id.is_some_and(products::is_display_only);
-    named || of_class && !display
+    let is_listed = id.is_some_and(|id| products::find(id, None).is_some());
+    let has_class = function.class().is_some_and(|class| CLASSES.contains(&class));
+    let is_display = id.is_some_and(products::is_display_only);
+    is_listed || has_class && !is_display
 }
 
-fn device_of(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Device {
+/// The device of a function, without its partitions.
+fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Device {
     let mut device = device::begin(facts, bus, function, Vendor::Amd, Variant::Gpu);
     let revision = device.pci.revision.value().copied();
     let row = function.device_id().and_then(|id| products::find(id, revision));
@@ -239,7 +239,7 @@ fn device_of(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Dev
     device
 }
 
-/// The product that the table does not know, as the driver names it.
+/// A product that is not in the table, as the driver names it.
 fn product_of_driver(facts: &mut Facts<'_>, function: &PciFunction) -> Known<Product> {
     match sysfs::product_name(facts, function) {
         Known::Value(name) => Known::Value(Product {
@@ -251,7 +251,7 @@ fn product_of_driver(facts: &mut Facts<'_>, function: &PciFunction) -> Known<Pro
     }
 }
 
-/// Platform devices of partitions, by the number of their render node.
+/// The platform devices of partitions, by their render minor.
 fn xcp_devices(facts: &mut Facts<'_>) -> BTreeMap<u64, XcpDevice> {
     const PLATFORM: &str = "/sys/devices/platform";
     let names = facts.names("partitions", PLATFORM);
@@ -260,8 +260,8 @@ fn xcp_devices(facts: &mut Facts<'_>) -> BTreeMap<u64, XcpDevice> {
         .filter(|name| name.starts_with("amdgpu_xcp"))
         .filter_map(|name| {
             let nodes = facts.names("partitions", &format!("{PLATFORM}/{name}/drm"));
-            let number = |prefix: &str| nodes.iter().find_map(|node| numbered(node, prefix).map(u64::from));
-            Some((number("renderD")?, XcpDevice { name, card: number("card") }))
+            let number = |prefix: &str| nodes.iter().find_map(|node| numbered(node, prefix));
+            Some((number("renderD")?.into(), XcpDevice { name, card: number("card") }))
         })
         .collect()
 }

@@ -23,7 +23,7 @@ pub struct AmdProductFacts {
     pub revisions: &'static [u8],
     /// The instruction set (LLVM target).
     pub compute: &'static str,
-    /// Whether it is part of a processor.
+    /// Whether it is integrated into a processor.
     pub integrated: bool,
     /// Whether it is an SR-IOV virtual function.
     pub virtual_function: bool,

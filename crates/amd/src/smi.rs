@@ -1,8 +1,8 @@
 //! What AMD's libraries report, queried by a process of its own (`afd probe amd`): AMD SMI (`libamd_smi.so`), else ROCm SMI
 //! (`librocm_smi64.so`).
 //!
-//! In comes the path of the library, out go [`AmdReport`]s: each call with its value or its error, nothing interpreted. The
-//! library is initialised once and stays so. It enumerates the processors then and never again; other ones need another
+//! In goes the path of the library, out come [`AmdReport`]s: each call with its value or its error, not interpreted. The
+//! library is initialised once. It enumerates the processors then and never again; other ones need another
 //! process.
 //!
 //! # What the libraries add to what the kernel reports
@@ -12,7 +12,7 @@
 //! | marketing name | `amdsmi_get_gpu_asic_info`, `rsmi_dev_name_get` | it is in a file of libdrm; the FRU of the board is not accessible to virtual functions and absent on Radeon cards |
 //! | UUID and unique id | `amdsmi_get_gpu_device_uuid`, `amdsmi_get_gpu_asic_info`, `rsmi_dev_unique_id_get` | virtual functions have no `unique_id` |
 //! | VBIOS version | `amdsmi_get_gpu_vbios_info` | `vbios_version` is the part number only |
-//! | bare metal, host, guest or passed through | `amdsmi_get_gpu_virtualization_mode` | a function that was passed through whole looks like one that was not |
+//! | bare metal, host, guest or passed through | `amdsmi_get_gpu_virtualization_mode` | a passed-through physical function has no distinguishing attribute |
 //! | the greatest number of bad pages | `amdsmi_get_gpu_bad_page_threshold` | it is in debugfs, for root alone |
 //! | the number of partitions of a mode | `amdsmi_get_gpu_accelerator_partition_profile` | KFD lists those that exist |
 //!

@@ -1,8 +1,8 @@
-//! What amdgpu tells in the directory of the PCI function (`Documentation/gpu/amdgpu/`). What does not change while the
-//! device is there is read here, what moves in [`sampling`].
+//! The attributes of amdgpu in the directory of the PCI function (`Documentation/gpu/amdgpu/`). Static facts are read here,
+//! changing values in [`sampling`].
 //!
-//! Every attribute is optional: which ones exist depends on the part, on the kernel, and on whether the device is a
-//! virtual function.
+//! Every attribute is optional: which ones exist depends on the product, the kernel, and whether the device is a virtual
+//! function.
 
 mod levels;
 pub(crate) mod ras;
@@ -13,7 +13,7 @@ use afd_probe::{Facts, PciBus, PciFunction};
 
 /// The static attributes of a device.
 #[derive(Clone, Debug)]
-pub(crate) struct Attributes {
+pub(crate) struct AmdAttributes {
     pub(crate) vram_bytes: Known<u64>,
     pub(crate) unique_id: Known<u64>,
     pub(crate) serial: Known<String>,
@@ -23,9 +23,9 @@ pub(crate) struct Attributes {
     pub(crate) hive_id: Known<u64>,
 }
 
-pub(crate) fn attributes(facts: &mut Facts<'_>, function: &PciFunction) -> Attributes {
+pub(crate) fn attributes(facts: &mut Facts<'_>, function: &PciFunction) -> AmdAttributes {
     let at = |name: &str| function.attribute(name);
-    Attributes {
+    AmdAttributes {
         vram_bytes: facts.number("memory_bytes", &at("mem_info_vram_total")).and_then(nonzero),
         unique_id: facts
             .parse("unique_id", &at("unique_id"), |text| u64::from_str_radix(text, 16))
@@ -47,17 +47,17 @@ fn nonzero(number: u64) -> Known<u64> {
     Known::from_option((number > 0).then_some(number), Missing::NotAvailable)
 }
 
-/// The name that the driver gives the product.
+/// The product name of the driver.
 pub(crate) fn product_name(facts: &mut Facts<'_>, function: &PciFunction) -> Known<String> {
     fru_text(facts, "product", &function.attribute("product_name"))
 }
 
-/// The number that its maker gives the product.
+/// The product number of the manufacturer.
 pub(crate) fn product_number(facts: &mut Facts<'_>, function: &PciFunction) -> Known<String> {
     fru_text(facts, "product", &function.attribute("product_number"))
 }
 
-/// A text from the memory on the board that names it (FRU). Cards without that memory have an empty file.
+/// A string from the FRU memory of the board. Boards without that memory have an empty file.
 fn fru_text(facts: &mut Facts<'_>, fact: &str, path: &str) -> Known<String> {
     facts.bytes(fact, path).and_then(|bytes| {
         if bytes.iter().all(|byte| *byte == 0 || byte.is_ascii_whitespace()) {
@@ -79,9 +79,9 @@ fn mode<M>(facts: &mut Facts<'_>, fact: &str, path: &str, parse: fn(&str) -> Opt
     })
 }
 
-/// Upstream and downstream port of the switches that AMD puts before a GPU on its card, by vendor and device id.
+/// Upstream and downstream port of the PCIe switches on AMD's boards, by vendor and device id.
 ///
-/// Source: the public PCI id list for those of Vega 10 and Navi 10, which later parts have as well; 14a0 and 14a1 are
+/// Source: the public PCI id list for those of Vega 10 and Navi 10, which later products have as well; 14a0 and 14a1 are
 /// above each MI50 of a recorded host (LLNL's Corona).
 const SWITCHES: [[(u16, u16); 2]; 3] = [
     [(0x1022, 0x1470), (0x1022, 0x1471)],

@@ -31,7 +31,7 @@ fn node(folder: TestHost, number: u32, properties: &str, memory: u64) -> TestHos
 }
 
 #[test]
-fn the_console_of_a_server_is_no_accelerator() {
+fn the_console_display_of_a_server_is_not_an_accelerator() {
     let folder = TestHost::with_files([
         ("/sys/bus/pci/devices/0000:01:03.0/vendor", "0x1002\n"),
         ("/sys/bus/pci/devices/0000:01:03.0/device", "0x515e\n"),
@@ -67,21 +67,21 @@ fn partitions_are_the_nodes_of_a_slot() {
     let ids: Vec<_> = device.partitions.iter().map(|partition| partition.id.to_string()).collect();
     assert_eq!(ids, ["0000:05:00.0/xcp0", "0000:05:00.0/xcp1"]);
     assert_eq!(device.partitions[1].compute_units, Known::Value(38));
-    let named = |part: usize, kind| {
-        let handles = &device.partitions[part].handles;
+    let name_of = |partition: usize, kind| {
+        let handles = &device.partitions[partition].handles;
         handles.iter().find(|handle| handle.kind == kind).map(|handle| handle.value.as_str())
     };
-    assert_eq!(named(1, HandleKind::XcpDevice), Some("amdgpu_xcp_0"));
-    assert_eq!(named(0, HandleKind::DevicePlugin), Some("0000:05:00.0"));
-    assert_eq!(named(1, HandleKind::DevicePlugin), Some("amdgpu_xcp_0"));
+    assert_eq!(name_of(1, HandleKind::XcpDevice), Some("amdgpu_xcp_0"));
+    assert_eq!(name_of(0, HandleKind::DevicePlugin), Some("0000:05:00.0"));
+    assert_eq!(name_of(1, HandleKind::DevicePlugin), Some("amdgpu_xcp_0"));
     assert_eq!(
-        (named(0, HandleKind::Dra), named(1, HandleKind::Dra)),
+        (name_of(0, HandleKind::Dra), name_of(1, HandleKind::Dra)),
         (Some("gpu-0-128"), Some("gpu-1-129"))
     );
     assert_eq!(
         device.handle(HandleKind::DevicePlugin),
         None,
-        "nobody hands out a device that is cut as a whole"
+        "a partitioned device is not allocated as a whole"
     );
     assert_eq!(
         (device.memory_bytes, device.memory_source),
@@ -121,7 +121,7 @@ fn a_truncated_table_is_a_problem_and_the_other_values_stay() {
 }
 
 #[test]
-fn one_visible_partition_of_a_cut_device_is_a_partition() {
+fn one_visible_partition_of_a_partitioned_device_is_a_partition() {
     let folder = function(TestHost::new(), "0000:05:00.0", "0x74a1")
         .file("/sys/bus/pci/devices/0000:05:00.0/current_compute_partition", "CPX\n");
     let folder = node(folder, 9, "location_id 1283\ndrm_render_minor 131\n", 1 << 34)
@@ -129,7 +129,7 @@ fn one_visible_partition_of_a_cut_device_is_a_partition() {
     let host = folder.open();
     let mut probe = Amd::default();
     let findings = probe.discover(&host, &PciBus::read(&host));
-    let names: Vec<_> = findings.devices[0].partitions.iter().map(|part| part.name).collect();
+    let names: Vec<_> = findings.devices[0].partitions.iter().map(|partition| partition.name).collect();
     assert_eq!(names, [PartitionName::Xcp(3)]);
     let sampling = probe.sample(&host, Instant::now());
     let used = Reading { quantity: Quantity::MemoryUsedBytes, value: 4096.0 };
@@ -138,7 +138,7 @@ fn one_visible_partition_of_a_cut_device_is_a_partition() {
 }
 
 #[test]
-fn only_a_part_that_cannot_be_cut_is_whole_without_a_word() {
+fn only_a_product_that_cannot_be_partitioned_is_unpartitioned_by_default() {
     let partitioning = |id: &str| {
         let folder = function(TestHost::new(), "0000:05:00.0", id);
         discovered(&folder).devices.remove(0).partitioning
@@ -149,7 +149,7 @@ fn only_a_part_that_cannot_be_cut_is_whole_without_a_word() {
 }
 
 #[test]
-fn an_unknown_part_is_called_as_the_driver_calls_it_and_else_is_a_problem() {
+fn an_unknown_product_has_the_name_of_the_driver_or_is_a_problem() {
     let unknown = || function(TestHost::new(), "0000:05:00.0", "0x7fff");
     let path = "/sys/bus/pci/devices/0000:05:00.0/product_name";
     let findings = discovered(&unknown().file(path, "AMD Instinct MI999X\n"));
@@ -157,11 +157,11 @@ fn an_unknown_part_is_called_as_the_driver_calls_it_and_else_is_a_problem() {
     assert!(findings.problems.is_empty());
     let findings = discovered(&unknown().file(path, "\n"));
     assert_eq!(findings.devices[0].product.missing(), Some(Missing::Unrecognized));
-    assert_eq!(findings.problems.len(), 1, "an empty name is no problem of its own");
+    assert_eq!(findings.problems.len(), 1, "an empty name is not another problem");
 }
 
 #[test]
-fn a_sleeping_device_is_not_asked() {
+fn the_files_of_a_suspended_device_are_not_read() {
     let folder = function(TestHost::new(), "0000:05:00.0", "0x744c")
         .file("/sys/bus/pci/devices/0000:05:00.0/power/runtime_status", "suspended\n")
         .file("/sys/bus/pci/devices/0000:05:00.0/gpu_busy_percent", "0\n");
@@ -172,7 +172,7 @@ fn a_sleeping_device_is_not_asked() {
 }
 
 #[test]
-fn the_link_of_a_card_with_a_switch_is_that_of_its_upstream_port() {
+fn the_link_of_a_board_with_a_switch_is_that_of_its_upstream_port() {
     let above = "/sys/devices/pci0000:00/0000:00:01.1";
     let (up, down) = (format!("{above}/0000:01:00.0"), format!("{above}/0000:01:00.0/0000:02:00.0"));
     let gpu = format!("{down}/0000:03:00.0");
@@ -192,7 +192,7 @@ fn the_link_of_a_card_with_a_switch_is_that_of_its_upstream_port() {
 }
 
 #[test]
-fn energy_of_revision_1_3_is_known_of_aldebaran_only() {
+fn energy_of_revision_1_3_is_known_for_aldebaran_only() {
     let joules = |id: &str| {
         let mut table = vec![0xff; 120];
         table[..4].copy_from_slice(&[120, 0, 1, 3]);
@@ -210,7 +210,7 @@ fn energy_of_revision_1_3_is_known_of_aldebaran_only() {
 }
 
 #[test]
-fn an_odd_line_of_kfd_does_not_lose_the_node() {
+fn a_line_of_kfd_that_cannot_be_parsed_does_not_lose_the_node() {
     let folder = node(
         function(TestHost::new(), "0000:05:00.0", "0x740f"),
         2,
@@ -225,7 +225,7 @@ fn an_odd_line_of_kfd_does_not_lose_the_node() {
 }
 
 #[test]
-fn a_process_holds_memory_of_the_device_or_partition_that_its_file_names() {
+fn the_memory_of_a_process_is_that_of_the_device_or_partition_of_its_file() {
     let mut folder = function(TestHost::new(), "0000:05:00.0", "0x74a1")
         .file("/sys/bus/pci/devices/0000:05:00.0/current_compute_partition", "DPX\n")
         .file("/sys/class/kfd/kfd/proc/77/vram_1002", "0\n")
@@ -236,7 +236,7 @@ fn a_process_holds_memory_of_the_device_or_partition_that_its_file_names() {
     }
     let host = folder.open();
     let sampled = |per_process| {
-        let mut probe = Amd::new(Options { per_process, ..Options::default() });
+        let mut probe = Amd::new(AmdOptions { per_process, ..AmdOptions::default() });
         probe.discover(&host, &PciBus::read(&host));
         probe.sample(&host, Instant::now()).samples
     };
@@ -251,22 +251,22 @@ fn a_process_holds_memory_of_the_device_or_partition_that_its_file_names() {
 }
 
 #[test]
-fn what_blocks_for_a_second_is_never_read() {
+fn a_file_that_blocks_for_a_second_is_never_read() {
     let folder = function(TestHost::new(), "0000:05:00.0", "0x740f")
         .file("/sys/bus/pci/devices/0000:05:00.0/pcie_bw", "1 2 256\n")
         .file("/sys/bus/pci/devices/0000:05:00.0/gpu_busy_percent", "1\n");
     let host = folder.open().with_recording();
-    let mut probe = Amd::new(Options { per_process: true, exporter: true });
+    let mut probe = Amd::new(AmdOptions { per_process: true, exporter: true });
     probe.discover(&host, &PciBus::read(&host));
     probe.sample(&host, Instant::now());
     let recording = host.recording();
-    let asked: Vec<&str> = recording.reads().map(|(path, _)| path).collect();
-    assert!(asked.iter().any(|path| path.ends_with("gpu_busy_percent")));
-    assert!(!asked.iter().any(|path| path.ends_with("pcie_bw")));
+    let paths: Vec<&str> = recording.reads().map(|(path, _)| path).collect();
+    assert!(paths.iter().any(|path| path.ends_with("gpu_busy_percent")));
+    assert!(!paths.iter().any(|path| path.ends_with("pcie_bw")));
 }
 
 #[test]
-fn counters_of_the_newer_architecture_are_read_by_their_own_name() {
+fn counters_of_the_newer_error_architecture_are_read() {
     let folder = function(TestHost::new(), "0000:05:00.0", "0x740f")
         .file("/sys/bus/pci/devices/0000:05:00.0/ras/aca_umc", "ue: 0\nce: 5\nde: 0\n")
         .file("/sys/bus/pci/devices/0000:05:00.0/ras/mmsch_err_count", "ue: 0\nce: 1\n");
@@ -283,7 +283,7 @@ fn counters_of_the_newer_architecture_are_read_by_their_own_name() {
 }
 
 #[test]
-fn a_device_in_reset_is_no_problem_and_of_unknown_health() {
+fn a_device_in_reset_has_unknown_health_and_no_problem() {
     let folder = function(TestHost::new(), "0000:05:00.0", "0x740f")
         .link("/sys/bus/pci/devices/0000:05:00.0/driver", "../../../drivers/amdgpu")
         .file("/sys/bus/pci/devices/0000:05:00.0/ras/umc_err_count", "Query currently inaccessible\n");

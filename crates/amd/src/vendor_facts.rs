@@ -1,6 +1,6 @@
-//! What AMD's own tools tell of a GPU and AFD's vocabulary does not need: read once, when the device is discovered.
+//! Facts that only AMD's own tools publish, read when the device is discovered.
 //!
-//! Compute units are filled in from KFD later, and what only a library tells if there is one.
+//! Compute units are filled in later from KFD, and facts that only a library reports if there is one.
 
 use afd_model::{AmdFacts, BlockFirmware, Device, Known, Missing};
 use afd_probe::{Facts, PciFunction};
@@ -9,8 +9,8 @@ use crate::{debugfs, sysfs};
 
 const MODULE: &str = "/sys/module/amdgpu";
 
-/// The blocks whose firmware AMD's node labeller tells, and the files in `fw_version` (`amdgpu_ucode.c`) that tell it as
-/// well. A file that says 0 stands for a block without firmware.
+/// The blocks whose firmware AMD's node labeller publishes, and their files in `fw_version` (`amdgpu_ucode.c`). Version 0 stands
+/// for a block without firmware.
 const FIRMWARE: [(&str, &str); 10] = [
     ("CE", "ce_fw_version"),
     ("MC", "mc_fw_version"),
@@ -26,10 +26,10 @@ const FIRMWARE: [(&str, &str); 10] = [
 
 pub(crate) fn read(facts: &mut Facts<'_>, function: &PciFunction, device: &Device) -> AmdFacts {
     let by_driver = device.driver.value().is_some_and(|driver| driver == "amdgpu");
-    // A file that is absent says that the part cannot be cut, if there is a driver to say so.
+    // With the driver, an absent file means that the device cannot be partitioned.
     let supported = |facts: &Facts<'_>, file: &str| {
-        let told = by_driver.then(|| facts.host().exists(&function.attribute(file)));
-        Known::from_option(told, Missing::DriverNotBound)
+        let exists = by_driver.then(|| facts.host().exists(&function.attribute(file)));
+        Known::from_option(exists, Missing::DriverNotBound)
     };
     let module = |facts: &mut Facts<'_>, file: &str| {
         if by_driver {
@@ -50,9 +50,9 @@ pub(crate) fn read(facts: &mut Facts<'_>, function: &PciFunction, device: &Devic
     }
 }
 
-/// The blocks that have firmware. What it can do is told in debugfs alone.
+/// The blocks that have firmware. Feature versions are in debugfs only.
 fn blocks(facts: &mut Facts<'_>, function: &PciFunction, device: &Device) -> Vec<BlockFirmware> {
-    let told = match debugfs::directory(device) {
+    let features = match debugfs::directory(device) {
         Some(directory) => debugfs::features(facts, &directory),
         None => Missing::NotExposed.into(),
     };
@@ -60,19 +60,19 @@ fn blocks(facts: &mut Facts<'_>, function: &PciFunction, device: &Device) -> Vec
         let path = function.attribute(&format!("fw_version/{file}"));
         let version =
             facts.parse("firmware", &path, parse_version).into_value().filter(|version| *version > 0)?;
-        let feature = told
+        let feature = features
             .as_ref()
-            .and_then(|told| Known::from_option(told.get(*block).copied(), Missing::NotAvailable));
+            .and_then(|features| Known::from_option(features.get(*block).copied(), Missing::NotAvailable));
         Some(BlockFirmware { block: (*block).to_owned(), version, feature })
     };
     FIRMWARE.iter().filter_map(of_block).collect()
 }
 
-/// A number such as `0x000000aa`.
+/// A hexadecimal number: `0x000000aa`.
 fn parse_version(text: &str) -> Result<u64, &'static str> {
-    const WRONG: &str = "no number such as \"0x000000aa\"";
-    let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+')).ok_or(WRONG)?;
-    u64::from_str_radix(digits, 16).map_err(|_| WRONG)
+    const EXPECTED: &str = "expected a number such as \"0x000000aa\"";
+    let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+')).ok_or(EXPECTED)?;
+    u64::from_str_radix(digits, 16).map_err(|_| EXPECTED)
 }
 
 #[cfg(test)]

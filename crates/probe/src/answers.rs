@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 /// A call of a library, as a report names it: the C symbol and, in parentheses, the arguments that select what it returns, as
-/// C numbers: `nvmlDeviceGetClockInfo(1)`.
+/// C numbers: `get_clock(1)`.
 ///
 /// A vendor's crate has one constant per call, which the querying process and the interpreter share.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,7 +60,7 @@ impl From<LibraryCall> for String {
     }
 }
 
-/// Answers by the name of the call ([`LibraryCall`]). `C` is the library's status code, which says why a fact is missing.
+/// Answers by the name of the call ([`LibraryCall`]). `C` is the status code of the library, which determines why a fact is missing.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Answers<C>(BTreeMap<String, Answer<C>>);
@@ -89,17 +89,20 @@ impl<C> Answers<C> {
         self.0.insert(call.into(), answer);
     }
 
-    /// Adds the results of a call on each part of the device (engines, sensors, memory modules), in the library's order:
+    /// Adds the results of a call on each component of the device (engines, sensors, memory modules), in the library's order:
     /// `{"value": [{"value": 40}, {"error": "NOT_AVAILABLE"}]}`.
-    pub fn put_parts(&mut self, call: impl Into<String>, results: impl IntoIterator<Item = Result<Value, C>>)
-    where
+    pub fn put_components(
+        &mut self,
+        call: impl Into<String>,
+        results: impl IntoIterator<Item = Result<Value, C>>,
+    ) where
         C: Serialize,
     {
-        let parts = results.into_iter().map(|result| {
+        let components = results.into_iter().map(|result| {
             serde_json::to_value(result.map_or_else(Answer::Error, Answer::Value))
                 .expect("an answer is plain JSON")
         });
-        self.put(call, Ok(parts.collect()));
+        self.put(call, Ok(components.collect()));
     }
 
     /// The answer of a call, if it was made.
@@ -117,7 +120,7 @@ impl<C> Answers<C> {
         self.0.extend(other.0);
     }
 
-    /// Keeps earlier values of calls that return none now, of those for which `retains` holds.
+    /// Keeps the earlier values of calls that fail now, if `retains` is true for the call.
     pub fn retain_missing(&mut self, earlier: &Answers<C>, retains: impl Fn(&str) -> bool)
     where
         C: Clone,
@@ -145,8 +148,8 @@ impl<C: Clone + Into<Missing>> Answers<C> {
         })
     }
 
-    /// The value of a call for each part of the device, in the library's order.
-    pub fn parts<'a, T: DeserializeOwned>(&self, call: impl Into<Cow<'a, str>>) -> Known<Vec<Known<T>>>
+    /// The value of a call for each component of the device, in the library's order.
+    pub fn components<'a, T: DeserializeOwned>(&self, call: impl Into<Cow<'a, str>>) -> Known<Vec<Known<T>>>
     where
         C: DeserializeOwned,
     {
@@ -216,22 +219,22 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_device_have_a_value_or_an_error_each() {
+    fn each_component_of_a_device_has_a_value_or_an_error() {
         const ENGINES: LibraryCall = LibraryCall::new("getActivity");
         let mut answers = Answers::default();
-        answers.put_parts(ENGINES, [Ok(json!(40)), Err(Refused), Ok(json!("x"))]);
+        answers.put_components(ENGINES, [Ok(json!(40)), Err(Refused), Ok(json!("x"))]);
         let text = serde_json::to_value(&answers).expect("it can be written");
         assert_eq!(
             text,
             json!({ "getActivity": { "value": [{ "value": 40 }, { "error": null }, { "value": "x" }] } })
         );
         let answers: Answers<Refused> = serde_json::from_value(text).expect("it was just written");
-        let parts: Known<Vec<Known<u32>>> = answers.parts(ENGINES);
+        let components: Known<Vec<Known<u32>>> = answers.components(ENGINES);
         assert_eq!(
-            parts,
+            components,
             Known::Value(vec![Known::Value(40), Missing::NotPermitted.into(), Missing::Malformed.into()])
         );
-        assert_eq!(answers.parts::<u32>("getOther").missing(), Some(Missing::NotExposed));
+        assert_eq!(answers.components::<u32>("getOther").missing(), Some(Missing::NotExposed));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What PCI, its drivers and SR-IOV tell of any accelerator: the device as a vendor's probe begins to describe it.
+//! What PCI, its drivers and SR-IOV report of any accelerator: the device as a vendor's probe begins to describe it.
 
 use afd_model::{
     Device, Handle, HandleKind, Health, Known, Missing, Partition, PartitionFunction, PartitionName,
@@ -10,8 +10,8 @@ use crate::{
     pci::{DEVICES, parse_numa_node},
 };
 
-/// A device of which all is filled in that does not depend on the vendor. The rest is `Missing(NotExposed)`, for
-/// the vendor's probe to fill.
+/// A device with all facts that do not depend on the vendor. The others are not exposed until the vendor's probe fills them
+/// in.
 pub fn begin(
     facts: &mut Facts<'_>,
     bus: &PciBus,
@@ -29,7 +29,7 @@ pub fn begin(
     if driver.missing() == Some(Missing::DriverNotBound) {
         device.health = Health::failed(
             "DriverMissing",
-            "no kernel driver is bound to the device; load the vendor's driver and look into the kernel log",
+            "no kernel driver is bound to the device; load the vendor's driver and check the kernel log",
         );
     }
     device.driver = driver;
@@ -38,7 +38,7 @@ pub fn begin(
     device
 }
 
-/// The driver behind a `driver` link; where there is no link, none is bound.
+/// The driver that a `driver` link points at; without the link, none is bound.
 fn driver_of(facts: &mut Facts<'_>, link: &str) -> Known<String> {
     match facts.link_name("driver", link) {
         Known::Missing { missing: Missing::NotExposed } => Missing::DriverNotBound.into(),
@@ -46,8 +46,8 @@ fn driver_of(facts: &mut Facts<'_>, link: &str) -> Known<String> {
     }
 }
 
-/// `/sys/module/<driver>/version`. A loaded module without that file is part of the kernel, and its version is the
-/// kernel's release.
+/// `/sys/module/<driver>/version`. A loaded module without that file is part of the kernel, and its version is the release of
+/// the kernel.
 pub fn driver_version(facts: &mut Facts<'_>, driver: &Known<String>) -> Known<String> {
     let Some(name) = driver.value() else {
         return driver.missing().unwrap_or(Missing::NotExposed).into();
@@ -77,7 +77,7 @@ fn drm_handles(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Handle> {
         .collect()
 }
 
-/// How SR-IOV cuts a function: `sriov_numvfs` and the links `virtfn0`, `virtfn1`, ...
+/// The virtual functions of a function: `sriov_numvfs` and the links `virtfn0`, `virtfn1`, ...
 fn virtual_functions(
     facts: &mut Facts<'_>,
     bus: &PciBus,
@@ -85,8 +85,8 @@ fn virtual_functions(
 ) -> (Known<Partitioning>, Vec<Partition>) {
     let count: Known<u16> = facts.number("partitioning", &function.attribute("sriov_numvfs"));
     let Known::Value(count @ 1..) = count else {
-        // Without the file the function has no SR-IOV capability; with 0 it is not used. Whether something else
-        // cuts the device is the vendor's to say.
+        // Without the file the function has no SR-IOV capability; with 0 it is not used. Other ways of partitioning are up to the
+        // vendor's probe.
         return (Missing::NotExposed.into(), Vec::new());
     };
     let id = function.address;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_without_a_version_is_as_old_as_the_kernel() {
+    fn a_module_without_a_version_has_that_of_the_kernel() {
         let files = [
             ("/sys/bus/pci/devices/0000:01:00.0/vendor", "0x8086\n"),
             ("/proc/sys/kernel/osrelease", "6.12.41\n"),
@@ -163,11 +163,7 @@ mod tests {
             folder.link("/sys/bus/pci/devices/0000:01:00.0/driver", "../../../bus/pci/drivers/vfio-pci")
         };
         let (device, _) = described(&bound(TestHost::with_files(files)));
-        assert_eq!(
-            device.driver_version.missing(),
-            Some(Missing::NotExposed),
-            "nothing says that it is loaded"
-        );
+        assert_eq!(device.driver_version.missing(), Some(Missing::NotExposed), "the module is not loaded");
         let (device, _) =
             described(&bound(TestHost::with_files(files).file("/sys/module/vfio_pci/initstate", "live\n")));
         assert_eq!(device.driver_version, Known::Value("6.12.41".to_owned()));

@@ -1,5 +1,5 @@
-//! Reading the facts of a device from attribute files: a value, or the reason why there is none, with a problem
-//! noted where the reason is one that somebody should look into.
+//! Reads facts of a device from attribute files: a value, or the reason why there is none. A reason that does not occur on a
+//! healthy node is recorded as a problem.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -26,7 +26,7 @@ impl<'h> Facts<'h> {
         self.host
     }
 
-    /// What follows concerns this device, or the node as a whole.
+    /// Problems from now on concern this device, or the node as a whole.
     pub fn about(&mut self, device: Option<DeviceId>) {
         self.device = device;
     }
@@ -36,7 +36,7 @@ impl<'h> Facts<'h> {
         self.problems
     }
 
-    /// Notes a problem, unless the reason is none, and gives the reason back.
+    /// Records a problem, if the reason is one; the missing fact.
     pub fn missing<T>(
         &mut self,
         fact: &str,
@@ -62,7 +62,7 @@ impl<'h> Facts<'h> {
         self.host.read(path).map_or_else(|error| self.unread(fact, &error), Known::Value)
     }
 
-    /// The text of a file up to the first NUL, without white space around it. An empty file is malformed.
+    /// The text of a file up to the first NUL, trimmed. An empty file is malformed.
     pub fn text(&mut self, fact: &str, path: &str) -> Known<String> {
         self.bytes(fact, path).and_then(|bytes| match String::from_utf8(until_nul(bytes)) {
             Ok(text) if text.trim().is_empty() => {
@@ -73,7 +73,7 @@ impl<'h> Facts<'h> {
         })
     }
 
-    /// What `parse` makes of the text of a file; its error is a problem.
+    /// The text of a file, parsed; an error of `parse` is a problem.
     pub fn parse<T, E: Display>(
         &mut self,
         fact: &str,
@@ -91,7 +91,7 @@ impl<'h> Facts<'h> {
         })
     }
 
-    /// As [`Facts::parse`], for a parser that knows texts which mean "no value".
+    /// As [`Facts::parse`], for a parser that recognizes texts which mean "no value".
     pub fn parse_known<T, E: Display>(
         &mut self,
         fact: &str,
@@ -101,12 +101,12 @@ impl<'h> Facts<'h> {
         self.parse(fact, path, parse).and_then(|value| value)
     }
 
-    /// A number, or anything else that is read from text.
+    /// A number, or another type that is parsed from text.
     pub fn number<T: FromStr<Err: Display>>(&mut self, fact: &str, path: &str) -> Known<T> {
         self.parse(fact, path, str::parse)
     }
 
-    /// The last name in the text of a link, such as the driver's in `driver -> ../../../bus/pci/drivers/xe`.
+    /// The last component of a link: `xe` of `driver -> ../../../bus/pci/drivers/xe`.
     pub fn link_name(&mut self, fact: &str, path: &str) -> Known<String> {
         match self.host.link(path) {
             Ok(text) => Known::Value(text.rsplit('/').next().unwrap_or_default().to_owned()),
@@ -114,12 +114,12 @@ impl<'h> Facts<'h> {
         }
     }
 
-    /// The names in a directory. Being refused is a problem.
+    /// The names in a directory. A directory that may not be listed is a problem.
     pub fn listing(&mut self, fact: &str, path: &str) -> Known<Vec<String>> {
         self.host.list(path).map_or_else(|error| self.unread(fact, &error), Known::Value)
     }
 
-    /// The same, and none where there is no directory or it cannot be listed.
+    /// The names in a directory; none where it does not exist or cannot be listed.
     pub fn names(&mut self, fact: &str, path: &str) -> Vec<String> {
         self.listing(fact, path).into_value().unwrap_or_default()
     }
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_is_missing_with_a_problem_that_names_path_and_cause() {
+    fn an_unreadable_fact_is_missing_with_a_problem_that_names_path_and_cause() {
         let folder = TestHost::new()
             .file("/good", "81559\n")
             .file("/padded", b"81559\n\0\0\0")

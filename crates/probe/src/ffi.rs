@@ -1,5 +1,5 @@
-//! Vendor libraries that are loaded at run time: symbols are looked up one by one, since no release has all, and one that is
-//! absent is an answer. The only unsafe code of this crate.
+//! Vendor libraries that are loaded at run time: symbols are looked up one by one, since no release has all, and an absent
+//! one is an answer. The only unsafe code of this crate.
 //!
 //! A vendor's `ffi.rs` states a signature once, in the call itself:
 //!
@@ -10,11 +10,11 @@
 //!
 //! `INIT` and `POWER` are constants of type [`LibraryCall`](crate::answers::LibraryCall), `STATUSES` the table of the library.
 //! The C types are those of the header; a wrong one is undefined behaviour, so only files named `ffi.rs` use these macros.
-#![allow(unsafe_code, reason = "the libraries are C; every block below says why it is sound")]
+#![allow(unsafe_code, reason = "the libraries are C; every block below states why it is sound")]
 
 use std::ffi::{CStr, OsStr, c_char};
 
-/// The size of [`StructBuffer`]: more than any struct that a call of ours fills, in every release that has the call.
+/// The size of [`StructBuffer`]: greater than that of any struct that a call fills, in every release that has the call.
 const BUFFER_BYTES: usize = 16 << 10;
 
 /// A loaded library.

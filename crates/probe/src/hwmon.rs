@@ -1,8 +1,8 @@
-//! Sensors of a device (`Documentation/hwmon/sysfs-interface.rst`): where they are.
+//! Where the sensors of a device are (`Documentation/hwmon/sysfs-interface.rst`).
 
 use crate::{Facts, PciFunction};
 
-/// The hwmon directories of a function, with the `name` that the driver gives each.
+/// The hwmon directories of a function, each with its `name`.
 pub fn directories(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<(String, String)> {
     let parent = function.attribute("hwmon");
     facts

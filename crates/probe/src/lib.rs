@@ -29,14 +29,13 @@ pub use pci::{PciBus, PciFunction};
 
 /// A reader of one vendor's devices.
 pub trait Probe {
-    /// The name of the probe: `nvidia`, `amd`, `intel`, `gaudi`, `tpu`.
+    /// The name of the probe, by which the vendor's record is found.
     fn name(&self) -> &'static str;
 
     /// The devices of this vendor on the node. Remembers where to sample them.
     fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings;
 
-    /// Reads the changing values of the devices that were last discovered. `now` orders samples, so that two of them give a
-    /// rate.
+    /// Reads the changing values of the devices of the last discovery. `now` is the time of the sample, for rates.
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling;
 
     /// What the vendor's library last reported, for a recording of the node: the name of the file and its content.
@@ -44,8 +43,8 @@ pub trait Probe {
         None
     }
 
-    /// Ends what holds the vendor's driver open, until [`Probe::reacquire`], so that the driver can be replaced; whether it has
-    /// ended. Static facts of the devices stay.
+    /// Ends the process that keeps the vendor's driver open, until [`Probe::reacquire`], so that the driver can be replaced.
+    /// Whether it has ended. Static facts of the devices stay.
     fn release(&mut self) -> bool {
         true
     }

@@ -6,7 +6,7 @@
 //! | part | of the vendor | generic |
 //! |---|---|---|
 //! | status codes | a table of (number, name, reason), [`StatusTable`] | [`StatusCode`]: names, reasons, JSON |
-//! | C calls | `ffi.rs`: signatures | [`ffi`](crate::ffi): loading, buffers, `call!` and its kin for numbers, strings, structs, handles |
+//! | C calls | `ffi.rs`: signatures | [`ffi`](crate::ffi): loading, buffers, `call!` and variants of it for numbers, strings, structs and handles |
 //! | names of calls | one [`LibraryCall`](crate::answers::LibraryCall) constant per call | the spelling in reports |
 //! | sampled values | a table of [`LibraryRow`](crate::row::LibraryRow)s | [`query`](crate::row::query) for the process, `reading` for the interpreter |
 //! | the querying process | `discover` and `sample`, each of which returns a report | `afd_host::child::serve` |
@@ -69,14 +69,14 @@ pub const DIRECTORIES: [&str; 7] = [
 
 /// The request for all that does not change while the devices are there.
 pub const DISCOVER: &str = "discover";
-/// The request for what changes, on the handles of the last discovery. A vendor may have others beside it.
+/// The request for what changes, on the handles of the last discovery. A vendor may have further requests.
 pub const SAMPLE: &str = "sample";
 
 /// A vendor's library.
 pub struct LibrarySpec<T: StatusTable> {
     /// The name of the probe, and of the vendor in `afd probe <vendor>`.
     pub probe: &'static str,
-    /// The library as the fact of a problem: `nvml`.
+    /// The library as the fact of a problem.
     pub fact: &'static str,
     /// The files that may be it, preferred first. Each is looked up everywhere before the next one.
     pub files: &'static [&'static str],
@@ -87,7 +87,7 @@ pub struct LibrarySpec<T: StatusTable> {
     pub roots: &'static [&'static str],
     /// The interfaces that the files may have.
     pub interfaces: &'static [LibraryInterface],
-    /// Drivers whose devices the library knows; empty: any.
+    /// The drivers of the devices that the library enumerates; empty: any.
     pub drivers: &'static [&'static str],
     /// Whether the library enumerates devices when it is initialised and never again, so that other devices or partitions need
     /// another process.
@@ -98,7 +98,7 @@ pub struct LibrarySpec<T: StatusTable> {
     pub sample_deadline: Duration,
     /// Which unit answers are about.
     pub unit_of: UnitOf<T>,
-    /// Calls whose values outlive a failure of the call and of the device.
+    /// Calls whose values stay when the call or the device fails later.
     pub retains: fn(call: &str) -> bool,
     /// What may be the cause where the library cannot be initialised.
     pub init_advice: fn(StatusCode<T>) -> &'static str,
@@ -109,9 +109,9 @@ pub struct LibrarySpec<T: StatusTable> {
 pub struct LibraryInterface {
     /// The call that initialises it, as a report names it.
     pub init: &'static str,
-    /// Its name for people: `NVML`.
+    /// Its name for people.
     pub title: &'static str,
-    /// The file of a recording that holds its reports: `nvml.json`.
+    /// The file of a recording that holds its reports.
     pub recording: &'static str,
 }
 

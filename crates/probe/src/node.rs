@@ -1,4 +1,4 @@
-//! What surrounds the accelerators: NUMA nodes, memory, the kernel's release, RDMA ports.
+//! The facts of a node apart from its accelerators: kernel release, machine, memory, NUMA nodes, RDMA devices.
 
 use afd_host::Host;
 use afd_model::{HostFacts, Inventory, Known, Missing, NumaNode, Scanned};
@@ -8,7 +8,7 @@ use crate::{Facts, PciBus, pci::numbered, rdma};
 /// The kernel's release (`uname -r`).
 pub const KERNEL_RELEASE: &str = "/proc/sys/kernel/osrelease";
 
-/// Product name of the machine by its firmware (`drivers/firmware/dmi-id.c`); world-readable.
+/// Product name of the machine, from its firmware (`drivers/firmware/dmi-id.c`); world-readable.
 const MACHINE: &str = "/sys/class/dmi/id/product_name";
 
 /// The memory of the system (`Documentation/filesystems/proc.rst`, "meminfo").
@@ -17,7 +17,7 @@ pub const MEMORY: &str = "/proc/meminfo";
 /// Where udev and devtmpfs put the files of `drivers/infiniband/core/uverbs_main.c`.
 const RDMA_FILES: &str = "/dev/infiniband";
 
-/// An inventory without devices, to which the probes' findings are joined.
+/// An inventory without devices, to which the findings of the probes are added.
 pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     let mut facts = Facts::new(host, "node");
     let kernel_release = facts.text("kernel_release", KERNEL_RELEASE);
@@ -46,7 +46,7 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
 fn host_facts(facts: &mut Facts<'_>) -> HostFacts {
     let memory_bytes = memory_total(facts, "host.memory_bytes");
     let rdma_device_files = match facts.listing("host.rdma_device_files", RDMA_FILES) {
-        // Without RDMA there is no such folder.
+        // A node without RDMA does not have this directory.
         Known::Missing { missing: Missing::NotExposed } => Known::Value(0),
         names => names.map(|names| {
             let count = names.iter().filter(|name| name.starts_with("uverbs")).count();
@@ -64,13 +64,13 @@ pub fn memory_total(facts: &mut Facts<'_>, fact: &str) -> Known<u64> {
 /// The line `MemTotal:       2113465292 kB` of `/proc/meminfo`, in bytes.
 ///
 /// # Errors
-/// When there is no such line, or no number of KiB in it.
+/// When the line is absent or has no number of KiB.
 pub fn parse_memory_total(text: &str) -> Result<u64, &'static str> {
-    const WRONG: &str = "no line such as \"MemTotal: 65843456 kB\"";
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).ok_or(WRONG)?;
+    const EXPECTED: &str = "expected a line such as \"MemTotal: 65843456 kB\"";
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).ok_or(EXPECTED)?;
     let kibibytes: u64 =
-        line.trim().strip_suffix("kB").and_then(|number| number.trim().parse().ok()).ok_or(WRONG)?;
-    kibibytes.checked_mul(1024).ok_or(WRONG)
+        line.trim().strip_suffix("kB").and_then(|number| number.trim().parse().ok()).ok_or(EXPECTED)?;
+    kibibytes.checked_mul(1024).ok_or(EXPECTED)
 }
 
 /// `/sys/devices/system/node/node<N>/cpulist`.
@@ -86,7 +86,7 @@ fn numa_nodes(facts: &mut Facts<'_>) -> Vec<NumaNode> {
     nodes
 }
 
-/// A node of memory alone has an empty list, which is a value.
+/// A node without CPUs has an empty list, which is a value.
 fn cpus(facts: &mut Facts<'_>, path: &str) -> Known<String> {
     match facts.bytes("numa_nodes.cpus", path) {
         Known::Value(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Known::Value(String::new()),
@@ -102,29 +102,29 @@ mod tests {
 
     use super::*;
 
-    fn told(folder: &TestHost) -> HostFacts {
+    fn host_facts_of(folder: &TestHost) -> HostFacts {
         let host = folder.open();
         surroundings(&host, &PciBus::read(&host)).host
     }
 
     #[test]
-    fn memory_and_rdma_files_of_the_host_are_told() {
+    fn memory_and_rdma_files_of_the_host_are_reported() {
         let folder = TestHost::new()
             .file("/proc/meminfo", "MemTotal:       2113465292 kB\nMemFree:        1 kB\n")
             .file("/dev/infiniband/rdma_cm", "")
             .file("/dev/infiniband/uverbs0", "")
             .file("/dev/infiniband/uverbs1", "");
         assert_eq!(
-            told(&folder),
+            host_facts_of(&folder),
             HostFacts { memory_bytes: Known::Value(2_113_465_292 << 10), rdma_device_files: Known::Value(2) }
         );
     }
 
     #[test]
-    fn a_host_that_does_not_tell_its_memory_has_none_made_up() {
-        assert_eq!(told(&TestHost::new()).memory_bytes.missing(), Some(Missing::NotExposed));
+    fn the_memory_of_a_host_that_does_not_report_it_is_missing() {
+        assert_eq!(host_facts_of(&TestHost::new()).memory_bytes.missing(), Some(Missing::NotExposed));
         let folder = TestHost::new().file("/proc/meminfo", "MemTotal: much\n");
-        assert_eq!(told(&folder).memory_bytes.missing(), Some(Missing::Malformed));
+        assert_eq!(host_facts_of(&folder).memory_bytes.missing(), Some(Missing::Malformed));
     }
 
     proptest! {

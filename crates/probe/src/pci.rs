@@ -1,12 +1,14 @@
 //! The PCI functions of a host (`Documentation/ABI/testing/sysfs-bus-pci`).
 
+mod link;
+
 use std::collections::BTreeMap;
 
 use afd_host::Host;
-use afd_model::{
-    Known, Missing, Pci, PciAddress, PciClass, PciId, PcieLink, Problem, Quantity, Reading, Which,
-};
+use afd_model::{Known, Missing, Pci, PciAddress, PciClass, PciId, Problem};
 
+pub(crate) use self::link::giga;
+pub use self::link::{link_readings, parse_link_speed, parse_link_width, pcie_link};
 use crate::Facts;
 
 /// Where the kernel lists PCI functions.
@@ -19,7 +21,7 @@ pub struct PciBus {
     problems: Vec<Problem>,
 }
 
-/// One PCI function: what is read of every function to tell what it is.
+/// One PCI function, with the attributes that identify it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PciFunction {
     /// Its address.
@@ -37,7 +39,7 @@ pub struct PciFunction {
 }
 
 impl PciBus {
-    /// Reads the bus. Functions that only the DRM class shows (as in reduced copies of a host) are read as well.
+    /// Reads the bus. Functions that only the DRM class lists (as in reduced copies of a host) are read as well.
     pub fn read(host: &Host) -> PciBus {
         let mut facts = Facts::new(host, "pci");
         let mut functions = BTreeMap::new();
@@ -81,7 +83,7 @@ impl PciBus {
         self.functions.get(&address)
     }
 
-    /// The devices of a vendor: the functions for which `is_device` holds. A virtual function whose physical function is on this
+    /// The devices of a vendor: the functions for which `is_device` is true. A virtual function whose physical function is on this
     /// host is a partition of that one and no device.
     pub fn devices<'b>(
         &'b self,
@@ -102,7 +104,7 @@ impl PciBus {
         Some((self.function(*upstream)?, self.function(*downstream)))
     }
 
-    /// What could not be learnt of the bus.
+    /// What could not be read.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -121,26 +123,26 @@ impl PciFunction {
             directory,
         };
         facts.about(None);
-        // uevent repeats the ids; it is read only where their own files are missing.
+        // uevent repeats the ids; it is read only where a file of its own is missing.
         let host = facts.host();
         let directory = function.directory.clone();
-        let mut told = |key: &str| {
+        let mut by_uevent = |key: &str| {
             let text = uevent.get_or_insert_with(|| uevent_text(host, &directory));
             uevent_value(text, key).map(str::to_owned)
         };
         if !function.vendor_id.is_known()
-            && let Some((vendor, device)) = told("PCI_ID").as_deref().and_then(pci_id_pair)
+            && let Some((vendor, device)) = by_uevent("PCI_ID").as_deref().and_then(pci_id_pair)
         {
             function.vendor_id = Known::Value(vendor);
             function.device_id = function.device_id.or_else(|| Known::Value(device));
         }
         if !function.device_id.is_known()
-            && let Some((_, device)) = told("PCI_ID").as_deref().and_then(pci_id_pair)
+            && let Some((_, device)) = by_uevent("PCI_ID").as_deref().and_then(pci_id_pair)
         {
             function.device_id = Known::Value(device);
         }
         if !function.class.is_known()
-            && let Some(class) = told("PCI_CLASS").and_then(|class| class.parse().ok())
+            && let Some(class) = by_uevent("PCI_CLASS").and_then(|class| class.parse().ok())
         {
             function.class = Known::Value(class);
         }
@@ -168,7 +170,7 @@ impl PciFunction {
         text.rsplit('/').next()?.parse().ok()
     }
 
-    /// Everything that PCI tells of the function.
+    /// All that PCI reports of the function.
     pub fn describe(&self, facts: &mut Facts<'_>) -> Pci {
         Pci {
             address: self.address,
@@ -187,75 +189,7 @@ impl PciFunction {
     }
 }
 
-/// The link of a function, `which` being `current` or `max`.
-pub fn pcie_link(facts: &mut Facts<'_>, function: &PciFunction, which: &str) -> PcieLink {
-    PcieLink {
-        transfers_per_second: facts.parse_known(
-            "pci.link.transfers_per_second",
-            &function.attribute(&format!("{which}_link_speed")),
-            parse_link_speed,
-        ),
-        width: facts.parse_known(
-            "pci.link.width",
-            &function.attribute(&format!("{which}_link_width")),
-            parse_link_width,
-        ),
-    }
-}
-
-/// What a sample tells of the link of a function; what it does not tell is left out.
-pub fn link_readings(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Reading> {
-    let mut readings = Vec::new();
-    for (name, which) in [("current", Which::Current), ("max", Which::Max)] {
-        let link = pcie_link(facts, function, name);
-        if let Known::Value(speed) = link.transfers_per_second {
-            readings.push(Reading { quantity: Quantity::PcieTransfersPerSecond(which), value: speed as f64 });
-        }
-        if let Known::Value(width) = link.width {
-            readings.push(Reading { quantity: Quantity::PcieWidth(which), value: f64::from(width) });
-        }
-    }
-    readings
-}
-
-/// `32.0 GT/s PCIe`, `8 GT/s` or `Unknown`: transfers per second on a lane.
-///
-/// # Errors
-/// When the text has no number before `GT/s`.
-pub fn parse_link_speed(text: &str) -> Result<Known<u64>, &'static str> {
-    if text.starts_with("Unknown") {
-        return Ok(Missing::NotAvailable.into());
-    }
-    let number = text.split(" GT/s").next().filter(|number| number.len() < text.len());
-    number.and_then(giga).map(Known::Value).ok_or("no speed such as \"32.0 GT/s PCIe\"")
-}
-
-/// `2.5` or `400` billions, as the kernel writes rates: with at most one digit after the point.
-pub(crate) fn giga(number: &str) -> Option<u64> {
-    let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(tenth) || tenth.len() != 1 {
-        return None;
-    }
-    let tenths = whole.parse::<u64>().ok()?.checked_mul(10)?.checked_add(tenth.parse().ok()?)?;
-    tenths.checked_mul(100_000_000)
-}
-
-/// Number of lanes; 0, 63 and 255 are the kernel's "unknown" (`PCIE_LNK_WIDTH_UNKNOWN` is 0xff).
-///
-/// # Errors
-/// When the text is no number.
-pub fn parse_link_width(text: &str) -> Result<Known<u32>, std::num::ParseIntError> {
-    if text == "Unknown" {
-        return Ok(Missing::NotAvailable.into());
-    }
-    text.parse().map(|width| match width {
-        0 | 63 | 255 => Missing::NotAvailable.into(),
-        width => Known::Value(width),
-    })
-}
-
-/// NUMA node number; the kernel writes -1 where it knows none.
+/// NUMA node number; the kernel writes -1 where it has none.
 ///
 /// # Errors
 /// When the text is no number.
@@ -263,13 +197,13 @@ pub fn parse_numa_node(text: &str) -> Result<Known<u32>, std::num::ParseIntError
     text.parse::<i32>().map(|node| Known::from_option(u32::try_from(node).ok(), Missing::NotAvailable))
 }
 
-/// `10DE:2330`, as PCI_ID of a uevent.
+/// `10DE:2330`, the PCI_ID of a uevent.
 fn pci_id_pair(text: &str) -> Option<(PciId, PciId)> {
     let (vendor, device) = text.split_once(':')?;
     Some((vendor.parse().ok()?, device.parse().ok()?))
 }
 
-/// The number of a name of the kernel's that has one: 3 of `card3`, with the prefix `card`.
+/// The number in a name of the kernel: 3 in `card3`, for the prefix `card`.
 pub fn numbered(name: &str, prefix: &str) -> Option<u32> {
     let digits = name.strip_prefix(prefix)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
@@ -291,7 +225,7 @@ fn slot_of(host: &Host, directory: &str) -> Option<PciAddress> {
     uevent_value(&uevent_text(host, directory), "PCI_SLOT_NAME")?.parse().ok()
 }
 
-/// The addresses in the way from the root complex, `../../../devices/pci0000:15/0000:15:01.0/0000:16:00.0`.
+/// The addresses in the path from the root complex, `../../../devices/pci0000:15/0000:15:01.0/0000:16:00.0`.
 fn upstream(host: &Host, directory: &str, address: PciAddress) -> Vec<PciAddress> {
     let text = host.link(directory).unwrap_or_default();
     text.split('/').filter_map(|name| name.parse().ok()).filter(|bridge| *bridge != address).collect()
@@ -305,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_come_from_uevent_where_their_files_are_missing() {
+    fn ids_come_from_uevent_where_a_file_of_their_own_is_missing() {
         let folder = TestHost::with_files([
             (
                 "/sys/bus/pci/devices/0000:01:00.0/uevent",
@@ -323,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_from_the_root_complex_is_in_the_link() {
+    fn the_path_from_the_root_complex_is_in_the_link() {
         let folder =
             TestHost::with_files([("/sys/devices/pci0000:15/0000:15:01.0/0000:16:00.0/vendor", "0x8086\n")])
                 .link(
@@ -334,17 +268,6 @@ mod tests {
         let upstream: Vec<_> =
             bus.functions().flat_map(|function| &function.upstream).map(ToString::to_string).collect();
         assert_eq!(upstream, ["0000:15:01.0"]);
-    }
-
-    #[test]
-    fn link_speeds_of_old_and_new_kernels() {
-        assert_eq!(parse_link_speed("32.0 GT/s PCIe"), Ok(Known::Value(32_000_000_000)));
-        assert_eq!(parse_link_speed("2.5 GT/s"), Ok(Known::Value(2_500_000_000)));
-        assert_eq!(parse_link_speed("8 GT/s"), Ok(Known::Value(8_000_000_000)));
-        assert_eq!(parse_link_speed("Unknown speed"), Ok(Missing::NotAvailable.into()));
-        assert!(parse_link_speed("fast").is_err());
-        assert!(parse_link_speed("-1.0 GT/s").is_err());
-        assert!(parse_link_speed("1844674407370955161.9 GT/s").is_err());
     }
 
     #[test]
@@ -377,8 +300,6 @@ mod tests {
         #[test]
         fn no_text_panics(text in ".*") {
             let _ = numbered(&text, "");
-            let _ = parse_link_speed(&text);
-            let _ = parse_link_width(&text);
             let _ = parse_numa_node(&text);
             let _ = pci_id_pair(&text);
             let _ = uevent_value(&text, "PCI_ID");

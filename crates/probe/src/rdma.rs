@@ -11,11 +11,11 @@ use crate::{
 
 const CLASS: &str = "/sys/class/infiniband";
 
-/// Vendors whose accelerators have RDMA ports of their own: Habana Labs.
+/// Vendors whose accelerators have RDMA ports: Habana Labs.
 const ACCELERATOR_VENDORS: [u16; 1] = [0x1da3];
 const AMAZON: u16 = 0x1d0f;
 
-/// The RDMA devices of the host, and what could not be learnt of them.
+/// The RDMA devices of the host, and what could not be read.
 pub fn nics(host: &Host, bus: &PciBus) -> (Vec<Nic>, Vec<Problem>) {
     let mut facts = Facts::new(host, "rdma");
     let names = facts.names("nics", CLASS);
@@ -55,14 +55,14 @@ fn nic(facts: &mut Facts<'_>, bus: &PciBus, name: String) -> Nic {
     }
 }
 
-/// Lines `vvvv:dddd <vendor> <product>` of the public PCI id list, of those who make RDMA devices, after an empty one.
+/// Lines `vvvv:dddd <vendor> <product>` of the public PCI id list, of the vendors of RDMA devices, after an empty line.
 const NAMES: &str = include_str!(concat!(env!("OUT_DIR"), "/rdma_names.txt"));
 
-/// Vendor and product by the public PCI id list.
+/// Vendor and product in the public PCI id list.
 fn product(vendor: Option<u16>, device: Option<u16>) -> Known<String> {
     let Some((vendor, device)) = vendor.zip(device) else { return Missing::NotExposed.into() };
     let start = format!("\n{vendor:04x}:{device:04x} ");
-    let name = NAMES.find(&start).and_then(|place| NAMES[place + start.len()..].lines().next());
+    let name = NAMES.find(&start).and_then(|position| NAMES[position + start.len()..].lines().next());
     Known::from_option(name.map(str::to_owned), Missing::Unrecognized)
 }
 
@@ -95,7 +95,8 @@ fn ports(
         .collect()
 }
 
-/// EFA presents itself as an unspecified transport of Amazon's; iWARP as an RNIC.
+/// The protocol of a port with a known link layer. An Amazon device is EFA; its driver reports an unspecified link layer, so the
+/// protocol of its ports is not available. iWARP has the node type RNIC.
 fn protocol(layer: LinkLayer, vendor: Option<u16>, node_type: Option<&str>) -> NicProtocol {
     match (layer, node_type) {
         _ if vendor == Some(AMAZON) => NicProtocol::Efa,
@@ -108,7 +109,7 @@ fn protocol(layer: LinkLayer, vendor: Option<u16>, node_type: Option<&str>) -> N
 /// `4: ACTIVE`: the number and name of `enum ib_port_state`.
 ///
 /// # Errors
-/// When the number is none of the kernel's.
+/// When it is not a number of the enum.
 pub fn parse_state(text: &str) -> Result<PortState, &'static str> {
     match text.split(':').next().map(str::trim) {
         Some("1") => Ok(PortState::Down),
@@ -116,31 +117,31 @@ pub fn parse_state(text: &str) -> Result<PortState, &'static str> {
         Some("3") => Ok(PortState::Armed),
         Some("4") => Ok(PortState::Active),
         Some("5") => Ok(PortState::ActiveDefer),
-        _ => Err("no port state such as \"4: ACTIVE\""),
+        _ => Err("expected a port state such as \"4: ACTIVE\""),
     }
 }
 
 /// `InfiniBand`, `Ethernet`, or `Unknown` and `Unspecified`.
 ///
 /// # Errors
-/// When it is another word.
+/// When it is another text.
 pub fn parse_link_layer(text: &str) -> Result<Known<LinkLayer>, &'static str> {
     match text {
         "InfiniBand" => Ok(Known::Value(LinkLayer::Infiniband)),
         "Ethernet" => Ok(Known::Value(LinkLayer::Ethernet)),
         "Unknown" | "Unspecified" => Ok(Missing::NotAvailable.into()),
-        _ => Err("no link layer such as \"InfiniBand\""),
+        _ => Err("expected a link layer such as \"InfiniBand\""),
     }
 }
 
-/// `400 Gb/sec (4X NDR)` or `2.5 Gb/sec (1X SDR)`: bits per second. What the bracket says repeats the number.
+/// `400 Gb/sec (4X NDR)` or `2.5 Gb/sec (1X SDR)`: bits per second. The parentheses repeat the number.
 ///
 /// # Errors
-/// When no number stands before `Gb/sec`.
+/// When no number precedes `Gb/sec`.
 pub fn parse_rate(text: &str) -> Result<u64, &'static str> {
-    const WRONG: &str = "no rate such as \"400 Gb/sec (4X NDR)\"";
-    let (number, _) = text.split_once(" Gb/sec").ok_or(WRONG)?;
-    giga(number).ok_or(WRONG)
+    const EXPECTED: &str = "expected a rate such as \"400 Gb/sec (4X NDR)\"";
+    let (number, _) = text.split_once(" Gb/sec").ok_or(EXPECTED)?;
+    giga(number).ok_or(EXPECTED)
 }
 
 #[cfg(test)]
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_tells_nonsense_keeps_the_nic() {
+    fn a_port_with_malformed_files_keeps_the_nic() {
         let folder = TestHost::with_files([
             ("/sys/class/infiniband/mlx5_0/ports/1/rate", "fast"),
             ("/sys/class/infiniband/mlx5_0/ports/1/state", ""),

@@ -11,7 +11,7 @@ use crate::{
 /// Answers with the status codes of one kind of report.
 pub type LibraryAnswers<T> = Answers<StatusCode<T>>;
 
-/// A report of a library, as the querying process sends it and a recording of a node holds it.
+/// A report of a library, as the querying process sends it and a recording of a node contains it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(bound = "")]
 pub struct LibraryReport<T: StatusTable> {
@@ -37,7 +37,7 @@ pub struct DeviceAnswers<T: StatusTable> {
     pub partitions: Vec<Option<LibraryAnswers<T>>>,
 }
 
-/// The device, or the partition of it, that a device handle stands for.
+/// The device, or the partition, of a device handle.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ReportedUnit {
     /// The PCI function as the library numbers it.
@@ -94,7 +94,7 @@ impl<T: StatusTable> LibraryReport<T> {
     }
 
     /// Keeps what an earlier report had from calls that fail now, and of units that the library has lost, of the calls for which
-    /// `retains` holds: static facts of a device are not forgotten because of an error.
+    /// `retains` is true: an error does not remove static facts of a device.
     pub(crate) fn retain_missing(
         &mut self,
         earlier: &LibraryReport<T>,

@@ -45,7 +45,7 @@ impl ValueScale {
         ValueScale { times: factor, ..ValueScale::ONE }
     }
 
-    /// In parts, of which `divisor` make one: 1000 for milliwatts.
+    /// In fractions: `per(1000.0)` for milliwatts.
     pub const fn per(divisor: f64) -> ValueScale {
         ValueScale { per: divisor, ..ValueScale::ONE }
     }

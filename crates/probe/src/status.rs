@@ -1,21 +1,20 @@
 //! The status codes of vendor libraries: one table per library, numbers to names and back.
 //!
-//! A report holds a status by the name that the header gives it, without the common prefix: `NOT_SUPPORTED`. A number that
-//! no table lists is newer than this program; it is written as a number, or as a string of digits where
-//! [`StatusTable::UNLISTED`] says so. Both forms are read.
+//! A report has the name of a status in the header, without the common prefix: `NOT_SUPPORTED`. A number that no table lists is
+//! newer than this program; it is written as a number or as a string of digits, by [`StatusTable::UNLISTED`]. Both are read.
 
 use std::{fmt, marker::PhantomData};
 
 use afd_model::Missing;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A status other than success: its number, its name in the header without the common prefix, and why a fact is missing whose
-/// call returned it.
+/// A status other than success: its number, its name in the header without the common prefix, and the reason of a fact that is
+/// missing because a call returned it.
 pub type StatusRow = (u32, &'static str, Missing);
 
 /// The statuses of one kind of report.
 pub trait StatusTable: Copy + Eq + fmt::Debug + 'static {
-    /// The C type, for error messages: `nvmlReturn_t`.
+    /// The C type, for error messages.
     const C_TYPE: &'static str;
     /// A table for each library that writes this kind of report: two where a vendor has two libraries. Rows of the same name
     /// have the same reason.
@@ -95,7 +94,7 @@ impl<T: StatusTable> StatusCode<T> {
         }
     }
 
-    /// Why a fact is missing whose call returned this.
+    /// The reason of a fact that is missing because a call returned this.
     pub fn missing(self) -> Missing {
         match self.status {
             KnownStatus::Listed(_, missing) => missing,

@@ -1,11 +1,12 @@
-//! Revision 1.9, and 1.1 of the table of a partition: after the header the number of attributes, then each attribute's encoding word and its values.
+//! Revision 1.9, and 1.1 of the table of a partition: after the header the number of attributes, then for each attribute an
+//! encoding word and its values.
 //!
 //! The encoding word has the unit in bits 31-24, the type in 23-20 (u8 s8 u16 s16 u32 s32 u64 s64), the attribute in 19-10
 //! and the number of values in 9-0.
 
 use afd_model::{AmdQuantity, Direction, Engine, HostLimitCause};
 
-use super::{GpuMetrics, KILOBYTE, TableError, joules, mean, ratio};
+use super::{GpuMetrics, GpuMetricsError, KILOBYTE, joules, mean, ratio};
 
 const HEADER_BYTES: usize = 4;
 
@@ -33,56 +34,56 @@ const XGMI_STATUS: u64 = 31;
 const GFX_BUSY: u64 = 40;
 const JPEG_BUSY: u64 = 41;
 const VCN_BUSY: u64 = 42;
-/// A link that is up; 0 is one that is down, 2 one of which nobody tells (`enum amdgpu_xgmi_link_status`).
+/// `enum amdgpu_xgmi_link_status`: 1 is up, 0 is down, 2 is unknown.
 const LINK_UP: f64 = 1.0;
 const LINK_DOWN: f64 = 0.0;
 
-pub(super) fn parse(content: &[u8]) -> Result<GpuMetrics, TableError> {
-    let mut rest = &content[HEADER_BYTES..];
-    let count = i32::from_le_bytes(take(&mut rest, 4)?.try_into().map_err(|_| TableError::CutShort)?);
-    let mut told = GpuMetrics::default();
+pub(super) fn parse(content: &[u8]) -> Result<GpuMetrics, GpuMetricsError> {
+    let mut unread = &content[HEADER_BYTES..];
+    let count = i32::from_le_bytes(take(&mut unread, 4)?.try_into().map_err(|_| GpuMetricsError::Truncated)?);
+    let mut metrics = GpuMetrics::default();
     for _ in 0..count.max(0) {
-        let encoding = number(take(&mut rest, 8)?);
+        let encoding = number(take(&mut unread, 8)?);
         let (kind, attribute, values) = ((encoding >> 20) & 0xf, (encoding >> 10) & 0x3ff, encoding & 0x3ff);
-        let width = width(kind).ok_or(TableError::CutShort)?;
-        let bytes = take(&mut rest, width * values as usize)?;
+        let width = width(kind).ok_or(GpuMetricsError::Truncated)?;
+        let bytes = take(&mut unread, width * values as usize)?;
         let values = || bytes.chunks_exact(width).filter_map(|value| value_of(value, kind % 2 == 1));
         let first = || values().next();
         let count = || first().filter(|count| *count >= 0.0).map(|count| count as u64);
         let busy = || mean(values().filter_map(ratio));
         let sum = || values().reduce(|left, right| left + right).map(|kilobytes| kilobytes * KILOBYTE);
-        told.extra.extend(extra(attribute, bytes, width, kind));
+        metrics.extra.extend(extra(attribute, bytes, width, kind));
         match attribute {
-            HOTSPOT => told.hotspot_celsius = first(),
-            MEMORY => told.memory_celsius = first(),
-            VRSOC => told.vrsoc_celsius = first(),
-            POWER => told.socket_watts = first(),
-            GFX => told.gfx_ratio = first().and_then(ratio),
-            UMC => told.umc_ratio = first().and_then(ratio),
-            ENERGY => told.energy_joules = first().map(|count| joules(count as u64)),
-            XGMI_READ => told.xgmi_read_bytes = sum(),
-            XGMI_WRITE => told.xgmi_write_bytes = sum(),
+            HOTSPOT => metrics.hotspot_celsius = first(),
+            MEMORY => metrics.memory_celsius = first(),
+            VRSOC => metrics.vrsoc_celsius = first(),
+            POWER => metrics.socket_watts = first(),
+            GFX => metrics.gfx_ratio = first().and_then(ratio),
+            UMC => metrics.umc_ratio = first().and_then(ratio),
+            ENERGY => metrics.energy_joules = first().map(|count| joules(count as u64)),
+            XGMI_READ => metrics.xgmi_read_bytes = sum(),
+            XGMI_WRITE => metrics.xgmi_write_bytes = sum(),
             XGMI_STATUS => {
                 let known = values().any(|state| state == LINK_UP || state == LINK_DOWN);
                 let up = values().filter(|state| *state == LINK_UP).count();
-                told.xgmi_links_up = u32::try_from(up).ok().filter(|_| known);
+                metrics.xgmi_links_up = u32::try_from(up).ok().filter(|_| known);
             }
-            CYCLES => told.residencies.cycles = count(),
-            PROCHOT => told.residencies.prochot = count(),
-            POWER_LIMIT => told.residencies.power = count(),
-            SOCKET_THERMAL => told.residencies.socket_thermal = count(),
-            REGULATOR_THERMAL => told.residencies.regulator_thermal = count(),
-            MEMORY_THERMAL => told.residencies.memory_thermal = count(),
-            GFX_BUSY => told.gfx_ratio = told.gfx_ratio.or_else(busy),
-            JPEG_BUSY => told.jpeg_ratio = busy(),
-            VCN_BUSY => told.vcn_ratio = busy(),
+            CYCLES => metrics.residencies.cycles = count(),
+            PROCHOT => metrics.residencies.prochot = count(),
+            POWER_LIMIT => metrics.residencies.power = count(),
+            SOCKET_THERMAL => metrics.residencies.socket_thermal = count(),
+            REGULATOR_THERMAL => metrics.residencies.regulator_thermal = count(),
+            MEMORY_THERMAL => metrics.residencies.memory_thermal = count(),
+            GFX_BUSY => metrics.gfx_ratio = metrics.gfx_ratio.or_else(busy),
+            JPEG_BUSY => metrics.jpeg_ratio = busy(),
+            VCN_BUSY => metrics.vcn_ratio = busy(),
             _ => {}
         }
     }
-    Ok(told)
+    Ok(metrics)
 }
 
-/// What only AMD's exporter publishes; a value for each instance that has one.
+/// The values that only AMD's exporter publishes, of each instance.
 fn extra(attribute: u64, bytes: &[u8], width: usize, kind: u64) -> Vec<(AmdQuantity, f64)> {
     let quantity = |index: u8| match attribute {
         MAX_BANDWIDTH => Some((AmdQuantity::MemoryMaxBytesPerSecond, 1e9)),
@@ -102,13 +103,13 @@ fn extra(attribute: u64, bytes: &[u8], width: usize, kind: u64) -> Vec<(AmdQuant
         _ => None,
     };
     let instances = bytes.chunks_exact(width).enumerate();
-    let told = instances.filter_map(|(index, value)| {
+    let values = instances.filter_map(|(index, value)| {
         let (quantity, unit) = quantity(u8::try_from(index).ok()?)?;
         let value = value_of(value, kind % 2 == 1)? * unit;
-        let plausible = value >= 0.0 && (!matches!(quantity, AmdQuantity::Busy(..)) || value <= 1.0);
-        plausible.then_some((quantity, value))
+        let is_in_range = value >= 0.0 && (!matches!(quantity, AmdQuantity::Busy(..)) || value <= 1.0);
+        is_in_range.then_some((quantity, value))
     });
-    told.collect()
+    values.collect()
 }
 
 fn width(kind: u64) -> Option<usize> {
@@ -121,9 +122,9 @@ fn width(kind: u64) -> Option<usize> {
     }
 }
 
-fn take<'b>(rest: &mut &'b [u8], length: usize) -> Result<&'b [u8], TableError> {
-    let (head, tail) = rest.split_at_checked(length).ok_or(TableError::CutShort)?;
-    *rest = tail;
+fn take<'b>(unread: &mut &'b [u8], length: usize) -> Result<&'b [u8], GpuMetricsError> {
+    let (head, tail) = unread.split_at_checked(length).ok_or(GpuMetricsError::Truncated)?;
+    *unread = tail;
     Ok(head)
 }
 
@@ -131,7 +132,7 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// All ones of the value's own width is no value.
+/// All ones are no value, whatever the width.
 fn value_of(bytes: &[u8], signed: bool) -> Option<f64> {
     if bytes.iter().all(|byte| *byte == 0xff) {
         return None;
@@ -168,16 +169,16 @@ mod tests {
             attribute(2, GFX, &[&50_u16.to_le_bytes()]),
             attribute(6, XGMI_READ, &[&1_u64.to_le_bytes(), &2_u64.to_le_bytes()]),
         ]);
-        let told = parse(&bytes).expect("the table is whole");
-        assert_eq!((told.hotspot_celsius, told.memory_celsius), (Some(61.0), None));
-        assert_eq!((told.gfx_ratio, told.xgmi_read_bytes), (Some(0.5), Some(3.0 * 1024.0)));
-        assert_eq!(parse(&bytes[..bytes.len() - 1]), Err(TableError::CutShort));
+        let metrics = parse(&bytes).expect("the table is complete");
+        assert_eq!((metrics.hotspot_celsius, metrics.memory_celsius), (Some(61.0), None));
+        assert_eq!((metrics.gfx_ratio, metrics.xgmi_read_bytes), (Some(0.5), Some(3.0 * 1024.0)));
+        assert_eq!(parse(&bytes[..bytes.len() - 1]), Err(GpuMetricsError::Truncated));
     }
 
     #[test]
-    fn links_whose_state_nobody_tells_do_not_count() {
+    fn links_of_unknown_state_do_not_count() {
         let up = |states: &[&[u8]]| {
-            parse(&table(&[attribute(2, XGMI_STATUS, states)])).expect("the table is whole").xgmi_links_up
+            parse(&table(&[attribute(2, XGMI_STATUS, states)])).expect("the table is complete").xgmi_links_up
         };
         let state = |state: u16| state.to_le_bytes();
         let (down, up_, unknown) = (state(0), state(1), state(2));
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_attributes_without_end_is_cut_short() {
-        assert_eq!(parse(&[0, 0, 1, 9, 0xff, 0xff, 0xff, 0x7f]), Err(TableError::CutShort));
+    fn an_excessive_number_of_attributes_is_truncated() {
+        assert_eq!(parse(&[0, 0, 1, 9, 0xff, 0xff, 0xff, 0x7f]), Err(GpuMetricsError::Truncated));
     }
 }

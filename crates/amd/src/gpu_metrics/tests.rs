@@ -15,7 +15,7 @@ fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
 }
 
 #[test]
-fn a_table_without_values_tells_nothing() {
+fn a_table_without_values_has_no_fields() {
     for (size, content) in
         [(80, 0), (96, 1), (104, 2), (120, 3), (288, 4), (360, 5), (1664, 6), (2208, 7), (3872, 8)]
     {
@@ -37,11 +37,11 @@ fn fields_are_found_in_a_padded_table_of_mi210() {
     put(&mut bytes, 22, &255_u16.to_le_bytes());
     put(&mut bytes, 24, &655_360_u64.to_le_bytes());
     bytes.resize(4096, 0);
-    let told = parse(&bytes).expect("the table is whole");
-    assert_eq!((told.hotspot_celsius, told.memory_celsius), (Some(55.0), Some(61.0)));
-    assert_eq!(told.socket_watts, Some(255.0), "255 in two bytes is a value");
-    assert_eq!((told.gfx_ratio, told.umc_ratio), (Some(0.37), None));
-    assert_eq!((told.energy_joules, told.energy_count), (None, Some(655_360)));
+    let metrics = parse(&bytes).expect("the table is complete");
+    assert_eq!((metrics.hotspot_celsius, metrics.memory_celsius), (Some(55.0), Some(61.0)));
+    assert_eq!(metrics.socket_watts, Some(255.0), "255 in two bytes is a value");
+    assert_eq!((metrics.gfx_ratio, metrics.umc_ratio), (Some(0.37), None));
+    assert_eq!((metrics.energy_joules, metrics.energy_count), (None, Some(655_360)));
 }
 
 #[test]
@@ -49,19 +49,19 @@ fn links_without_a_value_are_left_out_of_the_sum() {
     let mut bytes = table(360, 1, 5);
     put(&mut bytes, 176, &3_u64.to_le_bytes());
     put(&mut bytes, 184, &4_u64.to_le_bytes());
-    let told = parse(&bytes).expect("the table is whole");
-    assert_eq!((told.xgmi_read_bytes, told.xgmi_write_bytes), (Some(7.0 * 1024.0), None));
+    let metrics = parse(&bytes).expect("the table is complete");
+    assert_eq!((metrics.xgmi_read_bytes, metrics.xgmi_write_bytes), (Some(7.0 * 1024.0), None));
 }
 
 #[test]
-fn what_is_wrong_is_told() {
-    assert_eq!(parse(&[1, 2, 3]), Err(TableError::NoHeader));
-    assert_eq!(parse(&table(120, 1, 3)[..30]), Err(TableError::WrongSize { told: 120, read: 30 }));
-    assert_eq!(parse(&[4, 0, 9, 9]), Err(TableError::UnknownRevision { format: 9, content: 9 }));
+fn malformed_tables_are_errors() {
+    assert_eq!(parse(&[1, 2, 3]), Err(GpuMetricsError::NoHeader));
+    assert_eq!(parse(&table(120, 1, 3)[..30]), Err(GpuMetricsError::WrongSize { size: 120, read: 30 }));
+    assert_eq!(parse(&[4, 0, 9, 9]), Err(GpuMetricsError::UnknownRevision { format: 9, content: 9 }));
 }
 
 #[test]
-fn partitions_are_told_up_to_the_last_that_has_a_value() {
+fn partitions_end_with_the_last_that_has_a_value() {
     for (size, content, first, bytes, jpegs) in
         [(1664, 6, 312, 168, 32), (2208, 7, 344, 232, 32), (3872, 8, 344, 440, 40)]
     {
@@ -69,17 +69,23 @@ fn partitions_are_told_up_to_the_last_that_has_a_value() {
         put(&mut table, first, &40_u32.to_le_bytes());
         put(&mut table, first + 4, &60_u32.to_le_bytes());
         put(&mut table, first + 2 * bytes + 32 + 2 * jpegs, &7_u16.to_le_bytes());
-        let told = parse(&table).expect("the table is whole").partitions;
+        let partitions = parse(&table).expect("the table is complete").partitions;
         let only =
             |gfx_ratio, vcn_ratio| PartitionMetrics { gfx_ratio, vcn_ratio, ..PartitionMetrics::default() };
-        let told: Vec<_> =
-            told.into_iter().map(|part| PartitionMetrics { extra: Vec::new(), ..part }).collect();
-        assert_eq!(told, [only(Some(0.5), None), only(None, None), only(None, Some(0.07))], "1.{content}");
+        let partitions: Vec<_> = partitions
+            .into_iter()
+            .map(|partition| PartitionMetrics { extra: Vec::new(), ..partition })
+            .collect();
+        assert_eq!(
+            partitions,
+            [only(Some(0.5), None), only(None, None), only(None, Some(0.07))],
+            "1.{content}"
+        );
     }
 }
 
 #[test]
-fn what_only_amds_exporter_tells_is_found() {
+fn the_values_of_amds_exporter_are_found() {
     let mut bytes = table(3872, 1, 8);
     put(&mut bytes, 16, &8000_u64.to_le_bytes());
     put(&mut bytes, 104, &5_u64.to_le_bytes());
@@ -89,9 +95,9 @@ fn what_only_amds_exporter_tells_is_found() {
     put(&mut bytes, 136, &1_u64.to_le_bytes());
     put(&mut bytes, 344 + 184 + 8, &9_u64.to_le_bytes());
     put(&mut bytes, 344 + 376, &10_u64.to_le_bytes());
-    let told = parse(&bytes).expect("the table is whole");
+    let metrics = parse(&bytes).expect("the table is complete");
     assert_eq!(
-        told.extra,
+        metrics.extra,
         [
             (AmdQuantity::MemoryMaxBytesPerSecond, 8e12),
             (AmdQuantity::PcieRecoveries, 5.0),
@@ -102,7 +108,7 @@ fn what_only_amds_exporter_tells_is_found() {
         ]
     );
     assert_eq!(
-        told.partitions[0].extra,
+        metrics.partitions[0].extra,
         [
             (AmdQuantity::BelowHostLimit(HostLimitCause::Power, 1), 9.0),
             (AmdQuantity::BelowHostLimit(HostLimitCause::Total, 0), 10.0),
@@ -111,14 +117,14 @@ fn what_only_amds_exporter_tells_is_found() {
 }
 
 #[test]
-fn two_layouts_of_one_revision_are_told_apart_by_their_length() {
+fn two_layouts_of_one_revision_are_distinguished_by_size() {
     for (size, at) in [(384, 104), (1664, 32)] {
         let mut table = table(size, 1, 6);
         put(&mut table, at, &1000_u32.to_le_bytes());
         put(&mut table, at + 20, &7_u32.to_le_bytes());
-        let told = parse(&table).expect("the table is whole").residencies;
+        let residencies = parse(&table).expect("the table is complete").residencies;
         let expected = Residencies { cycles: Some(1000), memory_thermal: Some(7), ..Residencies::default() };
-        assert_eq!(told, expected, "{size} bytes");
+        assert_eq!(residencies, expected, "{size} bytes");
     }
 }
 
@@ -130,17 +136,23 @@ fn a_processors_table_is_in_hundredths_of_a_degree_and_milliwatts() {
     put(&mut newest, 42, &93_u16.to_le_bytes());
     put(&mut newest, 44, &4_u16.to_le_bytes());
     put(&mut newest, 112, &84_210_u32.to_le_bytes());
-    let told = parse(&newest).expect("the table is whole");
-    assert_eq!((told.edge_celsius, told.soc_celsius), (Some(61.5), Some(58.0)));
-    assert_eq!((told.gfx_ratio, told.vcn_ratio, told.socket_watts), (Some(0.93), Some(0.04), Some(84.21)));
+    let metrics = parse(&newest).expect("the table is complete");
+    assert_eq!((metrics.edge_celsius, metrics.soc_celsius), (Some(61.5), Some(58.0)));
+    assert_eq!(
+        (metrics.gfx_ratio, metrics.vcn_ratio, metrics.socket_watts),
+        (Some(0.93), Some(0.04), Some(84.21))
+    );
     let mut van_gogh = table(168, 2, 4);
     put(&mut van_gogh, 4, &5050_u16.to_le_bytes());
     put(&mut van_gogh, 28, &2500_u16.to_le_bytes());
     put(&mut van_gogh, 40, &11_500_u16.to_le_bytes());
     put(&mut van_gogh, 120, &(1_u64 << 33).to_le_bytes());
-    let told = parse(&van_gogh).expect("the table is whole");
-    assert_eq!((told.edge_celsius, told.gfx_ratio, told.socket_watts), (Some(50.5), Some(0.25), Some(11.5)));
-    assert_eq!(told.throttle_status, Some(1 << 33));
+    let metrics = parse(&van_gogh).expect("the table is complete");
+    assert_eq!(
+        (metrics.edge_celsius, metrics.gfx_ratio, metrics.socket_watts),
+        (Some(50.5), Some(0.25), Some(11.5))
+    );
+    assert_eq!(metrics.throttle_status, Some(1 << 33));
 }
 
 #[test]
@@ -148,13 +160,13 @@ fn a_partition_has_a_table_of_its_own() {
     let mut fixed = table(488, 1, 0);
     put(&mut fixed, 48, &30_u32.to_le_bytes());
     put(&mut fixed, 160, &10_u16.to_le_bytes());
-    let told = parse_partition(&fixed).expect("the table is whole");
-    assert_eq!((told.gfx_ratio, told.vcn_ratio, told.jpeg_ratio), (Some(0.3), Some(0.1), None));
+    let metrics = parse_partition(&fixed).expect("the table is complete");
+    assert_eq!((metrics.gfx_ratio, metrics.vcn_ratio, metrics.jpeg_ratio), (Some(0.3), Some(0.1), None));
     assert_eq!(
         parse_partition(&table(488, 1, 7)),
-        Err(TableError::UnknownRevision { format: 1, content: 7 })
+        Err(GpuMetricsError::UnknownRevision { format: 1, content: 7 })
     );
-    assert_eq!(parse_partition(&fixed[..100]), Err(TableError::WrongSize { told: 488, read: 100 }));
+    assert_eq!(parse_partition(&fixed[..100]), Err(GpuMetricsError::WrongSize { size: 488, read: 100 }));
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! The throttle status whose bits mean the same on every part (`SMU_THROTTLER_*_BIT` of the kernel's `amdgpu_smu.h`).
+//! The throttle status whose bits are the same for every product (`SMU_THROTTLER_*_BIT` in the kernel's `amdgpu_smu.h`).
 
 use afd_model::ThrottleCause;
 
@@ -11,16 +11,16 @@ const CAUSES: [(ThrottleCause, &[u32]); 6] = [
     // Die: GPU, core, edge, hotspot, SoC; two liquids.
     (ThrottleCause::Thermal, &[32, 33, 35, 36, 37, 42, 43]),
     (ThrottleCause::MemoryThermal, &[34]),
-    // Voltage regulators: graphics, SoC, two of the memory, and what their VRHOT lines say.
+    // Voltage regulators: graphics, SoC, two of the memory, and their VRHOT lines.
     (ThrottleCause::RegulatorThermal, &[38, 39, 40, 41, 44, 45]),
     // PROCHOT of processor and graphics.
     (ThrottleCause::Prochot, &[46, 47]),
 ];
 
-/// Each cause and whether it holds, `Any` first, which includes causes that have no name here.
+/// Each cause and whether it is active, `Any` first, which includes causes without a name here.
 pub fn causes(status: u64) -> impl Iterator<Item = (ThrottleCause, bool)> {
-    let holds = move |bits: &[u32]| bits.iter().any(|bit| status >> bit & 1 == 1);
-    let each = CAUSES.into_iter().map(move |(cause, bits)| (cause, holds(bits)));
+    let is_active = move |bits: &[u32]| bits.iter().any(|bit| status >> bit & 1 == 1);
+    let each = CAUSES.into_iter().map(move |(cause, bits)| (cause, is_active(bits)));
     std::iter::once((ThrottleCause::Any, status != 0)).chain(each)
 }
 
@@ -37,12 +37,15 @@ mod tests {
     }
 
     #[test]
-    fn the_causes_that_hold_are_told() {
-        let holding = |status| {
-            causes(status).filter(|(_, holds)| *holds).map(|(cause, _)| cause.as_str()).collect::<Vec<_>>()
+    fn the_active_causes_are_found() {
+        let active = |status| {
+            causes(status)
+                .filter(|(_, is_active)| *is_active)
+                .map(|(cause, _)| cause.as_str())
+                .collect::<Vec<_>>()
         };
-        assert!(holding(0).is_empty());
-        assert_eq!(holding(1 << 36 | 1 << 2), ["any", "power", "thermal"]);
-        assert_eq!(holding(1 << 57), ["any"]);
+        assert!(active(0).is_empty());
+        assert_eq!(active(1 << 36 | 1 << 2), ["any", "power", "thermal"]);
+        assert_eq!(active(1 << 57), ["any"]);
     }
 }

@@ -95,7 +95,7 @@ fn unique_id(answers: &AmdAnswers) -> Option<u64> {
     (id != 0 && id != u64::MAX).then_some(id)
 }
 
-/// AMD SMI makes a UUID of zeros for a device whose unique id it does not know; several devices would share it.
+/// The UUID, unless it is one of zeros, which AMD SMI reports for a device of unknown unique id.
 fn uuid(answers: &AmdAnswers) -> Option<String> {
     let uuid: String = trimmed(answers.known(amd::UUID)).into_value()?;
     let of_chip = format!("{}{}", uuid.get(..2)?, uuid.get(21..)?);
@@ -106,8 +106,8 @@ fn market_name(answers: &AmdAnswers) -> Known<String> {
     name_not_number(trimmed(answers.field(ASIC_INFO, "market_name")))
 }
 
-/// The name of a device that the table does not know. ROCm SMI has its names from the public list of PCI ids, which lacks those
-/// of AMD's own tools.
+/// The name of a device that is not in the product table. ROCm SMI takes its names from the public PCI id list, which lacks the
+/// names of AMD's own tools.
 fn name(answers: &AmdAnswers) -> Known<String> {
     market_name(answers).or_else(|| name_not_number(trimmed(answers.known(rocm::NAME))))
 }
@@ -129,14 +129,14 @@ fn vendor_facts(facts: &mut AmdFacts, answers: &AmdAnswers) {
     facts.market_name = market_name(answers);
     facts.vbios_version = trimmed(answers.field(VBIOS_INFO, "version"));
     facts.virtualization = answers.known::<u32>(VIRTUALIZATION_MODE).and_then(|mode| {
-        let word = match mode {
+        let name = match mode {
             1 => "baremetal",
             2 => "host",
             3 => "guest",
             4 => "passthrough",
             _ => return Missing::NotAvailable.into(),
         };
-        Known::Value(word.to_owned())
+        Known::Value(name.to_owned())
     });
     facts.bad_page_threshold = number(answers.known(BAD_PAGE_THRESHOLD));
     facts.nominal_partitions = number(answers.field(PARTITION_PROFILE, "num_partitions"));

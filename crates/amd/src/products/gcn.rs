@@ -1,4 +1,4 @@
-//! Radeon and FirePro parts of the GCN generations, Vega included.
+//! Radeon and FirePro products of the GCN generations, including Vega.
 //!
 //! Names by id and revision: `amdgpu.ids` of libdrm (MIT). Ids that it leaves out: the public PCI id list. Chips: the
 //! kernel's `amdgpu_drv.c`. Instruction sets: LLVM's AMDGPU user guide.

@@ -1,4 +1,4 @@
-//! Data-centre and workstation parts.
+//! Data-centre and workstation products.
 //!
 //! Sources: `amdgpu.ids` of libdrm for ids and names, the NFD rule of AMD's GPU operator for MI350P and the virtual
 //! functions, the device table of amdgpu (`amdgpu_drv.c`) for the chip, `gfx_target_version` of KFD for the instruction set.

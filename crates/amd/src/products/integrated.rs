@@ -1,6 +1,7 @@
-//! GPUs that are part of a processor.
+//! GPUs that are integrated into a processor.
 //!
-//! Sources: the public PCI id list for ids, chips and names, LLVM's AMDGPU user guide for instruction sets; names by revision from `amdgpu.ids` of libdrm.
+//! Sources: the public PCI id list for ids, chips and names, LLVM's AMDGPU user guide for instruction sets; names by revision
+//! from `amdgpu.ids` of libdrm.
 
 use super::{AmdProductRow, apu, row};
 

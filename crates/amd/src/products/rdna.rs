@@ -1,4 +1,4 @@
-//! Radeon parts of the RDNA generations.
+//! Radeon products of the RDNA generations.
 //!
 //! Names by id and revision: `amdgpu.ids` of libdrm (MIT). Ids that it leaves out: the public PCI id list. Chips: the
 //! kernel's `amdgpu_drv.c`. Instruction sets: LLVM's AMDGPU user guide.

@@ -1,7 +1,7 @@
 //! AMD SMI (`libamd_smi.so`).
 //!
 //! A GPU is a socket; its partitions are the processors in it, the first of which is the GPU's PCI function. What concerns
-//! the whole GPU is queried of the first alone. Statuses and enums are amdsmi.h's.
+//! the whole GPU is queried on the first one only. Statuses and enums are those of amdsmi.h.
 
 pub(crate) mod calls;
 mod ffi;
@@ -16,7 +16,7 @@ use self::{
         ASIC_INFO, BAD_PAGE_THRESHOLD, BDF, DRIVER_INFO, INIT, LIB_VERSION, LINK_TYPE, LINK_WEIGHT,
         MEMORY_TOTAL, PARTITION_PROFILE, PROCESSORS, SAMPLED, SOCKETS, UUID, VBIOS_INFO, VIRTUALIZATION_MODE,
     },
-    ffi::{Api, Processor},
+    ffi::{AmdSmiApi, SmiProcessor},
 };
 use super::{AmdAnswers, AmdDeviceAnswers, AmdReport};
 
@@ -25,14 +25,14 @@ const AMD_GPU: u64 = 1;
 
 /// The library, loaded and queried.
 pub struct AmdSmi {
-    api: Api,
+    api: AmdSmiApi,
     initialised: bool,
     slots: Vec<ProcessorSlot>,
 }
 
 /// An element of the report: a processor of the last discovery; none where the processors of a socket cannot be listed.
 struct ProcessorSlot {
-    processor: Option<Processor>,
+    processor: Option<SmiProcessor>,
     /// Whether it is the GPU, not another partition of it.
     is_first: bool,
     socket: u32,
@@ -40,7 +40,7 @@ struct ProcessorSlot {
 
 impl AmdSmi {
     pub(super) fn new(loaded: LoadedLibrary) -> AmdSmi {
-        AmdSmi { api: Api(loaded), initialised: false, slots: Vec::new() }
+        AmdSmi { api: AmdSmiApi(loaded), initialised: false, slots: Vec::new() }
     }
 
     pub(super) fn discover(&mut self) -> AmdReport {
@@ -79,13 +79,13 @@ impl AmdSmi {
     }
 
     /// Adds the GPUs of a socket; processors of another kind are left out.
-    fn add_gpus(&mut self, socket: u32, processors: &[Processor]) {
-        let is_gpu = |processor: &&Processor| match self.api.processor_type(**processor) {
+    fn add_gpus(&mut self, socket: u32, processors: &[SmiProcessor]) {
+        let is_gpu = |processor: &&SmiProcessor| match self.api.processor_type(**processor) {
             Ok(kind) => kind.as_u64() == Some(AMD_GPU),
-            // An old library has GPUs alone.
+            // An old library has GPUs only.
             Err(_) => true,
         };
-        let gpus: Vec<Processor> = processors.iter().filter(is_gpu).copied().collect();
+        let gpus: Vec<SmiProcessor> = processors.iter().filter(is_gpu).copied().collect();
         self.slots.extend(gpus.into_iter().enumerate().map(|(order, processor)| ProcessorSlot {
             processor: Some(processor),
             is_first: order == 0,
@@ -110,7 +110,7 @@ impl AmdSmi {
 
     /// The paths between GPUs, each pair once, under the index of the other in the report.
     fn links(&self, report: &mut AmdReport) {
-        let gpus: Vec<(usize, Processor)> = self
+        let gpus: Vec<(usize, SmiProcessor)> = self
             .slots
             .iter()
             .enumerate()

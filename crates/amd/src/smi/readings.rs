@@ -1,7 +1,7 @@
 //! Readings from what a library sampled, in base units, where no file of the kernel has them. A call without a value gives no
 //! reading.
 //!
-//! Partitioned devices have none: a library that cannot tell how much memory a partition uses reports that of the whole device.
+//! Partitioned devices have none: the libraries report the used memory of the whole device for a partition.
 
 use afd_model::{DeviceId, Reading, Sample, Sampling};
 
@@ -35,7 +35,7 @@ pub(crate) fn add(sampling: &mut Sampling, readings: Vec<(DeviceId, Reading)>) -
     added
 }
 
-/// A report is of one library, so the rows of the other find nothing.
+/// A report has the calls of one library, so the rows of the other have no reading.
 fn readings(answers: &AmdAnswers) -> impl Iterator<Item = Reading> {
     let of_amd_smi = amdsmi::calls::SAMPLED.iter().filter_map(|row| row.reading(answers));
     of_amd_smi.chain(rocmsmi::calls::SAMPLED.iter().filter_map(|row| row.reading(answers)))

@@ -1,4 +1,5 @@
-//! ROCm SMI (`librocm_smi64.so`), the predecessor of AMD SMI, where that is not there. Statuses and enums are rocm_smi.h's.
+//! ROCm SMI (`librocm_smi64.so`), the predecessor of AMD SMI, where that is not installed. Statuses and enums are those
+//! of rocm_smi.h.
 
 pub(crate) mod calls;
 mod ffi;
@@ -12,20 +13,20 @@ use self::{
         COUNT, DRIVER_VERSION, INIT, LINK_TYPE, LINK_WEIGHT, MEMORY_TOTAL, NAME, PCI_ID, SAMPLED, UNIQUE_ID,
         VBIOS_VERSION,
     },
-    ffi::Api,
+    ffi::RocmSmiApi,
 };
 use super::{AmdAnswers, AmdDeviceAnswers, AmdReport};
 
 /// The library, loaded and queried.
 pub struct RocmSmi {
-    api: Api,
+    api: RocmSmiApi,
     initialised: bool,
     count: u32,
 }
 
 impl RocmSmi {
     pub(super) fn new(loaded: LoadedLibrary) -> RocmSmi {
-        RocmSmi { api: Api(loaded), initialised: false, count: 0 }
+        RocmSmi { api: RocmSmiApi(loaded), initialised: false, count: 0 }
     }
 
     pub(super) fn discover(&mut self) -> AmdReport {

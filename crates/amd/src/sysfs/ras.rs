@@ -1,5 +1,5 @@
-//! What amdgpu tells of errors: counters of each block and the pages of memory that are bad
-//! (`Documentation/gpu/amdgpu/ras.rst`). Only parts with RAS have these files.
+//! The error counters of each block and the bad pages of memory (`Documentation/gpu/amdgpu/ras.rst`). Only products with RAS
+//! have these files.
 
 use afd_model::{Known, Missing};
 use afd_probe::{Facts, PciFunction};
@@ -30,7 +30,7 @@ pub(crate) const BLOCKS: [&str; 20] = [
 
 /// The files of one device.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Files {
+pub(crate) struct RasFiles {
     blocks: Vec<(&'static str, String)>,
     pages: Option<String>,
 }
@@ -43,26 +43,26 @@ pub(crate) struct ErrorCounts {
     pub(crate) deferred: Option<u64>,
 }
 
-/// Bad pages of memory, by what became of them.
+/// Bad pages of memory, by state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Pages {
-    /// Taken out of use.
+pub(crate) struct BadPages {
+    /// Retired.
     pub(crate) retired: u64,
-    /// To be taken out of use at the next chance.
+    /// Pending retirement.
     pub(crate) pending: u64,
-    /// Bad, and could not be taken out of use.
+    /// Could not be retired.
     pub(crate) failed: u64,
 }
 
-impl Files {
-    pub(crate) fn of(facts: &mut Facts<'_>, function: &PciFunction) -> Files {
+impl RasFiles {
+    pub(crate) fn find(facts: &mut Facts<'_>, function: &PciFunction) -> RasFiles {
         let directory = function.attribute("ras");
         let present = facts.names("errors", &directory);
         let file = |name: String| present.contains(&name).then(|| format!("{directory}/{name}"));
-        // Where the kernel counts by its newer architecture (ACA) the files have another name.
+        // With the newer error architecture (ACA) the files have another name.
         let of_block =
             |block: &str| file(format!("{block}_err_count")).or_else(|| file(format!("aca_{block}")));
-        Files {
+        RasFiles {
             blocks: BLOCKS.into_iter().filter_map(|block| Some((block, of_block(block)?))).collect(),
             pages: file("gpu_vram_bad_pages".to_owned()),
         }
@@ -76,8 +76,8 @@ impl Files {
         self.blocks.iter().map(read).collect()
     }
 
-    /// The bad pages. The file is empty where there are none.
-    pub(crate) fn pages(&self, facts: &mut Facts<'_>) -> Known<Pages> {
+    /// The bad pages. The file is empty if there are none.
+    pub(crate) fn pages(&self, facts: &mut Facts<'_>) -> Known<BadPages> {
         let Some(path) = &self.pages else { return Missing::NotExposed.into() };
         facts.bytes("retired_pages", path).and_then(|bytes| {
             parse_bad_pages(&String::from_utf8_lossy(&bytes)).map_or_else(
@@ -88,8 +88,7 @@ impl Files {
     }
 }
 
-/// Lines `ue: 0`, `ce: 3` and, on newer kernels, `de: 0`; or `Query currently inaccessible`, as long as the driver resets
-/// the device.
+/// Lines `ue: 0`, `ce: 3` and, on newer kernels, `de: 0`; or `Query currently inaccessible` while the driver resets the device.
 fn parse_error_counts(text: &str) -> Result<Known<ErrorCounts>, &'static str> {
     if text.contains("inaccessible") {
         return Ok(Missing::NotAvailable.into());
@@ -100,22 +99,21 @@ fn parse_error_counts(text: &str) -> Result<Known<ErrorCounts>, &'static str> {
     };
     let counts = ErrorCounts { uncorrectable: count("ue"), correctable: count("ce"), deferred: count("de") };
     if counts == ErrorCounts::default() {
-        Err("no counts such as \"ue: 0\"")
+        Err("expected error counts such as \"ue: 0\"")
     } else {
         Ok(Known::Value(counts))
     }
 }
 
-/// A line `0x00327f5d : 0x00001000 : R` for each page: its number, its size, and what became of it: `R` reserved, `P`
-/// pending, `F` failed.
-fn parse_bad_pages(text: &str) -> Result<Pages, &'static str> {
-    let mut pages = Pages::default();
+/// A line `0x00327f5d : 0x00001000 : R` per page: its number, its size and its state: `R` reserved, `P` pending, `F` failed.
+fn parse_bad_pages(text: &str) -> Result<BadPages, &'static str> {
+    let mut pages = BadPages::default();
     for line in text.split(['\n', '\0']).map(str::trim).filter(|line| !line.is_empty()) {
         match line.rsplit(':').next().map(str::trim) {
             Some("R") => pages.retired += 1,
             Some("P") => pages.pending += 1,
             Some("F") => pages.failed += 1,
-            _ => return Err("no pages such as \"0x00327f5d : 0x00001000 : R\""),
+            _ => return Err("expected bad pages such as \"0x00327f5d : 0x00001000 : R\""),
         }
     }
     Ok(pages)
@@ -129,9 +127,9 @@ mod tests {
 
     #[test]
     fn counts_of_errors() {
-        let counts = parse_error_counts("ue: 0\nce: 3\n").expect("the lines are right");
-        let told = ErrorCounts { uncorrectable: Some(0), correctable: Some(3), deferred: None };
-        assert_eq!(counts, Known::Value(told));
+        let counts = parse_error_counts("ue: 0\nce: 3\n").expect("the lines are well formed");
+        let expected = ErrorCounts { uncorrectable: Some(0), correctable: Some(3), deferred: None };
+        assert_eq!(counts, Known::Value(expected));
         assert_eq!(
             parse_error_counts("Query currently inaccessible").map(|known| known.is_known()),
             Ok(false)
@@ -140,11 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn bad_pages_are_counted_by_what_became_of_them() {
+    fn bad_pages_are_counted_by_state() {
         let text =
             "0x01 : 0x00001000 : R\n0x02 : 0x00001000 : R\n0x03 : 0x00001000 : P\n0x4 : 0x1000 : F\n\0\0";
-        assert_eq!(parse_bad_pages(text), Ok(Pages { retired: 2, pending: 1, failed: 1 }));
-        assert_eq!(parse_bad_pages(""), Ok(Pages::default()));
+        assert_eq!(parse_bad_pages(text), Ok(BadPages { retired: 2, pending: 1, failed: 1 }));
+        assert_eq!(parse_bad_pages(""), Ok(BadPages::default()));
         assert!(parse_bad_pages("0x01 : 0x00001000 : Q").is_err());
     }
 

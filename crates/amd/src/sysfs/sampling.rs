@@ -1,65 +1,73 @@
-//! What moves: amdgpu's attributes, its hwmon, error counters, clocks and the table `gpu_metrics`.
+//! Changing values: the attributes of amdgpu, its hwmon, error counters, clocks and the table `gpu_metrics`.
 //!
-//! `pcie_bw` is never read: the driver measures for a second before it answers. A device that sleeps is not asked at
-//! all: it would have to be woken, or the driver answers EPERM, which says nothing about permission.
+//! `pcie_bw` is never read: the driver measures for a second before it answers. The files of a suspended device are not read:
+//! that would wake the device, or fail with EPERM although no permission is missing.
 
-mod parts;
+mod partition;
+mod readings;
 
 use std::time::Instant;
 
 use afd_model::{
-    AmdQuantity, Clock, Device, DeviceId, Direction, Engine, ErrorDetail, ErrorKind, Known, LinkCounter,
-    Missing, PageState, Quantity, Reading, Sample, Sensor,
+    AmdQuantity, Clock, Device, DeviceId, Engine, ErrorDetail, ErrorKind, Missing, Quantity, Sample,
 };
 use afd_probe::{Facts, PciFunction, hwmon, pci};
 
-use self::parts::PartPlace;
-use super::{levels::parse_levels, ras};
+use self::{
+    partition::PartitionSource,
+    readings::{ReadingSet, add_table, binary, errors, number, sensors},
+};
+use super::{levels::parse_levels, ras::RasFiles};
 use crate::{
     debugfs,
-    gpu_metrics::{self, GpuMetrics, PartitionMetrics, throttle},
-    health::Seen,
+    gpu_metrics::{self, GpuMetrics, PartitionMetrics},
+    health::HealthEvidence,
     throttle_time::{self, ThrottleTime},
 };
 
-/// Where a device is sampled.
+/// Where to sample one device.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct AmdSource {
     function: PciFunction,
     device: DeviceId,
     link: PciFunction,
     sensors: Vec<String>,
-    ras: ras::Files,
-    /// Joules for each count of an energy counter whose unit is the part's.
+    ras: RasFiles,
+    /// Joules per count of an energy counter whose unit depends on the product.
     joules_per_count: Option<f64>,
-    partitions: Vec<PartPlace>,
-    /// The directory in debugfs. Of a virtual function none: the host that has the whole device would be asked for what it
-    /// knows.
+    partitions: Vec<PartitionSource>,
+    /// The directory in debugfs; none for a virtual function, for which the driver would query the host of the physical
+    /// function.
     debugfs: Option<String>,
 }
 
-impl Place {
-    pub(crate) fn of(
+impl AmdSource {
+    /// Locates the files of a device.
+    pub(crate) fn find(
         facts: &mut Facts<'_>,
         function: &PciFunction,
         link: &PciFunction,
         device: &Device,
-    ) -> Place {
+    ) -> AmdSource {
         let directories = hwmon::directories(facts, function);
-        // The unit of revision 1.3 is that of 1.4 on Aldebaran; on Radeon parts it is another one.
+        // The unit of revision 1.3 is that of 1.4 on Aldebaran; Radeon products have another one.
         let is_aldebaran = device.compute.value().is_some_and(|compute| compute == "gfx90a");
-        Place {
+        AmdSource {
             function: function.clone(),
             device: device.id,
             link: link.clone(),
             joules_per_count: is_aldebaran.then_some(gpu_metrics::JOULES_PER_COUNT),
-            partitions: device.partitions.iter().map(|part| PartPlace::of(function, part)).collect(),
+            partitions: device
+                .partitions
+                .iter()
+                .map(|partition| PartitionSource::find(function, partition))
+                .collect(),
             sensors: directories
                 .into_iter()
                 .filter(|(_, name)| name == "amdgpu")
                 .map(|(directory, _)| directory)
                 .collect(),
-            ras: ras::Files::of(facts, function),
+            ras: RasFiles::find(facts, function),
             debugfs: debugfs::directory(device).filter(|_| !device.virtual_function),
         }
     }
@@ -68,20 +76,20 @@ impl Place {
         self.device
     }
 
-    /// Whether the device sleeps, so that asking it would wake it.
-    pub(crate) fn sleeps(&self, facts: &mut Facts<'_>) -> bool {
+    /// Whether the device is suspended, so that reading its files would wake it.
+    pub(crate) fn is_suspended(&self, facts: &mut Facts<'_>) -> bool {
         let runtime = facts.text("power_state", &self.function.attribute("power/runtime_status"));
         runtime.value().is_some_and(|status| status == "suspended")
     }
 
-    /// What is to be known of the device's health; nothing of one that sleeps.
-    pub(crate) fn observe(&self, facts: &mut Facts<'_>) -> Seen {
+    /// The evidence for the health of the device; none while it is suspended.
+    pub(crate) fn health_evidence(&self, facts: &mut Facts<'_>) -> HealthEvidence {
         facts.about(Some(self.device));
-        if self.sleeps(facts) {
-            return Seen::default();
+        if self.is_suspended(facts) {
+            return HealthEvidence::default();
         }
         let table = self.table(facts).unwrap_or_default();
-        Seen {
+        HealthEvidence {
             errors: self.ras.counts(facts),
             pages: self.ras.pages(facts).into_value(),
             residencies: table.residencies,
@@ -94,34 +102,34 @@ impl Place {
         }
     }
 
-    /// A sample of the device and one of each partition; none of a device that sleeps. With what only AMD's exporter
+    /// A sample of the device and of each partition; none while the device is suspended. With the values that only AMD's exporter
     /// publishes if `exporter` is set.
     pub(crate) fn sample(
         &self,
         facts: &mut Facts<'_>,
-        throttled: &mut ThrottleTime,
+        throttle_time: &mut ThrottleTime,
         now: Instant,
         exporter: bool,
     ) -> Vec<Sample> {
         facts.about(Some(self.device));
-        if self.sleeps(facts) {
+        if self.is_suspended(facts) {
             return Vec::new();
         }
         let metrics = self.table(facts).unwrap_or_default();
         let mut readings = self.readings(facts, &metrics);
-        for (cause, seconds) in throttled.advance(now, &metrics.residencies) {
+        for (cause, seconds) in throttle_time.advance(now, &metrics.residencies) {
             readings.add(Quantity::ThrottleSeconds(cause), Some(seconds));
         }
         if exporter {
             self.exporter_readings(facts, &metrics, &mut readings);
-            readings.add_extra(&throttle_time::raw(&metrics.residencies, throttled));
+            readings.add_extra(&throttle_time::raw(&metrics.residencies, throttle_time));
         }
         let mut samples = vec![Sample { unit: self.device.into(), readings: readings.0 }];
-        for part in &self.partitions {
-            let of_device = part.number.and_then(|number| metrics.partitions.get(number));
+        for partition in &self.partitions {
+            let of_device = partition.number.and_then(|number| metrics.partitions.get(number));
             samples.push(Sample {
-                unit: part.id.into(),
-                readings: parts::readings(facts, part, of_device, exporter),
+                unit: partition.id.into(),
+                readings: partition.readings(facts, of_device, exporter),
             });
         }
         samples.retain(|sample| !sample.readings.is_empty());
@@ -132,10 +140,9 @@ impl Place {
         binary(facts, &self.function.attribute("gpu_metrics"), gpu_metrics::parse)
     }
 
-    /// All that can be read now, one reading for each quantity: what a file of its own tells goes before the table
-    /// `gpu_metrics`.
-    fn readings(&self, facts: &mut Facts<'_>, metrics: &GpuMetrics) -> Readings {
-        let mut readings = Readings::default();
+    /// All readings of the device, one per quantity. A file of its own takes precedence over the table `gpu_metrics`.
+    fn readings(&self, facts: &mut Facts<'_>, metrics: &GpuMetrics) -> ReadingSet {
+        let mut readings = ReadingSet::default();
         let at = |name: &str| self.function.attribute(name);
         readings
             .add(Quantity::MemoryUsedBytes, number(facts, "memory_used_bytes", &at("mem_info_vram_used")));
@@ -161,23 +168,23 @@ impl Place {
         for reading in pci::link_readings(facts, &self.link) {
             readings.add(reading.quantity, Some(reading.value));
         }
-        of_table(metrics, self.joules_per_count, &mut readings);
-        if let Some(whole) = self.whole(metrics) {
-            parts::of_partition(whole, &mut readings);
+        add_table(metrics, self.joules_per_count, &mut readings);
+        if let Some(only) = self.only_partition(metrics) {
+            partition::add_table(only, &mut readings);
         }
         readings
     }
 
-    /// What the table tells of the one partition of a device that is not cut.
-    fn whole<'m>(&self, metrics: &'m GpuMetrics) -> Option<&'m PartitionMetrics> {
+    /// The only partition of the table, of an unpartitioned device.
+    fn only_partition<'m>(&self, metrics: &'m GpuMetrics) -> Option<&'m PartitionMetrics> {
         match (self.partitions.as_slice(), metrics.partitions.as_slice()) {
-            ([], [whole]) => Some(whole),
+            ([], [only]) => Some(only),
             _ => None,
         }
     }
 
-    /// What only AMD's exporter publishes.
-    fn exporter_readings(&self, facts: &mut Facts<'_>, metrics: &GpuMetrics, readings: &mut Readings) {
+    /// Adds the values that only AMD's exporter publishes.
+    fn exporter_readings(&self, facts: &mut Facts<'_>, metrics: &GpuMetrics, readings: &mut ReadingSet) {
         for (quantity, file) in [
             (AmdQuantity::GttTotalBytes, "mem_info_gtt_total"),
             (AmdQuantity::GttUsedBytes, "mem_info_gtt_used"),
@@ -193,119 +200,12 @@ impl Place {
             readings.add(AmdQuantity::ClockMinHertz(clock).into(), min);
         }
         readings.add_extra(&metrics.extra);
-        if let Some(whole) = self.whole(metrics) {
-            readings.add_extra(&whole.extra);
+        if let Some(only) = self.only_partition(metrics) {
+            readings.add_extra(&only.extra);
         }
     }
 }
 
-/// The clocks whose levels have a file.
+/// The clocks that have a file of levels.
 const CLOCKS: [(Clock, &str); 3] =
     [(Clock::Compute, "pp_dpm_sclk"), (Clock::Memory, "pp_dpm_mclk"), (Clock::Soc, "pp_dpm_socclk")];
-
-/// Readings with one for each quantity: the first that is added stays.
-#[derive(Debug, Default)]
-struct Readings(Vec<Reading>);
-
-impl Readings {
-    fn add(&mut self, quantity: Quantity, value: Option<f64>) {
-        if let Some(value) = value
-            && !self.0.iter().any(|reading| reading.quantity == quantity)
-        {
-            self.0.push(Reading { quantity, value });
-        }
-    }
-
-    fn add_extra(&mut self, told: &[(AmdQuantity, f64)]) {
-        for (quantity, value) in told {
-            self.add((*quantity).into(), Some(*value));
-        }
-    }
-}
-
-fn number(facts: &mut Facts<'_>, fact: &str, path: &str) -> Option<f64> {
-    facts.number::<u64>(fact, path).into_value().map(|value| value as f64)
-}
-
-/// What `parse` makes of a binary table; a table that cannot be read is a problem.
-fn binary<T>(
-    facts: &mut Facts<'_>,
-    path: &str,
-    parse: fn(&[u8]) -> Result<T, gpu_metrics::TableError>,
-) -> Option<T> {
-    let bytes = facts.bytes("gpu_metrics", path).into_value()?;
-    parse(&bytes)
-        .map_err(|error| facts.missing::<()>("gpu_metrics", Missing::Malformed, Some(path), error))
-        .ok()
-}
-
-fn errors(facts: &mut Facts<'_>, ras: &ras::Files, readings: &mut Readings) {
-    for (block, counts) in ras.counts(facts) {
-        let counts = counts.into_value().unwrap_or_default();
-        for (kind, count) in [
-            (ErrorKind::EccUncorrectable, counts.uncorrectable),
-            (ErrorKind::EccCorrectable, counts.correctable),
-            (ErrorKind::EccDeferred, counts.deferred),
-        ] {
-            readings.add(Quantity::Errors(kind, ErrorDetail::Block(block)), count.map(|count| count as f64));
-        }
-    }
-    if let Known::Value(pages) = ras.pages(facts) {
-        for (state, count) in [
-            (PageState::Retired, pages.retired),
-            (PageState::Pending, pages.pending),
-            (PageState::Failed, pages.failed),
-        ] {
-            readings.add(Quantity::RetiredPages(state), Some(count as f64));
-        }
-    }
-}
-
-/// hwmon of amdgpu: microwatts, millidegrees, hertz.
-fn sensors(facts: &mut Facts<'_>, directory: &str, readings: &mut Readings) {
-    let at = |name: &str| format!("{directory}/{name}");
-    let power = number(facts, "power_watts", &at("power1_average"))
-        .or_else(|| number(facts, "power_watts", &at("power1_input")));
-    readings.add(Quantity::PowerWatts, power.map(|microwatts| microwatts / 1e6));
-    let limit = number(facts, "power_limit_watts", &at("power1_cap"));
-    readings.add(Quantity::PowerLimitWatts, limit.map(|microwatts| microwatts / 1e6));
-    for (index, usual) in [(1, Sensor::Edge), (2, Sensor::Junction), (3, Sensor::Memory)] {
-        let path = at(&format!("temp{index}_input"));
-        let celsius = facts.number::<i64>("temperature_celsius", &path).into_value();
-        readings.add(Quantity::TemperatureCelsius(usual), celsius.map(|milli| milli as f64 / 1e3));
-    }
-    for (index, clock) in [(1, Clock::Compute), (2, Clock::Memory)] {
-        readings.add(
-            Quantity::ClockHertz(clock),
-            number(facts, "clock_hertz", &at(&format!("freq{index}_input"))),
-        );
-    }
-}
-
-fn of_table(metrics: &GpuMetrics, joules_per_count: Option<f64>, readings: &mut Readings) {
-    for (sensor, celsius) in [
-        (Sensor::Edge, metrics.edge_celsius),
-        (Sensor::Junction, metrics.hotspot_celsius),
-        (Sensor::Memory, metrics.memory_celsius),
-        (Sensor::Vrsoc, metrics.vrsoc_celsius),
-        (Sensor::Soc, metrics.soc_celsius),
-    ] {
-        readings.add(Quantity::TemperatureCelsius(sensor), celsius);
-    }
-    readings.add(Quantity::PowerWatts, metrics.socket_watts);
-    for (engine, ratio) in [
-        (Engine::Compute, metrics.gfx_ratio),
-        (Engine::Memory, metrics.umc_ratio),
-        (Engine::Media, metrics.vcn_ratio),
-        (Engine::Jpeg, metrics.jpeg_ratio),
-    ] {
-        readings.add(Quantity::Utilization(engine), ratio);
-    }
-    let by_part = metrics.energy_count.zip(joules_per_count).map(|(count, joules)| count as f64 * joules);
-    readings.add(Quantity::EnergyJoules, metrics.energy_joules.or(by_part));
-    readings.add(Quantity::LinkBytes(LinkCounter::Xgmi, Direction::Receive), metrics.xgmi_read_bytes);
-    readings.add(Quantity::LinkBytes(LinkCounter::Xgmi, Direction::Transmit), metrics.xgmi_write_bytes);
-    for (cause, holds) in metrics.throttle_status.into_iter().flat_map(throttle::causes) {
-        readings.add(Quantity::Throttled(cause), Some(f64::from(u8::from(holds))));
-    }
-}

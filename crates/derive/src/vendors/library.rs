@@ -6,9 +6,9 @@ pub(super) const MAX_RESIDENT_BYTES: u64 = 256 << 20;
 /// A vendor's library, which `afd probe <name>` loads in a process of its own.
 #[derive(Debug)]
 pub struct VendorLibrary {
-    /// Name of the library in a problem: `nvml`.
+    /// Name of the library in a problem.
     pub fact: &'static str,
-    /// What the library is called in sentences: `NVML`.
+    /// What the library is called in sentences.
     pub title: &'static str,
     /// The option that sets the root under which the library is looked up, without the dashes.
     pub root_option: &'static str,

@@ -1,4 +1,4 @@
-//! When a vendor's library is queried, and what is kept of what it reported.
+//! When a vendor's library is queried, and which of its reports are kept.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ enum SamplingState {
     Unavailable,
     /// Samples are taken.
     Active,
-    /// Until the next discovery a sample would report nothing new.
+    /// No samples are taken until the next discovery.
     Paused,
 }
 
@@ -138,7 +138,7 @@ impl<T: StatusTable> Enrichment<T> {
         }
         match self.request(host, request) {
             Ok(Some(report)) => {
-                // A process that was started again has discovered nothing, so it samples nothing.
+                // A restarted process has no handles until it discovers.
                 sampling.rediscover |= report.devices.is_empty() && self.enumerated > 0;
                 self.sampled = report;
                 true

@@ -109,14 +109,14 @@ fn links_are_taken_from_the_library_where_the_kernel_reports_none() {
 
 #[test]
 fn the_memory_of_a_first_partition_is_not_the_devices() {
-    let cut = |parts: u32| {
+    let memory_with = |partitions: u32| {
         let mut device = device(1);
         device.partitions =
-            (0..parts).map(|part| Partition::bare(device.id, PartitionName::Xcp(part))).collect();
+            (0..partitions).map(|number| Partition::bare(device.id, PartitionName::Xcp(number))).collect();
         let mut findings = findings(vec![device]);
         enrich(&mut findings, &report(&[json!({ "amdsmi_get_gpu_memory_total(0)": { "value": 9 } })]));
         findings.devices.remove(0).memory_bytes
     };
-    assert_eq!(cut(0), Known::Value(9));
-    assert!(!cut(2).is_known());
+    assert_eq!(memory_with(0), Known::Value(9));
+    assert!(!memory_with(2).is_known());
 }

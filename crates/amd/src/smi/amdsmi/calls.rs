@@ -7,7 +7,7 @@ use afd_probe::{
     status::StatusRow,
 };
 
-use super::ffi::{Api, Processor};
+use super::ffi::{AmdSmiApi, SmiProcessor};
 use crate::smi::CallResult;
 
 /// `AMDSMI_MEM_TYPE_VRAM`.
@@ -16,7 +16,7 @@ const VRAM: u32 = 0;
 pub(crate) const INIT: LibraryCall = LibraryCall::new("amdsmi_init");
 pub(crate) const LIB_VERSION: LibraryCall = LibraryCall::new("amdsmi_get_lib_version");
 pub(crate) const SOCKETS: LibraryCall = LibraryCall::new("amdsmi_get_socket_handles");
-/// Stands in the report of a socket whose processors cannot be listed.
+/// Its error is the only answer of a socket whose processors cannot be listed.
 pub(crate) const PROCESSORS: LibraryCall = LibraryCall::new("amdsmi_get_processor_handles");
 pub(crate) const PROCESSOR_TYPE: LibraryCall = LibraryCall::new("amdsmi_get_processor_type");
 pub(crate) const BDF: LibraryCall = LibraryCall::new("amdsmi_get_gpu_device_bdf");
@@ -36,27 +36,27 @@ pub(crate) const LINK_WEIGHT: LibraryCall = LibraryCall::new("amdsmi_topo_get_li
 pub(super) const ACTIVITY: LibraryCall = LibraryCall::new("amdsmi_get_gpu_activity");
 pub(super) const MEMORY_USAGE: LibraryCall = LibraryCall::selecting("amdsmi_get_gpu_memory_usage", &[VRAM]);
 
-/// How a processor is asked.
-pub(super) type Query = fn(&Api, Processor) -> CallResult;
+/// Queries a processor.
+pub(super) type AmdSmiQuery = fn(&AmdSmiApi, SmiProcessor) -> CallResult;
 
-/// What changes.
-pub(crate) const SAMPLED: &[LibraryRow<Query>] = &[
+/// The changing values.
+pub(crate) const SAMPLED: &[LibraryRow<AmdSmiQuery>] = &[
     activity("gfx_activity", Engine::Compute),
     activity("umc_activity", Engine::Memory),
     activity("mm_activity", Engine::Media),
     LibraryRow {
         call: MEMORY_USAGE,
-        source: Api::memory_usage,
+        source: AmdSmiApi::memory_usage,
         field: None,
         quantity: Quantity::MemoryUsedBytes,
         scale: ValueScale::ONE,
     },
 ];
 
-const fn activity(field: &'static str, engine: Engine) -> LibraryRow<Query> {
+const fn activity(field: &'static str, engine: Engine) -> LibraryRow<AmdSmiQuery> {
     LibraryRow {
         call: ACTIVITY,
-        source: Api::activity,
+        source: AmdSmiApi::activity,
         field: Some(field),
         quantity: Quantity::Utilization(engine),
         scale: ValueScale::PERCENT,

@@ -1,7 +1,7 @@
-//! Structs of amdsmi.h whose layout is another one from release to release.
+//! Structs of amdsmi.h whose layout changes from release to release.
 //!
-//! The library does not say how it lays a struct out, and its version is not told in one way either. So a struct is filled
-//! into memory that is longer than any of its layouts, and the layout is the one in which what must be there is there.
+//! The library does not report the layout of a struct, and its version has changed its meaning. So a struct is filled into a
+//! buffer that is larger than any of its layouts, and the layout is the one in which known values are in place.
 //! Sources: amdsmi.h of the releases 23.2 (ROCm 6.0), 24.6 (ROCm 6.2), 26.0 and 26.1 (ROCm 7.0 and 7.1).
 
 use std::ops::Range;
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::VENDOR_ID;
 
-/// Where the fields of `amdsmi_asic_info_t` are. The market name is at its beginning.
-struct Asic {
+/// The offsets of the fields of `amdsmi_asic_info_t`. The market name is first.
+struct AsicLayout {
     market_name: usize,
     vendor_id: usize,
     device_id: usize,
@@ -21,14 +21,14 @@ struct Asic {
 }
 
 /// The newest first.
-const ASICS: [Asic; 3] = [
-    Asic { market_name: 256, vendor_id: 256, device_id: 520, rev_id: 528, asic_serial: 532..788 },
-    Asic { market_name: 256, vendor_id: 256, device_id: 328, rev_id: 336, asic_serial: 340..372 },
-    Asic { market_name: 64, vendor_id: 64, device_id: 72, rev_id: 80, asic_serial: 84..116 },
+const ASICS: [AsicLayout; 3] = [
+    AsicLayout { market_name: 256, vendor_id: 256, device_id: 520, rev_id: 528, asic_serial: 532..788 },
+    AsicLayout { market_name: 256, vendor_id: 256, device_id: 328, rev_id: 336, asic_serial: 340..372 },
+    AsicLayout { market_name: 64, vendor_id: 64, device_id: 72, rev_id: 80, asic_serial: 84..116 },
 ];
 
-/// `amdsmi_asic_info_t`: the layout in which AMD's vendor id and a PCI device id are where they belong. What is not filled
-/// is 0, so no two layouts can hold.
+/// `amdsmi_asic_info_t`, in the layout in which AMD's vendor id and a PCI device id are in place. Bytes that are not filled are 0,
+/// so at most one layout matches.
 pub(super) fn asic_info(bytes: &[u8]) -> Option<Value> {
     let layout = ASICS.iter().find(|layout| {
         u32_at(bytes, layout.vendor_id) == Some(u32::from(VENDOR_ID))
@@ -43,7 +43,7 @@ pub(super) fn asic_info(bytes: &[u8]) -> Option<Value> {
 }
 
 /// `amdsmi_vbios_info_t`: name, build date, part number and version, of 256 bytes each, or before ROCm 6.4 of 64, 32, 64
-/// and 32 bytes and shorter than 256 with what is reserved.
+/// and 32 bytes and shorter than 256 with the reserved bytes.
 pub(super) fn vbios_info(bytes: &[u8]) -> Option<Value> {
     const NEW: [Range<usize>; 4] = [0..256, 256..512, 512..768, 768..1024];
     const OLD: [Range<usize>; 4] = [0..64, 64..96, 96..160, 160..192];
@@ -58,12 +58,12 @@ pub(super) fn vbios_info(bytes: &[u8]) -> Option<Value> {
     }))
 }
 
-/// `amdsmi_driver_info_t`: the version is at its beginning, in at least 64 bytes.
+/// `amdsmi_driver_info_t`: the version is first, in at least 64 bytes.
 pub(super) fn driver_info(bytes: &[u8]) -> Option<Value> {
     Some(json!({ "driver_version": text(bytes.get(..64)?) }))
 }
 
-/// `amdsmi_engine_usage_t`: three numbers at its beginning.
+/// `amdsmi_engine_usage_t`: three numbers are first.
 pub(super) fn engine_usage(bytes: &[u8]) -> Option<Value> {
     Some(json!({
         "gfx_activity": u32_at(bytes, 0)?,
@@ -72,8 +72,8 @@ pub(super) fn engine_usage(bytes: &[u8]) -> Option<Value> {
     }))
 }
 
-/// `amdsmi_accelerator_partition_profile_t`: the type and the number of partitions are at its beginning; what follows
-/// changed places.
+/// `amdsmi_accelerator_partition_profile_t`: the type and the number of partitions are first; the order of the other fields has
+/// changed.
 pub(super) fn partition_profile(bytes: &[u8]) -> Option<Value> {
     Some(json!({ "profile_type": u32_at(bytes, 0)?, "num_partitions": u32_at(bytes, 4)? }))
 }
@@ -90,10 +90,10 @@ fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn filled(parts: &[(usize, &[u8])]) -> Vec<u8> {
+    fn filled(fields: &[(usize, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![0; 4096];
-        for (offset, part) in parts {
-            bytes[*offset..offset + part.len()].copy_from_slice(part);
+        for (offset, field) in fields {
+            bytes[*offset..offset + field.len()].copy_from_slice(field);
         }
         bytes
     }
@@ -104,20 +104,20 @@ mod tests {
         let name: (usize, &[u8]) = (0, b"AMD Instinct MI300X");
         for (vendor_at, device_at, serial_at) in [(256, 520, 532), (256, 328, 340), (64, 72, 84)] {
             let bytes = filled(&[name, (vendor_at, &vendor), (device_at, &device), (serial_at, b"0xE3A9")]);
-            let told = asic_info(&bytes).expect("the layout is one of the known");
-            assert_eq!(told["market_name"], "AMD Instinct MI300X");
-            assert_eq!(told["asic_serial"], "0xE3A9", "{device_at}");
-            assert_eq!(told["device_id"], 0x74a1);
+            let info = asic_info(&bytes).expect("the layout is known");
+            assert_eq!(info["market_name"], "AMD Instinct MI300X");
+            assert_eq!(info["asic_serial"], "0xE3A9", "{device_at}");
+            assert_eq!(info["device_id"], 0x74a1);
         }
     }
 
     #[test]
-    fn a_struct_in_no_known_layout_tells_nothing() {
+    fn a_struct_in_an_unknown_layout_has_no_value() {
         assert_eq!(
             asic_info(&filled(&[(0, b"AMD Instinct MI300X"), (300, &0x1002_u32.to_ne_bytes())])),
             None
         );
-        assert_eq!(asic_info(&[0; 8]), None, "nor does one that is too short");
+        assert_eq!(asic_info(&[0; 8]), None, "it is too short");
     }
 
     #[test]
@@ -126,6 +126,6 @@ mod tests {
             filled(&[(256, b"2023/11/09"), (512, b"113-M3000100-103"), (768, b"022.040.003.043.000001")]);
         let old = filled(&[(64, b"2023/11/09"), (96, b"113-M3000100-103"), (160, b"022.040.003.043.000001")]);
         assert_eq!(vbios_info(&new), vbios_info(&old));
-        assert_eq!(vbios_info(&new).expect("it is one")["version"], "022.040.003.043.000001");
+        assert_eq!(vbios_info(&new).expect("the layout is known")["version"], "022.040.003.043.000001");
     }
 }

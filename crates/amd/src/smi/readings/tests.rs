@@ -36,11 +36,11 @@ fn what_the_kernel_reports_stays_and_the_rest_is_added() {
         [kernel, busy(Engine::Memory, 0.5), used],
         "all ones are no value"
     );
-    assert!(sampled(Vec::new(), 2, answers).is_empty(), "nothing is taken for a partitioned device");
+    assert!(sampled(Vec::new(), 2, answers).is_empty(), "a partitioned device has none");
 }
 
 #[test]
-fn calls_that_failed_add_nothing() {
+fn failed_calls_add_nothing() {
     let refused = json!({
         "rsmi_dev_pci_id_get": { "value": 1 << 8 },
         "rsmi_dev_busy_percent_get": { "error": "NOT_SUPPORTED" },

@@ -7,7 +7,7 @@ use afd_probe::{
     status::StatusRow,
 };
 
-use super::ffi::Api;
+use super::ffi::RocmSmiApi;
 use crate::smi::CallResult;
 
 /// `RSMI_SW_COMP_DRIVER`.
@@ -30,21 +30,21 @@ pub(crate) const LINK_WEIGHT: LibraryCall = LibraryCall::new("rsmi_topo_get_link
 pub(super) const BUSY_PERCENT: LibraryCall = LibraryCall::new("rsmi_dev_busy_percent_get");
 pub(super) const MEMORY_USAGE: LibraryCall = LibraryCall::selecting("rsmi_dev_memory_usage_get", &[VRAM]);
 
-/// How a device is asked.
-pub(super) type Query = fn(&Api, u32) -> CallResult;
+/// Queries a device.
+pub(super) type RocmSmiQuery = fn(&RocmSmiApi, u32) -> CallResult;
 
-/// What changes.
-pub(crate) const SAMPLED: &[LibraryRow<Query>] = &[
+/// The changing values.
+pub(crate) const SAMPLED: &[LibraryRow<RocmSmiQuery>] = &[
     LibraryRow {
         call: BUSY_PERCENT,
-        source: Api::busy_percent,
+        source: RocmSmiApi::busy_percent,
         field: None,
         quantity: Quantity::Utilization(Engine::Compute),
         scale: ValueScale::PERCENT,
     },
     LibraryRow {
         call: MEMORY_USAGE,
-        source: Api::memory_usage,
+        source: RocmSmiApi::memory_usage,
         field: None,
         quantity: Quantity::MemoryUsedBytes,
         scale: ValueScale::ONE,

@@ -1,7 +1,7 @@
-//! The raw calls of ROCm SMI: each gives a JSON value in the units and enums of rocm_smi.h, or the status.
+//! The raw calls of ROCm SMI: each returns a JSON value in the units and enums of rocm_smi.h, or the status.
 //!
 //! Devices are indices. Signatures are those of rocm_smi.h 5.2.3 and are the same in every later release.
-#![allow(unsafe_code, reason = "the library is C; afd_probe::ffi says why the calls are sound")]
+#![allow(unsafe_code, reason = "the library is C; afd_probe::ffi explains why the calls are sound")]
 
 use afd_probe::{call, call_number, call_text, ffi::LoadedLibrary};
 use serde_json::json;
@@ -14,9 +14,9 @@ use crate::smi::{CallResult, SmiStatus};
 
 const TEXT_BYTES: usize = 256;
 
-pub(crate) struct Api(pub(super) LoadedLibrary);
+pub(crate) struct RocmSmiApi(pub(super) LoadedLibrary);
 
-impl Api {
+impl RocmSmiApi {
     pub(super) fn init(&self) -> Result<(), SmiStatus> {
         call!(self.0, STATUSES, INIT(0 => u64))
     }

@@ -1,27 +1,27 @@
-//! The partitions of a device: where they are sampled, and what a table tells of one.
+//! The partitions of a device: where they are sampled, and their readings.
 
 use afd_model::{Engine, HandleKind, Partition, PartitionId, PartitionName, Quantity, Reading};
 use afd_probe::{Facts, PciFunction};
 
-use super::{Readings, binary, number};
+use super::readings::{ReadingSet, binary, number};
 use crate::{
     gpu_metrics::{self, PartitionMetrics},
     kfd,
 };
 
-/// Where a partition is sampled.
+/// Where to sample one partition.
 #[derive(Clone, Debug)]
-pub(super) struct PartPlace {
+pub(super) struct PartitionSource {
     pub(super) id: PartitionId,
     pub(super) number: Option<usize>,
-    /// The file that tells the memory used of it.
+    /// The file with its used memory.
     used_memory: Option<String>,
-    /// The table of its own.
+    /// Its own table.
     metrics: Option<String>,
 }
 
-impl PartPlace {
-    pub(super) fn of(function: &PciFunction, partition: &Partition) -> PartPlace {
+impl PartitionSource {
+    pub(super) fn find(function: &PciFunction, partition: &Partition) -> PartitionSource {
         let handle = |kind| partition.handles.iter().find(|handle| handle.kind == kind);
         let number = match partition.name {
             PartitionName::Xcp(number) => Some(number as usize),
@@ -34,31 +34,31 @@ impl PartPlace {
             None => None,
         };
         let used_memory = handle(HandleKind::KfdNode).map(|node| kfd::used_memory_path(&node.value));
-        PartPlace { id: partition.id, number, used_memory, metrics }
+        PartitionSource { id: partition.id, number, used_memory, metrics }
     }
-}
 
-/// The readings of a partition; `of_device` is what the device's table tells of it.
-pub(super) fn readings(
-    facts: &mut Facts<'_>,
-    part: &PartPlace,
-    of_device: Option<&PartitionMetrics>,
-    exporter: bool,
-) -> Vec<Reading> {
-    let mut readings = Readings::default();
-    let used = part.used_memory.as_deref().and_then(|path| number(facts, "memory_used_bytes", path));
-    readings.add(Quantity::MemoryUsedBytes, used);
-    let own = part.metrics.as_deref().and_then(|path| binary(facts, path, gpu_metrics::parse_partition));
-    for metrics in own.iter().chain(of_device) {
-        of_partition(metrics, &mut readings);
-        if exporter {
-            readings.add_extra(&metrics.extra);
+    /// The readings of the partition; `of_device` is its part of the table of the device.
+    pub(super) fn readings(
+        &self,
+        facts: &mut Facts<'_>,
+        of_device: Option<&PartitionMetrics>,
+        exporter: bool,
+    ) -> Vec<Reading> {
+        let mut readings = ReadingSet::default();
+        let used = self.used_memory.as_deref().and_then(|path| number(facts, "memory_used_bytes", path));
+        readings.add(Quantity::MemoryUsedBytes, used);
+        let own = self.metrics.as_deref().and_then(|path| binary(facts, path, gpu_metrics::parse_partition));
+        for metrics in own.iter().chain(of_device) {
+            add_table(metrics, &mut readings);
+            if exporter {
+                readings.add_extra(&metrics.extra);
+            }
         }
+        readings.0
     }
-    readings.0
 }
 
-pub(super) fn of_partition(metrics: &PartitionMetrics, readings: &mut Readings) {
+pub(super) fn add_table(metrics: &PartitionMetrics, readings: &mut ReadingSet) {
     for (engine, ratio) in [
         (Engine::Compute, metrics.gfx_ratio),
         (Engine::Media, metrics.vcn_ratio),

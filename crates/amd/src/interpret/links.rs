@@ -1,0 +1,55 @@
+//! The links between devices, from the topology of KFD.
+
+use std::collections::BTreeMap;
+
+use afd_model::{Device, DeviceId, Known, Link, LinkKind, Missing};
+
+use super::same_slot;
+use crate::kfd::KfdNode;
+
+/// The XGMI links between devices; sets the fastest interconnect of each device.
+pub(crate) fn links(devices: &mut [Device], nodes: &[KfdNode]) -> Vec<Link> {
+    let device_of =
+        |node: &KfdNode| devices.iter().find(|device| same_slot(node, device)).map(|device| device.id);
+    let devices_by_node: BTreeMap<u32, DeviceId> =
+        nodes.iter().filter_map(|node| Some((node.number, device_of(node)?))).collect();
+    let mut links: BTreeMap<(DeviceId, DeviceId), Link> = BTreeMap::new();
+    for node in nodes {
+        for to in &node.links {
+            let ends = (devices_by_node.get(&node.number), devices_by_node.get(&to.to));
+            let (Some(from), Some(other)) = ends else { continue };
+            if from == other {
+                continue;
+            }
+            let (a, b) = (*from.min(other), *from.max(other));
+            let weight = Known::from_option(
+                u32::try_from(to.weight).ok().filter(|weight| *weight > 0),
+                Missing::NotAvailable,
+            );
+            let bandwidth =
+                Some(to.max_bandwidth.saturating_mul(1_000_000)).filter(|bandwidth| *bandwidth > 0);
+            let link = Link {
+                a,
+                b,
+                kind: LinkKind::Xgmi,
+                weight,
+                bandwidth_bytes_per_second: Known::from_option(bandwidth, Missing::NotAvailable),
+            };
+            let is_shorter = |known: &Link| known.weight.value() <= link.weight.value();
+            if !links.get(&(a, b)).is_some_and(is_shorter) {
+                links.insert((a, b), link);
+            }
+        }
+    }
+    let has_peers = devices.len() > 1;
+    for device in devices.iter_mut() {
+        let has_node = devices_by_node.values().any(|owner| *owner == device.id);
+        let is_linked = links.keys().any(|(a, b)| *a == device.id || *b == device.id);
+        if is_linked {
+            device.interconnect = Known::Value(LinkKind::Xgmi);
+        } else if has_node && has_peers {
+            device.interconnect = Known::Value(LinkKind::Pcie);
+        }
+    }
+    links.into_values().collect()
+}

@@ -1,0 +1,122 @@
+//! The readings of a device, one per quantity, from files and from the table `gpu_metrics`.
+
+use afd_model::{
+    AmdQuantity, Clock, Direction, Engine, ErrorDetail, ErrorKind, Known, LinkCounter, Missing, PageState,
+    Quantity, Reading, Sensor,
+};
+use afd_probe::Facts;
+
+use crate::{
+    gpu_metrics::{self, GpuMetrics, throttle},
+    sysfs::ras::RasFiles,
+};
+
+/// One reading per quantity: the first that is added stays.
+#[derive(Debug, Default)]
+pub(super) struct ReadingSet(pub(super) Vec<Reading>);
+
+impl ReadingSet {
+    pub(super) fn add(&mut self, quantity: Quantity, value: Option<f64>) {
+        if let Some(value) = value
+            && !self.0.iter().any(|reading| reading.quantity == quantity)
+        {
+            self.0.push(Reading { quantity, value });
+        }
+    }
+
+    pub(super) fn add_extra(&mut self, values: &[(AmdQuantity, f64)]) {
+        for (quantity, value) in values {
+            self.add((*quantity).into(), Some(*value));
+        }
+    }
+}
+
+/// The number in a file.
+pub(super) fn number(facts: &mut Facts<'_>, fact: &str, path: &str) -> Option<f64> {
+    facts.number::<u64>(fact, path).into_value().map(|value| value as f64)
+}
+
+/// A binary table, parsed; one that cannot be parsed is a problem.
+pub(super) fn binary<T>(
+    facts: &mut Facts<'_>,
+    path: &str,
+    parse: fn(&[u8]) -> Result<T, gpu_metrics::GpuMetricsError>,
+) -> Option<T> {
+    let bytes = facts.bytes("gpu_metrics", path).into_value()?;
+    parse(&bytes)
+        .map_err(|error| facts.missing::<()>("gpu_metrics", Missing::Malformed, Some(path), error))
+        .ok()
+}
+
+/// Adds error counts and bad pages.
+pub(super) fn errors(facts: &mut Facts<'_>, ras: &RasFiles, readings: &mut ReadingSet) {
+    for (block, counts) in ras.counts(facts) {
+        let counts = counts.into_value().unwrap_or_default();
+        for (kind, count) in [
+            (ErrorKind::EccUncorrectable, counts.uncorrectable),
+            (ErrorKind::EccCorrectable, counts.correctable),
+            (ErrorKind::EccDeferred, counts.deferred),
+        ] {
+            readings.add(Quantity::Errors(kind, ErrorDetail::Block(block)), count.map(|count| count as f64));
+        }
+    }
+    if let Known::Value(pages) = ras.pages(facts) {
+        for (state, count) in [
+            (PageState::Retired, pages.retired),
+            (PageState::Pending, pages.pending),
+            (PageState::Failed, pages.failed),
+        ] {
+            readings.add(Quantity::RetiredPages(state), Some(count as f64));
+        }
+    }
+}
+
+/// Adds the hwmon of amdgpu: microwatts, millidegrees, hertz.
+pub(super) fn sensors(facts: &mut Facts<'_>, directory: &str, readings: &mut ReadingSet) {
+    let at = |name: &str| format!("{directory}/{name}");
+    let power = number(facts, "power_watts", &at("power1_average"))
+        .or_else(|| number(facts, "power_watts", &at("power1_input")));
+    readings.add(Quantity::PowerWatts, power.map(|microwatts| microwatts / 1e6));
+    let limit = number(facts, "power_limit_watts", &at("power1_cap"));
+    readings.add(Quantity::PowerLimitWatts, limit.map(|microwatts| microwatts / 1e6));
+    for (index, sensor) in [(1, Sensor::Edge), (2, Sensor::Junction), (3, Sensor::Memory)] {
+        let path = at(&format!("temp{index}_input"));
+        let celsius = facts.number::<i64>("temperature_celsius", &path).into_value();
+        readings.add(Quantity::TemperatureCelsius(sensor), celsius.map(|milli| milli as f64 / 1e3));
+    }
+    for (index, clock) in [(1, Clock::Compute), (2, Clock::Memory)] {
+        readings.add(
+            Quantity::ClockHertz(clock),
+            number(facts, "clock_hertz", &at(&format!("freq{index}_input"))),
+        );
+    }
+}
+
+/// Adds the table `gpu_metrics`.
+pub(super) fn add_table(metrics: &GpuMetrics, joules_per_count: Option<f64>, readings: &mut ReadingSet) {
+    for (sensor, celsius) in [
+        (Sensor::Edge, metrics.edge_celsius),
+        (Sensor::Junction, metrics.hotspot_celsius),
+        (Sensor::Memory, metrics.memory_celsius),
+        (Sensor::Vrsoc, metrics.vrsoc_celsius),
+        (Sensor::Soc, metrics.soc_celsius),
+    ] {
+        readings.add(Quantity::TemperatureCelsius(sensor), celsius);
+    }
+    readings.add(Quantity::PowerWatts, metrics.socket_watts);
+    for (engine, ratio) in [
+        (Engine::Compute, metrics.gfx_ratio),
+        (Engine::Memory, metrics.umc_ratio),
+        (Engine::Media, metrics.vcn_ratio),
+        (Engine::Jpeg, metrics.jpeg_ratio),
+    ] {
+        readings.add(Quantity::Utilization(engine), ratio);
+    }
+    let by_product = metrics.energy_count.zip(joules_per_count).map(|(count, joules)| count as f64 * joules);
+    readings.add(Quantity::EnergyJoules, metrics.energy_joules.or(by_product));
+    readings.add(Quantity::LinkBytes(LinkCounter::Xgmi, Direction::Receive), metrics.xgmi_read_bytes);
+    readings.add(Quantity::LinkBytes(LinkCounter::Xgmi, Direction::Transmit), metrics.xgmi_write_bytes);
+    for (cause, is_active) in metrics.throttle_status.into_iter().flat_map(throttle::causes) {
+        readings.add(Quantity::Throttled(cause), Some(f64::from(u8::from(is_active))));
+    }
+}
