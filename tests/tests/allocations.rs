@@ -233,6 +233,8 @@ async fn unhealthy_device() -> anyhow::Result<()> {
     let uuids = uuids().await?;
     let plugin = DevicePlugin::start(GPU, uuids.clone()).await?;
     let before = setup.until_allocation("device-plugin").await?;
+    // The condition is written after the labels. Until then it is that of the Node without a plugin.
+    setup.until_condition("True", "AllHealthy").await?;
     plugin.set_health(&uuids[3], false);
     let condition = setup.until_condition("False", "NotAllocatable").await?;
     let message = condition.message.unwrap_or_default();
