@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DeviceId, Health, Known, LinkKind, Partition, Partitioning, Pci, PciAddress, PcieLink, Variant, Vendor,
-    VendorFacts,
+    DeviceId, FactSet, Health, Known, LinkKind, Partition, Partitioning, Pci, PciAddress, PcieLink, Variant,
+    Vendor, VendorFacts,
 };
 
 /// One physical accelerator of any vendor: one PCI function that computes.
@@ -67,6 +67,9 @@ pub struct Device {
     /// Facts that only this vendor's devices have; absent where nothing reads them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor_facts: Option<VendorFacts>,
+    /// Facts that may have another value than is said here, or one where none is said, because a source has not answered.
+    #[serde(default, skip_serializing_if = "FactSet::is_empty")]
+    pub undecided: FactSet,
 }
 
 /// A product as the vendor sells it.
@@ -170,6 +173,7 @@ impl Device {
                 link: PcieLink::default(),
                 max_link: PcieLink::default(),
                 upstream: Vec::new(),
+                removable: false,
             },
             numa_node: Known::default(),
             driver: Known::default(),
@@ -191,6 +195,7 @@ impl Device {
             health: Health::unknown(),
             handles: Vec::new(),
             vendor_facts: None,
+            undecided: FactSet::default(),
         }
     }
 

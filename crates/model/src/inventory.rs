@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, HostFacts, Known, Link, Nic, Problem};
+use crate::{Device, HostFacts, Known, LibraryStatus, Link, MissingDevice, Nic, Problem};
 
 /// What one probe found, and what it could not read.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -14,6 +14,8 @@ pub struct Findings {
     pub links: Vec<Link>,
     /// Facts that could not be read.
     pub problems: Vec<Problem>,
+    /// What the vendor's library last did.
+    pub library: LibraryStatus,
 }
 
 /// The accelerators of a node and their surroundings.
@@ -29,6 +31,9 @@ pub struct Inventory {
     pub numa_nodes: Vec<NumaNode>,
     /// Physical devices, sorted by id.
     pub devices: Vec<Device>,
+    /// Devices that are expected and not there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingDevice>,
     /// Links between devices, sorted.
     pub links: Vec<Link>,
     /// RDMA devices, sorted by name.

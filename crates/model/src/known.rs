@@ -40,12 +40,26 @@ pub enum Missing {
     DriverNotBound,
     /// The vendor's library is not queried, so that its driver can be replaced.
     Released,
+    /// The source has not answered yet.
+    Pending,
 }
 
 impl Missing {
     /// Whether it is counted as a problem: every reason but those that occur on a healthy node as well.
     pub fn is_problem(self) -> bool {
         !matches!(self, Missing::NotExposed | Missing::NotAvailable | Missing::DriverNotBound)
+    }
+
+    /// Whether the fact may well have a value that could not be read. What was published of it stays.
+    pub fn is_undecided(self) -> bool {
+        matches!(
+            self,
+            Missing::NotPermitted
+                | Missing::Unreadable
+                | Missing::Malformed
+                | Missing::Released
+                | Missing::Pending
+        )
     }
 
     /// The spelling in JSON and in metric labels.
@@ -59,6 +73,7 @@ impl Missing {
             Missing::Unrecognized => "unrecognized",
             Missing::DriverNotBound => "driver_not_bound",
             Missing::Released => "released",
+            Missing::Pending => "pending",
         }
     }
 
@@ -73,6 +88,7 @@ impl Missing {
             Missing::Unrecognized => "not in the product table",
             Missing::DriverNotBound => "no driver is bound",
             Missing::Released => "driver released",
+            Missing::Pending => "not answered yet",
         }
     }
 }

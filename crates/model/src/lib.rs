@@ -5,30 +5,46 @@
 //! The JSON of `afd show --output json` is the serialised [`Inventory`]; its schema is generated from these types.
 
 mod allocation;
+mod condition;
 mod device;
+mod fact;
 mod health;
 mod host;
+mod incident;
 mod inventory;
 mod known;
+mod library;
 mod link;
+mod maintenance;
+mod missing;
 mod nic;
+mod node;
 mod offer;
 mod partition;
 mod pci;
+mod plausible;
 mod problem;
+pub mod reason;
 mod sample;
 mod vendor;
 mod vendors;
 
 pub use allocation::{Allocation, AllocationMechanism};
+pub use condition::{Condition, ConditionStatus, Decision};
 pub use device::{Device, Handle, HandleKind, MemorySource, Product};
+pub use fact::{Fact, FactSet};
 pub use health::{Health, HealthReason, HealthState};
 pub use host::HostFacts;
+pub use incident::IncidentRecord;
 pub use inventory::{Findings, Inventory, NumaNode, Scanned};
 pub use known::{Known, Missing};
+pub use library::LibraryStatus;
 pub use link::{Link, LinkKind};
+pub use maintenance::MaintenanceKind;
+pub use missing::{ExpectedDevices, MissingDevice};
 pub use nic::{LinkLayer, Nic, NicPort, NicProtocol, PortState};
-pub use offer::{OfferedUnit, Offers, PublishedOffers, ResourceCount};
+pub use node::NodeFacts;
+pub use offer::{OfferVerdict, OfferedUnit, Offers, PublishedOffers, ResourceCount};
 pub use partition::{
     Partition, PartitionFunction, PartitionId, PartitionName, PartitionNameError, Partitioning, UnitId,
     XcpComputeMode, XcpMemoryMode,

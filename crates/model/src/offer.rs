@@ -45,3 +45,17 @@ pub struct PublishedOffers {
     /// Drivers with an incomplete pool: what they lack is not known.
     pub incomplete: BTreeSet<String>,
 }
+
+/// Whether the devices that are present are offered.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum OfferVerdict {
+    /// Every device that has not failed is offered once.
+    Complete,
+    /// It is not known what is offered.
+    #[default]
+    Unknown,
+    /// Some devices are not offered; the message says what to do.
+    Incomplete(String),
+    /// Some devices are offered by both mechanisms; the message says what to do.
+    Duplicate(String),
+}

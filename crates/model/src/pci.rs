@@ -201,6 +201,9 @@ pub struct Pci {
     pub max_link: PcieLink,
     /// The bridges between the root complex and the device, root port first. Empty where the kernel does not report them.
     pub upstream: Vec<PciAddress>,
+    /// Whether it can be unplugged while the machine runs, as an external GPU can.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removable: bool,
 }
 
 /// Speed and width of a PCI Express link.

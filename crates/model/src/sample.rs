@@ -16,6 +16,8 @@ pub struct Sampling {
     pub problems: Vec<Problem>,
     /// A fact of the discovery has changed, such as the health of a device: discover again now.
     pub rediscover: bool,
+    /// Whether the vendor's library answered this sample, so that its values are among the readings.
+    pub library_answered: bool,
 }
 
 /// The readings of one device or partition.
@@ -76,6 +78,11 @@ pub enum Quantity {
     PcieBytesPerSecond(Direction),
     /// Number of errors since the driver was loaded.
     Errors(ErrorKind, ErrorDetail),
+    /// The number of the last XID since the driver was loaded, 0 while there was none.
+    LastXid {
+        /// What the number means.
+        meaning: &'static str,
+    },
     /// Transfers per second on each PCIe lane.
     PcieTransfersPerSecond(Which),
     /// Number of PCIe lanes.
@@ -209,6 +216,8 @@ pub enum ErrorDetail {
     Block(&'static str),
     /// The number of the error.
     Number(u32),
+    /// All numbers that are not counted by themselves.
+    Other,
 }
 
 impl ErrorDetail {
@@ -218,6 +227,7 @@ impl ErrorDetail {
             ErrorDetail::Device => "".into(),
             ErrorDetail::Block(name) => name.into(),
             ErrorDetail::Number(number) => number.to_string().into(),
+            ErrorDetail::Other => "other".into(),
         }
     }
 }

@@ -84,11 +84,6 @@ pub struct MigInstance {
 /// A quantity of dcgm-exporter.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum NvidiaQuantity {
-    /// The last XID since the agent started, 0 while there was none.
-    LastXid {
-        /// What the number means.
-        meaning: &'static str,
-    },
     /// 1 if the vGPU is licensed, else 0.
     VgpuLicensed,
 }

@@ -1,0 +1,374 @@
+//! The rows.
+
+use super::{
+    ReasonClass::{self, Degraded, DeviceFault, Driver, Fabric, Fine, Library, Maintenance, Offer, Unknown},
+    ReasonEffect, ReasonRow, XID,
+};
+
+const fn effect(ready: &'static str, problem: &'static str, grace: &'static str) -> ReasonEffect {
+    ReasonEffect { ready, problem, grace }
+}
+
+const FINE: ReasonEffect = effect("`True`", "`False`", "none");
+const DEGRADED: ReasonEffect = effect("`True`, reason `Degraded`", "`False`", "none");
+const FAULT: ReasonEffect = effect(
+    "`False`",
+    "`True`",
+    "none for `Ready`; 2 minutes for `Problem`, which ends 5 minutes after the fault",
+);
+const BY_SEVERITY: ReasonEffect = effect(
+    "`False`, or `True` with reason `Degraded`",
+    "`True` where the device has failed",
+    "as for every device fault",
+);
+const MISSING: ReasonEffect =
+    effect("`False`", "`True`", "30 seconds; 5 minutes in the first 5 minutes after boot");
+const NO_DRIVER: ReasonEffect =
+    effect("`False`", "`True`", "30 minutes after boot, and after the driver went");
+const NEVER_PROBLEM: ReasonEffect = effect("`False`", "`False`", "none");
+const SILENT_LIBRARY: ReasonEffect = effect(
+    "`Unknown`",
+    "`True`",
+    "1 minute for `Ready`, 2 minutes while it starts; for `Problem` 10 minutes and two new processes without an answer",
+);
+const NO_FABRIC: ReasonEffect = effect("`False`", "`False`", "10 minutes");
+const NOT_OFFERED: ReasonEffect =
+    effect("`False`", "`False`", "2 minutes; 5 minutes in the first 5 minutes after boot");
+const MAINTENANCE: ReasonEffect = effect(
+    "`Unknown`",
+    "unchanged",
+    "none; until 10 minutes after the signal, at most 2 hours, and 30 minutes without a driver",
+);
+const UNKNOWN: ReasonEffect = effect("`Unknown`", "`False`", "none");
+const WORKLOAD: ReasonEffect = effect("`Unknown`", "`False`", "2 minutes, in which the last verdict holds");
+const NO_CONDITION: ReasonEffect =
+    effect("unchanged", "unchanged", "none: it is counted as a problem of the agent");
+
+const fn row(
+    code: &'static str,
+    class: ReasonClass,
+    effect: ReasonEffect,
+    meaning: &'static str,
+    action: &'static str,
+) -> ReasonRow {
+    ReasonRow { code, class, effect, meaning, action }
+}
+
+const fn fine(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
+    row(code, Fine, FINE, meaning, action)
+}
+
+const fn degraded(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
+    row(code, Degraded, DEGRADED, meaning, action)
+}
+
+const fn fault(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
+    row(code, DeviceFault, FAULT, meaning, action)
+}
+
+/// All reasons, in the order of the documentation.
+pub const REASONS: &[ReasonRow] = &[
+    // The node as a whole.
+    fine("AllHealthy", "every device is healthy and offered to pods", "nothing"),
+    fine(
+        "NoDeviceFault",
+        "no fault of a device is known; the reason of `Problem` while it is `False`",
+        "nothing",
+    ),
+    fine("Passthrough", "all devices are given to virtual machines", "nothing"),
+    fine(
+        "OfferedTwice",
+        "a device plugin and a DRA driver offer the same device, so that two pods may be given it",
+        "configure only one of the two to offer it",
+    ),
+    degraded(
+        "Degraded",
+        "every device can take work, and some are degraded; the message has their reasons",
+        "see the reasons in the message",
+    ),
+    row(
+        "DeviceMissing",
+        DeviceFault,
+        MISSING,
+        "a device that is expected is not on the bus",
+        "see the kernel log; reset the slot, restart the node or replace the device. `afd forget` or the annotation `expect` where it was removed on purpose",
+    ),
+    fault(
+        "DeviceUnhealthy",
+        "a device has failed, and its source gave no reason",
+        "see the kernel log and the report of the vendor's tools",
+    ),
+    row(
+        "NotAllocatable",
+        Offer,
+        NOT_OFFERED,
+        "devices that have not failed are not offered to pods",
+        "check the log of the device plugin or DRA driver on this node",
+    ),
+    row(
+        "OfferUnknown",
+        Offer,
+        UNKNOWN,
+        "the API server has not reported which devices are offered",
+        "check whether the agent may read its Node and ResourceSlices",
+    ),
+    row(
+        "HealthUnknown",
+        Unknown,
+        UNKNOWN,
+        "no source reports the health of a device",
+        "make the vendor's library visible to the agent, where there is one",
+    ),
+    row(
+        "InstanceTypeDiffers",
+        Unknown,
+        NO_CONDITION,
+        "the machine has another number of devices than its cloud instance type",
+        "nothing where that is intended; set the annotation `expect` otherwise",
+    ),
+    // The driver and its library.
+    row(
+        "DriverMissing",
+        Driver,
+        NO_DRIVER,
+        "no kernel driver is bound to the device",
+        "load the vendor's driver; see the kernel log",
+    ),
+    row(
+        "DriverLibraryMismatch",
+        Driver,
+        NEVER_PROBLEM,
+        "the library and the loaded kernel driver are of different versions, so that no new program can use the device",
+        "reload the driver, or restart the node",
+    ),
+    row(
+        "GpuExcluded",
+        Driver,
+        NEVER_PROBLEM,
+        "the driver is configured to exclude the device",
+        "remove the option of the driver's module, if it is not intended",
+    ),
+    row(
+        "LibraryNotResponding",
+        Library,
+        SILENT_LIBRARY,
+        "the vendor's library does not answer",
+        "see the kernel log; reset the devices, or restart the node if processes hang in the driver",
+    ),
+    row(
+        "LibraryStale",
+        Library,
+        NO_CONDITION,
+        "the library in the agent's container is older than the loaded driver",
+        "nothing: the agent ends itself once, so that its container is created with the present library",
+    ),
+    row(
+        "DriverUpgrade",
+        Maintenance,
+        MAINTENANCE,
+        "the driver is being replaced",
+        "wait; see the operator that replaces it if it takes long",
+    ),
+    row(
+        "DriverInstalling",
+        Maintenance,
+        MAINTENANCE,
+        "no driver is bound yet, as while a driver container installs it",
+        "wait; see the log of the driver container if it takes long",
+    ),
+    row(
+        "Reconfiguring",
+        Maintenance,
+        MAINTENANCE,
+        "the devices are being reconfigured, their partitions for example",
+        "wait; see the log of the tool that does it if it takes long",
+    ),
+    // The device, by its own evidence.
+    fault(
+        "GpuLost",
+        "the device has fallen off the bus or cannot be reached",
+        "see the kernel log; reset or replace it",
+    ),
+    fault(
+        "GpuNotListed",
+        "the driver is bound to the device, and the library does not list it",
+        "see the kernel log; reset or replace the device",
+    ),
+    fault("GpuInaccessible", "the library cannot open the device", "see the kernel log; reset the device"),
+    fault(
+        "GpuUnavailable",
+        "the driver has marked the device unavailable",
+        "reset the device; replace it if that recurs",
+    ),
+    fault("GpuFailed", "the device of a partition has failed", "see the reasons of the device"),
+    fault("GpuResetRequired", "the driver requests a reset of the device", "drain and reset it"),
+    fault(
+        "BusResetRequired",
+        "the driver requests a reset of the device's PCIe bus",
+        "drain the node and restart it",
+    ),
+    fault("NodeRebootRequired", "the driver requests a restart of the node", "drain the node and restart it"),
+    fault(
+        "NeedsReset",
+        "the driver reports that the device malfunctions or needs a reset",
+        "reset it; see the kernel log",
+    ),
+    fault("InReset", "the driver resets the device", "wait; see the kernel log if it persists"),
+    fault(
+        "Disabled",
+        "the driver has disabled the device",
+        "see the kernel log; reset or replace the device",
+    ),
+    fault("SurvivabilityMode", "the firmware of the device has failed", "flash the firmware"),
+    row(
+        XID,
+        DeviceFault,
+        BY_SEVERITY,
+        "an error that the driver reported by its number (XID); its severity decides whether the device has failed or is degraded",
+        "see the driver's catalogue of XIDs for the number; reset or replace the device if it has failed",
+    ),
+    fault(
+        "EccDoubleBit",
+        "an uncorrectable ECC error",
+        "drain and reset the device; replace it if that recurs",
+    ),
+    fault("DramRetirementFailed", "memory could not be retired", "replace the device"),
+    fault("PoisonFatal", "poisoned data was used", "drain and reset the device"),
+    fault(
+        "RowRemapFailure",
+        "a faulty memory row could not be replaced, since no spare one is left",
+        "replace the device",
+    ),
+    fault(
+        "UncorrectableErrors",
+        "a block of the device has counted uncorrectable errors",
+        "drain the node; reset the device or reload the driver",
+    ),
+    fault(
+        "UncorrectableErrorsGrow",
+        "a block of the device counts more and more uncorrectable errors",
+        "take the device out of service; replace it if they continue after a reset",
+    ),
+    fault(
+        "FatalErrorRecord",
+        "the driver has recorded a fatal error",
+        "drain the node and reset the device; replace it if that recurs",
+    ),
+    fault(
+        "BadPagesInUse",
+        "a bad page of memory could not be retired",
+        "reset the device; replace it if the page stays in use",
+    ),
+    fault(
+        "BadPageThreshold",
+        "the device has as many bad pages of memory as its vendor allows",
+        "replace the device: the driver may refuse it at its next start",
+    ),
+    // A device that works, with a fault.
+    degraded(
+        "RowRemapPending",
+        "a faulty memory row is replaced at the next reset",
+        "reset the device when it is idle",
+    ),
+    degraded(
+        "PageRetirementPending",
+        "faulty memory pages are retired at the next load of the driver",
+        "reload the driver when the device is idle",
+    ),
+    degraded(
+        "BadPagesPending",
+        "a bad page of memory is pending retirement",
+        "reset the device when it is idle",
+    ),
+    degraded("DramRetirement", "memory was retired", "nothing; replace the device if that recurs"),
+    degraded("EccStorm", "a storm of correctable ECC errors", "replace the device if it continues"),
+    degraded("DeferredErrors", "errors in data that has not been used", "reset the device when it is idle"),
+    degraded(
+        "Poison",
+        "poisoned data was contained",
+        "restart the programs that used it; reset the device when it is idle",
+    ),
+    degraded(
+        "DrainP2p",
+        "the driver requests to end programs that use peer-to-peer access",
+        "end them, then reset the device",
+    ),
+    degraded(
+        "DrainAndReset",
+        "the driver requests to drain the device and to reset it",
+        "drain and reset it",
+    ),
+    degraded(
+        "ImexRecoveryRequired",
+        "the driver requests to recover the IMEX domain",
+        "restart the IMEX daemons of the domain",
+    ),
+    degraded(
+        "RecoveryRequired",
+        "the driver requests a recovery action that this version does not know",
+        "see the report of the vendor's tools",
+    ),
+    degraded("FabricFailed", "registration with the fabric has failed", "see the log of the fabric manager"),
+    degraded(
+        "FabricUnhealthy",
+        "the fabric reports that it is unhealthy",
+        "see the log of the fabric manager",
+    ),
+    degraded("FabricLimited", "the fabric runs with limited capacity", "see the log of the fabric manager"),
+    degraded(
+        "LinkErrorsGrow",
+        "the device-to-device links count more and more corrected errors",
+        "check the link partners and the board",
+    ),
+    degraded(
+        "LinkDown",
+        "fewer device-to-device links are up than there are other devices",
+        "reset all devices; check the board if the link stays down",
+    ),
+    degraded(
+        "ThermalSlowdown",
+        "the hardware reduces clocks because it is too hot",
+        "check cooling and air flow",
+    ),
+    degraded("ThermalThrottling", "the device is throttled by its temperature", "check cooling and air flow"),
+    degraded("PowerBrake", "the power supply requests reduced clocks", "check the power supply of the node"),
+    degraded(
+        "PartitionMissing",
+        "fewer partitions are listed than the mode has",
+        "set the partition mode again; see the kernel log",
+    ),
+    degraded(
+        "MigInstanceUnhealthy",
+        "a partition of the device is unhealthy",
+        "see the reasons of the partition",
+    ),
+    // No fault, and no verdict.
+    row(
+        "FabricNotReady",
+        Fabric,
+        NO_FABRIC,
+        "the device is not registered with the fabric",
+        "check whether the fabric manager runs",
+    ),
+    row(
+        "ResetInProgress",
+        Unknown,
+        UNKNOWN,
+        "the driver does not report errors, as while it resets the device",
+        "wait; see the kernel log if it persists",
+    ),
+    row(
+        "WorkloadReset",
+        Unknown,
+        WORKLOAD,
+        "the device is reset between two jobs",
+        "wait; see the kernel log if it persists",
+    ),
+    row(
+        "Suspended",
+        Unknown,
+        UNKNOWN,
+        "the device is suspended and has not been seen awake",
+        "nothing: it wakes when it is used",
+    ),
+];
