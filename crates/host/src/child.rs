@@ -68,8 +68,8 @@ pub enum RequestError {
     /// The process ended by itself.
     #[error("the process that queries the library ended ({0})")]
     Ended(String),
-    /// The process has ended recently and is restarted after a back-off.
-    #[error("the process that queries the library failed; it is restarted in {} s", .0.as_secs() + 1)]
+    /// The process has ended recently and is restarted after a back-off, in this time.
+    #[error("the process that queries the library failed; it is restarted after a back-off")]
     BackingOff(Duration),
     /// The process could not be started.
     #[error("the process that queries the library could not be started")]
@@ -147,6 +147,16 @@ impl Child {
     /// The events since the last call.
     pub fn events(&mut self) -> Vec<Value> {
         self.process.as_ref().map(ChildProcess::take_events).unwrap_or_default()
+    }
+
+    /// How often a process was started.
+    pub fn starts(&self) -> u64 {
+        self.starts
+    }
+
+    /// Whether a process runs.
+    pub fn is_running(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| !process.has_ended())
     }
 
     /// How often the process was restarted.

@@ -63,7 +63,12 @@ impl From<LibraryCall> for String {
 /// Answers by the name of the call ([`LibraryCall`]). `C` is the status code of the library, which determines why a fact is missing.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(transparent)]
-pub struct Answers<C>(BTreeMap<String, Answer<C>>);
+pub struct Answers<C> {
+    answers: BTreeMap<String, Answer<C>>,
+    /// Errors in whose place an earlier value stands.
+    #[serde(skip, default = "BTreeMap::new")]
+    retained: BTreeMap<String, C>,
+}
 
 /// A value in the units and enums of the library's header, or an error. Structs are objects with the C names of their
 /// fields.
@@ -78,7 +83,7 @@ pub enum Answer<C> {
 
 impl<C> Default for Answers<C> {
     fn default() -> Self {
-        Answers(BTreeMap::new())
+        Answers { answers: BTreeMap::new(), retained: BTreeMap::new() }
     }
 }
 
@@ -86,7 +91,7 @@ impl<C> Answers<C> {
     /// Adds the result of a call.
     pub fn put(&mut self, call: impl Into<String>, result: Result<Value, C>) {
         let answer = result.map_or_else(Answer::Error, Answer::Value);
-        self.0.insert(call.into(), answer);
+        self.answers.insert(call.into(), answer);
     }
 
     /// Adds the results of a call on each component of the device (engines, sensors, memory modules), in the library's order:
@@ -107,30 +112,17 @@ impl<C> Answers<C> {
 
     /// The answer of a call, if it was made.
     pub fn get<'a>(&self, call: impl Into<Cow<'a, str>>) -> Option<&Answer<C>> {
-        self.0.get(&*call.into())
+        self.answers.get(&*call.into())
     }
 
     /// Whether there is no answer at all.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.answers.is_empty()
     }
 
     /// Adds other answers, which replace the present ones.
     pub fn extend(&mut self, other: Answers<C>) {
-        self.0.extend(other.0);
-    }
-
-    /// Keeps the earlier values of calls that fail now, if `retains` is true for the call.
-    pub fn retain_missing(&mut self, earlier: &Answers<C>, retains: impl Fn(&str) -> bool)
-    where
-        C: Clone,
-    {
-        for (call, answer) in &earlier.0 {
-            let is_lost = !matches!(self.0.get(call), Some(Answer::Value(_)));
-            if is_lost && matches!(answer, Answer::Value(_)) && retains(call) {
-                self.0.insert(call.clone(), answer.clone());
-            }
-        }
+        self.answers.extend(other.answers);
     }
 }
 
@@ -157,6 +149,35 @@ impl<C: Clone + Into<Missing>> Answers<C> {
         answers.map(|answers| answers.iter().map(Answer::known).collect())
     }
 
+    /// Keeps the earlier values of calls that report nothing else now, if `retains` is true for the call.
+    pub fn retain_missing(&mut self, earlier: &Answers<C>, retains: impl Fn(&str) -> bool) {
+        let is_retained = |(call, answer): &(&String, &Answer<C>)| {
+            matches!(answer, Answer::Value(_)) && retains(call) && self.is_undecided(call)
+        };
+        let retained: Vec<_> = earlier.answers.iter().filter(is_retained).collect();
+        let retained: Vec<_> =
+            retained.into_iter().map(|(call, answer)| (call.clone(), answer.clone())).collect();
+        for (call, answer) in retained {
+            if let Some(Answer::Error(code)) = self.answers.insert(call.clone(), answer) {
+                self.retained.insert(call, code);
+            }
+        }
+    }
+
+    /// Whether the value of a call may be any: it failed for a reason that says nothing of the value, or it was not made and no
+    /// call of the same symbol with other arguments succeeded.
+    pub(crate) fn is_undecided(&self, call: &str) -> bool {
+        let symbol = call.split('(').next().unwrap_or_default();
+        match self.answers.get(call) {
+            Some(answer) => answer.is_undecided(),
+            None => self
+                .answers
+                .iter()
+                .filter(|(name, _)| name.split('(').next() == Some(symbol))
+                .all(|(_, answer)| answer.is_undecided()),
+        }
+    }
+
     /// The error of a call, if it returned one.
     pub fn error<'a>(&self, call: impl Into<Cow<'a, str>>) -> Option<C> {
         match self.get(call) {
@@ -165,16 +186,25 @@ impl<C: Clone + Into<Missing>> Answers<C> {
         }
     }
 
-    /// All calls that returned an error.
+    /// All calls that returned an error, be it that an earlier value is retained.
     pub fn errors(&self) -> impl Iterator<Item = (&str, C)> {
-        self.0.iter().filter_map(|(call, answer)| match answer {
+        let errors = self.answers.iter().filter_map(|(call, answer)| match answer {
             Answer::Error(code) => Some((call.as_str(), code.clone())),
             Answer::Value(_) => None,
-        })
+        });
+        errors.chain(self.retained.iter().map(|(call, code)| (call.as_str(), code.clone())))
     }
 }
 
 impl<C: Clone + Into<Missing>> Answer<C> {
+    /// Whether it is an error that says nothing of the value.
+    pub(crate) fn is_undecided(&self) -> bool {
+        match self {
+            Answer::Error(code) => code.clone().into().is_undecided(),
+            Answer::Value(_) => false,
+        }
+    }
+
     /// The value, or why there is none.
     pub fn known<T: DeserializeOwned>(&self) -> Known<T> {
         match self {
@@ -235,6 +265,28 @@ mod tests {
             Known::Value(vec![Known::Value(40), Missing::NotPermitted.into(), Missing::Malformed.into()])
         );
         assert_eq!(answers.components::<u32>("getOther").missing(), Some(Missing::NotExposed));
+    }
+
+    #[test]
+    fn an_earlier_value_is_retained_where_no_other_answer_says_otherwise() {
+        let mut earlier: Answers<Missing> = Answers::default();
+        for call in ["getName", "getMode", "getLink(0)", "getLink(1)", "getPort(0)", "getPort(1)", "getPath"]
+        {
+            earlier.put(call, Ok(json!(1)));
+        }
+        let mut now = Answers::default();
+        now.put("getName", Err(Missing::Unreadable));
+        now.put("getMode", Err(Missing::NotAvailable));
+        now.put("getLink(0)", Err(Missing::Unreadable));
+        now.put("getPort(0)", Err(Missing::NotAvailable));
+        now.retain_missing(&earlier, |call| call != "getPath");
+        let known = |call: &str| now.known::<u32>(call).is_known();
+        assert!(known("getName") && known("getLink(0)") && known("getLink(1)"));
+        assert!(!known("getMode") && !known("getPort(0)"), "not supported is an answer");
+        assert!(!known("getPort(1)"), "it was not asked, since the first one does not exist");
+        assert!(!known("getPath"));
+        let errors: Vec<&str> = now.errors().map(|(call, _)| call).collect();
+        assert!(errors.contains(&"getName"), "that it failed is known");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod hwmon;
 pub mod library;
 pub mod node;
 pub mod pci;
+pub mod plausible;
 pub mod products;
 pub mod rdma;
 pub mod report;
@@ -22,7 +23,7 @@ pub mod status;
 use std::time::Instant;
 
 use afd_host::Host;
-use afd_model::{Findings, Sampling};
+use afd_model::{DeviceId, Findings, IncidentRecord, LibraryStatus, Sampling};
 
 pub use facts::Facts;
 pub use pci::{PciBus, PciFunction};
@@ -51,6 +52,24 @@ pub trait Probe {
 
     /// Queries the vendor's library again after a release.
     fn reacquire(&mut self) {}
+
+    /// What the vendor's library last did, at the moment of the call: also between two discoveries.
+    fn library(&self) -> LibraryStatus {
+        LibraryStatus::Unused
+    }
+
+    /// The errors that are still open, for a memory that outlives this process.
+    fn incidents(&self) -> Vec<IncidentRecord> {
+        Vec::new()
+    }
+
+    /// Takes over the errors that an earlier process had open. Those that have ended since are dropped by the next discovery.
+    fn restore_incidents(&mut self, _records: Vec<IncidentRecord>) {}
+
+    /// Closes the errors of a device; whether there were any.
+    fn clear_incidents(&mut self, _device: DeviceId) -> bool {
+        false
+    }
 
     /// How often the process that queries the vendor's library had to be started again, where there is one.
     fn restarts(&self) -> Option<u64> {

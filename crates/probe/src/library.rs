@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | status codes | a table of (number, name, reason), [`StatusTable`] | [`StatusCode`]: names, reasons, JSON |
 //! | C calls | `ffi.rs`: signatures | [`ffi`](crate::ffi): loading, buffers, `call!` and variants of it for numbers, strings, structs and handles |
-//! | names of calls | one [`LibraryCall`](crate::answers::LibraryCall) constant per call | the spelling in reports |
+//! | names of calls | one [`LibraryCall`] constant per call | the spelling in reports |
 //! | sampled values | a table of [`LibraryRow`](crate::row::LibraryRow)s | [`query`](crate::row::query) for the process, `reading` for the interpreter |
 //! | the querying process | `discover` and `sample`, each of which returns a report | `afd_host::child::serve` |
 //! | the library | one [`LibrarySpec`] constant | the search, problems |
@@ -35,11 +35,14 @@
 //! }
 //! ```
 //!
-//! `recording`, `release`, `reacquire` and `restarts` of the probe are those of the enrichment. A vendor that discovers again for
-//! a reason of its own sets `sampling.rediscover`; events are taken by `enrichment.events()` before a discovery.
+//! `recording`, `release`, `reacquire` and `restarts` of the probe are those of the enrichment, and `library` is its `status`: what
+//! the library last did, which changes while a request is pending as well. A vendor that discovers again for a reason of its own
+//! sets `sampling.rediscover`; events are taken by `enrichment.events()` before a discovery. What only an answer of this moment
+//! says, such as which devices the library does not list, is read where `enrichment.is_fresh()`.
 
 mod enrichment;
 mod process;
+mod responsiveness;
 
 use std::{
     fmt,
@@ -52,7 +55,8 @@ use afd_model::{DeviceId, Missing, Problem};
 
 pub use self::{enrichment::Enrichment, process::LibraryProcess};
 use crate::{
-    report::{LibraryReport, UnitOf},
+    answers::LibraryCall,
+    report::{LibraryReport, Retention, UnitOf},
     status::{StatusCode, StatusTable},
 };
 
@@ -92,14 +96,16 @@ pub struct LibrarySpec<T: StatusTable> {
     /// Whether the library enumerates devices when it is initialised and never again, so that other devices or partitions need
     /// another process.
     pub enumerates_once: bool,
-    /// The time for a discovery. The first one initialises the library.
+    /// The time for the first discovery of a process, which initialises the library.
+    pub start_deadline: Duration,
+    /// The time for each later discovery.
     pub discover_deadline: Duration,
     /// The time for a sample.
     pub sample_deadline: Duration,
     /// Which unit answers are about.
     pub unit_of: UnitOf<T>,
-    /// Calls whose values stay when the call or the device fails later.
-    pub retains: fn(call: &str) -> bool,
+    /// What stays when a call or a device fails later.
+    pub retains: Retention,
     /// What may be the cause where the library cannot be initialised.
     pub init_advice: fn(StatusCode<T>) -> &'static str,
 }
@@ -109,6 +115,8 @@ pub struct LibrarySpec<T: StatusTable> {
 pub struct LibraryInterface {
     /// The call that initialises it, as a report names it.
     pub init: &'static str,
+    /// Calls on the system without which a report says nothing of the devices.
+    pub required: &'static [LibraryCall],
     /// Its name for people.
     pub title: &'static str,
     /// The file of a recording that holds its reports.
@@ -149,6 +157,16 @@ impl<T: StatusTable> LibrarySpec<T> {
         self.interfaces.iter().find_map(|interface| report.system.error(interface.init))
     }
 
+    /// The problem of a report that says nothing of the devices.
+    fn refusal(&self, report: &LibraryReport<T>) -> Option<Problem> {
+        if let Some(code) = self.init_error(report) {
+            return Some(self.init_problem(report, code));
+        }
+        let required = self.interface(report)?.required;
+        let (call, code) = required.iter().find_map(|call| Some((call, report.system.error(*call)?)))?;
+        Some(self.problem(code.missing(), format!("the library refused: {call} {code}")))
+    }
+
     /// The interface that wrote a report.
     fn interface(&self, report: &LibraryReport<T>) -> Option<&'static LibraryInterface> {
         self.interfaces.iter().find(|interface| report.system.get(interface.init).is_some())
@@ -172,13 +190,14 @@ impl<T: StatusTable> LibrarySpec<T> {
         Some(self.problem(Missing::NotExposed, message))
     }
 
-    /// Why there is no report. One that is still pending is no problem.
-    fn failure(&self, error: &RequestError) -> Option<Problem> {
-        match error {
-            RequestError::Pending => None,
-            RequestError::Released => Some(self.problem(Missing::Released, error.to_string())),
-            _ => Some(self.problem(Missing::Unreadable, error.to_string())),
-        }
+    /// Why there is no report.
+    fn failure(&self, error: &RequestError) -> Problem {
+        let reason = match error {
+            RequestError::Pending => Missing::Pending,
+            RequestError::Released => Missing::Released,
+            _ => Missing::Unreadable,
+        };
+        self.problem(reason, error.to_string())
     }
 
     /// Calls on a device that failed although the device should support them: one problem per reason, since one file that cannot

@@ -46,8 +46,8 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
 fn host_facts(facts: &mut Facts<'_>) -> HostFacts {
     let memory_bytes = memory_total(facts, "host.memory_bytes");
     let rdma_device_files = match facts.listing("host.rdma_device_files", RDMA_FILES) {
-        // A node without RDMA does not have this directory.
-        Known::Missing { missing: Missing::NotExposed } => Known::Value(0),
+        // A node without RDMA does not have this directory. Where there is no `/dev` at all, nothing is known of its files.
+        Known::Missing { missing: Missing::NotExposed } if facts.host().exists("/dev") => Known::Value(0),
         names => names.map(|names| {
             let count = names.iter().filter(|name| name.starts_with("uverbs")).count();
             u32::try_from(count).unwrap_or(u32::MAX)
@@ -118,6 +118,13 @@ mod tests {
             host_facts_of(&folder),
             HostFacts { memory_bytes: Known::Value(2_113_465_292 << 10), rdma_device_files: Known::Value(2) }
         );
+    }
+
+    #[test]
+    fn no_rdma_files_are_counted_only_where_there_are_device_files() {
+        let files = |folder: TestHost| host_facts_of(&folder).rdma_device_files;
+        assert_eq!(files(TestHost::new().file("/dev/null", "")), Known::Value(0));
+        assert_eq!(files(TestHost::new()).missing(), Some(Missing::NotExposed));
     }
 
     #[test]

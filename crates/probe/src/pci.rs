@@ -185,7 +185,13 @@ impl PciFunction {
             link: pcie_link(facts, self, "current"),
             max_link: pcie_link(facts, self, "max"),
             upstream: self.upstream.clone(),
+            removable: self.is_removable(facts.host()),
         }
+    }
+
+    /// Whether the kernel says that it can be unplugged. The file exists only where the firmware describes the port.
+    fn is_removable(&self, host: &Host) -> bool {
+        host.read(&self.attribute("removable")).is_ok_and(|text| text.starts_with(b"removable"))
     }
 }
 

@@ -15,18 +15,23 @@ const CLASS: &str = "/sys/class/infiniband";
 const ACCELERATOR_VENDORS: [u16; 1] = [0x1da3];
 const AMAZON: u16 = 0x1d0f;
 
-/// The RDMA devices of the host, and what could not be read.
+/// The RDMA devices of the host, and what could not be read. A device without hardware of its own is left out: soft-RoCE and
+/// soft-iWARP (`rdma_rxe`, `siw`) run on any network interface.
 pub fn nics(host: &Host, bus: &PciBus) -> (Vec<Nic>, Vec<Problem>) {
     let mut facts = Facts::new(host, "rdma");
     let names = facts.names("nics", CLASS);
-    let nics = names.into_iter().map(|name| nic(&mut facts, bus, name)).collect();
+    let nics = names.into_iter().filter_map(|name| nic(&mut facts, bus, name)).collect();
     (nics, facts.into_problems())
 }
 
-fn nic(facts: &mut Facts<'_>, bus: &PciBus, name: String) -> Nic {
+/// An RDMA device; none if it has no parent device, as one that is made of software.
+fn nic(facts: &mut Facts<'_>, bus: &PciBus, name: String) -> Option<Nic> {
     let directory = format!("{CLASS}/{name}");
-    let pci_address = facts
-        .link_name("nics.pci_address", &format!("{directory}/device"))
+    let parent = facts.link_name("nics.pci_address", &format!("{directory}/device"));
+    if parent.missing() == Some(Missing::NotExposed) {
+        return None;
+    }
+    let pci_address = parent
         .and_then(|target| Known::from_option(target.parse::<PciAddress>().ok(), Missing::NotAvailable));
     let function = pci_address.value().and_then(|address| bus.function(*address));
     let no_function = Known::from(Missing::NotExposed);
@@ -35,7 +40,7 @@ fn nic(facts: &mut Facts<'_>, bus: &PciBus, name: String) -> Nic {
     let vendor = vendor_id.value().map(|id| id.0);
     let node_type = facts.text("nics.node_type", &format!("{directory}/node_type"));
     let ports = ports(facts, &directory, vendor, node_type.value().map(String::as_str));
-    Nic {
+    Some(Nic {
         pci_address,
         vendor_id,
         device_id,
@@ -52,7 +57,7 @@ fn nic(facts: &mut Facts<'_>, bus: &PciBus, name: String) -> Nic {
         of_accelerator: vendor.is_some_and(|vendor| ACCELERATOR_VENDORS.contains(&vendor)),
         ports,
         name,
-    }
+    })
 }
 
 /// Lines `vvvv:dddd <vendor> <product>` of the public PCI id list, of the vendors of RDMA devices, after an empty line.
@@ -88,22 +93,23 @@ fn ports(
                 number,
                 state: facts.parse("nics.ports.state", &format!("{port}/state"), parse_state),
                 link_layer,
-                protocol: link_layer.map(|layer| protocol(layer, vendor, node_type)),
+                protocol: protocol(link_layer, vendor, node_type),
                 rate_bits_per_second: facts.parse("nics.ports.rate", &format!("{port}/rate"), parse_rate),
             }
         })
         .collect()
 }
 
-/// The protocol of a port with a known link layer. An Amazon device is EFA; its driver reports an unspecified link layer, so the
-/// protocol of its ports is not available. iWARP has the node type RNIC.
-fn protocol(layer: LinkLayer, vendor: Option<u16>, node_type: Option<&str>) -> NicProtocol {
-    match (layer, node_type) {
-        _ if vendor == Some(AMAZON) => NicProtocol::Efa,
+/// The protocol of a port. An Amazon device is EFA, whose driver reports an unspecified link layer. iWARP has the node type RNIC.
+fn protocol(layer: Known<LinkLayer>, vendor: Option<u16>, node_type: Option<&str>) -> Known<NicProtocol> {
+    if vendor == Some(AMAZON) {
+        return Known::Value(NicProtocol::Efa);
+    }
+    layer.map(|layer| match (layer, node_type) {
         (LinkLayer::Infiniband, _) => NicProtocol::Infiniband,
         (LinkLayer::Ethernet, Some(text)) if !text.ends_with("CA") => NicProtocol::Other,
         (LinkLayer::Ethernet, _) => NicProtocol::Roce,
-    }
+    })
 }
 
 /// `4: ACTIVE`: the number and name of `enum ib_port_state`.
@@ -169,19 +175,54 @@ mod tests {
         }
     }
 
+    fn nics_of(folder: &TestHost) -> (Vec<Nic>, Vec<Problem>) {
+        let host = folder.open();
+        nics(&host, &PciBus::read(&host))
+    }
+
     #[test]
     fn a_port_with_malformed_files_keeps_the_nic() {
         let folder = TestHost::with_files([
             ("/sys/class/infiniband/mlx5_0/ports/1/rate", "fast"),
             ("/sys/class/infiniband/mlx5_0/ports/1/state", ""),
             ("/sys/class/infiniband/mlx5_0/ports/1/link_layer", "Ethernet\n"),
-        ]);
-        let host = folder.open();
-        let (nics, problems) = nics(&host, &PciBus::read(&host));
+        ])
+        .link("/sys/class/infiniband/mlx5_0/device", "../../../0000:18:00.0");
+        let (nics, problems) = nics_of(&folder);
         assert_eq!(nics.len(), 1);
         assert_eq!(nics[0].ports[0].protocol, Known::Value(NicProtocol::Roce));
         assert_eq!(nics[0].ports[0].state.missing(), Some(Missing::Malformed));
         assert_eq!(problems.len(), 2);
+    }
+
+    #[test]
+    fn an_amazon_device_is_efa_whatever_its_link_layer() {
+        let port = |layer: &str| {
+            let folder = TestHost::with_files([
+                ("/sys/bus/pci/devices/0000:18:00.0/vendor", "0x1d0f\n"),
+                ("/sys/bus/pci/devices/0000:18:00.0/device", "0xefa2\n"),
+                ("/sys/class/infiniband/rdmap24s0/node_type", "7: unspecified\n"),
+                ("/sys/class/infiniband/rdmap24s0/ports/1/link_layer", layer),
+            ])
+            .link("/sys/class/infiniband/rdmap24s0/device", "../../../0000:18:00.0");
+            let (mut nics, problems) = nics_of(&folder);
+            assert_eq!(problems, [], "{layer}");
+            nics.remove(0).ports.remove(0)
+        };
+        for layer in ["Unknown\n", "Unspecified\n", "Ethernet\n"] {
+            assert_eq!(port(layer).protocol, Known::Value(NicProtocol::Efa), "{layer}");
+        }
+        assert_eq!(port("Unknown\n").link_layer.missing(), Some(Missing::NotAvailable));
+    }
+
+    #[test]
+    fn a_device_made_of_software_is_no_nic() {
+        let port = "/sys/class/infiniband/rxe0/ports/1/link_layer";
+        let software = TestHost::with_files([(port, "Ethernet\n")]);
+        assert_eq!(nics_of(&software), (Vec::new(), Vec::new()));
+        // A NIC whose parent is on another bus than PCI.
+        let hardware = software.link("/sys/class/infiniband/rxe0/device", "../../../mlx5_core.sf.2");
+        assert_eq!(nics_of(&hardware).0[0].pci_address.missing(), Some(Missing::NotAvailable));
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use afd_model::PciAddress;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    answers::Answers,
+    answers::{Answer, Answers, LibraryCall},
     status::{StatusCode, StatusTable},
 };
 
@@ -35,6 +35,17 @@ pub struct DeviceAnswers<T: StatusTable> {
     /// `mig`.
     #[serde(default, rename = "mig", skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<Option<LibraryAnswers<T>>>,
+}
+
+/// What stays of an earlier report where calls fail now: an error does not remove static facts of a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Calls whose values stay.
+    pub calls: fn(call: &str) -> bool,
+    /// Calls that distinguish a device, or a partition, from another one in its place, of which nothing is retained.
+    pub identity: &'static [LibraryCall],
+    /// Calls on a device without which its partitions are not known.
+    pub partitions: &'static [LibraryCall],
 }
 
 /// The device, or the partition, of a device handle.
@@ -93,24 +104,59 @@ impl<T: StatusTable> LibraryReport<T> {
         }
     }
 
-    /// Keeps what an earlier report had from calls that fail now, and of units that the library has lost, of the calls for which
-    /// `retains` is true: an error does not remove static facts of a device.
+    /// Keeps what an earlier report had from calls that fail now, and of units that the library has lost.
     pub(crate) fn retain_missing(
         &mut self,
         earlier: &LibraryReport<T>,
         unit_of: UnitOf<T>,
-        retains: fn(&str) -> bool,
+        retention: &Retention,
     ) {
+        let asked: Vec<String> = self.system.errors().map(|(call, _)| call.to_owned()).collect();
+        let is_retained = |call: &str| asked.iter().any(|asked| asked == call) && (retention.calls)(call);
+        self.system.retain_missing(&earlier.system, is_retained);
         for known in &earlier.devices {
             let Some(unit) = unit_of(&known.answers) else { continue };
             match self.devices.iter_mut().find(|device| unit_of(&device.answers) == Some(unit)) {
-                Some(device) => device.answers.retain_missing(&known.answers, retains),
+                Some(device) => device.retain_missing(known, retention),
                 None => {
                     let mut lost = DeviceAnswers { socket: known.socket, ..DeviceAnswers::default() };
-                    lost.answers.retain_missing(&known.answers, retains);
+                    lost.retain_missing(known, retention);
                     self.devices.extend((!lost.answers.is_empty()).then_some(lost));
                 }
             }
         }
     }
+}
+
+impl<T: StatusTable> DeviceAnswers<T> {
+    fn retain_missing(&mut self, earlier: &DeviceAnswers<T>, retention: &Retention) {
+        if is_another(&self.answers, &earlier.answers, retention) {
+            return;
+        }
+        let errors = |call: &LibraryCall| self.answers.get(*call).is_some_and(Answer::is_undecided);
+        let are_unasked = retention.partitions.iter().all(|call| self.answers.get(*call).is_none());
+        if are_unasked || retention.partitions.iter().any(errors) {
+            self.partitions.clone_from(&earlier.partitions);
+        }
+        for (now, earlier) in self.partitions.iter_mut().zip(&earlier.partitions) {
+            if let (Some(now), Some(earlier)) = (now, earlier)
+                && !is_another(now, earlier, retention)
+            {
+                now.retain_missing(earlier, retention.calls);
+            }
+        }
+        self.answers.retain_missing(&earlier.answers, retention.calls);
+    }
+}
+
+/// Whether answers are about another device or partition than the earlier ones.
+fn is_another<T: StatusTable>(
+    now: &LibraryAnswers<T>,
+    earlier: &LibraryAnswers<T>,
+    retention: &Retention,
+) -> bool {
+    retention.identity.iter().any(|call| match (now.get(*call), earlier.get(*call)) {
+        (Some(Answer::Value(now)), Some(Answer::Value(earlier))) => now != earlier,
+        _ => false,
+    })
 }

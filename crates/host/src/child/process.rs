@@ -74,7 +74,7 @@ impl ChildProcess {
         let mut line = serde_json::to_vec(&ChildRequest { request: request.to_owned() })?;
         line.push(b'\n');
         // Before it is sent: the response may arrive before `wait` is called.
-        self.inbox.lock().awaited = true;
+        self.inbox.lock().awaited = Some(request);
         self.process.stdin.as_mut().expect("stdin is piped").write_all(&line)?;
         self.pending = Some(PendingRequest { request, sent_at: Instant::now(), deadline });
         Ok(())
@@ -99,16 +99,16 @@ impl ChildProcess {
     }
 
     /// Waits for a response until it arrives, the process ends or the timeout is over.
-    pub(super) fn wait(&self, request: &str, timeout: Duration) -> Option<Value> {
+    pub(super) fn wait(&self, request: &'static str, timeout: Duration) -> Option<Value> {
         let mut state = self.inbox.lock();
-        state.awaited = true;
+        state.awaited = Some(request);
         let waiting = |state: &mut InboxState| !state.ended && !state.responses.contains_key(request);
         let (mut state, _) = self
             .inbox
             .changed
             .wait_timeout_while(state, timeout, waiting)
             .unwrap_or_else(PoisonError::into_inner);
-        state.awaited = false;
+        state.awaited = None;
         state.responses.remove(request)
     }
 
@@ -145,7 +145,8 @@ struct InboxState {
     responses: BTreeMap<String, Value>,
     events: Vec<Value>,
     ended: bool,
-    awaited: bool,
+    /// The request whose response the owner waits for.
+    awaited: Option<&'static str>,
 }
 
 impl Inbox {
@@ -157,8 +158,9 @@ impl Inbox {
         let mut state = self.lock();
         let wakes = match message {
             ChildMessage::Response { response, value } => {
+                let wakes = state.awaited != Some(response.as_str());
                 state.responses.insert(response, value);
-                !state.awaited
+                wakes
             }
             ChildMessage::Event { event } => {
                 state.events.push(event);

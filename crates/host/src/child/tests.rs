@@ -58,6 +58,16 @@ fn a_late_response_wakes_the_owner_and_is_returned_to_the_next_request() {
 }
 
 #[test]
+fn a_late_response_wakes_the_owner_also_while_it_waits_for_another_one() {
+    let (mut child, woken) =
+        shell(r#"read line; sleep 0.3; echo '{"response": "discover", "value": 1}'; read line"#, SHORT);
+    assert!(matches!(child.request("discover", LONG), Err(RequestError::Pending)));
+    child.launcher.timeout = Duration::from_millis(600);
+    assert!(matches!(child.request("sample", LONG), Err(RequestError::Pending)));
+    assert_eq!(woken.load(Ordering::SeqCst), 1, "else the response waits for the next regular discovery");
+}
+
+#[test]
 fn a_missed_deadline_kills_the_process_and_starts_a_back_off() {
     let (mut child, _) = shell("read line; exec sleep 1000", SHORT);
     until(|| match child.request("sample", Duration::from_millis(100)) {

@@ -6,11 +6,14 @@ use afd_host::{
     Host,
     child::{Launcher, RequestError},
 };
-use afd_model::{Device, DeviceId, Findings, Problem, Sampling};
+use afd_model::{Device, DeviceId, Findings, LibraryStatus, Problem, Sampling};
 use serde_json::Value;
 
-use super::{DISCOVER, LibraryProcess, LibrarySpec};
-use crate::{report::LibraryReport, status::StatusTable};
+use super::{DISCOVER, LibraryProcess, LibrarySpec, responsiveness::Responsiveness};
+use crate::{
+    report::LibraryReport,
+    status::{StatusCode, StatusTable},
+};
 
 /// A vendor's library, and its last reports. The state of a probe that enriches what the kernel reports by what the library
 /// reports.
@@ -22,12 +25,23 @@ pub struct Enrichment<T: StatusTable> {
     /// The devices that the library knows, with the number of their partitions.
     devices: Vec<(DeviceId, usize)>,
     report: Option<LibraryReport<T>>,
+    /// The answer of the last discovery, where the library refused it.
+    refused: Option<LibraryReport<T>>,
+    /// Whether `report` is the answer of the last discovery.
+    is_fresh: bool,
+    /// Whether the next report is completed by the last one: not if the driver may have been replaced between them.
+    retains: bool,
+    /// The process that has initialised the library.
+    initialised: Option<u64>,
     /// How many units the library itself reported in its last discovery.
     enumerated: usize,
     sampled: LibraryReport<T>,
     /// What could not be read when the library was last queried.
     problems: Vec<Problem>,
     sampling: SamplingState,
+    /// Whether a discovery was requested because a process had no handles.
+    is_discovery_requested: bool,
+    responsiveness: Responsiveness,
 }
 
 /// Whether samples are taken.
@@ -50,10 +64,16 @@ impl<T: StatusTable> Enrichment<T> {
             root,
             devices: Vec::new(),
             report: None,
+            refused: None,
+            is_fresh: false,
+            retains: true,
+            initialised: None,
             enumerated: 0,
             sampled: LibraryReport::default(),
             problems: Vec::new(),
             sampling: SamplingState::Unavailable,
+            is_discovery_requested: false,
+            responsiveness: Responsiveness::default(),
         }
     }
 
@@ -62,6 +82,7 @@ impl<T: StatusTable> Enrichment<T> {
     ///
     /// While a device is suspended, the library of a vendor that would wake it is not queried.
     pub fn discover(&mut self, host: &Host, findings: &mut Findings, is_suspended: bool) {
+        self.is_fresh = false;
         let devices = self.known_devices(&findings.devices);
         if devices.is_empty() {
             self.end();
@@ -85,10 +106,11 @@ impl<T: StatusTable> Enrichment<T> {
                     self.problems = absence.into_iter().collect();
                     self.sampling = SamplingState::Unavailable;
                 }
-                Err(error) => findings.problems.extend(self.spec.failure(&error)),
+                Err(error) => findings.problems.extend(self.failure(&error)),
             }
         }
         findings.problems.extend(self.problems.iter().cloned());
+        findings.library = self.status();
     }
 
     /// The devices of the drivers that the library works with.
@@ -102,19 +124,29 @@ impl<T: StatusTable> Enrichment<T> {
     }
 
     fn take(&mut self, mut report: LibraryReport<T>, devices: &[Device]) {
-        (self.problems, self.sampling) = match self.spec.init_error(&report) {
-            Some(code) => (vec![self.spec.init_problem(&report, code)], SamplingState::Unavailable),
-            None => (self.refused(&report, devices), SamplingState::Active),
-        };
+        if let Some(problem) = self.spec.refusal(&report) {
+            self.problems = vec![problem];
+            if self.spec.init_error(&report).is_some() {
+                self.sampling = SamplingState::Unavailable;
+            }
+            self.refused = Some(report);
+            self.responsiveness.refused();
+            return;
+        }
+        self.problems = self.refused_calls(&report, devices);
+        self.sampling = SamplingState::Active;
         let unit_of = self.spec.unit_of;
         self.enumerated = report.devices.iter().filter(|device| unit_of(&device.answers).is_some()).count();
-        if let Some(earlier) = &self.report {
-            report.retain_missing(earlier, unit_of, self.spec.retains);
+        if let Some(earlier) = self.report.as_ref().filter(|_| self.retains) {
+            report.retain_missing(earlier, unit_of, &self.spec.retains);
         }
-        self.report = Some(report);
+        self.initialised = Some(self.process.generation());
+        (self.report, self.refused) = (Some(report), None);
+        (self.is_fresh, self.retains, self.is_discovery_requested) = (true, true, false);
+        self.responsiveness.answered();
     }
 
-    fn refused(&self, report: &LibraryReport<T>, devices: &[Device]) -> Vec<Problem> {
+    fn refused_calls(&self, report: &LibraryReport<T>, devices: &[Device]) -> Vec<Problem> {
         let of_device = |device: &Device| {
             let reported = report.device(device.id.0, self.spec.unit_of)?;
             Some(self.spec.refused(device.id, reported.answers.errors()))
@@ -137,10 +169,16 @@ impl<T: StatusTable> Enrichment<T> {
             return false;
         }
         match self.request(host, request) {
+            // A restarted process has no handles until it discovers, and has not called the library.
+            Ok(Some(report)) if report.devices.is_empty() => {
+                let is_requested = std::mem::replace(&mut self.is_discovery_requested, self.enumerated > 0);
+                sampling.rediscover |= self.is_discovery_requested && !is_requested;
+                false
+            }
             Ok(Some(report)) => {
-                // A restarted process has no handles until it discovers.
-                sampling.rediscover |= report.devices.is_empty() && self.enumerated > 0;
                 self.sampled = report;
+                self.responsiveness.answered();
+                sampling.library_answered = true;
                 true
             }
             Ok(None) => {
@@ -148,10 +186,21 @@ impl<T: StatusTable> Enrichment<T> {
                 false
             }
             Err(error) => {
-                sampling.problems.extend(self.spec.failure(&error));
+                sampling.problems.extend(self.failure(&error));
                 false
             }
         }
+    }
+
+    /// Notes that there is no answer; the problem that this is.
+    fn failure(&mut self, error: &RequestError) -> Option<Problem> {
+        match error {
+            RequestError::Pending => self.responsiveness.pending(),
+            RequestError::Released => {}
+            _ => self.responsiveness.failed(),
+        }
+        let is_normal = self.status() == LibraryStatus::Answering;
+        (!is_normal).then(|| self.spec.failure(error))
     }
 
     fn request(
@@ -159,9 +208,26 @@ impl<T: StatusTable> Enrichment<T> {
         host: &Host,
         request: &'static str,
     ) -> Result<Option<LibraryReport<T>>, RequestError> {
-        let deadline =
-            if request == DISCOVER { self.spec.discover_deadline } else { self.spec.sample_deadline };
-        self.process.request(self.spec.find(host, self.root.as_deref()), request, deadline)
+        let deadline = match request {
+            DISCOVER if self.is_initialised() => self.spec.discover_deadline,
+            DISCOVER => self.spec.start_deadline,
+            _ => self.spec.sample_deadline,
+        };
+        let response = self.process.request(self.spec.find(host, self.root.as_deref()), request, deadline);
+        if matches!(response, Ok(None)) {
+            self.responsiveness.absent();
+        }
+        response
+    }
+
+    /// Whether the process that runs has initialised the library.
+    fn is_initialised(&self) -> bool {
+        self.process.is_running() && self.initialised == Some(self.process.generation())
+    }
+
+    /// What the library last did.
+    pub fn status(&self) -> LibraryStatus {
+        if self.process.is_released() { LibraryStatus::Released } else { self.responsiveness.status() }
     }
 
     /// Takes no samples until the next discovery: the kernel exposes all that the library would report.
@@ -175,16 +241,27 @@ impl<T: StatusTable> Enrichment<T> {
     pub fn end(&mut self) {
         self.process.end();
         self.devices.clear();
-        self.report = None;
+        (self.report, self.refused) = (None, None);
         self.enumerated = 0;
         self.sampled = LibraryReport::default();
         self.problems.clear();
         self.sampling = SamplingState::Unavailable;
+        self.responsiveness.reset(LibraryStatus::Unused);
     }
 
     /// What the library reported when it was last discovered, with what it reported earlier and the spec retains.
     pub fn report(&self) -> Option<&LibraryReport<T>> {
         self.report.as_ref()
+    }
+
+    /// Whether [`Enrichment::report`] is the answer of the last discovery, and not an earlier one.
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
+    /// Why the library could not be initialised in the last discovery that it answered, if it could not.
+    pub fn init_error(&self) -> Option<StatusCode<T>> {
+        self.spec.init_error(self.refused.as_ref()?)
     }
 
     /// What the library reported when it was last sampled.
@@ -204,7 +281,7 @@ impl<T: StatusTable> Enrichment<T> {
 
     /// All that the library reported, for a recording of the node: the name of the file and its content.
     pub fn recording(&self) -> Option<(&'static str, Value)> {
-        let mut report = self.report.clone()?;
+        let mut report = self.refused.as_ref().or(self.report.as_ref())?.clone();
         report.extend(&self.sampled, self.spec.unit_of);
         Some((self.spec.interface(&report)?.recording, serde_json::to_value(report).ok()?))
     }
@@ -217,6 +294,8 @@ impl<T: StatusTable> Enrichment<T> {
     /// Queries the library again after a release.
     pub fn reacquire(&mut self) {
         self.process.reacquire();
+        self.responsiveness.reset(LibraryStatus::Starting);
+        self.retains = false;
     }
 
     /// How often the process had to be started again.
@@ -224,3 +303,6 @@ impl<T: StatusTable> Enrichment<T> {
         self.process.restarts()
     }
 }
+
+#[cfg(test)]
+mod tests;

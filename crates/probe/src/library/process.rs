@@ -13,6 +13,8 @@ pub struct LibraryProcess {
     vendor: &'static str,
     current: Option<ProcessOfPath>,
     restarts: u64,
+    /// Processes that were started for other paths, or before the last end.
+    earlier: u64,
     released: bool,
 }
 
@@ -26,7 +28,7 @@ struct ProcessOfPath {
 impl LibraryProcess {
     /// For the library of the vendor whose probe has this name.
     pub fn new(launcher: Launcher, vendor: &'static str) -> LibraryProcess {
-        LibraryProcess { launcher, vendor, current: None, restarts: 0, released: false }
+        LibraryProcess { launcher, vendor, current: None, restarts: 0, earlier: 0, released: false }
     }
 
     /// The response of the process for the library at a path. Without a path there is none, and the process ends. Another path is
@@ -96,7 +98,18 @@ impl LibraryProcess {
     pub fn end(&mut self) {
         if let Some(current) = self.current.take() {
             self.restarts += current.child.restarts();
+            self.earlier += current.child.starts();
         }
+    }
+
+    /// Which process it is: a number that grows with each one that is started.
+    pub fn generation(&self) -> u64 {
+        self.earlier + self.current.as_ref().map_or(0, |current| current.child.starts())
+    }
+
+    /// Whether a process runs.
+    pub fn is_running(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.child.is_running())
     }
 
     /// How often a process had to be started again.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Acme;
+pub(super) struct Acme;
 
 const STATUSES: &[StatusRow] = &[
     (1, "NO_DRIVER", Missing::Unreadable),
@@ -25,11 +25,16 @@ impl StatusTable for Acme {
     const TABLES: &'static [&'static [StatusRow]] = &[STATUSES];
 }
 
+const COUNT: LibraryCall = LibraryCall::new("acmeGetCount");
 const BUS: LibraryCall = LibraryCall::new("acmeGetBus");
+
+pub(super) fn address(bus: u8) -> PciAddress {
+    PciAddress { domain: 0, bus, device: 0, function: 0 }
+}
 
 fn unit_of(answers: &LibraryAnswers<Acme>) -> Option<ReportedUnit> {
     let bus: u8 = answers.known(BUS).into_value()?;
-    Some(ReportedUnit { address: PciAddress { domain: 0, bus, device: 0, function: 0 }, partition: 0 })
+    Some(ReportedUnit { address: address(bus), partition: 0 })
 }
 
 static SPEC: LibrarySpec<Acme> = LibrarySpec {
@@ -38,22 +43,32 @@ static SPEC: LibrarySpec<Acme> = LibrarySpec {
     files: &["libacme.so", "libacme.so.1"],
     directories: &[&["/opt/acme/lib"], &DIRECTORIES],
     roots: &["", "/run/acme/driver"],
-    interfaces: &[LibraryInterface { init: "acmeInit", title: "ACME", recording: "acme.json" }],
+    interfaces: &[LibraryInterface {
+        init: "acmeInit",
+        title: "ACME",
+        required: &[COUNT],
+        recording: "acme.json",
+    }],
     drivers: &["acme"],
     enumerates_once: true,
+    start_deadline: Duration::from_secs(1),
     discover_deadline: Duration::from_secs(1),
     sample_deadline: Duration::from_secs(1),
     unit_of,
-    retains: |call| call != "acmeGetPeer",
+    retains: Retention {
+        calls: |call| call != "acmeGetPeer",
+        identity: &[LibraryCall::new("acmeGetUuid")],
+        partitions: &[LibraryCall::new("acmeGetMode")],
+    },
     init_advice: |_| "load the driver",
 };
 
-fn report(value: serde_json::Value) -> LibraryReport<Acme> {
+pub(super) fn report(value: serde_json::Value) -> LibraryReport<Acme> {
     serde_json::from_value(value).expect("it is a report")
 }
 
 /// Enrichment whose process cannot be started.
-fn enrichment(root: Option<&Path>) -> Enrichment<Acme> {
+pub(super) fn enrichment(root: Option<&Path>) -> Enrichment<Acme> {
     let launcher = Launcher {
         program: "/nonexistent".into(),
         environment: &[],
@@ -64,7 +79,7 @@ fn enrichment(root: Option<&Path>) -> Enrichment<Acme> {
 }
 
 fn findings(driver: &str) -> Findings {
-    let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
+    let address = address(1);
     let mut device = Device::bare(address, Vendor::Amd, Variant::Gpu);
     device.driver = Known::Value(driver.to_owned());
     Findings { devices: vec![device], ..Findings::default() }
@@ -131,7 +146,7 @@ fn refused_calls_are_one_problem_per_reason() {
         "a": { "error": "NO_PERM" }, "b": { "error": "NOT_SUPPORTED" }, "c": { "error": "NO_PERM" },
         "d": { "error": 77 },
     } }] }));
-    let device = PciAddress { domain: 0, bus: 1, device: 0, function: 0 }.into();
+    let device = address(1).into();
     let refused = SPEC.refused(device, reported.devices[0].answers.errors());
     let refused: Vec<_> = refused.iter().map(|problem| (problem.reason, problem.message.as_str())).collect();
     assert_eq!(
@@ -167,15 +182,41 @@ fn static_facts_of_lost_devices_and_failed_calls_are_retained() {
         { "answers": { "acmeGetBus": { "value": 2 }, "acmeGetName": { "error": "NO_PERM" } } },
         { "answers": { "acmeGetHandle": { "error": "NO_DRIVER" } } },
     ] }));
-    now.retain_missing(&earlier, unit_of, SPEC.retains);
+    now.retain_missing(&earlier, unit_of, &SPEC.retains);
     assert_eq!(now.devices.len(), 3);
     let name = |bus| {
-        let address = PciAddress { domain: 0, bus, device: 0, function: 0 };
-        let answers = &now.device(address, unit_of).expect("it is retained").answers;
+        let answers = &now.device(address(bus), unit_of).expect("it is retained").answers;
         assert_eq!(answers.get("acmeGetPeer"), None, "peers are by index, which may be another one now");
         answers.known::<String>("acmeGetName").into_value()
     };
     assert_eq!((name(1).as_deref(), name(2).as_deref()), (Some("A"), Some("B")));
+}
+
+#[test]
+fn partitions_are_retained_unless_their_device_says_otherwise() {
+    let device = |answers: serde_json::Value, partitions: serde_json::Value| {
+        let mut all = json!({ "acmeGetBus": { "value": 1 } });
+        all.as_object_mut().expect("an object").extend(answers.as_object().expect("an object").clone());
+        report(json!({ "system": {}, "devices": [{ "answers": all, "mig": partitions }] }))
+    };
+    let partition = |uuid: &str| json!({ "acmeGetUuid": { "value": uuid }, "acmeGetName": { "value": "P" } });
+    let earlier = device(json!({ "acmeGetMode": { "value": 1 } }), json!([partition("A"), partition("B")]));
+    let retained = |mut now: LibraryReport<Acme>| {
+        now.retain_missing(&earlier, unit_of, &SPEC.retains);
+        let names = now.devices[0].partitions.iter().map(|partition| {
+            partition.as_ref().and_then(|answers| answers.known::<String>("acmeGetName").into_value())
+        });
+        names.map(|name| name.is_some()).collect::<Vec<_>>()
+    };
+    let failed = json!({ "acmeGetMode": { "error": "NO_PERM" } });
+    assert_eq!(retained(device(failed, json!([]))), [true, true], "the mode is not known");
+    assert_eq!(retained(device(json!({}), json!([]))), [true, true], "nothing was asked");
+    let on = || json!({ "acmeGetMode": { "value": 1 } });
+    assert!(retained(device(on(), json!([]))).is_empty(), "they were removed");
+    let refused = json!({ "acmeGetHandle": { "error": "NO_PERM" } });
+    assert_eq!(retained(device(on(), json!([refused, null]))), [true, false]);
+    let another = json!({ "acmeGetUuid": { "value": "C" } });
+    assert_eq!(retained(device(on(), json!([another]))), [false], "another one in its place");
 }
 
 #[test]
