@@ -1,10 +1,11 @@
 //! Whether a GPU or MIG device can take work: NVML's health inputs, and the errors that the driver reported by events.
 //!
-//! A GPU is healthy if NVML answers for it and no rule below applies.
+//! A GPU is healthy if NVML answers for it and no rule below applies. What a silent library last reported is still judged here; how
+//! long that is believed is decided by its reader.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use afd_model::{Device, Health, HealthReason, HealthState, Known, MigInstance};
+use afd_model::{Device, Health, HealthState, Known, MigInstance};
 
 use crate::{
     incidents::{Incident, Incidents},
@@ -15,39 +16,61 @@ use crate::{
     xid::XidSeverity,
 };
 
-/// Sets the health of a GPU for which NVML answered, and of its MIG devices. Closes incidents that no longer count.
-pub(crate) fn judge(device: &mut Device, answers: &NvmlAnswers, incidents: &mut Incidents) {
-    let address = device.id.0;
-    let inputs: HealthInputs =
-        inputs(answers).filter_map(|(input, value)| Some((input, value.into_value()?))).collect();
-    incidents.discovered(address, inputs.get(&HealthInput::RecoveryAction) == Some(&0));
-    let mut verdict = HealthVerdict::default();
-    for (input, value) in &inputs {
-        if let Some((severity, code, message)) = rule(*input, *value, &inputs) {
-            verdict.add(severity, code, &message);
-        }
+/// What is known of the health of a GPU besides its incidents.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GpuHealthEvidence<'a> {
+    /// What the discovery reported of it.
+    pub(crate) discovered: Option<&'a NvmlAnswers>,
+    /// Why it cannot be used at all, as the last discovery that NVML answered found.
+    pub(crate) inaccessible: Option<&'a Health>,
+    /// What the last sample found.
+    pub(crate) sampled: Option<&'a HealthSigns>,
+}
+
+/// Sets the health of a GPU and of its MIG devices. It stays unknown where there is no evidence.
+pub(crate) fn judge(device: &mut Device, evidence: GpuHealthEvidence<'_>, incidents: &Incidents) {
+    let GpuHealthEvidence { discovered, inaccessible, sampled } = evidence;
+    let is_known = discovered.is_some() || inaccessible.is_some();
+    let unjudged = if is_known { Health::healthy() } else { Health::unknown() };
+    let mut verdicts = vec![unjudged.clone()];
+    if let Some(answers) = discovered {
+        let inputs: HealthInputs =
+            inputs(answers).filter_map(|(input, value)| Some((input, value.into_value()?))).collect();
+        let rules = inputs.iter().filter_map(|(input, value)| rule(*input, *value, &inputs));
+        verdicts.extend(rules.filter_map(|(severity, code, message)| verdict(severity, code, &message)));
     }
-    if let Some(code) = fatal_codes(answers).map(|(_, code)| code).next() {
-        verdict.merge(of_code(code));
-    }
-    let of_gpu = incidents.open(address).filter(|incident| incident.instance.is_none());
-    for incident in of_gpu {
-        verdict.add(incident.severity, &incident.code, &incident.message);
-    }
+    let fatal = discovered.and_then(|answers| fatal_codes(answers).map(|(_, code)| code).next());
+    verdicts.extend(fatal.or(sampled.and_then(|signs| signs.fatal)).map(of_code));
+    verdicts.extend(inaccessible.cloned());
+    let of_gpu = incidents.of(device.id.0).filter(|incident| incident.instance.is_none());
+    verdicts.extend(of_gpu.filter_map(of_incident));
+    let has_failed = verdicts.iter().any(|verdict| verdict.state == HealthState::Failed);
     for partition in &mut device.partitions {
         let Some(mig) = partition.mig else { continue };
-        let mut of_partition = HealthVerdict::default();
-        for incident in incidents.open(address).filter(|incident| concerns(incident, mig)) {
-            of_partition.add(incident.severity, &incident.code, &incident.message);
+        let mut of_partition = vec![unjudged.clone()];
+        for incident in incidents.of(device.id.0).filter(|incident| concerns(incident, mig)) {
+            of_partition.extend(of_incident(incident));
             let message = format!("{} of MIG device {}", incident.message, partition.name);
-            verdict.add(XidSeverity::Degraded, "MigInstanceUnhealthy", &message);
+            verdicts.push(Health::degraded("MigInstanceUnhealthy", message));
         }
-        if verdict.state == HealthState::Failed {
-            of_partition.add(XidSeverity::Failed, "GpuFailed", "the GPU of this MIG device cannot take work");
+        if has_failed {
+            of_partition.push(Health::failed("GpuFailed", "the GPU of this MIG device cannot take work"));
         }
-        partition.health = of_partition.into();
+        partition.health = Health::worst_of(of_partition);
     }
-    device.health = verdict.into();
+    device.health = Health::worst_of(verdicts);
+}
+
+fn of_incident(incident: &Incident) -> Option<Health> {
+    verdict(incident.severity, &incident.code, &incident.message)
+}
+
+fn verdict(severity: XidSeverity, code: &str, message: &str) -> Option<Health> {
+    match severity {
+        XidSeverity::Notice => None,
+        XidSeverity::Degraded => Some(Health::degraded(code, message)),
+        XidSeverity::Failed => Some(Health::failed(code, message)),
+    }
 }
 
 /// The health of a GPU whose handle, or a call on it, returned this.
@@ -75,14 +98,43 @@ pub(crate) fn of_init_error(code: NvmlCode) -> Option<Health> {
     })
 }
 
-/// Whether a health input differs between two reports of a GPU. A call that is not in both of them is no difference.
-pub(crate) fn is_changed(before: &NvmlAnswers, now: &NvmlAnswers) -> bool {
-    let inputs_before: BTreeMap<HealthInput, Known<u64>> = inputs(before).collect();
-    let is_fatal = |answers: &NvmlAnswers, others: &NvmlAnswers| {
-        fatal_codes(answers).any(|(call, _)| others.get(call).is_some())
-    };
-    inputs(now).any(|(input, value)| inputs_before.get(&input).is_some_and(|before| *before != value))
-        || is_fatal(before, now) != is_fatal(now, before)
+/// What of a report decides whether health may have changed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HealthSigns {
+    inputs: HealthInputs,
+    fatal: Option<NvmlCode>,
+}
+
+impl HealthSigns {
+    /// The signs in the answers of a GPU.
+    pub(crate) fn of(answers: &NvmlAnswers) -> HealthSigns {
+        let inputs = inputs(answers).filter_map(|(input, value)| Some((input, value.into_value()?)));
+        HealthSigns { inputs: inputs.collect(), fatal: fatal_codes(answers).map(|(_, code)| code).next() }
+    }
+
+    /// The recovery action that the driver requests.
+    pub(crate) fn recovery_action(&self) -> Option<u64> {
+        self.inputs.get(&HealthInput::RecoveryAction).copied()
+    }
+
+    /// Takes over the signs of the next sample; whether one is another than before. A call that failed says nothing, and a sample
+    /// makes the same calls as the one before it.
+    pub(crate) fn update(&mut self, now: &HealthSigns) -> bool {
+        let is_changed = self.differs_in_input(now) || self.fatal != now.fatal;
+        self.inputs.extend(&now.inputs);
+        self.fatal = now.fatal;
+        is_changed
+    }
+
+    /// Whether the first sample after a discovery has another sign. It makes other calls: an error that only the discovery met
+    /// is no difference.
+    pub(crate) fn is_changed_by_first(&self, now: &HealthSigns) -> bool {
+        self.differs_in_input(now) || now.fatal.is_some() && now.fatal != self.fatal
+    }
+
+    fn differs_in_input(&self, now: &HealthSigns) -> bool {
+        now.inputs.iter().any(|(input, value)| self.inputs.get(input).is_some_and(|before| before != value))
+    }
 }
 
 type HealthInputs = BTreeMap<HealthInput, u64>;
@@ -104,8 +156,9 @@ fn fatal_codes(answers: &NvmlAnswers) -> impl Iterator<Item = (&str, NvmlCode)> 
 }
 
 fn concerns(incident: &Incident, mig: MigInstance) -> bool {
-    incident.instance.is_some_and(|(gpu_instance, compute_instance)| {
-        gpu_instance == mig.gpu_instance && compute_instance.is_none_or(|id| id == mig.compute_instance)
+    incident.instance.is_some_and(|place| {
+        place.gpu_instance == mig.gpu_instance
+            && place.compute_instance.is_none_or(|id| id == mig.compute_instance)
     })
 }
 
@@ -157,8 +210,9 @@ fn rule(
             "PageRetirementPending",
             "faulty memory pages are retired at the next load of the driver",
         ),
+        // Every CUDA program ends with "system not yet initialized" until it is registered.
         (Input::FabricState, 1 | 2) => (
-            Degraded,
+            Failed,
             "FabricNotReady",
             "the GPU is not yet registered with the NVLink fabric; is the fabric manager running?",
         ),
@@ -182,49 +236,6 @@ fn rule(
         _ => return None,
     };
     Some((severity, code, message.into()))
-}
-
-/// The worst state so far, and all reasons.
-#[derive(Debug)]
-struct HealthVerdict {
-    state: HealthState,
-    reasons: Vec<HealthReason>,
-}
-
-impl Default for HealthVerdict {
-    fn default() -> Self {
-        HealthVerdict { state: HealthState::Healthy, reasons: Vec::new() }
-    }
-}
-
-impl HealthVerdict {
-    fn add(&mut self, severity: XidSeverity, code: &str, message: &str) {
-        let state = match severity {
-            XidSeverity::Notice => return,
-            XidSeverity::Degraded => HealthState::Degraded,
-            XidSeverity::Failed => HealthState::Failed,
-        };
-        self.merge(Health {
-            state,
-            reasons: vec![HealthReason { code: code.to_owned(), message: message.to_owned() }],
-        });
-    }
-
-    fn merge(&mut self, health: Health) {
-        // Healthy, Degraded and Failed are declared in this order.
-        self.state = self.state.max(health.state);
-        for reason in health.reasons {
-            if self.reasons.iter().all(|known| known.code != reason.code) {
-                self.reasons.push(reason);
-            }
-        }
-    }
-}
-
-impl From<HealthVerdict> for Health {
-    fn from(verdict: HealthVerdict) -> Health {
-        Health { state: verdict.state, reasons: verdict.reasons }
-    }
 }
 
 #[cfg(test)]

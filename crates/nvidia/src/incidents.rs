@@ -1,22 +1,28 @@
 //! Errors that the driver reports by events: NVML's events to incidents of GPUs and MIG devices, and counts of XIDs.
 //!
-//! An incident is open until a discovery after the one that it caused reads that the driver requests no recovery action;
-//! where the driver does not report recovery actions, until the agent is restarted.
+//! An incident is open until there is evidence that it ended: the recovery action that the driver requests went to none, another
+//! version of the driver is loaded, or the driver was unloaded, another GPU is in the place, an energy counter began again, or an
+//! operator cleared it. The counts restart with the driver and with the GPU.
+
+mod record;
 
 use std::collections::BTreeMap;
 
-use afd_model::PciAddress;
+use afd_model::{Device, Known, PciAddress};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::xid::{self, XidSeverity};
+use crate::{
+    NAME,
+    nvml::table::XID_EVENT,
+    xid::{self, XidSeverity},
+    xid_counts::XidCounts,
+};
 
 /// The instance of an event that concerns the whole GPU.
 const WHOLE_GPU: u32 = u32::MAX;
 
-/// `nvmlEventTypeXidCriticalError`.
-const XID_EVENT: u64 = 0x8;
-/// Other types of events (`nvmlEventType*`): severity, code and message.
+/// Types of events other than XIDs (`nvmlEventType*`): severity, code and message.
 const EVENT_TYPES: [(u64, XidSeverity, &str, &str); 7] = [
     (0x2, XidSeverity::Failed, "EccDoubleBit", "an uncorrectable ECC error"),
     (0x200, XidSeverity::Degraded, "EccStorm", "a storm of single-bit ECC errors"),
@@ -38,144 +44,192 @@ struct NvmlEvent {
     compute_instance_id: u32,
 }
 
-/// The events since the agent started.
+/// That events cannot be waited for, or can again.
+#[derive(Debug, Deserialize)]
+struct WaitState {
+    error: Option<String>,
+}
+
+/// The open incidents, and what ends them.
 #[derive(Debug, Default)]
 pub(crate) struct Incidents {
     open: Vec<Incident>,
-    xids: BTreeMap<(PciAddress, u32), u64>,
-    last_xid: BTreeMap<PciAddress, u32>,
+    gpus: BTreeMap<PciAddress, KnownGpu>,
+    wait_error: Option<String>,
 }
 
 /// An error that still counts.
 #[derive(Debug)]
 pub(crate) struct Incident {
     address: PciAddress,
-    /// GPU instance, and compute instance of it; none for the whole GPU.
-    pub(crate) instance: Option<(u32, Option<u32>)>,
+    pub(crate) instance: Option<MigPlace>,
     pub(crate) severity: XidSeverity,
     pub(crate) code: String,
     pub(crate) message: String,
-    discoveries_since: u32,
+    /// When it was first seen, as the record from which it was restored says.
+    first_seen: Option<i64>,
+}
+
+/// The GPU instance of an incident, and the compute instance if it is one's; an incident without is that of the whole GPU.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct MigPlace {
+    pub(crate) gpu_instance: u32,
+    pub(crate) compute_instance: Option<u32>,
+}
+
+/// What was last read of the GPU at an address.
+#[derive(Debug, Default)]
+struct KnownGpu {
+    pci_id: String,
+    uuid: Option<String>,
+    driver_version: Option<String>,
+    recovery_action: Option<u64>,
+    energy: Option<f64>,
+    counts: XidCounts,
+    /// Whether its XIDs are watched.
+    is_watched: bool,
 }
 
 impl Incidents {
     /// Adds an event. Ignores what is not an event of a GPU.
     pub(crate) fn add(&mut self, event: &Value) {
-        let Ok(event) = NvmlEvent::deserialize(event) else { return };
+        let Ok(event) = NvmlEvent::deserialize(event) else {
+            if let Ok(state) = WaitState::deserialize(event) {
+                self.wait_error = state.error;
+            }
+            return;
+        };
         let Some(address) = event.bus_id.as_deref().and_then(|id| id.parse::<PciAddress>().ok()) else {
             return;
         };
-        let (severity, code, message) = if event.event_type == XID_EVENT {
+        let code = if event.event_type == XID_EVENT {
             let Ok(number) = u32::try_from(event.event_data) else { return };
-            *self.xids.entry((address, number)).or_default() += 1;
-            self.last_xid.insert(address, number);
-            // A number that the table lacks is newer than the table; an operator should investigate.
-            let (severity, meaning) = xid::find(number)
-                .map_or((XidSeverity::Degraded, "an error that this version does not know"), |xid| {
-                    (xid.severity, xid.meaning)
-                });
-            (severity, format!("Xid{number}"), format!("XID {number}: {meaning}"))
+            self.gpus.entry(address).or_default().counts.add(number);
+            format!("Xid{number}")
         } else {
             let listed = EVENT_TYPES.iter().find(|(kind, ..)| *kind == event.event_type);
-            let Some((_, severity, code, message)) = listed else { return };
-            (*severity, (*code).to_owned(), (*message).to_owned())
+            let Some((_, _, code, _)) = listed else { return };
+            (*code).to_owned()
         };
-        if severity == XidSeverity::Notice {
-            return;
-        }
-        let instance = (event.gpu_instance_id != WHOLE_GPU).then(|| {
-            let compute = Some(event.compute_instance_id).filter(|id| *id != WHOLE_GPU);
-            (event.gpu_instance_id, compute)
+        let instance = (event.gpu_instance_id != WHOLE_GPU).then(|| MigPlace {
+            gpu_instance: event.gpu_instance_id,
+            compute_instance: Some(event.compute_instance_id).filter(|id| *id != WHOLE_GPU),
         });
-        self.open.retain(|incident| {
-            (incident.address, &incident.code, incident.instance) != (address, &code, instance)
-        });
-        self.open.push(Incident { address, instance, severity, code, message, discoveries_since: 0 });
+        self.open(address, code, instance, None);
     }
 
-    /// Notes a discovery of a GPU, and whether the driver requests no recovery action: then older incidents are closed.
-    pub(crate) fn discovered(&mut self, address: PciAddress, is_recovered: bool) {
-        for incident in self.open.iter_mut().filter(|incident| incident.address == address) {
-            incident.discoveries_since += 1;
+    /// Opens an incident, unless its code is a notice or it is open already.
+    fn open(
+        &mut self,
+        address: PciAddress,
+        code: String,
+        instance: Option<MigPlace>,
+        first_seen: Option<i64>,
+    ) {
+        let Some((severity, message)) = describe(&code) else { return };
+        let is_open = self.open.iter().any(|incident| {
+            (incident.address, &incident.code, incident.instance) == (address, &code, instance)
+        });
+        if severity != XidSeverity::Notice && !is_open {
+            self.open.push(Incident { address, instance, severity, code, message, first_seen });
         }
-        if is_recovered {
-            self.open.retain(|incident| incident.address != address || incident.discoveries_since < 2);
+    }
+
+    /// Notes what a discovery read of a GPU, and closes the incidents that this ends.
+    pub(crate) fn discovered(&mut self, device: &Device) {
+        if device.driver != Known::Value(NAME.to_owned()) {
+            return;
         }
+        let address = device.id.0;
+        let gpu = self.gpus.entry(address).or_default();
+        if let (Known::Value(vendor), Known::Value(id)) = (device.pci.vendor_id, device.pci.device_id) {
+            gpu.pci_id = format!("{vendor}:{id}");
+        }
+        let is_another_gpu = replace(&mut gpu.uuid, &device.uuid);
+        let is_another_driver = replace(&mut gpu.driver_version, &device.driver_version);
+        if is_another_gpu || is_another_driver {
+            gpu.restart();
+            self.close(address);
+        }
+    }
+
+    /// Notes the recovery action that the driver requests for a GPU.
+    pub(crate) fn recovery_action(&mut self, address: PciAddress, action: u64) {
+        let before = self.gpus.entry(address).or_default().recovery_action.replace(action);
+        if action == 0 && before.is_some_and(|before| before != 0) {
+            self.close(address);
+        }
+    }
+
+    /// Notes the energy that a GPU has counted, which begins again with a reset; whether this closed incidents.
+    pub(crate) fn energy(&mut self, address: PciAddress, energy: f64) -> bool {
+        let before = self.gpus.entry(address).or_default().energy.replace(energy);
+        before.is_some_and(|before| energy < before) && self.close(address)
+    }
+
+    /// Notes that the driver is not loaded.
+    pub(crate) fn unloaded(&mut self) {
+        self.open.clear();
+        self.gpus.values_mut().for_each(KnownGpu::restart);
+    }
+
+    /// Notes whether the XIDs of a GPU are watched.
+    pub(crate) fn watched(&mut self, address: PciAddress, is_watched: bool) {
+        self.gpus.entry(address).or_default().is_watched = is_watched;
+    }
+
+    /// Closes the incidents of a GPU; whether there were any.
+    pub(crate) fn close(&mut self, address: PciAddress) -> bool {
+        let before = self.open.len();
+        self.open.retain(|incident| incident.address != address);
+        self.open.len() < before
     }
 
     /// The open incidents of a GPU.
-    pub(crate) fn open(&self, address: PciAddress) -> impl Iterator<Item = &Incident> {
+    pub(crate) fn of(&self, address: PciAddress) -> impl Iterator<Item = &Incident> {
         self.open.iter().filter(move |incident| incident.address == address)
     }
 
-    /// The XIDs of a GPU, each with the number of its events.
-    pub(crate) fn xids(&self, address: PciAddress) -> impl Iterator<Item = (u32, u64)> {
-        self.xids
-            .iter()
-            .filter(move |((gpu, _), _)| *gpu == address)
-            .map(|((_, number), count)| (*number, *count))
+    /// The XIDs of a GPU, if they are watched.
+    pub(crate) fn xids(&self, address: PciAddress) -> Option<&XidCounts> {
+        self.gpus.get(&address).filter(|gpu| gpu.is_watched).map(|gpu| &gpu.counts)
     }
 
-    /// The last XID of a GPU.
-    pub(crate) fn last_xid(&self, address: PciAddress) -> Option<u32> {
-        self.last_xid.get(&address).copied()
+    /// Why events cannot be waited for, if they cannot.
+    pub(crate) fn wait_error(&self) -> Option<&str> {
+        self.wait_error.as_deref()
     }
+}
+
+impl KnownGpu {
+    /// The driver or the GPU is another one: what the last one counted and requested is over.
+    fn restart(&mut self) {
+        let KnownGpu { pci_id, uuid, driver_version, is_watched, .. } = std::mem::take(self);
+        *self = KnownGpu { pci_id, uuid, driver_version, is_watched, ..KnownGpu::default() };
+    }
+}
+
+/// Stores a fact that was read; whether it was another one before.
+fn replace(stored: &mut Option<String>, read: &Known<String>) -> bool {
+    let Known::Value(read) = read else { return false };
+    let before = stored.replace(read.clone());
+    before.is_some_and(|before| before != *read)
+}
+
+/// Severity and message of a code.
+fn describe(code: &str) -> Option<(XidSeverity, String)> {
+    if let Some(number) = code.strip_prefix("Xid") {
+        let number: u32 = number.parse().ok()?;
+        // A number that the table lacks is newer than the table; an operator should investigate.
+        let (severity, meaning) = xid::find(number)
+            .map_or((XidSeverity::Degraded, "an error that this version does not know"), |xid| {
+                (xid.severity, xid.meaning)
+            });
+        return Some((severity, format!("XID {number}: {meaning}")));
+    }
+    let (_, severity, _, message) = EVENT_TYPES.iter().find(|(_, _, known, _)| *known == code)?;
+    Some((*severity, (*message).to_owned()))
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const GPU: PciAddress = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
-
-    fn event(kind: u64, value: u64) -> Value {
-        json!({
-            "busId": "00000000:01:00.0", "eventType": kind, "eventData": value,
-            "gpuInstanceId": WHOLE_GPU, "computeInstanceId": WHOLE_GPU,
-        })
-    }
-
-    fn open(incidents: &Incidents) -> Vec<&str> {
-        incidents.open(GPU).map(|incident| incident.code.as_str()).collect()
-    }
-
-    #[test]
-    fn an_incident_is_closed_by_the_second_discovery_without_a_recovery_action() {
-        let mut incidents = Incidents::default();
-        incidents.add(&event(XID_EVENT, 48));
-        incidents.discovered(GPU, false);
-        assert_eq!(open(&incidents), ["Xid48"]);
-        incidents.discovered(GPU, false);
-        assert_eq!(open(&incidents), ["Xid48"]);
-        incidents.discovered(GPU, true);
-        assert!(open(&incidents).is_empty());
-
-        incidents.add(&event(0x4000, 0));
-        incidents.discovered(GPU, true);
-        assert_eq!(open(&incidents), ["GpuUnavailable"], "the event itself caused this discovery");
-    }
-
-    #[test]
-    fn a_notice_is_counted_and_opens_no_incident() {
-        let mut incidents = Incidents::default();
-        incidents.add(&event(XID_EVENT, 31));
-        incidents.add(&event(XID_EVENT, 31));
-        incidents.add(&event(0x40, 0));
-        incidents.add(&json!({ "error": "UNKNOWN" }));
-        assert!(open(&incidents).is_empty());
-        assert_eq!(
-            (incidents.xids(GPU).collect::<Vec<_>>(), incidents.last_xid(GPU)),
-            (vec![(31, 2)], Some(31))
-        );
-    }
-
-    #[test]
-    fn an_xid_that_the_table_lacks_is_degraded() {
-        let mut incidents = Incidents::default();
-        incidents.add(&event(XID_EVENT, 9999));
-        let severities: Vec<_> = incidents.open(GPU).map(|incident| incident.severity).collect();
-        assert_eq!(severities, [XidSeverity::Degraded]);
-    }
-}
+mod tests;

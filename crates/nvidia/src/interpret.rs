@@ -4,15 +4,13 @@ mod mig;
 
 use afd_model::{
     Device, HandleKind, Known, Link, LinkKind, MemorySource, Missing, NvidiaFacts, Partitioning, PciAddress,
-    Product, Variant, Vendor, VendorFacts,
+    Product, VendorFacts,
 };
 
 use crate::{
-    NAME,
     handles::HandleSet,
-    health,
     nvml::{
-        report::{NvmlAnswers, NvmlCode, NvmlDeviceReport, NvmlReport, address, field, text},
+        report::{self, NvmlAnswers, NvmlDeviceReport, NvmlReport, address, field, text},
         table::{self, call},
     },
     products,
@@ -39,39 +37,20 @@ const BRANDS: [&str; 17] = [
     "titan_rtx",
 ];
 
-/// Adds what NVML reported to the devices that the kernel reports. A GPU that the kernel does not report is a device as well.
-pub(crate) fn enrich(devices: &mut Vec<Device>, links: &mut Vec<Link>, report: &NvmlReport) {
+/// Adds what NVML reported to the devices that the kernel reports. A GPU that the kernel does not have is none, whatever NVML
+/// reported: the report may be older.
+pub(crate) fn enrich(devices: &mut [Device], links: &mut Vec<Link>, report: &NvmlReport) {
+    let indices = report::indices(report);
     for (index, reported) in report.devices.iter().enumerate() {
         let Some(address) = address(&reported.answers) else { continue };
-        let position = devices.iter().position(|device| device.id.0 == address).unwrap_or_else(|| {
-            devices.push(Device::bare(address, Vendor::Nvidia, Variant::Gpu));
-            devices.len() - 1
-        });
-        describe(&mut devices[position], index, &report.system, reported);
+        let Some(device) = devices.iter_mut().find(|device| device.id.0 == address) else { continue };
+        describe(device, Some(index).filter(|index| *index < indices), &report.system, reported);
         links.extend(peers(address, index, report));
     }
-    mark_lost(devices, report);
+    links.retain(|link| [link.a, link.b].iter().all(|id| devices.iter().any(|device| device.id == *id)));
 }
 
-/// An index without a handle does not say which GPU it is. If there are as many GPUs of the driver without a report as indices
-/// without a handle, they are those GPUs.
-fn mark_lost(devices: &mut [Device], report: &NvmlReport) {
-    let codes: Vec<NvmlCode> =
-        report.devices.iter().filter_map(|reported| reported.answers.error(call::HANDLE_BY_INDEX)).collect();
-    let reported: Vec<PciAddress> =
-        report.devices.iter().filter_map(|reported| address(&reported.answers)).collect();
-    let unreported: Vec<&mut Device> = devices
-        .iter_mut()
-        .filter(|device| !reported.contains(&device.id.0) && device.driver == Known::Value(NAME.to_owned()))
-        .collect();
-    if codes.len() == unreported.len() {
-        for (device, code) in unreported.into_iter().zip(codes) {
-            device.health = health::of_code(code);
-        }
-    }
-}
-
-fn describe(device: &mut Device, index: usize, system: &NvmlAnswers, reported: &NvmlDeviceReport) {
+fn describe(device: &mut Device, index: Option<usize>, system: &NvmlAnswers, reported: &NvmlDeviceReport) {
     let answers = &reported.answers;
     name(device, answers);
     let prefer = |fact: &mut Known<String>, call| {
@@ -96,14 +75,18 @@ fn describe(device: &mut Device, index: usize, system: &NvmlAnswers, reported: &
     (device.fabric_domain, device.fabric_partition) = fabric(answers);
     let vgpu = device.nvidia().and_then(|facts| facts.vgpu.clone());
     let facts = NvidiaFacts { vgpu, ..facts(system, answers) };
-    if facts.nvlinks.value().is_some_and(|links| *links > 0) {
-        device.interconnect = Known::Value(LinkKind::Nvlink);
+    match facts.nvlinks {
+        Known::Value(0) => {}
+        Known::Value(_) => device.interconnect = Known::Value(LinkKind::Nvlink),
+        Known::Missing { missing } if missing.is_undecided() => device.interconnect.fill(|| missing.into()),
+        Known::Missing { .. } => {}
     }
     match facts.mig_enabled {
         Known::Value(true) => device.partitioning = Known::Value(Partitioning::Mig),
         Known::Value(false) | Known::Missing { missing: Missing::NotAvailable } => {
             device.partitioning.fill(|| Known::Value(Partitioning::Whole));
         }
+        Known::Missing { missing } if missing.is_undecided() => device.partitioning.fill(|| missing.into()),
         Known::Missing { .. } => {}
     }
     handles(device, index, answers);
@@ -210,7 +193,7 @@ fn uuid(digits: &str) -> String {
     format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32))
 }
 
-fn handles(device: &mut Device, index: usize, answers: &NvmlAnswers) {
+fn handles(device: &mut Device, index: Option<usize>, answers: &NvmlAnswers) {
     let mut handles = HandleSet(&mut device.handles);
     if let Known::Value(uuid) = text(answers, call::UUID) {
         handles.add_uuid(&uuid);
@@ -221,7 +204,9 @@ fn handles(device: &mut Device, index: usize, answers: &NvmlAnswers) {
     if let Known::Value(module) = answers.known::<u32>(call::MODULE_ID) {
         handles.add(HandleKind::Module, module.to_string());
     }
-    handles.add(HandleKind::Index, index.to_string());
+    if let Some(index) = index {
+        handles.add(HandleKind::Index, index.to_string());
+    }
 }
 
 /// The GPUs of a higher index that this one reaches over NVLink.

@@ -8,12 +8,14 @@
 //!   world-readable and without a library. Memory, MIG, ECC, utilisation, power and NVLink need NVML.
 //! - NVML runs in a process of its own (`afd probe nvidia`), which is started only if there is a GPU and a library. It holds the
 //!   driver open, so it is ended before the driver is replaced. Without it the kernel's facts go on, the static facts of its last
-//!   report stay, and samples are absent.
+//!   report stay, and samples are absent. XIDs are counted by the probe, so their counters go on as well.
+//! - A GPU is there if the kernel has it. NVML adds facts to it, or refuses it, which is a verdict.
 //! - One device id can be sold under several names, which the board's subsystem id distinguishes; so the name that the driver
 //!   reports takes precedence over the table's.
 
 mod handles;
 mod health;
+mod inaccessible;
 mod incidents;
 mod interpret;
 mod library;
@@ -24,24 +26,32 @@ mod products;
 mod readings;
 mod sysfs;
 mod vgpu;
+mod watch;
 mod xid;
+mod xid_counts;
 
-use std::{path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use afd_host::{Host, child::Launcher};
-use afd_model::{Device, Findings, Health, Sample, Sampling};
+use afd_model::{
+    Device, DeviceId, Findings, Health, IncidentRecord, Known, LibraryStatus, PciAddress, Sample, Sampling,
+};
 use afd_probe::{Facts, PciBus, PciFunction, Probe, library::Enrichment, pci};
 use serde_json::Value;
 
 use self::{
+    health::{GpuHealthEvidence, HealthSigns},
     incidents::Incidents,
     nvml::{
         SAMPLE, SAMPLE_WITH_PROCESSES,
-        report::{NvmlReport, NvmlStatus, address, unit_of},
+        report::{NvmlStatus, accessible, address},
+        table::call,
     },
 };
 
 const NAME: &str = "nvidia";
+/// The loaded kernel module.
+const MODULE: &str = "/sys/module/nvidia";
 
 /// How NVML is queried.
 #[derive(Debug, Default)]
@@ -56,9 +66,15 @@ pub struct NvmlOptions {
 #[derive(Debug, Default)]
 pub struct Nvidia {
     functions: Vec<PciFunction>,
+    /// The GPUs of the last discovery.
+    gpus: Vec<PciAddress>,
     nvml: Option<Enrichment<NvmlStatus>>,
     per_process: bool,
     incidents: Incidents,
+    /// GPUs that NVML did not list or refused when it last answered a discovery.
+    inaccessible: BTreeMap<PciAddress, Health>,
+    /// What the samples of a GPU say of its health.
+    signs: BTreeMap<PciAddress, HealthSigns>,
 }
 
 impl Nvidia {
@@ -79,22 +95,46 @@ impl Nvidia {
         }
         nvml.discover(host, findings, false);
         let Some(report) = nvml.report() else { return };
-        if let Some(code) = library::SPEC.init_error(report) {
-            if let Some(health) = health::of_init_error(code) {
-                findings.devices.iter_mut().for_each(|device| device.health = health.clone());
-            }
-            return;
-        }
         interpret::enrich(&mut findings.devices, &mut findings.links, report);
         let mut facts = Facts::new(host, NAME);
         sysfs::shared_memory(&mut facts, &mut findings.devices);
         findings.problems.extend(facts.into_problems());
-        for device in &mut findings.devices {
-            // What the kernel reports takes precedence: a GPU that the driver excludes is not healthy.
-            if device.health == Health::unknown()
-                && let Some(reported) = report.device(device.id.0, unit_of)
-            {
-                health::judge(device, &reported.answers, &mut self.incidents);
+        if nvml.is_fresh() {
+            self.inaccessible = inaccessible::verdicts(&findings.devices, report);
+            for address in &self.gpus {
+                let Some(answers) = accessible(report, *address) else { continue };
+                self.incidents.watched(*address, watch::is_watched(answers));
+                if let Some(action) = HealthSigns::of(answers).recovery_action() {
+                    self.incidents.recovery_action(*address, action);
+                }
+            }
+        }
+        findings.problems.extend(watch::problems(report, self.incidents.wait_error()));
+    }
+
+    fn judge(&mut self, host: &Host, devices: &mut [Device]) {
+        let is_loaded = devices.iter().any(|device| device.driver == Known::Value(NAME.to_owned()))
+            || host.list(MODULE).is_ok();
+        if !is_loaded {
+            self.incidents.unloaded();
+        }
+        // An answer of a library that has fallen silent is no evidence any more.
+        let answering = self.nvml.as_ref().filter(|nvml| nvml.status() == LibraryStatus::Answering);
+        let report = answering.and_then(Enrichment::report);
+        let mismatch = self.nvml.as_ref().and_then(Enrichment::init_error).and_then(health::of_init_error);
+        for device in devices {
+            self.incidents.discovered(device);
+            let address = device.id.0;
+            if let Some(mismatch) = &mismatch {
+                device.health = mismatch.clone();
+            } else if device.health == Health::unknown() {
+                // What the kernel reports takes precedence: a GPU that the driver excludes is not healthy.
+                let evidence = GpuHealthEvidence {
+                    discovered: report.and_then(|report| accessible(report, address)),
+                    inaccessible: self.inaccessible.get(&address),
+                    sampled: self.signs.get(&address),
+                };
+                health::judge(device, evidence, &self.incidents);
             }
         }
     }
@@ -106,21 +146,29 @@ impl Nvidia {
         if !nvml.sample(host, request, sampling, false) {
             return;
         }
-        sampling.rediscover |=
-            nvml.report().is_some_and(|discovered| is_health_changed(discovered, nvml.sampled()));
         for reported in &nvml.sampled().devices {
             let Some(address) = address(&reported.answers) else { continue };
-            readings::add(sampling, address, reported, &self.incidents);
+            readings::add(sampling, address, reported);
             processes::add(sampling, address, &reported.answers);
+            let now = HealthSigns::of(&reported.answers);
+            if let Some(action) = now.recovery_action() {
+                self.incidents.recovery_action(address, action);
+            }
+            if let Known::Value(energy) = reported.answers.known(call::ENERGY) {
+                sampling.rediscover |= self.incidents.energy(address, energy);
+            }
+            sampling.rediscover |= match self.signs.get_mut(&address) {
+                Some(signs) => signs.update(&now),
+                None => {
+                    let discovered = nvml.report().and_then(|report| accessible(report, address));
+                    let discovered = discovered.map(HealthSigns::of).unwrap_or_default();
+                    let is_changed = discovered.is_changed_by_first(&now);
+                    self.signs.insert(address, now);
+                    is_changed
+                }
+            };
         }
     }
-}
-
-fn is_health_changed(discovered: &NvmlReport, sampled: &NvmlReport) -> bool {
-    sampled.devices.iter().any(|now| {
-        let before = address(&now.answers).and_then(|address| discovered.device(address, unit_of));
-        before.is_some_and(|before| health::is_changed(&before.answers, &now.answers))
-    })
 }
 
 impl Probe for Nvidia {
@@ -135,8 +183,12 @@ impl Probe for Nvidia {
             self.functions.iter().map(|function| sysfs::device(&mut facts, bus, function)).collect();
         devices.extend(sysfs::devices_without_function(&mut facts, bus));
         facts.about(None);
-        let mut findings = Findings { devices, links: Vec::new(), problems: facts.into_problems() };
+        self.gpus = devices.iter().map(|device| device.id.0).collect();
+        self.signs.retain(|address, _| self.gpus.contains(address));
+        self.inaccessible.retain(|address, _| self.gpus.contains(address));
+        let mut findings = Findings { devices, problems: facts.into_problems(), ..Findings::default() };
         self.enrich(host, &mut findings);
+        self.judge(host, &mut findings.devices);
         findings
     }
 
@@ -152,8 +204,14 @@ impl Probe for Nvidia {
             })
             .filter(|sample| !sample.readings.is_empty())
             .collect();
-        let mut sampling = Sampling { samples, problems: facts.into_problems(), rediscover: false };
+        let mut sampling = Sampling { samples, problems: facts.into_problems(), ..Sampling::default() };
         self.sample_nvml(host, &mut sampling);
+        // Also while NVML does not answer, and of GPUs that it refuses.
+        for address in &self.gpus {
+            if let Some(xids) = self.incidents.xids(*address) {
+                readings::add_xids(&mut sampling, *address, xids);
+            }
+        }
         sampling
     }
 
@@ -169,6 +227,22 @@ impl Probe for Nvidia {
         if let Some(nvml) = &mut self.nvml {
             nvml.reacquire();
         }
+    }
+
+    fn library(&self) -> LibraryStatus {
+        self.nvml.as_ref().map(Enrichment::status).unwrap_or_default()
+    }
+
+    fn incidents(&self) -> Vec<IncidentRecord> {
+        self.incidents.records()
+    }
+
+    fn restore_incidents(&mut self, records: Vec<IncidentRecord>) {
+        self.incidents.restore(records);
+    }
+
+    fn clear_incidents(&mut self, device: DeviceId) -> bool {
+        self.incidents.close(device.0)
     }
 
     fn restarts(&self) -> Option<u64> {

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use afd_probe::library::{DIRECTORIES, LibraryInterface, LibrarySpec};
+use afd_probe::{
+    library::{DIRECTORIES, LibraryInterface, LibrarySpec},
+    report::Retention,
+};
 
 use crate::{
     NAME,
     nvml::{
         report::{DRIVER_NOT_LOADED, LIB_RM_VERSION_MISMATCH, NO_PERMISSION, NvmlStatus, unit_of},
-        table::call,
+        table::{self, call},
     },
 };
 
@@ -22,14 +25,24 @@ pub(crate) static SPEC: LibrarySpec<NvmlStatus> = LibrarySpec {
     directories: &[&DIRECTORIES, &GKE_DIRECTORIES],
     // The host's own, and the root of the GPU operator's driver container.
     roots: &["", "/run/nvidia/driver"],
-    interfaces: &[LibraryInterface { init: call::INIT.symbol, title: "NVML", recording: "nvml.json" }],
+    interfaces: &[LibraryInterface {
+        init: call::INIT.symbol,
+        required: &[call::DEVICE_COUNT],
+        title: "NVML",
+        recording: "nvml.json",
+    }],
     drivers: &[],
     enumerates_once: false,
-    // The first discovery initialises every GPU, which takes seconds for each where persistence mode is off.
+    // Initialising a GPU takes seconds where persistence mode is off, and minutes with confidential computing.
+    start_deadline: Duration::from_secs(600),
     discover_deadline: Duration::from_secs(120),
     sample_deadline: Duration::from_secs(10),
     unit_of,
-    retains: |_| false,
+    retains: Retention {
+        calls: table::is_static,
+        identity: &[call::UUID, call::GPU_INSTANCE_ID, call::COMPUTE_INSTANCE_ID],
+        partitions: &[call::MIG_MODE, call::MAX_MIG_DEVICES],
+    },
     init_advice: |code| match code {
         LIB_RM_VERSION_MISMATCH => "library and kernel driver are of different versions",
         NO_PERMISSION => "opening the device files /dev/nvidia* is not permitted",

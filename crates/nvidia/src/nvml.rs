@@ -10,8 +10,9 @@ mod gpm;
 pub mod report;
 pub(crate) mod table;
 
-use std::{ffi::OsStr, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsStr, sync::Arc};
 
+use afd_model::PciAddress;
 use afd_probe::answers::{Answer, LibraryCall};
 pub use afd_probe::library::{DISCOVER, SAMPLE};
 use serde_json::{Value, json};
@@ -20,7 +21,10 @@ use self::{
     events::NvmlEventWatch,
     ffi::{NvmlApi, NvmlHandle},
     gpm::GpmSamples,
-    report::{FUNCTION_NOT_FOUND, NvmlAnswers, NvmlCode, NvmlDeviceReport, NvmlReport},
+    report::{
+        FUNCTION_NOT_FOUND, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, NvmlAnswers, NvmlCode,
+        NvmlDeviceReport, NvmlReport, address,
+    },
     table::{GPU_ROWS, HEALTH_ROWS, MEMORY_ROWS, NvmlRow, call},
 };
 
@@ -32,6 +36,10 @@ pub struct Nvml {
     api: Arc<NvmlApi>,
     is_initialised: bool,
     gpus: Vec<DiscoveredGpu>,
+    /// PCI information of the GPUs by handle: a GPU that is lost may refuse to say which one it is.
+    pci: BTreeMap<usize, Value>,
+    /// The handle that each index last had.
+    handles: BTreeMap<u32, usize>,
     gpm: GpmSamples,
     events: NvmlEventWatch,
 }
@@ -57,26 +65,29 @@ impl Nvml {
             api: Arc::new(NvmlApi::open(path)?),
             is_initialised: false,
             gpus: Vec::new(),
+            pci: BTreeMap::new(),
+            handles: BTreeMap::new(),
             gpm: GpmSamples::default(),
             events: NvmlEventWatch::default(),
         })
     }
 
-    /// The GPUs, and what does not change while they are there. Where the library cannot be initialised the report holds that
-    /// alone; the next discovery tries again.
+    /// The GPUs, and what does not change while they are there. Where the library cannot be initialised, or cannot count its
+    /// GPUs, the report holds that alone; the next discovery tries again.
     pub fn discover(&mut self) -> NvmlReport {
         let mut report = NvmlReport::default();
-        self.gpus.clear();
         let init = if self.is_initialised { Ok(()) } else { self.api.init() };
         self.is_initialised = init.is_ok();
         report.system.put(call::INIT, init.map(|()| Value::Null));
         if !self.is_initialised {
+            self.gpus.clear();
             return report;
         }
         for call in call::SYSTEM_CALLS {
             report.system.put(*call, self.api.ask_system(*call));
         }
-        let count = report.system.known::<u32>(call::DEVICE_COUNT).into_value().unwrap_or(0);
+        let Some(count) = report.system.known::<u32>(call::DEVICE_COUNT).into_value() else { return report };
+        self.gpus.clear();
         let handles: Vec<Result<NvmlHandle, NvmlCode>> =
             (0..count).map(|index| self.api.by_index(index)).collect();
         for (index, handle) in (0..).zip(&handles) {
@@ -85,12 +96,9 @@ impl Nvml {
                 Err(code) => device.answers.put(call::HANDLE_BY_INDEX, Err(*code)),
                 Ok(handle) => {
                     let health = HEALTH_ROWS.iter().map(|row| row.call);
-                    ask(
-                        &self.api,
-                        *handle,
-                        call::GPU_CALLS.iter().copied().chain(health),
-                        &mut device.answers,
-                    );
+                    let calls = call::GPU_CALLS.iter().copied().chain(health);
+                    ask(&self.api, *handle, calls, &mut device.answers);
+                    self.identify(*handle, &mut device.answers);
                     self.ask_links(*handle, &mut device.answers);
                     self.ask_peers(index, *handle, &handles, &mut device.answers);
                     let mig = self.discover_mig(*handle, &mut device);
@@ -99,7 +107,39 @@ impl Nvml {
             }
             report.devices.push(device);
         }
+        self.identify_refused(&mut report);
+        self.handles.extend(self.gpus.iter().map(|gpu| (gpu.index, gpu.handle.key())));
+        self.gpm.forget_others(&self.api, &self.gpus);
         report
+    }
+
+    /// Remembers which GPU a handle is; one that does not say so now is the one that it was.
+    fn identify(&mut self, handle: NvmlHandle, answers: &mut NvmlAnswers) {
+        match (value(answers, call::PCI_INFO), self.pci.get(&handle.key())) {
+            (Some(pci), _) => {
+                self.pci.insert(handle.key(), pci.clone());
+            }
+            (None, Some(pci)) => answers.put(call::PCI_INFO, Ok(pci.clone())),
+            (None, None) => {}
+        }
+    }
+
+    /// An index without a handle is the GPU that it was, unless that has another index now.
+    fn identify_refused(&self, report: &mut NvmlReport) {
+        let listed: Vec<PciAddress> =
+            report.devices.iter().filter_map(|device| address(&device.answers)).collect();
+        for (index, device) in (0..).zip(&mut report.devices) {
+            let refused = device.answers.error(call::HANDLE_BY_INDEX).is_some();
+            if let Some(pci) = self.handles.get(&index).and_then(|handle| self.pci.get(handle))
+                && refused
+            {
+                let mut earlier = NvmlAnswers::default();
+                earlier.put(call::PCI_INFO, Ok(pci.clone()));
+                if address(&earlier).is_some_and(|address| !listed.contains(&address)) {
+                    device.answers.extend(earlier);
+                }
+            }
+        }
     }
 
     /// What changes of the GPUs of the last discovery, in the same order.
@@ -117,8 +157,10 @@ impl Nvml {
             let sampled = sampled.chain(licences).chain(processes.iter().copied());
             ask(&self.api, gpu.handle, sampled, answers);
             if gpu.has_gpm {
-                self.gpm.sample(&self.api, (gpu.index, gpu.handle), None, answers);
+                answers.extend(self.gpm.sample(&self.api, gpu.handle, None));
             }
+            // Once for each GPU instance, which its compute instances share.
+            let mut measured: BTreeMap<u32, NvmlAnswers> = BTreeMap::new();
             for (index, gpu_instance) in &gpu.mig {
                 let mut answers = NvmlAnswers::default();
                 if let Ok(mig) = self.api.mig_by_index(gpu.handle, *index) {
@@ -126,7 +168,8 @@ impl Nvml {
                     ask(&self.api, mig, identity.chain(calls(MEMORY_ROWS)), &mut answers);
                 }
                 if gpu.has_gpm {
-                    self.gpm.sample(&self.api, (gpu.index, gpu.handle), Some(*gpu_instance), &mut answers);
+                    let measure = || self.gpm.sample(&self.api, gpu.handle, Some(*gpu_instance));
+                    answers.extend(measured.entry(*gpu_instance).or_insert_with(measure).clone());
                 }
                 device.partitions.resize(*index as usize, None);
                 device.partitions.push(Some(answers));
@@ -136,12 +179,20 @@ impl Nvml {
         NvmlReport { devices: devices.collect(), ..NvmlReport::default() }
     }
 
-    /// Forwards the events of all GPUs of the last discovery, from a thread of its own. May be called again after each discovery.
-    pub fn watch(&mut self, forward: impl Fn(Value) + Send + 'static) {
-        if self.is_initialised {
-            let gpus = self.gpus.iter().map(|gpu| (gpu.pci.as_ref().map(Value::to_string), gpu.handle));
-            self.events.add(&self.api, gpus, forward);
+    /// Forwards the events of all GPUs of the last discovery, from a thread of its own, and adds to its report which events each
+    /// GPU reports. May be called again after each discovery.
+    pub fn watch(&mut self, report: &mut NvmlReport, forward: impl Fn(Value) + Send + 'static) {
+        if report.devices.is_empty() {
+            return;
         }
+        for gpu in &self.gpus {
+            let bus_id = gpu.pci.as_ref().map(|pci| pci["busId"].clone()).unwrap_or_default();
+            let watched = self.events.add(&self.api, gpu.handle, bus_id);
+            if let Some(device) = report.devices.get_mut(gpu.index as usize) {
+                device.answers.put(call::REGISTER_EVENTS, watched);
+            }
+        }
+        self.events.forward(&self.api, forward);
     }
 
     fn ask_links(&self, handle: NvmlHandle, answers: &mut NvmlAnswers) {
@@ -151,15 +202,16 @@ impl Nvml {
                 answers.put(call.with(&[link]), reply.clone());
                 reply
             };
-            match ask(call::NVLINK_STATE) {
+            let may_be_up = match ask(call::NVLINK_STATE) {
                 // A GPU refuses the numbers beyond those of its links.
-                Err(_) => break,
-                Ok(state) if state == json!(1) => {
-                    for call in [call::NVLINK_VERSION, call::NVLINK_REMOTE_TYPE, call::NVLINK_REMOTE_PCI] {
-                        let _ = ask(call);
-                    }
+                Err(code) if code == INVALID_ARGUMENT || !code.missing().is_undecided() => break,
+                Err(_) => true,
+                Ok(state) => state == json!(1),
+            };
+            if may_be_up {
+                for call in [call::NVLINK_VERSION, call::NVLINK_REMOTE_TYPE, call::NVLINK_REMOTE_PCI] {
+                    let _ = ask(call);
                 }
-                Ok(_) => {}
             }
         }
     }
@@ -198,11 +250,20 @@ impl Nvml {
         let count = answers.known::<u32>(call::MAX_MIG_DEVICES).into_value().unwrap_or(0);
         let mut instances = Vec::new();
         for index in 0..count {
-            let Ok(mig) = self.api.mig_by_index(gpu, index) else {
-                device.partitions.push(None);
-                continue;
-            };
             let mut answers = NvmlAnswers::default();
+            let mig = match self.api.mig_by_index(gpu, index) {
+                Ok(mig) => mig,
+                Err(NOT_FOUND | NOT_SUPPORTED | INVALID_ARGUMENT) => {
+                    device.partitions.push(None);
+                    continue;
+                }
+                // There may be one.
+                Err(code) => {
+                    answers.put(call::MIG_BY_INDEX, Err(code));
+                    device.partitions.push(Some(answers));
+                    continue;
+                }
+            };
             ask(&self.api, mig, call::MIG_CALLS.iter().copied(), &mut answers);
             if let Some(id) = answers.known::<u32>(call::GPU_INSTANCE_ID).into_value() {
                 answers.put(call::GPU_INSTANCE_INFO, self.api.gpu_instance_info(gpu, id));

@@ -1,38 +1,41 @@
 //! What NVML sampled to readings, by the rows of `nvml::table`. A call that returned no value is no reading.
 
 use afd_model::{
-    ErrorDetail, ErrorKind, Known, NvidiaQuantity, PartitionId, PartitionName, PciAddress, Quantity, Reading,
-    Sample, Sampling,
+    Known, NvidiaQuantity, PartitionId, PartitionName, PciAddress, Quantity, Reading, Sample, Sampling,
 };
 use serde_json::Value;
 
 use crate::{
-    incidents::Incidents,
     nvml::{
         report::{self, NvmlAnswers, NvmlDeviceReport},
         table::{GPM_ROWS, GPU_ROWS, MEMORY_ROWS, MIG_UTILIZATION, NvmlRow, THROTTLE_BITS, call},
     },
-    xid,
+    xid_counts::XidCounts,
 };
 
 /// Adds the samples of a GPU and of its MIG devices.
-pub(crate) fn add(
-    sampling: &mut Sampling,
-    address: PciAddress,
-    report: &NvmlDeviceReport,
-    incidents: &Incidents,
-) {
+pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, report: &NvmlDeviceReport) {
     let answers = &report.answers;
     let mut readings: Vec<Reading> =
         [GPU_ROWS, MEMORY_ROWS, GPM_ROWS].into_iter().flat_map(|rows| by_rows(rows, answers)).collect();
     readings.extend(throttling(answers));
     readings.extend(licence(answers));
-    readings.extend(xids(address, incidents));
+    extend(sampling, address, readings);
+    sampling.samples.extend(report.partitions.iter().flatten().filter_map(|answers| mig(address, answers)));
+}
+
+/// Adds the XIDs of a GPU, also of one that is not sampled: they are counted here.
+pub(crate) fn add_xids(sampling: &mut Sampling, address: PciAddress, xids: &XidCounts) {
+    extend(sampling, address, xids.readings());
+}
+
+fn extend(sampling: &mut Sampling, address: PciAddress, readings: impl IntoIterator<Item = Reading>) {
     match sampling.samples.iter_mut().find(|sample| sample.unit == address.into()) {
         Some(sample) => sample.readings.extend(readings),
-        None => sampling.samples.push(Sample { unit: address.into(), readings }),
+        None => {
+            sampling.samples.push(Sample { unit: address.into(), readings: readings.into_iter().collect() })
+        }
     }
-    sampling.samples.extend(report.partitions.iter().flatten().filter_map(|answers| mig(address, answers)));
 }
 
 fn by_rows<'a>(rows: &'a [NvmlRow], answers: &'a NvmlAnswers) -> impl Iterator<Item = Reading> {
@@ -49,18 +52,6 @@ fn mig(address: PciAddress, answers: &NvmlAnswers) -> Option<Sample> {
     let name = PartitionName::Mig { gpu_instance, compute_instance };
     let unit = PartitionId { device: address.into(), name }.into();
     (!readings.is_empty()).then_some(Sample { unit, readings })
-}
-
-/// The number of each XID, and the last one; 0 while there was none.
-fn xids(address: PciAddress, incidents: &Incidents) -> impl Iterator<Item = Reading> {
-    let last = incidents.last_xid(address).unwrap_or(0);
-    let meaning = xid::find(last).map_or("", |xid| xid.meaning);
-    let last = Reading { quantity: NvidiaQuantity::LastXid { meaning }.into(), value: f64::from(last) };
-    let counts = incidents.xids(address).map(|(number, count)| Reading {
-        quantity: Quantity::Errors(ErrorKind::Xid, ErrorDetail::Number(number)),
-        value: count as f64,
-    });
-    counts.chain([last])
 }
 
 fn throttling(answers: &NvmlAnswers) -> Vec<Reading> {

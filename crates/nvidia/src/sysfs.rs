@@ -44,15 +44,16 @@ pub(crate) fn device(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction
     device
 }
 
-/// GPUs that the driver reports and PCI does not, as in partial copies of a host.
+/// GPUs that the driver reports where PCI has none, as in partial copies of a host. Elsewhere a GPU without a function is gone.
 pub(crate) fn devices_without_function(facts: &mut Facts<'_>, bus: &PciBus) -> Vec<Device> {
+    if bus.of_vendor(VENDOR_ID).next().is_some() {
+        return Vec::new();
+    }
     facts.about(None);
     let names = facts.names("devices", procfs::GPUS);
     let addresses = names.iter().filter_map(|name| name.parse().ok());
-    let addresses: Vec<PciAddress> = addresses.filter(|address| bus.function(*address).is_none()).collect();
     addresses
-        .into_iter()
-        .map(|address| {
+        .map(|address: PciAddress| {
             facts.about(Some(address.into()));
             let mut device = Device::bare(address, Vendor::Nvidia, Variant::Gpu);
             device.driver = Known::Value(NAME.to_owned());

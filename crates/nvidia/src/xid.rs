@@ -132,6 +132,11 @@ const TABLE: [(&[u32], XidSeverity, &str); 87] = [
     (&[172], Failed, "uncorrectable memory error in SRAM"),
 ];
 
+/// The numbers that have a counter of their own, from 0 on. The others, of which most are rare, are counted together: the number of
+/// series stays fixed, and the first error of a kind is an increase.
+pub(crate) const COUNTED: [u32; 20] =
+    [13, 31, 43, 45, 48, 62, 63, 64, 74, 79, 92, 94, 95, 109, 119, 120, 140, 154, 171, 172];
+
 /// The XID of a number, if it is in the table.
 pub(crate) fn find(number: u32) -> Option<Xid> {
     let row = TABLE.iter().find(|(numbers, ..)| numbers.contains(&number));

@@ -16,7 +16,8 @@ fn answers(of: &[(afd_probe::answers::LibraryCall, Result<Value, NvmlCode>)]) ->
 
 fn judged(answers: &NvmlAnswers) -> (HealthState, Vec<String>) {
     let mut device = Device::bare(GPU, Vendor::Nvidia, Variant::Gpu);
-    judge(&mut device, answers, &mut Incidents::default());
+    let evidence = GpuHealthEvidence { discovered: Some(answers), ..GpuHealthEvidence::default() };
+    judge(&mut device, evidence, &Incidents::default());
     (device.health.state, device.health.reasons.into_iter().map(|reason| reason.code).collect())
 }
 
@@ -63,31 +64,60 @@ fn reasons_are_listed_in_the_order_of_the_inputs_and_the_worst_is_the_state() {
 }
 
 #[test]
-fn an_input_that_changes_is_a_change_and_one_that_only_one_report_has_is_not() {
-    let before = answers(&[
-        (call::RECOVERY_ACTION, Ok(json!(0))),
-        (call::FABRIC, Ok(json!({ "state": 3, "status": 0, "healthSummary": 2 }))),
-        (call::CLOCKS_EVENT_REASONS, Ok(json!(0))),
-    ]);
-    let now = |action: u32, clocks: u64| {
-        answers(&[
-            (call::RECOVERY_ACTION, Ok(json!(action))),
-            (call::CLOCKS_EVENT_REASONS, Ok(json!(clocks))),
-            (call::REMAPPED_ROWS, Ok(rows(1, 1))),
-        ])
-    };
-    assert!(!is_changed(&before, &now(0, 0)));
-    assert!(!is_changed(&before, &now(0, 0x4)), "the power limit does not affect health");
-    assert!(is_changed(&before, &now(0, 0x40)));
-    assert!(is_changed(&before, &now(1, 0)));
+fn a_gpu_that_is_not_registered_with_the_fabric_cannot_take_work() {
+    let waiting = answers(&[(call::FABRIC, Ok(json!({ "state": 2, "status": 0, "healthSummary": null })))]);
+    assert_eq!(judged(&waiting), (HealthState::Failed, vec!["FabricNotReady".to_owned()]));
 }
 
 #[test]
-fn a_call_that_only_samples_make_causes_no_discovery_when_it_fails() {
-    let before = answers(&[(call::RECOVERY_ACTION, Ok(json!(0)))]);
-    let refused = answers(&[(call::RECOVERY_ACTION, Ok(json!(0))), (call::UTILIZATION, Err(RESET_REQUIRED))]);
-    assert!(!is_changed(&before, &refused));
-    let lost = answers(&[(call::RECOVERY_ACTION, Err(GPU_IS_LOST)), (call::UTILIZATION, Err(GPU_IS_LOST))]);
-    assert!(is_changed(&before, &lost));
-    assert!(!is_changed(&lost, &lost));
+fn without_an_answer_health_is_unknown_and_a_refused_gpu_has_failed() {
+    let mut device = Device::bare(GPU, Vendor::Nvidia, Variant::Gpu);
+    judge(&mut device, GpuHealthEvidence::default(), &Incidents::default());
+    assert_eq!(device.health, Health::unknown());
+    let lost = of_code(GPU_IS_LOST);
+    let evidence = GpuHealthEvidence { inaccessible: Some(&lost), ..GpuHealthEvidence::default() };
+    judge(&mut device, evidence, &Incidents::default());
+    assert_eq!(device.health, lost);
+}
+
+#[test]
+fn a_sampled_call_that_requires_a_reset_fails_the_gpu() {
+    let fine = answers(&[(call::RECOVERY_ACTION, Ok(json!(0)))]);
+    let sampled = HealthSigns::of(&answers(&[(call::UTILIZATION, Err(RESET_REQUIRED))]));
+    let mut device = Device::bare(GPU, Vendor::Nvidia, Variant::Gpu);
+    let evidence = GpuHealthEvidence { discovered: Some(&fine), inaccessible: None, sampled: Some(&sampled) };
+    judge(&mut device, evidence, &Incidents::default());
+    assert_eq!(device.health.reasons[0].code, "GpuResetRequired");
+}
+
+#[test]
+fn only_a_change_between_two_samples_is_a_change() {
+    let of = |action: u32, clocks: u64| {
+        HealthSigns::of(&answers(&[
+            (call::RECOVERY_ACTION, Ok(json!(action))),
+            (call::CLOCKS_EVENT_REASONS, Ok(json!(clocks))),
+        ]))
+    };
+    let mut signs = of(0, 0);
+    assert!(!signs.update(&of(0, 0x4)), "the power limit does not affect health");
+    assert!(signs.update(&of(0, 0x40)));
+    assert!(!signs.update(&of(0, 0x40)), "it stays");
+    assert!(signs.update(&of(1, 0x40)));
+    let failed = HealthSigns::of(&answers(&[(call::RECOVERY_ACTION, Err(NvmlCode::named("UNKNOWN")))]));
+    assert!(!signs.update(&failed), "a call that fails says nothing");
+    assert!(!signs.update(&of(1, 0x40)));
+    let lost = HealthSigns::of(&answers(&[(call::UTILIZATION, Err(RESET_REQUIRED))]));
+    assert!(signs.update(&lost));
+    assert!(!signs.update(&lost));
+    assert!(signs.update(&of(1, 0x40)), "it works again");
+}
+
+#[test]
+fn an_error_that_only_a_discovery_meets_is_no_change() {
+    let refused = (call::INFOROM_VERSION, Err(RESET_REQUIRED));
+    let discovered = HealthSigns::of(&answers(&[(call::RECOVERY_ACTION, Ok(json!(0))), refused]));
+    let sampled = HealthSigns::of(&answers(&[(call::RECOVERY_ACTION, Ok(json!(0)))]));
+    assert!(!discovered.is_changed_by_first(&sampled));
+    let lost = HealthSigns::of(&answers(&[(call::RECOVERY_ACTION, Err(GPU_IS_LOST))]));
+    assert!(sampled.is_changed_by_first(&lost));
 }

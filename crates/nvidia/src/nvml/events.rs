@@ -2,76 +2,110 @@
 
 mod ffi;
 
-use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use self::ffi::NvmlEventSet;
 use super::{
-    ffi::{NvmlApi, NvmlHandle},
+    ffi::{NvmlApi, NvmlHandle, NvmlReply},
     report::NvmlCode,
     table::call,
 };
 
 /// How long one call waits for an event.
 const WAIT_MILLISECONDS: u32 = 5000;
-/// Pause after a failed wait.
-const ERROR_BACKOFF: Duration = Duration::from_secs(5);
+/// Pause after a failed wait; it doubles each time.
+const INITIAL_BACKOFF: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
 const TIMEOUT: NvmlCode = NvmlCode::named("TIMEOUT");
 
 /// The GPUs whose events are forwarded.
 #[derive(Default)]
 pub(super) struct NvmlEventWatch {
     set: Option<Arc<NvmlEventSet>>,
-    bus_ids: BTreeSet<String>,
+    gpus: Arc<WatchedGpus>,
+    is_forwarding: bool,
 }
 
-impl NvmlEventWatch {
-    /// Forwards the events of these GPUs, and of those of earlier calls. Without events, discovery still reads the recovery action.
-    pub(super) fn add(
-        &mut self,
-        api: &Arc<NvmlApi>,
-        gpus: impl Iterator<Item = (Option<String>, NvmlHandle)>,
-        forward: impl Fn(Value) + Send + 'static,
-    ) {
-        let is_running = self.set.is_some();
-        let set = match &self.set {
-            Some(set) => Arc::clone(set),
-            None => match api.event_set() {
-                Ok(set) => Arc::clone(self.set.insert(Arc::new(set))),
-                Err(_) => return,
-            },
-        };
-        for (bus_id, gpu) in gpus {
-            let bus_id = bus_id.unwrap_or_default();
-            if !self.bus_ids.contains(&bus_id) && api.register_events(gpu, &set).is_ok() {
-                self.bus_ids.insert(bus_id);
-            }
-        }
-        if self.bus_ids.is_empty() {
-            self.set = None;
-        } else if !is_running {
-            let api = Arc::clone(api);
-            thread::spawn(move || forward_events(&api, &set, &forward));
-        }
+/// The GPUs of a set by handle. A GPU that is lost cannot be asked any more which one it is, so that is noted before.
+#[derive(Default)]
+struct WatchedGpus(Mutex<BTreeMap<usize, WatchedGpu>>);
+
+struct WatchedGpu {
+    bus_id: Value,
+    kinds: u64,
+}
+
+impl WatchedGpus {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, WatchedGpu>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn forward_events(api: &NvmlApi, set: &NvmlEventSet, forward: &dyn Fn(Value)) {
+impl NvmlEventWatch {
+    /// Adds the events of a GPU, unless they are watched already; the bits of the events that it reports.
+    pub(super) fn add(&mut self, api: &NvmlApi, gpu: NvmlHandle, bus_id: Value) -> NvmlReply {
+        let mut gpus = self.gpus.lock();
+        if let Some(watched) = gpus.get(&gpu.key()) {
+            return Ok(json!(watched.kinds));
+        }
+        let set = match &self.set {
+            Some(set) => set,
+            None => self.set.insert(Arc::new(api.event_set()?)),
+        };
+        let kinds = api.register_events(gpu, set)?;
+        gpus.insert(gpu.key(), WatchedGpu { bus_id, kinds });
+        Ok(json!(kinds))
+    }
+
+    /// Forwards the events of all GPUs that were added, and of those that are added later.
+    pub(super) fn forward(&mut self, api: &Arc<NvmlApi>, forward: impl Fn(Value) + Send + 'static) {
+        // A set without a GPU cannot be waited for.
+        let Some(set) = self.set.as_ref().filter(|_| !self.is_forwarding && !self.gpus.lock().is_empty())
+        else {
+            return;
+        };
+        let (api, set, gpus) = (Arc::clone(api), Arc::clone(set), Arc::clone(&self.gpus));
+        thread::spawn(move || forward_events(&api, &set, &gpus, &forward));
+        self.is_forwarding = true;
+    }
+}
+
+fn forward_events(api: &NvmlApi, set: &NvmlEventSet, gpus: &WatchedGpus, forward: &dyn Fn(Value)) {
+    let (mut failure, mut backoff) = (None, INITIAL_BACKOFF);
     loop {
         match api.wait(set, WAIT_MILLISECONDS) {
-            Ok(event) => forward(json!({
-                "busId": api.ask(event.gpu, call::PCI_INFO, &[]).ok().map(|pci| pci["busId"].clone()),
-                "eventType": event.kind,
-                "eventData": event.value,
-                "gpuInstanceId": event.gpu_instance,
-                "computeInstanceId": event.compute_instance,
-            })),
+            Ok(event) => {
+                let watched = gpus.lock().get(&event.gpu.key()).map(|gpu| gpu.bus_id.clone());
+                let ask = || Some(api.ask(event.gpu, call::PCI_INFO, &[]).ok()?["busId"].clone());
+                forward(json!({
+                    "busId": watched.or_else(ask),
+                    "eventType": event.kind,
+                    "eventData": event.value,
+                    "gpuInstanceId": event.gpu_instance,
+                    "computeInstanceId": event.compute_instance,
+                }));
+            }
             Err(TIMEOUT) => {}
             Err(code) => {
-                forward(json!({ "error": code }));
-                thread::sleep(ERROR_BACKOFF);
+                // Only a change: each event causes a discovery.
+                if failure.replace(code) != Some(code) {
+                    forward(json!({ "error": code }));
+                }
+                thread::sleep(backoff);
+                backoff = (backoff * 2).min(MAX_BACKOFF);
+                continue;
             }
+        }
+        backoff = INITIAL_BACKOFF;
+        if failure.take().is_some() {
+            forward(json!({ "error": null }));
         }
     }
 }

@@ -18,13 +18,11 @@ use nvml_wrapper_sys::bindings::{
 };
 use serde_json::{Value, json};
 
-use super::report::{FUNCTION_NOT_FOUND, NvmlCode, code};
+use super::report::{FUNCTION_NOT_FOUND, INVALID_ARGUMENT, NOT_SUPPORTED, NvmlCode, code};
 
 pub(super) type NvmlReply = Result<Value, NvmlCode>;
 
 const INSUFFICIENT_SIZE: NvmlCode = NvmlCode::named("INSUFFICIENT_SIZE");
-const INVALID_ARGUMENT: NvmlCode = NvmlCode::named("INVALID_ARGUMENT");
-const NOT_SUPPORTED: NvmlCode = NvmlCode::named("NOT_SUPPORTED");
 const VERSION_MISMATCH: NvmlCode = NvmlCode::named("ARGUMENT_VERSION_MISMATCH");
 
 /// Length of the first list of processes of a GPU, and of the longest.
@@ -37,6 +35,13 @@ pub(super) struct NvmlApi(pub(super) NvmlLib);
 /// A GPU or MIG device of the library.
 #[derive(Clone, Copy)]
 pub(super) struct NvmlHandle(pub(super) nvmlDevice_t);
+
+impl NvmlHandle {
+    /// Distinguishes the handles of one process, which stay the same while the library is initialised.
+    pub(super) fn key(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// The version word of a struct: its size and its number.
 const fn version<T>(number: u32) -> u32 {

@@ -71,6 +71,12 @@ pub(crate) const FUNCTION_NOT_FOUND: NvmlCode = NvmlCode::named("FUNCTION_NOT_FO
 pub(crate) const GPU_IS_LOST: NvmlCode = NvmlCode::named("GPU_IS_LOST");
 /// Library and driver are of different versions.
 pub(crate) const LIB_RM_VERSION_MISMATCH: NvmlCode = NvmlCode::named("LIB_RM_VERSION_MISMATCH");
+/// An argument is invalid, such as the number of a link that the GPU does not have.
+pub(crate) const INVALID_ARGUMENT: NvmlCode = NvmlCode::named("INVALID_ARGUMENT");
+/// There is nothing of the index.
+pub(crate) const NOT_FOUND: NvmlCode = NvmlCode::named("NOT_FOUND");
+/// The GPU does not have it.
+pub(crate) const NOT_SUPPORTED: NvmlCode = NvmlCode::named("NOT_SUPPORTED");
 /// The caller is not permitted to open the device files.
 pub(crate) const NO_PERMISSION: NvmlCode = NvmlCode::named("NO_PERMISSION");
 /// The GPU must be reset.
@@ -89,6 +95,19 @@ pub(crate) fn address(answers: &NvmlAnswers) -> Option<PciAddress> {
 /// The GPU that answers are about.
 pub(crate) fn unit_of(answers: &NvmlAnswers) -> Option<ReportedUnit> {
     address(answers).map(|address| ReportedUnit { address, partition: 0 })
+}
+
+/// The number of indices of a report. Devices beyond them are lost ones, of which an earlier report is retained.
+pub(crate) fn indices(report: &NvmlReport) -> usize {
+    let count = report.system.known::<u32>(call::DEVICE_COUNT).into_value();
+    count.map_or(report.devices.len(), |count| count as usize)
+}
+
+/// What the library reported of a GPU that has an index and a handle.
+pub(crate) fn accessible(report: &NvmlReport, address: PciAddress) -> Option<&NvmlAnswers> {
+    let listed = report.devices.iter().take(indices(report)).map(|device| &device.answers);
+    let mut listed = listed.filter(|answers| answers.get(call::HANDLE_BY_INDEX).is_none());
+    listed.find(|answers| self::address(answers) == Some(address))
 }
 
 /// The value of a call, or of the older one.

@@ -39,19 +39,18 @@ const fn errors(kind: ErrorKind) -> Quantity {
     Quantity::Errors(kind, ErrorDetail::Device)
 }
 
-const COUNT: ValueScale = ValueScale::ONE.at_most((u32::MAX - 1) as f64);
-const FLAG: ValueScale = ValueScale::ONE.at_most(1.0);
+// A number that no GPU can have is dropped by the range of its quantity, and counted.
+const COUNT: ValueScale = ValueScale::ONE;
+const FLAG: ValueScale = ValueScale::ONE;
 const BYTES: ValueScale = ValueScale::ONE;
 const KIBIBYTES: ValueScale = ValueScale::times(1024.0);
-const MEBIBYTES_PER_SECOND: ValueScale = ValueScale::times((1_u64 << 20) as f64).at_most(1e6);
-const MILLIWATTS: ValueScale = ValueScale::per(1e3).at_most(1e7);
+const MEBIBYTES_PER_SECOND: ValueScale = ValueScale::times((1_u64 << 20) as f64);
+const MILLIWATTS: ValueScale = ValueScale::per(1e3);
 const MILLIJOULES: ValueScale = ValueScale::per(1e3);
-const CELSIUS: ValueScale = ValueScale::ONE.at_most(200.0);
-const MEGAHERTZ: ValueScale = ValueScale::times(1e6).at_most(1e4);
+const CELSIUS: ValueScale = ValueScale::ONE;
+const MEGAHERTZ: ValueScale = ValueScale::times(1e6);
 const NANOSECONDS: ValueScale = ValueScale::per(1e9);
-const PERCENT: ValueScale = ValueScale::PERCENT;
-/// GPM's shares are quotients of counters; the limit leaves room for rounding.
-const GPM_PERCENT: ValueScale = ValueScale::PERCENT.at_most(105.0);
+const PERCENT: ValueScale = ValueScale::per(100.0);
 
 /// Sampled of every GPU.
 pub(crate) const GPU_ROWS: &[NvmlRow] = &[
@@ -91,17 +90,17 @@ pub(crate) const MEMORY_ROWS: &[NvmlRow] = &[
 
 /// Measured by GPM between two samples of a GPU that supports it, and of its GPU instances.
 pub(crate) const GPM_ROWS: &[NvmlRow] = &[
-    number(GPM_GRAPHICS, Quantity::Utilization(Engine::Graphics), GPM_PERCENT),
-    number(GPM_SM, Quantity::Utilization(Engine::Sm), GPM_PERCENT),
-    number(GPM_TENSOR, Quantity::Utilization(Engine::Tensor), GPM_PERCENT),
-    number(GPM_MEMORY_BANDWIDTH, Quantity::MemoryBandwidthRatio, GPM_PERCENT),
+    number(GPM_GRAPHICS, Quantity::Utilization(Engine::Graphics), PERCENT),
+    number(GPM_SM, Quantity::Utilization(Engine::Sm), PERCENT),
+    number(GPM_TENSOR, Quantity::Utilization(Engine::Tensor), PERCENT),
+    number(GPM_MEMORY_BANDWIDTH, Quantity::MemoryBandwidthRatio, PERCENT),
     number(GPM_PCIE_TRANSMITTED, Quantity::PcieBytesPerSecond(Direction::Transmit), MEBIBYTES_PER_SECOND),
     number(GPM_PCIE_RECEIVED, Quantity::PcieBytesPerSecond(Direction::Receive), MEBIBYTES_PER_SECOND),
 ];
 
 /// The utilization of a MIG device, for which NVML has no call: the activity of its graphics engine.
 pub(crate) const MIG_UTILIZATION: NvmlRow =
-    number(GPM_GRAPHICS, Quantity::Utilization(Engine::Compute), GPM_PERCENT);
+    number(GPM_GRAPHICS, Quantity::Utilization(Engine::Compute), PERCENT);
 
 /// Causes of throttling by their bits in [`CLOCKS_EVENT_REASONS`] (`nvmlClocksEventReason*`).
 pub(crate) const THROTTLE_BITS: [(u64, ThrottleCause); 5] = [
@@ -172,6 +171,27 @@ pub(crate) const HEALTH_ROWS: &[HealthRow] = &[
     clocks(HealthInput::ThermalSlowdown, HW_THERMAL_SLOWDOWN),
     clocks(HealthInput::PowerBrake, HW_POWER_BRAKE),
 ];
+
+/// Bit of the event that is an XID (`nvmlEventTypeXidCriticalError`).
+pub(crate) const XID_EVENT: u64 = 0x8;
+
+/// Whether the value of a call stays the same while the driver is loaded and the GPU is there, so that it is retained when the call
+/// fails later: all calls of a discovery but those that judge health, that concern an index, or that are no facts.
+pub(crate) fn is_static(call: &str) -> bool {
+    const OTHERS: [LibraryCall; 8] = [
+        INIT,
+        DEVICE_COUNT,
+        HANDLE_BY_INDEX,
+        MIG_BY_INDEX,
+        P2P_STATUS,
+        REGISTER_EVENTS,
+        FABRIC_V1,
+        CLOCKS_THROTTLE_REASONS,
+    ];
+    let of_health = HEALTH_ROWS.iter().map(|row| row.call);
+    let mut names = of_health.chain(OTHERS).map(String::from);
+    !names.any(|name| call == name || call.strip_prefix(&name).is_some_and(|rest| rest.starts_with('(')))
+}
 
 #[cfg(test)]
 mod tests;

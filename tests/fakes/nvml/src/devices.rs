@@ -12,10 +12,13 @@ use crate::{
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> nvmlReturn_t {
-    code(
-        enter("nvmlDeviceGetCount_v2")
-            .and_then(|()| write(count, library().recording().devices.len() as c_uint)),
-    )
+    code(enter("nvmlDeviceGetCount_v2").and_then(|()| {
+        let recording = library().recording();
+        match library().error(&recording.system, "nvmlDeviceGetCount_v2") {
+            Some(error) => Err(error),
+            None => write(count, recording.devices.len() as c_uint),
+        }
+    }))
 }
 
 #[unsafe(no_mangle)]

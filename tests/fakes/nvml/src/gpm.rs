@@ -1,6 +1,9 @@
-//! GPM: a sample holds the handle that it was taken of, and metrics are those of the recording for that handle.
+//! GPM: a sample holds the handle that it was taken of, and when. Metrics are those of the recording for that handle.
 
-use std::ffi::c_uint;
+use std::{
+    ffi::c_uint,
+    time::{Duration, Instant},
+};
 
 use nvml_wrapper_sys::bindings::{
     nvmlDevice_t, nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t, nvmlReturn_t,
@@ -15,7 +18,10 @@ use crate::{
 };
 
 /// A sample in this library's memory.
-type SampledHandle = Option<FakeHandle>;
+type SampledHandle = Option<(FakeHandle, Instant)>;
+
+/// The shortest time between two samples for which nvml.h promises metrics.
+const MIN_WINDOW: Duration = Duration::from_millis(100);
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlGpmQueryDeviceSupport(
@@ -47,10 +53,9 @@ pub extern "C" fn nvmlGpmSampleFree(sample: nvmlGpmSample_t) -> nvmlReturn_t {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlGpmSampleGet(pointer: nvmlDevice_t, sample: nvmlGpmSample_t) -> nvmlReturn_t {
-    code(
-        enter("nvmlGpmSampleGet")
-            .and_then(|()| write(sample.cast::<SampledHandle>(), Some(FakeHandle::from_pointer(pointer)?))),
-    )
+    code(enter("nvmlGpmSampleGet").and_then(|()| {
+        write(sample.cast::<SampledHandle>(), Some((FakeHandle::from_pointer(pointer)?, Instant::now())))
+    }))
 }
 
 #[unsafe(no_mangle)]
@@ -62,7 +67,7 @@ pub extern "C" fn nvmlGpmMigSampleGet(
     code(enter("nvmlGpmMigSampleGet").and_then(|()| {
         write(
             sample.cast::<SampledHandle>(),
-            Some(mig_device_of_instance(FakeHandle::from_pointer(pointer)?, instance)?),
+            Some((mig_device_of_instance(FakeHandle::from_pointer(pointer)?, instance)?, Instant::now())),
         )
     }))
 }
@@ -75,11 +80,15 @@ pub extern "C" fn nvmlGpmMetricsGet(request: *mut nvmlGpmMetricsGet_t) -> nvmlRe
         if request.version != 1 {
             return Err(VERSION_MISMATCH);
         }
-        // SAFETY: samples come from nvmlGpmSampleAlloc and are not freed yet.
-        let sampled = unsafe { request.sample2.cast::<SampledHandle>().as_ref() }
-            .copied()
-            .flatten()
-            .ok_or(INVALID_ARGUMENT)?;
+        let sampled = |sample: nvmlGpmSample_t| {
+            // SAFETY: samples come from nvmlGpmSampleAlloc and are not freed yet.
+            unsafe { sample.cast::<SampledHandle>().as_ref() }.copied().flatten().ok_or(INVALID_ARGUMENT)
+        };
+        let (first, second) = (sampled(request.sample1)?, sampled(request.sample2)?);
+        if second.1.duration_since(first.1) < MIN_WINDOW || first.0 != second.0 {
+            return Err(INVALID_ARGUMENT);
+        }
+        let sampled = second.0;
         for metric in request.metrics.iter_mut().take(request.numMetrics as usize) {
             let value = sampled.value(&format!("nvmlGpmMetricsGet({})", metric.metricId));
             metric.nvmlReturn = match value {

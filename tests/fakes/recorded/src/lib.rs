@@ -2,7 +2,7 @@
 //! faults that it requests, the status numbers that calls return, and writing to the memory of a C caller.
 //!
 //! A recording is what `afd record` writes, with additional `faults` for tests:
-//! `{ "hang": [SYMBOL, ...], "crash": [...], "abort": [...], "leak_bytes": 0 }`.
+//! `{ "hang": [SYMBOL, ...], "crash": [...], "abort": [...], "delay_milliseconds": { SYMBOL: 0 }, "leak_bytes": 0 }`.
 #![allow(
     unsafe_code,
     clippy::disallowed_methods,
@@ -13,6 +13,7 @@
 mod memory;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -53,6 +54,7 @@ struct Faults {
     hang: Vec<String>,
     crash: Vec<String>,
     abort: Vec<String>,
+    delay_milliseconds: BTreeMap<String, u64>,
     leak_bytes: usize,
 }
 
@@ -181,6 +183,9 @@ impl<R: DeserializeOwned> FakeLibraryState<R> {
             loop {
                 std::thread::sleep(Duration::from_secs(3600));
             }
+        }
+        if let Some(delay) = faults.delay_milliseconds.get(symbol) {
+            std::thread::sleep(Duration::from_millis(*delay));
         }
         if named(&faults.crash) {
             // SAFETY: not sound on purpose: the test requests a crash.

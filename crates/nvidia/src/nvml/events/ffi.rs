@@ -30,10 +30,10 @@ impl NvmlApi {
         fill!(self, nvmlEventSetCreate(), nvmlEventSet_t).map(NvmlEventSet)
     }
 
-    /// Adds all events that a GPU supports to a set.
-    pub(super) fn register_events(&self, gpu: NvmlHandle, set: &NvmlEventSet) -> Result<(), NvmlCode> {
+    /// Adds all events that a GPU supports to a set; their bits.
+    pub(super) fn register_events(&self, gpu: NvmlHandle, set: &NvmlEventSet) -> Result<u64, NvmlCode> {
         let kinds = fill!(self, nvmlDeviceGetSupportedEventTypes(gpu.0), u64)?;
-        call!(self, nvmlDeviceRegisterEvents(gpu.0, kinds, set.0))
+        call!(self, nvmlDeviceRegisterEvents(gpu.0, kinds, set.0)).map(|()| kinds)
     }
 
     /// Waits for an event; the error is TIMEOUT where there was none.

@@ -64,6 +64,11 @@ calls! {
     /// By index of the other GPU, and capability.
     P2P_STATUS = "nvmlDeviceGetP2PStatus";
 
+    /// The bits of the events that the GPU reports, once they are watched.
+    REGISTER_EVENTS = "nvmlDeviceRegisterEvents";
+
+    /// By index.
+    MIG_BY_INDEX = "nvmlDeviceGetMigDeviceHandleByIndex";
     MAX_MIG_DEVICES = "nvmlDeviceGetMaxMigDeviceCount";
     /// By number of the profile.
     GPU_INSTANCE_PROFILE = "nvmlDeviceGetGpuInstanceProfileInfoV";

@@ -16,6 +16,8 @@ const ASKED_ONE_BY_ONE: &[LibraryCall] = &[
     NVLINK_REMOTE_TYPE,
     NVLINK_REMOTE_PCI,
     P2P_STATUS,
+    REGISTER_EVENTS,
+    MIG_BY_INDEX,
     MAX_MIG_DEVICES,
     GPU_INSTANCE_PROFILE,
     GPU_INSTANCE_INFO,
@@ -40,6 +42,20 @@ fn every_call_is_asked() {
 fn every_name_is_that_of_one_call() {
     for (index, call) in ALL.iter().enumerate() {
         assert!(!ALL[..index].contains(call), "{call}");
+    }
+}
+
+#[test]
+fn facts_are_static_and_health_inputs_are_not() {
+    for call in
+        ["nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetNvLinkState(3)", "nvmlSystemGetCudaDriverVersion_v2"]
+    {
+        assert!(is_static(call), "{call}");
+    }
+    for call in
+        ["nvmlDeviceGetGpuFabricInfoV", "nvmlDeviceGetFieldValues(230)", "nvmlDeviceGetP2PStatus(1,2)"]
+    {
+        assert!(!is_static(call), "{call}");
     }
 }
 

@@ -1,0 +1,68 @@
+//! Incidents in the form in which they outlive this process.
+
+use afd_model::{IncidentRecord, PciAddress};
+
+use super::{Incidents, MigPlace};
+use crate::NAME;
+
+impl Incidents {
+    /// All open incidents.
+    pub(crate) fn records(&self) -> Vec<IncidentRecord> {
+        let record = |incident: &super::Incident| {
+            let gpu = self.gpus.get(&incident.address);
+            IncidentRecord {
+                probe: NAME.to_owned(),
+                device: incident.address.into(),
+                pci_id: gpu.map(|gpu| gpu.pci_id.clone()).unwrap_or_default(),
+                uuid: gpu.and_then(|gpu| gpu.uuid.clone()),
+                partition: incident.instance.map(MigPlace::name),
+                code: incident.code.clone(),
+                first_seen: incident.first_seen,
+                driver_version: gpu.and_then(|gpu| gpu.driver_version.clone()),
+            }
+        };
+        self.open.iter().map(record).collect()
+    }
+
+    /// Opens the incidents of records. What the records say of GPU and driver counts as read, so that the next discovery closes
+    /// those of another GPU or driver.
+    pub(crate) fn restore(&mut self, records: Vec<IncidentRecord>) {
+        for record in records.into_iter().filter(|record| record.probe == NAME) {
+            let address: PciAddress = record.device.0;
+            let instance = match record.partition.as_deref().map(MigPlace::parse) {
+                Some(None) => continue,
+                Some(instance) => instance,
+                None => None,
+            };
+            let gpu = self.gpus.entry(address).or_default();
+            let is_another = |known: &Option<String>, record: &Option<String>| matches!((known, record), (Some(known), Some(record)) if known != record);
+            if is_another(&gpu.uuid, &record.uuid) || is_another(&gpu.driver_version, &record.driver_version)
+            {
+                continue;
+            }
+            gpu.uuid = gpu.uuid.take().or(record.uuid);
+            gpu.driver_version = gpu.driver_version.take().or(record.driver_version);
+            if gpu.pci_id.is_empty() {
+                gpu.pci_id = record.pci_id;
+            }
+            self.open(address, record.code, instance, record.first_seen);
+        }
+    }
+}
+
+impl MigPlace {
+    /// `gi1` or `gi1-ci0`.
+    fn name(self) -> String {
+        let compute = self.compute_instance.map(|id| format!("-ci{id}")).unwrap_or_default();
+        format!("gi{}{compute}", self.gpu_instance)
+    }
+
+    fn parse(name: &str) -> Option<MigPlace> {
+        let ids = name.strip_prefix("gi")?;
+        let (gpu_instance, compute_instance) = match ids.split_once("-ci") {
+            Some((gpu_instance, compute)) => (gpu_instance, Some(compute.parse().ok()?)),
+            None => (ids, None),
+        };
+        Some(MigPlace { gpu_instance: gpu_instance.parse().ok()?, compute_instance })
+    }
+}
