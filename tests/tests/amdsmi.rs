@@ -269,6 +269,29 @@ fn a_gpu_that_the_library_loses_affects_no_other_gpu_and_no_fact_of_the_kernel()
 }
 
 #[test]
+fn a_call_that_fails_once_is_repeated_with_the_next_sample() {
+    let host = without_utilization(MI300X);
+    let run = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--discovery-interval", "3600"];
+    let agent = Agent::start(host.afd(run));
+    agent.until("the library is sampled", |agent| utilizations(agent) == 8);
+    let set_all = |answer: &Value| {
+        host.driver_root().update(|recording| {
+            for device in recording["devices"].as_array_mut().expect("a list") {
+                device["answers"]["amdsmi_get_gpu_activity"] = answer.clone();
+            }
+        });
+    };
+    let activity = json!({ "value": { "gfx_activity": 42, "umc_activity": 7, "mm_activity": 0 } });
+    for status in ["API_FAILED", "TIMEOUT"] {
+        set_all(&json!({ "error": status }));
+        agent.until("its calls fail", |agent| utilizations(agent) == 0);
+        set_all(&activity);
+        agent.until("the library is sampled again", |agent| utilizations(agent) == 8);
+    }
+    assert_eq!(restarts(&agent), 0.0, "nothing was restarted, and nothing was discovered again");
+}
+
+#[test]
 fn a_call_that_hangs_ends_the_library_process_and_delays_no_scrape() {
     let host = without_utilization(MI300X);
     let before = labels(&host, &[]);

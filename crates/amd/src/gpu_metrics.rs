@@ -88,6 +88,25 @@ pub struct PartitionMetrics {
     pub extra: Vec<(AmdQuantity, f64)>,
 }
 
+impl GpuMetrics {
+    /// The same without the values of which no one can be checked alone: counters, bits and states, and what only AMD's exporter
+    /// publishes.
+    pub fn without_unchecked(mut self) -> GpuMetrics {
+        self.partitions.iter_mut().for_each(|partition| partition.extra.clear());
+        GpuMetrics {
+            energy_joules: None,
+            energy_count: None,
+            xgmi_read_bytes: None,
+            xgmi_write_bytes: None,
+            xgmi_links_up: None,
+            throttle_status: None,
+            residencies: Residencies::default(),
+            extra: Vec::new(),
+            ..self
+        }
+    }
+}
+
 /// A table that cannot be parsed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum GpuMetricsError {

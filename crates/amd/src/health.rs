@@ -1,17 +1,19 @@
 //! The health of a device, from what the kernel and a library report.
 //!
 //! A device is healthy if its driver reports the error counters of at least one block and no rule of [`RULES`] applies. The health
-//! of a device without error counters (Radeon, processors, virtual functions) is unknown unless a rule applies. Only the
-//! evidence of the last discovery is kept, so a device recovers when no rule applies any more.
+//! of a device without error counters (Radeon, processors, virtual functions) is unknown unless a rule applies. A device
+//! recovers when no rule applies any more; faults that only a reset ends are kept until there is evidence of one ([`history`]).
+//! A suspended device keeps the verdict that it had while it was awake.
 
+pub(crate) mod history;
 mod rules;
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, DeviceId, Health, HealthState, Known};
+use afd_model::{Device, DeviceId, Health, HealthState, Known, Missing};
 
-use self::rules::HealthCase;
 pub use self::rules::{HealthRule, RULES};
+use self::{history::HealthHistory, rules::HealthCase};
 use crate::{
     cper::CperRecord,
     gpu_metrics::Residencies,
@@ -31,6 +33,18 @@ pub(crate) struct HealthEvidence {
     pub(crate) records: Known<Vec<CperRecord>>,
 }
 
+impl HealthEvidence {
+    /// The blocks whose counters are not accessible, as while the driver resets the device.
+    fn inaccessible_blocks(&self) -> usize {
+        self.errors.iter().filter(|(_, counts)| counts.missing() == Some(Missing::NotAvailable)).count()
+    }
+
+    /// Whether the driver resets the device.
+    fn is_in_reset(&self) -> bool {
+        self.inaccessible_blocks() > 0
+    }
+}
+
 /// The text of `docs/health-amd.md`.
 pub fn markdown() -> String {
     let mut text = "# Health of AMD GPUs\n\n\
@@ -40,8 +54,13 @@ pub fn markdown() -> String {
          rule below applies. Radeon boards, processors and virtual functions have no error counters: their health is *unknown*\n\
          unless a rule applies. A retired page alone is not a fault. A device recovers when no rule applies any more. If several\n\
          rules apply, the most severe state counts: failed, then unknown, then degraded.\n\n\
+         `FatalErrorRecord` and `UncorrectableErrorsGrow` apply until the device was reset or its driver loaded again. The evidence\n\
+         of that: no driver was bound, the driver version or the unique id of the device differs, the driver has finished a reset, a\n\
+         counter of errors or of firmware cycles fell, or the newest error record is gone. A suspended device keeps its last\n\
+         verdict.\n\n\
          | reason | state | condition | action |\n|---|---|---|---|\n\
-         | `DriverMissing` | failed | no kernel driver is bound to the device | load the driver; check the kernel log |\n"
+         | `DriverMissing` | failed | no kernel driver is bound to the device | load the driver; check the kernel log |\n\
+         | `Suspended` | unknown | the device is suspended and has not been seen awake | none: it wakes when it is used |\n"
         .to_owned();
     for rule in RULES {
         let row = [rule.code, rule.state.as_str(), rule.condition, rule.action];
@@ -50,20 +69,26 @@ pub fn markdown() -> String {
     text
 }
 
-/// Sets the health of all devices, by the evidence of this discovery and of the one before.
+/// Sets the health of all devices, by the evidence of this discovery and by what is known from earlier ones. A device without
+/// evidence is suspended.
 pub(crate) fn judge(
     devices: &mut [Device],
-    evidence: &BTreeMap<DeviceId, HealthEvidence>,
-    before: &BTreeMap<DeviceId, HealthEvidence>,
+    evidence: BTreeMap<DeviceId, HealthEvidence>,
+    histories: &mut BTreeMap<DeviceId, HealthHistory>,
     all_nodes_read: bool,
 ) {
+    histories.retain(|id, _| devices.iter().any(|device| device.id == *id));
+    for device in devices.iter() {
+        let history = histories.entry(device.id).or_default();
+        history.observe(device, evidence.get(&device.id));
+    }
     let verdicts: Vec<Option<Health>> = devices
         .iter()
         .map(|device| {
             let case = HealthCase {
                 device,
                 evidence: evidence.get(&device.id)?,
-                before: before.get(&device.id),
+                history: histories.get(&device.id)?,
                 hive: devices.iter().filter(|other| same_hive(device, other)).count(),
                 max_partitions: devices
                     .iter()
@@ -72,18 +97,33 @@ pub(crate) fn judge(
                     .max()?,
                 all_nodes_read,
             };
-            verdict(&case)
+            Some(verdict(&case))
         })
         .collect();
     for (device, verdict) in devices.iter_mut().zip(verdicts) {
+        let history = histories.entry(device.id).or_default();
+        let verdict = match verdict {
+            Some(verdict) => history.verdict.insert(verdict).clone(),
+            None => history.verdict.clone().unwrap_or_else(suspended),
+        };
         // A missing driver takes precedence.
-        if let Some(verdict) = verdict.filter(|_| device.health.state != HealthState::Failed) {
+        if device.health.state != HealthState::Failed {
             device.health = verdict;
         }
     }
+    for (id, evidence) in evidence {
+        histories.entry(id).or_default().keep(evidence);
+    }
 }
 
-fn verdict(case: &HealthCase<'_>) -> Option<Health> {
+/// The health of a device that is suspended and was never seen awake.
+fn suspended() -> Health {
+    let message = "the device is suspended; it is judged when it wakes, and asleep is no fault";
+    Health { state: HealthState::Unknown, ..Health::failed("Suspended", message) }
+}
+
+/// The verdict of the rules; unknown where the device has no error counters and no rule applies.
+fn verdict(case: &HealthCase<'_>) -> Health {
     let verdict_of = |rule: &HealthRule| {
         let evidence = (rule.applies)(case)?;
         let message = format!("{}: {evidence}. Action: {}", rule.condition, rule.action);
@@ -91,7 +131,7 @@ fn verdict(case: &HealthCase<'_>) -> Option<Health> {
     };
     let verdicts: Vec<Health> = RULES.iter().filter_map(verdict_of).collect();
     let has_counters = case.evidence.errors.iter().any(|(_, counts)| counts.is_known());
-    (has_counters || !verdicts.is_empty()).then(|| Health::worst_of(verdicts))
+    if has_counters || !verdicts.is_empty() { Health::worst_of(verdicts) } else { Health::unknown() }
 }
 
 fn same_hive(device: &Device, other: &Device) -> bool {

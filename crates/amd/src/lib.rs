@@ -36,8 +36,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use afd_host::{Host, child::Launcher};
 use afd_model::{
-    AmdQuantity, Device, DeviceId, Findings, Known, Missing, Product, Quantity, Reading, Sample, Sampling,
-    UnitId, Variant, Vendor, VendorFacts,
+    AmdQuantity, Device, DeviceId, Findings, Known, LibraryStatus, Missing, Product, Quantity, Reading,
+    Sample, Sampling, UnitId, Variant, Vendor, VendorFacts,
 };
 use afd_probe::{
     Facts, PciBus, PciFunction, Probe, device,
@@ -47,7 +47,7 @@ use afd_probe::{
 };
 
 use crate::{
-    health::HealthEvidence,
+    health::{HealthEvidence, history::HealthHistory},
     interpret::{PartitionTopology, XcpDevice},
     kfd::processes::KfdProcessMemory,
     smi::{SmiStatuses, readings},
@@ -76,8 +76,8 @@ pub struct Amd {
     sources: Vec<AmdSource>,
     /// The device or partition of each KFD node, by the GPU id that KFD gives the node.
     units_by_kfd_id: BTreeMap<u64, UnitId>,
-    /// The evidence of the last discovery.
-    evidence: BTreeMap<DeviceId, HealthEvidence>,
+    /// What earlier discoveries learnt for the health of each device.
+    histories: BTreeMap<DeviceId, HealthHistory>,
     throttle_times: BTreeMap<DeviceId, ThrottleTime>,
     enrichment: Option<Enrichment<SmiStatuses>>,
 }
@@ -128,8 +128,11 @@ impl Probe for Amd {
         }
         findings.links = interpret::links::links(&mut findings.devices, &nodes);
         self.units_by_kfd_id = interpret::units_by_kfd_id(&findings.devices);
-        let evidence: BTreeMap<_, _> =
-            self.sources.iter().map(|source| (source.device(), source.health_evidence(&mut facts))).collect();
+        let evidence: BTreeMap<DeviceId, HealthEvidence> = self
+            .sources
+            .iter()
+            .filter_map(|source| Some((source.device(), source.health_evidence(&mut facts)?)))
+            .collect();
         for device in &mut findings.devices {
             let Some(HealthEvidence { records, .. }) = evidence.get(&device.id) else { continue };
             if let Some(VendorFacts::Amd(facts)) = &mut device.vendor_facts {
@@ -145,9 +148,8 @@ impl Probe for Amd {
                 interpret::library::enrich(&mut findings, report);
             }
         }
-        health::judge(&mut findings.devices, &evidence, &self.evidence, complete);
-        self.evidence = evidence;
-        self.throttle_times.retain(|device, _| self.evidence.contains_key(device));
+        health::judge(&mut findings.devices, evidence, &mut self.histories, complete);
+        self.throttle_times.retain(|device, _| self.histories.contains_key(device));
         findings
     }
 
@@ -168,13 +170,15 @@ impl Probe for Amd {
         let is_suspended = self.is_any_suspended(&mut facts);
         let mut problems = facts.into_problems();
         problems.retain(|problem| problem.reason != Missing::NotPermitted);
-        let mut sampling = Sampling { samples, problems, rediscover: false };
+        let mut sampling = Sampling { samples, problems, ..Sampling::default() };
         if let Some(enrichment) = &mut self.enrichment
             && enrichment.sample(host, SAMPLE, &mut sampling, is_suspended)
         {
             let readings = readings::of_report(enrichment.devices(), enrichment.sampled());
-            // Where the kernel exposes all of it, the library is sampled once after each discovery.
-            if !readings::add(&mut sampling, readings) {
+            let is_complete = readings::is_complete(enrichment.sampled());
+            // Where the kernel exposes all of it, the library is sampled once after each discovery. A call that failed says
+            // nothing of that: it is repeated with the next sample.
+            if !readings::add(&mut sampling, readings) && is_complete {
                 enrichment.pause_sampling();
             }
         }
@@ -191,6 +195,10 @@ impl Probe for Amd {
 
     fn reacquire(&mut self) {
         self.enrichment.iter_mut().for_each(Enrichment::reacquire);
+    }
+
+    fn library(&self) -> LibraryStatus {
+        self.enrichment.as_ref().map(Enrichment::status).unwrap_or_default()
     }
 
     fn restarts(&self) -> Option<u64> {

@@ -36,7 +36,7 @@ use afd_probe::{
     answers::LibraryCall,
     ffi::LoadedLibrary,
     library::{DIRECTORIES, LibraryInterface, LibrarySpec},
-    report::{DeviceAnswers, LibraryAnswers, LibraryReport, ReportedUnit},
+    report::{DeviceAnswers, LibraryAnswers, LibraryReport, ReportedUnit, Retention},
     status::{StatusCode, StatusRow, StatusTable, UnlistedStatus},
 };
 use serde_json::Value;
@@ -86,15 +86,26 @@ pub(crate) static LIBRARY: LibrarySpec<SmiStatuses> = LibrarySpec {
     directories: &[&["/opt/rocm/lib", "/opt/rocm/lib64"], &DIRECTORIES],
     roots: &[""],
     interfaces: &[
-        LibraryInterface { init: amdsmi::calls::INIT.symbol, title: "AMD SMI", recording: "amdsmi.json" },
-        LibraryInterface { init: rocmsmi::calls::INIT.symbol, title: "ROCm SMI", recording: "rocmsmi.json" },
+        LibraryInterface {
+            init: amdsmi::calls::INIT.symbol,
+            title: "AMD SMI",
+            required: &[],
+            recording: "amdsmi.json",
+        },
+        LibraryInterface {
+            init: rocmsmi::calls::INIT.symbol,
+            title: "ROCm SMI",
+            required: &[],
+            recording: "rocmsmi.json",
+        },
     ],
     drivers: &["amdgpu"],
     enumerates_once: true,
+    start_deadline: Duration::from_secs(60),
     discover_deadline: Duration::from_secs(60),
     sample_deadline: Duration::from_secs(10),
     unit_of,
-    retains: |call| !is_path(call),
+    retains: Retention { calls: |call| !is_path(call), identity: &[], partitions: &[] },
     init_advice: |_| "KFD or the device files may not be visible here",
 };
 
@@ -196,9 +207,9 @@ mod tests {
 
     #[test]
     fn only_paths_to_other_processors_are_forgotten() {
-        assert!(!(LIBRARY.retains)("amdsmi_topo_get_link_type(3)"));
-        assert!(!(LIBRARY.retains)("rsmi_topo_get_link_weight(1)"));
-        assert!((LIBRARY.retains)("rsmi_dev_name_get"));
+        assert!(!(LIBRARY.retains.calls)("amdsmi_topo_get_link_type(3)"));
+        assert!(!(LIBRARY.retains.calls)("rsmi_topo_get_link_weight(1)"));
+        assert!((LIBRARY.retains.calls)("rsmi_dev_name_get"));
     }
 
     #[test]

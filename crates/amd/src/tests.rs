@@ -3,6 +3,7 @@ use afd_model::{
     ErrorDetail, ErrorKind, HandleKind, HealthState, LinkKind, MemorySource, PartitionName, Partitioning,
     Quantity, Reading, XcpComputeMode, XcpMemoryMode,
 };
+use afd_probe::plausible;
 
 use super::*;
 
@@ -207,6 +208,48 @@ fn energy_of_revision_1_3_is_known_for_aldebaran_only() {
     };
     assert_eq!(joules("0x740f"), Some(10.0));
     assert_eq!(joules("0x73bf"), None);
+}
+
+#[test]
+fn of_a_torn_table_only_possible_values_are_used() {
+    let sampled = |memory_celsius: u16| {
+        let mut table = vec![0xff; 120];
+        table[..4].copy_from_slice(&[120, 0, 1, 3]);
+        table[6..8].copy_from_slice(&61_u16.to_le_bytes());
+        table[8..10].copy_from_slice(&memory_celsius.to_le_bytes());
+        table[24..32].copy_from_slice(&655_360_u64.to_le_bytes());
+        let folder = function(TestHost::new(), "0000:05:00.0", "0x740f")
+            .file("/sys/bus/pci/devices/0000:05:00.0/gpu_metrics", table);
+        let host = folder.open();
+        let mut probe = Amd::default();
+        probe.discover(&host, &PciBus::read(&host));
+        let mut sampling = probe.sample(&host, Instant::now());
+        plausible::retain(&mut sampling, NAME);
+        let facts: Vec<String> = sampling.problems.drain(..).map(|problem| problem.fact).collect();
+        let readings = sampling.samples.remove(0).readings;
+        (readings.into_iter().map(|reading| reading.value).collect::<Vec<_>>(), facts)
+    };
+    assert_eq!(sampled(55), (vec![61.0, 55.0, 10.0], Vec::new()));
+    assert_eq!(sampled(2112), (vec![61.0], vec!["temperature".to_owned()]));
+}
+
+#[test]
+fn a_die_without_a_power_limit_of_its_own_has_no_power() {
+    let powers = |cap: &str| {
+        let hwmon = "/sys/bus/pci/devices/0000:05:00.0/hwmon/hwmon3";
+        let folder = function(TestHost::new(), "0000:05:00.0", "0x740c")
+            .file(&format!("{hwmon}/name"), "amdgpu\n")
+            .file(&format!("{hwmon}/power1_average"), "0\n")
+            .file(&format!("{hwmon}/power1_cap"), cap)
+            .file(&format!("{hwmon}/temp2_input"), "45000\n");
+        let host = folder.open();
+        let mut probe = Amd::default();
+        probe.discover(&host, &PciBus::read(&host));
+        let readings = probe.sample(&host, Instant::now()).samples.remove(0).readings;
+        readings.into_iter().map(|reading| reading.value).collect::<Vec<_>>()
+    };
+    assert_eq!(powers("500000000\n"), [0.0, 500.0, 45.0]);
+    assert_eq!(powers("0\n"), [45.0]);
 }
 
 #[test]

@@ -1,18 +1,28 @@
 //! Interprets the files of habanalabs. Pure functions; no file is read here.
 
-use afd_model::{Health, Sensor};
+use afd_model::{Health, HealthState, Sensor};
 
 /// The health for the attribute `status` (`sysfs-driver-habanalabs`).
+///
+/// The driver resets the device whenever the workload has closed it. That follows every job and is no fault: this status says
+/// nothing of the device's health.
 ///
 /// # Errors
 /// When the driver has no such status.
 pub(crate) fn health(status: &str) -> Result<Health, &'static str> {
     match status {
         "Operational" => Ok(Health::healthy()),
-        "In reset" | "In device creation" | "In reset after device release" => Ok(Health::failed(
+        "In reset" | "In device creation" => Ok(Health::failed(
             "InReset",
             format!("the driver reports \"{status}\"; the device accepts no work until it is finished"),
         )),
+        "In reset after device release" => Ok(Health {
+            state: HealthState::Unknown,
+            ..Health::failed(
+                "WorkloadReset",
+                "the driver resets the device after its last workload; it accepts work when that is finished",
+            )
+        }),
         "Disabled" => {
             Ok(Health::failed("Disabled", "the driver has disabled the device; see the kernel log"))
         }
@@ -47,7 +57,6 @@ pub(crate) fn sensor(label: Option<&str>) -> Sensor {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::HealthState;
     use proptest::prelude::*;
 
     use super::*;
@@ -56,9 +65,16 @@ mod tests {
     fn only_an_operational_device_is_healthy() {
         let state = |status| health(status).map(|health| health.state);
         assert_eq!(state("Operational"), Ok(HealthState::Healthy));
-        assert_eq!(state("In reset after device release"), Ok(HealthState::Failed));
+        assert_eq!(state("In reset"), Ok(HealthState::Failed));
         assert_eq!(state("Needs reset"), Ok(HealthState::Failed));
         assert!(state("operational?").is_err());
+    }
+
+    #[test]
+    fn a_reset_after_a_workload_is_no_fault() {
+        let health = health("In reset after device release").expect("the driver has this status");
+        assert_eq!(health.state, HealthState::Unknown);
+        assert_eq!(health.reasons[0].code, "WorkloadReset");
     }
 
     #[test]

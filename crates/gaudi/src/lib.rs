@@ -9,7 +9,8 @@
 //! - The second die of a Gaudi 3 (1061) is a function that computes and counts as a device.
 //! - The Ethernet ports are RDMA devices of the same PCI function (`hbl_0`, `hlib_0`); if one is up, RoCE is the
 //!   interconnect.
-//! - The health comes from the attribute `status`.
+//! - The health comes from the attribute `status`. The device is reset after each workload, which is no fault: its health is then
+//!   unknown, with the reason `WorkloadReset`.
 
 mod interpret;
 mod products;
@@ -43,7 +44,7 @@ impl Probe for Gaudi {
         let devices: Vec<Device>;
         (devices, self.sources) =
             functions.into_iter().map(|function| sysfs::describe(&mut facts, bus, function)).unzip();
-        Findings { devices, links: Vec::new(), problems: facts.into_problems() }
+        Findings { devices, problems: facts.into_problems(), ..Findings::default() }
     }
 
     fn sample(&mut self, host: &Host, _now: Instant) -> Sampling {
@@ -53,7 +54,7 @@ impl Probe for Gaudi {
             Sample { unit: source.device.into(), readings: source.read(&mut facts) }
         };
         let samples = self.sources.iter().map(sample).collect();
-        Sampling { samples, problems: facts.into_problems(), rediscover: false }
+        Sampling { samples, problems: facts.into_problems(), ..Sampling::default() }
     }
 }
 

@@ -22,7 +22,7 @@ use afd_host::Host;
 use afd_model::{Device, DeviceId, Findings, Sample, Sampling};
 use afd_probe::{Facts, PciBus, Probe};
 
-use crate::sysfs::sampling::IntelSource;
+use crate::sysfs::sampling::{IntelSource, energy::EnergyCounter};
 
 const NAME: &str = "intel";
 const VENDOR_ID: u16 = 0x8086;
@@ -31,8 +31,8 @@ const VENDOR_ID: u16 = 0x8086;
 #[derive(Debug, Default)]
 pub struct Intel {
     sources: Vec<IntelSource>,
-    /// The last reading of each energy counter, in microjoules.
-    energies: BTreeMap<DeviceId, (Instant, u64)>,
+    /// The energy counter of each GPU, which keeps its file as long as the GPU is there.
+    energies: BTreeMap<DeviceId, EnergyCounter>,
 }
 
 impl Probe for Intel {
@@ -47,7 +47,11 @@ impl Probe for Intel {
         (devices, self.sources) =
             functions.into_iter().map(|function| sysfs::describe(&mut facts, bus, function)).unzip();
         self.energies.retain(|id, _| devices.iter().any(|device| device.id == *id));
-        Findings { devices, links: Vec::new(), problems: facts.into_problems() }
+        for source in &self.sources {
+            facts.about(Some(source.device));
+            source.choose_energy(&mut facts, self.energies.entry(source.device).or_default());
+        }
+        Findings { devices, problems: facts.into_problems(), ..Findings::default() }
     }
 
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
@@ -55,14 +59,10 @@ impl Probe for Intel {
         let mut samples = Vec::new();
         for source in &self.sources {
             facts.about(Some(source.device));
-            let before = self.energies.get(&source.device).copied();
-            let (readings, energy) = source.read(&mut facts, now, before);
-            if let Some(energy) = energy {
-                self.energies.insert(source.device, energy);
-            }
+            let readings = source.read(&mut facts, now, self.energies.get_mut(&source.device));
             samples.push(Sample { unit: source.device.into(), readings });
         }
-        Sampling { samples, problems: facts.into_problems(), rediscover: false }
+        Sampling { samples, problems: facts.into_problems(), ..Sampling::default() }
     }
 }
 

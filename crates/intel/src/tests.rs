@@ -190,6 +190,67 @@ fn xe_reports_energy_limits_temperatures_clocks_and_throttling() {
     assert_eq!(value(&second, Quantity::PowerWatts), Some(40.0));
 }
 
+/// A Xe card whose two energy counters have these values; none is a directory, which cannot be read as a file.
+fn with_energy(hwmon: u32, energies: [Option<u64>; 2]) -> TestHost {
+    let directory = format!("{GPU}/hwmon/hwmon{hwmon}");
+    let mut folder = gpu("0000:03:00.0", "0xe20b", "0x030000").file(&format!("{directory}/name"), "xe\n");
+    for (number, energy) in (1..).zip(energies) {
+        let file = format!("{directory}/energy{number}_input");
+        folder = match energy {
+            Some(energy) => folder.file(&file, format!("{energy}\n")),
+            None => folder.file(&format!("{file}/unreadable"), ""),
+        };
+    }
+    folder
+}
+
+/// Energy and power of an energy counter that is sampled every second on these hosts, with a discovery before each sample.
+fn sampled(hosts: &[TestHost]) -> Vec<(Option<f64>, Option<f64>)> {
+    let (mut intel, start) = (Intel::default(), Instant::now());
+    let sample = |(seconds, folder): (u64, &TestHost)| {
+        let host = folder.open();
+        intel.discover(&host, &PciBus::read(&host));
+        let sampling = intel.sample(&host, start + Duration::from_secs(seconds));
+        (value(&sampling, Quantity::EnergyJoules), value(&sampling, Quantity::PowerWatts))
+    };
+    (0..).zip(hosts).map(sample).collect()
+}
+
+#[test]
+fn an_energy_counter_keeps_its_file_when_a_read_fails() {
+    let card = |energy| with_energy(2, [energy, Some(700_000_000)]);
+    let values = sampled(&[card(Some(1_000_000_000)), card(None), card(Some(1_000_080_000)), card(Some(0))]);
+    assert_eq!(
+        values,
+        [
+            (Some(1000.0), None),
+            (None, None),
+            (Some(1000.08), Some(0.04)),
+            // The driver started to count again: no power over that gap.
+            (Some(0.0), None),
+        ]
+    );
+}
+
+#[test]
+fn the_file_of_an_energy_counter_is_chosen_by_the_first_that_counts() {
+    let package = |energy| with_energy(2, [Some(0), Some(energy)]);
+    let later_card = with_energy(2, [Some(5_000_000), Some(9_000_000)]);
+    let values = sampled(&[package(3_000_000), package(7_000_000), later_card]);
+    assert_eq!(values, [(Some(3.0), None), (Some(7.0), Some(4.0)), (Some(9.0), Some(2.0))]);
+    // A preferred file that cannot be read at first is waited for.
+    let unread = with_energy(2, [None, Some(3_000_000)]);
+    let values = sampled(&[unread, with_energy(2, [Some(1_000_000), Some(4_000_000)])]);
+    assert_eq!(values, [(None, None), (Some(1.0), None)]);
+}
+
+#[test]
+fn there_is_no_power_between_two_loads_of_the_driver() {
+    let values =
+        sampled(&[with_energy(2, [Some(1_000_000), Some(0)]), with_energy(3, [Some(8_000_000), Some(0)])]);
+    assert_eq!(values, [(Some(1.0), None), (Some(8.0), None)]);
+}
+
 #[test]
 fn i915_on_old_kernels_has_its_clocks_in_the_card_directory() {
     let folder = gpu("0000:00:02.0", "0x5917", "0x030000")

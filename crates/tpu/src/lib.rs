@@ -52,7 +52,7 @@ impl Probe for Tpu {
                 device.interconnect = Known::Value(LinkKind::Ici);
             }
         }
-        Findings { devices, links: Vec::new(), problems: facts.into_problems() }
+        Findings { devices, problems: facts.into_problems(), ..Findings::default() }
     }
 
     fn sample(&mut self, host: &Host, _now: Instant) -> Sampling {
@@ -63,7 +63,7 @@ impl Probe for Tpu {
             Sample { unit: device.into(), readings: pci::link_readings(&mut facts, function) }
         };
         let samples = self.functions.iter().map(sample).collect();
-        Sampling { samples, problems: facts.into_problems(), rediscover: false }
+        Sampling { samples, problems: facts.into_problems(), ..Sampling::default() }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The rules, as data: each with the state of a device to which it applies, its condition and the action to take.
 
-use afd_model::{Device, HealthState, Known, Missing, Partitioning, XcpComputeMode};
+use afd_model::{Device, HealthState, Known, Partitioning, XcpComputeMode};
 
-use super::HealthEvidence;
+use super::{
+    HealthEvidence,
+    history::{self, HealthHistory},
+};
 use crate::{
-    cper::CperSeverity,
     gpu_metrics::throttle,
     sysfs::ras::{BadPages, ErrorCounts},
     throttle_time::{self, ThrottleCounter},
@@ -14,8 +16,8 @@ use crate::{
 pub(super) struct HealthCase<'a> {
     pub(super) device: &'a Device,
     pub(super) evidence: &'a HealthEvidence,
-    /// The evidence of the discovery before.
-    pub(super) before: Option<&'a HealthEvidence>,
+    /// What is known from earlier discoveries.
+    pub(super) history: &'a HealthHistory,
     /// The number of devices in the same hive, including this one.
     pub(super) hive: usize,
     /// The greatest number of partitions of a device of the same product and mode.
@@ -63,21 +65,21 @@ pub const RULES: [HealthRule; 12] = [
     HealthRule {
         code: "UncorrectableErrorsGrow",
         state: HealthState::Failed,
-        condition: "a block counts more uncorrectable errors than at the last discovery",
+        condition: "a block has counted more uncorrectable errors while AFD observed it, and the device was not reset since",
         action: "take the device out of service; replace it if the errors continue after a reset",
-        applies: |case| growth(case, |counts| counts.uncorrectable),
+        applies: |case| {
+            let blocks = case.history.faults.uncorrectable.iter();
+            joined(blocks.map(|(block, more)| format!("{block} {more} more")))
+        },
     },
     HealthRule {
         code: "FatalErrorRecord",
         state: HealthState::Failed,
-        condition: "the driver has recorded a fatal error (CPER) since the last discovery, where the records can be read",
+        condition: "the driver has recorded a fatal error (CPER) while AFD observed it, where the records can be read, and the device was not reset since",
         action: "drain the node, then reset the device; replace it if the error recurs",
         applies: |case| {
-            let before = case.before?.records.value()?;
-            let fatal =
-                case.evidence.records.value()?.iter().filter(|record| record.severity == CperSeverity::Fatal);
-            let new = fatal.filter(|record| !before.contains(record)).count();
-            (new > 0).then(|| format!("{new} records"))
+            let records = case.history.faults.fatal_records;
+            (records > 0).then(|| format!("{records} records"))
         },
     },
     HealthRule {
@@ -119,11 +121,9 @@ pub const RULES: [HealthRule; 12] = [
         condition: "the XGMI links count more corrected errors than at the last discovery",
         action: "check the link partners and the board; replace them if the errors continue",
         applies: |case| {
-            let block = |evidence: &HealthEvidence| {
-                let counts = evidence.errors.iter().find(|(block, _)| *block == "xgmi_wafl")?;
-                counts.1.value()?.correctable
-            };
-            let more = block(case.evidence)?.checked_sub(block(case.before?)?).filter(|more| *more > 0)?;
+            let before = case.history.before.as_ref()?;
+            let grown = history::growth(before, case.evidence, |counts| counts.correctable);
+            let (_, more) = grown.into_iter().find(|(block, _)| *block == "xgmi_wafl")?;
             Some(format!("{more} more since the last discovery"))
         },
     },
@@ -162,8 +162,7 @@ pub const RULES: [HealthRule; 12] = [
         condition: "the error counters are not accessible, as while the driver resets the device",
         action: "wait; check the kernel log if it persists",
         applies: |case| {
-            let refused = |counts: &Known<ErrorCounts>| counts.missing() == Some(Missing::NotAvailable);
-            let blocks = case.evidence.errors.iter().filter(|(_, counts)| refused(counts)).count();
+            let blocks = case.evidence.inaccessible_blocks();
             (blocks > 0).then(|| format!("{blocks} blocks are not accessible"))
         },
     },
@@ -176,17 +175,6 @@ fn blocks(evidence: &HealthEvidence, count: fn(&ErrorCounts) -> Option<u64>) -> 
         Some(format!("{block} {count}"))
     };
     joined(evidence.errors.iter().filter_map(of_block))
-}
-
-/// The blocks whose count has grown since the last discovery.
-fn growth(case: &HealthCase<'_>, count: fn(&ErrorCounts) -> Option<u64>) -> Option<String> {
-    let before = case.before?;
-    let of_block = |(block, counts): &(&'static str, Known<ErrorCounts>)| {
-        let (_, old) = before.errors.iter().find(|(other, _)| other == block)?;
-        let more = count(counts.value()?)?.checked_sub(count(old.value()?)?).filter(|more| *more > 0)?;
-        Some(format!("{block} {more} more"))
-    };
-    joined(case.evidence.errors.iter().filter_map(of_block))
 }
 
 /// The evidence as a list; none if there is none.
@@ -224,7 +212,7 @@ fn thermal(case: &HealthCase<'_>) -> Option<String> {
     ];
     use afd_model::ThrottleCause::{MemoryThermal, RegulatorThermal, Thermal};
     let since_last_discovery = COUNTERS.into_iter().filter_map(|(name, counter)| {
-        let before = &case.before?.residencies;
+        let before = &case.history.before.as_ref()?.residencies;
         let share = throttle_time::share(before, &case.evidence.residencies, counter)?;
         (share > MAX_THROTTLED_SHARE).then(|| format!("{name} {:.0} % of the time", share * 100.0))
     });

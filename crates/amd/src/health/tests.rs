@@ -1,6 +1,6 @@
 use afd_model::{
-    AmdFacts, Missing, Partition, PartitionName, Partitioning, PciAddress, Variant, Vendor, VendorFacts,
-    XcpComputeMode,
+    AmdFacts, Handle, HandleKind, Missing, Partition, PartitionName, Partitioning, PciAddress, Variant,
+    Vendor, VendorFacts, XcpComputeMode,
 };
 
 use super::*;
@@ -25,16 +25,25 @@ fn counted(block: &'static str, counts: Known<ErrorCounts>) -> HealthEvidence {
     }
 }
 
+/// Judges the first of these devices by each of the observations, the last one last; none is one in which it is suspended.
+fn observed(devices: &[Device], observations: Vec<Option<HealthEvidence>>) -> (HealthState, Vec<String>) {
+    let mut histories = BTreeMap::new();
+    let mut health = Health::unknown();
+    for evidence in observations {
+        let mut devices = devices.to_vec();
+        let evidence = evidence.map(|evidence| (devices[0].id, evidence)).into_iter().collect();
+        judge(&mut devices, evidence, &mut histories, true);
+        health = devices.remove(0).health;
+    }
+    (health.state, health.reasons.into_iter().map(|reason| reason.code).collect())
+}
+
 fn judged(
-    mut devices: Vec<Device>,
+    devices: Vec<Device>,
     now: HealthEvidence,
     before: Option<HealthEvidence>,
 ) -> (HealthState, Vec<String>) {
-    let id = devices[0].id;
-    let before = before.map(|evidence| (id, evidence)).into_iter().collect();
-    judge(&mut devices, &BTreeMap::from([(id, now)]), &before, true);
-    let health = devices.remove(0).health;
-    (health.state, health.reasons.into_iter().map(|reason| reason.code).collect())
+    observed(&devices, before.into_iter().chain([now]).map(Some).collect())
 }
 
 fn codes(now: HealthEvidence, before: Option<HealthEvidence>) -> (HealthState, Vec<String>) {
@@ -82,31 +91,122 @@ fn deferred_errors_and_pages_degrade_and_a_page_that_stays_in_use_fails() {
     assert_eq!(codes(failed, None), with_reason(HealthState::Failed, "BadPagesInUse"));
 }
 
+fn record(severity: CperSeverity, number: u8) -> CperRecord {
+    CperRecord { severity, identity: [number; 16] }
+}
+
+fn recorded(records: &[CperRecord]) -> HealthEvidence {
+    HealthEvidence { records: Known::Value(records.to_vec()), ..counted("umc", counts(0, 0, 0)) }
+}
+
 #[test]
 fn a_record_of_a_fatal_error_counts_when_it_is_new() {
-    let record = |severity, number| CperRecord { severity, identity: [number; 16] };
-    let with = |records: &[CperRecord]| HealthEvidence {
-        records: Known::Value(records.to_vec()),
-        ..counted("umc", counts(0, 0, 0))
-    };
     let (old, new) = (record(CperSeverity::Fatal, 1), record(CperSeverity::Fatal, 2));
     let healthy = (HealthState::Healthy, Vec::new());
     assert_eq!(
-        codes(with(&[old]), None),
+        codes(recorded(&[old]), None),
         healthy,
         "the age of the records of the first discovery is unknown"
     );
-    assert_eq!(codes(with(&[old]), Some(with(&[old]))), healthy);
+    assert_eq!(codes(recorded(&[old]), Some(recorded(&[old]))), healthy);
     assert_eq!(
-        codes(with(&[old, new]), Some(with(&[old]))),
+        codes(recorded(&[old, new]), Some(recorded(&[old]))),
         with_reason(HealthState::Failed, "FatalErrorRecord")
     );
     let corrected = record(CperSeverity::Corrected, 3);
-    assert_eq!(codes(with(&[old, corrected]), Some(with(&[old]))), healthy);
+    assert_eq!(codes(recorded(&[old, corrected]), Some(recorded(&[old]))), healthy);
     assert_eq!(
-        codes(with(&[new]), Some(HealthEvidence::default())),
+        codes(recorded(&[new]), Some(HealthEvidence::default())),
         healthy,
         "they could not be read before"
+    );
+}
+
+#[test]
+fn a_fatal_error_lasts_until_there_is_evidence_of_a_reset() {
+    let fatal = record(CperSeverity::Fatal, 1);
+    let failed = with_reason(HealthState::Failed, "FatalErrorRecord");
+    let healthy = (HealthState::Healthy, Vec::new());
+    let after = |later: Vec<HealthEvidence>| {
+        let start = [recorded(&[]), recorded(&[fatal])];
+        observed(&[device(1)], start.into_iter().chain(later).map(Some).collect())
+    };
+    let overflown: Vec<CperRecord> = (1..9).map(|number| record(CperSeverity::Fatal, number)).collect();
+    let unread = HealthEvidence { records: Missing::Unreadable.into(), ..recorded(&[]) };
+    assert_eq!(after(vec![recorded(&[fatal]); 5]), failed, "the record stays in the ring");
+    assert_eq!(after(vec![unread.clone(), recorded(&[fatal])]), failed, "a failed read is no evidence");
+    assert_eq!(
+        after(vec![recorded(&overflown), recorded(&overflown[3..])]),
+        failed,
+        "old records are dropped"
+    );
+
+    assert_eq!(after(vec![recorded(&[])]), healthy, "the ring is that of another load of the driver");
+    let in_reset =
+        HealthEvidence { records: Known::Value(vec![fatal]), ..counted("umc", Missing::NotAvailable.into()) };
+    assert_eq!(after(vec![in_reset, recorded(&[fatal])]), healthy, "the driver has finished a reset");
+    let cycles = |cycles| HealthEvidence {
+        residencies: Residencies { cycles: Some(cycles), ..Residencies::default() },
+        ..recorded(&[fatal])
+    };
+    assert_eq!(after(vec![cycles(5000), cycles(6000)]), failed);
+    assert_eq!(after(vec![cycles(5000), cycles(60)]), healthy, "the firmware was loaded again");
+    assert_eq!(after(vec![cycles(u64::from(u32::MAX)), cycles(60)]), failed, "the counter overflowed");
+}
+
+#[test]
+fn another_driver_or_another_board_starts_without_the_faults_of_the_one_before() {
+    let fatal = record(CperSeverity::Fatal, 1);
+    let mut histories = BTreeMap::new();
+    let mut state = |device: &Device, records: &[CperRecord]| {
+        let mut devices = [device.clone()];
+        judge(&mut devices, BTreeMap::from([(device.id, recorded(records))]), &mut histories, true);
+        devices[0].health.state
+    };
+    let loaded = |version: &str, id: &str| Device {
+        driver: Known::Value("amdgpu".to_owned()),
+        driver_version: Known::Value(version.to_owned()),
+        handles: vec![Handle::new(HandleKind::UniqueId, id)],
+        ..device(1)
+    };
+    let unbound = Device { driver: Missing::DriverNotBound.into(), ..device(1) };
+    for other in [loaded("6.13.0", "a"), loaded("6.12.12", "b"), unbound] {
+        assert_eq!(state(&loaded("6.12.12", "a"), &[]), HealthState::Healthy);
+        assert_eq!(state(&loaded("6.12.12", "a"), &[fatal]), HealthState::Failed);
+        state(&other, &[fatal]);
+        assert_eq!(state(&loaded("6.12.12", "a"), &[fatal]), HealthState::Healthy, "{other:?}");
+        assert_eq!(state(&loaded("6.12.12", "c"), &[]), HealthState::Healthy);
+    }
+}
+
+#[test]
+fn a_growth_of_uncorrectable_errors_lasts_until_the_count_falls() {
+    let at = |count| Some(counted("umc", counts(count, 0, 0)));
+    let grown = ["UncorrectableErrors", "UncorrectableErrorsGrow"];
+    let seen = |observations| observed(&[device(1)], observations).1;
+    assert_eq!(seen(vec![at(1), at(2), at(2), at(2)]), grown);
+    assert_eq!(seen(vec![at(1), at(2), at(1)]), ["UncorrectableErrors"]);
+    assert_eq!(seen(vec![at(1), at(2), at(0)]), [""; 0]);
+}
+
+#[test]
+fn a_suspended_device_keeps_the_verdict_it_had_while_awake() {
+    let healthy = (HealthState::Healthy, Vec::new());
+    let calm = || Some(counted("umc", counts(0, 0, 0)));
+    let failed = Some(counted("umc", counts(2, 0, 0)));
+    assert_eq!(observed(&[device(1)], vec![calm(), None, None]), healthy);
+    assert_eq!(
+        observed(&[device(1)], vec![failed, None]),
+        with_reason(HealthState::Failed, "UncorrectableErrors")
+    );
+    assert_eq!(observed(&[device(1)], vec![None]), with_reason(HealthState::Unknown, "Suspended"));
+    assert_eq!(observed(&[device(1)], vec![None, calm()]), healthy);
+    let fatal = record(CperSeverity::Fatal, 1);
+    let asleep_between = vec![Some(recorded(&[])), None, Some(recorded(&[fatal]))];
+    assert_eq!(
+        observed(&[device(1)], asleep_between),
+        with_reason(HealthState::Failed, "FatalErrorRecord"),
+        "what it recorded since is new"
     );
 }
 
@@ -170,7 +270,7 @@ fn a_partition_is_missing_only_where_all_of_kfd_could_be_read() {
     let state = |all_nodes_read| {
         let mut devices = [partitioned.clone()];
         let evidence = BTreeMap::from([(partitioned.id, counted("umc", counts(0, 0, 0)))]);
-        judge(&mut devices, &evidence, &BTreeMap::new(), all_nodes_read);
+        judge(&mut devices, evidence, &mut BTreeMap::new(), all_nodes_read);
         devices[0].health.state
     };
     assert_eq!((state(true), state(false)), (HealthState::Degraded, HealthState::Healthy));

@@ -3,7 +3,7 @@
 //!
 //! Partitioned devices have none: the libraries report the used memory of the whole device for a partition.
 
-use afd_model::{DeviceId, Reading, Sample, Sampling};
+use afd_model::{DeviceId, Missing, Reading, Sample, Sampling};
 
 use super::{AmdAnswers, AmdReport, amdsmi, rocmsmi, unit_of};
 
@@ -17,6 +17,12 @@ pub(crate) fn of_report(devices: &[(DeviceId, usize)], report: &AmdReport) -> Ve
         Some(readings(answers).map(|reading| (*device, reading)).collect::<Vec<_>>())
     };
     report.devices.iter().filter_map(|device| of_processor(&device.answers)).flatten().collect()
+}
+
+/// Whether every call of a report returned a value, or that there is none.
+pub(crate) fn is_complete(report: &AmdReport) -> bool {
+    let mut errors = report.devices.iter().flat_map(|device| device.answers.errors());
+    errors.all(|(_, code)| !Missing::from(code).is_undecided())
 }
 
 /// Adds the readings of quantities that are not sampled yet; whether there was any.

@@ -15,9 +15,9 @@ use afd_probe::{Facts, PciFunction, hwmon, pci};
 
 use self::{
     partition::PartitionSource,
-    readings::{ReadingSet, add_table, binary, errors, number, sensors},
+    readings::{ReadingSet, add_table, binary, errors, is_plausible, number, sensors},
 };
-use super::{levels::parse_levels, ras::RasFiles};
+use super::{levels::read_levels, ras::RasFiles};
 use crate::{
     debugfs,
     gpu_metrics::{self, GpuMetrics, PartitionMetrics},
@@ -83,13 +83,13 @@ impl AmdSource {
     }
 
     /// The evidence for the health of the device; none while it is suspended.
-    pub(crate) fn health_evidence(&self, facts: &mut Facts<'_>) -> HealthEvidence {
+    pub(crate) fn health_evidence(&self, facts: &mut Facts<'_>) -> Option<HealthEvidence> {
         facts.about(Some(self.device));
         if self.is_suspended(facts) {
-            return HealthEvidence::default();
+            return None;
         }
         let table = self.table(facts).unwrap_or_default();
-        HealthEvidence {
+        Some(HealthEvidence {
             errors: self.ras.counts(facts),
             pages: self.ras.pages(facts).into_value(),
             residencies: table.residencies,
@@ -99,7 +99,7 @@ impl AmdSource {
                 Some(directory) => debugfs::records(facts, directory),
                 None => Missing::NotExposed.into(),
             },
-        }
+        })
     }
 
     /// A sample of the device and of each partition; none while the device is suspended. With the values that only AMD's exporter
@@ -136,8 +136,11 @@ impl AmdSource {
         samples
     }
 
+    /// The table `gpu_metrics`. One that was torn while it was read has values that are impossible. Of such a table only values
+    /// are used that are checked one by one: a counter that falls would show a reset that did not happen.
     fn table(&self, facts: &mut Facts<'_>) -> Option<GpuMetrics> {
-        binary(facts, &self.function.attribute("gpu_metrics"), gpu_metrics::parse)
+        let table = binary(facts, &self.function.attribute("gpu_metrics"), gpu_metrics::parse)?;
+        Some(if is_plausible(&table) { table } else { table.without_unchecked() })
     }
 
     /// All readings of the device, one per quantity. A file of its own takes precedence over the table `gpu_metrics`.
@@ -154,11 +157,12 @@ impl AmdSource {
             let busy = number(facts, "utilization", &at(file)).filter(|percent| *percent <= 100.0);
             readings.add(Quantity::Utilization(engine), busy.map(|percent| percent / 100.0));
         }
+        let mut has_own_power = true;
         for directory in &self.sensors {
-            sensors(facts, directory, &mut readings);
+            has_own_power &= sensors(facts, directory, &mut readings);
         }
         for (clock, file) in CLOCKS {
-            let levels = facts.parse("clocks", &at(file), parse_levels).into_value();
+            let levels = read_levels(facts, &at(file));
             readings.add(Quantity::ClockMaxHertz(clock), levels.map(|levels| levels.max_hertz));
             readings.add(Quantity::ClockHertz(clock), levels.and_then(|levels| levels.current_hertz));
         }
@@ -171,6 +175,9 @@ impl AmdSource {
         add_table(metrics, self.joules_per_count, &mut readings);
         if let Some(only) = self.only_partition(metrics) {
             partition::add_table(only, &mut readings);
+        }
+        if !has_own_power {
+            readings.0.retain(|reading| !POWER.contains(&reading.quantity));
         }
         readings
     }
@@ -195,7 +202,7 @@ impl AmdSource {
             readings.add(quantity.into(), bytes);
         }
         for (clock, file) in CLOCKS {
-            let levels = facts.parse("clocks", &self.function.attribute(file), parse_levels).into_value();
+            let levels = read_levels(facts, &self.function.attribute(file));
             let min = levels.map(|levels| levels.min_hertz);
             readings.add(AmdQuantity::ClockMinHertz(clock).into(), min);
         }
@@ -205,6 +212,9 @@ impl AmdSource {
         }
     }
 }
+
+/// What a die without a power limit of its own has no value of.
+const POWER: [Quantity; 3] = [Quantity::PowerWatts, Quantity::PowerLimitWatts, Quantity::EnergyJoules];
 
 /// The clocks that have a file of levels.
 const CLOCKS: [(Clock, &str); 3] =

@@ -1,15 +1,18 @@
 //! Locates the files of a GPU's changing values once, and reads them: `sysfs-driver-intel-i915-hwmon`,
 //! `sysfs-driver-intel-xe-hwmon`, and the frequency and throttle files of the GTs of i915 and xe.
 //!
-//! Power is not reported; it is computed from two readings of the energy counter. Used memory is not read: without
+//! Power is not reported; it is computed from two readings of the energy counter ([`energy`]). Used memory is not read: without
 //! CAP_PERFMON the drivers report 0 or "all free".
+
+pub(crate) mod energy;
 
 use std::time::Instant;
 
 use afd_model::{Clock, Device, HandleKind, Quantity, Reading, ThrottleCause};
 use afd_probe::{Facts, PciFunction, hwmon, pci};
 
-use crate::interpret::{sensor, throttle_cause, watts};
+use self::energy::EnergyCounter;
+use crate::interpret::{sensor, throttle_cause};
 
 /// Where to sample one GPU.
 #[derive(Debug)]
@@ -49,26 +52,26 @@ impl IntelSource {
         IntelSource { device: device.id, link: link.cloned(), hwmon, gts }
     }
 
-    /// Reads the values, and the energy in microjoules, from which the next call computes the power; `before` is that of the
-    /// previous call.
+    /// Chooses the source of the energy counter, unless it has one.
+    pub(crate) fn choose_energy(&self, facts: &mut Facts<'_>, counter: &mut EnergyCounter) {
+        if let Some((directory, _)) = &self.hwmon {
+            counter.choose(facts, directory);
+        }
+    }
+
+    /// Reads the values; the power is that since the last reading of the energy counter.
     pub(crate) fn read(
         &self,
         facts: &mut Facts<'_>,
         now: Instant,
-        before: Option<(Instant, u64)>,
-    ) -> (Vec<Reading>, Option<(Instant, u64)>) {
+        counter: Option<&mut EnergyCounter>,
+    ) -> Vec<Reading> {
         let mut readings = Vec::new();
         let mut put = |quantity, value| readings.push(Reading { quantity, value });
-        let mut energy = None;
         if let Some((directory, driver)) = &self.hwmon {
-            energy = first_nonzero(facts, "energy", directory, &["energy1_input", "energy2_input"])
-                .map(|count| (now, count));
-            if let Some((_, microjoules)) = energy {
-                put(Quantity::EnergyJoules, microjoules as f64 / 1e6);
-            }
-            if let Some(watts) = before.zip(energy).and_then(|(before, energy)| watts(before, energy)) {
-                put(Quantity::PowerWatts, watts);
-            }
+            let (joules, watts) = counter.map_or((None, None), |counter| counter.read(facts, now));
+            joules.into_iter().for_each(|joules| put(Quantity::EnergyJoules, joules));
+            watts.into_iter().for_each(|watts| put(Quantity::PowerWatts, watts));
             // 0 means that the limit is disabled. PL2 (`cap`) limits bursts: it applies if there is no PL1.
             let limits = ["power1_max", "power2_max", "power1_cap", "power2_cap"];
             if let Some(microwatts) = first_nonzero(facts, "power_limit", directory, &limits) {
@@ -94,7 +97,7 @@ impl IntelSource {
         if let Some(port) = &self.link {
             readings.extend(pci::link_readings(facts, port));
         }
-        (readings, energy)
+        readings
     }
 
     /// The throttle causes that the GTs report. The GPU is throttled if one GT is.

@@ -71,8 +71,9 @@ pub(super) fn errors(facts: &mut Facts<'_>, ras: &RasFiles, readings: &mut Readi
     }
 }
 
-/// Adds the hwmon of amdgpu: microwatts, millidegrees, hertz.
-pub(super) fn sensors(facts: &mut Facts<'_>, directory: &str, readings: &mut ReadingSet) {
+/// Adds the hwmon of amdgpu: microwatts, millidegrees, hertz. Returns whether the power is that of this device: a module with two
+/// dies (MI250) counts all of it for the first one, and the driver writes 0 for the other, its limit included.
+pub(super) fn sensors(facts: &mut Facts<'_>, directory: &str, readings: &mut ReadingSet) -> bool {
     let at = |name: &str| format!("{directory}/{name}");
     let power = number(facts, "power_watts", &at("power1_average"))
         .or_else(|| number(facts, "power_watts", &at("power1_input")));
@@ -90,6 +91,14 @@ pub(super) fn sensors(facts: &mut Facts<'_>, directory: &str, readings: &mut Rea
             number(facts, "clock_hertz", &at(&format!("freq{index}_input"))),
         );
     }
+    limit != Some(0.0)
+}
+
+/// Whether no value of a table is impossible.
+pub(super) fn is_plausible(metrics: &GpuMetrics) -> bool {
+    let mut readings = ReadingSet::default();
+    add_table(metrics, None, &mut readings);
+    readings.0.iter().all(|reading| reading.quantity.plausible_range().contains(&reading.value))
 }
 
 /// Adds the table `gpu_metrics`.
