@@ -1,0 +1,66 @@
+//! What survives a restart of the agent on the same node without being written to the Node: when graces began.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use afd_model::DeviceId;
+use serde::{Deserialize, Serialize};
+
+use crate::Track;
+
+/// When graces began, in seconds since boot.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SavedState {
+    /// The boot that the times are of.
+    boot_id: String,
+    /// Since when verdicts are unconfirmed, by the name of the probe.
+    unconfirmed: BTreeMap<String, u64>,
+    /// Since when a device or a library has a fault.
+    faults: BTreeMap<String, u64>,
+    /// Since when a device is in a state that counts after a grace only, with the code of that state.
+    tentative: Vec<(DeviceId, String, u64)>,
+    /// Since when offers are incomplete.
+    incomplete_offers: Option<u64>,
+    /// How many devices that the Node remembers are not there, and since when.
+    lacking: Option<(usize, u64)>,
+}
+
+impl Track {
+    /// What a later agent continues from.
+    pub fn save(&self, boot_id: &str) -> SavedState {
+        let unconfirmed = self.vendors.iter().filter_map(|vendor| {
+            Some((vendor.vendor.probe.to_owned(), vendor.unconfirmed_since()?.as_secs()))
+        });
+        let faults = self.faults.since().into_iter().map(|(subject, since)| (subject, since.as_secs()));
+        let tentative = self.presence.devices.iter().filter_map(|(id, tracked)| {
+            let (code, since) = tracked.tentative.as_ref()?;
+            Some((*id, code.clone(), since.as_secs()))
+        });
+        SavedState {
+            boot_id: boot_id.to_owned(),
+            unconfirmed: unconfirmed.collect(),
+            faults: faults.collect(),
+            tentative: tentative.collect(),
+            incomplete_offers: self.offers.incomplete_since().map(|since| since.as_secs()),
+            lacking: self.lacking.map(|(count, since)| (count, since.as_secs())),
+        }
+    }
+
+    /// Continues from what an earlier agent saved in the same boot. Before the first observation.
+    pub fn restore(&mut self, state: SavedState, boot_id: &str) {
+        if state.boot_id != boot_id {
+            return;
+        }
+        for vendor in &mut self.vendors {
+            if let Some(since) = state.unconfirmed.get(vendor.vendor.probe) {
+                vendor.restore(Duration::from_secs(*since));
+            }
+        }
+        let since = |(subject, seconds)| (subject, Duration::from_secs(seconds));
+        self.faults.restore(state.faults.into_iter().map(since).collect());
+        let tentative = state.tentative.into_iter();
+        self.presence.earlier =
+            tentative.map(|(id, code, since)| (id, (code, Duration::from_secs(since)))).collect();
+        self.lacking = state.lacking.map(|(count, seconds)| (count, Duration::from_secs(seconds)));
+        self.offers.restore(state.incomplete_offers.map(Duration::from_secs));
+    }
+}

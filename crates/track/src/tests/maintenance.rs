@@ -1,0 +1,174 @@
+use afd_model::{HealthState, LibraryStatus, MaintenanceKind};
+
+use super::player::{PROBE, Player, device, unbound, without_library};
+
+/// The driver is away, and the library with it.
+fn unload(player: &mut Player, status: LibraryStatus) {
+    player.library = status;
+    player.devices = player.devices.drain(..).map(unbound).collect();
+}
+
+fn load(player: &mut Player) {
+    player.library = LibraryStatus::Answering;
+    let count = u8::try_from(player.devices.len()).expect("there are few");
+    player.devices = (1..=count).map(device).collect();
+}
+
+#[test]
+fn an_announced_upgrade_of_the_driver_is_no_fault() {
+    let mut player = Player::settled(8);
+    player.signal = Some(MaintenanceKind::DriverUpgrade);
+    player.play(5);
+    assert!(player.believed().released.contains(PROBE));
+    assert_eq!(player.ready(), "Unknown DriverUpgrade");
+    unload(&mut player, LibraryStatus::Released);
+    player.play(3600);
+    assert!(player.keeps_memory() && player.health().is_none());
+    assert_eq!(
+        (player.ready().as_str(), player.problem().as_str()),
+        ("Unknown DriverUpgrade", "False NoDeviceFault")
+    );
+    player.signal = None;
+    load(&mut player);
+    player.play(5);
+    assert!(player.believed().released.is_empty());
+    assert_eq!(
+        (player.ready().as_str(), player.problem().as_str()),
+        ("True AllHealthy", "False NoDeviceFault")
+    );
+}
+
+#[test]
+fn a_driver_that_goes_for_ten_minutes_removes_nothing() {
+    let mut player = Player::settled(8);
+    unload(&mut player, LibraryStatus::NotFound);
+    player.play(300);
+    player.restart_pod();
+    player.play(300);
+    assert!(player.keeps_memory());
+    assert_eq!(
+        (player.ready().as_str(), player.problem().as_str()),
+        ("Unknown DriverInstalling", "False NoDeviceFault")
+    );
+    load(&mut player);
+    player.play(5);
+    assert_eq!(player.ready(), "True AllHealthy");
+}
+
+#[test]
+fn a_driver_that_stays_away_is_a_problem() {
+    let mut player = Player::settled(8);
+    unload(&mut player, LibraryStatus::NotFound);
+    player.play(900);
+    player.restart_pod();
+    player.play(890);
+    assert_eq!(player.ready(), "Unknown DriverInstalling");
+    player.play(120);
+    assert_eq!(
+        (player.ready().as_str(), player.problem().as_str()),
+        ("False DriverMissing", "True DriverMissing")
+    );
+}
+
+#[test]
+fn a_new_node_may_get_its_driver_late() {
+    let mut player = Player::new(8, 30);
+    unload(&mut player, LibraryStatus::NotFound);
+    player.play(720);
+    assert_eq!((player.ready().as_str(), player.problem().as_str()), ("Unknown DriverInstalling", "none"));
+    load(&mut player);
+    player.play(10);
+    assert_eq!(
+        (player.ready().as_str(), player.problem().as_str()),
+        ("True AllHealthy", "False NoDeviceFault")
+    );
+}
+
+#[test]
+fn a_node_that_never_had_a_driver_is_judged_half_an_hour_after_boot() {
+    let mut player = Player::new(8, 10_800);
+    unload(&mut player, LibraryStatus::NotFound);
+    player.play(40);
+    assert_eq!(
+        (player.ready().as_str(), player.problem().as_str()),
+        ("False DriverMissing", "True DriverMissing")
+    );
+}
+
+#[test]
+fn a_reconfiguration_releases_the_library_for_a_reset() {
+    let mut player = Player::settled(8);
+    player.signal = Some(MaintenanceKind::Reconfiguring);
+    player.play(5);
+    assert!(player.believed().released.contains(PROBE));
+    player.library = LibraryStatus::Released;
+    player.devices = player.devices.drain(..).map(without_library).collect();
+    player.play(120);
+    assert_eq!(player.ready(), "Unknown Reconfiguring");
+    player.signal = None;
+    player.library = LibraryStatus::Starting;
+    player.play(30);
+    assert_eq!(player.ready(), "Unknown Reconfiguring", "the library has not answered yet");
+    assert!(player.believed().released.is_empty());
+    load(&mut player);
+    player.play(5);
+    assert_eq!(player.ready(), "True AllHealthy");
+}
+
+#[test]
+fn maintenance_ends_even_if_its_signal_does_not() {
+    let mut player = Player::settled(8);
+    player.signal = Some(MaintenanceKind::DriverUpgrade);
+    player.play(7100);
+    assert_eq!(player.ready(), "Unknown DriverUpgrade");
+    player.play(120);
+    assert_eq!((player.ready().as_str(), player.health()), ("True AllHealthy", Some(HealthState::Healthy)));
+    assert!(player.believed().released.is_empty());
+}
+
+#[test]
+fn devices_that_go_in_maintenance_are_no_problem_before_its_end() {
+    let mut player = Player::settled(8);
+    player.signal = Some(MaintenanceKind::DriverUpgrade);
+    unload(&mut player, LibraryStatus::Silent);
+    let last = player.devices.pop();
+    player.play(120);
+    assert_eq!(player.missing(), 1);
+    let devices = std::mem::take(&mut player.devices);
+    player.restarts = 2;
+    player.play(700);
+    player.restart_container();
+    player.play(60);
+    assert_eq!(player.missing(), 8);
+    assert_eq!(
+        (player.ready().as_str(), player.problem().as_str()),
+        ("Unknown DriverUpgrade", "False NoDeviceFault")
+    );
+    player.signal = None;
+    player.devices = devices;
+    load(&mut player);
+    player.play(5);
+    assert_eq!(
+        (player.ready().as_str(), player.problem().as_str()),
+        ("False DeviceMissing", "True DeviceMissing")
+    );
+    player.devices.extend(last);
+    load(&mut player);
+    player.play(5);
+    assert_eq!(player.ready(), "True AllHealthy");
+}
+
+#[test]
+fn a_verdict_of_an_earlier_driver_is_none_of_the_next() {
+    let mut player = Player::settled(8);
+    unload(&mut player, LibraryStatus::NotFound);
+    player.play(300);
+    load(&mut player);
+    player.devices = player.devices.drain(..).map(without_library).collect();
+    player.library = LibraryStatus::Starting;
+    player.play(30);
+    assert_eq!((player.health(), player.ready().as_str()), (None, "Unknown DriverInstalling"));
+    load(&mut player);
+    player.play(5);
+    assert_eq!((player.health(), player.ready().as_str()), (Some(HealthState::Healthy), "True AllHealthy"));
+}

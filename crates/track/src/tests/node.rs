@@ -1,0 +1,182 @@
+use afd_model::{Decision, Known, LibraryStatus, PciId};
+
+use super::player::{KIND, Player, device, without_library};
+
+#[test]
+fn a_virtual_machine_on_another_host_misses_nothing() {
+    let mut player = Player::settled(8);
+    for (device, number) in player.devices.iter_mut().zip(100..) {
+        device.uuid = Known::Value(format!("uuid-{number}"));
+    }
+    player.reboot(30);
+    player.play(400);
+    assert_eq!((player.missing(), player.ready().as_str()), (0, "True AllHealthy"));
+    assert!(player.believed().inherits);
+}
+
+#[test]
+fn another_machine_under_an_old_node_inherits_nothing() {
+    let mut player = Player::settled(8);
+    player.node.system_uuid = "11111111-2222-3333-4444-555555555555".to_owned();
+    player.devices = vec![without_library(device(1))];
+    player.library = LibraryStatus::Starting;
+    player.reboot(30);
+    player.play(5);
+    assert!(player.believed().is_settled && !player.believed().inherits);
+    assert_eq!((player.missing(), player.ready().as_str(), player.problem().as_str()), (0, "none", "none"));
+}
+
+#[test]
+fn what_the_agent_itself_wrote_stays_while_its_library_is_silent() {
+    let mut player = Player::new(8, 10_800);
+    player.observe();
+    assert!(!player.believed().inherits, "others may have written it");
+    player.play(700);
+    assert!(player.believed().inherits);
+    player.library = LibraryStatus::Silent;
+    player.devices = player.devices.drain(..).map(without_library).collect();
+    player.play(300);
+    assert_eq!(player.ready(), "Unknown LibraryNotResponding");
+    assert_eq!(player.problem(), "False NoDeviceFault");
+}
+
+#[test]
+fn devices_that_were_seen_for_a_short_time_are_waited_for() {
+    let mut player = Player::new(8, 10_800);
+    player.play(60);
+    let writes = player.writes;
+    player.restart_pod();
+    let devices = std::mem::take(&mut player.devices);
+    player.play(25);
+    assert!(!player.believed().is_settled, "a driver that is loaded may bind them soon");
+    player.devices = devices;
+    player.play(5);
+    assert_eq!((player.believed().is_settled, player.count(), player.writes), (true, 8, writes));
+    player.restart_pod();
+    player.devices.clear();
+    player.play(40);
+    assert_eq!((player.believed().is_settled, player.count(), player.ready()), (true, 0, "none".to_owned()));
+}
+
+#[test]
+fn other_devices_in_the_machine_inherit_nothing() {
+    let mut player = Player::settled(8);
+    player.restart_pod();
+    for device in &mut player.devices {
+        device.pci.device_id = Known::Value(PciId(KIND + 1));
+    }
+    // The Node is read after the first discovery.
+    player.observe_parts(true, false);
+    player.observe_parts(false, true);
+    assert!(!player.believed().inherits);
+    player.restart_pod();
+    for device in &mut player.devices {
+        device.virtual_function = true;
+    }
+    player.observe_parts(true, false);
+    player.observe_parts(false, true);
+    assert!(player.believed().inherits, "virtual functions are not learnt");
+}
+
+#[test]
+fn a_node_of_an_earlier_boot_is_not_believed() {
+    let mut player = Player::settled(8);
+    player.node.boot_id = "earlier".to_owned();
+    player.reboot(30);
+    player.play(60);
+    assert!(!player.believed().is_settled);
+    player.node.boot_id = "boot".to_owned();
+    player.play(5);
+    assert!(player.believed().is_settled && player.believed().inherits);
+}
+
+#[test]
+fn a_smaller_instance_type_misses_nothing() {
+    let mut player = Player::settled(8);
+    player.annotate("expect", "any=4");
+    player.devices.truncate(4);
+    player.play(60);
+    assert_eq!((player.missing(), player.ready().as_str()), (0, "True AllHealthy"));
+}
+
+#[test]
+fn an_instance_type_expects_devices_that_were_never_seen() {
+    let mut player = Player::new(7, 10_800);
+    player.set_instance_type("Standard_ND96isr_MI300X_v5");
+    player.play(20);
+    assert_eq!(player.missing(), 0);
+    player.play(20);
+    assert_eq!((player.missing(), player.ready().as_str()), (1, "False DeviceMissing"));
+}
+
+#[test]
+fn an_admin_can_turn_expectations_off_and_ignore_devices() {
+    let mut player = Player::settled(8);
+    player.devices[0].health = afd_model::Health::failed("GpuLost", "it is lost");
+    player.devices.pop();
+    player.annotate("expect", "off");
+    player.annotate("ignore", "0000:01:00.0");
+    player.play(300);
+    assert_eq!((player.missing(), player.ready().as_str()), (0, "True AllHealthy"));
+    player.annotate("expect", "seven");
+    player.play(5);
+    assert_eq!(player.missing(), 1, "a mistake is no wish");
+    assert!(player.believed().inventory.problems.iter().any(|problem| problem.message.contains("seven")));
+}
+
+#[test]
+fn an_annotation_of_a_newer_version_stays() {
+    let mut player = Player::settled(8);
+    let newer = player.node.annotations["p/expected"].replace("\"v\":1", "\"v\":2");
+    player.annotate("expected", &newer);
+    player.devices.pop();
+    player.restart_pod();
+    player.play(300);
+    assert_eq!(player.believed().memory, Decision::Undecided);
+    assert_eq!(player.missing(), 0);
+    assert!(player.believed().inherits);
+    assert_eq!(player.node.annotations["p/expected"], newer);
+}
+
+#[test]
+fn nothing_is_written_while_nothing_changes() {
+    let mut player = Player::settled(8);
+    let writes = player.writes;
+    player.play(7200);
+    player.restart_pod();
+    player.play(7200);
+    player.restart_container();
+    player.play(600);
+    assert_eq!(player.writes, writes);
+}
+
+#[test]
+fn an_instance_type_that_says_otherwise_in_two_boots_is_distrusted() {
+    let mut player = Player::new(7, 400);
+    player.set_instance_type("Standard_ND96isr_MI300X_v5");
+    player.play(700);
+    assert_eq!((player.missing(), player.ready().as_str()), (1, "False DeviceMissing"));
+    player.reboot_as("boot-2", 400);
+    player.play(700);
+    assert_eq!((player.missing(), player.ready().as_str()), (0, "True AllHealthy"));
+    let problems = &player.believed().inventory.problems;
+    assert!(problems.iter().any(|problem| problem.message.contains("InstanceTypeDiffers")), "{problems:?}");
+    player.devices.push(device(8));
+    player.play(30);
+    player.devices.pop();
+    player.play(60);
+    assert_eq!(player.missing(), 1, "it was right after all");
+}
+
+#[test]
+fn a_refitted_machine_is_reported_once() {
+    let mut player = Player::settled(2);
+    for device in &mut player.devices {
+        device.pci.device_id = Known::Value(PciId(KIND + 1));
+    }
+    player.play(300);
+    assert!(!player.track.take_refitted());
+    player.play(400);
+    assert!(player.track.take_refitted() && !player.track.take_refitted());
+    assert_eq!(player.missing(), 0);
+}
