@@ -12,6 +12,7 @@ use afd_model::Inventory;
 
 use self::{labels::LabelSet, metrics::MetricSet};
 use crate::{
+    decided::{DecidedKeys, MadeFamily},
     labels::LabelOptions,
     vendors::{VENDORS, VendorOptions, VendorRecord},
 };
@@ -76,14 +77,23 @@ pub struct CompatOptions {
     pub vendors: VendorOptions,
 }
 
-/// The labels of all sets that are switched on. `own` says which devices count, as for our own labels.
+/// The labels of all sets that are switched on, as they are known now. `own` says which devices count, as for our own labels.
 pub fn labels(
     inventory: &Inventory,
     own: &LabelOptions,
     options: &CompatOptions,
 ) -> BTreeMap<String, String> {
+    families(inventory, own, options).into_iter().flat_map(|family| family.values).collect()
+}
+
+/// The labels of all sets that are switched on and that are decided, and the families that are not.
+pub fn decided_labels(inventory: &Inventory, own: &LabelOptions, options: &CompatOptions) -> DecidedKeys {
+    families(inventory, own, options).into_iter().collect()
+}
+
+fn families(inventory: &Inventory, own: &LabelOptions, options: &CompatOptions) -> Vec<MadeFamily> {
     let sets = options.switches.on();
-    sets.flat_map(|(set, labels)| labels.of_node(set.0, inventory, own, &options.vendors)).collect()
+    sets.flat_map(|(set, labels)| labels.families(set.0, inventory, own, &options.vendors)).collect()
 }
 
 impl CompatSet {

@@ -200,6 +200,9 @@ families! {
         ErrorsTotal = "accelerator_device_errors_total", Counter,
             [kind: kind.as_str(), detail: detail.label()] from Quantity::Errors(kind, detail),
             "Errors since the driver was loaded; detail is the block of the device, where there is one.";
+        LastXid = "accelerator_device_last_xid", Gauge,
+            [] from Quantity::LastXid { .. },
+            "Number of the last XID since the driver was loaded, 0 while there was none; no series where XIDs are not watched.";
         LinkBytesTotal = "accelerator_device_link_bytes_total", Counter,
             [type: link.as_str(), direction: direction.as_str()] from Quantity::LinkBytes(link, direction),
             "Bytes over the device-to-device links of a device.";
@@ -212,6 +215,8 @@ families! {
     }
     without_family { Quantity::Vendor(_), Quantity::PcieBytesPerSecond(_) }
     others {
+        Devices = "accelerator_devices", Gauge, Node, ["vendor", "product", "state"],
+            "Devices of a product: present, expected, missing, healthy (or degraded), allocatable (offered to pods), allocated (held by pods). The states overlap.";
         ResourceDevices = "accelerator_resource_devices", Gauge, Node, ["resource", "mechanism", "state"],
             "Devices of an extended resource or DRA driver: discovered (present on the node), allocatable (sharing multiplies it), allocated (held by pods).";
         RdmaPortUp = "rdma_port_up", Gauge, Node, ["nic", "port", "link_layer", "device"],
@@ -234,8 +239,8 @@ families! {
             "Version of the agent; always 1.";
         ProbeDurationSeconds = "afd_probe_duration_seconds", Histogram, Agent, ["probe", "step"],
             "Duration of the steps of a probe, discover and sample.";
-        LastSampleTimestampSeconds = "afd_last_sample_timestamp_seconds", Gauge, Agent, ["probe"],
-            "Time of a probe's last sample, in Unix time.";
+        LastSampleTimestampSeconds = "afd_last_sample_timestamp_seconds", Gauge, Agent, ["probe", "source"],
+            "Time of a probe's last sample from a source, the kernel or the vendor's library, in Unix time.";
     }
 }
 

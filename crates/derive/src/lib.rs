@@ -6,6 +6,7 @@
 
 pub mod compat;
 pub mod condition;
+pub mod decided;
 pub mod families;
 pub mod labels;
 pub mod markdown;

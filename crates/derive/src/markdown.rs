@@ -1,7 +1,10 @@
 //! The documentation of labels and metrics, written from the tables that the code uses.
 
+use afd_model::reason::REASONS;
+
 use crate::{
     compat::{CompatSet, labels::LabelSet, metrics::MetricSet},
+    condition,
     families::{Family, MetricSubject},
     labels::{DEFAULT_PREFIX, LABELS, PRODUCT_KEY},
     vendors::VENDORS,
@@ -11,10 +14,11 @@ use crate::{
 pub fn labels() -> String {
     let mut text = format!(
         "# Node labels\n\n\
-         Generated from the table in `crates/derive/src/labels.rs`; `cargo xtask bless` updates it.\n\n\
+         Generated from the table in `crates/derive/src/labels/table.rs`; `cargo xtask bless` updates it.\n\n\
          Keys without a slash follow the prefix `{DEFAULT_PREFIX}/` (`--label-prefix` sets another). A fact that is not known\n\
-         gives no label. On a node with several products the keys describe the *primary* product: the one with most devices,\n\
-         of equal ones the first by vendor and then by name. Integrated GPUs count only with `--include-integrated`.\n\n\
+         gives no label; while a source that may know it has not answered, the label stays as the Node has it.\n\
+         On a node with several products the keys describe the *primary* product: the one with most devices, of equal ones the\n\
+         first by vendor and then by name. Integrated GPUs count only with `--include-integrated`.\n\n\
          | key | values | meaning |\n|---|---|---|\n"
     );
     for label in LABELS {
@@ -166,6 +170,34 @@ pub fn metrics() -> String {
         }
     }
     text + "\nThe `process_*` families of Prometheus' client libraries show what the agent itself costs.\n"
+}
+
+/// The text of `docs/conditions.md`.
+pub fn conditions() -> String {
+    let (ready, problem) = condition::kinds(DEFAULT_PREFIX);
+    let mut text = format!(
+        "# Conditions of the Node, and reasons\n\n\
+         Generated from the table in `crates/model/src/reason/table.rs`; `cargo xtask bless` updates it.\n\n\
+         `{ready}` says whether every expected device can take work: `True`, `False`, or `Unknown` in maintenance and while\n\
+         that cannot be known. `{problem}` has the polarity that node-problem-detector and repair controllers expect: `True` only\n\
+         for a confirmed fault of a device, never `Unknown`. It keeps its value until that is decided. `--label-prefix` sets\n\
+         another prefix.\n\n\
+         Of several causes the first counts, in this order: missing devices, faults of devices, driver, library, fabric, offers.\n\
+         `--problem-reasons` adds reasons for which `Problem` becomes `True` as well. What a reason does to the conditions\n\
+         concerns a device that has failed, or whose health is unknown; a degraded device is `True`, whatever its reasons. The\n\
+         graces are defaults.\n\n\
+         The reasons of a device are those of `accelerator_device_health_reason`. A failed device with a reason that is not\n\
+         listed has a device fault.\n\n\
+         | reason | class | meaning | `Ready` | `Problem` | grace | what to do |\n|---|---|---|---|---|---|---|\n"
+    );
+    for row in REASONS {
+        let (class, effect) = (row.class.as_str(), row.effect);
+        text += &format!(
+            "| `{}` | {class} | {} | {} | {} | {} | {} |\n",
+            row.code, row.meaning, effect.ready, effect.problem, effect.grace, row.action
+        );
+    }
+    text
 }
 
 fn code(names: &[&str]) -> String {

@@ -7,7 +7,9 @@
 
 mod of_vendor;
 
-use afd_model::{AllocationMechanism, Device, Inventory, Offers};
+use std::collections::BTreeMap;
+
+use afd_model::{AllocationMechanism, Decision, Device, DeviceId, Inventory, OfferVerdict, Offers};
 
 use self::of_vendor::OffersOfVendor;
 use crate::vendors::VENDORS;
@@ -17,8 +19,10 @@ use crate::vendors::VENDORS;
 pub struct Offered {
     /// Devices and offers in numbers, sorted by resource.
     pub counts: Vec<OfferCount>,
-    /// How devices are allocated: `device-plugin`, `dra`, `both` or `none`; `None` while that is not known.
-    pub allocation: Option<&'static str>,
+    /// How devices are allocated: `device-plugin`, `dra`, `both` or `none`; absent without devices.
+    pub allocation: Decision<&'static str>,
+    /// Whether at least a part of each device can be allocated; a device of which that is not known is left out.
+    pub allocatable: BTreeMap<DeviceId, bool>,
     /// Whether every device that is expected to be offered is offered.
     pub verdict: OfferVerdict,
 }
@@ -38,25 +42,12 @@ pub struct OfferCount {
     pub allocated: Option<u64>,
 }
 
-/// Whether the devices that are present are offered.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum OfferVerdict {
-    /// Every device that has not failed is offered once.
-    Complete,
-    /// It is not known what is offered.
-    #[default]
-    Unknown,
-    /// Some devices are not offered; the message says what to do.
-    Incomplete(String),
-    /// Some devices are offered by both mechanisms; the message says what to do.
-    Duplicate(String),
-}
-
 impl Offered {
-    /// The same without the number of allocated devices, which is not written to the Node.
+    /// The same without what is not written to the Node: which devices are allocatable, and how many are allocated.
     #[must_use]
     pub fn without_allocated(&self) -> Offered {
         let mut offered = self.clone();
+        offered.allocatable.clear();
         for count in &mut offered.counts {
             count.allocated = None;
         }
@@ -72,20 +63,28 @@ pub fn offered(inventory: &Inventory, offers: &Offers, include_integrated: bool)
         VENDORS.into_iter().filter_map(|record| OffersOfVendor::new(record, &devices, offers)).collect();
     let mut counts: Vec<OfferCount> = vendors.iter().flat_map(OffersOfVendor::counts).collect();
     counts.sort();
-    Offered { counts, allocation: allocation(&vendors, offers), verdict: verdict(&vendors) }
+    Offered {
+        counts,
+        allocation: allocation(&vendors, offers),
+        allocatable: vendors.iter().flat_map(OffersOfVendor::allocatable).collect(),
+        verdict: verdict(&vendors),
+    }
 }
 
-fn allocation(vendors: &[OffersOfVendor<'_>], offers: &Offers) -> Option<&'static str> {
+fn allocation(vendors: &[OffersOfVendor<'_>], offers: &Offers) -> Decision<&'static str> {
+    if vendors.is_empty() {
+        return Decision::Absent;
+    }
     let resources_are_known = offers.resources.is_some();
+    let slices_are_known = vendors.iter().all(OffersOfVendor::slices_are_known);
     let plugin = vendors.iter().any(OffersOfVendor::has_plugin);
     let dra = vendors.iter().any(OffersOfVendor::has_published_devices);
-    let slices_are_known = vendors.iter().all(OffersOfVendor::slices_are_known);
     match (plugin, dra) {
-        _ if vendors.is_empty() => None,
-        (true, true) => Some("both"),
-        (true, false) => slices_are_known.then_some("device-plugin"),
-        (false, true) => resources_are_known.then_some("dra"),
-        (false, false) => (resources_are_known && slices_are_known).then_some("none"),
+        (true, true) => Decision::Decided("both"),
+        (true, false) if slices_are_known => Decision::Decided("device-plugin"),
+        (false, true) if resources_are_known => Decision::Decided("dra"),
+        (false, false) if resources_are_known && slices_are_known => Decision::Decided("none"),
+        _ => Decision::Undecided,
     }
 }
 

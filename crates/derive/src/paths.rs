@@ -21,7 +21,7 @@ pub mod view;
 pub use predicate::Evaluation;
 pub use rule_file::RuleError;
 pub use rules::{PathRules, PathSpec, Requirement};
-pub use verdict::{PathAnswer, PathVerdict, RequirementOutcome, labels};
+pub use verdict::{PathAnswer, PathVerdict, RequirementOutcome, decided_labels, labels};
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,14 @@ pub(crate) fn protocol(inventory: &Inventory) -> Option<&'static str> {
     }
 }
 
+/// Whether the protocol may be another one, because a port could not be read.
+pub(crate) fn is_undecided(inventory: &Inventory) -> bool {
+    let mut ports = inventory.nics.iter().filter(|nic| !nic.of_accelerator).flat_map(|nic| &nic.ports);
+    ports.any(|port| {
+        [port.state.missing(), port.protocol.missing()].iter().flatten().any(|missing| missing.is_undecided())
+    })
+}
+
 /// The accelerator that shares most PCIe bridges with a NIC, if it shares one and no other device shares as many.
 pub fn nearest_device<'i>(inventory: &'i Inventory, nic: &Nic) -> Option<&'i Device> {
     if nic.of_accelerator {

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use afd_model::{DeviceId, Inventory, PartitionName, PciAddress};
+use afd_model::{Decision, DeviceId, Fact, Inventory, OfferVerdict, PartitionName, PciAddress};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    offer::{OfferVerdict, Offered},
-    paths,
-};
+use crate::{decided::is_undecided, offer::Offered, paths};
 
 /// Maximum size of the report. All annotations of an object together may have 256 KiB.
 pub const MAX_REPORT_BYTES: usize = 16 << 10;
@@ -17,6 +14,8 @@ pub const MAX_REPORT_BYTES: usize = 16 << 10;
 #[derive(Serialize)]
 struct NodeReport<'a> {
     devices: Vec<ReportedDevice<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<ReportedMissing<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     offers: Vec<ReportedOffer<'a>>,
     paths: Vec<ReportedPath<'a>>,
@@ -35,6 +34,13 @@ struct ReportedDevice<'a> {
     reasons: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     partitions: Vec<PartitionName>,
+}
+
+#[derive(Serialize)]
+struct ReportedMissing<'a> {
+    id: &'a str,
+    product: Option<&'a str>,
+    message: &'a str,
 }
 
 /// What is offered to pods; allocations change too often for an annotation.
@@ -65,8 +71,25 @@ struct ReportedProblem<'a> {
     message: &'a str,
 }
 
-/// Compact JSON: devices with product, health and partitions, what Kubernetes offers of them, paths with reasons, and
-/// problems. To fit, entries are removed from the end: problems first, then partitions, then devices.
+/// The report as it is decided: absent where no device is present or missing, and undecided while no source has judged a device
+/// yet.
+pub fn decided_report(
+    inventory: &Inventory,
+    offered: &Offered,
+    paths: &[paths::PathVerdict<'_>],
+) -> Decision<String> {
+    if inventory.devices.is_empty() && inventory.missing.is_empty() {
+        Decision::Absent
+    } else if is_undecided(&inventory.devices, &[Fact::Health]) {
+        Decision::Undecided
+    } else {
+        Decision::Decided(report(inventory, offered, paths))
+    }
+}
+
+/// Compact JSON: devices with product, health and partitions, missing devices, what Kubernetes offers, paths with reasons, and
+/// problems. Nothing in it moves by itself. To fit, entries are removed from the end: problems first, then partitions, then
+/// devices, then missing ones.
 pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerdict<'_>]) -> String {
     let devices = inventory.devices.iter().map(|device| ReportedDevice {
         id: device.id.to_string(),
@@ -102,8 +125,14 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerd
             unknown: if ready.is_none() { verdict.missing() } else { Vec::new() },
         }
     });
+    let missing = inventory.missing.iter().map(|missing| ReportedMissing {
+        id: &missing.id,
+        product: missing.product.as_deref(),
+        message: &missing.message,
+    });
     let mut report = NodeReport {
         devices: devices.collect(),
+        missing: missing.collect(),
         offers: offers.collect(),
         paths: paths.collect(),
         problems: mismatch.into_iter().chain(problems).collect(),
@@ -115,13 +144,23 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerd
             return text;
         }
         report.truncated = true;
-        let partitioned = report.devices.iter_mut().rev().find(|device| !device.partitions.is_empty());
-        if report.problems.pop().is_none() {
-            match partitioned {
-                Some(device) => device.partitions.clear(),
-                None => drop(report.devices.pop()),
-            }
+        if !report.shorten() {
+            return text;
         }
+    }
+}
+
+impl NodeReport<'_> {
+    /// Removes the least important entry; false if only what is always small is left.
+    fn shorten(&mut self) -> bool {
+        if self.problems.pop().is_some() {
+            return true;
+        }
+        match self.devices.iter_mut().rev().find(|device| !device.partitions.is_empty()) {
+            Some(device) => device.partitions.clear(),
+            None => return self.devices.pop().is_some() || self.missing.pop().is_some(),
+        }
+        true
     }
 }
 
@@ -134,7 +173,7 @@ pub fn devices(report: &str) -> BTreeSet<DeviceId> {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::{Missing, Problem};
+    use afd_model::{Device, Missing, MissingDevice, Problem};
 
     use super::*;
     use crate::{paths::PathRules, vendors::bare_device};
@@ -179,5 +218,42 @@ mod tests {
                 && text.ends_with("\"truncated\":true}"),
             "{text}"
         );
+    }
+
+    fn missing(number: usize) -> MissingDevice {
+        MissingDevice {
+            id: format!("missing-{number}"),
+            probe: "test".to_owned(),
+            vendor_id: None,
+            device_id: None,
+            product: Some("A 1".to_owned()),
+            uuid: None,
+            message: "it was at 0000:09:00.0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn missing_devices_are_reported_and_kept_longest() {
+        let mut inventory = Inventory { missing: vec![missing(1)], ..Inventory::default() };
+        assert_eq!(
+            report(&inventory, &Offered::default(), &[]),
+            r#"{"devices":[],"missing":[{"id":"missing-1","product":"A 1","message":"it was at 0000:09:00.0"}],"paths":[],"problems":[]}"#
+        );
+        inventory.devices = vec![bare_device(1); 400];
+        let text = report(&inventory, &Offered::default(), &[]);
+        assert!(text.len() <= MAX_REPORT_BYTES && text.contains("missing-1"), "{text}");
+        inventory.missing = (0..400).map(missing).collect();
+        assert!(report(&inventory, &Offered::default(), &[]).len() <= MAX_REPORT_BYTES);
+    }
+
+    #[test]
+    fn a_report_is_undecided_until_every_device_is_judged() {
+        let decided = |inventory: &Inventory| decided_report(inventory, &Offered::default(), &[]).map(|_| ());
+        let device = Device { undecided: [Fact::Health].into_iter().collect(), ..bare_device(1) };
+        let mut inventory = Inventory { devices: vec![device], ..Inventory::default() };
+        assert_eq!(decided(&inventory), Decision::Undecided);
+        inventory.devices = vec![bare_device(1)];
+        assert_eq!(decided(&inventory), Decision::Decided(()));
+        assert_eq!(decided(&Inventory::default()), Decision::Absent);
     }
 }

@@ -1,10 +1,14 @@
 //! Inventory and samples to metric families. They are built from scratch each time, so that a device that is gone has no series.
 
+mod counts;
 mod exposition;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afd_model::{Allocation, Device, Health, HealthState, Inventory, Known, Nic, PortState, Problem, Sample};
+use afd_model::{
+    Allocation, Device, DeviceId, ExpectedDevices, Fact, Health, HealthState, Inventory, Known, Missing, Nic,
+    PortState, Problem, Sample,
+};
 use prometheus::proto::MetricFamily;
 
 pub(crate) use self::exposition::{SeriesWithLabels, family};
@@ -15,13 +19,17 @@ use crate::{
     rdma::nearest_device,
 };
 
-/// What Kubernetes reports of the devices; nothing outside of a cluster.
+/// What the cluster reports of the devices; nothing outside of one, or before it has reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InCluster<'a> {
-    /// The containers that hold them.
-    pub allocations: &'a [Allocation],
+    /// The containers that hold them; none while the kubelet has not reported.
+    pub allocations: Option<&'a [Allocation]>,
     /// What is offered of them.
     pub offers: &'a [OfferCount],
+    /// Whether each can be allocated, as [`Offered::allocatable`](crate::offer::Offered::allocatable) says.
+    pub allocatable: Option<&'a BTreeMap<DeviceId, bool>>,
+    /// How many are expected; none until the Node was read. Nothing is expected where the admin has switched it off.
+    pub expected: Option<&'a [ExpectedDevices]>,
 }
 
 /// The families of devices, node and problems. `problems` are those of the last sampling; the inventory has its own.
@@ -33,19 +41,20 @@ pub fn families(
     paths: &[PathVerdict<'_>],
 ) -> Vec<MetricFamily> {
     let mut series = SeriesByFamily::default();
-    for device in &inventory.devices {
-        add_device(&mut series, device);
-    }
+    let devices = || inventory.devices.iter().filter(|device| !uuid_is_pending(device));
+    devices().for_each(|device| add_device(&mut series, device));
     for sample in samples {
-        if let Some(device) = inventory.devices.iter().find(|device| device.id == sample.unit.device) {
+        if let Some(device) = devices().find(|device| device.id == sample.unit.device) {
             add_sample(&mut series, device, sample);
         }
     }
-    for allocation in cluster.allocations {
-        if let Some(device) = inventory.devices.iter().find(|device| device.id == allocation.unit.device) {
+    for allocation in cluster.allocations.unwrap_or_default() {
+        if let Some(device) = devices().find(|device| device.id == allocation.unit.device) {
             add_allocation(&mut series, device, allocation);
         }
     }
+    counts::add_missing(&mut series, &inventory.missing);
+    counts::add_counts(&mut series, inventory, cluster);
     for count in cluster.offers {
         add_offer(&mut series, count);
     }
@@ -55,6 +64,16 @@ pub fn families(
     add_paths(&mut series, paths);
     add_problems(&mut series, inventory.problems.iter().chain(problems));
     series.into_families()
+}
+
+/// Whether the UUID is still to be reported. A label of a series never changes while the device is there, so the device has no
+/// series until then. One that cannot be read is not waited for.
+fn uuid_is_pending(device: &Device) -> bool {
+    let cannot_be_read = matches!(
+        device.uuid.missing(),
+        Some(Missing::NotPermitted | Missing::Unreadable | Missing::Malformed)
+    );
+    device.undecided.contains(Fact::Uuid) && !cannot_be_read
 }
 
 /// The values of the labels of a family's subject.

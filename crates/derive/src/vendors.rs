@@ -16,14 +16,14 @@ mod plugin_option;
 mod redactions;
 mod tpu;
 
-use afd_model::{Device, HandleKind, Variant, Vendor};
+use afd_model::{Device, HandleKind, MaintenanceKind, NodeFacts, Variant, Vendor};
 
 use self::nvidia::NvidiaOptions;
 pub(crate) use self::offering::units;
 pub use self::{
     chart::chart_vendors,
     library::{VendorLibrary, VendorMount},
-    maintenance::MaintenanceSignal,
+    maintenance::{MaintenanceSignal, SignalPlace, SignalValues},
     offering::{Offering, ResourceQuery},
     plugin_option::{PluginOption, PluginOptionValue},
     redactions::{Redactions, SecretForm},
@@ -61,7 +61,11 @@ pub struct VendorRecord {
     pub library: Option<VendorLibrary>,
     /// Folders of the host that the probe reads besides sysfs and procfs.
     pub mounts: &'static [VendorMount],
-    /// Labels of the Node that announce that the driver is about to be replaced.
+    /// PCI vendor ids of the devices.
+    pub pci_vendors: &'static [u16],
+    /// Drivers that give a device to virtual machines instead of computing on this node.
+    pub passthrough_drivers: &'static [&'static str],
+    /// What on the Node announces that the driver or the devices are about to be worked on.
     pub maintenance: &'static [MaintenanceSignal],
 }
 
@@ -120,14 +124,14 @@ impl VendorRecord {
         self.labels.as_ref().map_or_else(Vec::new, LabelSet::key_patterns)
     }
 
-    /// Whether labels of the Node announce that the driver is about to be replaced.
-    pub fn driver_is_about_to_be_replaced<'l>(
-        &self,
-        labels: impl IntoIterator<Item = (&'l str, &'l str)>,
-    ) -> bool {
-        labels.into_iter().any(|(key, value)| self.maintenance.iter().any(|signal| signal.is_set(key, value)))
+    /// The work on driver or devices that the Node announces.
+    pub fn announced_maintenance(&self, node: &NodeFacts) -> Option<MaintenanceKind> {
+        self.maintenance.iter().find(|signal| signal.is_set(node)).map(|signal| signal.kind)
     }
 }
+
+/// Drivers that give any device to virtual machines.
+const VFIO_DRIVERS: &[&str] = &["vfio-pci", "pci-stub"];
 
 /// Whether a name fits a pattern: one that ends in `*` stands for all names that begin so.
 fn matches(pattern: &str, name: &str) -> bool {

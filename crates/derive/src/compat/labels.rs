@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, Inventory};
+use afd_model::{Device, Fact, HealthState, Inventory, Missing};
 
 use crate::{
+    decided::{MadeFamily, is_undecided},
     labels::LabelOptions,
     value::{MAX_LENGTH, label_value},
     vendors::{VendorOptions, VendorRecord},
@@ -36,6 +37,10 @@ pub struct CompatLabel {
     pub examples: &'static str,
     /// What it means.
     pub meaning: &'static str,
+    /// The facts of the vendor's devices that its labels need.
+    pub(crate) needs: &'static [Fact],
+    /// Whether something else that they need could not be read now.
+    pub(crate) unread: fn(&LabelScope<'_>) -> bool,
     pub(crate) fill: LabelFill,
 }
 
@@ -74,22 +79,27 @@ impl LabelSet {
         self.tables.iter().copied().flatten()
     }
 
-    /// The labels of a node; none if it has no device of the vendor.
-    pub(crate) fn of_node(
+    /// The labels of a node by family; none if it has no device of the vendor.
+    pub(crate) fn families(
         &self,
         record: &VendorRecord,
         inventory: &Inventory,
         own: &LabelOptions,
         options: &VendorOptions,
-    ) -> BTreeMap<String, String> {
+    ) -> Vec<MadeFamily> {
         let counts = |device: &&Device| own.include_integrated || !device.integrated;
         let devices: Vec<&Device> =
             inventory.devices.iter().filter(|device| record.covers(device)).filter(counts).collect();
         if devices.is_empty() {
-            return BTreeMap::new();
+            return Vec::new();
         }
         let scope = LabelScope { inventory, devices, options };
-        self.rows().flat_map(|row| row.labels(&scope)).collect()
+        let family = |row: &CompatLabel| MadeFamily {
+            key: row.key.to_owned(),
+            undecided: is_undecided(scope.devices.iter().copied(), row.needs) || (row.unread)(&scope),
+            values: row.labels(&scope),
+        };
+        self.rows().map(family).collect()
     }
 
     /// The keys without placeholders.
@@ -114,6 +124,14 @@ impl LabelSet {
             rest = after;
         }
         pattern + &rest.replace('.', "[.]") + "$"
+    }
+}
+
+impl LabelScope<'_> {
+    /// Whether a part of a fact could not be read of a device that has not failed.
+    pub(crate) fn is_unread(&self, missing: impl Fn(&Device) -> Option<Missing>) -> bool {
+        let present = self.devices.iter().filter(|device| device.health.state != HealthState::Failed);
+        present.filter_map(|device| missing(device)).any(Missing::is_undecided)
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, Inventory, Variant, Vendor};
+use afd_model::{Device, Fact, Inventory, Variant, Vendor};
 
-use crate::value::{MAX_LENGTH, label_value};
+use crate::{
+    decided::is_undecided,
+    value::{MAX_LENGTH, label_value},
+};
 
 /// The devices of one product.
 pub(super) struct ProductGroup<'a> {
@@ -22,6 +25,13 @@ pub(crate) fn primary_product(
 ) -> Option<(Vec<&Device>, bool)> {
     let groups = groups(inventory, include_integrated);
     primary(&groups).map(|primary| (primary.devices.clone(), groups.len() == 1))
+}
+
+/// Whether another product may be the primary one, because a product is undecided and not all devices are of one.
+pub(crate) fn primary_product_is_undecided(inventory: &Inventory, include_integrated: bool) -> bool {
+    let groups = groups(inventory, include_integrated);
+    let counted = groups.iter().flat_map(|group| group.devices.iter().copied());
+    groups.len() > 1 && is_undecided(counted, &[Fact::Product])
 }
 
 /// The devices that count, by product.

@@ -1,6 +1,6 @@
 use afd_model::{
-    Health, Known, LinkKind, Missing, Partition, PartitionName, Partitioning, Product, XcpComputeMode,
-    XcpMemoryMode,
+    Health, Known, LinkKind, Missing, MissingDevice, Partition, PartitionName, Partitioning, Product,
+    XcpComputeMode, XcpMemoryMode,
 };
 
 use super::*;
@@ -8,7 +8,7 @@ use crate::vendors::bare_device as device;
 
 fn labelled(devices: Vec<Device>) -> BTreeMap<String, String> {
     let inventory = Inventory { devices, ..Inventory::default() };
-    labels(&inventory, &LabelOptions::default(), None)
+    labels(&inventory, &LabelOptions::default(), Decision::Absent)
         .into_iter()
         .map(|(key, value)| (key.replace("accelerator.llm-d.ai/", ""), value))
         .collect()
@@ -35,7 +35,7 @@ fn integrated_devices_count_on_request() {
     let inventory =
         Inventory { devices: vec![Device { integrated: true, ..device(0) }], ..Inventory::default() };
     let options = LabelOptions { include_integrated: true, prefix: "example.com".to_owned() };
-    let labels = labels(&inventory, &options, None);
+    let labels = labels(&inventory, &options, Decision::Absent);
     assert_eq!(labels.get("example.com/present").map(String::as_str), Some("true"));
 }
 
@@ -61,11 +61,13 @@ fn the_primary_product_has_most_devices_and_the_name_decides_ties() {
 }
 
 #[test]
-fn one_device_of_unknown_health_leaves_the_healthy_count_unknown() {
+fn the_healthy_count_is_a_lower_bound_and_absent_without_any_verdict() {
     let healthy = Device { health: Health::healthy(), ..device(0) };
     let failed = Device { health: Health::failed("DriverMissing", ""), ..device(1) };
     assert_eq!(labelled(vec![healthy.clone(), failed.clone()])["healthy"], "1");
-    assert!(!labelled(vec![healthy, failed, device(2)]).contains_key("healthy"));
+    assert_eq!(labelled(vec![healthy, failed.clone(), device(2)])["healthy"], "1");
+    assert_eq!(labelled(vec![failed, device(2)])["healthy"], "0");
+    assert!(!labelled(vec![device(1), device(2)]).contains_key("healthy"));
 }
 
 #[test]
@@ -103,4 +105,75 @@ fn the_logical_count_is_there_where_it_differs() {
 fn the_fastest_link_is_the_interconnect() {
     let linked = |number, kind| Device { interconnect: Known::Value(kind), ..device(number) };
     assert_eq!(labelled(vec![linked(0, LinkKind::Pcie), linked(1, LinkKind::Xgmi)])["interconnect"], "xgmi");
+}
+
+fn missing(number: usize) -> MissingDevice {
+    MissingDevice {
+        id: format!("missing-{number}"),
+        probe: "test".to_owned(),
+        vendor_id: None,
+        device_id: None,
+        product: None,
+        uuid: None,
+        message: String::new(),
+    }
+}
+
+#[test]
+fn missing_devices_are_counted_even_where_none_is_left() {
+    let mut inventory = Inventory { missing: vec![missing(1), missing(2)], ..Inventory::default() };
+    let missing = |inventory: &Inventory| {
+        labels(inventory, &LabelOptions::default(), Decision::Absent)
+            .get("accelerator.llm-d.ai/missing")
+            .cloned()
+    };
+    assert_eq!(labels(&inventory, &LabelOptions::default(), Decision::Absent).len(), 1);
+    assert_eq!(missing(&inventory).as_deref(), Some("2"));
+    inventory.devices = vec![device(0)];
+    assert_eq!(missing(&inventory).as_deref(), Some("2"));
+    inventory.missing.clear();
+    assert_eq!(missing(&inventory), None);
+}
+
+fn decided(devices: Vec<Device>, allocation: Decision<&'static str>) -> DecidedKeys {
+    let inventory = Inventory { devices, ..Inventory::default() };
+    decided_labels(
+        &inventory,
+        &LabelOptions { prefix: "p".to_owned(), ..LabelOptions::default() },
+        allocation,
+    )
+}
+
+#[test]
+fn a_label_is_undecided_while_a_fact_that_it_needs_is() {
+    let unread = Device { undecided: [Fact::Memory].into_iter().collect(), ..named(0, "A 1") };
+    let sized = Device { memory_bytes: Known::Value(1 << 34), ..named(1, "A 1") };
+    let keys = decided(vec![unread.clone(), sized.clone()], Decision::Decided("dra"));
+    assert!(keys.undecided.contains("p/memory-mib") && !keys.values.contains_key("p/memory-mib"));
+    assert!(!keys.undecided.contains("p/count") && !keys.undecided.contains("p/compute"));
+    assert_eq!((keys.values["p/count"].as_str(), keys.values["p/product.A-1"].as_str()), ("2", "2"));
+    let lost = Device { health: Health::failed("Lost", ""), ..unread };
+    assert_eq!(decided(vec![lost, sized], Decision::Absent).values["p/memory-mib"], "16384");
+}
+
+#[test]
+fn an_undecided_product_leaves_what_describes_the_primary_product_undecided() {
+    let unread = Device { undecided: [Fact::Product].into_iter().collect(), ..device(0) };
+    let keys = decided(vec![unread.clone(), named(1, "A 1")], Decision::Absent);
+    for key in ["product", "count", "healthy", "homogeneous", "product.A-1", "product.B"] {
+        assert!(keys.undecided.contains(&format!("p/{key}")), "{key}");
+    }
+    assert_eq!(keys.values["p/vendor"], unread.vendor.as_str(), "all products are of one vendor");
+    assert_eq!(keys.values["p/present"], "true");
+    let other = Device { variant: afd_model::Variant::Hpu, ..device(1) };
+    assert!(decided(vec![unread, other], Decision::Absent).undecided.contains("p/vendor"));
+}
+
+#[test]
+fn the_allocation_is_undecided_until_the_offers_are_known() {
+    let keys = |allocation| decided(vec![device(0)], allocation);
+    assert!(keys(Decision::Undecided).undecided.contains("p/allocation"));
+    assert_eq!(keys(Decision::Decided("none")).values["p/allocation"], "none");
+    let absent = keys(Decision::Absent);
+    assert!(!absent.undecided.contains("p/allocation") && !absent.values.contains_key("p/allocation"));
 }

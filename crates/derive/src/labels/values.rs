@@ -1,18 +1,22 @@
 //! Values of labels that are more than one fact of a device.
 
-use afd_model::{Device, HealthState, Partitioning, XcpComputeMode, XcpMemoryMode};
+use afd_model::{Device, HealthState, Inventory, Partitioning, XcpComputeMode, XcpMemoryMode};
 
 use super::LabelledNode;
 use crate::value::{MAX_LENGTH, label_value};
 
-/// The number of healthy devices, if the health of all is known.
+/// The number of devices that are known to be healthy or degraded, if the health of any is known.
 pub(super) fn healthy(node: &LabelledNode<'_>) -> Option<String> {
-    let states = node.devices().map(|device| device.health.state);
-    if states.clone().any(|state| state == HealthState::Unknown) {
-        return None;
-    }
-    let healthy = states.filter(|state| matches!(state, HealthState::Healthy | HealthState::Degraded));
-    Some(healthy.count().to_string())
+    let known =
+        node.devices().map(|device| device.health.state).filter(|state| *state != HealthState::Unknown);
+    known.clone().next()?;
+    Some(known.filter(|state| *state != HealthState::Failed).count().to_string())
+}
+
+/// The number of missing devices, if any is missing.
+pub(super) fn missing(inventory: &Inventory) -> Option<String> {
+    let missing = inventory.missing.len();
+    (missing > 0).then(|| missing.to_string())
 }
 
 /// The partitioning mode in which all devices agree, else `mixed`.

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afd_model::{AllocationMechanism, Device, DeviceId, HealthState, Offers, PublishedOffers, ResourceCount};
+use afd_model::{
+    AllocationMechanism, Device, DeviceId, HealthState, OfferVerdict, OfferedUnit, Offers, PublishedOffers,
+    ResourceCount,
+};
 
-use super::{OfferCount, OfferVerdict};
+use super::OfferCount;
 use crate::vendors::{ResourceQuery, VendorRecord, units};
 
 /// The devices of one vendor, and what is offered of them.
@@ -56,6 +59,27 @@ impl<'a> OffersOfVendor<'a> {
     /// Whether it is known what the DRA driver publishes, be it nothing.
     pub(super) fn slices_are_known(&self) -> bool {
         self.offers.published.as_ref().is_some_and(|published| !published.incomplete.contains(self.driver()))
+    }
+
+    /// Whether at least a part of each device can be allocated, where that is known.
+    pub(super) fn allocatable(&self) -> BTreeMap<DeviceId, bool> {
+        let by_plugin = match &self.offers.ready {
+            Some(ready) => Some(self.ready_devices(ready)),
+            None if self.offers.resources.is_some() && !self.has_plugin() => Some(BTreeSet::new()),
+            None => None,
+        };
+        let by_driver = self.slices_are_known().then_some(&self.published);
+        let is_allocatable = |id: &DeviceId| {
+            let known = [by_plugin.as_ref(), by_driver].map(|devices| Some(devices?.contains(id)));
+            if known.contains(&Some(true)) { Some(true) } else { (!known.contains(&None)).then_some(false) }
+        };
+        self.devices.iter().filter_map(|device| Some((device.id, is_allocatable(&device.id)?))).collect()
+    }
+
+    /// The vendor's devices among those that the kubelet reports as ready.
+    fn ready_devices(&self, ready: &BTreeSet<OfferedUnit>) -> BTreeSet<DeviceId> {
+        let own = ready.iter().filter(|offered| self.record.offers.makes(&offered.by));
+        own.map(|offered| offered.unit.device).collect()
     }
 
     pub(super) fn counts(&self) -> Vec<OfferCount> {
@@ -204,11 +228,7 @@ impl<'a> OffersOfVendor<'a> {
             ))
         };
         if let Some(ready) = &self.offers.ready {
-            let ready: BTreeSet<DeviceId> = ready
-                .iter()
-                .filter(|offered| self.resources.contains_key(offered.by.as_str()))
-                .map(|offered| offered.unit.device)
-                .collect();
+            let ready = self.ready_devices(ready);
             let both: Vec<String> = ready.intersection(&self.published).map(ToString::to_string).collect();
             if !both.is_empty() {
                 return duplicate(format!(

@@ -48,7 +48,7 @@ fn compared(inventory: &Inventory, offers: &Offers) -> (Option<&'static str>, St
         OfferVerdict::Incomplete(message) => format!("incomplete: {message}"),
         OfferVerdict::Duplicate(message) => format!("duplicate: {message}"),
     };
-    (offered.allocation, verdict)
+    (offered.allocation.value().copied(), verdict)
 }
 
 #[track_caller]
@@ -173,4 +173,22 @@ fn partitions_are_counted_as_each_strategy_offers_them() {
     let mixed = [(GPU, 1, 1), ("nvidia.com/mig-1g.10gb", 7, 6)];
     assert_eq!(numbers(&mixed), [Some(1), Some(7)]);
     check(&inventory, &of(&mixed), Some("device-plugin"), "incomplete: 7 devices have not failed and 6");
+}
+
+#[test]
+fn a_device_is_allocatable_if_either_mechanism_offers_it_and_that_is_known() {
+    let inventory = gpus(2);
+    let allocatable = |offers: &Offers| {
+        let offered = offered(&inventory, offers, false);
+        [1, 2].map(|bus| offered.allocatable.get(&id(bus)).copied())
+    };
+    let plugin = Offers { resources: resources(&[(GPU, 2, 1)]), published: no_slices(), ..Offers::default() };
+    assert_eq!(allocatable(&plugin), [None, None], "the kubelet has not reported which one");
+    let ready = Offers { ready: Some(units(GPU, &[2])), ..plugin.clone() };
+    assert_eq!(allocatable(&ready), [Some(false), Some(true)]);
+    let unread = Offers { published: None, ..ready };
+    assert_eq!(allocatable(&unread), [None, Some(true)], "a driver may publish the other one");
+    let dra = Offers { resources: resources(&[]), published: published(&[1]), ..Offers::default() };
+    assert_eq!(allocatable(&dra), [Some(true), Some(false)]);
+    assert_eq!(allocatable(&Offers::default()), [None, None]);
 }

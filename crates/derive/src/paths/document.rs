@@ -15,7 +15,7 @@ in the annotation `report`, and as text with `afd explain [PATH]`.\n\n\
 **true** means that one pod of any of the path's roles, in the default shape of llm-d's guide, fits on the node as far as the\n\
 node itself shows. It does not mean that devices or memory are free, that other nodes are ready as well, or that the network\n\
 connects them; what is not checked is listed for each path. A device counts unless it is known to have failed: the health of\n\
-some devices is not reported, and the label `healthy` is absent then.\n\n\
+some devices is not reported, and the label `healthy` leaves them out.\n\n\
 **false** means that a requirement of the path is known not to hold. **No label** and no series mean that no requirement is\n\
 known not to hold, and that a fact is not known; `afd explain` names it.\n\n\
 Like all labels, these describe the primary product of the node: the one with most devices.\n";

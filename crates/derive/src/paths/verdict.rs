@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::Inventory;
+use afd_model::{Fact, Inventory, Missing};
 use cel::Context;
 
 use super::{
     predicate::Evaluation,
     rules::{PATH_KEY, PathSpec, Requirement},
 };
-use crate::labels::{LabelOptions, primary_product};
+use crate::{
+    decided::{DecidedKeys, MadeFamily, has_failed, is_undecided},
+    labels::{LabelOptions, primary_product, primary_product_is_undecided},
+};
 
 /// Whether a node can serve a path.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,20 +113,107 @@ fn evaluated(requirement: &Requirement, view: &Context<'_, '_>) -> Evaluation {
     }
 }
 
-/// The label `path.<path>` of each path with an answer; none for a node without accelerators.
+/// The label `path.<path>` of each path with an answer, as it is known now; none for a node without accelerators.
 pub fn labels(
     inventory: &Inventory,
     verdicts: &[PathVerdict<'_>],
     options: &LabelOptions,
 ) -> BTreeMap<String, String> {
+    families(inventory, verdicts, options).into_iter().flat_map(|family| family.values).collect()
+}
+
+/// The same, as far as they are decided. An answer is, unless it is about a product that may not be the primary one. An
+/// unknown one is where no source can still answer.
+pub fn decided_labels(
+    inventory: &Inventory,
+    verdicts: &[PathVerdict<'_>],
+    options: &LabelOptions,
+) -> DecidedKeys {
+    families(inventory, verdicts, options).into_iter().collect()
+}
+
+fn families(inventory: &Inventory, verdicts: &[PathVerdict<'_>], options: &LabelOptions) -> Vec<MadeFamily> {
     if primary_product(inventory, options.include_integrated).is_none() {
-        return BTreeMap::new();
+        return Vec::new();
     }
-    let labels = verdicts.iter().filter_map(|verdict| {
-        Some((
-            options.key(&format!("{PATH_KEY}{}", verdict.path.name)),
-            verdict.answer().ready()?.to_string(),
-        ))
+    let other_product = primary_product_is_undecided(inventory, options.include_integrated);
+    let unread = is_unread(inventory, options.include_integrated);
+    let family = |verdict: &PathVerdict<'_>| {
+        let key = options.key(&format!("{PATH_KEY}{}", verdict.path.name));
+        let ready = verdict.answer().ready();
+        let undecided = other_product || ready.is_none() && unread;
+        let value = ready.map(|ready| (key.clone(), ready.to_string()));
+        MadeFamily { key, undecided, values: value.into_iter().collect() }
+    };
+    verdicts.iter().map(family).collect()
+}
+
+/// Whether anything that rules read may become known: a fact of a device that has not failed, of a port or of the host.
+fn is_unread(inventory: &Inventory, include_integrated: bool) -> bool {
+    let mut devices = inventory.devices.iter().filter(|device| include_integrated || !device.integrated);
+    let of_device = devices.any(|device| !has_failed(device) && is_undecided([device], &Fact::ALL));
+    let own = inventory.nics.iter().filter(|nic| !nic.of_accelerator);
+    let of_nics = own.flat_map(|nic| {
+        let of_nic = [nic.driver.missing(), nic.firmware_version.missing(), nic.numa_node.missing()];
+        let of_ports = nic.ports.iter().flat_map(|port| {
+            let rate = port.rate_bits_per_second.missing();
+            [port.state.missing(), port.link_layer.missing(), port.protocol.missing(), rate]
+        });
+        of_nic.into_iter().chain(of_ports).flatten()
     });
-    labels.collect()
+    let host = &inventory.host;
+    let of_host = [host.memory_bytes.missing(), host.rdma_device_files.missing()];
+    let of_system = [inventory.kernel_release.missing(), inventory.machine.missing()];
+    of_device || of_nics.chain(of_host.into_iter().chain(of_system).flatten()).any(Missing::is_undecided)
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_model::{Device, Health, Known, Product};
+
+    use super::*;
+    use crate::{paths::PathRules, vendors::bare_device};
+
+    fn decided(devices: Vec<Device>) -> DecidedKeys {
+        let mut rules = PathRules::default();
+        let text = "[[path]]\nname = 'big'\ntitle = 'T'\n[[requirement]]\npaths = ['big']\nreason = 'Small'\n\
+                    message = 'm'\nrequire = 'node.memory_bytes >= 100 && node.count >= 2'\n";
+        assert_eq!(rules.add("big", text), []);
+        let inventory = Inventory { devices, ..Inventory::default() };
+        decided_labels(&inventory, &rules.verdicts(&inventory, false), &LabelOptions::default())
+    }
+
+    fn device(bus: u8, memory: Option<u64>, undecided: &[Fact]) -> Device {
+        Device {
+            memory_bytes: Known::from_option(memory, Missing::NotExposed),
+            undecided: undecided.iter().copied().collect(),
+            ..bare_device(bus)
+        }
+    }
+
+    #[test]
+    fn an_answer_is_decided_and_an_unknown_one_only_where_no_source_can_still_answer() {
+        let key = "accelerator.llm-d.ai/path.big";
+        let two = |memory, undecided: &[Fact]| {
+            decided(vec![device(1, memory, undecided), device(2, memory, undecided)])
+        };
+        assert_eq!(two(Some(100), &[Fact::Health]).values[key], "true");
+        assert_eq!(two(Some(99), &[Fact::Health]).values[key], "false");
+        let absent = two(None, &[]);
+        assert!(absent.values.is_empty() && absent.undecided.is_empty());
+        assert!(two(None, &[Fact::Memory]).undecided.contains(key));
+        let failed = Device { health: Health::failed("Lost", ""), ..device(1, None, &[Fact::Memory]) };
+        assert!(decided(vec![failed]).undecided.is_empty());
+    }
+
+    #[test]
+    fn no_answer_is_decided_while_another_product_may_be_the_primary_one() {
+        let unnamed = device(1, Some(99), &[Fact::Product]);
+        let product =
+            Product { name: "B".to_owned(), model: Known::default(), architecture: Known::default() };
+        let named = Device { product: Known::Value(product), ..device(2, Some(99), &[]) };
+        let keys = decided(vec![unnamed.clone(), named]);
+        assert!(keys.undecided.contains("accelerator.llm-d.ai/path.big") && keys.values.is_empty());
+        assert!(decided(vec![unnamed]).undecided.is_empty());
+    }
 }

@@ -1,5 +1,6 @@
 use afd_model::{
-    Engine, LinkLayer, Missing, NicPort, NicProtocol, PciAddress, Quantity, Reading, Rows, Variant, Vendor,
+    AllocationMechanism, Engine, ExpectedDevices, FactSet, LinkLayer, MissingDevice, NicPort, NicProtocol,
+    PciAddress, PciId, Product, Quantity, Reading, Rows, Variant, Vendor,
 };
 use prometheus::{Encoder, TextEncoder};
 
@@ -125,4 +126,124 @@ fn the_nearest_accelerator_of_a_nic_shares_its_switch() {
     assert!(text.contains("link_layer=\"infiniband\",device=\"\"} 1"), "two are equally near: {text}");
     let text = rendered(&inventory(nic(&[])), &[], &[]);
     assert!(text.contains("device=\"\"} 1"), "the PCIe path is not known: {text}");
+}
+
+fn product(device: Device, name: &str) -> Device {
+    let product = Product {
+        name: name.to_owned(),
+        model: Missing::Unrecognized.into(),
+        architecture: Missing::Unrecognized.into(),
+    };
+    Device { product: Known::Value(product), ..device }
+}
+
+fn in_cluster(inventory: &Inventory, cluster: &InCluster<'_>) -> String {
+    let mut text = Vec::new();
+    TextEncoder::new()
+        .encode(&families(inventory, &[], &[], cluster, &[]), &mut text)
+        .expect("families are complete");
+    String::from_utf8(text).expect("the exposition format is UTF-8")
+}
+
+const ID: (PciId, PciId) = (PciId(0x1002), PciId(0x74a1));
+
+fn missing(id: Option<(PciId, PciId)>) -> MissingDevice {
+    MissingDevice {
+        id: "missing-1".to_owned(),
+        probe: "amd".to_owned(),
+        vendor_id: id.map(|id| id.0),
+        device_id: id.map(|id| id.1),
+        product: None,
+        uuid: Some("u-7".to_owned()),
+        message: "it was at 0000:09:00.0".to_owned(),
+    }
+}
+
+#[test]
+fn a_missing_device_has_its_health_and_counts_and_nothing_else() {
+    let mut present = product(device(1), "A 1");
+    (present.pci.vendor_id, present.pci.device_id) = (Known::Value(ID.0), Known::Value(ID.1));
+    let inventory =
+        Inventory { devices: vec![present], missing: vec![missing(Some(ID))], ..Inventory::default() };
+    let expected = [ExpectedDevices { probe: "amd".to_owned(), id: Some(ID), count: 2 }];
+    let text = in_cluster(&inventory, &InCluster { expected: Some(&expected), ..InCluster::default() });
+    let subject = "vendor=\"amd\",device=\"missing-1\",uuid=\"u-7\",partition=\"\"";
+    assert!(text.contains(&format!("accelerator_device_health{{{subject},state=\"failed\"}} 1")), "{text}");
+    assert!(
+        text.contains(&format!("accelerator_device_health_reason{{{subject},reason=\"DeviceMissing\"}} 1"))
+    );
+    assert_eq!(text.matches("missing-1").count(), HealthState::ALL.len() + 1);
+    let count = |state, number| {
+        let line =
+            format!("accelerator_devices{{vendor=\"amd\",product=\"A 1\",state=\"{state}\"}} {number}\n");
+        assert!(text.contains(&line), "{line}{text}");
+    };
+    count("present", 1);
+    count("expected", 2);
+    count("missing", 1);
+    assert!(!text.contains("state=\"allocat") && text.matches("accelerator_devices{").count() == 3, "{text}");
+}
+
+#[test]
+fn devices_are_counted_by_product_as_far_as_they_are_known() {
+    let healthy = Device { health: Health::healthy(), ..product(device(1), "A 1") };
+    let inventory = Inventory {
+        devices: vec![healthy, product(device(2), "A 1"), product(device(3), "B 2")],
+        ..Inventory::default()
+    };
+    let held = [Allocation {
+        unit: device(2).id.into(),
+        namespace: "ns".to_owned(),
+        pod: "pod".to_owned(),
+        container: "c".to_owned(),
+        resource: "amd.com/gpu".to_owned(),
+        mechanism: AllocationMechanism::DevicePlugin,
+    }];
+    let allocatable = BTreeMap::from([(device(1).id, true), (device(2).id, false)]);
+    let text = in_cluster(
+        &inventory,
+        &InCluster { allocations: Some(&held), allocatable: Some(&allocatable), ..InCluster::default() },
+    );
+    let counts: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("accelerator_devices{vendor=\"amd\",product="))
+        .collect();
+    assert_eq!(
+        counts,
+        [
+            "\"A 1\",state=\"allocatable\"} 1",
+            "\"A 1\",state=\"allocated\"} 1",
+            "\"A 1\",state=\"healthy\"} 1",
+            "\"A 1\",state=\"present\"} 2",
+            "\"B 2\",state=\"allocated\"} 0",
+            "\"B 2\",state=\"present\"} 1",
+        ]
+    );
+}
+
+#[test]
+fn any_device_of_a_vendor_counts_as_the_one_product_that_it_has() {
+    let inventory = |devices| Inventory { devices, missing: vec![missing(None)], ..Inventory::default() };
+    let expected = [ExpectedDevices { probe: "amd".to_owned(), id: None, count: 2 }];
+    let cluster = InCluster { expected: Some(&expected), ..InCluster::default() };
+    let text = in_cluster(&inventory(vec![product(device(1), "A 1")]), &cluster);
+    assert!(text.contains("product=\"A 1\",state=\"missing\"} 1"), "{text}");
+    let text = in_cluster(&inventory(Vec::new()), &cluster);
+    for line in ["state=\"healthy\"} 0", "state=\"missing\"} 1", "state=\"expected\"} 2"] {
+        assert!(text.contains(&format!("product=\"\",{line}")), "{text}");
+    }
+}
+
+#[test]
+fn a_device_has_no_series_while_its_uuid_is_pending() {
+    let mut pending = device(1);
+    pending.undecided.insert(Fact::Uuid);
+    let inventory = |device| Inventory { devices: vec![device], ..Inventory::default() };
+    let text = rendered(&inventory(pending.clone()), &[], &[]);
+    assert!(!text.contains("accelerator_device_"), "{text}");
+    let unreadable = Device { uuid: Missing::NotPermitted.into(), ..pending.clone() };
+    let expired = Device { undecided: FactSet::default(), ..pending };
+    for device in [unreadable, expired] {
+        assert!(rendered(&inventory(device), &[], &[]).contains("accelerator_device_info"));
+    }
 }

@@ -3,10 +3,11 @@
 mod labels;
 mod metrics;
 
-use afd_model::{Device, Partitioning, Variant, Vendor};
+use afd_model::{Device, MaintenanceKind, Partitioning, Variant, Vendor};
 
 use super::{
-    Offering, Redactions, SecretForm, VendorLibrary, VendorMount, VendorRecord, accel_node,
+    MaintenanceSignal, Offering, Redactions, SecretForm, SignalPlace, SignalValues, VFIO_DRIVERS,
+    VendorLibrary, VendorMount, VendorRecord, accel_node,
     library::MAX_RESIDENT_BYTES,
     offering::{ResourceQuery, units},
 };
@@ -70,7 +71,29 @@ pub(super) static AMD: VendorRecord = VendorRecord {
             by_default: true,
         },
     ],
-    maintenance: &[],
+    pci_vendors: &[0x1002],
+    passthrough_drivers: VFIO_DRIVERS,
+    // The upgrade state of AMD's GPU operator, and the taint under which its Device Config Manager changes partitions. A
+    // node waits in `Upgrade-Required` and `Upgrade-Not-Started` for as long as workloads run.
+    maintenance: &[
+        MaintenanceSignal {
+            place: SignalPlace::Label,
+            key: "operator.amd.com/gpu-driver-upgrade-state",
+            values: SignalValues::OneOf(&[
+                "Upgrade-Started",
+                "Upgrade-In-Progress",
+                "Install-In-Progress",
+                "Reboot-In-Progress",
+            ]),
+            kind: MaintenanceKind::DriverUpgrade,
+        },
+        MaintenanceSignal {
+            place: SignalPlace::Taint,
+            key: "amd-dcm",
+            values: SignalValues::Any,
+            kind: MaintenanceKind::Reconfiguring,
+        },
+    ],
 };
 
 /// A partition is offered as a device is, under the common resource or under that of its modes.

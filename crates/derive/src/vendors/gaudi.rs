@@ -2,7 +2,7 @@
 
 use afd_model::{Variant, Vendor};
 
-use super::{Offering, Redactions, VendorRecord, accel_node, offering::whole_devices};
+use super::{Offering, Redactions, VFIO_DRIVERS, VendorRecord, accel_node, offering::whole_devices};
 
 pub(super) static GAUDI: VendorRecord = VendorRecord {
     probe: "gaudi",
@@ -23,5 +23,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     redactions: Redactions::NONE,
     library: None,
     mounts: &[],
+    pci_vendors: &[0x1da3],
+    passthrough_drivers: VFIO_DRIVERS,
     maintenance: &[],
 };

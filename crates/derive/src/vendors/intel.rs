@@ -3,7 +3,7 @@
 use afd_model::{Device, Variant, Vendor};
 
 use super::{
-    Offering, Redactions, VendorRecord, accel_node,
+    Offering, Redactions, VFIO_DRIVERS, VendorRecord, accel_node,
     offering::{ResourceQuery, units},
 };
 
@@ -30,6 +30,8 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
     redactions: Redactions::NONE,
     library: None,
     mounts: &[],
+    pci_vendors: &[0x8086],
+    passthrough_drivers: VFIO_DRIVERS,
     maintenance: &[],
 };
 

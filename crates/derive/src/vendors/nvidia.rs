@@ -5,12 +5,12 @@ mod labels;
 mod metrics;
 mod options;
 
-use afd_model::{Device, HandleKind, Partitioning, Variant, Vendor};
+use afd_model::{Device, HandleKind, MaintenanceKind, Partitioning, Variant, Vendor};
 
 pub(super) use self::options::NvidiaOptions;
 use super::{
-    MaintenanceSignal, Offering, Redactions, SecretForm, VendorLibrary, VendorMount, VendorRecord,
-    accel_node, library::MAX_RESIDENT_BYTES, offering::ResourceQuery,
+    MaintenanceSignal, Offering, Redactions, SecretForm, SignalPlace, SignalValues, VendorLibrary,
+    VendorMount, VendorRecord, accel_node, library::MAX_RESIDENT_BYTES, offering::ResourceQuery,
 };
 
 pub(super) static NVIDIA: VendorRecord = VendorRecord {
@@ -63,23 +63,44 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
             by_default: true,
         },
     ],
-    // The upgrade controller of the GPU operator (k8s-operator-libs, package `upgrade`), and its driver manager
-    // (k8s-driver-manager), which pauses the other operands while it unloads the driver, also where no controller is in
-    // charge. Before these states (`upgrade-required`, `cordon-required`, `wait-for-jobs-required`) workloads may run for
-    // hours, and after them (`validation-required`, `uncordon-required`, `upgrade-done`) the new driver is there.
+    pci_vendors: &[0x10de],
+    passthrough_drivers: &["vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci"],
+    // The upgrade controller of the GPU operator (k8s-operator-libs, package `upgrade`), its driver manager
+    // (k8s-driver-manager) and its MIG manager (mig-parted), which pause the other operands while they unload the driver or
+    // reset GPUs. Before these states (`upgrade-required`, `cordon-required`, `wait-for-jobs-required`) workloads may run for
+    // hours. The first signal that is set names the work.
     maintenance: &[
         MaintenanceSignal {
+            place: SignalPlace::Label,
             key: "nvidia.com/gpu-driver-upgrade-state",
-            values: &[
+            values: SignalValues::OneOf(&[
                 "pod-deletion-required",
                 "drain-required",
                 "node-maintenance-required",
                 "post-maintenance-required",
                 "pod-restart-required",
-                "upgrade-failed",
-            ],
+                "validation-required",
+            ]),
+            kind: MaintenanceKind::DriverUpgrade,
         },
-        MaintenanceSignal { key: "nvidia.com/gpu.deploy.*", values: &["paused-for-driver-upgrade"] },
+        MaintenanceSignal {
+            place: SignalPlace::Label,
+            key: "nvidia.com/mig.config.state",
+            values: SignalValues::OneOf(&["pending", "rebooting"]),
+            kind: MaintenanceKind::Reconfiguring,
+        },
+        MaintenanceSignal {
+            place: SignalPlace::Label,
+            key: "nvidia.com/gpu.deploy.*",
+            values: SignalValues::Containing("paused-for-mig-change"),
+            kind: MaintenanceKind::Reconfiguring,
+        },
+        MaintenanceSignal {
+            place: SignalPlace::Label,
+            key: "nvidia.com/gpu.deploy.*",
+            values: SignalValues::Containing("paused-for-"),
+            kind: MaintenanceKind::DriverUpgrade,
+        },
     ],
 };
 
@@ -112,20 +133,37 @@ fn unit_counts(query: &ResourceQuery<'_>) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use afd_model::NodeFacts;
+
     use super::*;
 
     #[test]
-    fn the_driver_is_released_when_it_is_about_to_be_unloaded_and_not_while_workloads_run() {
-        let state = |value| [("a", "b"), ("nvidia.com/gpu-driver-upgrade-state", value)];
-        for value in ["pod-deletion-required", "drain-required", "pod-restart-required", "upgrade-failed"] {
-            assert!(NVIDIA.driver_is_about_to_be_replaced(state(value)), "{value}");
-        }
-        for value in ["", "upgrade-required", "wait-for-jobs-required", "validation-required", "upgrade-done"]
+    fn work_is_announced_while_it_is_done_and_not_while_workloads_run() {
+        let announced = |key: &str, value: &str| {
+            let labels = [(key.to_owned(), value.to_owned())].into();
+            NVIDIA.announced_maintenance(&NodeFacts { labels, ..NodeFacts::default() })
+        };
+        let upgrade = |value| announced("nvidia.com/gpu-driver-upgrade-state", value);
+        for value in
+            ["pod-deletion-required", "drain-required", "pod-restart-required", "validation-required"]
         {
-            assert!(!NVIDIA.driver_is_about_to_be_replaced(state(value)), "{value}");
+            assert_eq!(upgrade(value), Some(MaintenanceKind::DriverUpgrade), "{value}");
         }
-        let deploy = |value| [("nvidia.com/gpu.deploy.device-plugin", value)];
-        assert!(NVIDIA.driver_is_about_to_be_replaced(deploy("paused-for-driver-upgrade")));
-        assert!(!NVIDIA.driver_is_about_to_be_replaced(deploy("true")));
+        for value in ["", "upgrade-required", "wait-for-jobs-required", "upgrade-done", "upgrade-failed"] {
+            assert_eq!(upgrade(value), None, "{value}");
+        }
+        let deploy = |value| announced("nvidia.com/gpu.deploy.device-plugin", value);
+        assert_eq!(deploy("paused-for-driver-upgrade"), Some(MaintenanceKind::DriverUpgrade));
+        assert_eq!(deploy("true_paused-for-driver-upgrade"), Some(MaintenanceKind::DriverUpgrade));
+        assert_eq!(deploy("paused-for-mig-change"), Some(MaintenanceKind::Reconfiguring));
+        assert_eq!(deploy("true"), None);
+        for (value, kind) in [
+            ("pending", Some(MaintenanceKind::Reconfiguring)),
+            ("rebooting", Some(MaintenanceKind::Reconfiguring)),
+            ("success", None),
+            ("failed", None),
+        ] {
+            assert_eq!(announced("nvidia.com/mig.config.state", value), kind, "{value}");
+        }
     }
 }

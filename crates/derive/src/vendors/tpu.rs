@@ -23,5 +23,7 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     redactions: Redactions::NONE,
     library: None,
     mounts: &[],
+    pci_vendors: &[0x1ae0],
+    passthrough_drivers: &[],
     maintenance: &[],
 };

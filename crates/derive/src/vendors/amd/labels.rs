@@ -5,12 +5,17 @@
 //! partition, or a device without partitions.
 
 mod chip_family;
+mod values;
 
-use afd_model::{AmdFacts, BlockFirmware, Device, Known, Partition, Partitioning};
+use afd_model::Fact;
 
-use crate::{
-    compat::labels::{CompatLabel, LabelFill, LabelScope, LabelSet, LeftOutLabel, agreed, counts, room},
-    value::{MAX_LENGTH, label_value},
+use self::values::{
+    compute_units_are_unread, cu_count, device_id, family, feature_is_unread, mode, name_is_unread,
+    of_devices, of_facts, of_firmware, of_units, partitioning_mode, product_name, simd_count, supported,
+    vram,
+};
+use crate::compat::labels::{
+    CompatLabel, LabelFill, LabelScope, LabelSet, LeftOutLabel, agreed, counts, room,
 };
 
 pub(super) const LABELS: LabelSet = LabelSet {
@@ -50,18 +55,22 @@ pub(super) const LABELS: LabelSet = LabelSet {
 };
 
 macro_rules! both_forms {
-    ($($key:literal, $example:literal, $meaning:literal, $values:ident;)*) => {
+    ($($key:literal, $example:literal, $meaning:literal, $needs:expr, $unread:expr, $values:ident;)*) => {
         &[$(
             CompatLabel {
                 key: concat!("amd.com/gpu.", $key),
                 examples: concat!("`", $example, "`"),
                 meaning: concat!($meaning, "; only where all agree"),
+                needs: $needs,
+                unread: $unread,
                 fill: LabelFill::One(|scope| agreed(&$values(scope))),
             },
             CompatLabel {
                 key: concat!("amd.com/gpu.", $key, ".<value>"),
                 examples: "`8`",
                 meaning: "how many have that value; only where they do not agree",
+                needs: $needs,
+                unread: $unread,
                 fill: LabelFill::Many(|scope| {
                     let values = $values(scope);
                     if agreed(&values).is_some() {
@@ -74,12 +83,16 @@ macro_rules! both_forms {
                 key: concat!("beta.amd.com/gpu.", $key),
                 examples: concat!("`", $example, "`"),
                 meaning: "the same, older prefix",
+                needs: $needs,
+                unread: $unread,
                 fill: LabelFill::One(|scope| agreed(&$values(scope))),
             },
             CompatLabel {
                 key: concat!("beta.amd.com/gpu.", $key, ".<value>"),
                 examples: "`8`",
                 meaning: "how many have that value",
+                needs: $needs,
+                unread: $unread,
                 fill: LabelFill::Many(|scope| {
                     counts(&$values(scope), room(concat!("beta.amd.com/gpu.", $key, ".<value>")))
                 }),
@@ -88,13 +101,25 @@ macro_rules! both_forms {
     };
 }
 
+/// Of the device, or of its partitions.
+const COMPUTE_UNITS: &[Fact] = &[Fact::VendorFacts, Fact::Partitioning];
+const VENDOR: &[Fact] = &[Fact::VendorFacts];
+/// The row needs no part of the vendor's facts.
+const ALL_READ: fn(&LabelScope<'_>) -> bool = |_| false;
+
 const BOTH_FORMS: &[CompatLabel] = both_forms! {
-    "family", "AI", "chip family as the driver's user-space interface calls it; of units", family;
-    "device-id", "74a1", "PCI device id; of devices", device_id;
-    "product-name", "AMD_Instinct_MI300X_OAM", "name on the board, else the marketing name from the library or the product table; of devices", product_name;
-    "vram", "192G", "memory in whole GiB; of units", vram;
-    "simd-count", "1216", "SIMD units; of units", simd_count;
-    "cu-count", "304", "compute units; of units", cu_count;
+    "family", "AI", "chip family as the driver's user-space interface calls it; of units",
+        &[Fact::Compute, Fact::Partitioning], ALL_READ, family;
+    "device-id", "74a1", "PCI device id; of devices",
+        &[], ALL_READ, device_id;
+    "product-name", "AMD_Instinct_MI300X_OAM", "name on the board, else the marketing name from the library or the product table; of devices",
+        &[Fact::Product, Fact::VendorFacts], name_is_unread, product_name;
+    "vram", "192G", "memory in whole GiB; of units",
+        &[Fact::Memory, Fact::Partitioning], ALL_READ, vram;
+    "simd-count", "1216", "SIMD units; of units",
+        COMPUTE_UNITS, compute_units_are_unread, simd_count;
+    "cu-count", "304", "compute units; of units",
+        COMPUTE_UNITS, compute_units_are_unread, cu_count;
 };
 
 const OTHERS: &[CompatLabel] = &[
@@ -102,6 +127,8 @@ const OTHERS: &[CompatLabel] = &[
         key: "amd.com/gpu.memory",
         examples: "`196592`",
         meaning: "memory of a unit in whole MiB; AMD has no such key, llm-d's autoscaler reads it",
+        needs: &[Fact::Memory, Fact::Partitioning],
+        unread: ALL_READ,
         fill: LabelFill::One(|scope| {
             agreed(&of_units(scope, |unit| unit.memory_bytes.map(|bytes| (bytes >> 20).to_string())))
         }),
@@ -110,24 +137,32 @@ const OTHERS: &[CompatLabel] = &[
         key: "amd.com/gpu.driver-version",
         examples: "`6.12.12`",
         meaning: "version of a driver that is not part of the kernel",
+        needs: VENDOR,
+        unread: |scope| scope.is_unread(|device| device.amd()?.module_version.missing()),
         fill: LabelFill::One(|scope| of_facts(scope, |facts| facts.module_version.value())),
     },
     CompatLabel {
         key: "amd.com/gpu.driver-src-version",
         examples: "`0BBE9D5F3C2F6E0D9A1B7A4`",
         meaning: "checksum of the driver's sources",
+        needs: VENDOR,
+        unread: |scope| scope.is_unread(|device| device.amd()?.module_source_version.missing()),
         fill: LabelFill::One(|scope| of_facts(scope, |facts| facts.module_source_version.value())),
     },
     CompatLabel {
         key: "amd.com/gpu.compute-memory-partition",
         examples: "`spx_nps1`, `cpx_nps4`",
         meaning: "partitioning mode; only where all devices agree",
+        needs: &[Fact::Partitioning],
+        unread: ALL_READ,
         fill: LabelFill::One(|scope| agreed(&of_devices(scope, partitioning_mode))),
     },
     CompatLabel {
         key: "amd.com/gpu.compute-partitioning-supported",
         examples: "`true`, `false`",
         meaning: "whether the devices support compute partitioning; only where they agree",
+        needs: VENDOR,
+        unread: |scope| scope.is_unread(|device| device.amd()?.compute_partitioning_supported.missing()),
         fill: LabelFill::One(|scope| {
             supported(scope, |facts| facts.compute_partitioning_supported.value().copied())
         }),
@@ -136,6 +171,8 @@ const OTHERS: &[CompatLabel] = &[
         key: "amd.com/gpu.memory-partitioning-supported",
         examples: "`true`, `false`",
         meaning: "whether the devices support memory partitioning; only where they agree",
+        needs: VENDOR,
+        unread: |scope| scope.is_unread(|device| device.amd()?.memory_partitioning_supported.missing()),
         fill: LabelFill::One(|scope| {
             supported(scope, |facts| facts.memory_partitioning_supported.value().copied())
         }),
@@ -144,12 +181,16 @@ const OTHERS: &[CompatLabel] = &[
         key: "amd.com/gpu.mode",
         examples: "`container`, `vf-passthrough`, `pf-passthrough`",
         meaning: "use of the devices by their driver; only where they agree",
+        needs: &[Fact::Driver],
+        unread: ALL_READ,
         fill: LabelFill::One(|scope| agreed(&of_devices(scope, mode))),
     },
     CompatLabel {
         key: "beta.amd.com/gpu.mode",
         examples: "`container`, `vf-passthrough`",
         meaning: "the same, older prefix",
+        needs: &[Fact::Driver],
+        unread: ALL_READ,
         fill: LabelFill::One(|scope| {
             agreed(&of_devices(scope, mode)).filter(|mode| mode != "pf-passthrough")
         }),
@@ -158,6 +199,8 @@ const OTHERS: &[CompatLabel] = &[
         key: "beta.amd.com/gpu.firmware.<firmware>.fw.<version>",
         examples: "`8`",
         meaning: "how many devices have that version of a firmware (VCE UVD MC ME PFP CE RLC MEC SMC SDMA0), in decimal",
+        needs: VENDOR,
+        unread: ALL_READ,
         fill: LabelFill::Many(|scope| {
             of_firmware(scope, "beta.amd.com/gpu.firmware.<firmware>.fw.<version>", |firmware| {
                 Some(format!("{}.fw.{}", firmware.block, firmware.version))
@@ -168,6 +211,8 @@ const OTHERS: &[CompatLabel] = &[
         key: "beta.amd.com/gpu.firmware.<firmware>.feat.<version>",
         examples: "`8`",
         meaning: "how many devices have that feature version of a firmware; only where the agent may read debugfs",
+        needs: VENDOR,
+        unread: feature_is_unread,
         fill: LabelFill::Many(|scope| {
             of_firmware(scope, "beta.amd.com/gpu.firmware.<firmware>.feat.<version>", |firmware| {
                 Some(format!("{}.feat.{}", firmware.block, firmware.feature.value()?))
@@ -175,127 +220,6 @@ const OTHERS: &[CompatLabel] = &[
         }),
     },
 ];
-
-/// What the device plugin allocates: a partition, or a device without partitions.
-struct AllocatableUnit<'i> {
-    device: &'i Device,
-    memory_bytes: Option<u64>,
-    compute_units: Option<u32>,
-}
-
-fn of_devices(scope: &LabelScope<'_>, value: impl Fn(&Device) -> Option<String>) -> Vec<String> {
-    scope.devices.iter().filter_map(|device| value(device)).collect()
-}
-
-fn of_units(scope: &LabelScope<'_>, value: impl Fn(&AllocatableUnit<'_>) -> Option<String>) -> Vec<String> {
-    let units = scope.devices.iter().flat_map(|device| units(device));
-    units.filter_map(|unit| value(&unit)).collect()
-}
-
-fn units(device: &Device) -> Vec<AllocatableUnit<'_>> {
-    let has_xcps = matches!(device.partitioning.value(), Some(Partitioning::Xcp { .. }) | None);
-    if device.partitions.is_empty() || !has_xcps {
-        let compute_units = device.amd().and_then(|facts| facts.compute_units.value().copied());
-        return vec![AllocatableUnit {
-            device,
-            memory_bytes: device.memory_bytes.value().copied(),
-            compute_units,
-        }];
-    }
-    let unit = |partition: &Partition| AllocatableUnit {
-        device,
-        memory_bytes: partition.memory_bytes.value().copied(),
-        compute_units: partition.compute_units.value().copied(),
-    };
-    device.partitions.iter().map(unit).collect()
-}
-
-fn family(scope: &LabelScope<'_>) -> Vec<String> {
-    of_units(scope, |unit| chip_family::of_instruction_set(unit.device.compute.value()?).map(str::to_owned))
-}
-
-fn device_id(scope: &LabelScope<'_>) -> Vec<String> {
-    of_devices(scope, |device| device.pci.device_id.value().map(ToString::to_string))
-}
-
-fn product_name(scope: &LabelScope<'_>) -> Vec<String> {
-    of_devices(scope, |device| {
-        let name =
-            |field: fn(&AmdFacts) -> &Known<String>| device.amd().and_then(|facts| field(facts).value());
-        let board = name(|facts| &facts.board_name).or_else(|| name(|facts| &facts.market_name));
-        underscored(board.map(String::as_str).or_else(|| device.product_name())?)
-    })
-}
-
-fn vram(scope: &LabelScope<'_>) -> Vec<String> {
-    of_units(scope, |unit| {
-        let mebibytes = unit.memory_bytes? >> 20;
-        Some(format!("{}G", (mebibytes + 512) / 1024))
-    })
-}
-
-fn simd_count(scope: &LabelScope<'_>) -> Vec<String> {
-    of_units(scope, |unit| {
-        let per_compute_unit = *unit.device.amd()?.simds_per_compute_unit.value()?;
-        unit.compute_units?.checked_mul(per_compute_unit).map(|simds| simds.to_string())
-    })
-}
-
-fn cu_count(scope: &LabelScope<'_>) -> Vec<String> {
-    of_units(scope, |unit| unit.compute_units.map(|count| count.to_string()))
-}
-
-/// Blanks become `_`; brackets are removed, and so is a word that has neither letter nor digit.
-fn underscored(name: &str) -> Option<String> {
-    let words: Vec<String> = name
-        .split_whitespace()
-        .map(|word| word.replace(['(', ')'], ""))
-        .filter(|word| word.contains(|c: char| c.is_ascii_alphanumeric()))
-        .collect();
-    label_value(&words.join("_"), MAX_LENGTH)
-}
-
-fn of_facts<'i>(
-    scope: &LabelScope<'i>,
-    value: impl Fn(&'i AmdFacts) -> Option<&'i String>,
-) -> Option<String> {
-    let values: Vec<String> =
-        scope.devices.iter().filter_map(|device| value(device.amd()?)).cloned().collect();
-    label_value(&agreed(&values)?, MAX_LENGTH)
-}
-
-fn supported(scope: &LabelScope<'_>, value: impl Fn(&AmdFacts) -> Option<bool>) -> Option<String> {
-    agreed(&of_devices(scope, |device| value(device.amd()?).map(|supported| supported.to_string())))
-}
-
-fn partitioning_mode(device: &Device) -> Option<String> {
-    match device.partitioning.value()? {
-        Partitioning::Xcp { compute, memory } => {
-            label_value(&format!("{compute}_{}", memory.value()?).to_lowercase(), MAX_LENGTH)
-        }
-        Partitioning::Whole | Partitioning::Mig | Partitioning::Sriov { .. } => None,
-    }
-}
-
-fn mode(device: &Device) -> Option<String> {
-    let mode = match device.driver.value()?.as_str() {
-        "amdgpu" => "container",
-        "gim" => "vf-passthrough",
-        "vfio-pci" => "pf-passthrough",
-        _ => return None,
-    };
-    Some(mode.to_owned())
-}
-
-fn of_firmware(
-    scope: &LabelScope<'_>,
-    key: &'static str,
-    end: impl Fn(&BlockFirmware) -> Option<String>,
-) -> Vec<(String, String)> {
-    let firmware = scope.devices.iter().filter_map(|device| device.amd()).flat_map(|facts| &facts.firmware);
-    let ends: Vec<String> = firmware.filter_map(end).collect();
-    counts(&ends, room(key))
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ mod resource;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afd_model::{Device, Known, Missing, VgpuGuest};
+use afd_model::{Device, Fact, Known, Missing, VgpuGuest};
 
 use super::options::{MigStrategy, NvidiaOptions, SharingStrategy};
 use crate::{
@@ -46,62 +46,122 @@ const fn node(
     key: &'static str,
     examples: &'static str,
     meaning: &'static str,
+    needs: &'static [Fact],
     value: fn(&LabelScope<'_>) -> Option<String>,
 ) -> CompatLabel {
-    CompatLabel { key, examples, meaning, fill: LabelFill::One(value) }
+    CompatLabel { key, examples, meaning, needs, unread: |_| false, fill: LabelFill::One(value) }
+}
+
+/// A label that needs to know which GPUs are in MIG mode.
+const fn of_mig_mode(
+    key: &'static str,
+    examples: &'static str,
+    meaning: &'static str,
+    value: fn(&LabelScope<'_>) -> Option<String>,
+) -> CompatLabel {
+    CompatLabel { unread: mig_mode_is_unread, ..node(key, examples, meaning, &[Fact::VendorFacts], value) }
 }
 
 /// The labels of the node, in the order of the documentation.
 const NODE: &[CompatLabel] = &[
-    node("nvidia.com/gpu.present", "`true`", "there is a GPU; a label of the GPU operator", |_| {
+    node("nvidia.com/gpu.present", "`true`", "there is a GPU; a label of the GPU operator", &[], |_| {
         Some("true".to_owned())
     }),
-    node("nvidia.com/cuda.driver.major", "`580`", "deprecated: as `cuda.driver-version.major`", |node| {
-        driver(node, 0)
-    }),
-    node("nvidia.com/cuda.driver.minor", "`105`", "deprecated: as `cuda.driver-version.minor`", |node| {
-        driver(node, 1)
-    }),
-    node("nvidia.com/cuda.driver.rev", "`08`", "deprecated: as `cuda.driver-version.revision`", |node| {
-        driver(node, 2)
-    }),
-    node("nvidia.com/cuda.driver-version.major", "`580`", "kernel driver, first number", |node| {
-        driver(node, 0)
-    }),
-    node("nvidia.com/cuda.driver-version.minor", "`105`", "kernel driver, second number", |node| {
-        driver(node, 1)
-    }),
-    node("nvidia.com/cuda.driver-version.revision", "`08`", "kernel driver, third number", |node| {
-        driver(node, 2)
-    }),
-    node("nvidia.com/cuda.driver-version.full", "`580.105.08`", "kernel driver", |node| {
-        driver_version(node).map(str::to_owned)
-    }),
-    node("nvidia.com/cuda.runtime.major", "`13`", "deprecated: as `cuda.runtime-version.major`", |node| {
-        runtime(node, 0)
-    }),
-    node("nvidia.com/cuda.runtime.minor", "`0`", "deprecated: as `cuda.runtime-version.minor`", |node| {
-        runtime(node, 1)
-    }),
+    node(
+        "nvidia.com/cuda.driver.major",
+        "`580`",
+        "deprecated: as `cuda.driver-version.major`",
+        &[Fact::DriverVersion],
+        |node| driver(node, 0),
+    ),
+    node(
+        "nvidia.com/cuda.driver.minor",
+        "`105`",
+        "deprecated: as `cuda.driver-version.minor`",
+        &[Fact::DriverVersion],
+        |node| driver(node, 1),
+    ),
+    node(
+        "nvidia.com/cuda.driver.rev",
+        "`08`",
+        "deprecated: as `cuda.driver-version.revision`",
+        &[Fact::DriverVersion],
+        |node| driver(node, 2),
+    ),
+    node(
+        "nvidia.com/cuda.driver-version.major",
+        "`580`",
+        "kernel driver, first number",
+        &[Fact::DriverVersion],
+        |node| driver(node, 0),
+    ),
+    node(
+        "nvidia.com/cuda.driver-version.minor",
+        "`105`",
+        "kernel driver, second number",
+        &[Fact::DriverVersion],
+        |node| driver(node, 1),
+    ),
+    node(
+        "nvidia.com/cuda.driver-version.revision",
+        "`08`",
+        "kernel driver, third number",
+        &[Fact::DriverVersion],
+        |node| driver(node, 2),
+    ),
+    node(
+        "nvidia.com/cuda.driver-version.full",
+        "`580.105.08`",
+        "kernel driver",
+        &[Fact::DriverVersion],
+        |node| driver_version(node).map(str::to_owned),
+    ),
+    node(
+        "nvidia.com/cuda.runtime.major",
+        "`13`",
+        "deprecated: as `cuda.runtime-version.major`",
+        &[Fact::RuntimeVersion],
+        |node| runtime(node, 0),
+    ),
+    node(
+        "nvidia.com/cuda.runtime.minor",
+        "`0`",
+        "deprecated: as `cuda.runtime-version.minor`",
+        &[Fact::RuntimeVersion],
+        |node| runtime(node, 1),
+    ),
     node(
         "nvidia.com/cuda.runtime-version.major",
         "`13`",
         "CUDA version that the driver supports, first number",
+        &[Fact::RuntimeVersion],
         |node| runtime(node, 0),
     ),
     node(
         "nvidia.com/cuda.runtime-version.minor",
         "`0`",
         "CUDA version that the driver supports, second number",
+        &[Fact::RuntimeVersion],
         |node| runtime(node, 1),
     ),
-    node("nvidia.com/cuda.runtime-version.full", "`13.0`", "CUDA version that the driver supports", |node| {
-        runtime_version(node).map(str::to_owned)
-    }),
-    node("nvidia.com/gpu.machine", "`DGXH100`", "model of the machine, from its firmware", |node| {
-        label_value(&sanitized(node.inventory.machine.value()?), MAX_LENGTH)
-    }),
     node(
+        "nvidia.com/cuda.runtime-version.full",
+        "`13.0`",
+        "CUDA version that the driver supports",
+        &[Fact::RuntimeVersion],
+        |node| runtime_version(node).map(str::to_owned),
+    ),
+    CompatLabel {
+        unread: |node| node.inventory.machine.missing().is_some_and(Missing::is_undecided),
+        ..node(
+            "nvidia.com/gpu.machine",
+            "`DGXH100`",
+            "model of the machine, from its firmware",
+            &[],
+            |node| label_value(&sanitized(node.inventory.machine.value()?), MAX_LENGTH),
+        )
+    },
+    of_mig_mode(
         "nvidia.com/gpu.mode",
         "`graphics`, `compute`",
         "the PCI class of the GPUs; `compute` where MIG devices are offered",
@@ -111,25 +171,42 @@ const NODE: &[CompatLabel] = &[
         "nvidia.com/gpu.clique",
         "`<cluster uuid>.<clique>`",
         "NVLink partition of the rack, if all GPUs agree",
+        &[Fact::FabricPartition],
         clique,
     ),
-    node("nvidia.com/mig.capable", "`true`, `false`", "whether any GPU supports MIG", mig_capable),
-    node("nvidia.com/mig.strategy", "`single`, `mixed`", "the MIG strategy; absent for `none`", |node| {
-        options(node).mig_strategy.as_str().map(str::to_owned)
-    }),
-    node("nvidia.com/mps.capable", "`true`, `false`", "whether GPUs are shared by MPS", |node| {
+    of_mig_mode("nvidia.com/mig.capable", "`true`, `false`", "whether any GPU supports MIG", mig_capable),
+    node(
+        "nvidia.com/mig.strategy",
+        "`single`, `mixed`",
+        "the MIG strategy; absent for `none`",
+        &[],
+        |node| options(node).mig_strategy.as_str().map(str::to_owned),
+    ),
+    of_mig_mode("nvidia.com/mps.capable", "`true`, `false`", "whether GPUs are shared by MPS", |node| {
         let mps = options(node).sharing.strategy == SharingStrategy::Mps;
         Some((mps && !node.devices.iter().any(|gpu| is_in_mig_mode(gpu))).to_string())
     }),
-    node("nvidia.com/vgpu.present", "`true`", "in a virtual machine with a vGPU, else absent", |node| {
-        vgpu(node, |_| Some("true".to_owned()))
-    }),
-    node("nvidia.com/vgpu.host-driver-version", "`580.65.05`", "driver of the vGPU's host", |node| {
-        vgpu(node, |vgpu| label_value(vgpu.host_driver_version.value()?, MAX_LENGTH))
-    }),
-    node("nvidia.com/vgpu.host-driver-branch", "`r580_40`", "branch of that driver", |node| {
-        vgpu(node, |vgpu| label_value(vgpu.host_driver_branch.value()?, MAX_LENGTH))
-    }),
+    node(
+        "nvidia.com/vgpu.present",
+        "`true`",
+        "in a virtual machine with a vGPU, else absent",
+        &[Fact::VendorFacts],
+        |node| vgpu(node, |_| Some("true".to_owned())),
+    ),
+    node(
+        "nvidia.com/vgpu.host-driver-version",
+        "`580.65.05`",
+        "driver of the vGPU's host",
+        &[Fact::VendorFacts],
+        |node| vgpu(node, |vgpu| label_value(vgpu.host_driver_version.value()?, MAX_LENGTH)),
+    ),
+    node(
+        "nvidia.com/vgpu.host-driver-branch",
+        "`r580_40`",
+        "branch of that driver",
+        &[Fact::VendorFacts],
+        |node| vgpu(node, |vgpu| label_value(vgpu.host_driver_branch.value()?, MAX_LENGTH)),
+    ),
 ];
 
 fn options<'a>(node: &LabelScope<'a>) -> &'a NvidiaOptions {
@@ -182,6 +259,10 @@ fn sanitized(text: &str) -> String {
 
 fn is_in_mig_mode(gpu: &Device) -> bool {
     gpu.nvidia().is_some_and(|facts| facts.mig_enabled == Known::Value(true))
+}
+
+fn mig_mode_is_unread(node: &LabelScope<'_>) -> bool {
+    node.is_unread(|gpu| gpu.nvidia()?.mig_enabled.missing())
 }
 
 fn mig_capable(node: &LabelScope<'_>) -> Option<String> {

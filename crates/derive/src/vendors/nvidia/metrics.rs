@@ -6,7 +6,7 @@
 
 use afd_model::{
     Clock, Device, Direction, Engine, ErrorDetail, ErrorKind, HandleKind, Known, LinkCounter, NvidiaQuantity,
-    Quantity, Rows, Sensor, VendorQuantity,
+    Quantity, Rows, Sensor,
 };
 
 use super::NVIDIA;
@@ -149,9 +149,7 @@ fn nvlink_traffic(unit: &ExporterUnit<'_>) -> UnitSeries {
 /// The number as the value and as `err_code`, and its meaning as `err_msg`.
 fn last_xid(unit: &ExporterUnit<'_>) -> UnitSeries {
     unit.filter_readings(|quantity, number| {
-        let Quantity::Vendor(VendorQuantity::Nvidia(NvidiaQuantity::LastXid { meaning })) = *quantity else {
-            return None;
-        };
+        let Quantity::LastXid { meaning } = *quantity else { return None };
         let message = match meaning {
             _ if number == 0.0 => "No Error",
             "" => "Unknown Error",

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use afd_model::{
-    Inventory, Missing, PartitionName, PciAddress, PciId, Product, Variant, Vendor, VendorFacts,
-    XcpComputeMode, XcpMemoryMode,
+    AmdFacts, BlockFirmware, Device, Inventory, Known, Missing, Partition, PartitionName, Partitioning,
+    PciAddress, PciId, Product, Variant, Vendor, VendorFacts, XcpComputeMode, XcpMemoryMode,
 };
 
 use super::{super::AMD, *};
@@ -14,7 +14,8 @@ fn device(bus: u8) -> Device {
 
 fn labelled(devices: Vec<Device>) -> BTreeMap<String, String> {
     let inventory = Inventory { devices, ..Inventory::default() };
-    LABELS.of_node(&AMD, &inventory, &LabelOptions::default(), &VendorOptions::default())
+    let families = LABELS.families(&AMD, &inventory, &LabelOptions::default(), &VendorOptions::default());
+    families.into_iter().flat_map(|family| family.values).collect()
 }
 
 fn named(bus: u8, name: &str) -> Device {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, MigInstance, Partition};
+use afd_model::{Device, Fact, MigInstance, Partition};
 
 use super::{
     super::options::{MigStrategy, SharingStrategy},
-    is_in_mig_mode, options, primary, sanitized,
+    is_in_mig_mode, mig_mode_is_unread, options, primary, sanitized,
 };
 use crate::{
     compat::labels::{CompatLabel, LabelFill, LabelScope},
@@ -14,11 +14,13 @@ use crate::{
 };
 
 macro_rules! of_each_resource {
-    ($($key:literal, $examples:literal, $meaning:literal, $value:expr;)*) => {
+    ($($key:literal, $examples:literal, $meaning:literal, $needs:expr, $value:expr;)*) => {
         &[$(CompatLabel {
             key: concat!("nvidia.com/<resource>.", $key),
             examples: $examples,
             meaning: $meaning,
+            needs: $needs,
+            unread: mig_mode_is_unread,
             fill: LabelFill::Many(|node| {
                 let value: fn(&OfferedResource<'_>) -> Option<String> = $value;
                 let label = |resource: &OfferedResource<'_>| {
@@ -30,28 +32,34 @@ macro_rules! of_each_resource {
     };
 }
 
+/// What decides which resources there are, and of which model.
+const RESOURCES: &[Fact] = &[Fact::Product, Fact::Partitioning, Fact::VendorFacts];
+const MEMORY: &[Fact] = &[Fact::Product, Fact::Partitioning, Fact::VendorFacts, Fact::Memory];
+const FAMILY: &[Fact] = &[Fact::Product, Fact::Partitioning, Fact::VendorFacts, Fact::Architecture];
+const COMPUTE: &[Fact] = &[Fact::Product, Fact::Partitioning, Fact::VendorFacts, Fact::Compute];
+
 /// The labels of each resource, in the order of the documentation.
 pub(super) const RESOURCE: &[CompatLabel] = of_each_resource! {
     "product", "`NVIDIA-L4`, `NVIDIA-L4-SHARED`",
         "model; with `-MIG-<profile>` for MIG devices, and `-SHARED` where shared under the same name",
-        |r| label_value(r.product.as_deref()?, MAX_LENGTH);
-    "count", "`8`", "number of them, before sharing", |r| Some(r.count.to_string());
-    "replicas", "`1`", "replicas of each; 1 where it is not shared", |r| Some(r.replicas.to_string());
-    "sharing-strategy", "`none`, `time-slicing`, `mps`", "how they are shared", |r| Some(r.strategy.to_owned());
-    "memory", "`81559`", "memory of one in MiB", |r| r.memory_mib.map(|memory| memory.to_string());
+        RESOURCES, |r| label_value(r.product.as_deref()?, MAX_LENGTH);
+    "count", "`8`", "number of them, before sharing", RESOURCES, |r| Some(r.count.to_string());
+    "replicas", "`1`", "replicas of each; 1 where it is not shared", RESOURCES, |r| Some(r.replicas.to_string());
+    "sharing-strategy", "`none`, `time-slicing`, `mps`", "how they are shared", RESOURCES, |r| Some(r.strategy.to_owned());
+    "memory", "`81559`", "memory of one in MiB", MEMORY, |r| r.memory_mib.map(|memory| memory.to_string());
     "family", "`hopper`", "silicon generation; of GPUs only",
-        |r| label_value(r.gpu?.product.value()?.architecture.value()?, MAX_LENGTH);
-    "compute.major", "`9`", "compute capability, first number; of GPUs only", |r| r.capability(0);
-    "compute.minor", "`0`", "compute capability, second number; of GPUs only", |r| r.capability(1);
+        FAMILY, |r| label_value(r.gpu?.product.value()?.architecture.value()?, MAX_LENGTH);
+    "compute.major", "`9`", "compute capability, first number; of GPUs only", COMPUTE, |r| r.capability(0);
+    "compute.minor", "`0`", "compute capability, second number; of GPUs only", COMPUTE, |r| r.capability(1);
     "multiprocessors", "`14`", "multiprocessors of a MIG device",
-        |r| Some(r.partition?.compute_units.value()?.to_string());
-    "slices.gi", "`1`", "memory slices of its GPU instance", |r| r.mig(|mig| mig.gpu_slices.value().copied());
-    "slices.ci", "`1`", "compute slices of it", |r| r.mig(|mig| mig.compute_slices.value().copied());
-    "engines.copy", "`1`", "copy engines of it", |r| r.mig(|mig| mig.copy_engines.value().copied());
-    "engines.decoder", "`0`", "video decoders of it", |r| r.mig(|mig| mig.decoders.value().copied());
-    "engines.encoder", "`0`", "video encoders of it", |r| r.mig(|mig| mig.encoders.value().copied());
-    "engines.jpeg", "`0`", "JPEG decoders of it", |r| r.mig(|mig| mig.jpeg_engines.value().copied());
-    "engines.ofa", "`0`", "optical flow engines of it", |r| r.mig(|mig| mig.ofa_engines.value().copied());
+        RESOURCES, |r| Some(r.partition?.compute_units.value()?.to_string());
+    "slices.gi", "`1`", "memory slices of its GPU instance", RESOURCES, |r| r.mig(|mig| mig.gpu_slices.value().copied());
+    "slices.ci", "`1`", "compute slices of it", RESOURCES, |r| r.mig(|mig| mig.compute_slices.value().copied());
+    "engines.copy", "`1`", "copy engines of it", RESOURCES, |r| r.mig(|mig| mig.copy_engines.value().copied());
+    "engines.decoder", "`0`", "video decoders of it", RESOURCES, |r| r.mig(|mig| mig.decoders.value().copied());
+    "engines.encoder", "`0`", "video encoders of it", RESOURCES, |r| r.mig(|mig| mig.encoders.value().copied());
+    "engines.jpeg", "`0`", "JPEG decoders of it", RESOURCES, |r| r.mig(|mig| mig.jpeg_engines.value().copied());
+    "engines.ofa", "`0`", "optical flow engines of it", RESOURCES, |r| r.mig(|mig| mig.ofa_engines.value().copied());
 };
 
 /// An extended resource.

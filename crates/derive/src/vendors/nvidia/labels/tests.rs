@@ -22,7 +22,8 @@ fn gpu(bus: u8, name: &str) -> Device {
 fn labelled(devices: Vec<Device>, options: &NvidiaOptions) -> BTreeMap<String, String> {
     let inventory = Inventory { devices, ..Inventory::default() };
     let options = VendorOptions { nvidia: options.clone() };
-    LABELS.of_node(&NVIDIA, &inventory, &LabelOptions::default(), &options)
+    let families = LABELS.families(&NVIDIA, &inventory, &LabelOptions::default(), &options);
+    families.into_iter().flat_map(|family| family.values).collect()
 }
 
 #[test]

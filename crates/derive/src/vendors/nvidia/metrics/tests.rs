@@ -29,7 +29,7 @@ fn label(family: &MetricFamily, name: &str) -> Vec<String> {
 #[test]
 fn an_xid_has_its_meaning_as_label() {
     let labels = |number: f64, meaning| {
-        let quantity = NvidiaQuantity::LastXid { meaning }.into();
+        let quantity = Quantity::LastXid { meaning };
         let families = families(device(Vendor::Nvidia), &[(quantity, number)], &[], None);
         [label(&families[0], "err_code"), label(&families[0], "err_msg")].concat()
     };
