@@ -2,7 +2,7 @@
 //!
 //! Selected by the field `spec.nodeName`; slices that belong to no single node (`allNodes`, `nodeSelector`) are not
 //! included. The API version is v1, else v1beta2, else v1beta1; a server that serves none of them has no DRA, which is not
-//! an error.
+//! an error. Once the API group was served, a 404 is one: servers that are upgraded and load balancers answer so for a moment.
 
 mod wire;
 
@@ -71,8 +71,9 @@ pub enum NodeSlices {
 pub async fn follow(client: Client, node: &str, calls: ApiCalls, sender: watch::Sender<NodeSlices>) {
     let mut backoff = Backoff::default();
     let mut failing = false;
+    let mut group_known = false;
     loop {
-        let delay = match list_and_watch(&client, node, &calls, &sender).await {
+        let delay = match list_and_watch(&client, node, &calls, &sender, &mut group_known).await {
             Ok(SliceWatchEnd::NoApi) => NO_DRA_INTERVAL,
             Ok(SliceWatchEnd::Ended(duration)) => backoff.after_watch(duration),
             Err(error) => {
@@ -103,17 +104,24 @@ enum SliceWatchEnd {
     Ended(Duration),
 }
 
-/// Lists the slices, and watches them until a watch ends before its timeout.
+/// Lists the slices, and watches them until a watch ends before its timeout. `group_known` is set once the server has served
+/// the API group.
 async fn list_and_watch(
     client: &Client,
     node: &str,
     calls: &ApiCalls,
     sender: &watch::Sender<NodeSlices>,
+    group_known: &mut bool,
 ) -> Result<SliceWatchEnd, CallError> {
-    let Some(version) = api_version(client, calls).await? else {
+    let version = match api_version(client, calls).await {
+        Err(error) if !*group_known && error.status().is_some_and(|status| status.code == 404) => None,
+        version => version?,
+    };
+    let Some(version) = version else {
         send(sender, PublishedDevices::default());
         return Ok(SliceWatchEnd::NoApi);
     };
+    *group_known = true;
     let api: Api<ResourceSlice> = Api::all_with(client.clone(), &version);
     let selector = format!("spec.nodeName={node}");
     let list = calls.call("list", OBJECT, api.list(&ListParams::default().fields(&selector))).await?;
@@ -159,14 +167,10 @@ async fn list_and_watch(
 async fn api_version(client: &Client, calls: &ApiCalls) -> Result<Option<ResourceApiVersion>, CallError> {
     let request = http::Request::get("/apis/resource.k8s.io").body(Vec::new()).expect("the path is valid");
     let group =
-        calls.call("get", "the API group of ResourceSlices", client.request::<APIGroup>(request)).await;
-    match group {
-        Ok(group) => Ok(ResourceApiVersion::ALL
-            .into_iter()
-            .find(|version| group.versions.iter().any(|served| served.version == version.as_str()))),
-        Err(error) if error.status().is_some_and(|status| status.code == 404) => Ok(None),
-        Err(error) => Err(error),
-    }
+        calls.call("get", "the API group of ResourceSlices", client.request::<APIGroup>(request)).await?;
+    let is_served =
+        |version: &ResourceApiVersion| group.versions.iter().any(|served| served.version == version.as_str());
+    Ok(ResourceApiVersion::ALL.into_iter().find(is_served))
 }
 
 fn send(sender: &watch::Sender<NodeSlices>, published: PublishedDevices) {

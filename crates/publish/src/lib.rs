@@ -3,3 +3,5 @@
 pub mod http;
 pub mod node;
 pub mod page;
+#[cfg(feature = "testing")]
+pub mod testing;

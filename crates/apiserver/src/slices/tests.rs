@@ -67,3 +67,86 @@ async fn watches_that_end_at_once_cause_no_hot_loop() {
     let [groups, lists, watches] = requests_per_hour(Duration::ZERO).await;
     assert!(watches <= 70 && (groups, lists) == (watches, watches), "{groups}, {lists}, {watches} per hour");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_not_found_for_a_moment_keeps_what_is_known_and_is_asked_again_soon() {
+    let begun = Instant::now();
+    let missing = 60..90;
+    let gone = missing.clone();
+    let groups = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::clone(&groups);
+    let service = service_fn(move |request: http::Request<kube::client::Body>| {
+        let seconds = begun.elapsed().as_secs();
+        let path = request.uri().path().to_owned();
+        let is_watch = request.uri().query().unwrap_or_default().contains("watch=true");
+        if path == "/apis/resource.k8s.io" {
+            asked.lock().expect("no test panics with the lock").push(seconds);
+        }
+        let is_gone = gone.contains(&seconds);
+        async move {
+            let mut response = http::Response::new(match (is_watch, &path[..]) {
+                _ if is_gone => Full::from("404 page not found").boxed(),
+                (true, _) => body(2, Duration::from_secs(60)),
+                (false, "/apis/resource.k8s.io") => body(0, Duration::ZERO),
+                (false, _) => Full::from(one_slice().to_string()).boxed(),
+            });
+            if is_gone {
+                *response.status_mut() = http::StatusCode::NOT_FOUND;
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let sender = watch::Sender::new(NodeSlices::Pending);
+    let mut slices = sender.subscribe();
+    let lost = async {
+        slices
+            .wait_for(|slices| matches!(slices, NodeSlices::Known(known) if known.devices.len() == 1))
+            .await
+            .expect("the device is known");
+        slices.changed().await
+    };
+    let calls = ApiCalls::new(
+        IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"])
+            .expect("the names are valid"),
+    );
+    let follow = follow(Client::new(service, "default"), "node", calls, sender);
+    let both = async {
+        tokio::select! {
+            () = follow => panic!("it follows forever"),
+            changed = lost => panic!("the device was lost: {changed:?}"),
+        }
+    };
+    timeout(Duration::from_secs(300), both).await.expect_err("both last forever");
+    let groups = groups.lock().expect("no test panics with the lock");
+    let during = groups.iter().filter(|second| missing.contains(second)).count();
+    assert!((2..=6).contains(&during), "asked at {groups:?}");
+    assert!(groups.iter().any(|second| (90..140).contains(second)), "asked at {groups:?}");
+}
+
+fn one_slice() -> serde_json::Value {
+    let pool = json!({ "name": "node", "generation": 1, "resourceSliceCount": 1 });
+    let spec = json!({ "driver": "gpu.example.com", "pool": pool, "devices": [{ "name": "gpu-0" }] });
+    json!({ "metadata": { "resourceVersion": "1" }, "items": [{ "metadata": { "name": "slice" }, "spec": spec }] })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_the_group_is_asked_rarely() {
+    let groups = Arc::new(Mutex::new(0));
+    let asked = Arc::clone(&groups);
+    let service = service_fn(move |_: http::Request<kube::client::Body>| {
+        *asked.lock().expect("no test panics with the lock") += 1;
+        let mut response = http::Response::new(Full::<Bytes>::from("404 page not found"));
+        *response.status_mut() = http::StatusCode::NOT_FOUND;
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let calls = ApiCalls::new(
+        IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"])
+            .expect("the names are valid"),
+    );
+    let sender = watch::Sender::new(NodeSlices::Pending);
+    let slices = sender.subscribe();
+    let follow = follow(Client::new(service, "default"), "node", calls, sender);
+    timeout(HOUR, follow).await.expect_err("it follows forever");
+    assert_eq!(*slices.borrow(), NodeSlices::Known(PublishedDevices::default()), "there is no DRA");
+    assert!((6..=7).contains(&*groups.lock().expect("no test panics with the lock")));
+}

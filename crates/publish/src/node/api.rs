@@ -1,23 +1,24 @@
 //! Calls to the API server about the Node.
 
+use std::time::Duration;
+
 use afd_apiserver::{ApiCalls, CallError, WATCH_TIMEOUT_SECONDS};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client,
     api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams},
+    core::{ObjectList, PartialObjectMeta},
 };
 use prometheus::{IntCounter, IntCounterVec};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    DesiredCondition, FIELD_MANAGER,
+    FIELD_MANAGER,
     observed::{ObservedNode, OwnNode},
-    plan::{ApplyPlan, ObservedMetadata},
 };
 
 const OBJECT: &str = "the Node";
-const PAGE_SIZE: u32 = 500;
 
 /// Counters of the communication with the API server.
 #[derive(Clone, Debug)]
@@ -30,22 +31,34 @@ pub struct NodeCounters {
     pub contested: IntCounterVec,
 }
 
-/// Whether another field manager owns a field with another value (409 with causes; a wrong uid has none).
-pub(super) fn is_conflict(error: &CallError) -> bool {
-    error.status().is_some_and(|status| status.code == 409) && !conflicting_keys(error).is_empty()
+/// A label or annotation that another field manager owns with another value.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct KeyConflict {
+    pub(super) key: String,
+    pub(super) owner: String,
 }
 
-/// The label keys in conflict: the causes contain `.metadata.labels.<key>`.
-pub(super) fn conflicting_keys(error: &CallError) -> Vec<String> {
+/// Whether a write was refused because of the state of the Node: a conflict of fields, another version or another uid.
+pub(super) fn is_conflict(error: &CallError) -> bool {
+    error.status().is_some_and(|status| status.code == 409)
+}
+
+/// The labels and annotations in conflict. Each has a cause with the field `.metadata.labels.<key>` and the message `conflict
+/// with "<manager>" using v1`. Another version or uid has none.
+pub(super) fn key_conflicts(error: &CallError) -> Vec<KeyConflict> {
     let causes = error.status().and_then(|status| status.details.as_ref()).map(|details| &details.causes);
-    let fields = causes.into_iter().flatten().map(|cause| cause.field.as_str());
-    fields.filter_map(|field| field.strip_prefix(".metadata.labels.").map(str::to_owned)).collect()
+    let conflicts = causes.into_iter().flatten().filter_map(|cause| {
+        let key = cause.field.strip_prefix(".metadata.")?.split_once('.')?.1;
+        let owner = cause.message.split('"').nth(1).unwrap_or("another manager");
+        Some(KeyConflict { key: key.to_owned(), owner: owner.to_owned() })
+    });
+    conflicts.collect()
 }
 
 /// An event of a watch of the Node.
 pub(super) enum NodeWatchEvent {
     /// The Node after the change.
-    Changed(ObservedNode),
+    Changed(Box<ObservedNode>),
     /// The resource version from which the watch can be resumed.
     Bookmark(String),
 }
@@ -74,51 +87,53 @@ impl NodeApi {
         Ok(self.call("get", self.api.get(name)).await?.into())
     }
 
+    /// The metadata of a page of all Nodes.
+    pub(super) async fn list(
+        &self,
+        parameters: &ListParams,
+    ) -> Result<ObjectList<PartialObjectMeta<OwnNode>>, CallError> {
+        self.call("list", self.api.list_metadata(parameters)).await
+    }
+
     /// Applies labels and annotations; with `force` also those that another field manager owns.
     pub(super) async fn apply(
         &self,
         name: &str,
-        uid: &str,
-        plan: &ApplyPlan,
+        body: &Value,
         force: bool,
     ) -> Result<ObservedNode, CallError> {
         let parameters = PatchParams { force, ..PatchParams::apply(FIELD_MANAGER) };
-        let patch = Patch::Apply(plan.body(name, uid));
-        let node = self.call("apply", self.api.patch(name, &parameters, &patch)).await?;
+        let node = self.call("apply", self.api.patch(name, &parameters, &Patch::Apply(body))).await?;
         self.counters.label_writes.inc();
-        tracing::info!(labels = plan.labels.len(), "labels written");
         Ok(node.into())
     }
 
-    /// Applies the condition; `since` is the time of its last transition.
-    pub(super) async fn apply_condition(
+    /// Removes labels and annotations, whichever field manager owns them.
+    pub(super) async fn remove(&self, name: &str, body: &Value) -> Result<ObservedNode, CallError> {
+        let parameters =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let node = self.call("patch", self.api.patch(name, &parameters, &Patch::Merge(body))).await?;
+        self.counters.label_writes.inc();
+        Ok(node.into())
+    }
+
+    /// Applies conditions, also those that another field manager owns.
+    pub(super) async fn apply_status(&self, name: &str, body: &Value) -> Result<ObservedNode, CallError> {
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(body);
+        Ok(self.call("apply status", self.api.patch_status(name, &parameters, &patch)).await?.into())
+    }
+
+    /// Removes conditions, whichever field manager owns them.
+    pub(super) async fn remove_conditions(
         &self,
         name: &str,
-        uid: &str,
-        condition: &DesiredCondition,
-        since: &str,
+        body: &Value,
     ) -> Result<ObservedNode, CallError> {
-        let body = json!({
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": { "name": name, "uid": uid },
-            "status": { "conditions": [{
-                "type": condition.kind,
-                "status": condition.status,
-                "reason": condition.reason,
-                "message": condition.message,
-                "lastTransitionTime": since,
-                "lastHeartbeatTime": now(),
-            }] },
-        });
-        let node = self.apply_status(name, &body).await?;
-        tracing::info!(status = condition.status, reason = condition.reason, "condition written");
-        Ok(node.into())
-    }
-
-    async fn apply_status(&self, name: &str, body: &Value) -> Result<OwnNode, CallError> {
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        self.call("apply status", self.api.patch_status(name, &parameters, &Patch::Apply(body))).await
+        let parameters =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Strategic(body);
+        Ok(self.call("patch status", self.api.patch_status(name, &parameters, &patch)).await?.into())
     }
 
     /// The counted calls.
@@ -136,7 +151,9 @@ impl NodeApi {
             WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH_TIMEOUT_SECONDS);
         let stream = self.call("watch", self.api.watch(&parameters, resource_version)).await?;
         Ok(stream.map(|event| match event? {
-            WatchEvent::Added(node) | WatchEvent::Modified(node) => Ok(NodeWatchEvent::Changed(node.into())),
+            WatchEvent::Added(node) | WatchEvent::Modified(node) => {
+                Ok(NodeWatchEvent::Changed(Box::new(node.into())))
+            }
             WatchEvent::Bookmark(bookmark) => {
                 Ok(NodeWatchEvent::Bookmark(bookmark.metadata.resource_version))
             }
@@ -156,17 +173,19 @@ impl NodeApi {
     }
 
     pub(super) fn report_contested(&self, key: &str, owner: &str) {
-        tracing::warn!(key, owner, "label conflict with another field manager");
+        tracing::warn!(key, owner, "conflict with another field manager");
         self.counters.contested.with_label_values(&[key, owner]).inc();
     }
 
     /// Counts the own labels that were removed by others, and returns whether there are any. Changed labels are found by
-    /// [`ApplyPlan::new`].
-    pub(super) fn removed_by_others(&self, before: &ObservedMetadata, now: &ObservedMetadata) -> bool {
+    /// [`ApplyPlan`](super::plan::ApplyPlan).
+    pub(super) fn removed_by_others(&self, before: &ObservedNode, now: &ObservedNode) -> bool {
+        let (before, now) = (&before.metadata, &now.metadata);
         if before.uid != now.uid {
             return false;
         }
-        let removed: Vec<&str> = before.owned_labels().filter(|key| !now.labels.contains_key(*key)).collect();
+        let labels = before.labels.owners.ours();
+        let removed: Vec<&str> = labels.filter(|key| !now.labels.values.contains_key(*key)).collect();
         for key in &removed {
             self.report_contested(key, "removed");
         }
@@ -174,48 +193,33 @@ impl NodeApi {
     }
 }
 
-/// The current time in the format of Kubernetes.
-pub(super) fn now() -> String {
-    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+/// The present in the format of Kubernetes; none where it is not later than the creation of the Node, as on a machine whose
+/// clock was not set yet.
+pub(super) fn wall_time(created: Option<i64>) -> Option<String> {
+    let now = Timestamp::now();
+    (created.is_none_or(|created| created <= now.as_second()))
+        .then(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-/// Removes everything that AFD wrote to a Node.
-///
-/// # Errors
-/// When a call fails.
-pub async fn clean(client: Client, name: &str, counters: NodeCounters) -> Result<(), CallError> {
-    let api = NodeApi::new(client, counters);
-    let node = api.get(name).await?;
-    clean_one(&api, name, &node.metadata.uid).await
+/// How many seconds ago a time in the format of Kubernetes was; none where it cannot be read or is in the future.
+pub(super) fn age(time: &str) -> Option<Duration> {
+    let time: Timestamp = time.parse().ok()?;
+    u64::try_from(Timestamp::now().as_second() - time.as_second()).ok().map(Duration::from_secs)
 }
 
-/// Removes everything that AFD wrote to all Nodes. Returns the number of Nodes.
-///
-/// # Errors
-/// When a call fails. Nodes before the failed one are clean then.
-pub async fn clean_all(client: Client, counters: NodeCounters) -> Result<usize, CallError> {
-    let api = NodeApi::new(client, counters);
-    let mut parameters = ListParams::default().limit(PAGE_SIZE);
-    let mut count = 0;
-    loop {
-        let page = api.call("list", api.api.list_metadata(&parameters)).await?;
-        for node in page.items {
-            let meta = node.metadata;
-            let name = meta.name.clone().unwrap_or_default();
-            let metadata = ObservedMetadata::from(meta);
-            clean_one(&api, &name, &metadata.uid).await?;
-            count += 1;
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => parameters = parameters.continue_token(&token),
-            None => return Ok(count),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_behind_the_node_gives_no_time() {
+        assert!(wall_time(Some(0)).is_some() && wall_time(None).is_some());
+        assert_eq!(wall_time(Some(i64::MAX)), None);
     }
-}
 
-/// An apply without fields gives up all fields of the manager, which removes those without another owner.
-async fn clean_one(api: &NodeApi, name: &str, uid: &str) -> Result<(), CallError> {
-    api.apply(name, uid, &ApplyPlan::default(), false).await?;
-    let body = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "uid": uid } });
-    api.apply_status(name, &body).await.map(drop)
+    #[test]
+    fn the_age_of_a_time_in_the_future_is_not_known() {
+        assert!(age("2020-01-01T00:00:00Z").is_some_and(|age| age > Duration::from_secs(86_400)));
+        assert_eq!((age("9000-01-01T00:00:00Z"), age("yesterday")), (None, None));
+    }
 }

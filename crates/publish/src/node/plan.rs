@@ -1,194 +1,180 @@
-//! What has to be written to the Node. Pure.
+//! What has to be written to the metadata of the Node. Pure.
+//!
+//! An apply deletes the keys that it leaves out and that AFD owns. So it carries every decided key with its value, and every
+//! key of ours that is undecided with the value that the Node has; then it also carries the version of the Node that it was
+//! planned on, and the API server refuses it on another one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-use serde_json::Value;
+use afd_derive::decided::DecidedKeys;
+use serde_json::{Map, Value, json};
 
-use super::{DesiredNode, FIELD_MANAGER};
+use super::{
+    DesiredNode,
+    observed::{ObservedMetadata, OwnedKeys, is_under},
+};
 
-/// The metadata of a Node that is used here.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct ObservedMetadata {
-    pub(super) uid: String,
-    pub(super) resource_version: String,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) annotations: BTreeMap<String, String>,
-    /// The field managers that own each label, and each annotation.
-    label_owners: BTreeMap<String, BTreeSet<String>>,
-    annotation_owners: BTreeMap<String, BTreeSet<String>>,
-}
+/// Annotations under the own prefix that belong to the admin.
+const ADMIN_ANNOTATIONS: [&str; 2] = ["expect", "ignore"];
 
-impl From<ObjectMeta> for ObservedMetadata {
-    fn from(meta: ObjectMeta) -> ObservedMetadata {
-        let managed = meta.managed_fields.unwrap_or_default();
-        ObservedMetadata {
-            uid: meta.uid.unwrap_or_default(),
-            resource_version: meta.resource_version.unwrap_or_default(),
-            labels: meta.labels.unwrap_or_default(),
-            annotations: meta.annotations.unwrap_or_default(),
-            label_owners: owners(&managed, "f:labels"),
-            annotation_owners: owners(&managed, "f:annotations"),
-        }
-    }
-}
-
-/// The owners of the keys of a map of the metadata, from `managedFields` (FieldsV1: `{"f:metadata": {"f:labels": {"f:<key>": {}}}}`).
-fn owners(managed: &[ManagedFieldsEntry], map: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for entry in managed {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        let keys = fields.and_then(|fields| fields.get("f:metadata")?.get(map)?.as_object());
-        for key in keys.into_iter().flat_map(serde_json::Map::keys) {
-            if let Some(key) = key.strip_prefix("f:") {
-                owners.entry(key.to_owned()).or_default().insert(entry.manager.clone().unwrap_or_default());
-            }
-        }
-    }
-    owners
-}
-
-impl ObservedMetadata {
-    /// Whether another version of the Node differs in what AFD may have written.
-    pub(super) fn differs(&self, other: &ObservedMetadata) -> bool {
-        (&self.uid, &self.labels, &self.annotations, &self.label_owners)
-            != (&other.uid, &other.labels, &other.annotations, &other.label_owners)
-    }
-
-    /// The labels that AFD owns.
-    pub(super) fn owned_labels(&self) -> impl Iterator<Item = &str> {
-        owned_keys(&self.label_owners)
-    }
-
-    /// Another owner of a label.
-    pub(super) fn other_owner(&self, key: &str) -> Option<&str> {
-        self.label_owners.get(key)?.iter().map(String::as_str).find(|owner| *owner != FIELD_MANAGER)
-    }
-}
-
-fn owned_keys(owners: &BTreeMap<String, BTreeSet<String>>) -> impl Iterator<Item = &str> {
-    owners.iter().filter(|(_, owners)| owners.contains(FIELD_MANAGER)).map(|(key, _)| key.as_str())
-}
-
-/// A server-side apply.
+/// A write of the metadata.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct ApplyPlan {
     /// All labels that AFD will own; the apply removes others that it owns now.
     pub(super) labels: BTreeMap<String, String>,
     /// The same for annotations.
     pub(super) annotations: BTreeMap<String, String>,
-    /// Whether the Node differs from it.
+    /// Keys that an apply cannot remove, since the API server has no record of their owner. They are removed first.
+    pub(super) removals: MetadataKeys,
+    /// Whether the Node differs from what is decided.
     pub(super) write: bool,
+    /// The version of the Node whose undecided values are carried.
+    pub(super) resource_version: Option<String>,
     /// Own keys that another field manager has changed, and which one.
     pub(super) contested: Vec<(String, String)>,
 }
 
+/// Keys of labels and annotations.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct MetadataKeys {
+    pub(super) labels: BTreeSet<String>,
+    pub(super) annotations: BTreeSet<String>,
+}
+
 impl ApplyPlan {
-    /// The apply that brings a Node to the desired state.
-    pub(super) fn new(
-        observed: &ObservedMetadata,
-        desired: &DesiredNode,
-        given_up: &BTreeSet<String>,
-    ) -> ApplyPlan {
-        let is_free = |key: &String| !given_up.contains(key) && observed.other_owner(key).is_none();
-        let compat = desired.compat.iter().filter(|(key, _)| is_free(key));
-        let mut labels: BTreeMap<String, String> =
-            compat.map(|(key, value)| (key.clone(), value.clone())).collect();
-        labels.extend(desired.labels.clone());
-        let owned_labels: BTreeSet<&str> = owned_keys(&observed.label_owners).collect();
-        let owned_annotations: BTreeSet<&str> = owned_keys(&observed.annotation_owners).collect();
-        let up_to_date =
-            |now: &BTreeMap<String, String>, owned: &BTreeSet<&str>, desired: &BTreeMap<String, String>| {
-                desired.iter().all(|(key, value)| now.get(key) == Some(value) && owned.contains(key.as_str()))
-                    && owned.iter().all(|key| desired.contains_key(*key))
-            };
-        let write = !up_to_date(&observed.labels, &owned_labels, &labels)
-            || !up_to_date(&observed.annotations, &owned_annotations, &desired.annotations);
-        let contested = desired.labels.iter().filter_map(|(key, value)| {
-            let owner = observed.other_owner(key)?;
-            (observed.labels.get(key) != Some(value)).then(|| (key.clone(), owner.to_owned()))
-        });
-        ApplyPlan { contested: contested.collect(), annotations: desired.annotations.clone(), labels, write }
+    /// The write that brings a Node to the desired state. `prefix` is that of AFD's own keys.
+    pub(super) fn new(observed: &ObservedMetadata, desired: &DesiredNode, prefix: &str) -> ApplyPlan {
+        let none = DecidedKeys::default();
+        let rules = |own, compat, admin: &'static [&'static str]| KeyRules {
+            own,
+            compat,
+            admin,
+            inherits: desired.inherits,
+            prefix,
+        };
+        let labels = rules(&desired.labels, &desired.compat, &[]).plan(&observed.labels);
+        let annotations = rules(&desired.annotations, &none, &ADMIN_ANNOTATIONS).plan(&observed.annotations);
+        let carries = labels.carries || annotations.carries;
+        ApplyPlan {
+            write: labels.write || annotations.write,
+            resource_version: carries.then(|| observed.resource_version.clone()),
+            contested: [labels.contested, annotations.contested].concat(),
+            labels: labels.values,
+            annotations: annotations.values,
+            removals: MetadataKeys { labels: labels.removals, annotations: annotations.removals },
+        }
     }
 
-    /// The body of the apply.
-    pub(super) fn body(&self, name: &str, uid: &str) -> Value {
-        serde_json::json!({
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": { "name": name, "uid": uid, "labels": self.labels, "annotations": self.annotations },
-        })
+    /// Whether anything has to be written.
+    pub(super) fn is_needed(&self) -> bool {
+        self.write || self.has_removals()
+    }
+
+    /// Whether keys have to be removed that an apply cannot remove.
+    pub(super) fn has_removals(&self) -> bool {
+        self.removals != MetadataKeys::default()
+    }
+
+    /// The body of the apply. A map without keys is left out: an empty one would be owned as a whole.
+    pub(super) fn body(&self, name: &str, uid: &str, resource_version: Option<&str>) -> Value {
+        let mut metadata = Map::from_iter([("name".to_owned(), json!(name)), ("uid".to_owned(), json!(uid))]);
+        for (map, values) in [("labels", &self.labels), ("annotations", &self.annotations)] {
+            if !values.is_empty() {
+                metadata.insert(map.to_owned(), json!(values));
+            }
+        }
+        if let Some(version) = resource_version.or(self.resource_version.as_deref()) {
+            metadata.insert("resourceVersion".to_owned(), json!(version));
+        }
+        json!({ "apiVersion": "v1", "kind": "Node", "metadata": metadata })
+    }
+
+    /// The body of the merge patch with the removals.
+    pub(super) fn removal_body(&self, resource_version: &str) -> Value {
+        let nulls = |keys: &BTreeSet<String>| {
+            keys.iter().map(|key| (key.clone(), Value::Null)).collect::<Map<_, _>>()
+        };
+        json!({ "metadata": {
+            "resourceVersion": resource_version,
+            "labels": nulls(&self.removals.labels),
+            "annotations": nulls(&self.removals.annotations),
+        } })
+    }
+}
+
+/// What decides the labels, or the annotations.
+struct KeyRules<'a> {
+    own: &'a DecidedKeys,
+    /// Keys that are never taken from another field manager.
+    compat: &'a DecidedKeys,
+    /// Names under the own prefix that are never touched.
+    admin: &'static [&'static str],
+    inherits: bool,
+    prefix: &'a str,
+}
+
+/// The plan of the labels, or of the annotations.
+struct KeyPlan {
+    values: BTreeMap<String, String>,
+    /// Whether there are undecided ones among them.
+    carries: bool,
+    removals: BTreeSet<String>,
+    write: bool,
+    contested: Vec<(String, String)>,
+}
+
+impl KeyRules<'_> {
+    fn plan(&self, observed: &OwnedKeys) -> KeyPlan {
+        let OwnedKeys { values: current, owners } = observed;
+        // One that is there without a recorded owner may be of any manager.
+        let is_free =
+            |key: &str| owners.other(key).is_none() && (owners.is_ours(key) || !current.contains_key(key));
+        let free = self.compat.values.iter().filter(|(key, _)| is_free(key));
+        let own = self.own.values.iter().filter(|(key, _)| !self.is_admins(key));
+        let mut values: BTreeMap<String, String> =
+            free.chain(own).map(|(key, value)| (key.clone(), value.clone())).collect();
+        let mut write =
+            values.iter().any(|(key, value)| current.get(key) != Some(value) || !owners.is_ours(key));
+        let contested = self
+            .own
+            .values
+            .iter()
+            .filter(|(key, value)| !self.is_admins(key) && current.get(*key) != Some(*value));
+        let contested = contested.filter_map(|(key, _)| Some((key.clone(), owners.other(key)?.to_owned())));
+        let contested = contested.collect();
+        let (mut carries, mut removals) = (false, BTreeSet::new());
+        for (key, value) in current {
+            let is_ours = owners.is_ours(key);
+            if values.contains_key(key) || !is_ours && !self.is_ours_by_prefix(observed, key) {
+                continue;
+            }
+            if self.stays(key) {
+                values.insert(key.clone(), value.clone());
+                carries = true;
+            } else if owners.is_given_up_by_omission(key) {
+                write = true;
+            } else {
+                removals.insert(key.clone());
+            }
+        }
+        KeyPlan { values, carries, removals, write, contested }
+    }
+
+    /// Whether a key that is not decided keeps the value that the Node has.
+    fn stays(&self, key: &str) -> bool {
+        let is_undecided = self.own.undecided.contains(key) || self.compat.undecided.contains(key);
+        self.inherits && is_undecided || self.is_admins(key)
+    }
+
+    fn is_admins(&self, key: &str) -> bool {
+        is_under(key, self.prefix) && self.admin.contains(&&key[self.prefix.len() + 1..])
+    }
+
+    /// A key under the own prefix without an owner is AFD's: the record of owners was lost, as by a restored backup.
+    fn is_ours_by_prefix(&self, observed: &OwnedKeys, key: &str) -> bool {
+        is_under(key, self.prefix) && observed.owners.other(key).is_none() && !self.is_admins(key)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
-    use serde_json::json;
-
-    use super::*;
-
-    const OWN_KEY: &str = "accelerator.llm-d.ai/count";
-    const VENDOR_KEY: &str = "nvidia.com/gpu.count";
-
-    fn node(labels: &[(&str, &str, &str)]) -> ObservedMetadata {
-        let entry = |manager: &str, key: &str| ManagedFieldsEntry {
-            manager: Some(manager.to_owned()),
-            fields_v1: Some(FieldsV1(
-                json!({ "f:metadata": { "f:labels": { ".": {}, format!("f:{key}"): {} } } }),
-            )),
-            ..ManagedFieldsEntry::default()
-        };
-        ObjectMeta {
-            uid: Some("u".to_owned()),
-            labels: Some(
-                labels.iter().map(|(key, value, _)| ((*key).to_owned(), (*value).to_owned())).collect(),
-            ),
-            managed_fields: Some(labels.iter().map(|(key, _, owner)| entry(owner, key)).collect()),
-            ..ObjectMeta::default()
-        }
-        .into()
-    }
-
-    fn desired() -> DesiredNode {
-        let one = |key: &str| BTreeMap::from([(key.to_owned(), "8".to_owned())]);
-        DesiredNode { labels: one(OWN_KEY), compat: one(VENDOR_KEY), ..DesiredNode::default() }
-    }
-
-    fn plan(labels: &[(&str, &str, &str)]) -> ApplyPlan {
-        ApplyPlan::new(&node(labels), &desired(), &BTreeSet::new())
-    }
-
-    #[test]
-    fn nothing_is_written_while_the_node_is_up_to_date() {
-        assert!(!plan(&[(OWN_KEY, "8", FIELD_MANAGER), (VENDOR_KEY, "8", FIELD_MANAGER)]).write);
-        assert!(plan(&[(OWN_KEY, "7", FIELD_MANAGER), (VENDOR_KEY, "8", FIELD_MANAGER)]).write);
-        assert!(plan(&[]).write);
-    }
-
-    #[test]
-    fn a_vendors_key_with_another_owner_is_left_alone_whatever_its_value() {
-        for value in ["8", "4"] {
-            let plan = plan(&[(OWN_KEY, "8", FIELD_MANAGER), (VENDOR_KEY, value, "nfd-master")]);
-            assert!(!plan.write && !plan.labels.contains_key(VENDOR_KEY));
-        }
-    }
-
-    #[test]
-    fn an_own_key_is_corrected_and_its_other_owner_reported() {
-        let plan = plan(&[(OWN_KEY, "0", "kubectl-edit"), (VENDOR_KEY, "8", FIELD_MANAGER)]);
-        assert!(plan.write);
-        assert_eq!(plan.contested, [(OWN_KEY.to_owned(), "kubectl-edit".to_owned())]);
-    }
-
-    #[test]
-    fn a_key_that_is_no_longer_desired_is_a_change() {
-        let old = "accelerator.llm-d.ai/product.Old";
-        let plan = plan(&[
-            (OWN_KEY, "8", FIELD_MANAGER),
-            (VENDOR_KEY, "8", FIELD_MANAGER),
-            (old, "1", FIELD_MANAGER),
-        ]);
-        assert!(plan.write && !plan.labels.contains_key(old));
-    }
-}
+mod tests;

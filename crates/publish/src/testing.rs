@@ -1,0 +1,268 @@
+//! A fake API server of one Node for tests: server-side apply with field owners, patches, conflicts and watches.
+
+mod node;
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use afd_apiserver::WATCH_TIMEOUT_SECONDS;
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::body::{Bytes, Frame};
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use tower::service_fn;
+
+pub use node::{FakeNode, FakeNodeField};
+use node::{PatchKind, RefusedWrite};
+
+type ResponseBody = BoxBody<Bytes, Infallible>;
+
+/// How requests are answered.
+#[derive(Clone, Debug)]
+pub enum FakeApiFault {
+    /// No request gets a response.
+    Unresponsive,
+    /// Every request gets a 429 with this `retryAfterSeconds`.
+    Busy(u32),
+    /// Requests of this verb get this code.
+    Refuses(&'static str, u16),
+    /// Requests about the Node of this name get this code.
+    RefusesNode(&'static str, u16),
+    /// Watches end after a duration.
+    WatchEndsAfter(Duration),
+}
+
+/// A request that the server got.
+#[derive(Clone, Debug)]
+pub struct FakeRequest {
+    /// When.
+    pub at: Instant,
+    /// `get`, `list`, `watch`, `apply`, `patch`, `apply status`, `patch status` or `create`.
+    pub verb: &'static str,
+    /// Its body.
+    pub body: Value,
+}
+
+/// The server.
+#[derive(Clone, Debug)]
+pub struct FakeApi {
+    state: Arc<Mutex<FakeApiState>>,
+    version: watch::Sender<u64>,
+    /// Ends the events of the watches that are open, but not the watches.
+    lost: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct FakeApiState {
+    nodes: Vec<FakeNode>,
+    fault: Option<FakeApiFault>,
+    requests: Vec<FakeRequest>,
+}
+
+impl FakeApi {
+    /// A server of these Nodes.
+    pub fn new(nodes: impl IntoIterator<Item = FakeNode>) -> FakeApi {
+        let state = FakeApiState { nodes: nodes.into_iter().collect(), fault: None, requests: Vec::new() };
+        FakeApi {
+            state: Arc::new(Mutex::new(state)),
+            version: watch::Sender::new(0),
+            lost: watch::Sender::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, FakeApiState> {
+        self.state.lock().expect("no test panics with the lock")
+    }
+
+    /// Sets how requests are answered.
+    pub fn fail(&self, fault: Option<FakeApiFault>) {
+        self.state().fault = fault;
+    }
+
+    /// The open watches get no event any more, as those of a lost connection.
+    pub fn lose_watches(&self) {
+        self.lost.send_modify(|count| *count += 1);
+    }
+
+    /// Reads or changes a Node; watches report a change.
+    ///
+    /// # Panics
+    /// When there is no Node of this name.
+    pub fn with_node<T>(&self, name: &str, f: impl FnOnce(&mut FakeNode) -> T) -> T {
+        let mut state = self.state();
+        let node = state.nodes.iter_mut().find(|node| node.name() == name).expect("the Node exists");
+        let result = f(node);
+        self.version.send_modify(|count| *count += 1);
+        result
+    }
+
+    /// The requests of a verb so far.
+    pub fn requests(&self, verb: &str) -> Vec<FakeRequest> {
+        self.state().requests.iter().filter(|request| request.verb == verb).cloned().collect()
+    }
+
+    /// All writes of Nodes so far.
+    pub fn writes(&self) -> Vec<FakeRequest> {
+        let is_write =
+            |request: &&FakeRequest| request.verb.contains("apply") || request.verb.contains("patch");
+        self.state().requests.iter().filter(is_write).cloned().collect()
+    }
+
+    /// The writes of Nodes so far, which are forgotten, as all other requests are.
+    pub fn take_writes(&self) -> Vec<FakeRequest> {
+        let writes = self.writes();
+        self.state().requests.clear();
+        writes
+    }
+
+    /// A client of the server.
+    pub fn client(&self) -> Client {
+        let api = self.clone();
+        let service = service_fn(move |request| {
+            let api = api.clone();
+            async move { Ok::<_, Infallible>(api.respond(request).await) }
+        });
+        Client::new(service, "default")
+    }
+
+    async fn respond(&self, request: http::Request<kube::client::Body>) -> http::Response<ResponseBody> {
+        let (parts, body) = request.into_parts();
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let body = body.collect_bytes().await.expect("the body of a request can be read");
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let path: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
+        let status = path.last() == Some(&"status");
+        let verb = match (parts.method.as_str(), content_type.contains("apply-patch"), status) {
+            ("GET", ..) if query.contains("watch=true") => "watch",
+            ("GET", ..) if path.last() == Some(&"nodes") => "list",
+            ("GET", ..) => "get",
+            ("PATCH", true, false) => "apply",
+            ("PATCH", true, true) => "apply status",
+            ("PATCH", false, false) => "patch",
+            ("PATCH", false, true) => "patch status",
+            _ => "create",
+        };
+        let request = FakeRequest { at: Instant::now(), verb, body: body.clone() };
+        let fault = {
+            let mut state = self.state();
+            state.requests.push(request);
+            state.fault.clone()
+        };
+        match fault {
+            Some(FakeApiFault::Unresponsive) => std::future::pending().await,
+            Some(FakeApiFault::Busy(seconds)) => {
+                let details = json!({ "retryAfterSeconds": seconds });
+                return response(429, &json!({ "code": 429, "details": details }));
+            }
+            Some(FakeApiFault::Refuses(refused, code)) if refused == verb => {
+                return response(code, &json!({ "kind": "Status", "status": "Failure", "code": code }));
+            }
+            Some(FakeApiFault::RefusesNode(refused, code)) if path.get(3) == Some(&refused) => {
+                return response(code, &json!({ "kind": "Status", "status": "Failure", "code": code }));
+            }
+            Some(FakeApiFault::WatchEndsAfter(time)) if verb == "watch" => return self.watch(&query, time),
+            _ => {}
+        }
+        match verb {
+            "watch" => self.watch(&query, Duration::from_secs(WATCH_TIMEOUT_SECONDS.into())),
+            "list" => self.list(),
+            "create" => response(201, &body),
+            _ => self.node_request(path.get(3).copied().unwrap_or_default(), verb, &query, &body),
+        }
+    }
+
+    fn list(&self) -> http::Response<ResponseBody> {
+        let items: Vec<Value> = self.state().nodes.iter().map(FakeNode::to_json).collect();
+        response(200, &json!({ "kind": "NodeList", "apiVersion": "v1", "metadata": {}, "items": items }))
+    }
+
+    fn node_request(
+        &self,
+        name: &str,
+        verb: &str,
+        query: &str,
+        body: &Value,
+    ) -> http::Response<ResponseBody> {
+        let mut state = self.state();
+        let Some(node) = state.nodes.iter_mut().find(|node| node.name() == name) else {
+            return response(404, &json!({ "kind": "Status", "status": "Failure", "code": 404 }));
+        };
+        let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
+        let manager = manager.unwrap_or_default().to_owned();
+        let force = query.contains("force=true");
+        let result = match verb {
+            "get" => Ok(()),
+            "apply" => node.write(&PatchKind::Apply { force }, false, &manager, body),
+            "apply status" => node.write(&PatchKind::Apply { force }, true, &manager, body),
+            "patch" => node.write(&PatchKind::Update, false, &manager, body),
+            _ => node.write(&PatchKind::Update, true, &manager, body),
+        };
+        let answer = match result {
+            Ok(()) => response(200, &node.to_json()),
+            Err(RefusedWrite { message, causes }) => {
+                let details = json!({ "causes": causes });
+                let status = json!({
+                    "kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict",
+                    "message": message, "details": details,
+                });
+                response(409, &status)
+            }
+        };
+        drop(state);
+        if verb != "get" {
+            self.version.send_modify(|count| *count += 1);
+        }
+        answer
+    }
+
+    /// Sends the Node whenever its version is another one than that of the request or of the last event.
+    fn watch(&self, query: &str, time: Duration) -> http::Response<ResponseBody> {
+        let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)).unwrap_or_default();
+        let name = value("fieldSelector=metadata.name%3D").to_owned();
+        let sent: u64 = value("resourceVersion=").parse().unwrap_or_default();
+        let (api, end) = (self.clone(), Instant::now() + time);
+        let mut versions = self.version.subscribe();
+        let lost_before = *self.lost.borrow();
+        // The state may have changed since the version that the request names.
+        versions.mark_changed();
+        let events = stream::unfold((sent, versions), move |(sent, mut versions)| {
+            let (api, name) = (api.clone(), name.clone());
+            async move {
+                loop {
+                    let Ok(Ok(())) = timeout_at(end, versions.changed()).await else { return None };
+                    if *api.lost.borrow() != lost_before {
+                        std::future::pending::<()>().await;
+                    }
+                    let (version, json) = api
+                        .state()
+                        .nodes
+                        .iter()
+                        .find(|node| node.name() == name)
+                        .map_or_else(|| (sent, Value::Null), |node| (node.version(), node.to_json()));
+                    if version != sent {
+                        let event = json!({ "type": "MODIFIED", "object": json });
+                        let frame = Frame::data(Bytes::from(format!("{event}\n")));
+                        return Some((Ok::<_, Infallible>(frame), (version, versions)));
+                    }
+                }
+            }
+        });
+        http::Response::new(BodyExt::boxed(StreamBody::new(events)))
+    }
+}
+
+fn response(code: u16, body: &Value) -> http::Response<ResponseBody> {
+    let mut response = http::Response::new(Full::from(body.to_string()).boxed());
+    *response.status_mut() = http::StatusCode::from_u16(code).expect("the code is valid");
+    response
+}
