@@ -4,25 +4,40 @@
 //! `/healthz` fails.
 
 use std::{
-    sync::{Arc, mpsc::Receiver},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use afd_derive::{offer::Offered, paths::PathVerdict, series::InCluster};
-use afd_model::Inventory;
-use afd_publish::page::{Page, RenderedPages};
+use afd_derive::{
+    offer::{self, Offered},
+    paths::PathVerdict,
+    series::InCluster,
+    vendors::VENDORS,
+};
+use afd_model::{Decision, Inventory, NodeFacts};
+use afd_publish::{
+    node::NodeNotice,
+    page::{Page, RenderedPages},
+};
+use afd_track::{Believed, Conditions};
 
 use crate::{
     args::RunArgs,
-    channels::LoopOutputs,
+    channels::{LoopOutputs, WakeUps},
+    clock,
     cluster_view::{ClusterReceivers, ClusterView},
-    device_debounce::DeviceDebounce,
+    control::LoopRequest,
+    discovery_pace::DiscoveryPace,
+    incidents::{INCIDENTS, IncidentMemory},
     node_options::NodeOptions,
-    offer_debounce::OfferDebounce,
     probes::Probes,
     release::ReleaseController,
     render::{self, PageInputs, PageSettings},
+    tracker::Tracker,
 };
 
 /// Further events usually follow an event: a driver that is loaded raises one for each of its devices.
@@ -42,8 +57,10 @@ pub struct LoopParts {
     pub outputs: LoopOutputs,
     /// Releases and reacquires drivers.
     pub releases: ReleaseController,
+    /// Requests of an operator.
+    pub requests: Receiver<LoopRequest>,
     /// Wakes the loop. The channel stays open, because `releases` has a waker.
-    pub wake_ups: Receiver<()>,
+    pub wake_ups: WakeUps,
 }
 
 /// Runs the loop forever.
@@ -58,67 +75,180 @@ pub fn run(parts: LoopParts, node_options: &NodeOptions) -> ! {
 struct AgentLoop<'o> {
     parts: LoopParts,
     node_options: &'o NodeOptions,
-    inventory: Inventory,
+    tracker: Tracker,
+    /// The result of the last discovery.
+    discovered: Inventory,
     discovered_at: Instant,
-    /// The verdicts of all paths on the inventory.
+    /// Whether it was not yet taken in.
+    is_new: bool,
+    pace: DiscoveryPace,
+    /// When what is believed may change by time alone.
+    deadline: Option<Duration>,
+    shown: ShownInventory<'o>,
+    /// What the desired state was last computed from.
+    desired_for: Option<DesiredInputs>,
+    incidents: IncidentMemory,
+}
+
+/// What the desired state of the Node is computed from.
+#[derive(PartialEq)]
+struct DesiredInputs {
+    believed: Believed,
+    offered: Offered,
+    conditions: Conditions,
+    incidents: Decision<String>,
+}
+
+/// What the pages show, and what is computed from it once.
+struct ShownInventory<'o> {
+    inventory: Inventory,
     paths: Vec<PathVerdict<'o>>,
     status_page: Arc<Page>,
-    devices: DeviceDebounce,
-    offers: OfferDebounce,
-    /// The revision of the devices and the offers for which the desired state was last computed.
-    desired_for: Option<(u64, Offered)>,
+}
+
+impl<'o> ShownInventory<'o> {
+    fn new(inventory: Inventory, options: &'o NodeOptions, node: Option<&str>) -> ShownInventory<'o> {
+        let paths = options.paths(&inventory);
+        let status_page = render::status_page(&inventory, &paths, node);
+        ShownInventory { inventory, paths, status_page }
+    }
 }
 
 impl<'o> AgentLoop<'o> {
     /// Discovers for the first time.
     fn new(mut parts: LoopParts, node_options: &'o NodeOptions) -> AgentLoop<'o> {
-        let inventory = parts.probes.discover();
-        tracing::info!(devices = inventory.devices.len(), nics = inventory.nics.len(), "first inventory");
-        let paths = node_options.paths(&inventory);
-        let status_page = render::status_page(&inventory, &paths, parts.args.node_name.as_deref());
-        let mut devices = DeviceDebounce::default();
-        devices.update(&inventory, parts.reports.previous_devices.borrow().as_ref());
+        let discovered = parts.probes.discover();
+        tracing::info!(devices = discovered.devices.len(), nics = discovered.nics.len(), "first inventory");
+        let options = parts.args.track_options();
         AgentLoop {
+            tracker: Tracker::new(parts.probes.host(), options, parts.args.state_dir.as_deref()),
+            shown: ShownInventory::new(discovered.clone(), node_options, parts.args.node_name.as_deref()),
             parts,
             node_options,
-            inventory,
+            discovered,
             discovered_at: Instant::now(),
-            paths,
-            status_page,
-            devices,
-            offers: OfferDebounce::default(),
+            is_new: true,
+            pace: DiscoveryPace::default(),
+            deadline: None,
             desired_for: None,
+            incidents: IncidentMemory::default(),
         }
     }
 
-    /// One iteration: samples, publishes, waits for the next sample or an event, and discovers if due.
+    /// One iteration: believes, publishes, samples, waits for the next sample or an event, and discovers if due.
     fn turn(&mut self) {
         let started = Instant::now();
-        let rediscover = self.sample_and_publish(started);
-        let wait = self.parts.args.sample_interval.saturating_sub(started.elapsed());
-        let woken = rediscover || self.parts.wake_ups.recv_timeout(wait).is_ok();
-        // Before the settle time: the replacement of the driver waits for it.
-        self.parts.releases.apply(&mut self.parts.probes, &self.inventory);
-        if woken {
-            thread::sleep(SETTLE_TIME);
-            let _ = self.parts.wake_ups.try_recv();
+        let view = self.track();
+        if self.sample_and_render(&view) {
+            self.pace.request();
         }
-        if woken || self.discovered_at.elapsed() >= self.parts.args.discovery_interval {
+        self.wait(started);
+        self.answer_requests();
+        if self.tracker.take_refitted() {
+            let note =
+                "the machine has other devices in place of the earlier ones; these are expected from now on";
+            self.notify(NodeNotice { reason: "MachineRefitted", note: note.to_owned() });
+        }
+        self.announce_releases();
+        self.parts.releases.apply(&mut self.parts.probes, &self.shown.inventory);
+        let is_due = self.discovered_at.elapsed() >= self.parts.args.discovery_interval
+            || self.pace.due_in(self.discovered_at.elapsed()) == Some(Duration::ZERO)
+            || self.deadline.is_some_and(|deadline| clock::since_boot() >= deadline);
+        if is_due {
             self.rediscover();
         }
     }
 
-    /// Publishes the desired state of the Node and a new sample; returns whether the sample requires a discovery.
-    fn sample_and_publish(&mut self, now: Instant) -> bool {
-        let inventory = self.devices.inventory().unwrap_or(&self.inventory);
-        let view = self.parts.reports.view(inventory, self.node_options.include_integrated());
-        self.publish_desired(&view, now);
+    /// Waits for the next sample, an event, or a discovery that is due earlier.
+    fn wait(&mut self, started: Instant) {
+        let until_sample = self.parts.args.sample_interval.saturating_sub(started.elapsed());
+        let until_discovery = self.pace.due_in(self.discovered_at.elapsed());
+        let wait = until_discovery.map_or(until_sample, |until| until.min(until_sample));
+        match self.parts.wake_ups.wait(wait) {
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            Ok(()) => {
+                // A release does not wait for further events: the replacement of the driver waits for it.
+                self.announce_releases();
+                self.parts.releases.apply(&mut self.parts.probes, &self.shown.inventory);
+                thread::sleep(SETTLE_TIME);
+            }
+        }
+        if self.parts.wake_ups.take_discovery() {
+            self.pace.request();
+        }
+    }
+
+    /// Takes in what was observed, and publishes the desired state of the Node.
+    fn track(&mut self) -> ClusterView {
+        let inventory = self.is_new.then_some(&self.discovered);
+        let node = self.parts.reports.node.borrow().clone();
+        self.tracker.observe(inventory, &self.parts.probes, node.as_ref());
+        self.is_new = false;
+        self.recall_incidents(node.as_ref());
+        let believed = self.tracker.believed();
+        if believed.inventory != self.shown.inventory {
+            let name = self.parts.args.node_name.as_deref();
+            self.shown = ShownInventory::new(believed.inventory.clone(), self.node_options, name);
+        }
+        let include_integrated = self.node_options.include_integrated();
+        let view = self.parts.reports.view(&believed.for_node, include_integrated);
+        let for_node = believed.for_node.clone();
+        let offers = self.tracker.observe_offers(view.complete.then_some(&view.offers));
+        let offered = offers.map(|offers| offer::offered(&for_node, offers, include_integrated));
+        let verdict = offered.as_ref().map(|offered| offered.verdict.clone()).unwrap_or_default();
+        let conditions = self.tracker.conditions(&verdict);
+        self.deadline = self.tracker.next_deadline();
+        if let Some(offered) = offered {
+            self.publish_desired(offered.without_allocated(), conditions);
+        }
+        view
+    }
+
+    /// Gives the probes the errors that an earlier agent remembered on the Node.
+    fn recall_incidents(&mut self, node: Option<&NodeFacts>) {
+        let key = self.node_options.key(INCIDENTS);
+        let inherits = self.tracker.believed().inherits;
+        let boot_id = self.tracker.boot_id().to_owned();
+        if self.incidents.recall(node, inherits, &key, &boot_id, &mut self.parts.probes) {
+            self.pace.request();
+        }
+    }
+
+    /// Publishes the desired state of the Node, if it has changed.
+    fn publish_desired(&mut self, offered: Offered, conditions: Conditions) {
+        let believed = self.tracker.believed();
+        if !believed.is_settled {
+            return;
+        }
+        let incidents = self.incidents.annotation(&self.parts.probes, self.tracker.boot_id());
+        let inputs = DesiredInputs { believed: believed.clone(), offered, conditions, incidents };
+        if self.desired_for.as_ref() == Some(&inputs) {
+            return;
+        }
+        let DesiredInputs { believed, offered, conditions, incidents } = &inputs;
+        let desired = Some(self.node_options.desired(believed, offered, conditions, incidents.clone()));
+        self.desired_for = Some(inputs);
+        self.parts.outputs.desired.send_if_modified(|last| {
+            let changed = *last != desired;
+            *last = desired;
+            changed
+        });
+    }
+
+    /// Samples and renders the pages; returns whether the sample requires a discovery.
+    fn sample_and_render(&mut self, view: &ClusterView) -> bool {
         let sampling = self.parts.probes.sample();
+        let expected = self.tracker.believed().expected.as_deref();
         let inputs = PageInputs {
-            inventory: &self.inventory,
-            paths: &self.paths,
+            inventory: &self.shown.inventory,
+            paths: &self.shown.paths,
             sampling: &sampling,
-            cluster: InCluster { allocations: &view.allocations, offers: &view.counts },
+            cluster: InCluster {
+                allocations: view.allocations.as_deref(),
+                offers: &view.counts,
+                allocatable: view.allocatable.as_ref(),
+                expected,
+            },
         };
         match self.render(inputs) {
             Ok(pages) => drop(self.parts.outputs.pages.send_replace(Some(Arc::new(pages)))),
@@ -135,39 +265,43 @@ impl<'o> AgentLoop<'o> {
             stale_after: args.sample_interval * MAX_MISSED_SAMPLES + Duration::from_secs(10),
         };
         render::pages(
-            Arc::clone(&self.status_page),
+            Arc::clone(&self.shown.status_page),
             inputs,
             &self.parts.probes.metrics().families(),
             settings,
         )
     }
 
-    /// Publishes the desired state of the Node, if it has changed; none before the API server has reported the offers.
-    fn publish_desired(&mut self, view: &ClusterView, now: Instant) {
-        let Some(inventory) = self.devices.inventory() else { return };
-        let include_integrated = self.node_options.include_integrated();
-        let Some(offered) = self.offers.update(view, inventory, include_integrated, now) else { return };
-        let desired_for = Some((self.devices.revision(), offered.without_allocated()));
-        if self.desired_for == desired_for {
-            return;
+    fn answer_requests(&mut self) {
+        while let Ok(request) = self.parts.requests.try_recv() {
+            if let Some(notice) = request.answer(&mut self.tracker, &mut self.parts.probes) {
+                self.notify(notice);
+            }
         }
-        self.desired_for = desired_for;
-        let desired = Some(self.node_options.desired(inventory, &offered));
-        self.parts.outputs.desired.send_if_modified(|last| {
-            let changed = *last != desired;
-            *last = desired;
-            changed
-        });
+    }
+
+    /// Has an Event recorded. One that finds no room is lost: Events are informational.
+    fn notify(&self, notice: NodeNotice) {
+        let _ = self.parts.outputs.notices.try_send(notice);
+    }
+
+    fn announce_releases(&mut self) {
+        let node = self.parts.reports.node.borrow().clone();
+        self.tracker.observe(None, &self.parts.probes, node.as_ref());
+        let released = &self.tracker.believed().released;
+        for record in VENDORS {
+            self.parts.releases.announce(record.probe, released.contains(record.probe));
+        }
     }
 
     fn rediscover(&mut self) {
-        let inventory = self.parts.probes.discover();
-        log_changes(&self.inventory, &inventory);
-        self.paths = self.node_options.paths(&inventory);
-        self.status_page = render::status_page(&inventory, &self.paths, self.parts.args.node_name.as_deref());
-        self.devices.update(&inventory, self.parts.reports.previous_devices.borrow().as_ref());
-        self.inventory = inventory;
+        let discovered = self.parts.probes.discover();
+        let is_changed = discovered != self.discovered;
+        log_changes(&self.discovered, &discovered);
+        self.pace.discovered(is_changed);
+        self.discovered = discovered;
         self.discovered_at = Instant::now();
+        self.is_new = true;
     }
 }
 

@@ -61,10 +61,10 @@ impl AgentMetrics {
         self.durations.with_label_values(&[probe, step]).observe(duration.as_secs_f64());
     }
 
-    /// Records that a probe has just sampled its devices.
-    pub fn sampled(&self, probe: &str) {
+    /// Records that a source of a probe, `kernel` or `library`, has just answered.
+    pub fn sampled(&self, probe: &str, source: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last_sample.with_label_values(&[probe]).set(now.as_secs_f64());
+        self.last_sample.with_label_values(&[probe, source]).set(now.as_secs_f64());
     }
 
     /// Records how often, in total, the process that queries the vendor's library was restarted.

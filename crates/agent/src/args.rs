@@ -1,11 +1,13 @@
 //! The command line.
 
+mod graces;
 mod options;
 mod plugin_options;
 mod values;
 
 use std::path::PathBuf;
 
+use afd_derive::labels::DEFAULT_PREFIX;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -81,9 +83,13 @@ pub enum Command {
         no_redact: bool,
     },
     /// Run as the node's agent: sample devices, follow changes, serve metrics, keep the Node up to date.
-    Run(RunArgs),
-    /// Remove everything that AFD wrote to a Node: labels, annotation and condition.
+    Run(Box<RunArgs>),
+    /// Remove everything that AFD wrote to a Node: labels, annotations and conditions.
     Cleanup {
+        /// Prefix of the labels, annotations and conditions. Those under it are removed even if the API server has no record of
+        /// who wrote them.
+        #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_PREFIX, value_parser = values::domain)]
+        label_prefix: String,
         /// Kubeconfig of the cluster, when not run in a pod.
         #[arg(long, value_name = "FILE")]
         kubeconfig: Option<PathBuf>,
@@ -105,6 +111,22 @@ pub enum Command {
         /// Reacquire the driver.
         #[arg(long)]
         end: bool,
+        /// Control socket of the agent.
+        #[arg(long, value_name = "FILE", default_value = CONTROL_SOCKET)]
+        control_socket: PathBuf,
+    },
+    /// Inform this node's agent that a missing device was removed on purpose and is no longer expected.
+    Forget {
+        /// The id of the missing device: `missing-1`. Without it all of them.
+        id: Option<String>,
+        /// Control socket of the agent.
+        #[arg(long, value_name = "FILE", default_value = CONTROL_SOCKET)]
+        control_socket: PathBuf,
+    },
+    /// Inform this node's agent that the errors of a device were investigated: they no longer count against its health.
+    Clear {
+        /// PCI address of the device: `0000:1a:00.0`.
+        device: String,
         /// Control socket of the agent.
         #[arg(long, value_name = "FILE", default_value = CONTROL_SOCKET)]
         control_socket: PathBuf,

@@ -1,38 +1,82 @@
 //! The channels between the loop, the tasks and the servers.
 
-use std::sync::{
-    Arc,
-    mpsc::{self, Receiver, SyncSender},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    },
+    time::Duration,
 };
 
 use afd_apiserver::slices::NodeSlices;
 use afd_kubelet::KubeletReport;
-use afd_publish::{http::LatestPages, node::DesiredNode, page::RenderedPages};
+use afd_publish::{
+    http::LatestPages,
+    node::{DesiredNode, NodeNotice},
+    page::RenderedPages,
+};
 use tokio::sync::watch;
 
 use crate::{cluster::ClusterSenders, cluster_view::ClusterReceivers};
 
-/// Wakes the loop, which then discovers.
+/// How many Events may wait for the API server; more are dropped.
+const MAX_NOTICES: usize = 16;
+
+/// Wakes the loop.
 #[derive(Clone, Debug)]
-pub struct LoopWaker(SyncSender<()>);
+pub struct LoopWaker {
+    sender: SyncSender<()>,
+    discovery: Arc<AtomicBool>,
+}
+
+/// The loop's end of its wakers.
+#[derive(Debug)]
+pub struct WakeUps {
+    receiver: Receiver<()>,
+    discovery: Arc<AtomicBool>,
+}
 
 impl LoopWaker {
-    /// A waker, and the receiver of the loop.
-    pub fn new() -> (LoopWaker, Receiver<()>) {
+    /// A waker, and the end of the loop.
+    pub fn new() -> (LoopWaker, WakeUps) {
         let (sender, receiver) = mpsc::sync_channel(1);
-        (LoopWaker(sender), receiver)
+        let discovery = Arc::new(AtomicBool::new(false));
+        (LoopWaker { sender, discovery: Arc::clone(&discovery) }, WakeUps { receiver, discovery })
     }
 
-    /// Wakes the loop.
+    /// Wakes the loop, which takes in what others have reported.
     pub fn wake(&self) {
         // A full channel means that it is about to wake anyway.
-        let _ = self.0.try_send(());
+        let _ = self.sender.try_send(());
+    }
+
+    /// Wakes the loop, which discovers then: something on the host may have changed.
+    pub fn wake_to_discover(&self) {
+        self.discovery.store(true, Ordering::Relaxed);
+        self.wake();
     }
 
     /// The same, as a function.
-    pub fn as_fn(&self) -> Arc<dyn Fn() + Send + Sync> {
+    pub fn discover_fn(&self) -> Arc<dyn Fn() + Send + Sync> {
         let waker = self.clone();
-        Arc::new(move || waker.wake())
+        Arc::new(move || waker.wake_to_discover())
+    }
+}
+
+impl WakeUps {
+    /// Waits until a waker wakes the loop.
+    ///
+    /// # Errors
+    /// When none did so in time.
+    pub fn wait(&self, timeout: Duration) -> Result<(), RecvTimeoutError> {
+        self.receiver.recv_timeout(timeout)
+    }
+
+    /// Whether a discovery was requested since the last call.
+    pub fn take_discovery(&self) -> bool {
+        let _ = self.receiver.try_recv();
+        self.discovery.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -50,6 +94,8 @@ pub struct Channels {
     pub pages: LatestPages,
     /// The reconciler's end: the desired state of the Node.
     pub desired: watch::Receiver<Option<DesiredNode>>,
+    /// The end of the task that records Events.
+    pub notices: tokio::sync::mpsc::Receiver<NodeNotice>,
 }
 
 /// What the loop publishes.
@@ -58,6 +104,8 @@ pub struct LoopOutputs {
     pub pages: watch::Sender<Option<Arc<RenderedPages>>>,
     /// The desired state of the Node.
     pub desired: watch::Sender<Option<DesiredNode>>,
+    /// What becomes an Event.
+    pub notices: tokio::sync::mpsc::Sender<NodeNotice>,
 }
 
 impl Channels {
@@ -66,21 +114,19 @@ impl Channels {
     pub fn new() -> Channels {
         let (pages_sender, pages) = watch::channel(None);
         let (desired_sender, desired) = watch::channel(None);
+        let (notice_sender, notices) = tokio::sync::mpsc::channel(MAX_NOTICES);
         let (resources_sender, resources) = watch::channel(None);
-        let (previous_sender, previous_devices) = watch::channel(None);
+        let (node_sender, node) = watch::channel(None);
         let (slices_sender, slices) = watch::channel(NodeSlices::Pending);
         let (kubelet_sender, kubelet) = watch::channel(None);
         Channels {
-            cluster: ClusterSenders {
-                resources: resources_sender,
-                previous_devices: previous_sender,
-                slices: slices_sender,
-            },
+            cluster: ClusterSenders { resources: resources_sender, node: node_sender, slices: slices_sender },
             kubelet: kubelet_sender,
-            reports: ClusterReceivers { resources, previous_devices, slices, kubelet },
-            outputs: LoopOutputs { pages: pages_sender, desired: desired_sender },
+            reports: ClusterReceivers { resources, node, slices, kubelet },
+            outputs: LoopOutputs { pages: pages_sender, desired: desired_sender, notices: notice_sender },
             pages,
             desired,
+            notices,
         }
     }
 }

@@ -1,19 +1,20 @@
 //! The agent's connection to the cluster: a client of the API server, and the tasks that use it.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use afd_apiserver::slices::{self, NodeSlices};
-use afd_derive::report;
-use afd_model::DeviceId;
-use afd_publish::node::{self, DesiredNode, ExtendedResources, NodeMetadata, NodeObserver};
+use afd_model::NodeFacts;
+use afd_publish::node::{
+    self, DesiredNode, ExtendedResources, NodeNotice, NodeObserver, NodeSettings, WriteLimits,
+};
 use anyhow::Context;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::{agent_metrics::AgentMetrics, args::RunArgs, node_options, release::Releases};
+use crate::{agent_metrics::AgentMetrics, args::RunArgs};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -21,39 +22,33 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct ClusterSenders {
     /// The extended resources of the Node.
     pub resources: watch::Sender<Option<ExtendedResources>>,
-    /// The devices on the Node when this agent started.
-    pub previous_devices: watch::Sender<Option<BTreeSet<DeviceId>>>,
+    /// What the Node says of its machine, and what others wrote on it.
+    pub node: watch::Sender<Option<NodeFacts>>,
     /// Its ResourceSlices.
     pub slices: watch::Sender<NodeSlices>,
 }
 
-/// Reconciles the own Node, and follows its offers and announced driver replacements; starts after a random delay.
+/// Reconciles the own Node, and follows its offers; starts after a random delay.
 pub async fn follow(
     client: Client,
     args: RunArgs,
     metrics: AgentMetrics,
     desired: watch::Receiver<Option<DesiredNode>>,
     senders: ClusterSenders,
-    releases: Releases,
+    notices: mpsc::Receiver<NodeNotice>,
 ) {
     let name = args.node_name.unwrap_or_default();
-    let report_key = node_options::report_key(&args.labels.label_prefix);
+    let settings = NodeSettings {
+        name: name.clone(),
+        prefix: args.labels.label_prefix,
+        limits: WriteLimits { interval: args.write_interval, ..WriteLimits::default() },
+    };
     tokio::time::sleep(afd_apiserver::jitter(args.start_spread)).await;
     let counters = metrics.node_counters();
     let slices = slices::follow(client.clone(), &name, counters.calls.clone(), senders.slices);
-    let previous_devices = senders.previous_devices;
-    let observe_metadata = move |node: &NodeMetadata<'_>| {
-        releases.observe_node(node.labels);
-        previous_devices.send_if_modified(|devices| {
-            let is_first = devices.is_none();
-            devices.get_or_insert_with(|| {
-                node.annotations.get(&report_key).map(|text| report::devices(text)).unwrap_or_default()
-            });
-            is_first
-        });
-    };
-    let observer = NodeObserver { resources: senders.resources, metadata: Box::new(observe_metadata) };
-    tokio::join!(node::reconcile(client, &name, counters, desired, observer), slices);
+    let observer = NodeObserver { resources: senders.resources, node: senders.node };
+    let notices = node::record_notices(client.clone(), settings.clone(), counters.clone(), notices);
+    tokio::join!(node::reconcile(client, settings, counters, desired, observer), slices, notices);
 }
 
 /// A client of the API server, by a kubeconfig or the pod's own service account.

@@ -9,8 +9,8 @@ use afd_derive::{
 };
 use afd_kubelet::{DeviceHold, DeviceReference, DraAttributes, KubeletReport, UnitNames};
 use afd_model::{
-    Allocation, AllocationMechanism, DeviceId, Inventory, OfferedUnit, Offers, PublishedOffers, Variant,
-    Vendor,
+    Allocation, AllocationMechanism, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PublishedOffers,
+    Variant, Vendor,
 };
 use afd_publish::node::ExtendedResources;
 use tokio::sync::watch;
@@ -20,8 +20,8 @@ use tokio::sync::watch;
 pub struct ClusterReceivers {
     /// The extended resources of the Node, from the API server.
     pub resources: watch::Receiver<Option<ExtendedResources>>,
-    /// The devices on the Node when this agent started, from the API server.
-    pub previous_devices: watch::Receiver<Option<BTreeSet<DeviceId>>>,
+    /// What the Node says of its machine, and what others wrote on it, from the API server.
+    pub node: watch::Receiver<Option<NodeFacts>>,
     /// The ResourceSlices of the node, from the API server.
     pub slices: watch::Receiver<NodeSlices>,
     /// The kubelet's report.
@@ -31,10 +31,12 @@ pub struct ClusterReceivers {
 /// The same, joined with the inventory.
 #[derive(Debug)]
 pub struct ClusterView {
-    /// Which pods hold the devices.
-    pub allocations: Vec<Allocation>,
+    /// Which pods hold the devices; none while the kubelet has not reported.
+    pub allocations: Option<Vec<Allocation>>,
     /// How many devices are offered, for metrics.
     pub counts: Vec<OfferCount>,
+    /// Whether each device can be allocated; none before the API server has reported all of the offers.
+    pub allocatable: Option<BTreeMap<DeviceId, bool>>,
     /// How the devices are offered.
     pub offers: Offers,
     /// Whether the API server has reported all of the offers.
@@ -52,7 +54,7 @@ impl ClusterReceivers {
         };
         let names = UnitNames::new(inventory, published.map(attributes).unwrap_or_default(), &owner);
         let holds = kubelet.as_ref().map(|report| report.holds.as_slice());
-        let allocations = afd_kubelet::allocations(&names, holds.unwrap_or_default());
+        let allocations = holds.map(|holds| afd_kubelet::allocations(&names, holds));
         let allocatable = kubelet.as_ref().and_then(|report| report.allocatable.as_ref());
         let offers = Offers {
             resources: resources.clone(),
@@ -62,9 +64,10 @@ impl ClusterReceivers {
             published: published.map(|published| published_offers(&names, published)),
             held: holds.map(count_held),
         };
-        let counts = offer::offered(inventory, &offers, include_integrated).counts;
+        let offered = offer::offered(inventory, &offers, include_integrated);
         let complete = resources.is_some() && *slices != NodeSlices::Pending;
-        ClusterView { allocations, counts, offers, complete }
+        let allocatable = complete.then_some(offered.allocatable);
+        ClusterView { allocations, counts: offered.counts, allocatable, offers, complete }
     }
 }
 

@@ -99,18 +99,30 @@ pub fn execute(
         Command::Run(args) => {
             let rules = path_rules::read(&args.paths.path_rules)?;
             let labels = &args.labels;
-            let node_options = NodeOptions::new(labels.label_options(), labels.compat_options()?, rules);
+            let node_options = NodeOptions::new(
+                labels.label_options(),
+                labels.compat_options()?,
+                rules,
+                args.condition_alias.clone(),
+            );
             let probe_options = probe_options(&libraries, &args.metrics);
-            run::run(AgentConfig { host: host()?, args, probe_options, node_options, program })?;
+            run::run(AgentConfig { host: host()?, args: *args, probe_options, node_options, program })?;
         }
-        Command::Cleanup { kubeconfig, node_name, all_nodes: _ } => {
-            output.write_all(cleanup(kubeconfig.as_deref(), node_name.as_deref())?.as_bytes())?;
+        Command::Cleanup { label_prefix, kubeconfig, node_name, all_nodes: _ } => {
+            let message = cleanup(kubeconfig.as_deref(), node_name.as_deref(), &label_prefix)?;
+            output.write_all(message.as_bytes())?;
         }
         Command::Release { vendor, end, control_socket } => {
             let probe = vendor.to_owned();
             let request = if end { ControlRequest::Reacquire(probe) } else { ControlRequest::Release(probe) };
             control::send(&control_socket, &request)?;
             output.write_all(if end { REACQUIRED } else { RELEASED }.as_bytes())?;
+        }
+        Command::Forget { id, control_socket } => {
+            output.write_all(control::send(&control_socket, &ControlRequest::Forget(id))?.as_bytes())?;
+        }
+        Command::Clear { device, control_socket } => {
+            output.write_all(control::send(&control_socket, &ControlRequest::Clear(device))?.as_bytes())?;
         }
         Command::Probe { vendor, library } => library_process::serve(vendor, &library)?,
         Command::Completions { shell } => {

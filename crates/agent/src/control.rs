@@ -1,25 +1,34 @@
-//! The agent's control socket: how `afd release` reaches the agent of this node.
+//! The agent's control socket: how `afd release`, `afd forget` and `afd clear` reach the agent of this node.
 //!
 //! A Unix socket, so that only root and the agent's own user can use it and no port is open. A connection is one request and
-//! one reply, each a line of JSON: `{"release":"<probe>"}` in, `{"Ok":null}` or `{"Err":"why"}` out.
+//! one reply, each a line of JSON: `{"release":"<probe>"}` in, `{"Ok":"a message"}` or `{"Err":"why"}` out.
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Write},
     os::unix::net::UnixStream as BlockingUnixStream,
     path::Path,
+    sync::mpsc,
     time::Duration,
 };
 
+use afd_model::PciAddress;
+use afd_publish::node::NodeNotice;
 use anyhow::{Context, bail};
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
+    sync::oneshot,
     time::timeout,
 };
 
-use crate::release::{ReleaseState, Releases};
+use crate::{
+    channels::LoopWaker,
+    probes::Probes,
+    release::{ReleaseState, Releases},
+    tracker::Tracker,
+};
 
 /// How long a request may take: the loop may be waiting for a library or for the kernel.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,10 +42,84 @@ pub enum ControlRequest {
     Release(String),
     /// Reacquire it.
     Reacquire(String),
+    /// Expect a missing device no longer, or all that are missing.
+    Forget(Option<String>),
+    /// Let the errors of the device at this PCI address count no longer.
+    Clear(String),
 }
 
-/// Success, or the reason of the failure.
-type ControlReply = Result<(), String>;
+/// A message for the operator, or the reason of the failure.
+type ControlReply = Result<String, String>;
+
+/// A request that the loop answers.
+#[derive(Debug)]
+pub struct LoopRequest {
+    request: ControlRequest,
+    reply: oneshot::Sender<ControlReply>,
+}
+
+/// Sends requests to the loop.
+#[derive(Clone, Debug)]
+pub struct LoopRequests {
+    sender: mpsc::Sender<LoopRequest>,
+    waker: LoopWaker,
+}
+
+impl LoopRequests {
+    /// A sender, and the receiver of the loop.
+    pub fn new(waker: LoopWaker) -> (LoopRequests, mpsc::Receiver<LoopRequest>) {
+        let (sender, receiver) = mpsc::channel();
+        (LoopRequests { sender, waker }, receiver)
+    }
+
+    async fn answer(&self, request: ControlRequest) -> ControlReply {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || "the agent is stopping".to_owned();
+        self.sender.send(LoopRequest { request, reply }).map_err(|_| stopped())?;
+        self.waker.wake_to_discover();
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+impl LoopRequest {
+    /// Fulfils the request, and answers it. Returns what becomes an Event.
+    pub fn answer(self, tracker: &mut Tracker, probes: &mut Probes) -> Option<NodeNotice> {
+        let (reason, reply) = match &self.request {
+            ControlRequest::Forget(id) => ("DevicesForgotten", forget(tracker, id.as_deref())),
+            ControlRequest::Clear(device) => ("ErrorsCleared", clear(probes, device)),
+            ControlRequest::Release(_) | ControlRequest::Reacquire(_) => {
+                ("", Err("the loop does not answer this request".to_owned()))
+            }
+        };
+        let note = reply.as_ref().ok().map(|message| message.trim_end().to_owned());
+        // The operator may have gone.
+        let _ = self.reply.send(reply);
+        let note = note?;
+        tracing::info!(note, "an operator's request was fulfilled");
+        Some(NodeNotice { reason, note })
+    }
+}
+
+fn forget(tracker: &mut Tracker, id: Option<&str>) -> ControlReply {
+    let forgotten = tracker.forget(id);
+    match (forgotten.is_empty(), id) {
+        (false, _) => Ok(format!("No longer expected: {}.\n", forgotten.join(", "))),
+        (true, Some(id)) => Err(format!(
+            "no missing device has the id {id:?}; `afd show` lists none of them, the label, \
+                                         the conditions and /metrics do"
+        )),
+        (true, None) => Ok("No device is missing.\n".to_owned()),
+    }
+}
+
+fn clear(probes: &mut Probes, device: &str) -> ControlReply {
+    let address: PciAddress =
+        device.parse().map_err(|_| format!("{device:?} is no PCI address such as 0000:1a:00.0"))?;
+    Ok(match probes.clear_incidents(address.into()) {
+        true => format!("The errors of {address} no longer count.\n"),
+        false => format!("No error counts against {address}.\n"),
+    })
+}
 
 /// Creates the socket. One that an agent has left behind is replaced.
 ///
@@ -57,11 +140,11 @@ pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Serves requests forever, one after the other.
-pub async fn serve(listener: UnixListener, releases: Releases) {
+pub async fn serve(listener: UnixListener, releases: Releases, requests: LoopRequests) {
     loop {
         let served = async {
             let (stream, _) = listener.accept().await?;
-            timeout(REQUEST_TIMEOUT, serve_connection(stream, &releases)).await?
+            timeout(REQUEST_TIMEOUT, serve_connection(stream, &releases, &requests)).await?
         };
         if let Err(error) = served.await {
             tracing::debug!(%error, "control request failed");
@@ -71,13 +154,18 @@ pub async fn serve(listener: UnixListener, releases: Releases) {
     }
 }
 
-async fn serve_connection(stream: UnixStream, releases: &Releases) -> io::Result<()> {
+async fn serve_connection(
+    stream: UnixStream,
+    releases: &Releases,
+    requests: &LoopRequests,
+) -> io::Result<()> {
     let (input, mut output) = stream.into_split();
     let mut line = String::new();
     tokio::io::BufReader::new(input.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
     let reply: ControlReply = match serde_json::from_str(&line) {
         Ok(ControlRequest::Release(probe)) => set_released(&probe, true, releases).await,
         Ok(ControlRequest::Reacquire(probe)) => set_released(&probe, false, releases).await,
+        Ok(request) => requests.answer(request).await,
         Err(error) => Err(format!("unknown request: {error}")),
     };
     let mut bytes = serde_json::to_vec(&reply)?;
@@ -99,15 +187,15 @@ async fn set_released(probe: &str, released: bool, releases: &Releases) -> Contr
             Err("the process that held the driver was killed and has not ended: it hangs in the driver"
                 .to_owned())
         }
-        Some(ReleaseState::Held | ReleaseState::Released) => Ok(()),
+        Some(ReleaseState::Held | ReleaseState::Released) => Ok(String::new()),
     }
 }
 
-/// Sends a request to the agent that listens on a socket, and waits until it is fulfilled.
+/// Sends a request to the agent that listens on a socket, and waits until it is fulfilled; returns its message.
 ///
 /// # Errors
 /// When no agent listens, or it does not fulfil the request.
-pub fn send(path: &Path, request: &ControlRequest) -> anyhow::Result<()> {
+pub fn send(path: &Path, request: &ControlRequest) -> anyhow::Result<String> {
     let stream = BlockingUnixStream::connect(path)
         .with_context(|| format!("no agent is reachable at {} (afd run --control-socket)", path.display()))?;
     stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
@@ -117,7 +205,7 @@ pub fn send(path: &Path, request: &ControlRequest) -> anyhow::Result<()> {
     let mut reply = String::new();
     BufReader::new(&stream).read_line(&mut reply).context("waiting for the agent's reply")?;
     match serde_json::from_str::<ControlReply>(&reply).context("the agent ended without a reply")? {
-        Ok(()) => Ok(()),
+        Ok(message) => Ok(message),
         Err(why) => bail!(why),
     }
 }

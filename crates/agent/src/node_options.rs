@@ -1,17 +1,19 @@
 //! The desired state of the Node: labels, annotation and condition of an inventory, by the options of the command line.
 
-use std::collections::BTreeMap;
-
 use afd_derive::{
     compat::{self, CompatOptions},
     condition,
+    decided::DecidedKeys,
     labels::{self, LabelOptions},
     offer::Offered,
     paths::{self, PathRules, PathVerdict},
     report,
 };
-use afd_model::Inventory;
+use afd_model::{Condition, ConditionStatus, Decision, Inventory};
 use afd_publish::node::{DesiredCondition, DesiredNode};
+use afd_track::{Believed, Conditions};
+
+use crate::incidents::INCIDENTS;
 
 /// The options that decide what the Node shows.
 #[derive(Debug)]
@@ -19,14 +21,21 @@ pub struct NodeOptions {
     labels: LabelOptions,
     compat: CompatOptions,
     rules: PathRules,
+    alias: Option<String>,
 }
 
 impl NodeOptions {
     /// The options of the command line. Label sets of vendors are `auto` unless it sets them.
-    pub fn new(labels: LabelOptions, compat: CompatOptions, rules: PathRules) -> NodeOptions {
+    /// `alias` is another type under which the inverse of `Problem` is written.
+    pub fn new(
+        labels: LabelOptions,
+        compat: CompatOptions,
+        rules: PathRules,
+        alias: Option<String>,
+    ) -> NodeOptions {
         // The reconciler never takes a key from another field manager, which is what `auto` means.
         let switches = compat.switches.auto_on();
-        NodeOptions { labels, compat: CompatOptions { switches, ..compat }, rules }
+        NodeOptions { labels, compat: CompatOptions { switches, ..compat }, rules, alias }
     }
 
     /// The verdicts of all paths on an inventory.
@@ -39,30 +48,56 @@ impl NodeOptions {
         self.labels.include_integrated
     }
 
-    /// The desired state of the Node for an inventory and its offers.
-    pub fn desired(&self, inventory: &Inventory, offered: &Offered) -> DesiredNode {
-        let prefix = &self.labels.prefix;
+    /// A key of our own, with the prefix.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.labels.prefix)
+    }
+
+    /// The desired state of the Node for what is believed of it.
+    pub fn desired(
+        &self,
+        believed: &Believed,
+        offered: &Offered,
+        conditions: &Conditions,
+        incidents: Decision<String>,
+    ) -> DesiredNode {
+        let inventory = &believed.for_node;
         let verdicts = self.paths(inventory);
-        let mut own = labels::labels(inventory, &self.labels, offered.allocation);
-        own.extend(paths::labels(inventory, &verdicts, &self.labels));
-        let report = (!inventory.devices.is_empty())
-            .then(|| (report_key(prefix), report::report(inventory, offered, &verdicts)));
-        let condition = condition::condition(inventory, self.labels.include_integrated, &offered.verdict);
+        let mut labels = labels::decided_labels(inventory, &self.labels, offered.allocation.clone());
+        labels.extend(paths::decided_labels(inventory, &verdicts, &self.labels));
+        let mut annotations = DecidedKeys::default();
+        annotations.insert(self.key("report"), report::decided_report(inventory, offered, &verdicts));
+        annotations.insert(self.key("expected"), believed.memory.clone());
+        annotations.insert(self.key(INCIDENTS), incidents);
         DesiredNode {
-            labels: own,
-            compat: compat::labels(inventory, &self.labels, &self.compat),
-            annotations: report.into_iter().collect::<BTreeMap<_, _>>(),
-            condition: condition.map(|condition| DesiredCondition {
-                kind: format!("{prefix}/Ready"),
-                status: condition.status.to_owned(),
-                reason: condition.reason,
-                message: condition.message,
-            }),
+            labels,
+            compat: compat::decided_labels(inventory, &self.labels, &self.compat),
+            annotations,
+            conditions: self.conditions(conditions),
+            inherits: believed.inherits,
         }
+    }
+
+    fn conditions(&self, conditions: &Conditions) -> Vec<DesiredCondition> {
+        let (ready, problem) = condition::kinds(&self.labels.prefix);
+        let alias = self.alias.as_ref().map(|kind| DesiredCondition {
+            kind: kind.clone(),
+            state: conditions.problem.clone().map(inverse),
+        });
+        let own = [
+            DesiredCondition { kind: ready, state: conditions.ready.clone() },
+            DesiredCondition { kind: problem, state: conditions.problem.clone() },
+        ];
+        own.into_iter().chain(alias).collect()
     }
 }
 
-/// The key of the annotation with the report.
-pub fn report_key(prefix: &str) -> String {
-    format!("{prefix}/report")
+/// The condition of the opposite polarity, with the same reason.
+fn inverse(condition: Condition) -> Condition {
+    let status = match condition.status {
+        ConditionStatus::True => ConditionStatus::False,
+        ConditionStatus::False => ConditionStatus::True,
+        ConditionStatus::Unknown => ConditionStatus::Unknown,
+    };
+    Condition { status, ..condition }
 }

@@ -11,11 +11,11 @@ use afd_host::{
     Host,
     child::{EventSender, Launcher},
 };
-use afd_model::{Inventory, Sampling};
+use afd_model::{DeviceId, IncidentRecord, Inventory, LibraryStatus, Sampling};
 use afd_probe::{
     PciBus, Probe,
     library::{DISCOVER, SAMPLE},
-    node,
+    node, plausible,
 };
 use anyhow::{anyhow, bail};
 
@@ -103,9 +103,9 @@ fn open_nvml(path: &Path) -> anyhow::Result<LibraryService> {
     Ok(Box::new(move |request, events| {
         let report = match request {
             DISCOVER => {
-                let report = library.discover();
+                let mut report = library.discover();
                 let events: EventSender = events.clone();
-                library.watch(move |event| events.send(event));
+                library.watch(&mut report, move |event| events.send(event));
                 report
             }
             SAMPLE => library.sample(false),
@@ -217,10 +217,14 @@ impl Probes {
         let mut all = Sampling::default();
         for probe in &mut self.probes {
             let started = Instant::now();
-            let sampling = probe.sample(&self.host, started);
+            let mut sampling = probe.sample(&self.host, started);
+            plausible::retain(&mut sampling, probe.name());
             if !sampling.samples.is_empty() {
-                self.metrics.sampled(probe.name());
+                self.metrics.sampled(probe.name(), "kernel");
                 self.metrics.observe_duration(probe.name(), "sample", started.elapsed());
+            }
+            if sampling.library_answered {
+                self.metrics.sampled(probe.name(), "library");
             }
             all.samples.extend(sampling.samples);
             all.problems.extend(sampling.problems);
@@ -237,6 +241,31 @@ impl Probes {
     /// Makes a probe query its vendor's library again.
     pub fn reacquire(&mut self, probe: &str) {
         self.probes.iter_mut().filter(|own| own.name() == probe).for_each(|probe| probe.reacquire());
+    }
+
+    /// What the library of a probe last did, and how often its process was started again.
+    pub fn library(&self, probe: &str) -> (LibraryStatus, u64) {
+        let probe = self.probes.iter().find(|own| own.name() == probe);
+        probe.map_or_else(Default::default, |probe| (probe.library(), probe.restarts().unwrap_or_default()))
+    }
+
+    /// The errors of devices that are still open.
+    pub fn incidents(&self) -> Vec<IncidentRecord> {
+        self.probes.iter().flat_map(|probe| probe.incidents()).collect()
+    }
+
+    /// Takes over the errors that an earlier agent had open.
+    pub fn restore_incidents(&mut self, records: &[IncidentRecord]) {
+        for probe in &mut self.probes {
+            let own = records.iter().filter(|record| record.probe == probe.name());
+            probe.restore_incidents(own.cloned().collect());
+        }
+    }
+
+    /// Lets the errors of a device count no longer; whether there were any.
+    pub fn clear_incidents(&mut self, device: DeviceId) -> bool {
+        // All of them are asked.
+        self.probes.iter_mut().filter_map(|probe| probe.clear_incidents(device).then_some(())).count() > 0
     }
 
     /// The last responses of vendor libraries, by the name of the file in a recording.

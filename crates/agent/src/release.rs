@@ -1,8 +1,7 @@
 //! Releasing vendors' drivers so that they can be replaced: the requests, and the loop's part that fulfils them.
 //!
-//! A driver is released while labels of the Node announce its replacement, and after `afd release <vendor>` until `--end`,
-//! until another version of the driver is loaded, or until an announced replacement is over. Each vendor's driver is
-//! released on its own.
+//! A driver is released while something on the Node announces work on it, and after `afd release <vendor>` until `--end`,
+//! until another version of the driver is loaded, or until announced work is over. Each vendor's driver is released on its own.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -31,13 +30,13 @@ struct DriverRelease {
 struct ReleaseRequests {
     /// An operator, by `afd release`.
     operator: bool,
-    /// The labels of the Node.
-    node: bool,
+    /// Something on the Node announces work on the driver.
+    announced: bool,
 }
 
 impl ReleaseRequests {
     fn any(self) -> bool {
-        self.operator || self.node
+        self.operator || self.announced
     }
 }
 
@@ -70,16 +69,12 @@ impl Releases {
         self.update(probe, |requests| requests.operator = release);
     }
 
-    /// Takes in the labels of the Node. When an announced replacement is over, an operator's request for it is, too.
-    pub fn observe_node(&self, labels: &BTreeMap<String, String>) {
-        for (probe, driver) in self.drivers.iter() {
-            let labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            let announced = driver.record.driver_is_about_to_be_replaced(labels);
-            self.update(probe, |requests| {
-                requests.operator &= announced || !requests.node;
-                requests.node = announced;
-            });
-        }
+    /// Whether work on the driver is announced. When it is over, an operator's request for it is, too.
+    pub fn announce(&self, probe: &str, announced: bool) {
+        self.update(probe, |requests| {
+            requests.operator &= announced || !requests.announced;
+            requests.announced = announced;
+        });
     }
 
     /// Whether the release of the driver of a probe is requested.
@@ -120,6 +115,11 @@ pub struct ReleaseController {
 }
 
 impl ReleaseController {
+    /// Whether work on the driver of a probe is announced.
+    pub fn announce(&self, probe: &str, announced: bool) {
+        self.releases.announce(probe, announced);
+    }
+
     /// All drivers are held.
     pub fn new(releases: Releases) -> ReleaseController {
         ReleaseController { releases, released: BTreeMap::new() }
@@ -174,42 +174,38 @@ mod tests {
         Releases::new(Arc::new(|| ()))
     }
 
-    /// Two probes with a library, and labels that announce the replacement of the first one's driver.
-    fn probes_and_labels() -> (&'static str, &'static str, BTreeMap<String, String>) {
-        let has_library = |record: &&&VendorRecord| record.library.is_some();
-        let signalled = VENDORS.iter().filter(has_library).find(|record| !record.maintenance.is_empty());
-        let signalled = signalled.expect("a vendor has a maintenance signal");
-        let other = VENDORS.iter().filter(has_library).find(|record| record.probe != signalled.probe);
-        let signal = &signalled.maintenance[0];
-        let labels = BTreeMap::from([(signal.key.to_owned(), signal.values[0].to_owned())]);
-        (signalled.probe, other.expect("two vendors have a library").probe, labels)
+    /// Two probes with a library.
+    fn probes() -> (&'static str, &'static str) {
+        let mut probes = VENDORS.iter().filter(|record| record.library.is_some()).map(|record| record.probe);
+        let first = probes.next().expect("a vendor has a library");
+        (first, probes.next().expect("two vendors have a library"))
     }
 
     #[test]
     fn a_driver_is_released_while_the_node_or_an_operator_requests_it() {
-        let (probe, other, labels) = probes_and_labels();
+        let (probe, other) = probes();
         let releases = releases();
-        releases.observe_node(&labels);
+        releases.announce(probe, true);
         releases.request(probe, false);
-        assert!(releases.is_requested(probe), "the Node still announces the replacement");
+        assert!(releases.is_requested(probe), "the Node still announces the work");
         assert!(!releases.is_requested(other));
-        releases.observe_node(&BTreeMap::new());
+        releases.announce(probe, false);
         assert!(!releases.is_requested(probe));
         releases.request(probe, true);
-        releases.observe_node(&BTreeMap::new());
-        assert!(releases.is_requested(probe), "a Node without labels changes nothing");
+        releases.announce(probe, false);
+        assert!(releases.is_requested(probe), "a Node without signals changes nothing");
     }
 
     #[test]
-    fn the_end_of_an_announced_replacement_ends_the_operators_request() {
-        let (probe, other, labels) = probes_and_labels();
+    fn the_end_of_announced_work_ends_the_operators_request() {
+        let (probe, other) = probes();
         let releases = releases();
         releases.request(probe, true);
         releases.request(other, true);
-        releases.observe_node(&labels);
-        releases.observe_node(&BTreeMap::new());
+        releases.announce(probe, true);
+        releases.announce(probe, false);
         assert!(!releases.is_requested(probe));
-        assert!(releases.is_requested(other), "the replacement was not of this driver");
+        assert!(releases.is_requested(other), "the work was not on this driver");
     }
 
     #[test]

@@ -76,7 +76,12 @@ pub fn compat_metrics(
 ) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(64 * 1024);
     let PageInputs { inventory, sampling, cluster, .. } = inputs;
-    let input = CompatInput { inventory, samples: &sampling.samples, allocations: cluster.allocations, node };
+    let input = CompatInput {
+        inventory,
+        samples: &sampling.samples,
+        allocations: cluster.allocations.unwrap_or_default(),
+        node,
+    };
     TextEncoder::new().encode(&set.metric_families(&input), &mut text)?;
     Ok(text)
 }

@@ -20,7 +20,7 @@ use crate::{
     channels::{Channels, LoopWaker},
     cluster,
     cluster_view::ClusterReceivers,
-    control,
+    control::{self, LoopRequests},
     node_options::NodeOptions,
     probes::{ProbeOptions, Probes},
     release::{ReleaseController, Releases},
@@ -51,28 +51,28 @@ pub struct AgentConfig {
 pub fn run(config: AgentConfig) -> anyhow::Result<()> {
     let AgentConfig { host, args, probe_options, node_options, program } = config;
     let (waker, wake_ups) = LoopWaker::new();
-    let launcher = Launcher { program, environment: &[], timeout: LIBRARY_TIMEOUT, wake: waker.as_fn() };
+    let launcher =
+        Launcher { program, environment: &[], timeout: LIBRARY_TIMEOUT, wake: waker.discover_fn() };
     let probes = Probes::new(host, &probe_options, &launcher);
     let metrics = probes.metrics().clone();
-    let releases = Releases::new(waker.as_fn());
+    let releases = Releases::new(waker.discover_fn());
+    let (requests, loop_requests) = LoopRequests::new(waker.clone());
     block_on(async {
         let listeners = Listeners::bind(&args).await?;
         let stop = stop_signal().context("listening for signals")?;
-        let Channels { cluster, kubelet, reports, outputs, pages, desired } = Channels::new();
+        let Channels { cluster, kubelet, reports, outputs, pages, desired, notices } = Channels::new();
         if !args.no_kubernetes {
             let client = cluster::client(args.kubeconfig.as_deref()).await?;
-            let follow =
-                cluster::follow(client, args.clone(), metrics.clone(), desired, cluster, releases.clone());
-            tokio::spawn(follow);
-            tokio::spawn(wake_on_offers(reports.clone(), waker.clone()));
+            tokio::spawn(cluster::follow(client, args.clone(), metrics.clone(), desired, cluster, notices));
+            tokio::spawn(wake_on_reports(reports.clone(), waker.clone()));
         }
         spawn_kubelet_task(&args, kubelet, metrics, waker.clone());
         if let Some(path) = &args.control_socket {
-            tokio::spawn(control::serve(control::listen(path)?, releases.clone()));
+            tokio::spawn(control::serve(control::listen(path)?, releases.clone(), requests));
         }
         thread::spawn(move || forward_uevents(&waker));
         let releases = ReleaseController::new(releases);
-        let parts = LoopParts { probes, args, reports, outputs, releases, wake_ups };
+        let parts = LoopParts { probes, args, reports, outputs, releases, requests: loop_requests, wake_ups };
         thread::spawn(move || agent_loop::run(parts, &node_options));
         listeners.serve(pages, stop).await
     })
@@ -149,10 +149,11 @@ fn spawn_kubelet_task(
     }
 }
 
-/// Wakes the loop when the API server reports other offers.
-async fn wake_on_offers(mut reports: ClusterReceivers, waker: LoopWaker) {
+/// Wakes the loop when the API server reports another Node or other offers.
+async fn wake_on_reports(mut reports: ClusterReceivers, waker: LoopWaker) {
     loop {
         let changed = tokio::select! {
+            changed = reports.node.changed() => changed,
             changed = reports.resources.changed() => changed,
             changed = reports.slices.changed() => changed,
         };
@@ -174,7 +175,7 @@ fn forward_uevents(waker: &LoopWaker) {
     };
     loop {
         match uevents.wait(Duration::from_secs(3600)) {
-            Ok(true) => waker.wake(),
+            Ok(true) => waker.wake_to_discover(),
             Ok(false) => {}
             Err(error) => {
                 tracing::warn!(%error, "kernel events failed; retrying in a minute");

@@ -8,7 +8,7 @@ use afd_derive::{
     paths::{self, PathRules},
     series::InCluster,
 };
-use afd_model::Inventory;
+use afd_model::{Decision, Inventory};
 
 pub use table::table;
 
@@ -32,7 +32,7 @@ pub fn labels(
     compat: &CompatOptions,
     rules: &PathRules,
 ) -> String {
-    let mut labels = afd_derive::labels::labels(inventory, options, None);
+    let mut labels = afd_derive::labels::labels(inventory, options, Decision::Absent);
     labels.extend(paths::labels(inventory, &rules.verdicts(inventory, options.include_integrated), options));
     labels.extend(afd_derive::compat::labels(inventory, options, compat));
     labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect()

@@ -7,9 +7,11 @@ use afd_derive::{
     labels::{DEFAULT_PREFIX, LabelOptions},
     vendors::{VENDORS, VendorRecord},
 };
+use afd_track::TrackOptions;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use super::{
+    graces::GraceArgs,
     plugin_options::{PluginArgs, PluginConfigError},
     values,
 };
@@ -158,10 +160,44 @@ pub struct RunArgs {
     /// Seconds between two discoveries, in addition to those that kernel events trigger.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = values::interval)]
     pub discovery_interval: Duration,
+    /// The shortest time between two writes to the Node, after the first two.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = values::interval)]
+    pub write_interval: Duration,
+    /// A folder that lives as long as the pod, in which graces survive a restart of the container.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Also write the inverse of the condition Problem under this type, which the node repair of a provider acts on:
+    /// AcceleratedHardwareReady on EKS.
+    #[arg(long, value_name = "TYPE")]
+    pub condition_alias: Option<String>,
+    /// Reasons that turn the condition Problem although they are no fault of a device.
+    #[arg(
+        long,
+        value_name = "REASON,...",
+        value_delimiter = ',',
+        value_parser = ["NotAllocatable", "DriverLibraryMismatch", "FabricNotReady"]
+    )]
+    pub problem_reasons: Vec<String>,
+    /// For how long something is believed.
+    #[command(flatten)]
+    pub graces: GraceArgs,
     /// Metric options.
     #[command(flatten)]
     pub metrics: MetricArgs,
     /// Path rules.
     #[command(flatten)]
     pub paths: PathArgs,
+}
+
+impl RunArgs {
+    /// How the node is tracked.
+    pub fn track_options(&self) -> TrackOptions {
+        TrackOptions {
+            graces: self.graces.graces(self.discovery_interval),
+            prefix: self.labels.label_prefix.clone(),
+            include_integrated: self.labels.include_integrated,
+            problem_reasons: self.problem_reasons.clone(),
+            has_node: !self.no_kubernetes,
+        }
+    }
 }
