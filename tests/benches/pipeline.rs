@@ -14,6 +14,7 @@ use afd_derive::{
     series::InCluster,
 };
 use afd_host::{Host, child::Launcher};
+use afd_model::Decision;
 use afd_publish::page::Page;
 use afd_tests::fixture::Fixture;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -41,7 +42,7 @@ fn pipeline(criterion: &mut Criterion) {
     let cluster = InCluster::default();
     let inputs = PageInputs { inventory: &inventory, paths: &paths, sampling: &sampling, cluster };
     criterion.bench_function("derive labels", |bencher| {
-        bencher.iter(|| labels(black_box(&inventory), &LabelOptions::default(), None));
+        bencher.iter(|| labels(black_box(&inventory), &LabelOptions::default(), Decision::Undecided));
     });
     criterion.bench_function("render /metrics", |bencher| {
         bencher.iter(|| render::metrics(black_box(inputs), &[]).expect("families are complete"));

@@ -8,8 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use afd_model::{Device, FactSet, Inventory};
+
 /// How long a test waits for a condition: generous, so that a busy machine fails no test.
 pub const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The devices of an inventory without the marks of facts that a silent library may still report.
+pub fn without_marks(inventory: Inventory) -> Vec<Device> {
+    let devices = inventory.devices.into_iter();
+    devices.map(|device| Device { undecided: FactSet::default(), ..device }).collect()
+}
 
 /// `afd run` on a free port of loopback; killed on drop.
 #[derive(Debug)]
@@ -133,11 +141,7 @@ impl Agent {
 
     /// The child process that loads a vendor's library for the agent.
     pub fn library_process(&self) -> Option<u32> {
-        // Any of its threads may have started it.
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
-        let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
-        let children: String = children.collect::<Vec<_>>().join(" ");
-        children.split_whitespace().find_map(|pid| pid.parse().ok())
+        library_process(self.pid())
     }
 
     /// Waits for a condition.
@@ -182,6 +186,15 @@ impl Agent {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// The child process that loads a vendor's library for the agent with a process id.
+pub fn library_process(agent: u32) -> Option<u32> {
+    // Any of its threads may have started it.
+    let tasks = fs::read_dir(format!("/proc/{agent}/task")).ok()?;
+    let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let children: String = children.collect::<Vec<_>>().join(" ");
+    children.split_whitespace().find_map(|pid| pid.parse().ok())
 }
 
 impl Drop for Agent {

@@ -35,6 +35,8 @@ const DRIVER: &str = "gpu.nvidia.com";
 const ALLOCATION: &str = "accelerator.llm-d.ai/allocation";
 const CONDITION: &str = "accelerator.llm-d.ai/Ready";
 const ALLOCATED: &str = "accelerator_device_allocation{";
+/// So that an offer becomes a verdict within seconds, and after the kubelet was asked which devices it offers.
+const SHORT_GRACES: [&str; 4] = ["--offer-grace", "12", "--smaller-offer-grace", "1"];
 const UTILIZATION: &str = "DCGM_FI_DEV_GPU_UTIL{";
 
 fn main() -> ExitCode {
@@ -57,7 +59,8 @@ struct KubeletSetup {
 }
 
 impl KubeletSetup {
-    async fn start() -> anyhow::Result<KubeletSetup> {
+    /// With options for how long an offer is no verdict.
+    async fn start(graces: &[&str]) -> anyhow::Result<KubeletSetup> {
         let bed = Bed::builder().version(KubernetesVersion::V1_37).node().start().await?;
         let client = bed.client().await?;
         let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
@@ -65,6 +68,8 @@ impl KubeletSetup {
             host.afd(["run", "--node-name", Bed::NODE, "--listen", ADDRESS, "--start-spread", "0"]);
         command
             .args(["--pod-resources", "/var/lib/kubelet/pod-resources", "--sample-interval", "0.5"])
+            .args(["--write-interval", "0.1"])
+            .args(graces)
             .arg("--kubeconfig")
             .arg(bed.kubeconfig());
         let agent = bed.process("afd", command)?;
@@ -174,7 +179,8 @@ fn resources(count: u32) -> Value {
 }
 
 async fn plugin() -> anyhow::Result<()> {
-    let mut setup = KubeletSetup::start().await?;
+    // That a kubelet that restarts offers less is believed later.
+    let mut setup = KubeletSetup::start(&["--offer-grace", "4"]).await?;
     setup.until_allocation("none").await?;
     setup.until_condition("False", "NotAllocatable").await?;
     setup.until_event("NotAllocatable", "no device plugin").await?;
@@ -229,11 +235,10 @@ async fn ensure_allocated(allocated: &[String]) -> anyhow::Result<()> {
 }
 
 async fn unhealthy_device() -> anyhow::Result<()> {
-    let setup = KubeletSetup::start().await?;
+    let setup = KubeletSetup::start(&SHORT_GRACES).await?;
     let uuids = uuids().await?;
     let plugin = DevicePlugin::start(GPU, uuids.clone()).await?;
     let before = setup.until_allocation("device-plugin").await?;
-    // The condition is written after the labels. Until then it is that of the Node without a plugin.
     setup.until_condition("True", "AllHealthy").await?;
     plugin.set_health(&uuids[3], false);
     let condition = setup.until_condition("False", "NotAllocatable").await?;
@@ -267,7 +272,7 @@ fn published(uuids: &[String]) -> Vec<DraDevice> {
 }
 
 async fn claims() -> anyhow::Result<()> {
-    let setup = KubeletSetup::start().await?;
+    let setup = KubeletSetup::start(&SHORT_GRACES).await?;
     let devices = published(&uuids().await?);
     let driver = DraDriver::start(&setup.bed, DRIVER).await?;
     driver.publish(&devices).await?;

@@ -77,8 +77,9 @@ impl FaultTrial {
         reason: &str,
         counted: (&'static str, &'static str),
     ) -> FaultTrial {
-        // An attempt is a read alone, a read with a refused write, or a read with two writes and a refused watch.
-        let requests = if scope == FaultScope::All { 4 } else { 10 };
+        // An attempt is a read alone, a read with a refused write, a read with two writes and a refused watch, or, where the
+        // Node seems to have changed, two reads with a refused write each.
+        let requests = if scope == FaultScope::All { 4 } else { 12 };
         FaultTrial {
             scope,
             fault: Fault::error_response(status, reason),

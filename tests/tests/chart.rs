@@ -32,6 +32,8 @@ const NODE: &str = "gpu-node";
 const OTHER_NODE: &str = "other-node";
 const COUNT: &str = "accelerator.llm-d.ai/count";
 const CONDITION: &str = "accelerator.llm-d.ai/Ready";
+const PROBLEM: &str = "accelerator.llm-d.ai/Problem";
+const ALIAS: &str = "AcceleratedHardwareReady";
 const IMAGE: &str = "localhost/afd:test";
 /// How long Helm waits for pods and jobs.
 const HELM_TIMEOUT: &str = "120s";
@@ -71,6 +73,7 @@ async fn manifests() -> anyhow::Result<()> {
         .assert_eq(&format!("{head}{}", render(&[])?));
     // The API server accepts every combination. Custom resources are not included.
     for switches in [
+        "conditionAlias=AcceleratedHardwareReady,labelPrefix=gpu.example.com",
         "profile=labels,networkPolicy.enabled=true,compat.nvidia=off,compat.amd=off",
         "nvidia.driverRoot=/run/nvidia/driver,metrics.dcgmPort=0",
         "nvidia.runtimeClassName=nvidia,hostNetwork=false,includeIntegrated=true",
@@ -127,14 +130,15 @@ async fn policy(version: KubernetesVersion) -> anyhow::Result<()> {
     until("the pod is accepted", async || Ok(pods.create(&PostParams::default(), &pod).await.map(drop)?))
         .await?;
     let kubeconfig = bed.bound_kubeconfig(NAMESPACE, NAMESPACE, "agent")?;
-    refused(&kubeconfig).await?;
+    refused(&kubeconfig, &nodes).await?;
+    own_conditions_and_annotations(&bed, &kubeconfig).await?;
 
     labels_of_an_amd_node(&bed, &nodes, &kubeconfig).await?;
     let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
     let mut command =
         host.afd(["run", "--node-name", NODE, "--listen", "127.0.0.1:9109", "--start-spread", "0"]);
-    // The Node still has AMD's labels, which are removed after three discoveries.
-    command.args(["--discovery-interval", "1", "--kubeconfig"]).arg(&kubeconfig);
+    // The Node still has AMD's labels, which are removed.
+    command.args(["--discovery-interval", "1", "--write-interval", "1", "--kubeconfig"]).arg(&kubeconfig);
     let _agent = bed.process("afd", command)?;
     until("labels and condition are written", async || {
         let node = nodes.get(NODE).await?;
@@ -169,13 +173,64 @@ async fn labels_of_an_amd_node(bed: &Bed, nodes: &Api<Node>, kubeconfig: &Path) 
     agent.kill()
 }
 
-/// Writes that the policy refuses for the agent's token.
-async fn refused(kubeconfig: &Path) -> anyhow::Result<()> {
+/// The Nodes, with the rights of a kubeconfig.
+async fn nodes_with(kubeconfig: &Path) -> anyhow::Result<Api<Node>> {
     let mut config =
         Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default())
             .await?;
     config.default_retry = false;
-    let nodes: Api<Node> = Api::all(Client::try_from(config)?);
+    Ok(Api::all(Client::try_from(config)?))
+}
+
+/// Writes that the policy allows: what the contract names, and the removal of what was written under other values of the chart.
+async fn own_conditions_and_annotations(bed: &Bed, kubeconfig: &Path) -> anyhow::Result<()> {
+    let nodes = nodes_with(kubeconfig).await?;
+    let merge = async |patch: Value| nodes.patch(NODE, &PatchParams::default(), &Patch::Merge(&patch)).await;
+    let status = async |patch: Value| {
+        nodes.patch_status(NODE, &PatchParams::default(), &Patch::Strategic(&patch)).await
+    };
+    let upgrade = |values: &str| {
+        let mut helm = bed.helm()?;
+        helm.args(["upgrade", NAMESPACE, "--namespace", NAMESPACE, "--set", values]).arg(chart());
+        succeed(&mut helm)
+    };
+    for name in ["report", "expected", "incidents"] {
+        let key = format!("accelerator.llm-d.ai/{name}");
+        for value in [json!("1"), Value::Null] {
+            merge(json!({ "metadata": { "annotations": { &key: value } } })).await.context(key.clone())?;
+        }
+    }
+    for kind in [CONDITION, PROBLEM] {
+        status(condition(kind)).await.context(kind)?;
+    }
+    merge(json!({ "metadata": { "labels": { "nvidia.com/gpu.count": "8" } } })).await?;
+    upgrade("compat.nvidia=off,conditionAlias=AcceleratedHardwareReady")?;
+    until("the alias is allowed", async || Ok(status(condition(ALIAS)).await?)).await?;
+    forbidden(
+        "a key of a set that is off",
+        merge(json!({ "metadata": { "labels": { "nvidia.com/gpu.count": "4" } } })).await.map(drop),
+    )?;
+    merge(json!({ "metadata": { "labels": { "nvidia.com/gpu.count": null } } })).await?;
+    upgrade("conditionAlias=")?;
+    let mut attempts = 0;
+    until("the alias is no longer allowed", async || {
+        attempts += 1;
+        let mut patch = condition(ALIAS);
+        patch["status"]["conditions"][0]["message"] = attempts.to_string().into();
+        forbidden("the alias", status(patch).await.map(drop))
+    })
+    .await?;
+    for kind in [ALIAS, CONDITION, PROBLEM] {
+        status(removal(kind)).await.with_context(|| format!("the removal of {kind}"))?;
+    }
+    Ok(())
+}
+
+/// Writes that the policy refuses for the agent's token. `admin` may write everything.
+async fn refused(kubeconfig: &Path, admin: &Api<Node>) -> anyhow::Result<()> {
+    let nodes = nodes_with(kubeconfig).await?;
+    let set_by_admin = json!({ "metadata": { "annotations": { "accelerator.llm-d.ai/expect": "any=8" } } });
+    admin.patch(NODE, &PatchParams::default(), &Patch::Merge(&set_by_admin)).await?;
     let label = |key: &str| json!({ "metadata": { "labels": { key: "1" } } });
     let foreign = label("example.com/mine");
     // A new policy takes effect after some time. Each attempt has another value, since an unchanged label is not refused.
@@ -194,7 +249,11 @@ async fn refused(kubeconfig: &Path) -> anyhow::Result<()> {
         (NODE, "a similar prefix", label("accelerator.llm-d.ai.evil/count")),
         (NODE, "a key of a vendor that is not in the set", label("nvidia.com/gpu.deploy.driver")),
         (NODE, "the removal of a foreign label", json!({ "metadata": { "labels": { "foreign": null } } })),
-        (NODE, "a foreign annotation", json!({ "metadata": { "annotations": { "example.com/mine": "1" } } })),
+        (NODE, "a foreign annotation", annotation("example.com/mine", json!("1"))),
+        (NODE, "the admin's expectation", annotation("accelerator.llm-d.ai/expect", json!("off"))),
+        (NODE, "its removal", annotation("accelerator.llm-d.ai/expect", Value::Null)),
+        (NODE, "what the admin ignores", annotation("accelerator.llm-d.ai/ignore", json!("GPU-1"))),
+        (NODE, "another annotation under the prefix", annotation("accelerator.llm-d.ai/other", json!("1"))),
         (NODE, "a finalizer", json!({ "metadata": { "finalizers": ["example.com/mine"] } })),
         (NODE, "unschedulable", json!({ "spec": { "unschedulable": true } })),
         (NODE, "a taint", json!({ "spec": { "taints": [{ "key": "mine", "effect": "NoSchedule" }] } })),
@@ -205,6 +264,9 @@ async fn refused(kubeconfig: &Path) -> anyhow::Result<()> {
     let on_status = [
         (OTHER_NODE, "a condition of another node", condition(CONDITION)),
         (NODE, "a foreign condition", condition("Ready")),
+        (NODE, "the removal of a foreign condition", removal("Ready")),
+        (NODE, "an alias that is not configured", condition(ALIAS)),
+        (NODE, "another condition under the prefix", condition("accelerator.llm-d.ai/Other")),
         (NODE, "a foreign label through the status", foreign.clone()),
         (NODE, "capacity", json!({ "status": { "capacity": { "nvidia.com/gpu": "80" } } })),
         (
@@ -220,6 +282,14 @@ async fn refused(kubeconfig: &Path) -> anyhow::Result<()> {
     let node = serde_json::from_value(json!({ "metadata": { "name": "third-node" } }))?;
     forbidden("a new node", nodes.create(&PostParams::default(), &node).await.map(drop))?;
     forbidden("a deletion", nodes.delete(OTHER_NODE, &Default::default()).await.map(drop))
+}
+
+fn annotation(key: &str, value: Value) -> Value {
+    json!({ "metadata": { "annotations": { key: value } } })
+}
+
+fn removal(kind: &str) -> Value {
+    json!({ "status": { "conditions": [{ "$patch": "delete", "type": kind }] } })
 }
 
 fn condition(kind: &str) -> Value {
@@ -314,7 +384,10 @@ async fn release() -> anyhow::Result<()> {
     })
     .await?;
     let conditions = after.status.and_then(|status| status.conditions).unwrap_or_default();
-    ensure!(conditions.iter().all(|condition| condition.type_ != CONDITION), "{conditions:?}");
+    ensure!(
+        conditions.iter().all(|condition| ![CONDITION, PROBLEM].contains(&&condition.type_[..])),
+        "{conditions:?}"
+    );
     Ok(())
 }
 

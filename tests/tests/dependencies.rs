@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// The workspace crates that a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never
 /// sees a probe.
-const ALLOWED: [(&str, &[&str]); 21] = [
+const ALLOWED: [(&str, &[&str]); 22] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
     ("afd-probe", &["afd-host", "afd-model"]),
@@ -23,6 +23,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ("afd-tpu", &["afd-host", "afd-model", "afd-probe"]),
     ("afd-apiserver", &[]),
     ("afd-kubelet", &["afd-model"]),
+    ("afd-track", &["afd-model"]),
     ("afd-derive", &["afd-model"]),
     ("afd-publish", &["afd-apiserver", "afd-derive", "afd-model"]),
     (
@@ -40,6 +41,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "afd-probe",
             "afd-publish",
             "afd-tpu",
+            "afd-track",
         ],
     ),
     (
@@ -53,6 +55,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "afd-model",
             "afd-publish",
             "afd-test-cluster",
+            "afd-track",
         ],
     ),
     ("afd-fake-recorded", &["afd-probe"]),

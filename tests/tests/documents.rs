@@ -1,4 +1,4 @@
-//! Generated documents are up to date: the documentation of labels, metrics and paths, the JSON Schema, and the table in the
+//! Generated documents are up to date: the documentation of labels, metrics, conditions and paths, the JSON Schema, and the table in the
 //! README. `cargo xtask bless` rewrites all but the README.
 #![allow(
     clippy::disallowed_methods,
@@ -28,6 +28,11 @@ fn compatibility_sets_are_documented_from_their_tables() {
 #[test]
 fn metrics_are_documented_from_their_table() {
     expect_file![workspace().join("docs/metrics.md")].assert_eq(&markdown::metrics());
+}
+
+#[test]
+fn conditions_are_documented_from_the_table_of_reasons() {
+    expect_file![workspace().join("docs/conditions.md")].assert_eq(&markdown::conditions());
 }
 
 #[test]
@@ -86,6 +91,7 @@ fn every_family_is_shown_by_a_fixture() {
         Family::ProbeDurationSeconds,
         Family::Allocation,
         Family::ResourceDevices,
+        Family::LastXid,
         Family::KubeletErrorsTotal,
         Family::KubernetesRequestsTotal,
         Family::LabelWritesTotal,

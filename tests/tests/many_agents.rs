@@ -15,7 +15,10 @@ use std::{
 };
 
 use afd_apiserver::ApiCalls;
-use afd_publish::node::{self, DesiredCondition, DesiredNode, NodeCounters, NodeObserver};
+use afd_model::{Condition, ConditionStatus, Decision};
+use afd_publish::node::{
+    self, DesiredCondition, DesiredNode, NodeCounters, NodeObserver, NodeSettings, WriteLimits,
+};
 use afd_test_cluster::{Bed, Component, Suite, succeed};
 use afd_tests::{fixture::Fixture, stdout};
 use anyhow::{Context, ensure};
@@ -81,8 +84,10 @@ impl SimulatedAgent {
         };
         let (want, wanted) = watch::channel(Some(wanted));
         let client = afd_apiserver::client(config)?;
-        let heard = NodeObserver { resources: watch::Sender::new(None), metadata: Box::new(|_| ()) };
-        tokio::spawn(async move { node::reconcile(client, &name, counters, wanted, heard).await });
+        let observer = NodeObserver { resources: watch::Sender::new(None), node: watch::Sender::new(None) };
+        let prefix = "accelerator.llm-d.ai".to_owned();
+        let settings = NodeSettings { name, prefix, limits: WriteLimits::default() };
+        tokio::spawn(node::reconcile(client, settings, counters, wanted, observer));
         Ok(SimulatedAgent { _want: want, requests, writes })
     }
 
@@ -202,7 +207,7 @@ async fn labelled(nodes: &Api<Node>, count: usize, wanted: &DesiredNode) -> anyh
     let list = nodes.list_metadata(&ListParams::default()).await?;
     ensure!(list.items.len() == count, "{} Nodes", list.items.len());
     for node in list.items {
-        ensure!(node.metadata.labels.as_ref() == Some(&wanted.labels), "{:?}", node.metadata);
+        ensure!(node.metadata.labels.as_ref() == Some(&wanted.labels.values), "{:?}", node.metadata);
     }
     Ok(())
 }
@@ -238,14 +243,21 @@ fn wanted() -> DesiredNode {
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
     assert_eq!(labels[COUNT], "8", "the fixture has eight devices");
-    let condition = DesiredCondition {
-        kind: "accelerator.llm-d.ai/Ready".to_owned(),
-        status: "True".to_owned(),
+    let ready = Condition {
+        status: ConditionStatus::True,
         reason: "AllHealthy".to_owned(),
         message: "8 of 8 accelerators can take work".to_owned(),
     };
+    let ready =
+        DesiredCondition { kind: "accelerator.llm-d.ai/Ready".to_owned(), state: Decision::Decided(ready) };
     let annotations = BTreeMap::from([("accelerator.llm-d.ai/report".to_owned(), "device ".repeat(300))]);
-    DesiredNode { labels, annotations, condition: Some(condition), ..DesiredNode::default() }
+    DesiredNode {
+        labels: labels.into(),
+        annotations: annotations.into(),
+        conditions: vec![ready],
+        inherits: true,
+        ..DesiredNode::default()
+    }
 }
 
 /// Memory of this process in KiB (`VmRSS`, `Documentation/filesystems/proc.rst`).

@@ -25,15 +25,15 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(1);
 /// How long to wait for a label.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Adds and removes a device a number of times. No periodic discovery is due, so every change is caused by a uevent. A
-/// removed device loses its label after three discoveries, which take as many uevents.
+/// Adds and removes a device a number of times. No periodic discovery is due, so every change is caused by a uevent.
 pub(crate) async fn latency(runs: usize, budget: Option<Duration>) -> anyhow::Result<()> {
     let setup = NodeSetup::new(KubernetesVersion::V1_37, "gaudi2-x8").await?;
     let trigger = UeventTrigger::find()?;
     let mut command =
         setup.host.afd(["run", "--node-name", NODE, "--listen", ADDRESS, "--start-spread", "0"]);
     command
-        .args(["--sample-interval", "5", "--discovery-interval", "3600", "--kubeconfig"])
+        .args(["--sample-interval", "5", "--discovery-interval", "3600", "--write-interval", "0.1"])
+        .args(["--removal-grace", "0.5", "--boot-removal-grace", "0.5", "--kubeconfig"])
         .arg(setup.bed.kubeconfig());
     let _agent = setup.bed.process("afd", command)?;
     setup.until_label(COUNT, "8").await?;

@@ -55,12 +55,13 @@ impl NodeSetup {
         self.agent_with_intervals(kubeconfig, ["0.2", "0.5"])
     }
 
-    /// The agent with intervals of sampling and of discovery, in seconds.
+    /// The agent with intervals of sampling and of discovery, in seconds. It writes the Node as often as it differs.
     pub(crate) fn agent_with_intervals(&self, kubeconfig: &Path, [sample, discovery]: [&str; 2]) -> Command {
         let mut command =
             self.host.afd(["run", "--node-name", NODE, "--listen", ADDRESS, "--start-spread", "0"]);
         command
-            .args(["--sample-interval", sample, "--discovery-interval", discovery, "--kubeconfig"])
+            .args(["--sample-interval", sample, "--discovery-interval", discovery])
+            .args(["--write-interval", "0.1", "--kubeconfig"])
             .arg(kubeconfig);
         command
     }
