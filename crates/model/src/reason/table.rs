@@ -34,6 +34,10 @@ const SILENT_LIBRARY: ReasonEffect = effect(
 const NO_FABRIC: ReasonEffect = effect("`False`", "`False`", "10 minutes");
 const NOT_OFFERED: ReasonEffect =
     effect("`False`", "`False`", "2 minutes; 5 minutes in the first 5 minutes after boot");
+const UNKNOWN_OFFER: ReasonEffect =
+    effect("`Unknown`", "`False`", "2 minutes; 5 minutes in the first 5 minutes after boot");
+const NO_HEALTH: ReasonEffect =
+    effect("`Unknown`", "`False`", "none; 2 minutes after the agent started, where the vendor has a library");
 const MAINTENANCE: ReasonEffect = effect(
     "`Unknown`",
     "unchanged",
@@ -108,14 +112,14 @@ pub const REASONS: &[ReasonRow] = &[
     row(
         "OfferUnknown",
         Offer,
-        UNKNOWN,
+        UNKNOWN_OFFER,
         "the API server has not reported which devices are offered",
         "check whether the agent may read its Node and ResourceSlices",
     ),
     row(
         "HealthUnknown",
         Unknown,
-        UNKNOWN,
+        NO_HEALTH,
         "no source reports the health of a device",
         "make the vendor's library visible to the agent, where there is one",
     ),
