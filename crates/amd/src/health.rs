@@ -2,7 +2,7 @@
 //!
 //! A device is healthy if its driver reports the error counters of at least one block and no rule of [`RULES`] applies. The health
 //! of a device without error counters (Radeon, processors, virtual functions) is unknown unless a rule applies. A device
-//! recovers when no rule applies any more; faults that only a reset ends are kept until there is evidence of one ([`history`]).
+//! recovers when no rule applies any more; faults that only a reset ends are kept until there is evidence of one (`history`).
 //! A suspended device keeps the verdict that it had while it was awake.
 
 pub(crate) mod history;

@@ -34,8 +34,8 @@ pub(crate) struct NodeTrack {
     learnt: Learnt,
     /// What an earlier agent remembered.
     recalled: Learnt,
-    /// Whether the annotation `expected` must stay as it is.
-    is_untouchable: bool,
+    /// The annotation `expected` where it must stay as it is, because it cannot be used or is of another boot.
+    untouched: Option<String>,
     unconfirmed_since: Option<Duration>,
     /// Since when verdicts are unconfirmed, as it is written.
     written_since: Option<(Duration, Timestamp)>,
@@ -76,7 +76,10 @@ impl NodeTrack {
         };
         // Later versions of the own annotation are own writes. One write leaves nothing of another machine.
         if self.machine.is_some() {
-            let is_own_write = |text: &str| self.decided.as_deref() == Some(text);
+            if annotation(EXPECTED).is_none() && self.untouched.take().is_some() {
+                self.problems.retain(|problem| problem.fact != EXPECTED);
+            }
+            let is_own_write = |text: &str| self.untouched.is_none() && self.decided.as_deref() == Some(text);
             self.inherits |= annotation(EXPECTED).is_some_and(is_own_write);
             return false;
         }
@@ -87,7 +90,10 @@ impl NodeTrack {
             }
             // The kubelet writes the Node within seconds after a boot.
             MachineIdentity::Stale if waited < graces.node => return false,
-            MachineIdentity::Stale => self.machine = Some(String::new()),
+            MachineIdentity::Stale => {
+                self.untouched = annotation(EXPECTED).map(str::to_owned);
+                self.machine = Some(String::new());
+            }
         }
         true
     }
@@ -109,7 +115,7 @@ impl NodeTrack {
                     "the annotation {EXPECTED} is kept and not used: {why}; remove it to learn again"
                 );
                 self.problems.push(node_problem(EXPECTED, Missing::Malformed, message));
-                self.is_untouchable = true;
+                self.untouched = annotation.map(str::to_owned);
                 self.inherits = known.is_some_and(|memory| memory.machine == machine);
                 return;
             }
@@ -161,7 +167,7 @@ impl NodeTrack {
         if let Some(expect) = &self.expect {
             return Expectation::Admin(expect.clone());
         }
-        if self.machine.is_none() || self.is_untouchable {
+        if self.machine.is_none() || self.untouched.is_some() {
             return Expectation::Nothing;
         }
         let machine = surroundings.machine.value().map(String::as_str);
@@ -244,9 +250,10 @@ impl NodeTrack {
         unconfirmed_since: Option<Duration>,
         observation: &Observation<'_>,
     ) -> Decision<String> {
-        let Some(machine) = self.machine.as_ref().filter(|_| !self.is_untouchable) else {
-            return Decision::Undecided;
-        };
+        if let Some(text) = &self.untouched {
+            return Decision::Decided(text.clone());
+        }
+        let Some(machine) = &self.machine else { return Decision::Undecided };
         // The time is computed once: a second more or less would be another write.
         if self.written_since.map(|(since, _)| since) != unconfirmed_since {
             self.written_since = unconfirmed_since.and_then(|since| {

@@ -160,13 +160,6 @@ pub const REASONS: &[ReasonRow] = &[
         "see the kernel log; reset the devices, or restart the node if processes hang in the driver",
     ),
     row(
-        "LibraryStale",
-        Library,
-        NO_CONDITION,
-        "the library in the agent's container is older than the loaded driver",
-        "nothing: the agent ends itself once, so that its container is created with the present library",
-    ),
-    row(
         "DriverUpgrade",
         Maintenance,
         MAINTENANCE,

@@ -132,10 +132,35 @@ fn an_annotation_of_a_newer_version_stays() {
     player.devices.pop();
     player.restart_pod();
     player.play(300);
-    assert_eq!(player.believed().memory, Decision::Undecided);
+    assert_eq!(player.believed().memory, Decision::Decided(newer.clone()));
     assert_eq!(player.missing(), 0);
     assert!(player.believed().inherits);
     assert_eq!(player.node.annotations["p/expected"], newer);
+}
+
+#[test]
+fn an_annotation_that_cannot_be_read_stays_until_it_is_removed() {
+    let mut player = Player::settled(8);
+    player.annotate("expected", "{");
+    player.restart_pod();
+    player.play(300);
+    assert_eq!(player.node.annotations["p/expected"], "{");
+    assert!(!player.believed().inherits);
+    player.node.annotations.remove("p/expected");
+    player.play(700);
+    assert!(player.node.annotations["p/expected"].contains("\"n\":8"));
+    assert!(player.believed().inherits && player.believed().inventory.problems.is_empty());
+}
+
+#[test]
+fn the_memory_of_a_machine_survives_a_node_that_is_of_another_boot_for_long() {
+    let mut player = Player::settled(8);
+    let memory = player.node.annotations["p/expected"].clone();
+    player.node.boot_id = "earlier".to_owned();
+    player.reboot(30);
+    player.play(400);
+    assert!(player.believed().is_settled && !player.believed().inherits);
+    assert_eq!(player.node.annotations["p/expected"], memory);
 }
 
 #[test]
