@@ -75,7 +75,7 @@ async fn manifests() -> anyhow::Result<()> {
     for switches in [
         "conditionAlias=AcceleratedHardwareReady,labelPrefix=gpu.example.com",
         "profile=labels,networkPolicy.enabled=true,compat.nvidia=off,compat.amd=off",
-        "nvidia.driverRoot=/run/nvidia/driver,metrics.dcgmPort=0",
+        "nvidia.driverRoot=/run/nvidia/driver,metrics.dcgmPort=0,expect=any=8",
         "nvidia.runtimeClassName=nvidia,hostNetwork=false,includeIntegrated=true",
         "pathRules=[[path]],profile=labels",
     ] {
@@ -88,6 +88,9 @@ async fn manifests() -> anyhow::Result<()> {
         validate(&bed, &file)?;
     }
     validate(&bed, &workspace().join("daemonset/manifests/afd.yaml"))?;
+    let expecting = render(&["--set", "expect=nvidia/10de:2330=8"])?;
+    ensure!(expecting.contains("--expect=nvidia/10de:2330=8"), "{expecting}");
+    ensure!(render(&["--set", "expect=eight"]).is_err(), "the schema refuses what the agent cannot parse");
     let monitors = render(&["--set", "podMonitor.enabled=true,prometheusRule.enabled=true"])?;
     ensure!(
         monitors.contains("honorLabels: true") && monitors.contains("alert: AcceleratorFailed"),

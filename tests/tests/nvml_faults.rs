@@ -190,6 +190,40 @@ fn the_xid_of_a_lost_gpu_is_counted_and_its_series_keep_their_labels() {
 }
 
 #[test]
+fn the_counts_of_xids_survive_a_restart_of_the_container() {
+    let host = Fixture::named(H100).lay_out();
+    let folder = tempfile::tempdir().expect("a folder can be created");
+    let start = || {
+        let mut command = host.afd(RUN);
+        command.arg("--state-dir").arg(folder.path());
+        let agent = Agent::start(command);
+        agent.until("NVML is sampled", |agent| agent.count(POWER) > 0);
+        agent
+    };
+    let agent = start();
+    let device = inventory(&agent).devices[5].clone();
+    let uuid = device.uuid.value().expect("its UUID is known");
+    let xid_31 = format!(
+        "accelerator_device_errors_total{{vendor=\"nvidia\",device=\"{}\",uuid=\"{uuid}\",partition=\"\",kind=\"xid\",detail=\"31\"}}",
+        device.id
+    );
+    host.driver_root().raise(json!({ "device": 5, "eventType": 8, "eventData": 31 }));
+    agent.until("it is counted", |agent| agent.value(&xid_31) == Some(1.0));
+    let saved = folder.path().join("state.json");
+    agent.until("it is saved", |_| {
+        fs::read_to_string(&saved).is_ok_and(|text| text.contains("\"counts\":{\"31\":1}"))
+    });
+    drop(agent);
+    host.driver_root().update(|recording| recording["events"] = json!([]));
+    let agent = start();
+    agent.until("the count goes on", |agent| agent.value(&xid_31) == Some(1.0));
+    drop(agent);
+    fs::write(host.root().join("sys/module/nvidia/version"), "590.48.01\n").expect("a file can be written");
+    let agent = start();
+    agent.until("another driver counts from 0", |agent| agent.value(&xid_31) == Some(0.0));
+}
+
+#[test]
 fn errors_that_are_not_watched_have_no_series_and_are_a_problem() {
     let host = Fixture::named(H100).lay_out();
     host.driver_root().remove_symbol("nvmlEventSetCreate");

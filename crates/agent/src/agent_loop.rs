@@ -120,8 +120,10 @@ impl<'o> AgentLoop<'o> {
         let discovered = parts.probes.discover();
         tracing::info!(devices = discovered.devices.len(), nics = discovered.nics.len(), "first inventory");
         let options = parts.args.track_options();
+        let mut tracker = Tracker::new(parts.probes.host(), options, parts.args.state_dir.as_deref());
+        parts.probes.restore_error_counts(&tracker.take_error_counts());
         AgentLoop {
-            tracker: Tracker::new(parts.probes.host(), options, parts.args.state_dir.as_deref()),
+            tracker,
             shown: ShownInventory::new(discovered.clone(), node_options, parts.args.node_name.as_deref()),
             parts,
             node_options,
@@ -197,6 +199,7 @@ impl<'o> AgentLoop<'o> {
         let offered = offers.map(|offers| offer::offered(&for_node, offers, include_integrated));
         let verdict = offered.as_ref().map(|offered| offered.verdict.clone()).unwrap_or_default();
         let conditions = self.tracker.conditions(&verdict);
+        self.tracker.save(&self.parts.probes);
         self.deadline = self.tracker.next_deadline();
         if let Some(offered) = offered {
             self.publish_desired(offered.without_allocated(), conditions);

@@ -11,7 +11,7 @@ use afd_host::{
     Host,
     child::{EventSender, Launcher},
 };
-use afd_model::{DeviceId, IncidentRecord, Inventory, LibraryStatus, Sampling};
+use afd_model::{DeviceId, ErrorCountRecord, IncidentRecord, Inventory, LibraryStatus, Sampling};
 use afd_probe::{
     PciBus, Probe,
     library::{DISCOVER, SAMPLE},
@@ -252,6 +252,19 @@ impl Probes {
     /// The errors of devices that are still open.
     pub fn incidents(&self) -> Vec<IncidentRecord> {
         self.probes.iter().flat_map(|probe| probe.incidents()).collect()
+    }
+
+    /// How often each device reported each error that only this process counts.
+    pub fn error_counts(&self) -> Vec<ErrorCountRecord> {
+        self.probes.iter().flat_map(|probe| probe.error_counts()).collect()
+    }
+
+    /// Continues the counts of an earlier agent in the same boot.
+    pub fn restore_error_counts(&mut self, records: &[ErrorCountRecord]) {
+        for probe in &mut self.probes {
+            let own = records.iter().filter(|record| record.probe == probe.name());
+            probe.restore_error_counts(own.cloned().collect());
+        }
     }
 
     /// Takes over the errors that an earlier agent had open.

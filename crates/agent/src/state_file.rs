@@ -1,27 +1,40 @@
-//! The file in which graces survive a restart of the container.
+//! The file in which graces and counts survive a restart of the container.
 
 use std::path::{Path, PathBuf};
 
+use afd_model::ErrorCountRecord;
 use afd_track::SavedState;
+use serde::{Deserialize, Serialize};
 
 const NAME: &str = "state.json";
+
+/// What survives a restart of the container.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct AgentState {
+    /// The boot that it is of.
+    pub(crate) boot_id: String,
+    /// When graces began.
+    pub(crate) track: SavedState,
+    /// How often devices reported errors.
+    pub(crate) error_counts: Vec<ErrorCountRecord>,
+}
 
 /// The file, in a folder of the agent's own that lives as long as its pod.
 #[derive(Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,
-    written: SavedState,
+    written: AgentState,
 }
 
 impl StateFile {
     /// The file in a folder.
     pub(crate) fn new(folder: &Path) -> StateFile {
-        StateFile { path: folder.join(NAME), written: SavedState::default() }
+        StateFile { path: folder.join(NAME), written: AgentState::default() }
     }
 
     /// What an earlier agent saved. A file that cannot be used is as good as none.
     #[expect(clippy::disallowed_methods, reason = "the file is the agent's own, not the host's")]
-    pub(crate) fn read(&self) -> Option<SavedState> {
+    pub(crate) fn read(&self) -> Option<AgentState> {
         let text = std::fs::read(&self.path).ok()?;
         serde_json::from_slice(&text)
             .inspect_err(|error| {
@@ -30,8 +43,8 @@ impl StateFile {
             .ok()
     }
 
-    /// Saves a state that differs from the last one. A failure costs a grace after the next restart, nothing more.
-    pub(crate) fn write(&mut self, state: SavedState) {
+    /// Saves a state that differs from the last one. A failure costs a grace or a count after the next restart, nothing more.
+    pub(crate) fn write(&mut self, state: AgentState) {
         if state == self.written {
             return;
         }
@@ -43,7 +56,7 @@ impl StateFile {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the file is the agent's own, not the host's")]
-fn replace(path: &Path, state: &SavedState) -> std::io::Result<()> {
+fn replace(path: &Path, state: &AgentState) -> std::io::Result<()> {
     let new = path.with_extension("new");
     std::fs::write(&new, serde_json::to_vec(state)?)?;
     std::fs::rename(new, path)

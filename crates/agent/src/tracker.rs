@@ -4,10 +4,14 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use afd_derive::vendors::VENDORS;
 use afd_host::Host;
-use afd_model::{Inventory, NodeFacts, OfferVerdict, Offers};
+use afd_model::{ErrorCountRecord, Inventory, NodeFacts, OfferVerdict, Offers};
 use afd_track::{Believed, Conditions, Observation, Track, TrackOptions, TrackedVendor, VendorObservation};
 
-use crate::{clock, probes::Probes, state_file::StateFile};
+use crate::{
+    clock,
+    probes::Probes,
+    state_file::{AgentState, StateFile},
+};
 
 /// What is believed of the node, with the clocks and the file that it needs.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ pub struct Tracker {
     track: Track,
     boot_id: Option<String>,
     state: Option<StateFile>,
+    /// The counts of an earlier agent, until the probes continue them.
+    error_counts: Vec<ErrorCountRecord>,
 }
 
 impl Tracker {
@@ -31,10 +37,13 @@ impl Tracker {
             track: Track::new(options, vendors),
             boot_id: clock::boot_id(host),
             state: state_dir.map(StateFile::new),
+            error_counts: Vec::new(),
         };
-        if let Some(state) = tracker.state.as_ref().and_then(StateFile::read) {
+        let saved = tracker.state.as_ref().and_then(StateFile::read);
+        if let Some(saved) = saved.filter(|saved| saved.boot_id == tracker.boot_id()) {
             let boot_id = tracker.boot_id().to_owned();
-            tracker.track.restore(state, &boot_id);
+            tracker.track.restore(saved.track, &boot_id);
+            tracker.error_counts = saved.error_counts;
         }
         tracker
     }
@@ -77,13 +86,22 @@ impl Tracker {
         self.track.observe_offers(offers)
     }
 
-    /// The conditions, with the verdict on the offers that are believed. Ends an observation.
+    /// The conditions, with the verdict on the offers that are believed.
     pub fn conditions(&mut self, verdict: &OfferVerdict) -> Conditions {
-        let conditions = self.track.conditions(verdict);
-        if let Some(state) = &mut self.state {
-            state.write(self.track.save(self.boot_id.as_deref().unwrap_or_default()));
-        }
-        conditions
+        self.track.conditions(verdict)
+    }
+
+    /// The counts of an earlier agent, once.
+    pub fn take_error_counts(&mut self) -> Vec<ErrorCountRecord> {
+        std::mem::take(&mut self.error_counts)
+    }
+
+    /// Saves what must survive a restart of the container.
+    pub fn save(&mut self, probes: &Probes) {
+        let boot_id = self.boot_id().to_owned();
+        let Some(file) = &mut self.state else { return };
+        let track = self.track.save(&boot_id);
+        file.write(AgentState { boot_id, track, error_counts: probes.error_counts() });
     }
 
     /// Whether the machine got devices of other kinds in place of the earlier ones since the last call.

@@ -1,5 +1,7 @@
 //! Errors that stay open until there is evidence that they ended, in the form in which they are remembered.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::DeviceId;
@@ -27,4 +29,23 @@ pub struct IncidentRecord {
     /// Version of the driver that reported it, if it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
+}
+
+/// How often a device reported each error since its driver was loaded, in the form in which it is remembered.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ErrorCountRecord {
+    /// Name of the probe that counts.
+    pub probe: String,
+    /// The device.
+    pub device: DeviceId,
+    /// UUID of the device, if it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Version of the driver that reported the errors, if it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_version: Option<String>,
+    /// How often, by the number of the error.
+    pub counts: BTreeMap<u32, u64>,
+    /// The number of the last one.
+    pub last: u32,
 }

@@ -34,7 +34,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use afd_host::{Host, child::Launcher};
 use afd_model::{
-    Device, DeviceId, Findings, Health, IncidentRecord, Known, LibraryStatus, PciAddress, Sample, Sampling,
+    Device, DeviceId, ErrorCountRecord, Findings, Health, IncidentRecord, Known, LibraryStatus, PciAddress,
+    Sample, Sampling,
 };
 use afd_probe::{Facts, PciBus, PciFunction, Probe, library::Enrichment, pci};
 use serde_json::Value;
@@ -239,6 +240,14 @@ impl Probe for Nvidia {
 
     fn restore_incidents(&mut self, records: Vec<IncidentRecord>) {
         self.incidents.restore(records);
+    }
+
+    fn error_counts(&self) -> Vec<ErrorCountRecord> {
+        self.incidents.count_records()
+    }
+
+    fn restore_error_counts(&mut self, records: Vec<ErrorCountRecord>) {
+        self.incidents.restore_counts(records);
     }
 
     fn clear_incidents(&mut self, device: DeviceId) -> bool {

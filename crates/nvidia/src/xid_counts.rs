@@ -20,6 +20,21 @@ impl XidCounts {
         self.last = number;
     }
 
+    /// The counts and the last number, unless there was no XID.
+    pub(crate) fn record(&self) -> Option<(BTreeMap<u32, u64>, u32)> {
+        (!self.numbers.is_empty()).then(|| (self.numbers.clone(), self.last))
+    }
+
+    /// Continues earlier counts.
+    pub(crate) fn restore(&mut self, counts: &BTreeMap<u32, u64>, last: u32) {
+        if self.numbers.is_empty() {
+            self.last = last;
+        }
+        for (number, count) in counts {
+            *self.numbers.entry(*number).or_default() += count;
+        }
+    }
+
     /// A counter for each number of [`xid::COUNTED`], one for all others, and the last number; 0 while there was none.
     pub(crate) fn readings(&self) -> impl Iterator<Item = Reading> {
         let count = |number| self.numbers.get(&number).copied().unwrap_or(0);

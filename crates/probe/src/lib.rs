@@ -23,7 +23,7 @@ pub mod status;
 use std::time::Instant;
 
 use afd_host::Host;
-use afd_model::{DeviceId, Findings, IncidentRecord, LibraryStatus, Sampling};
+use afd_model::{DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, Sampling};
 
 pub use facts::Facts;
 pub use pci::{PciBus, PciFunction};
@@ -65,6 +65,15 @@ pub trait Probe {
 
     /// Takes over the errors that an earlier process had open. Those that have ended since are dropped by the next discovery.
     fn restore_incidents(&mut self, _records: Vec<IncidentRecord>) {}
+
+    /// How often each device reported each error that only this process counts.
+    fn error_counts(&self) -> Vec<ErrorCountRecord> {
+        Vec::new()
+    }
+
+    /// Continues the counts of an earlier process in the same boot, after the first discovery. Those of another device or driver
+    /// are ignored.
+    fn restore_error_counts(&mut self, _records: Vec<ErrorCountRecord>) {}
 
     /// Closes the errors of a device; whether there were any.
     fn clear_incidents(&mut self, _device: DeviceId) -> bool {

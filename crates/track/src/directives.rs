@@ -1,6 +1,9 @@
 //! What an admin says by annotations: which devices to expect, and which to ignore.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 use afd_model::Device;
 
@@ -46,6 +49,19 @@ impl Expect {
             return Err("it is empty; use `off`, `any=8` or `<vendor>/10de:2330=8`".to_owned());
         }
         Ok(Expect::Numbers { any, kinds })
+    }
+}
+
+/// What the admin of a release expects of its nodes, where the Node has no annotation `expect`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AdminExpectation(pub(crate) Expect);
+
+impl FromStr for AdminExpectation {
+    type Err = String;
+
+    /// Parses the form of the annotation.
+    fn from_str(text: &str) -> Result<AdminExpectation, String> {
+        Expect::parse(text).map(AdminExpectation)
     }
 }
 

@@ -43,6 +43,7 @@ use self::{
     verdicts::VendorView,
 };
 pub use self::{
+    directives::AdminExpectation,
     graces::Graces,
     state::SavedState,
     vendor::{TrackedVendor, VendorObservation},
@@ -59,6 +60,8 @@ pub struct TrackOptions {
     pub include_integrated: bool,
     /// Reasons of other classes than faults of devices that turn the condition `Problem`.
     pub problem_reasons: Vec<String>,
+    /// What is expected where the Node has no annotation `expect`.
+    pub expect: Option<AdminExpectation>,
     /// Whether there is a Node to be written.
     pub has_node: bool,
 }
@@ -135,13 +138,14 @@ impl Track {
     /// Nothing is known yet.
     pub fn new(options: TrackOptions, vendors: impl IntoIterator<Item = TrackedVendor>) -> Track {
         let vendors = vendors.into_iter().map(|vendor| VendorTrack::new(vendor, Duration::ZERO));
+        let expect = options.expect.clone().map(|AdminExpectation(expect)| expect);
         Track {
             options,
             started: None,
             last: Duration::ZERO,
             presence: Presence::default(),
             vendors: vendors.collect(),
-            node: NodeTrack::default(),
+            node: NodeTrack::new(expect),
             offers: OfferTrack::default(),
             faults: FaultTrack::default(),
             surroundings: Inventory::default(),

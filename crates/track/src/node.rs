@@ -40,6 +40,8 @@ pub(crate) struct NodeTrack {
     /// Since when verdicts are unconfirmed, as it is written.
     written_since: Option<(Duration, Timestamp)>,
     expect: Option<Expect>,
+    /// What the admin expects where the Node has no such annotation.
+    default_expect: Option<Expect>,
     ignored: Ignored,
     problems: Vec<Problem>,
     /// The boots in which the machine had another number of devices than its instance type says.
@@ -52,6 +54,11 @@ const MAX_DIFFERING_BOOTS: usize = 2;
 const BOOT_DIGITS: usize = 8;
 
 impl NodeTrack {
+    /// No Node was read yet. `default_expect` is what the admin expects of all nodes.
+    pub(crate) fn new(default_expect: Option<Expect>) -> NodeTrack {
+        NodeTrack { default_expect, ..NodeTrack::default() }
+    }
+
     /// Takes in the Node; returns whether it is now, for the first time, known which machine it describes.
     pub(crate) fn observe(
         &mut self,
@@ -164,7 +171,7 @@ impl NodeTrack {
 
     /// How many devices are expected, from the first source that says so.
     pub(crate) fn expectation(&self, surroundings: &Inventory, node: Option<&NodeFacts>) -> Expectation {
-        if let Some(expect) = &self.expect {
+        if let Some(expect) = self.expect.as_ref().or(self.default_expect.as_ref()) {
             return Expectation::Admin(expect.clone());
         }
         if self.machine.is_none() || self.untouched.is_some() {

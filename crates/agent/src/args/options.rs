@@ -7,7 +7,7 @@ use afd_derive::{
     labels::{DEFAULT_PREFIX, LabelOptions},
     vendors::{VENDORS, VendorRecord},
 };
-use afd_track::TrackOptions;
+use afd_track::{AdminExpectation, TrackOptions};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use super::{
@@ -170,6 +170,10 @@ pub struct RunArgs {
     /// AcceleratedHardwareReady on EKS.
     #[arg(long, value_name = "TYPE")]
     pub condition_alias: Option<String>,
+    /// Which devices are expected on a Node without the annotation expect: off, any=8, or <vendor>/10de:2330=8 for a PCI id; several
+    /// are separated by commas.
+    #[arg(long, value_name = "DEVICES")]
+    pub expect: Option<AdminExpectation>,
     /// Reasons that turn the condition Problem although they are no fault of a device.
     #[arg(
         long,
@@ -197,6 +201,7 @@ impl RunArgs {
             prefix: self.labels.label_prefix.clone(),
             include_integrated: self.labels.include_integrated,
             problem_reasons: self.problem_reasons.clone(),
+            expect: self.expect.clone(),
             has_node: !self.no_kubernetes,
         }
     }

@@ -1,8 +1,8 @@
 //! Incidents in the form in which they outlive this process.
 
-use afd_model::{IncidentRecord, PciAddress};
+use afd_model::{ErrorCountRecord, IncidentRecord, PciAddress};
 
-use super::{Incidents, MigPlace};
+use super::{Incidents, KnownGpu, MigPlace};
 use crate::NAME;
 
 impl Incidents {
@@ -35,18 +35,57 @@ impl Incidents {
                 None => None,
             };
             let gpu = self.gpus.entry(address).or_default();
-            let is_another = |known: &Option<String>, record: &Option<String>| matches!((known, record), (Some(known), Some(record)) if known != record);
-            if is_another(&gpu.uuid, &record.uuid) || is_another(&gpu.driver_version, &record.driver_version)
-            {
+            if !gpu.adopt(record.uuid, record.driver_version) {
                 continue;
             }
-            gpu.uuid = gpu.uuid.take().or(record.uuid);
-            gpu.driver_version = gpu.driver_version.take().or(record.driver_version);
             if gpu.pci_id.is_empty() {
                 gpu.pci_id = record.pci_id;
             }
             self.open(address, record.code, instance, record.first_seen);
         }
+    }
+}
+
+impl Incidents {
+    /// How often each GPU reported each XID.
+    pub(crate) fn count_records(&self) -> Vec<ErrorCountRecord> {
+        let record = |(address, gpu): (&PciAddress, &KnownGpu)| {
+            let (counts, last) = gpu.counts.record()?;
+            Some(ErrorCountRecord {
+                probe: NAME.to_owned(),
+                device: (*address).into(),
+                uuid: gpu.uuid.clone(),
+                driver_version: gpu.driver_version.clone(),
+                counts,
+                last,
+            })
+        };
+        self.gpus.iter().filter_map(record).collect()
+    }
+
+    /// Continues the counts of records. Those of another GPU or driver are ignored.
+    pub(crate) fn restore_counts(&mut self, records: Vec<ErrorCountRecord>) {
+        for record in records.into_iter().filter(|record| record.probe == NAME) {
+            let gpu = self.gpus.entry(record.device.0).or_default();
+            if gpu.adopt(record.uuid, record.driver_version) {
+                gpu.counts.restore(&record.counts, record.last);
+            }
+        }
+    }
+}
+
+impl KnownGpu {
+    /// Takes over what a record says of the GPU and its driver; false where it is of another GPU or driver.
+    fn adopt(&mut self, uuid: Option<String>, driver_version: Option<String>) -> bool {
+        let is_another = |known: &Option<String>, record: &Option<String>| {
+            known.as_ref().zip(record.as_ref()).is_some_and(|(known, record)| known != record)
+        };
+        if is_another(&self.uuid, &uuid) || is_another(&self.driver_version, &driver_version) {
+            return false;
+        }
+        self.uuid = self.uuid.take().or(uuid);
+        self.driver_version = self.driver_version.take().or(driver_version);
+        true
     }
 }
 

@@ -100,6 +100,16 @@ fn a_smaller_instance_type_misses_nothing() {
 }
 
 #[test]
+fn a_release_can_expect_devices_of_nodes_without_the_annotation() {
+    let mut player = Player::expecting("any=8", 7);
+    player.play(40);
+    assert_eq!((player.missing(), player.ready().as_str()), (1, "False DeviceMissing"));
+    player.annotate("expect", "any=7");
+    player.play(5);
+    assert_eq!(player.missing(), 0, "the Node's own annotation takes precedence");
+}
+
+#[test]
 fn an_instance_type_expects_devices_that_were_never_seen() {
     let mut player = Player::new(7, 10_800);
     player.set_instance_type("Standard_ND96isr_MI300X_v5");

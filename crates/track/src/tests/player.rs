@@ -107,6 +107,13 @@ impl Player {
         }
     }
 
+    /// An agent whose admin expects devices of all nodes.
+    pub(super) fn expecting(expect: &str, count: u8) -> Player {
+        let expect = Some(expect.parse().expect("it is valid"));
+        let options = TrackOptions { expect, ..options() };
+        Player { track: Track::new(options, [VENDOR]), ..Player::new(count, 10_800) }
+    }
+
     /// A new pod: nothing is left but the Node.
     pub(super) fn restart_pod(&mut self) {
         self.track = agent();
@@ -225,9 +232,12 @@ impl Player {
     }
 }
 
+fn options() -> TrackOptions {
+    TrackOptions { prefix: PREFIX.to_owned(), has_node: true, ..TrackOptions::default() }
+}
+
 fn agent() -> Track {
-    let options = TrackOptions { prefix: PREFIX.to_owned(), has_node: true, ..TrackOptions::default() };
-    Track::new(options, [VENDOR])
+    Track::new(options(), [VENDOR])
 }
 
 /// Changes what the Node says; returns the number of writes. What is undecided and not inherited is removed.
