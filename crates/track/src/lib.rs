@@ -7,12 +7,14 @@
 //!
 //! All times are times since boot that run through a suspension of the machine (`CLOCK_BOOTTIME`).
 
+mod believing;
 mod conditions;
 mod directives;
 mod expected;
 mod faults;
 mod graces;
 mod instance_types;
+mod judging;
 mod machine;
 mod memory;
 mod node;
@@ -27,26 +29,21 @@ use std::{
     time::Duration,
 };
 
-use afd_model::{
-    Condition, Decision, Device, ExpectedDevices, HealthState, Inventory, LibraryStatus, MissingDevice,
-    NodeFacts, OfferVerdict, Offers, Problem,
-};
+use afd_model::{Condition, Decision, ExpectedDevices, Inventory, MissingDevice, NodeFacts, Offers};
 
-use self::{
-    conditions::ConditionInputs,
-    expected::{GoneDevice, PciKind, PresentDevice},
-    faults::{FaultTrack, FaultVerdict, ObservedFault},
-    node::NodeTrack,
-    offers::{OfferCause, OfferTrack},
-    presence::Presence,
-    vendor::VendorTrack,
-    verdicts::VendorView,
-};
 pub use self::{
     directives::AdminExpectation,
     graces::Graces,
     state::SavedState,
     vendor::{TrackedVendor, VendorObservation},
+};
+use self::{
+    expected::{GoneDevice, PciKind},
+    faults::FaultTrack,
+    node::NodeTrack,
+    offers::OfferTrack,
+    presence::Presence,
+    vendor::VendorTrack,
 };
 
 /// How a node is tracked.
@@ -181,23 +178,6 @@ impl Track {
         self.offers.accepted()
     }
 
-    /// The conditions after the last observation, with the verdict on the offers that are believed.
-    pub fn conditions(&mut self, verdict: &OfferVerdict) -> Conditions {
-        let (now, graces) = (self.last, self.options.graces);
-        self.is_offered =
-            *verdict != OfferVerdict::Unknown && !matches!(verdict, OfferVerdict::Incomplete(_));
-        let offers = match self.options.has_node {
-            true => self.offers.judge(verdict, now, &graces),
-            false => OfferCause::None,
-        };
-        let faults = self.judge_faults();
-        if !self.believed.is_settled {
-            return Conditions::default();
-        }
-        let inputs = self.condition_inputs(offers, faults);
-        Conditions { ready: inputs.ready(), problem: inputs.problem(&self.options.problem_reasons) }
-    }
-
     /// Whether the machine got devices of other kinds in place of the earlier ones since the last call.
     pub fn take_refitted(&mut self) -> bool {
         std::mem::take(&mut self.is_refitted)
@@ -301,239 +281,6 @@ impl Track {
                 vendor.restore(since);
             }
         }
-    }
-
-    fn believe(&mut self, observation: &Observation<'_>) -> Believed {
-        let (now, graces) = (observation.now, self.options.graces);
-        let mut devices = Vec::with_capacity(self.presence.devices.len());
-        let mut leaving = BTreeSet::new();
-        let views: Vec<VendorView<'_>> = self
-            .vendors
-            .iter()
-            .map(|vendor| VendorView {
-                vendor,
-                maintenance: vendor.maintenance(now, &graces),
-                now,
-                graces: &graces,
-            })
-            .collect();
-        for (id, tracked) in &mut self.presence.devices {
-            let view = views.iter().find(|view| view.vendor.vendor.covers(&tracked.observed));
-            devices.push(match view {
-                Some(view) => tracked.believed(view),
-                None => tracked.observed.clone(),
-            });
-            if tracked.absent_since.is_some() {
-                leaving.insert(*id);
-            }
-        }
-        let released = views.iter().filter(|view| view.must_release()).map(|view| view.vendor.vendor.probe);
-        let released = released.collect();
-        let present = self.present_devices(&devices);
-        let is_settled = self.learn(&present, now, &graces, observation);
-        let expectation = self.node.expectation(&self.surroundings, observation.node);
-        let mut gone = self.gone.clone();
-        gone.extend(self.node.gone(&present));
-        let vendors: Vec<TrackedVendor> = self.vendors.iter().map(|vendor| vendor.vendor).collect();
-        let missing = if is_settled { expectation.missing(&present, &gone, &vendors) } else { Vec::new() };
-        let expected = observation.node.map(|_| expectation.numbers(&present, &vendors));
-        drop(present);
-        // What is confirmed again soon is not worth a write.
-        let is_lasting = |since: &Duration| now.saturating_sub(*since) >= graces.library;
-        let unconfirmed = self.vendors.iter().filter_map(VendorTrack::unconfirmed_since).filter(is_lasting);
-        let unconfirmed = unconfirmed.min();
-        let mut for_node = Inventory { devices, missing, ..self.surroundings.clone() };
-        for_node.problems.extend(self.node.problems().cloned());
-        let mut inventory = for_node.clone();
-        inventory.devices.retain(|device| !leaving.contains(&device.id));
-        Believed {
-            inventory,
-            for_node,
-            is_settled,
-            inherits: self.node.inherits(),
-            memory: self.node.memory(unconfirmed, observation),
-            expected,
-            released,
-        }
-    }
-
-    /// The devices that count for expectations.
-    fn present_devices<'d>(&self, devices: &'d [Device]) -> Vec<PresentDevice<'d>> {
-        let is_expected = |device: &&Device| {
-            self.presence.devices.get(&device.id).is_some_and(presence::TrackedDevice::is_expected_to_stay)
-        };
-        let probe_of = |device: &Device| {
-            self.vendors.iter().find(|vendor| vendor.vendor.covers(device)).map(|vendor| vendor.vendor.probe)
-        };
-        let present = devices.iter().filter(is_expected);
-        present.filter_map(|device| Some(PresentDevice { device, probe: probe_of(device)? })).collect()
-    }
-
-    /// Raises expectations; returns whether what the Node remembers has been compared with the devices for long enough.
-    fn learn(
-        &mut self,
-        present: &[PresentDevice<'_>],
-        now: Duration,
-        graces: &Graces,
-        observation: &Observation<'_>,
-    ) -> bool {
-        if !self.options.has_node {
-            return true;
-        }
-        if observation.node.is_none() || !self.node.is_identified() {
-            return false;
-        }
-        let presence = &self.presence;
-        let present_since = |present: &PresentDevice<'_>| {
-            let tracked = presence.devices.get(&present.device.id)?;
-            tracked.absent_since.is_none().then_some(tracked.present_since)
-        };
-        let there: Vec<PresentDevice<'_>> =
-            present.iter().copied().filter(|present| present_since(present).is_some()).collect();
-        let expectation = self.node.expectation(&self.surroundings, observation.node);
-        let is_complete = expectation.missing(present, &[], &[]).is_empty() && self.node.is_complete(present);
-        let lacking = expectation.missing(&there, &[], &[]).len();
-        let since = self.lacking.filter(|(before, _)| lacking <= *before).map_or(now, |(_, since)| since);
-        self.lacking = (lacking > 0).then_some((lacking, since));
-        let has_stayed = |present: &PresentDevice<'_>| {
-            present_since(present).is_some_and(|since| now.saturating_sub(since) >= graces.learning)
-        };
-        self.node.compare_instance_type(present, has_stayed, &self.surroundings, observation);
-        if self.node.learn(present, has_stayed) {
-            self.is_refitted = true;
-        }
-        is_complete || self.settles_at(now).is_none_or(|at| now >= at)
-    }
-
-    /// Until when devices that the Node remembers may still appear.
-    fn settles_at(&self, now: Duration) -> Option<Duration> {
-        let lacking = self.lacking.map(|(_, since)| since);
-        let since = [self.started, lacking].into_iter().flatten().min();
-        since.map(|since| since + self.options.graces.removal_at(now))
-    }
-
-    fn counts(&self, device: &Device) -> bool {
-        (self.options.include_integrated || !device.integrated) && !self.node.ignores(device)
-    }
-
-    fn condition_inputs(&self, offers: OfferCause, faults: FaultVerdict) -> ConditionInputs<'_> {
-        let (now, graces) = (self.last, &self.options.graces);
-        let all = &self.believed.for_node.devices;
-        let vendor_of = |device: &Device| self.vendors.iter().find(|vendor| vendor.vendor.covers(device));
-        let is_passed_through =
-            |device: &Device| vendor_of(device).is_some_and(|vendor| vendor.vendor.is_passed_through(device));
-        let counted: Vec<&Device> = all.iter().filter(|device| self.counts(device)).collect();
-        let (given, devices): (Vec<&Device>, Vec<&Device>) =
-            counted.into_iter().partition(|device| is_passed_through(device));
-        let devices = without_bystanders(devices);
-        let missing = self.believed.for_node.missing.iter();
-        let missing: Vec<&MissingDevice> =
-            missing.filter(|missing| !self.node.ignores_missing(missing)).collect();
-        let concerned = |vendor: &&VendorTrack| {
-            devices.iter().any(|device| vendor.vendor.covers(device))
-                || missing.iter().any(|missing| missing.probe == vendor.vendor.probe)
-        };
-        let maintenance: Vec<_> = self
-            .vendors
-            .iter()
-            .filter(concerned)
-            .filter_map(|vendor| Some((vendor.vendor.probe, vendor.maintenance(now, graces)?)))
-            .collect();
-        let is_maintained = |device: &&&Device| {
-            vendor_of(device).is_some_and(|vendor| vendor.maintenance(now, graces).is_some())
-        };
-        let is_silent = |vendor: &VendorTrack| {
-            vendor.library() != LibraryStatus::NotFound && vendor.library().may_answer_later()
-        };
-        ConditionInputs {
-            passed_through: given.len(),
-            maintained: devices.iter().filter(is_maintained).map(|device| device.id).collect(),
-            maintenance,
-            offers,
-            faults,
-            is_library_outstanding: self.vendors.iter().filter(concerned).any(is_silent),
-            missing,
-            devices,
-        }
-    }
-
-    fn judge_faults(&mut self) -> FaultVerdict {
-        let (now, graces) = (self.last, self.options.graces);
-        let inputs = self.condition_inputs(OfferCause::None, FaultVerdict::None);
-        let mut faults: Vec<ObservedFault> =
-            inputs.missing.iter().map(|missing| missing_fault(missing)).collect();
-        let failed = inputs.devices.iter().filter(|device| device.health.state == HealthState::Failed);
-        faults.extend(failed.filter_map(|device| device_fault(device, &self.options.problem_reasons)));
-        for vendor in self.vendors.iter().filter(|vendor| vendor.is_library_lost(now, &graces)) {
-            faults.push(ObservedFault {
-                subject: vendor.vendor.probe.to_owned(),
-                code: "LibraryNotResponding".to_owned(),
-                message: "two fresh processes got no answer of the vendor's library; see the kernel log"
-                    .to_owned(),
-                is_confirmed: true,
-            });
-        }
-        let in_maintenance = self.vendors.iter().filter(|vendor| vendor.maintenance(now, &graces).is_some());
-        let maintained: BTreeSet<&str> = in_maintenance.map(|vendor| vendor.vendor.probe).collect();
-        let missing = inputs.missing.iter().filter(|missing| maintained.contains(missing.probe.as_str()));
-        let frozen: BTreeSet<String> = inputs
-            .maintained
-            .iter()
-            .map(ToString::to_string)
-            .chain(missing.map(|missing| missing.id.clone()))
-            .chain(maintained.iter().map(|probe| (*probe).to_owned()))
-            .collect();
-        drop(inputs);
-        self.faults.observe(&faults, |subject| frozen.contains(subject), now, &graces)
-    }
-}
-
-/// Without devices that cannot compute beside others of another product that can: a display card without a driver.
-fn without_bystanders(devices: Vec<&Device>) -> Vec<&Device> {
-    let can_compute = |device: &&Device| device.driver.is_known();
-    let computing: Vec<_> = devices.iter().copied().filter(can_compute).map(PciKind::of).collect();
-    let is_bystander = |device: &&Device| {
-        !can_compute(device) && !computing.is_empty() && !computing.contains(&PciKind::of(device))
-    };
-    devices.into_iter().filter(|device| !is_bystander(device)).collect()
-}
-
-fn missing_fault(missing: &MissingDevice) -> ObservedFault {
-    ObservedFault {
-        subject: missing.id.clone(),
-        code: "DeviceMissing".to_owned(),
-        message: missing.message.clone(),
-        is_confirmed: true,
-    }
-}
-
-/// The fault of a failed device, if its reason is of a class that is a problem of the node.
-fn device_fault(device: &Device, problem_reasons: &[String]) -> Option<ObservedFault> {
-    use afd_model::reason::ReasonClass;
-
-    let code = conditions::code(device);
-    let is_problem = match conditions::class(device) {
-        ReasonClass::DeviceFault => true,
-        _ => code == "DriverMissing" || problem_reasons.iter().any(|reason| reason == code),
-    };
-    is_problem.then(|| ObservedFault {
-        subject: device.id.to_string(),
-        code: code.to_owned(),
-        message: conditions::message(device),
-        // Its own grace is longer and over.
-        is_confirmed: code == "DriverMissing",
-    })
-}
-
-/// A problem of what the Node says.
-fn node_problem(fact: &str, reason: afd_model::Missing, message: String) -> Problem {
-    Problem {
-        probe: "kubernetes".to_owned(),
-        device: None,
-        fact: fact.to_owned(),
-        reason,
-        path: None,
-        message,
     }
 }
 

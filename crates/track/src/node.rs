@@ -12,7 +12,6 @@ use crate::{
     instance_types,
     machine::{self, MachineIdentity},
     memory::{self, Memory, Remembered},
-    node_problem,
 };
 
 /// Names of the annotations, after the prefix and its slash.
@@ -274,5 +273,17 @@ impl NodeTrack {
         let text = memory.to_text();
         self.decided = Some(text.clone());
         Decision::Decided(text)
+    }
+}
+
+/// A problem of what the Node says.
+fn node_problem(fact: &str, reason: Missing, message: String) -> Problem {
+    Problem {
+        probe: "kubernetes".to_owned(),
+        device: None,
+        fact: fact.to_owned(),
+        reason,
+        path: None,
+        message,
     }
 }
