@@ -170,7 +170,7 @@ pub struct RunArgs {
     /// AcceleratedHardwareReady on EKS.
     #[arg(long, value_name = "TYPE")]
     pub condition_alias: Option<String>,
-    /// Which devices are expected on a Node without the annotation expect: off, any=8, or <vendor>/10de:2330=8 for a PCI id; several
+    /// Which devices are expected on a Node without the annotation expect: off, any=8, or VENDOR/10de:2330=8 for a PCI id; several
     /// are separated by commas.
     #[arg(long, value_name = "DEVICES")]
     pub expect: Option<AdminExpectation>,
