@@ -191,7 +191,7 @@ fn the_xid_of_a_lost_gpu_is_counted_and_its_series_keep_their_labels() {
 
 #[test]
 fn the_counts_of_xids_survive_a_restart_of_the_container() {
-    let host = Fixture::named(H100).lay_out();
+    let host = Fixture::named(H100).copy();
     let folder = tempfile::tempdir().expect("a folder can be created");
     let start = || {
         let mut command = host.afd(RUN);
