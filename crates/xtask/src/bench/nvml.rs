@@ -21,8 +21,8 @@ use super::{
 
 /// Events of the driver.
 const EVENTS: u32 = 30;
-/// XIDs that no driver has, so that each event has a series of its own.
-const FIRST_XID: u32 = 1000;
+/// The XID of every event: a page fault, which comes from the workload and repeats.
+const XID: u32 = 31;
 /// How often the page is read until it contains the event.
 const INTERVAL: Duration = Duration::from_millis(2);
 /// An event that is not reported within this time is lost.
@@ -56,9 +56,9 @@ impl NvmlRoot {
         Ok(fs::rename(new, self.directory().join("nvml.json"))?)
     }
 
-    /// Lets the library report an XID of one of its eight GPUs.
-    fn raise(&mut self, xid: u32) -> anyhow::Result<()> {
-        let event = json!({ "device": xid % 8, "eventType": 8, "eventData": xid });
+    /// Lets the library report an XID of one of its GPUs.
+    fn raise(&mut self, device: u32) -> anyhow::Result<()> {
+        let event = json!({ "device": device, "eventType": 8, "eventData": XID });
         match &mut self.recording["events"] {
             Value::Array(events) => events.push(event),
             events => *events = json!([event]),
@@ -97,7 +97,7 @@ pub(super) fn measure(afd: &Path, library: &Path, host: &Path) -> anyhow::Result
     let mut connection = KeptConnection::open(with.address())?;
     let events = Spread::new(
         (0..EVENTS)
-            .map(|number| event(&mut root, &mut connection, FIRST_XID + number))
+            .map(|number| event(&mut root, &mut connection, number % 8))
             .collect::<anyhow::Result<_>>()?,
     );
     let spread = format!(
@@ -127,19 +127,24 @@ pub(super) fn measure(afd: &Path, library: &Path, host: &Path) -> anyhow::Result
     ])
 }
 
-/// The time from an event until `/metrics` contains it.
-fn event(root: &mut NvmlRoot, connection: &mut KeptConnection, xid: u32) -> anyhow::Result<Duration> {
-    let series = format!("kind=\"xid\",detail=\"{xid}\"");
+/// The time from an event of a GPU until `/metrics` counts it.
+fn event(root: &mut NvmlRoot, connection: &mut KeptConnection, device: u32) -> anyhow::Result<Duration> {
+    let before = counted_xids(connection)?;
     let begun = Instant::now();
-    root.raise(xid)?;
-    loop {
-        let page = connection.get("/metrics")?;
-        if String::from_utf8_lossy(&page).contains(&series) {
-            return Ok(begun.elapsed());
-        }
-        ensure!(begun.elapsed() < TIMEOUT, "XID {xid} is not reported");
+    root.raise(device)?;
+    while counted_xids(connection)? == before {
+        ensure!(begun.elapsed() < TIMEOUT, "the XID of GPU {device} is not counted");
         thread::sleep(INTERVAL);
     }
+    Ok(begun.elapsed())
+}
+
+/// The XIDs that `/metrics` counts, of all GPUs.
+fn counted_xids(connection: &mut KeptConnection) -> anyhow::Result<f64> {
+    let page = connection.get("/metrics")?;
+    let text = String::from_utf8_lossy(&page);
+    let counters = text.lines().filter(|line| line.contains("kind=\"xid\""));
+    counters.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
 }
 
 /// How long samples took, by the metrics of the agent.
