@@ -20,6 +20,9 @@ use crate::{
     sysfs::ras::{BadPages, ErrorCounts},
 };
 
+/// The code of the rule on new records of fatal errors.
+pub(crate) const FATAL_ERROR_RECORD: &str = "FatalErrorRecord";
+
 /// What one discovery read for the health of a device.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HealthEvidence {
@@ -56,8 +59,8 @@ pub fn markdown() -> String {
          rules apply, the most severe state counts: failed, then unknown, then degraded.\n\n\
          `FatalErrorRecord` and `UncorrectableErrorsGrow` apply until the device was reset or its driver loaded again. The evidence\n\
          of that: no driver was bound, the driver version or the unique id of the device differs, the driver has finished a reset, a\n\
-         counter of errors or of firmware cycles fell, or the newest error record is gone. A suspended device keeps its last\n\
-         verdict.\n\n\
+         counter of errors or of firmware cycles fell, or the newest error record is gone. `FatalErrorRecord` survives a restart of\n\
+         the agent by the annotation `incidents`, and `afd clear` ends both. A suspended device keeps its last verdict.\n\n\
          | reason | state | condition | action |\n|---|---|---|---|\n\
          | `DriverMissing` | failed | no kernel driver is bound to the device | load the driver; check the kernel log |\n\
          | `Suspended` | unknown | the device is suspended and has not been seen awake | none: it wakes when it is used |\n"

@@ -36,8 +36,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use afd_host::{Host, child::Launcher};
 use afd_model::{
-    AmdQuantity, Device, DeviceId, Findings, Known, LibraryStatus, Missing, Product, Quantity, Reading,
-    Sample, Sampling, UnitId, Variant, Vendor, VendorFacts,
+    AmdQuantity, Device, DeviceId, Findings, IncidentRecord, Known, LibraryStatus, Missing, Product,
+    Quantity, Reading, Sample, Sampling, UnitId, Variant, Vendor, VendorFacts,
 };
 use afd_probe::{
     Facts, PciBus, PciFunction, Probe, device,
@@ -199,6 +199,20 @@ impl Probe for Amd {
 
     fn library(&self) -> LibraryStatus {
         self.enrichment.as_ref().map(Enrichment::status).unwrap_or_default()
+    }
+
+    fn incidents(&self) -> Vec<IncidentRecord> {
+        self.histories.iter().filter_map(|(device, history)| history.incident(*device)).collect()
+    }
+
+    fn restore_incidents(&mut self, records: Vec<IncidentRecord>) {
+        for record in records.into_iter().filter(|record| record.probe == NAME) {
+            self.histories.entry(record.device).or_default().restore(record);
+        }
+    }
+
+    fn clear_incidents(&mut self, device: DeviceId) -> bool {
+        self.histories.get_mut(&device).is_some_and(HealthHistory::clear)
     }
 
     fn restarts(&self) -> Option<u64> {

@@ -254,7 +254,7 @@ const DEVICE_INFO: [DeviceInfoLabel; 9] = [
     ("compute", |device| device.compute.value().cloned()),
     ("driver_version", |device| device.driver_version.value().cloned()),
     ("firmware_version", |device| device.firmware_version.value().cloned()),
-    ("pci_id", |device| Some(format!("{}:{}", device.pci.vendor_id.value()?, device.pci.device_id.value()?))),
+    ("pci_id", |device| device.pci.id()),
     ("numa_node", |device| device.numa_node.value().map(u32::to_string)),
     ("integrated", |device| Some(device.integrated.to_string())),
 ];

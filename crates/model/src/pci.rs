@@ -206,6 +206,13 @@ pub struct Pci {
     pub removable: bool,
 }
 
+impl Pci {
+    /// PCI vendor and device id, as one text: `10de:2330`. None where one of them is not known.
+    pub fn id(&self) -> Option<String> {
+        Some(format!("{}:{}", self.vendor_id.value()?, self.device_id.value()?))
+    }
+}
+
 /// Speed and width of a PCI Express link.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PcieLink {

@@ -142,8 +142,8 @@ impl Incidents {
         }
         let address = device.id.0;
         let gpu = self.gpus.entry(address).or_default();
-        if let (Known::Value(vendor), Known::Value(id)) = (device.pci.vendor_id, device.pci.device_id) {
-            gpu.pci_id = format!("{vendor}:{id}");
+        if let Some(id) = device.pci.id() {
+            gpu.pci_id = id;
         }
         let is_another_gpu = replace(&mut gpu.uuid, &device.uuid);
         let is_another_driver = replace(&mut gpu.driver_version, &device.driver_version);

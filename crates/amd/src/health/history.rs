@@ -3,10 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, HandleKind, Health, Known, Missing};
+use afd_model::{Device, DeviceId, HandleKind, Health, IncidentRecord, Known, Missing};
 
-use super::HealthEvidence;
-use crate::{cper::CperSeverity, gpu_metrics::Residencies, sysfs::ras::ErrorCounts};
+use super::{FATAL_ERROR_RECORD, HealthEvidence};
+use crate::{
+    NAME,
+    cper::{CperRecord, CperSeverity},
+    gpu_metrics::Residencies,
+    sysfs::ras::ErrorCounts,
+};
 
 /// What is known of one device from earlier discoveries.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +23,7 @@ pub(crate) struct HealthHistory {
     /// The last verdict on the device while it was awake.
     pub(super) verdict: Option<Health>,
     /// The load of the driver that the above belongs to.
-    load: Option<DriverLoad>,
+    load: DriverLoad,
     /// Whether the driver was resetting the device at the last discovery.
     was_in_reset: bool,
 }
@@ -32,11 +37,36 @@ pub(super) struct OpenFaults {
     pub(super) uncorrectable: BTreeMap<&'static str, u64>,
 }
 
-/// What differs after another load of the driver, or on another board.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// What differs after another load of the driver, or on another board; what was never read is none.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct DriverLoad {
-    version: Known<String>,
+    pci_id: Option<String>,
+    version: Option<String>,
     unique_id: Option<String>,
+}
+
+impl DriverLoad {
+    fn of(device: &Device) -> DriverLoad {
+        DriverLoad {
+            pci_id: device.pci.id(),
+            version: device.driver_version.value().cloned(),
+            unique_id: device.handle(HandleKind::UniqueId).map(str::to_owned),
+        }
+    }
+
+    /// Takes over what was read now. Returns whether something differs: what could not be read now is no difference.
+    fn update(&mut self, now: DriverLoad) -> bool {
+        let mut differs = false;
+        for (known, now) in [
+            (&mut self.pci_id, now.pci_id),
+            (&mut self.version, now.version),
+            (&mut self.unique_id, now.unique_id),
+        ] {
+            differs |= known.as_ref().zip(now.as_ref()).is_some_and(|(known, now)| known != now);
+            *known = now.or(known.take());
+        }
+        differs
+    }
 }
 
 impl HealthHistory {
@@ -48,14 +78,12 @@ impl HealthHistory {
             return;
         }
         let Some(evidence) = evidence else { return };
-        let load = DriverLoad {
-            version: device.driver_version.clone(),
-            unique_id: device.handle(HandleKind::UniqueId).map(str::to_owned),
-        };
-        let is_loaded_again = self.load.replace(load.clone()).is_some_and(|before| before != load);
+        let is_loaded_again = self.load.update(DriverLoad::of(device));
         let in_reset = evidence.is_in_reset();
         let has_been_reset = std::mem::replace(&mut self.was_in_reset, in_reset) && !in_reset
-            || self.before.as_ref().is_some_and(|before| shows_reset(before, evidence));
+            || self.before.as_ref().is_some_and(|before| shows_reset(before, evidence))
+            // The ring only starts empty: a fault that an earlier process found has ended.
+            || evidence.records.value().is_some_and(Vec::is_empty);
         if is_loaded_again || has_been_reset {
             self.before = None;
             self.faults = OpenFaults::default();
@@ -77,6 +105,41 @@ impl HealthHistory {
             evidence.records.fill(|| before.records);
         }
         self.before = Some(evidence);
+    }
+
+    /// The fault that a later process could not find again: the counters of errors outlive the process, and are a fault of their
+    /// own; which of the records are new does not.
+    pub(crate) fn incident(&self, device: DeviceId) -> Option<IncidentRecord> {
+        (self.faults.fatal_records > 0).then(|| IncidentRecord {
+            probe: NAME.to_owned(),
+            device,
+            pci_id: self.load.pci_id.clone().unwrap_or_default(),
+            uuid: self.load.unique_id.clone(),
+            partition: None,
+            code: FATAL_ERROR_RECORD.to_owned(),
+            first_seen: None,
+            driver_version: self.load.version.clone(),
+        })
+    }
+
+    /// Opens the fault of a record, unless it is of another device or load of the driver. The next discovery drops it if there is
+    /// evidence that it has ended.
+    pub(crate) fn restore(&mut self, record: IncidentRecord) {
+        let recorded = DriverLoad {
+            pci_id: Some(record.pci_id),
+            version: record.driver_version,
+            unique_id: record.uuid,
+        };
+        if record.code == FATAL_ERROR_RECORD && !self.load.clone().update(recorded.clone()) {
+            let now = std::mem::replace(&mut self.load, recorded);
+            self.load.update(now);
+            self.faults.fatal_records = self.faults.fatal_records.max(1);
+        }
+    }
+
+    /// Drops all faults; whether there were any.
+    pub(crate) fn clear(&mut self) -> bool {
+        std::mem::take(&mut self.faults) != OpenFaults::default()
     }
 }
 
@@ -108,8 +171,11 @@ fn cycles_fell(before: &Residencies, now: &Residencies) -> bool {
 
 fn new_fatal_records(before: &HealthEvidence, now: &HealthEvidence) -> usize {
     let Some((before, now)) = before.records.value().zip(now.records.value()) else { return 0 };
-    let is_new = |severity, record| severity == CperSeverity::Fatal && !before.contains(record);
-    now.iter().filter(|record| is_new(record.severity, record)).count()
+    fatal(now).filter(|record| !before.contains(record)).count()
+}
+
+fn fatal(records: &[CperRecord]) -> impl Iterator<Item = &CperRecord> {
+    records.iter().filter(|record| record.severity == CperSeverity::Fatal)
 }
 
 /// How much the count of each block has grown since the discovery before; only blocks that have grown.

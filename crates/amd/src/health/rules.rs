@@ -3,7 +3,7 @@
 use afd_model::{Device, HealthState, Known, Partitioning, XcpComputeMode};
 
 use super::{
-    HealthEvidence,
+    FATAL_ERROR_RECORD, HealthEvidence,
     history::{self, HealthHistory},
 };
 use crate::{
@@ -73,7 +73,7 @@ pub const RULES: [HealthRule; 12] = [
         },
     },
     HealthRule {
-        code: "FatalErrorRecord",
+        code: FATAL_ERROR_RECORD,
         state: HealthState::Failed,
         condition: "the driver has recorded a fatal error (CPER) while AFD observed it, where the records can be read, and the device was not reset since",
         action: "drain the node, then reset the device; replace it if the error recurs",

@@ -1,6 +1,6 @@
 use afd_model::{
-    AmdFacts, Handle, HandleKind, Missing, Partition, PartitionName, Partitioning, PciAddress, Variant,
-    Vendor, VendorFacts, XcpComputeMode,
+    AmdFacts, Handle, HandleKind, IncidentRecord, Missing, Partition, PartitionName, Partitioning,
+    PciAddress, Variant, Vendor, VendorFacts, XcpComputeMode,
 };
 
 use super::*;
@@ -163,19 +163,13 @@ fn another_driver_or_another_board_starts_without_the_faults_of_the_one_before()
         judge(&mut devices, BTreeMap::from([(device.id, recorded(records))]), &mut histories, true);
         devices[0].health.state
     };
-    let loaded = |version: &str, id: &str| Device {
-        driver: Known::Value("amdgpu".to_owned()),
-        driver_version: Known::Value(version.to_owned()),
-        handles: vec![Handle::new(HandleKind::UniqueId, id)],
-        ..device(1)
-    };
     let unbound = Device { driver: Missing::DriverNotBound.into(), ..device(1) };
-    for other in [loaded("6.13.0", "a"), loaded("6.12.12", "b"), unbound] {
-        assert_eq!(state(&loaded("6.12.12", "a"), &[]), HealthState::Healthy);
-        assert_eq!(state(&loaded("6.12.12", "a"), &[fatal]), HealthState::Failed);
+    for other in [device_of_driver("6.13.0", "a"), device_of_driver("6.12.12", "b"), unbound] {
+        assert_eq!(state(&device_of_driver("6.12.12", "a"), &[]), HealthState::Healthy);
+        assert_eq!(state(&device_of_driver("6.12.12", "a"), &[fatal]), HealthState::Failed);
         state(&other, &[fatal]);
-        assert_eq!(state(&loaded("6.12.12", "a"), &[fatal]), HealthState::Healthy, "{other:?}");
-        assert_eq!(state(&loaded("6.12.12", "c"), &[]), HealthState::Healthy);
+        assert_eq!(state(&device_of_driver("6.12.12", "a"), &[fatal]), HealthState::Healthy, "{other:?}");
+        assert_eq!(state(&device_of_driver("6.12.12", "c"), &[]), HealthState::Healthy);
     }
 }
 
@@ -327,4 +321,64 @@ fn codes_are_camel_case_and_unique() {
 #[test]
 fn the_rules_are_documented_from_their_table() {
     expect_test::expect_file!["../../../../docs/health-amd.md"].assert_eq(&markdown());
+}
+
+/// The records of a process that found a new record of a fatal error, and those records of the driver.
+fn process_with_fatal_record(gpu: &Device) -> (IncidentRecord, Vec<CperRecord>) {
+    let records = [record(CperSeverity::Fatal, 1), record(CperSeverity::Fatal, 2)];
+    let mut histories = BTreeMap::new();
+    for records in [&records[..1], &records[..]] {
+        judge(&mut [gpu.clone()], BTreeMap::from([(gpu.id, recorded(records))]), &mut histories, true);
+    }
+    (histories[&gpu.id].incident(gpu.id).expect("a fatal error was recorded"), records.to_vec())
+}
+
+/// The state after a discovery of a process that restored a record after its first discovery.
+fn restored(gpu: &Device, incident: IncidentRecord, records: &[CperRecord]) -> HealthState {
+    let mut histories = BTreeMap::new();
+    let mut devices = [gpu.clone()];
+    for _ in 0..2 {
+        devices = [gpu.clone()];
+        judge(&mut devices, BTreeMap::from([(gpu.id, recorded(records))]), &mut histories, true);
+        histories.entry(gpu.id).or_default().restore(incident.clone());
+    }
+    judge(&mut devices, BTreeMap::from([(gpu.id, recorded(records))]), &mut histories, true);
+    devices[0].health.state
+}
+
+#[test]
+fn a_restart_of_the_agent_does_not_forget_a_fatal_error() {
+    let gpu = device_of_driver("6.12", "0123456789abcdef");
+    let (incident, records) = process_with_fatal_record(&gpu);
+    assert_eq!(restored(&gpu, incident, &records), HealthState::Failed);
+}
+
+#[test]
+fn a_fatal_error_of_another_board_or_driver_is_not_restored() {
+    let (incident, records) = process_with_fatal_record(&device_of_driver("6.12", "0123456789abcdef"));
+    for other in [("6.12", "fedcba9876543210"), ("6.14", "0123456789abcdef")] {
+        let gpu = device_of_driver(other.0, other.1);
+        assert_eq!(restored(&gpu, incident.clone(), &records), HealthState::Healthy);
+    }
+}
+
+#[test]
+fn an_empty_ring_ends_a_restored_fatal_error_and_so_does_clear() {
+    let gpu = device_of_driver("6.12", "0123456789abcdef");
+    let (incident, _) = process_with_fatal_record(&gpu);
+    assert_eq!(restored(&gpu, incident.clone(), &[]), HealthState::Healthy);
+    let mut history = HealthHistory::default();
+    history.restore(incident);
+    assert!(history.clear());
+    assert!(history.incident(gpu.id).is_none());
+    assert!(!history.clear());
+}
+
+fn device_of_driver(version: &str, unique_id: &str) -> Device {
+    Device {
+        driver: Known::Value("amdgpu".to_owned()),
+        driver_version: Known::Value(version.to_owned()),
+        handles: vec![Handle::new(HandleKind::UniqueId, unique_id)],
+        ..device(1)
+    }
 }
