@@ -172,6 +172,14 @@ impl Agent {
         times[times.len() / 2]
     }
 
+    /// The inventory that it serves.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn inventory(&self) -> Inventory {
+        serde_json::from_slice(&self.get("/inventory").body).expect("the inventory is JSON")
+    }
+
     /// Waits until the process exits; whether it exited with success.
     ///
     /// # Panics

@@ -17,6 +17,7 @@ use afd_tests::{
     fixture::{Fixture, FixtureHost},
     output,
 };
+use serde_json::json;
 use tempfile::TempDir;
 
 const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--discovery-interval", "0.5"];
@@ -44,7 +45,7 @@ impl ReleaseSetup {
     }
 
     fn inventory(&self) -> Inventory {
-        serde_json::from_slice(&self.agent.get("/inventory").body).expect("the inventory is JSON")
+        self.agent.inventory()
     }
 
     /// Whether the agent or its library process has a file of the driver open or mapped.
@@ -203,4 +204,33 @@ fn a_socket_without_an_agent_is_an_error_and_a_stale_one_is_replaced() {
     assert!(error(&release(&socket, &[])).contains("no agent is reachable"));
     let _third = start(&host, &socket);
     assert!(release(&socket, &[]).status.success());
+}
+
+/// A container gets its copy of the library when it is created: after an upgrade of the driver the copy of one that goes on
+/// running is stale.
+#[test]
+fn a_stale_library_in_the_container_ends_the_agent_once_per_driver() {
+    let host = Fixture::named("nvidia-l40sx2").copy();
+    host.driver_root().update(|recording| {
+        recording["system"]["nvmlInit_v2"] = json!({ "error": "LIB_RM_VERSION_MISMATCH" });
+    });
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let command = || {
+        let mut command = host.afd(RUN);
+        command.arg("--state-dir").arg(folder.path());
+        command
+    };
+    let ended = output(command().args(["--listen", "127.0.0.1:0"]));
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("LibraryStale"), "{ended:?}");
+
+    let agent = Agent::start(command());
+    let has_failed = |agent: &Agent| {
+        agent.inventory().devices.iter().all(|device| {
+            device.health.reasons.first().is_some_and(|reason| reason.code == "DriverLibraryMismatch")
+        })
+    };
+    agent.until("a library that is stale in a new container as well is a fault", has_failed);
+    fs::write(host.root().join("sys/module/nvidia/version"), "590.48.01\n").expect("a file can be written");
+    assert!(agent.wait(), "another driver may have another library");
 }

@@ -24,6 +24,7 @@ use afd_publish::{
     page::{Page, RenderedPages},
 };
 use afd_track::{Believed, Conditions};
+use tokio::sync::Notify;
 
 use crate::{
     args::RunArgs,
@@ -59,6 +60,8 @@ pub struct LoopParts {
     pub releases: ReleaseController,
     /// Requests of an operator.
     pub requests: Receiver<LoopRequest>,
+    /// Ends the agent.
+    pub end: Arc<Notify>,
     /// Wakes the loop. The channel stays open, because `releases` has a waker.
     pub wake_ups: WakeUps,
 }
@@ -140,6 +143,7 @@ impl<'o> AgentLoop<'o> {
     /// One iteration: believes, publishes, samples, waits for the next sample or an event, and discovers if due.
     fn turn(&mut self) {
         let started = Instant::now();
+        self.end_for_stale_library();
         let view = self.track();
         if self.sample_and_render(&view) {
             self.pace.request();
@@ -158,6 +162,31 @@ impl<'o> AgentLoop<'o> {
             || self.deadline.is_some_and(|deadline| clock::since_boot() >= deadline);
         if is_due {
             self.rediscover();
+        }
+    }
+
+    /// Ends the agent where the library in its container is older than the loaded driver, so that the container is created again
+    /// with the current library. Where that did not help, the library of the host itself is of another version: a fault.
+    fn end_for_stale_library(&mut self) {
+        for probe in self.parts.probes.stale_libraries() {
+            let record = VENDORS.iter().find(|record| record.probe == probe);
+            let devices = self.discovered.devices.iter();
+            let version = devices
+                .filter(|device| record.is_some_and(|record| record.vendor == device.vendor))
+                .find_map(|device| device.driver_version.value());
+            if let Some(version) = version.filter(|version| self.tracker.may_end_for(probe, version)) {
+                tracing::warn!(
+                    probe,
+                    driver = version,
+                    "LibraryStale: the library in this container is not of the version of the loaded driver; ending, so \
+                     that the container is created again with the current one"
+                );
+                self.tracker.save(&self.parts.probes);
+                self.parts.end.notify_one();
+                loop {
+                    thread::park();
+                }
+            }
         }
     }
 

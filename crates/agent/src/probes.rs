@@ -249,6 +249,11 @@ impl Probes {
         probe.map_or_else(Default::default, |probe| (probe.library(), probe.restarts().unwrap_or_default()))
     }
 
+    /// The probes whose library is a copy in this container that the loaded driver refuses.
+    pub fn stale_libraries(&self) -> impl Iterator<Item = &'static str> {
+        self.probes.iter().filter(|probe| probe.has_stale_library(&self.host)).map(|probe| probe.name())
+    }
+
     /// The errors of devices that are still open.
     pub fn incidents(&self) -> Vec<IncidentRecord> {
         self.probes.iter().flat_map(|probe| probe.incidents()).collect()

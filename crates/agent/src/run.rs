@@ -1,6 +1,6 @@
 //! `afd run`: the agent. One thread observes the host, another serves.
 
-use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use afd_host::{Host, child::Launcher};
 use afd_kubelet::KubeletReport;
@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{Notify, watch},
 };
 
 use crate::{
@@ -59,7 +59,8 @@ pub fn run(config: AgentConfig) -> anyhow::Result<()> {
     let (requests, loop_requests) = LoopRequests::new(waker.clone());
     block_on(async {
         let listeners = Listeners::bind(&args).await?;
-        let stop = stop_signal().context("listening for signals")?;
+        let end = Arc::new(Notify::new());
+        let stop = stop_signal(Arc::clone(&end)).context("listening for signals")?;
         let Channels { cluster, kubelet, reports, outputs, pages, desired, notices } = Channels::new();
         if !args.no_kubernetes {
             let client = cluster::client(args.kubeconfig.as_deref()).await?;
@@ -72,7 +73,8 @@ pub fn run(config: AgentConfig) -> anyhow::Result<()> {
         }
         thread::spawn(move || forward_uevents(&waker));
         let releases = ReleaseController::new(releases);
-        let parts = LoopParts { probes, args, reports, outputs, releases, requests: loop_requests, wake_ups };
+        let parts =
+            LoopParts { probes, args, reports, outputs, releases, requests: loop_requests, end, wake_ups };
         thread::spawn(move || agent_loop::run(parts, &node_options));
         listeners.serve(pages, stop).await
     })
@@ -124,13 +126,15 @@ async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({option})"))
 }
 
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+/// Completes on SIGTERM and SIGINT, and when the loop ends the agent.
+fn stop_signal(end: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = end.notified() => {}
         }
     })
 }

@@ -1,6 +1,9 @@
 //! The file in which graces and counts survive a restart of the container.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use afd_model::ErrorCountRecord;
 use afd_track::SavedState;
@@ -17,6 +20,9 @@ pub(crate) struct AgentState {
     pub(crate) track: SavedState,
     /// How often devices reported errors.
     pub(crate) error_counts: Vec<ErrorCountRecord>,
+    /// The driver for which an agent has ended because its container's library was stale, by the name of the probe.
+    #[serde(default)]
+    pub(crate) ended_for: BTreeMap<String, String>,
 }
 
 /// The file, in a folder of the agent's own that lives as long as its pod.

@@ -21,6 +21,8 @@ pub struct Tracker {
     state: Option<StateFile>,
     /// The counts of an earlier agent, until the probes continue them.
     error_counts: Vec<ErrorCountRecord>,
+    /// See [`Tracker::may_end_for`].
+    ended_for: BTreeMap<String, String>,
 }
 
 impl Tracker {
@@ -38,12 +40,14 @@ impl Tracker {
             boot_id: clock::boot_id(host),
             state: state_dir.map(StateFile::new),
             error_counts: Vec::new(),
+            ended_for: BTreeMap::new(),
         };
         let saved = tracker.state.as_ref().and_then(StateFile::read);
         if let Some(saved) = saved.filter(|saved| saved.boot_id == tracker.boot_id()) {
             let boot_id = tracker.boot_id().to_owned();
             tracker.track.restore(saved.track, &boot_id);
             tracker.error_counts = saved.error_counts;
+            tracker.ended_for = saved.ended_for;
         }
         tracker
     }
@@ -101,7 +105,19 @@ impl Tracker {
         let boot_id = self.boot_id().to_owned();
         let Some(file) = &mut self.state else { return };
         let track = self.track.save(&boot_id);
-        file.write(AgentState { boot_id, track, error_counts: probes.error_counts() });
+        let ended_for = self.ended_for.clone();
+        file.write(AgentState { boot_id, track, error_counts: probes.error_counts(), ended_for });
+    }
+
+    /// Whether the agent may end so that its container is created again, with a library for this driver: once per version of the
+    /// driver and boot, and only where the next agent will know.
+    pub fn may_end_for(&mut self, probe: &str, driver_version: &str) -> bool {
+        let may_end =
+            self.state.is_some() && self.ended_for.get(probe).is_none_or(|ended| ended != driver_version);
+        if may_end {
+            self.ended_for.insert(probe.to_owned(), driver_version.to_owned());
+        }
+        may_end
     }
 
     /// Whether the machine got devices of other kinds in place of the earlier ones since the last call.

@@ -234,6 +234,13 @@ impl Probe for Nvidia {
         self.nvml.as_ref().map(Enrichment::status).unwrap_or_default()
     }
 
+    fn has_stale_library(&self, host: &Host) -> bool {
+        let is_mismatch = |nvml: &&Enrichment<NvmlStatus>| {
+            nvml.init_error().and_then(health::of_init_error).is_some() && nvml.is_injected(host)
+        };
+        self.nvml.as_ref().filter(is_mismatch).is_some()
+    }
+
     fn incidents(&self) -> Vec<IncidentRecord> {
         self.incidents.records()
     }

@@ -58,6 +58,12 @@ pub trait Probe {
         LibraryStatus::Unused
     }
 
+    /// Whether the driver refuses the vendor's library because it is of another version, and the library is a copy in this
+    /// container: one that is created again gets the current copy.
+    fn has_stale_library(&self, _host: &Host) -> bool {
+        false
+    }
+
     /// The errors that are still open, for a memory that outlives this process.
     fn incidents(&self) -> Vec<IncidentRecord> {
         Vec::new()

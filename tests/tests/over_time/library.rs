@@ -49,7 +49,9 @@ pub(crate) async fn mismatch() -> anyhow::Result<()> {
         scene.nvml().update(|recording| recording["system"]["nvmlInit_v2"] = answer);
     };
     init(json!({ "error": "LIB_RM_VERSION_MISMATCH" }));
-    scene.agent.kill()?;
+    scene.restart()?;
+    // It takes the library for stale in its container only, and ends so that the kubelet creates another container.
+    until("the agent has ended", async || scene.agent.ended()?.context("it is running")).await?;
     scene.agent.restart()?;
     scene.until_condition("Ready", MISMATCH).await?;
     scene.until_idle().await?;

@@ -264,6 +264,11 @@ impl<T: StatusTable> Enrichment<T> {
         self.spec.init_error(self.refused.as_ref()?)
     }
 
+    /// Whether the library is not the host's own, but one that was placed in the container of the agent.
+    pub fn is_injected(&self, host: &Host) -> bool {
+        self.root.as_ref().is_some_and(|root| !root.starts_with(host.root()))
+    }
+
     /// What the library reported when it was last sampled.
     pub fn sampled(&self) -> &LibraryReport<T> {
         &self.sampled
