@@ -1,6 +1,6 @@
 //! When a vendor's library is queried, and which of its reports are kept.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use afd_host::{
     Host,
@@ -208,16 +208,23 @@ impl<T: StatusTable> Enrichment<T> {
         host: &Host,
         request: &'static str,
     ) -> Result<Option<LibraryReport<T>>, RequestError> {
-        let deadline = match request {
-            DISCOVER if self.is_initialised() => self.spec.discover_deadline,
-            DISCOVER => self.spec.start_deadline,
-            _ => self.spec.sample_deadline,
-        };
+        let deadline = self.deadline(request);
         let response = self.process.request(self.spec.find(host, self.root.as_deref()), request, deadline);
         if matches!(response, Ok(None)) {
             self.responsiveness.absent();
         }
         response
+    }
+
+    /// Within which time a request has to be answered. A library that has been initialised before has half of the time: two
+    /// processes that hang then end within the time after which that is a fault.
+    fn deadline(&self, request: &'static str) -> Duration {
+        match request {
+            DISCOVER if self.is_initialised() => self.spec.discover_deadline,
+            DISCOVER if self.initialised.is_some() => self.spec.start_deadline / 2,
+            DISCOVER => self.spec.start_deadline,
+            _ => self.spec.sample_deadline,
+        }
     }
 
     /// Whether the process that runs has initialised the library.

@@ -77,3 +77,13 @@ fn an_answer_that_stays_pending_is_a_problem() {
     assert_eq!(pending(&mut library), Some(Missing::Pending));
     assert_eq!(library.status(), LibraryStatus::Silent);
 }
+
+#[test]
+fn a_library_that_was_initialised_before_has_less_time() {
+    let mut library = enrichment(None);
+    let start = library.spec.start_deadline;
+    assert_eq!(library.deadline(DISCOVER), start);
+    taken(&mut library, device(json!({})));
+    library.process.end();
+    assert_eq!(library.deadline(DISCOVER), start / 2);
+}
