@@ -8,7 +8,8 @@ use std::{
 
 use afd_agent::{args::Args, command, text_table::TextStyle};
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Exit status after wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
@@ -41,10 +42,16 @@ fn program() -> PathBuf {
 }
 
 fn log_to_stderr() {
-    let filter = EnvFilter::try_new(environment("AFD_LOG").unwrap_or_else(|| "info".to_owned()))
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let setting = environment("AFD_LOG").unwrap_or_else(|| "info".to_owned());
+    let targets = setting.parse::<Targets>();
     let ansi = io::stderr().is_terminal() && environment("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).with_ansi(ansi).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(ansi);
+    let default = || Targets::new().with_default(LevelFilter::INFO);
+    let filter = targets.as_ref().map_or_else(|_| default(), Clone::clone);
+    tracing_subscriber::registry().with(lines).with(filter).init();
+    if let Err(error) = targets {
+        tracing::warn!(AFD_LOG = setting, %error, "not a log level, such as debug or info,afd_publish=debug; using info");
+    }
 }
 
 /// The value of an environment variable, if it is set and not empty.

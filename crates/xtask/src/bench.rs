@@ -67,7 +67,8 @@ pub(crate) fn bench(
     eprintln!("\n==> {STARTS} starts on a host with {} PCI functions", large_host::FUNCTIONS);
     figures.push(start(&afd, &hosts.join("nvidia-h100x8/root"))?);
     eprintln!("==> a running agent, for some minutes");
-    figures.extend(agent(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
+    // Eight devices whose drivers expose enough for the budgets of scrapes.
+    figures.extend(agent(&afd, &hosts.join("amd-mi210x8-two-hives/root"))?);
     eprintln!("==> the same with NVML, for {} s and some events", (SETTLE + IDLE).as_secs());
     figures.extend(nvml::measure(&afd, &nvml, &hosts.join("nvidia-h100x8-nvml"))?);
     eprintln!("==> the listener for endpoint pickers, for {} s", dcgm_listener::LOAD.as_secs());
