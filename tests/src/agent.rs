@@ -9,6 +9,7 @@ use std::{
 };
 
 use afd_model::{Device, FactSet, Inventory};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a test waits for a condition: generous, so that a busy machine fails no test.
 pub const TIMEOUT: Duration = Duration::from_secs(120);
@@ -24,6 +25,7 @@ pub fn without_marks(inventory: Inventory) -> Vec<Device> {
 pub struct Agent {
     child: Child,
     address: String,
+    health_address: Option<String>,
 }
 
 /// An HTTP response.
@@ -53,33 +55,50 @@ impl Agent {
     /// # Panics
     /// When it does not serve.
     pub fn start(mut command: Command) -> Agent {
-        command
-            .args(["--listen", "127.0.0.1:0"])
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .env("NO_COLOR", "1");
+        command.args(["--listen", "127.0.0.1:0"]);
+        let agent = Agent::start_listening(command);
+        agent.until("the first inventory is complete", |agent| agent.get("/readyz").status == 200);
+        agent
+    }
+
+    /// Starts a command that ends in `run` options with an address, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn start_listening(mut command: Command) -> Agent {
+        command.stderr(Stdio::piped()).stdout(Stdio::null()).env("NO_COLOR", "1");
         let mut child = command.spawn().expect("the agent can be started");
         let mut log = BufReader::new(child.stderr.take().expect("standard error is piped"));
         let mut read = String::new();
+        let mut health_address = None;
         let address = loop {
             let mut line = String::new();
             let length = log.read_line(&mut line).expect("the log can be read");
             read += &line;
             assert!(length > 0, "the agent exited before it served: {read}");
+            if let Some((_, address)) = line.trim_end().split_once(" health=") {
+                health_address = Some(address.to_owned());
+            }
             if let Some((_, address)) = line.trim_end().split_once("serving address=") {
                 break address.to_owned();
             }
         };
         // Drained, so that the agent never blocks on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let agent = Agent { child, address };
-        agent.until("the first inventory is complete", |agent| agent.get("/readyz").status == 200);
-        agent
+        Agent { child, address, health_address }
     }
 
     /// Where it serves, `127.0.0.1:port`.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where `--health-listen` serves.
+    ///
+    /// # Panics
+    /// When it was started without that option.
+    pub fn health_address(&self) -> &str {
+        self.health_address.as_deref().expect("the agent was started with --health-listen")
     }
 
     /// Its process id.
@@ -154,6 +173,26 @@ impl Agent {
             assert!(start.elapsed() < TIMEOUT, "timed out waiting until {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Asks it to end.
+    ///
+    /// # Panics
+    /// When it cannot be signalled.
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id is above 0");
+        kill_process(pid, Signal::TERM).expect("a child can be signalled");
+    }
+
+    /// A line of `/proc/PID/status` in KiB: `VmRSS`, `RssAnon`.
+    ///
+    /// # Panics
+    /// When there is no such line.
+    pub fn memory_kib(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the agent runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+        number.expect("the kernel reports memory in kB")
     }
 
     /// The median duration of 20 scrapes in a row.

@@ -8,6 +8,7 @@
 use std::{
     fs,
     io::Read,
+    net::{TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -198,4 +199,20 @@ fn sigterm_ends_the_agent_without_waiting_for_a_cycle() {
     rustix::process::kill_process(pid.expect("a process id is above 0"), rustix::process::Signal::TERM)
         .expect("a child can be signalled");
     assert!(agent.wait(), "the exit status is 0");
+}
+
+/// dcgm-exporter may have the port that endpoint pickers scrape.
+#[test]
+fn a_port_for_endpoint_pickers_that_is_taken_costs_nothing_else() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let host = Fixture::named("amd-mi300x8-spx").lay_out();
+    let agent = Agent::start(host.afd(["run", "--no-kubernetes", "--dcgm-listen", address.as_str()]));
+    agent.until("the loss is counted", |agent| {
+        agent.value("afd_http_taken_ports_total{listener=\"dcgm\"}").is_some_and(|times| times >= 1.0)
+    });
+    assert_eq!(agent.get("/readyz").status, 200);
+    drop(taken);
+    agent.until("the port is served once it is free", |_| TcpStream::connect(&address).is_ok());
+    assert_eq!(Agent::get_from(&address, "/metrics").status, 200);
 }

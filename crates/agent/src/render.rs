@@ -14,7 +14,7 @@ use afd_derive::{
     series::{self, InCluster},
 };
 use afd_model::{Inventory, Sampling};
-use afd_publish::page::{Page, RenderedPages};
+use afd_publish::page::{InventoryPages, Page, RenderedPages};
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
 
 use crate::status_page;
@@ -86,9 +86,30 @@ pub fn compat_metrics(
     Ok(text)
 }
 
-/// `/`, the status page; it changes only with the inventory.
-pub fn status_page(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<&str>) -> Arc<Page> {
-    Arc::new(Page::new("text/html; charset=utf-8", status_page::html(inventory, paths, node)))
+/// The pages that change only with the inventory.
+#[derive(Clone, Debug)]
+pub struct InventoryRendering {
+    /// `/`, the status page.
+    pub status_page: Arc<Page>,
+    /// `/inventory`.
+    pub inventory: Arc<InventoryPages>,
+}
+
+/// The pages that change only with the inventory. No part of `/` and of the public `/inventory` is made of what
+/// [`Inventory::without_serials`] removes.
+///
+/// # Panics
+/// Never: an inventory is JSON.
+pub fn inventory(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<&str>) -> InventoryRendering {
+    let public = inventory.without_serials();
+    let json = |inventory| {
+        let text = crate::show::json(inventory).expect("every key of an inventory is a string");
+        Page::new("application/json", text)
+    };
+    InventoryRendering {
+        status_page: Arc::new(Page::new("text/html; charset=utf-8", status_page::html(&public, paths, node))),
+        inventory: Arc::new(InventoryPages { public: json(&public), complete: json(inventory) }),
+    }
 }
 
 /// All pages.
@@ -96,7 +117,7 @@ pub fn status_page(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Optio
 /// # Errors
 /// When something cannot be encoded.
 pub fn pages(
-    status_page: Arc<Page>,
+    rendered: &InventoryRendering,
     inputs: PageInputs<'_>,
     own: &[MetricFamily],
     settings: PageSettings<'_>,
@@ -106,11 +127,11 @@ pub fn pages(
         Ok((set.as_str(), Page::new(TEXT_FORMAT, text)))
     };
     Ok(RenderedPages {
-        status_page,
+        status_page: Arc::clone(&rendered.status_page),
         compat: settings.compat_metrics.iter().map(compat_page).collect::<prometheus::Result<_>>()?,
         metrics: Page::new(TEXT_FORMAT, metrics(inputs, own)?),
         dcgm: Page::new(TEXT_FORMAT, dcgm(inputs, settings.node)?),
-        inventory: Page::new("application/json", crate::show::json(inputs.inventory)?),
+        inventory: Arc::clone(&rendered.inventory),
         rendered_at: Instant::now(),
         stale_after: settings.stale_after,
     })

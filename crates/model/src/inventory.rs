@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, HostFacts, Known, LibraryStatus, Link, MissingDevice, Nic, Problem};
+use crate::{Device, HostFacts, Known, LibraryStatus, Link, Missing, MissingDevice, Nic, Problem};
 
 /// What one probe found, and what it could not read.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -42,6 +42,20 @@ pub struct Inventory {
     pub problems: Vec<Problem>,
     /// How much was examined, which distinguishes "no accelerator" from "nothing visible".
     pub scanned: Scanned,
+}
+
+impl Inventory {
+    /// The inventory without serial numbers of boards, which identify a purchase. UUIDs stay: metrics and other tools refer
+    /// to devices by them.
+    pub fn without_serials(&self) -> Inventory {
+        let mut public = self.clone();
+        for device in &mut public.devices {
+            if device.serial.value().is_some() {
+                device.serial = Missing::NotPermitted.into();
+            }
+        }
+        public
+    }
 }
 
 /// A NUMA node of the host.

@@ -1,230 +1,145 @@
-//! The scrape endpoints: `/`, `/metrics`, `/compat/dcgm`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1.
+//! The scrape endpoints: `/`, `/metrics`, `/compat/dcgm`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1, with or without TLS.
 //!
 //! A request copies rendered bytes: it reads no file, queries no library, and takes no lock that the loop holds while it
-//! works.
+//! works. Every connection has a place, every step of it a deadline, and every buffer a bound, so that no client can take
+//! the endpoints from others or make the agent grow.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+mod access;
+mod bind;
+mod connection;
+mod pages;
+mod places;
+mod progress;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    Method, Request, Response, StatusCode,
-    header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY},
-    server::conn::http1,
-    service::service_fn,
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+
+use prometheus::{IntCounter, IntCounterVec};
+use rustix::net::sockopt;
 use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::MissedTickBehavior,
 };
 
-use crate::page::{Page, RenderedPages};
+pub use access::{Access, TokenVerifier};
+pub use bind::bind;
+pub use pages::{HealthLimits, LatestPages, ListenerRole};
 
-/// The latest pages; `None` before the first inventory is complete.
-pub type LatestPages = watch::Receiver<Option<Arc<RenderedPages>>>;
+use places::{ClientNetwork, Places};
+use progress::{ConnectionProgress, ConnectionStep, EndReason};
 
-/// Further clients wait until a connection is closed. Prometheus, EPP and a few users need fewer.
-const MAX_CONNECTIONS: usize = 256;
-/// A client that does not send its request headers in this time is disconnected.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often overdue connections are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long open connections may finish their responses when the agent stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The wait after a connection that could not be accepted, most likely because there are no more file descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// What the kernel keeps of the responses to a client that does not read them, of which it uses twice as much. By itself it
+/// would let it grow to megabytes, which count against the memory limit of the container.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
-/// What a listener serves.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ListenerRole {
-    /// All pages.
-    Agent,
-    /// `/compat/dcgm` as `/metrics`, on the port of dcgm-exporter.
-    Dcgm,
+/// What a listener serves, and to which clients.
+pub struct Site {
+    /// Its pages.
+    pub role: ListenerRole,
+    /// The latest pages.
+    pub pages: LatestPages,
+    /// When the agent counts as unhealthy.
+    pub health: HealthLimits,
+    /// Who may read.
+    pub access: Access,
+    /// What is counted.
+    pub counters: HttpCounters,
 }
 
-/// Serves requests until `shutdown` completes.
-pub async fn serve(
-    listener: TcpListener,
-    role: ListenerRole,
-    pages: LatestPages,
-    shutdown: impl Future<Output = ()>,
-) {
-    tokio::pin!(shutdown);
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+/// Counters of the listeners.
+#[derive(Clone, Debug)]
+pub struct HttpCounters {
+    /// Connections that were ended early, by listener and reason.
+    pub ended: IntCounterVec,
+    /// Requests that were refused, by listener and status.
+    pub refused: IntCounterVec,
+    /// Failed attempts to listen on a port that another program has, by listener.
+    pub taken_ports: IntCounterVec,
+    /// Web configurations that could not be used.
+    pub config_errors: IntCounter,
+}
+
+/// Serves requests until `stop` is true or its sender is gone, and then finishes open responses for a short time.
+pub async fn serve(listener: TcpListener, site: Site, mut stop: watch::Receiver<bool>) {
+    let site = Arc::new(site);
+    let mut places = Places::new(site.role.max_connections());
+    let mut connections = JoinSet::new();
+    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut shutdown => return,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::debug!(%error, "connection not accepted");
-                // Most likely out of file descriptors: an immediate retry would fail again.
-                tokio::time::sleep(Duration::from_millis(100)).await;
+            biased;
+            () = stopped(&mut stop) => break,
+            Some(_) = connections.join_next() => {
+                places.remove_finished();
                 continue;
             }
-        };
-        // A response is sent at once, without waiting for more data.
-        let _ = stream.set_nodelay(true);
-        let pages = pages.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let response = respond(&request, role, pages.borrow().as_deref());
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "connection ended early");
+            _ = sweep.tick(), if !places.is_empty() => {
+                places.end_overdue(Instant::now()).into_iter().for_each(|reason| site.count_end(reason));
+                continue;
             }
-            drop(permit);
-        });
-    }
-}
-
-fn respond<B>(
-    request: &Request<B>,
-    role: ListenerRole,
-    pages: Option<&RenderedPages>,
-) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    const NOT_YET: &str = "the first inventory is not complete yet\n";
-    let path = match (role, request.uri().path()) {
-        (ListenerRole::Dcgm, "/metrics") => "/compat/dcgm",
-        (ListenerRole::Dcgm, path) if path == "/" || path == "/inventory" || path.starts_with("/compat/") => {
-            ""
-        }
-        (_, path) => path,
-    };
-    match (path, pages) {
-        ("/healthz", Some(pages)) if pages.rendered_at.elapsed() > pages.stale_after => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "the loop is stuck: reading a kernel file may hang\n")
-        }
-        ("/healthz", _) | ("/readyz", Some(_)) => text(StatusCode::OK, "ok\n"),
-        ("/", Some(pages)) => page(request.headers(), &pages.status_page),
-        ("/metrics", Some(pages)) => page(request.headers(), &pages.metrics),
-        ("/compat/dcgm", Some(pages)) => page(request.headers(), &pages.dcgm),
-        ("/inventory", Some(pages)) => page(request.headers(), &pages.inventory),
-        (path, None) if path.starts_with("/compat/") => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
-        (path, Some(pages)) if let Some(found) = compat(path, pages) => page(request.headers(), found),
-        ("/" | "/metrics" | "/inventory" | "/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
-        _ if role == ListenerRole::Dcgm => {
-            text(StatusCode::NOT_FOUND, "not found; available: /metrics, /healthz, /readyz\n")
-        }
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "not found; available: /, /metrics, /compat/dcgm, /inventory, /healthz, /readyz\n",
-        ),
-    }
-}
-
-fn compat<'p>(path: &str, pages: &'p RenderedPages) -> Option<&'p Page> {
-    let name = path.strip_prefix("/compat/")?;
-    pages.compat.iter().find(|(candidate, _)| *candidate == name).map(|(_, page)| page)
-}
-
-fn page(request: &HeaderMap, page: &Page) -> Response<Full<Bytes>> {
-    let compressed = accepts_gzip(request);
-    let body = if compressed { page.gzip() } else { page.plain() };
-    let mut response = Response::new(Full::new(body));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type()));
-    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
-    if compressed {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    response
-}
-
-/// Whether `gzip` is an accepted encoding with a quality above 0 (RFC 9110, 12.5.3).
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let listed = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    listed.flat_map(|value| value.split(',')).any(|encoding| {
-        let (name, quality) = encoding.split_once(';').unwrap_or((encoding, ""));
-        let rejected = quality.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
-        name.trim().eq_ignore_ascii_case("gzip") && !rejected
-    })
-}
-
-fn text(status: StatusCode, message: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(message.as_bytes())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-
-    fn pages(stale_after: Duration) -> RenderedPages {
-        RenderedPages {
-            status_page: Arc::new(Page::new("text/html; charset=utf-8", "<!doctype html>")),
-            metrics: Page::new("text/plain; version=0.0.4", "up 1\n"),
-            dcgm: Page::new("text/plain; version=0.0.4", "DCGM 1\n"),
-            inventory: Page::new("application/json", "{}"),
-            compat: vec![("amd", Page::new("text/plain; version=0.0.4", "gpu_nodes_total 1\n"))],
-            rendered_at: Instant::now(),
-            stale_after,
-        }
-    }
-
-    fn respond_to(method: &str, path: &str, encoding: &str, pages: Option<&RenderedPages>) -> (u16, bool) {
-        let request = Request::builder().method(method).uri(path).header(ACCEPT_ENCODING, encoding).body(());
-        let response = respond(&request.expect("the request is complete"), ListenerRole::Agent, pages);
-        (response.status().as_u16(), response.headers().contains_key(CONTENT_ENCODING))
-    }
-
-    #[test]
-    fn pages_are_unavailable_before_the_first_inventory_but_the_agent_is_healthy() {
-        assert_eq!(respond_to("GET", "/metrics", "", None).0, 503);
-        assert_eq!(respond_to("GET", "/readyz", "", None).0, 503);
-        assert_eq!(respond_to("GET", "/compat/amd", "", None).0, 503);
-        assert_eq!(respond_to("GET", "/healthz", "", None).0, 200);
-    }
-
-    #[test]
-    fn a_stuck_loop_is_unhealthy_and_its_pages_are_still_served() {
-        let stuck = pages(Duration::ZERO);
-        std::thread::sleep(Duration::from_millis(1));
-        assert_eq!(respond_to("GET", "/healthz", "", Some(&stuck)).0, 503);
-        assert_eq!(respond_to("GET", "/metrics", "", Some(&stuck)).0, 200);
-    }
-
-    #[test]
-    fn gzip_is_sent_only_to_clients_that_accept_it() {
-        let pages = pages(Duration::from_secs(60));
-        assert_eq!(respond_to("GET", "/metrics", "gzip", Some(&pages)), (200, true));
-        assert_eq!(respond_to("GET", "/metrics", "deflate, gzip;q=0.5", Some(&pages)), (200, true));
-        assert_eq!(respond_to("GET", "/metrics", "gzip;q=0, identity", Some(&pages)), (200, false));
-        assert_eq!(respond_to("GET", "/metrics", "identity", Some(&pages)), (200, false));
-    }
-
-    #[test]
-    fn the_dcgm_listener_serves_the_dcgm_metrics_only() {
-        let pages = pages(Duration::from_secs(60));
-        let status = |path: &str| {
-            let request = Request::builder().uri(path).body(()).expect("the request is complete");
-            respond(&request, ListenerRole::Dcgm, Some(&pages)).status().as_u16()
+            accepted = listener.accept() => accepted,
         };
-        assert_eq!([status("/metrics"), status("/healthz"), status("/readyz")], [200, 200, 200]);
-        assert_eq!([status("/"), status("/inventory"), status("/compat/dcgm")], [404, 404, 404]);
+        match accepted {
+            Ok((stream, peer)) => {
+                if let Some(reason) = places.make_room() {
+                    site.count_end(reason);
+                }
+                prepare(&stream);
+                let first = if site.access.tls().is_some() {
+                    ConnectionStep::Handshake
+                } else {
+                    ConnectionStep::Request
+                };
+                let progress = Arc::new(ConnectionProgress::new(first, Instant::now()));
+                let task = connections.spawn(connection::serve_connection(
+                    stream,
+                    peer.ip(),
+                    Arc::clone(&site),
+                    Arc::clone(&progress),
+                    stop.clone(),
+                ));
+                places.take(ClientNetwork::of(peer.ip()), progress, task);
+                // A new connection runs before the next one may take its place.
+                tokio::task::yield_now().await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "connection not accepted");
+                let _ = tokio::time::timeout(ACCEPT_BACKOFF, stopped(&mut stop)).await;
+            }
+        }
     }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+}
 
-    #[test]
-    fn unsupported_methods_and_unknown_paths_have_different_statuses() {
-        let pages = pages(Duration::from_secs(60));
-        assert_eq!(respond_to("POST", "/metrics", "", Some(&pages)).0, 405);
-        assert_eq!(respond_to("GET", "/", "", Some(&pages)).0, 200);
-        assert_eq!(respond_to("GET", "/nothing", "", Some(&pages)).0, 404);
-        assert_eq!(respond_to("GET", "/compat/amd", "", Some(&pages)).0, 200);
-        assert_eq!(respond_to("GET", "/compat/xpum", "", Some(&pages)).0, 404);
+impl Site {
+    fn count_end(&self, reason: EndReason) {
+        self.counters.ended.with_label_values(&[self.role.as_str(), reason.as_str()]).inc();
     }
+}
+
+/// Completes when the agent stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Without a sender the agent is stopping as well.
+    let _ = stop.wait_for(|stops| *stops).await;
+}
+
+fn prepare(stream: &TcpStream) {
+    // A response is sent at once, without waiting for more data.
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES);
+    // What a client does not take is not kept by the kernel either after the connection was ended.
+    let _ = sockopt::set_tcp_user_timeout(stream, 10_000);
 }

@@ -5,3 +5,4 @@ pub mod node;
 pub mod page;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod web_config;

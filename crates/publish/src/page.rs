@@ -44,6 +44,15 @@ impl Page {
     }
 }
 
+/// `/inventory`, for two kinds of clients.
+#[derive(Debug)]
+pub struct InventoryPages {
+    /// Without serial numbers.
+    pub public: Page,
+    /// The whole inventory.
+    pub complete: Page,
+}
+
 /// All pages of one iteration of the loop.
 #[derive(Debug)]
 pub struct RenderedPages {
@@ -54,7 +63,7 @@ pub struct RenderedPages {
     /// `/compat/dcgm`.
     pub dcgm: Page,
     /// `/inventory`.
-    pub inventory: Page,
+    pub inventory: Arc<InventoryPages>,
     /// `/compat/<name>`, for each enabled name.
     pub compat: Vec<(&'static str, Page)>,
     /// When they were rendered.

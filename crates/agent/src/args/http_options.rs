@@ -1,0 +1,31 @@
+//! The options of the HTTP listeners.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+
+/// What is served over HTTP, and to whom.
+#[derive(Args, Clone, Debug)]
+pub struct HttpArgs {
+    /// Address of / (the status page), /metrics, /inventory, /healthz and /readyz. The unspecified IPv6 address accepts IPv4 as
+    /// well, and means 0.0.0.0 where IPv6 is off.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:9109")]
+    pub listen: SocketAddr,
+    /// Address at which /compat/dcgm is served as /metrics, too, for llm-d's endpoint picker; dcgm-exporter's port is 9400.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub dcgm_listen: Option<SocketAddr>,
+    /// Address of /healthz and /readyz alone, for the kubelet: other clients cannot take its connections. Needs no credentials.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub health_listen: Option<SocketAddr>,
+    /// TLS, client certificates and users of --listen, in the format of Prometheus' exporters (web configuration). The files are
+    /// read again when they change.
+    #[arg(long, value_name = "FILE", alias = "web.config.file")]
+    pub web_config_file: Option<PathBuf>,
+    /// The same for --dcgm-listen. llm-d's endpoint picker supports https, but neither users nor client certificates.
+    #[arg(long, value_name = "FILE", requires = "dcgm_listen")]
+    pub dcgm_web_config_file: Option<PathBuf>,
+    /// Let the API server decide who may read from --listen: a client needs a token of an account that may get the path as a
+    /// nonResourceURL. Requires TLS or a loopback address.
+    #[arg(long, conflicts_with = "no_kubernetes")]
+    pub kubernetes_auth: bool,
+}

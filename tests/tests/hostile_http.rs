@@ -1,0 +1,228 @@
+//! Clients of the HTTP endpoints that read nothing, send nothing, or send too much: scrapes and probes are answered meanwhile,
+//! memory is bounded and returned, and SIGTERM ends the agent.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "tests lay out hosts and start programs"
+)]
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    net::TcpStream,
+    os::fd::AsFd,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use afd_model::Inventory;
+use afd_tests::{
+    agent::Agent,
+    attack::{Attack, BadClient, connect_from},
+    fixture::{self, Fixture, FixtureHost},
+};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// The address of bad clients; the others come from 127.0.0.1. A flood displaces its own connections. One from the same address
+/// as a scrape may displace that as well, if its request does not arrive in time.
+const ATTACKER: &str = "127.0.0.2";
+/// Half of the responses take at most this long: the kubelet's timeout in the chart. On an idle machine it is a millisecond.
+const MAX_MEDIAN: Duration = Duration::from_secs(5);
+/// The limit of each response. A machine that runs other tests as well needs some of it.
+const MAX_LATENCY: Duration = Duration::from_secs(30);
+/// What an attack may add to the resident memory: 11 MiB at rest and this are below the budget of 24 MiB.
+const MAX_GROWTH_KIB: u64 = 12 * 1024;
+/// What may remain of it, after the allocator has been warmed up by one attack.
+const MAX_REMAINDER_KIB: u64 = 1024;
+
+fn start(host: &FixtureHost) -> Agent {
+    Agent::start(host.afd(["run", "--no-kubernetes", "--health-listen", "127.0.0.1:0"]))
+}
+
+/// An agent with eight GPUs: its page of metrics has 100 kB.
+fn host() -> FixtureHost {
+    Fixture::named("nvidia-h100x8").lay_out()
+}
+
+/// What was seen during an attack.
+struct Service {
+    median: Duration,
+    slowest: Duration,
+    peak_kib: u64,
+}
+
+/// Scrapes and probes during an attack.
+fn serve_during(agent: &Agent, attack: &Attack, duration: Duration) -> Service {
+    let start = Instant::now();
+    let (mut latencies, mut peak_kib) = (Vec::new(), 0);
+    while start.elapsed() < duration || latencies.len() < 20 {
+        for (address, path) in [
+            (agent.address(), "/metrics"),
+            (agent.address(), "/healthz"),
+            (agent.health_address(), "/healthz"),
+            (agent.health_address(), "/readyz"),
+        ] {
+            let asked = Instant::now();
+            let response = Agent::get_from(address, path);
+            assert_eq!(response.status, 200, "{path} of {address} after {} connections", attack.opened());
+            latencies.push(asked.elapsed());
+        }
+        peak_kib = peak_kib.max(agent.memory_kib("VmRSS"));
+        thread::sleep(Duration::from_millis(50));
+    }
+    latencies.sort();
+    let (median, slowest) = (latencies[latencies.len() / 2], latencies[latencies.len() - 1]);
+    assert!(median < MAX_MEDIAN && slowest < MAX_LATENCY, "median {median:?}, slowest {slowest:?}");
+    Service { median, slowest, peak_kib }
+}
+
+fn withstands(kind: BadClient, connections: usize) {
+    let host = host();
+    let agent = start(&host);
+    let warm_up = Attack::start(ATTACKER, agent.address(), kind, connections);
+    serve_during(&agent, &warm_up, Duration::from_secs(3));
+    drop(warm_up);
+    thread::sleep(Duration::from_secs(10));
+    let (resident, private) = (agent.memory_kib("VmRSS"), agent.memory_kib("RssAnon"));
+    let attack = Attack::start(ATTACKER, agent.address(), kind, connections);
+    let Service { median, slowest, peak_kib } = serve_during(&agent, &attack, Duration::from_secs(8));
+    let opened = attack.opened();
+    drop(attack);
+    thread::sleep(Duration::from_secs(10));
+    let remains = agent.memory_kib("RssAnon");
+    println!(
+        "{kind:?}: {opened} connections; median response {median:?}, slowest {slowest:?}; VmRSS {resident} -> {peak_kib} KiB; \
+         RssAnon {private} -> {remains} KiB"
+    );
+    assert!(opened >= connections, "the attack took place: {opened}");
+    assert!(peak_kib < resident + MAX_GROWTH_KIB, "{resident} -> {peak_kib} KiB");
+    assert!(remains < private + MAX_REMAINDER_KIB, "{private} -> {remains} KiB");
+}
+
+#[test]
+fn clients_that_never_read_are_withstood() {
+    withstands(BadClient::NeverReads, 300);
+}
+
+#[test]
+fn clients_that_never_finish_a_header_are_withstood() {
+    withstands(BadClient::NeverFinishesHeader, 300);
+}
+
+#[test]
+fn huge_headers_are_withstood() {
+    withstands(BadClient::HugeHeader, 510);
+}
+
+#[test]
+fn slow_readers_are_withstood() {
+    withstands(BadClient::ReadsSlowly, 300);
+}
+
+#[test]
+fn a_flood_of_connections_is_withstood() {
+    withstands(BadClient::Flood, 200);
+}
+
+#[test]
+fn probes_are_answered_while_their_own_port_is_attacked() {
+    let host = host();
+    let agent = start(&host);
+    let attack = Attack::start(ATTACKER, agent.health_address(), BadClient::NeverReads, 100);
+    serve_during(&agent, &attack, Duration::from_secs(3));
+}
+
+#[test]
+fn sigterm_ends_the_agent_while_every_place_is_taken() {
+    for kind in [BadClient::NeverReads, BadClient::NeverFinishesHeader, BadClient::Silent] {
+        let host = host();
+        let agent = start(&host);
+        let attack = Attack::start(ATTACKER, agent.address(), kind, 300);
+        serve_during(&agent, &attack, Duration::from_secs(1));
+        let asked = Instant::now();
+        agent.terminate();
+        assert!(agent.wait(), "the exit status is 0");
+        println!("{kind:?}: ended after {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(30), "the drain is bounded: {:?}", asked.elapsed());
+    }
+}
+
+#[test]
+fn a_connection_that_does_not_read_is_ended_after_some_seconds() {
+    let host = host();
+    let agent = start(&host);
+    let mut client = TcpStream::connect(agent.address()).expect("the agent accepts connections");
+    client
+        .write_all(&b"GET /metrics HTTP/1.1\r\nHost: afd\r\n\r\n".repeat(2000))
+        .expect("requests can be sent");
+    let ended = "afd_http_connections_ended_total{listener=\"agent\",reason=\"stalled\"}";
+    agent.until("the connection is ended", |agent| agent.value(ended) == Some(1.0));
+}
+
+/// A request on a connection that stays open; its status line.
+fn kept_request(stream: &mut TcpStream) -> String {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: afd\r\n\r\n").expect("the connection is open");
+    let mut response = [0; 512];
+    let length = stream.read(&mut response).expect("the connection is open");
+    String::from_utf8_lossy(&response[..length]).lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_flood_does_not_displace_the_connection_of_another_client() {
+    let host = host();
+    let agent = start(&host);
+    let mut other = connect_from("127.0.0.1", agent.address()).expect("the agent accepts connections");
+    let attack = Attack::start(ATTACKER, agent.address(), BadClient::NeverFinishesHeader, 200);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) || attack.opened() < 300 {
+        assert_eq!(kept_request(&mut other), "HTTP/1.1 200 OK", "after {} connections", attack.opened());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn both_families_are_served_where_ipv6_sockets_accept_ipv6_only() {
+    let host = host();
+    let run = host.afd(["run", "--no-kubernetes", "--listen", "[::]:9109"]);
+    // In a network of its own, whose settings can be changed.
+    let mut command = Command::new("unshare");
+    let prepare = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/bindv6only && exec \"$@\"";
+    command.args(["--net", "sh", "-c", prepare, "sh"]).arg(run.get_program()).args(run.get_args());
+    let agent = Agent::start_listening(command);
+    let network = File::open(format!("/proc/{}/ns/net", agent.pid())).expect("the agent runs");
+    let statuses = thread::spawn(move || {
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("this needs root");
+        ["127.0.0.1:9109", "[::1]:9109"].map(|address| Agent::get_from(address, "/healthz").status)
+    });
+    assert_eq!(statuses.join().expect("both families are accepted"), [200, 200]);
+}
+
+#[test]
+fn what_clients_of_the_network_read_has_no_serial_numbers() {
+    let rules = afd_derive::paths::PathRules::built_in();
+    let mut serials = 0;
+    for fixture in fixture::all() {
+        let Ok(text) = std::fs::read_to_string(fixture.expected("inventory.json")) else { continue };
+        let inventory: Inventory = serde_json::from_str(&text).expect("expected output is an inventory");
+        let pages =
+            afd_agent::render::inventory(&inventory, &rules.verdicts(&inventory, false), Some("node"));
+        let text = |page: &afd_publish::page::Page| String::from_utf8_lossy(&page.plain()).into_owned();
+        let (page, public) = (text(&pages.status_page), text(&pages.inventory.public));
+        let complete = text(&pages.inventory.complete);
+        for device in &inventory.devices {
+            if let Some(serial) = device.serial.value() {
+                serials += 1;
+                let field = format!("\"serial\": \"{serial}\"");
+                assert!(complete.contains(&field), "{}", fixture.name);
+                assert!(!public.contains(&field) && !page.contains(serial.as_str()), "{}", fixture.name);
+            }
+            if let Some(uuid) = device.uuid.value() {
+                assert!(public.contains(uuid.as_str()), "{}: UUIDs stay", fixture.name);
+            }
+        }
+    }
+    assert!(serials > 8, "fixtures have serial numbers: {serials}");
+}
