@@ -183,10 +183,9 @@ async fn set_released(probe: &str, released: bool, releases: &Releases) -> Contr
     }
     match releases.settled(probe).await {
         None => Err(format!("this agent loads no library of {probe:?}")),
-        Some(ReleaseState::Hanging) => {
-            Err("the process that held the driver was killed and has not ended: it hangs in the driver"
-                .to_owned())
-        }
+        Some(ReleaseState::Hanging(living)) => Err(format!(
+            "the process that held the driver was killed and has not ended: it hangs in the driver (processes still alive: {living:?})"
+        )),
         Some(ReleaseState::Held | ReleaseState::Released) => Ok(String::new()),
     }
 }

@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
-use afd_derive::vendors;
-use afd_host::child::{self, EventSender};
-use anyhow::{Context, bail};
+use afd_derive::vendors::{self, VendorLibrary};
+use afd_host::{
+    child::{ChildChannel, EventSender, ServeError},
+    sandbox::{Sandbox, SandboxPolicy},
+};
+use afd_probe::library::DISCOVER;
+use anyhow::Context;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -13,32 +17,38 @@ use crate::probes;
 /// Responds to a request to a vendor's library, and sends events.
 pub type LibraryService = Box<dyn FnMut(&str, &EventSender) -> anyhow::Result<Value>>;
 
-/// Serves requests to the library of a probe until the agent ends.
+/// Serves requests to the library of a probe until the agent ends. The process confines itself before it loads the library.
 ///
 /// # Errors
-/// When the library cannot be loaded, or the process has grown too large.
+/// When the library cannot be loaded, or the process cannot be confined.
 pub fn serve(probe: &str, library: &Path) -> anyhow::Result<()> {
     // An agent that was killed cannot close our standard input while the library hangs.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("binding this process to the agent")?;
-    let max_resident_bytes = vendors::by_probe(probe)
+    let record = vendors::by_probe(probe)
         .and_then(|record| record.library.as_ref())
-        .with_context(|| format!("{probe} has no library"))?
-        .max_resident_bytes;
+        .with_context(|| format!("{probe} has no library"))?;
+    let channel = ChildChannel::claim().context("claiming standard output")?;
+    let sandbox = Sandbox::enter(&policy(record, library)).context("confining this process")?;
+    channel.report_confinement(sandbox.to_string())?;
     let mut service =
         probes::open_library(probe, library).with_context(|| format!("loading {}", library.display()))?;
-    child::serve(|request, events| {
-        let value = service(request, events)?;
-        let resident = resident_bytes()?;
-        // The library leaks; the agent restarts the process.
-        if resident > max_resident_bytes {
-            bail!("the library made this process grow to {} MiB", resident >> 20);
+    channel.serve(|request, events| {
+        // A driver that is loaded later makes device files which this process may not open.
+        if request == DISCOVER && sandbox.has_new_device_files() {
+            return Err(ServeError::Restart("there are new device files".to_owned()));
         }
-        Ok::<_, anyhow::Error>(value)
+        Ok(service(request, events)?)
     })
 }
 
-fn resident_bytes() -> anyhow::Result<u64> {
-    let pages = procfs::process::Process::myself()?.statm()?.resident;
-    Ok(pages * procfs::page_size())
+fn policy<'a>(record: &VendorLibrary, library: &'a Path) -> SandboxPolicy<'a> {
+    SandboxPolicy {
+        library,
+        read_paths: record.read_paths,
+        device_files: record.device_files,
+        shared_folders: record.shared_folders,
+        programs: record.programs,
+        max_data_bytes: record.max_data_bytes,
+    }
 }

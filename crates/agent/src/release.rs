@@ -41,15 +41,22 @@ impl ReleaseRequests {
 }
 
 /// Whether the agent holds a driver open.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ReleaseState {
     /// It may.
     #[default]
     Held,
     /// It does not.
     Released,
-    /// The process that held it was killed and has not ended: it hangs in the driver.
-    Hanging,
+    /// These processes were killed and have not ended: they hang in the driver.
+    Hanging(Vec<u32>),
+}
+
+impl ReleaseState {
+    /// The state of a driver that is released while these processes live.
+    fn released(living: Vec<u32>) -> ReleaseState {
+        if living.is_empty() { ReleaseState::Released } else { ReleaseState::Hanging(living) }
+    }
 }
 
 impl Releases {
@@ -86,7 +93,7 @@ impl Releases {
     pub async fn settled(&self, probe: &str) -> Option<ReleaseState> {
         let mut state = self.drivers.get(probe)?.state.subscribe();
         loop {
-            let now = *state.borrow_and_update();
+            let now = state.borrow_and_update().clone();
             // The sender is alive as long as `self`.
             if (now != ReleaseState::Held) == self.is_requested(probe) || state.changed().await.is_err() {
                 return Some(now);
@@ -135,18 +142,21 @@ impl ReleaseController {
             }
             match (self.released.contains_key(probe), self.releases.is_requested(probe)) {
                 (false, true) => {
-                    let ended = probes.release(probe);
+                    let living = probes.release(probe);
                     self.released.insert(probe, version);
-                    driver.state.send_replace(if ended {
-                        ReleaseState::Released
-                    } else {
-                        ReleaseState::Hanging
-                    });
                     tracing::info!(
                         probe,
-                        ended,
+                        ?living,
                         "driver released; its samples are absent until it is reacquired"
                     );
+                    driver.state.send_replace(ReleaseState::released(living));
+                }
+                (true, true) if matches!(*driver.state.borrow(), ReleaseState::Hanging(_)) => {
+                    let state = ReleaseState::released(probes.release(probe));
+                    if state == ReleaseState::Released {
+                        tracing::info!(probe, "the processes that hung in the driver have ended");
+                    }
+                    driver.state.send_replace(state);
                 }
                 (true, false) => {
                     probes.reacquire(probe);

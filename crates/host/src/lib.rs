@@ -8,8 +8,10 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the crate that opens files")]
 
 pub mod child;
+mod lock;
 mod read;
 mod recording;
+pub mod sandbox;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -21,6 +23,7 @@ use std::{
     sync::Mutex,
 };
 
+pub use lock::LockFile;
 pub use read::{MAX_FILE_BYTES, ReadError, ReadErrorKind};
 pub use recording::{CopyError, HostRecording, RecordedRead};
 use rustix::{

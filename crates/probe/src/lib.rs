@@ -22,7 +22,7 @@ pub mod status;
 
 use std::time::Instant;
 
-use afd_host::Host;
+use afd_host::{Host, child::DroppedMessages};
 use afd_model::{DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, Sampling};
 
 pub use facts::Facts;
@@ -45,9 +45,10 @@ pub trait Probe {
     }
 
     /// Ends the process that keeps the vendor's driver open, until [`Probe::reacquire`], so that the driver can be replaced.
-    /// Whether it has ended. Static facts of the devices stay.
-    fn release(&mut self) -> bool {
-        true
+    /// Returns the processes that have not ended: they may hold the driver. Static facts of the devices stay. Repeated, it reports
+    /// those that still have not ended.
+    fn release(&mut self) -> Vec<u32> {
+        Vec::new()
     }
 
     /// Queries the vendor's library again after a release.
@@ -88,6 +89,11 @@ pub trait Probe {
 
     /// How often the process that queries the vendor's library had to be started again, where there is one.
     fn restarts(&self) -> Option<u64> {
+        None
+    }
+
+    /// What was dropped of all that the process that queries the vendor's library has sent, where there is one.
+    fn dropped(&self) -> Option<DroppedMessages> {
         None
     }
 }

@@ -41,6 +41,7 @@
 //! says, such as which devices the library does not list, is read where `enrichment.is_fresh()`.
 
 mod enrichment;
+pub(crate) mod load_error;
 mod process;
 mod responsiveness;
 

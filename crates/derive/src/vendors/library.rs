@@ -1,7 +1,9 @@
-//! The vendor's library and the folders of the host that a probe needs.
+//! The vendor's library.
 
-/// Resident memory above which a library's process ends: no library needs a third of it.
+/// Resident memory above which a library's process is killed: no library needs a third of it.
 pub(super) const MAX_RESIDENT_BYTES: u64 = 256 << 20;
+/// Private memory that a library's process can have at all, used or not: the stacks of its threads are part of it.
+pub(super) const MAX_DATA_BYTES: u64 = 320 << 20;
 
 /// A vendor's library, which `afd probe <name>` loads in a process of its own.
 #[derive(Debug)]
@@ -16,21 +18,20 @@ pub struct VendorLibrary {
     pub root_help: &'static str,
     /// The value of the chart that sets that root; `None` if the chart has none.
     pub chart_value: Option<&'static str>,
-    /// Variables in the environment of the process.
+    /// The environment of the process, which inherits nothing of the agent's.
     pub environment: &'static [(&'static str, &'static str)],
-    /// Resident memory above which the process ends, since the library leaks then.
+    /// Resident memory above which the process is killed, since the library leaks then.
     pub max_resident_bytes: u64,
-    /// Device files that the library opens; a name that ends in `*` stands for all that begin so.
+    /// Private memory that the process can have; more is refused by the kernel.
+    pub max_data_bytes: u64,
+    /// Files and folders that the library reads besides its own folder, the system's libraries, sysfs and common files
+    /// of procfs.
+    pub read_paths: &'static [&'static str],
+    /// Folders in which the library makes files that it shares with other processes.
+    pub shared_folders: &'static [&'static str],
+    /// Programs that the library executes.
+    pub programs: &'static [&'static str],
+    /// Device files that the library opens. A name that ends in `*` stands for all that begin so, and in a folder below `/dev` for
+    /// all of the folder.
     pub device_files: &'static [&'static str],
-}
-
-/// A folder of the host that a probe reads.
-#[derive(Debug)]
-pub struct VendorMount {
-    /// The folder.
-    pub host_path: &'static str,
-    /// What it is read for.
-    pub reason: &'static str,
-    /// Whether the chart mounts it unless it is switched off.
-    pub by_default: bool,
 }

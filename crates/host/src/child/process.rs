@@ -1,24 +1,30 @@
-//! A running child process, and the messages received from it.
+//! A running child process, and the thread that reads what it writes.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
-    io::{BufRead, BufReader, Write},
+    io::{PipeReader, Read, Write, pipe},
+    os::unix::process::CommandExt,
     process::{Command, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use procfs::process::Process;
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{
-    Launcher,
-    protocol::{ChildMessage, ChildRequest},
+    ChildNote, Launcher,
+    inbox::{DroppedMessages, Inbox, InboxEnd, LineEffect},
+    killed::KilledProcess,
+    lines::{LineBuffer, MAX_LINE_BYTES},
+    protocol::ChildRequest,
 };
 
-/// How long to wait for the exit of a killed process. One that hangs within the driver may take far longer.
-const KILL_GRACE: Duration = Duration::from_millis(500);
+/// How much is read at once.
+const READ_BYTES: usize = 16 << 10;
+/// The longest line of standard error that is kept for the log.
+const MAX_ERROR_LINE_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct ChildProcess {
@@ -44,139 +50,148 @@ impl PendingRequest {
 }
 
 impl ChildProcess {
+    /// Starts it as the leader of a process group, with no environment but the launcher's.
     pub(super) fn start(launcher: &Launcher, arguments: &[OsString]) -> std::io::Result<ChildProcess> {
-        let mut process = Command::new(&launcher.program)
+        let (output, output_end) = pipe()?;
+        let (errors, errors_end) = pipe()?;
+        let mut command = Command::new(&launcher.program);
+        command
             .args(arguments)
+            .env_clear()
             .envs(launcher.environment.iter().copied())
+            .process_group(0)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let output = process.stdout.take().expect("stdout is piped");
+            .stdout(output_end)
+            .stderr(errors_end);
+        let process = launcher.registry.start(&mut command)?;
+        // It has the ends of the pipes for writing, which would keep them open.
+        drop(command);
+        // A library that answers without reading its input would block the agent once the pipe is full.
+        if let Some(input) = &process.stdin {
+            let _ = rustix::io::ioctl_fionbio(input, true);
+        }
         let inbox = Arc::new(Inbox::default());
-        let (receiver, wake) = (Arc::clone(&inbox), Arc::clone(&launcher.wake));
-        thread::spawn(move || {
-            for line in BufReader::new(output).lines() {
-                let Ok(line) = line else { break };
-                // A line that is no message was printed by the library.
-                let Ok(message) = serde_json::from_str(&line) else { continue };
-                receiver.put(message, &*wake);
-            }
-            receiver.close(&*wake);
-        });
+        let receiver = Receiver { inbox: Arc::clone(&inbox), launcher: launcher.clone() };
+        thread::spawn(move || receiver.run(output, errors));
         Ok(ChildProcess { process, inbox, started_at: Instant::now(), pending: None })
     }
 
     /// Sends a request, which becomes the pending one.
     ///
     /// # Errors
-    /// When the pipe is closed: the process has ended.
+    /// When the pipe is closed, because the process has ended, or full, because it reads no requests.
     pub(super) fn send(&mut self, request: &'static str, deadline: Duration) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(&ChildRequest { request: request.to_owned() })?;
         line.push(b'\n');
-        // Before it is sent: the response may arrive before `wait` is called.
-        self.inbox.lock().awaited = Some(request);
+        self.inbox.requests(request);
         self.process.stdin.as_mut().expect("stdin is piped").write_all(&line)?;
         self.pending = Some(PendingRequest { request, sent_at: Instant::now(), deadline });
         Ok(())
     }
 
-    /// Takes a response out of the inbox, if it has arrived.
-    pub(super) fn take_response(&self, request: &str) -> Option<Value> {
-        self.inbox.lock().responses.remove(request)
+    /// What it has sent.
+    pub(super) fn inbox(&self) -> &Inbox {
+        &self.inbox
     }
 
-    pub(super) fn has_response(&self, request: &str) -> bool {
-        self.inbox.lock().responses.contains_key(request)
-    }
-
-    pub(super) fn take_events(&self) -> Vec<Value> {
-        std::mem::take(&mut self.inbox.lock().events)
-    }
-
-    /// Whether the process has closed its output.
+    /// Whether no more messages come.
     pub(super) fn has_ended(&self) -> bool {
-        self.inbox.lock().ended
+        self.inbox.ended().is_some()
     }
 
-    /// Waits for a response until it arrives, the process ends or the timeout is over.
-    pub(super) fn wait(&self, request: &'static str, timeout: Duration) -> Option<Value> {
-        let mut state = self.inbox.lock();
-        state.awaited = Some(request);
-        let waiting = |state: &mut InboxState| !state.ended && !state.responses.contains_key(request);
-        let (mut state, _) = self
-            .inbox
-            .changed
-            .wait_timeout_while(state, timeout, waiting)
-            .unwrap_or_else(PoisonError::into_inner);
-        state.awaited = None;
-        state.responses.remove(request)
+    /// The memory that it has resident; none if it has exited.
+    pub(super) fn resident_bytes(&self) -> Option<u64> {
+        let statm = Process::new(self.process.id() as i32).and_then(|process| process.statm()).ok()?;
+        Some(statm.resident * procfs::page_size())
     }
 
-    /// Kills the process. Returns its exit status, or nothing if it does not exit within [`KILL_GRACE`]; it is then reaped
-    /// in the background.
-    pub(super) fn end(mut self) -> Option<String> {
-        // A process that works exits once its input is closed; one that may hang is killed at once.
-        drop(self.process.stdin.take());
-        if !self.has_ended() {
-            let _ = self.process.kill();
-        }
-        let begun = Instant::now();
-        while begun.elapsed() < KILL_GRACE {
-            match self.process.try_wait() {
-                Ok(Some(status)) => return Some(status.to_string()),
-                Ok(None) => thread::sleep(Duration::from_millis(2)),
-                Err(_) => break,
-            }
-        }
-        thread::spawn(move || self.process.wait());
-        None
+    /// Kills the process, whatever its pipes say. Returns why no more messages came, what was dropped, and the process.
+    pub(super) fn end(self, launcher: &Launcher) -> (Option<InboxEnd>, DroppedMessages, KilledProcess) {
+        let end = self.inbox.ended();
+        let closed_output = end == Some(InboxEnd::Closed);
+        let killed = KilledProcess::new(self.process, launcher.registry.clone(), closed_output);
+        (end, self.inbox.dropped(), killed)
     }
 }
 
-/// What the process has sent and the owner has not taken yet.
-#[derive(Debug, Default)]
-struct Inbox {
-    state: Mutex<InboxState>,
-    changed: Condvar,
+/// Reads what a process writes to standard output and standard error, until both are closed or it is given up.
+struct Receiver {
+    inbox: Arc<Inbox>,
+    launcher: Launcher,
 }
 
-#[derive(Debug, Default)]
-struct InboxState {
-    responses: BTreeMap<String, Value>,
-    events: Vec<Value>,
-    ended: bool,
-    /// The request whose response the owner waits for.
-    awaited: Option<&'static str>,
-}
-
-impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, InboxState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Receiver {
+    fn run(self, output: PipeReader, errors: PipeReader) {
+        let end = self.receive(output, errors);
+        self.inbox.end(end);
+        (self.launcher.wake)();
     }
 
-    fn put(&self, message: ChildMessage, wake: &dyn Fn()) {
-        let mut state = self.lock();
-        let wakes = match message {
-            ChildMessage::Response { response, value } => {
-                let wakes = state.awaited != Some(response.as_str());
-                state.responses.insert(response, value);
-                wakes
+    fn receive(&self, output: PipeReader, errors: PipeReader) -> InboxEnd {
+        let mut buffer = [0; READ_BYTES];
+        let (mut lines, mut error_lines) = (LineBuffer::default(), LineBuffer::default());
+        let (mut output, mut errors) = (Some(output), Some(errors));
+        while output.is_some() || errors.is_some() {
+            if self.inbox.is_given_up() {
+                break;
             }
-            ChildMessage::Event { event } => {
-                state.events.push(event);
-                true
+            let [can_read, can_read_errors] = readable([output.as_ref(), errors.as_ref()]);
+            if can_read {
+                match read(&mut output, &mut buffer) {
+                    0 => self.close_output(),
+                    length => {
+                        let put = |line: &[u8]| self.have_effect(self.inbox.put_line(line));
+                        if lines.push(&buffer[..length], MAX_LINE_BYTES, put).is_err() {
+                            let mebibytes = MAX_LINE_BYTES >> 20;
+                            return InboxEnd::GivenUp(format!(
+                                "it wrote a line of more than {mebibytes} MiB"
+                            ));
+                        }
+                    }
+                }
             }
-        };
-        drop(state);
-        self.changed.notify_all();
-        if wakes {
-            wake();
+            if can_read_errors {
+                let length = read(&mut errors, &mut buffer);
+                let put = |line: &[u8]| self.have_effect(self.inbox.put_log_line(line));
+                if error_lines.push(&buffer[..length], MAX_ERROR_LINE_BYTES, put).is_err() {
+                    self.inbox.drop_log_bytes(error_lines.take().len() + length);
+                }
+            }
+        }
+        InboxEnd::Closed
+    }
+
+    /// The owner does not wait for standard error to be closed as well.
+    fn close_output(&self) {
+        self.inbox.end(InboxEnd::Closed);
+        (self.launcher.wake)();
+    }
+
+    fn have_effect(&self, effect: LineEffect) {
+        match effect {
+            LineEffect::None => {}
+            LineEffect::Wake => (self.launcher.wake)(),
+            LineEffect::Log(line) => (self.launcher.log)(ChildNote::Printed(&line)),
+            LineEffect::Confined(what) => (self.launcher.log)(ChildNote::Confined(&what)),
         }
     }
+}
 
-    fn close(&self, wake: &dyn Fn()) {
-        self.lock().ended = true;
-        self.changed.notify_all();
-        wake();
+/// Waits until one of the pipes can be read; which of them can.
+fn readable(pipes: [Option<&PipeReader>; 2]) -> [bool; 2] {
+    let mut open: Vec<PollFd<'_>> =
+        pipes.iter().flatten().map(|pipe| PollFd::new(*pipe, PollFlags::IN)).collect();
+    // It fails only where a signal interrupts it.
+    let _ = poll(&mut open, None);
+    let mut ready = open.iter().map(|pipe| !pipe.revents().is_empty());
+    pipes.map(|pipe| pipe.is_some() && ready.next().unwrap_or(false))
+}
+
+/// Reads from a pipe; at its end it is closed, and nothing was read.
+fn read(pipe: &mut Option<PipeReader>, buffer: &mut [u8]) -> usize {
+    let length = pipe.as_mut().and_then(|pipe| pipe.read(buffer).ok()).unwrap_or(0);
+    if length == 0 {
+        *pipe = None;
     }
+    length
 }

@@ -33,42 +33,98 @@ pub(super) enum ChildMessage {
         /// The event.
         event: Value,
     },
+    /// What confines the process, sent once before the library is loaded.
+    Confined {
+        /// For the log.
+        confined: String,
+    },
+    /// The process cannot go on, and another one can: it is replaced without a back-off.
+    Restart {
+        /// Why.
+        restart: String,
+    },
 }
 
-/// The child's side: responds to the requests on standard input, one after the other, until the agent closes it. `respond` gets
-/// the name of the request and a sender of events that works from any thread.
-///
-/// # Errors
-/// When the agent has ended, or `respond` fails.
-pub fn serve<E: From<std::io::Error>>(
-    mut respond: impl FnMut(&str, &EventSender) -> Result<Value, E>,
-) -> Result<(), E> {
-    // Not through `Stdout`, whose lock may be held by a thread that prints.
-    let output = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
-    let sender = EventSender(Arc::new(Mutex::new(output)));
-    for line in std::io::stdin().lock().lines() {
-        // An invalid request gets no response; the agent's deadline covers that.
-        let Ok(ChildRequest { request }) = serde_json::from_str(&line?) else { continue };
-        let value = respond(&request, &sender)?;
-        sender.send_line(&ChildMessage::Response { response: request, value })?;
-    }
-    Ok(())
-}
-
-/// Sends events to the agent.
+/// The child's side of the pipes. Standard output is claimed before the library is loaded: what it prints goes to standard error
+/// from then on and cannot be mistaken for a message.
 #[derive(Clone)]
-pub struct EventSender(Arc<Mutex<File>>);
+pub struct ChildChannel {
+    output: Arc<Mutex<File>>,
+}
 
-impl EventSender {
-    /// Sends an event. A failure is ignored: it means that the agent has ended, which ends this process too.
-    pub fn send(&self, event: Value) {
-        let _ = self.send_line(&ChildMessage::Event { event });
+/// Why a response is not sent.
+#[derive(Debug)]
+pub enum ServeError<E> {
+    /// The process ends with this error.
+    Failed(E),
+    /// The process asks to be replaced, for this reason.
+    Restart(String),
+}
+
+impl<E> From<E> for ServeError<E> {
+    fn from(error: E) -> ServeError<E> {
+        ServeError::Failed(error)
+    }
+}
+
+impl ChildChannel {
+    /// Claims standard output.
+    ///
+    /// # Errors
+    /// When it is closed.
+    pub fn claim() -> std::io::Result<ChildChannel> {
+        let output = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+        rustix::stdio::dup2_stdout(std::io::stderr())?;
+        Ok(ChildChannel { output: Arc::new(Mutex::new(output)) })
+    }
+
+    /// Reports what confines this process.
+    ///
+    /// # Errors
+    /// When the agent has ended.
+    pub fn report_confinement(&self, confined: String) -> std::io::Result<()> {
+        self.send_line(&ChildMessage::Confined { confined })
+    }
+
+    /// Responds to the requests on standard input, one after the other, until the agent closes it. `respond` gets the name of the
+    /// request and a sender of events that works from any thread.
+    ///
+    /// # Errors
+    /// When the agent has ended, or `respond` fails.
+    pub fn serve<E: From<std::io::Error>>(
+        &self,
+        mut respond: impl FnMut(&str, &EventSender) -> Result<Value, ServeError<E>>,
+    ) -> Result<(), E> {
+        let sender = EventSender(self.clone());
+        for line in std::io::stdin().lock().lines() {
+            // An invalid request gets no response; the agent's deadline covers that.
+            let Ok(ChildRequest { request }) = serde_json::from_str(&line?) else { continue };
+            match respond(&request, &sender) {
+                Ok(value) => self.send_line(&ChildMessage::Response { response: request, value })?,
+                Err(ServeError::Failed(error)) => return Err(error),
+                Err(ServeError::Restart(restart)) => {
+                    return Ok(self.send_line(&ChildMessage::Restart { restart })?);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn send_line(&self, line: &ChildMessage) -> std::io::Result<()> {
         let mut bytes = serde_json::to_vec(line)?;
         bytes.push(b'\n');
-        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         output.write_all(&bytes)
+    }
+}
+
+/// Sends events to the agent.
+#[derive(Clone)]
+pub struct EventSender(ChildChannel);
+
+impl EventSender {
+    /// Sends an event. A failure is ignored: it means that the agent has ended, which ends this process too.
+    pub fn send(&self, event: Value) {
+        let _ = self.0.send_line(&ChildMessage::Event { event });
     }
 }

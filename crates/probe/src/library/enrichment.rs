@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use afd_host::{
     Host,
-    child::{Launcher, RequestError},
+    child::{DroppedMessages, Launcher, RequestError},
 };
 use afd_model::{Device, DeviceId, Findings, LibraryStatus, Problem, Sampling};
 use serde_json::Value;
@@ -298,8 +298,8 @@ impl<T: StatusTable> Enrichment<T> {
         Some((self.spec.interface(&report)?.recording, serde_json::to_value(report).ok()?))
     }
 
-    /// Ends the process, so that the driver can be replaced; whether it has ended. Reports stay.
-    pub fn release(&mut self) -> bool {
+    /// Ends the process, so that the driver can be replaced; the processes that have not ended. Reports stay.
+    pub fn release(&mut self) -> Vec<u32> {
         self.process.release()
     }
 
@@ -313,6 +313,11 @@ impl<T: StatusTable> Enrichment<T> {
     /// How often the process had to be started again.
     pub fn restarts(&self) -> u64 {
         self.process.restarts()
+    }
+
+    /// What was dropped of all that the processes have sent.
+    pub fn dropped(&self) -> DroppedMessages {
+        self.process.dropped()
     }
 }
 

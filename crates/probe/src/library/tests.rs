@@ -1,6 +1,7 @@
-use std::sync::Arc;
-
-use afd_host::{child::Launcher, testing::TestHost};
+use afd_host::{
+    child::{ChildRegistry, Launcher},
+    testing::TestHost,
+};
 use afd_model::{Device, Findings, Known, PciAddress, Sampling, Variant, Vendor};
 use serde_json::json;
 
@@ -69,12 +70,8 @@ pub(super) fn report(value: serde_json::Value) -> LibraryReport<Acme> {
 
 /// Enrichment whose process cannot be started.
 pub(super) fn enrichment(root: Option<&Path>) -> Enrichment<Acme> {
-    let launcher = Launcher {
-        program: "/nonexistent".into(),
-        environment: &[],
-        timeout: Duration::from_secs(1),
-        wake: Arc::new(|| ()),
-    };
+    let launcher =
+        Launcher::new("/nonexistent".into(), Duration::from_secs(1), ChildRegistry::adopting_orphans());
     Enrichment::new(&SPEC, launcher, root.map(Path::to_owned))
 }
 
@@ -126,7 +123,7 @@ fn only_devices_of_the_librarys_driver_are_a_reason_to_query_it() {
 fn a_released_library_is_not_queried_until_it_is_reacquired() {
     let host = TestHost::new().file("/usr/lib64/libacme.so", "");
     let mut enrichment = enrichment(None);
-    assert!(enrichment.release(), "no process runs");
+    assert!(enrichment.release().is_empty(), "no process runs");
     assert_eq!(discovered(&mut enrichment, &host, "acme"), [Missing::Released]);
     enrichment.reacquire();
     assert_eq!(discovered(&mut enrichment, &host, "acme"), [Missing::Unreadable]);

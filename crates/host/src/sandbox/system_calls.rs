@@ -1,0 +1,196 @@
+//! System calls that the process of a library may not make, by seccomp.
+//!
+//! A list of what is forbidden: what a vendor's library calls is not documented and changes from release to release. A forbidden
+//! call fails with EPERM, so that a library which only tries goes on.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
+};
+
+use super::SandboxError;
+
+/// Forbidden whatever their arguments.
+const FORBIDDEN: &[i64] = &[
+    // Sockets: no library needs one, and the agent's host has many that would serve root.
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    // It makes other calls past this filter.
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    // Other processes.
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_kcmp,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    // Leaving the process group, by which all that a library forks is killed.
+    libc::SYS_setsid,
+    libc::SYS_setpgid,
+    // Mounts, namespaces and the root.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    // Files without a path, past Landlock.
+    libc::SYS_open_by_handle_at,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_fanotify_init,
+    // The kernel and the machine.
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_reboot,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_syslog,
+    libc::SYS_acct,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_quotactl,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    // Keys of the user and of the session.
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // Memory that is neither private nor in a file that a limit bounds.
+    libc::SYS_shmget,
+    // Raising a limit again, which `limits.rs` has lowered.
+    libc::SYS_setrlimit,
+];
+
+/// Forbidden on x86 in addition: access to ports.
+#[cfg(target_arch = "x86_64")]
+const FORBIDDEN_HERE: &[i64] = &[libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_modify_ldt];
+#[cfg(not(target_arch = "x86_64"))]
+const FORBIDDEN_HERE: &[i64] = &[];
+
+/// The bit that turns the number of a call into that of the x32 ABI, which has the same architecture for a filter.
+#[cfg(target_arch = "x86_64")]
+const X32: i64 = 0x4000_0000;
+/// Calls that have a number of their own in that ABI: ptrace, kexec_load, rt_sigqueueinfo, rt_tgsigqueueinfo, process_vm_readv,
+/// process_vm_writev.
+#[cfg(target_arch = "x86_64")]
+const X32_OWN: &[i64] = &[521, 528, 524, 536, 539, 540];
+
+/// Flags of `clone` that make a namespace or a sibling of this process.
+const FORBIDDEN_CLONES: [i32; 8] = [
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_PARENT,
+];
+
+/// Installs the filter; what was applied.
+pub(super) fn filter() -> Result<&'static str, SandboxError> {
+    let forbidden = program(rules(), libc::EPERM);
+    // Its flags are in memory, where no filter sees them. The C library falls back to `clone`.
+    let unknown = program(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS);
+    for filter in [forbidden, unknown] {
+        let program = filter.map_err(|error| SandboxError::SystemCalls(error.into()))?;
+        match apply_filter(&program) {
+            // The kernel has none, or what confines the container does not let it add to that.
+            Err(seccompiler::Error::Seccomp(error))
+                if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EINVAL)) =>
+            {
+                return Ok("no seccomp");
+            }
+            result => result.map_err(SandboxError::SystemCalls)?,
+        }
+    }
+    Ok("seccomp")
+}
+
+fn program(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    errno: i32,
+) -> Result<seccompiler::BpfProgram, BackendError> {
+    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
+    let forbid = SeccompAction::Errno(errno as u32);
+    SeccompFilter::new(rules, SeccompAction::Allow, forbid, architecture)?.try_into()
+}
+
+/// The forbidden calls, each with the conditions under which it is; without conditions always.
+fn rules() -> BTreeMap<i64, Vec<SeccompRule>> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for call in FORBIDDEN.iter().chain(FORBIDDEN_HERE) {
+        rules.insert(*call, Vec::new());
+    }
+    let own = u64::from(std::process::id());
+    // Signals to itself are how a process aborts.
+    for call in [libc::SYS_kill, libc::SYS_tgkill] {
+        rules.insert(call, vec![when(0, SeccompCmpOp::Ne, own)]);
+    }
+    // The new limit is a pointer; without it the call reads one.
+    rules.insert(libc::SYS_prlimit64, vec![when_long(2, SeccompCmpOp::Ne, 0)]);
+    // It would outlive the agent.
+    let prctl = [libc::PR_SET_PDEATHSIG, libc::PR_SET_CHILD_SUBREAPER];
+    rules.insert(libc::SYS_prctl, prctl.map(|option| when(0, SeccompCmpOp::Eq, option as u64)).into());
+    let flags = FORBIDDEN_CLONES.map(|flag| flag as u32 as u64);
+    rules.insert(libc::SYS_clone, flags.map(|flag| when(0, SeccompCmpOp::MaskedEq(flag), flag)).into());
+    #[cfg(target_arch = "x86_64")]
+    {
+        let x32: Vec<_> = rules.iter().map(|(call, conditions)| (call | X32, conditions.clone())).collect();
+        rules.extend(x32);
+        rules.extend(X32_OWN.iter().map(|call| (call | X32, Vec::new())));
+    }
+    rules
+}
+
+fn when(argument: u8, operator: SeccompCmpOp, value: u64) -> SeccompRule {
+    condition(argument, SeccompCmpArgLen::Dword, operator, value)
+}
+
+fn when_long(argument: u8, operator: SeccompCmpOp, value: u64) -> SeccompRule {
+    condition(argument, SeccompCmpArgLen::Qword, operator, value)
+}
+
+fn condition(argument: u8, length: SeccompCmpArgLen, operator: SeccompCmpOp, value: u64) -> SeccompRule {
+    SeccompCondition::new(argument, length, operator, value)
+        .and_then(|condition| SeccompRule::new(vec![condition]))
+        .expect("a system call has six arguments")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filters_can_be_installed() {
+        let length = program(rules(), libc::EPERM).expect("it compiles").len();
+        assert!(length < 4096, "the limit of the kernel");
+    }
+}
