@@ -49,6 +49,23 @@ fn a_redacted_recording_contains_no_secret_and_shows_the_same_number_of_devices(
 }
 
 #[test]
+fn a_redacted_recording_does_not_name_the_fabric() {
+    let host = Fixture::named("nvidia-gb200x4-clique").lay_out();
+    host.driver_root().update(|recording| {
+        for device in recording["devices"].as_array_mut().expect("devices are a list") {
+            let fabric = &mut device["answers"]["nvmlDeviceGetGpuFabricInfoV"]["value"];
+            fabric["clusterUuid"] = "c0ffee00afd0400080000000000000c1".into();
+        }
+    });
+    let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+    stdout(host.afd(["record"]).arg(folder.path().join("copy")));
+    let recorded =
+        fs::read_to_string(folder.path().join("copy/libraries/nvml.json")).expect("it is recorded");
+    assert!(!recorded.contains("c0ffee"), "{recorded}");
+    assert_eq!(recorded.matches("\"clusterUuid\": \"000000000000000000000000000000").count(), 4);
+}
+
+#[test]
 fn a_directory_that_is_not_empty_is_refused() {
     let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
     fs::write(folder.path().join("precious"), "1").expect("a file can be written");

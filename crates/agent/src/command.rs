@@ -1,8 +1,17 @@
 //! Dispatches the commands.
 
-use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use afd_host::{Host, RootError, child::Launcher};
+use afd_host::{
+    Host, RootError,
+    child::{ChildNote, ChildRegistry, Launcher},
+};
+use afd_publish::node::CleanOptions;
 use clap::CommandFactory;
 
 use crate::{
@@ -21,6 +30,7 @@ use crate::{
     show,
     text_table::TextStyle,
     topology,
+    visible::{visible, visible_inventory, visible_json, visible_metrics},
 };
 
 /// A one-shot command waits for a library as long as the library's deadline allows.
@@ -44,35 +54,44 @@ pub fn execute(
     let Args { host_root, libraries, command } = args;
     let host = || Host::open(&host_root);
     let probes = |host, metrics: &MetricArgs| {
-        let launcher = Launcher {
-            program: program.clone(),
-            environment: &[],
-            timeout: LIBRARY_TIMEOUT,
-            wake: Arc::new(|| ()),
+        let log = |note: ChildNote<'_>| match note {
+            ChildNote::Confined(confinement) => {
+                tracing::debug!(confinement, "the process of a library is confined");
+            }
+            ChildNote::Printed(line) => tracing::warn!(line, "printed by the process of a library"),
         };
-        Probes::new(host, &probe_options(&libraries, metrics), &launcher)
+        let launcher = Launcher {
+            log: Arc::new(log),
+            ..Launcher::new(program.clone(), LIBRARY_TIMEOUT, ChildRegistry::adopting_orphans())
+        };
+        let options = ProbeOptions {
+            withhold_host_libraries: host_root != Path::new("/") && !libraries.libraries,
+            ..probe_options(&libraries, metrics)
+        };
+        Probes::new(host, &options, &launcher)
     };
     match command {
         Command::Show { output: format, labels, node_name, metrics, paths } => {
             let rules = path_rules::read(&paths.path_rules)?;
             let mut probes = probes(host()?, &metrics);
             let text = match format {
-                ShowOutput::Table => show::table(&probes.discover(), &host_root, style),
-                ShowOutput::Json => show::json(&probes.discover())?,
+                ShowOutput::Table => show::table(&visible_inventory(&probes.discover()), &host_root, style),
+                ShowOutput::Json => visible_json(&show::json(&probes.discover())?),
                 ShowOutput::Labels => {
                     let compat = labels.compat_options()?;
                     show::labels(&probes.discover(), &labels.label_options(), &compat, &rules)
                 }
                 ShowOutput::Metrics => {
-                    show::metrics(&mut probes, &metrics.compat_metrics, &rules, labels.include_integrated)?
+                    let sets = &metrics.compat_metrics;
+                    visible_metrics(&show::metrics(&mut probes, sets, &rules, labels.include_integrated)?)
                 }
-                ShowOutput::Dcgm => show::dcgm(&mut probes, node_name.as_deref())?,
+                ShowOutput::Dcgm => visible_metrics(&show::dcgm(&mut probes, node_name.as_deref())?),
             };
             output.write_all(text.as_bytes())?;
         }
         Command::Explain { path, output: format, include_integrated, paths } => {
             let rules = path_rules::read(&paths.path_rules)?;
-            let inventory = probes(host()?, &MetricArgs::default()).discover();
+            let inventory = visible_inventory(&probes(host()?, &MetricArgs::default()).discover());
             let verdicts = rules.verdicts(&inventory, include_integrated);
             let selected = explain::select(&verdicts, path.as_deref())?;
             let text = match format {
@@ -85,7 +104,7 @@ pub fn execute(
             output.write_all(text.as_bytes())?;
         }
         Command::Topology { output: format } => {
-            let inventory = probes(host()?, &MetricArgs::default()).discover();
+            let inventory = visible_inventory(&probes(host()?, &MetricArgs::default()).discover());
             let text = match format {
                 TopologyOutput::Text => topology::text::draw(&inventory),
                 TopologyOutput::Svg => topology::svg::draw(&inventory),
@@ -104,12 +123,14 @@ pub fn execute(
                 labels.compat_options()?,
                 rules,
                 args.condition_alias.clone(),
+                args.managed_by.clone(),
             );
             let probe_options = probe_options(&libraries, &args.metrics);
             run::run(AgentConfig { host: host()?, args: *args, probe_options, node_options, program })?;
         }
-        Command::Cleanup { label_prefix, kubeconfig, node_name, all_nodes: _ } => {
-            let message = cleanup(kubeconfig.as_deref(), node_name.as_deref(), &label_prefix)?;
+        Command::Cleanup { label_prefix, kubeconfig, node_name, all_nodes: _, managed_by } => {
+            let options = CleanOptions { prefix: &label_prefix, managed_by: managed_by.as_deref() };
+            let message = cleanup(kubeconfig.as_deref(), node_name.as_deref(), options)?;
             output.write_all(message.as_bytes())?;
         }
         Command::Release { vendor, end, control_socket } => {
@@ -119,10 +140,12 @@ pub fn execute(
             output.write_all(if end { REACQUIRED } else { RELEASED }.as_bytes())?;
         }
         Command::Forget { id, control_socket } => {
-            output.write_all(control::send(&control_socket, &ControlRequest::Forget(id))?.as_bytes())?;
+            let message = control::send(&control_socket, &ControlRequest::Forget(id))?;
+            output.write_all(visible(&message).as_bytes())?;
         }
         Command::Clear { device, control_socket } => {
-            output.write_all(control::send(&control_socket, &ControlRequest::Clear(device))?.as_bytes())?;
+            let message = control::send(&control_socket, &ControlRequest::Clear(device))?;
+            output.write_all(visible(&message).as_bytes())?;
         }
         Command::Probe { vendor, library } => library_process::serve(vendor, &library)?,
         Command::Completions { shell } => {
@@ -137,6 +160,7 @@ pub fn execute(
 fn probe_options(libraries: &LibraryArgs, metrics: &MetricArgs) -> ProbeOptions {
     ProbeOptions {
         no_libraries: libraries.no_libraries,
+        withhold_host_libraries: false,
         library_roots: libraries.roots.clone(),
         per_process: metrics.per_process,
         compat_metrics: metrics.compat_metrics.clone(),

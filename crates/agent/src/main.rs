@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use afd_agent::{args::Args, command, text_table::TextStyle};
+use afd_agent::{args::Args, command, text_table::TextStyle, visible::visible};
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if command::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "afd: {error:#}");
+            let _ = writeln!(io::stderr(), "afd: {}", visible(&format!("{error:#}")));
             if command::is_usage(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }

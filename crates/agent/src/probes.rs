@@ -1,156 +1,28 @@
-//! The probes: the only list of vendors in shared code, and the observation of a host by all of them.
+//! The observation of a host by all probes.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+mod entries;
 
-use afd_derive::{compat::CompatSet, vendors};
-use afd_host::{
-    Host,
-    child::{EventSender, Launcher},
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
+
+use afd_derive::{
+    compat::CompatSet,
+    vendors::{self, VENDORS, VendorRecord},
 };
+use afd_host::{Host, child::Launcher};
 use afd_model::{DeviceId, ErrorCountRecord, IncidentRecord, Inventory, LibraryStatus, Sampling};
-use afd_probe::{
-    PciBus, Probe,
-    library::{DISCOVER, SAMPLE},
-    node, plausible,
-};
-use anyhow::{anyhow, bail};
+use afd_probe::{PciBus, Probe, node, plausible};
 
-use crate::{agent_metrics::AgentMetrics, library_process::LibraryService};
-
-/// A vendor's probe.
-struct ProbeEntry {
-    /// Its name, by which the vendor's record is found.
-    name: &'static str,
-    /// Constructs the probe.
-    construct: fn(ProbeSettings) -> Box<dyn Probe + Send>,
-    /// Opens the vendor's library, in `afd probe <name>`; none if there is no library.
-    open_library: Option<fn(&Path) -> anyhow::Result<LibraryService>>,
-    /// Removes identifiers from the vendor's binary files, which the record names.
-    blank: Option<BlankContent>,
-}
-
-/// The content of a file without identifiers.
-type BlankContent = fn(&[u8]) -> Vec<u8>;
-
-/// What a probe is constructed from.
-struct ProbeSettings {
-    /// Starts the process that queries the library; none where no library may be queried.
-    launcher: Option<Launcher>,
-    /// The root under which the library is looked up; the host root by default.
-    library_root: Option<PathBuf>,
-    /// Whether to sample the memory used by each process.
-    per_process: bool,
-    /// Whether the metrics of the vendor's own exporter are requested.
-    exporter: bool,
-}
-
-/// All probes, in the order in which they run.
-const PROBES: &[ProbeEntry] = &[
-    ProbeEntry {
-        name: "nvidia",
-        construct: |settings| {
-            let Some(launcher) = settings.launcher else { return Box::new(afd_nvidia::Nvidia::default()) };
-            let options = afd_nvidia::NvmlOptions {
-                driver_root: settings.library_root,
-                per_process: settings.per_process,
-            };
-            Box::new(afd_nvidia::Nvidia::with_library(launcher, options))
-        },
-        open_library: Some(open_nvml),
-        blank: None,
-    },
-    ProbeEntry {
-        name: "amd",
-        construct: |settings| {
-            let options =
-                afd_amd::AmdOptions { per_process: settings.per_process, exporter: settings.exporter };
-            let amd = afd_amd::Amd::new(options);
-            Box::new(match settings.launcher {
-                Some(launcher) => amd.with_library(launcher, settings.library_root),
-                None => amd,
-            })
-        },
-        open_library: Some(open_smi),
-        blank: Some(afd_amd::cper::blank),
-    },
-    ProbeEntry {
-        name: "intel",
-        construct: |_| Box::new(afd_intel::Intel::default()),
-        open_library: None,
-        blank: None,
-    },
-    ProbeEntry {
-        name: "gaudi",
-        construct: |_| Box::new(afd_gaudi::Gaudi::default()),
-        open_library: None,
-        blank: None,
-    },
-    ProbeEntry {
-        name: "tpu",
-        construct: |_| Box::new(afd_tpu::Tpu::default()),
-        open_library: None,
-        blank: None,
-    },
-];
-
-fn open_nvml(path: &Path) -> anyhow::Result<LibraryService> {
-    use afd_nvidia::nvml::{DISCOVER, Nvml, SAMPLE, SAMPLE_WITH_PROCESSES};
-    let mut library = Nvml::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
-    Ok(Box::new(move |request, events| {
-        let report = match request {
-            DISCOVER => {
-                let mut report = library.discover();
-                let events: EventSender = events.clone();
-                library.watch(&mut report, move |event| events.send(event));
-                report
-            }
-            SAMPLE => library.sample(false),
-            SAMPLE_WITH_PROCESSES => library.sample(true),
-            other => bail!("unknown request {other:?}"),
-        };
-        Ok(serde_json::to_value(report)?)
-    }))
-}
-
-fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
-    let mut library = afd_amd::smi::Smi::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
-    Ok(Box::new(move |request, _| {
-        let report = match request {
-            DISCOVER => library.discover(),
-            SAMPLE => library.sample(),
-            other => bail!("unknown request {other:?}"),
-        };
-        Ok(serde_json::to_value(report)?)
-    }))
-}
-
-/// Opens the library of the probe with this name.
-///
-/// # Errors
-/// When the library cannot be loaded, or the probe has none.
-pub fn open_library(probe: &str, path: &Path) -> anyhow::Result<LibraryService> {
-    let entry = PROBES.iter().find(|entry| entry.name == probe);
-    match entry.and_then(|entry| entry.open_library) {
-        Some(open) => open(path),
-        None => bail!("{probe} has no library"),
-    }
-}
-
-/// The content of a binary file of the vendor whose probe has this name, without identifiers.
-pub fn blank(probe: &str, content: &[u8]) -> Vec<u8> {
-    let entry = PROBES.iter().find(|entry| entry.name == probe);
-    entry.and_then(|entry| entry.blank).map_or_else(Vec::new, |blank| blank(content))
-}
+use self::entries::{PROBES, ProbeEntry, ProbeSettings};
+pub use self::entries::{blank, open_library};
+use crate::agent_metrics::AgentMetrics;
 
 /// How all probes are constructed.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeOptions {
     /// Read only the kernel's files.
     pub no_libraries: bool,
+    /// Load no library under the host root: it may be a recording from elsewhere, and a library is code.
+    pub withhold_host_libraries: bool,
     /// The root under which a vendor's library is looked up, by the name of the probe; the host root by default.
     pub library_roots: BTreeMap<&'static str, PathBuf>,
     /// Whether to sample the memory used by each process.
@@ -159,10 +31,18 @@ pub struct ProbeOptions {
     pub compat_metrics: Vec<CompatSet>,
 }
 
-/// Starts the process that queries the library of a probe, in the environment of the vendor's record.
-fn launcher_of(probe: &str, launcher: &Launcher) -> Launcher {
-    let library = vendors::by_probe(probe).and_then(|record| record.library.as_ref());
-    Launcher { environment: library.map_or(&[], |library| library.environment), ..launcher.clone() }
+/// Starts the process that queries the library of a probe, with the environment and the limits of the vendor's record.
+fn launcher_of(probe: &'static str, launcher: &Launcher) -> Launcher {
+    let Some(library) = vendors::by_probe(probe).and_then(|record| record.library.as_ref()) else {
+        return launcher.clone();
+    };
+    let (span, log) = (tracing::info_span!("library", probe), Arc::clone(&launcher.log));
+    Launcher {
+        environment: library.environment,
+        max_resident_bytes: library.max_resident_bytes,
+        log: Arc::new(move |note| span.in_scope(|| log(note))),
+        ..launcher.clone()
+    }
 }
 
 /// All probes of a host.
@@ -170,6 +50,15 @@ pub struct Probes {
     host: Host,
     probes: Vec<Box<dyn Probe + Send>>,
     metrics: AgentMetrics,
+    /// The vendors whose library is not loaded because it would be one of the host root.
+    withheld: Vec<&'static VendorRecord>,
+}
+
+impl ProbeOptions {
+    /// Whether the library of a probe may be loaded.
+    fn may_load(&self, probe: &str) -> bool {
+        !self.no_libraries && (!self.withhold_host_libraries || self.library_roots.contains_key(probe))
+    }
 }
 
 impl Probes {
@@ -177,13 +66,21 @@ impl Probes {
     pub fn new(host: Host, options: &ProbeOptions, launcher: &Launcher) -> Probes {
         let construct = |entry: &ProbeEntry| {
             (entry.construct)(ProbeSettings {
-                launcher: (!options.no_libraries).then(|| launcher_of(entry.name, launcher)),
+                launcher: options.may_load(entry.name).then(|| launcher_of(entry.name, launcher)),
                 library_root: options.library_roots.get(entry.name).cloned(),
                 per_process: options.per_process,
                 exporter: options.compat_metrics.iter().any(|set| set.as_str() == entry.name),
             })
         };
-        Probes { host, probes: PROBES.iter().map(construct).collect(), metrics: AgentMetrics::new() }
+        let withheld = |record: &&VendorRecord| {
+            record.library.is_some() && !options.no_libraries && !options.may_load(record.probe)
+        };
+        Probes {
+            host,
+            probes: PROBES.iter().map(construct).collect(),
+            metrics: AgentMetrics::new(),
+            withheld: VENDORS.into_iter().filter(withheld).collect(),
+        }
     }
 
     /// The host.
@@ -209,7 +106,22 @@ impl Probes {
                 self.metrics.set_restarts(probe.name(), restarts);
             }
         }
-        node::surroundings(&self.host, &bus).assemble(findings)
+        let inventory = node::surroundings(&self.host, &bus).assemble(findings);
+        self.log_withheld(&inventory);
+        inventory
+    }
+
+    /// Logs once that libraries which could report more of these devices are not loaded.
+    fn log_withheld(&mut self, inventory: &Inventory) {
+        let withheld = std::mem::take(&mut self.withheld).into_iter();
+        let of_devices =
+            withheld.filter(|record| inventory.devices.iter().any(|device| record.covers(device)));
+        let titles: Vec<&str> =
+            of_devices.filter_map(|record| Some(record.library.as_ref()?.title)).collect();
+        if !titles.is_empty() {
+            let libraries = titles.join(", ");
+            tracing::warn!(libraries, "libraries under this host root are not loaded; --libraries allows it");
+        }
     }
 
     /// Samples the devices of the last discovery.
@@ -223,6 +135,9 @@ impl Probes {
                 self.metrics.sampled(probe.name(), "kernel");
                 self.metrics.observe_duration(probe.name(), "sample", started.elapsed());
             }
+            if let Some(dropped) = probe.dropped() {
+                self.metrics.set_dropped(probe.name(), dropped);
+            }
             if sampling.library_answered {
                 self.metrics.sampled(probe.name(), "library");
             }
@@ -233,9 +148,9 @@ impl Probes {
         all
     }
 
-    /// Makes a probe release its vendor's driver; returns whether nothing holds it open any more.
-    pub fn release(&mut self, probe: &str) -> bool {
-        self.probes.iter_mut().filter(|own| own.name() == probe).all(|probe| probe.release())
+    /// Makes a probe release its vendor's driver; returns the processes that have not ended and may hold it.
+    pub fn release(&mut self, probe: &str) -> Vec<u32> {
+        self.probes.iter_mut().filter(|own| own.name() == probe).flat_map(|probe| probe.release()).collect()
     }
 
     /// Makes a probe query its vendor's library again.
@@ -289,26 +204,5 @@ impl Probes {
     /// The last responses of vendor libraries, by the name of the file in a recording.
     pub fn library_recordings(&self) -> impl Iterator<Item = (&'static str, serde_json::Value)> {
         self.probes.iter().filter_map(|probe| probe.recording())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use afd_derive::vendors::VENDORS;
-
-    use super::*;
-
-    #[test]
-    fn every_probe_has_the_record_of_its_vendor() {
-        let names: Vec<&str> = PROBES.iter().map(|entry| entry.name).collect();
-        let records: Vec<&str> = VENDORS.iter().map(|record| record.probe).collect();
-        assert_eq!(names, records);
-        for (entry, record) in PROBES.iter().zip(VENDORS) {
-            assert_eq!(entry.open_library.is_some(), record.library.is_some(), "{}", entry.name);
-            assert_eq!(entry.blank.is_some(), !record.redactions.binary_files.is_empty(), "{}", entry.name);
-            let settings =
-                ProbeSettings { launcher: None, library_root: None, per_process: false, exporter: false };
-            assert_eq!((entry.construct)(settings).name(), entry.name);
-        }
     }
 }

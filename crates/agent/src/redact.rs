@@ -4,6 +4,7 @@
 //! different ones stay different, and every parser still accepts them. Secrets are recognized by the name of the file, by
 //! the beginning of the line in files of many lines, or by the library call; the vendor records add theirs.
 
+mod pci_config;
 mod rewrite;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use afd_host::RecordedRead;
 use serde_json::{Value, json};
 
 use crate::probes;
-use rewrite::{placeholder, rewrite};
+use rewrite::{is_unset, placeholder, rewrite};
 
 /// The replacements of one recording.
 #[derive(Debug, Default)]
@@ -40,6 +41,9 @@ impl Redaction {
     /// The content of a file with its secrets replaced.
     pub fn apply(&self, path: &str, content: &[u8]) -> Vec<u8> {
         let name = path.rsplit('/').next().unwrap_or_default();
+        if name == "config" {
+            return pci_config::blank(content);
+        }
         let has_binary = |record: &&&VendorRecord| record.redactions.binary_files.contains(&name);
         if let Some(record) = VENDORS.iter().find(has_binary) {
             return probes::blank(record.probe, content);
@@ -81,7 +85,7 @@ impl Redaction {
             Value::Object(object) if is_secret(|record| record.redactions.calls) => match object.get("value")
             {
                 Some(Value::String(secret)) => json!({ "value": self.replaced(secret) }),
-                Some(Value::Number(secret)) => {
+                Some(Value::Number(secret)) if secret.as_u64() != Some(0) => {
                     let number = self.number(canonical(&secret.to_string(), SecretForm::Decimal));
                     json!({ "value": number })
                 }
@@ -92,6 +96,9 @@ impl Redaction {
     }
 
     fn replaced(&mut self, secret: &str) -> String {
+        if is_unset(secret) {
+            return secret.to_owned();
+        }
         let number = self.number(canonical(secret.trim_start_matches("0x"), SecretForm::Text));
         placeholder(secret, number)
     }

@@ -3,8 +3,33 @@
 use afd_derive::vendors::{SecretForm, VENDORS};
 
 /// Files that contain one secret, whatever the vendor.
-const SECRET_FILES: [&str; 8] =
-    ["serial_number", "serial", "node_guid", "sys_image_guid", "board_id", "address", "hostname", "uuid"];
+const SECRET_FILES: &[&str] = &[
+    "serial_number",
+    "serial",
+    "hostname",
+    "uuid",
+    // RDMA devices, their ports and the switches and subnets that these are attached to.
+    "node_guid",
+    "sys_image_guid",
+    "port_guid",
+    "node_desc",
+    "board_id",
+    "phys_switch_id",
+    // Network devices.
+    "address",
+    "perm_address",
+    // The machine, by its firmware and by its operating system.
+    "product_serial",
+    "product_uuid",
+    "board_serial",
+    "board_asset_tag",
+    "chassis_serial",
+    "chassis_asset_tag",
+    "machine-id",
+    "boot_id",
+];
+/// Folders whose files contain one secret each: the addresses of an RDMA port.
+const SECRET_FOLDERS: &[&str] = &["gids"];
 
 /// A file's content with `replace` applied to each of its secrets.
 pub(super) fn rewrite(
@@ -14,9 +39,11 @@ pub(super) fn rewrite(
 ) -> Vec<u8> {
     let Ok(text) = str::from_utf8(content) else { return content.to_vec() };
     let name = path.rsplit('/').next().unwrap_or_default();
-    if let Some(form) = form_of_file(name) {
+    let folder = path.rsplit('/').nth(1).unwrap_or_default();
+    let form = form_of_file(name).or_else(|| SECRET_FOLDERS.contains(&folder).then_some(SecretForm::Text));
+    if let Some(form) = form {
         let secret = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-        if secret.is_empty() {
+        if is_unset(secret) {
             return content.to_vec();
         }
         return text.replacen(secret, &replace(secret, form), 1).into_bytes();
@@ -42,7 +69,13 @@ fn secret_of_line(line: &str) -> Option<(&str, SecretForm)> {
         .map(|(beginning, form)| (line.trim_start().strip_prefix(beginning), form))
         .find_map(|(value, form)| Some((value?, form)))?;
     let secret = value.trim_matches(|c: char| c.is_whitespace() || c == ':');
-    (!secret.is_empty() && secret != "0").then_some((secret, form))
+    (!is_unset(secret)).then_some((secret, form))
+}
+
+/// Whether there is no secret: nothing, or zeros, by which a source says so.
+pub(super) fn is_unset(secret: &str) -> bool {
+    let digits = secret.strip_prefix("0x").unwrap_or(secret);
+    digits.chars().all(|c| c == '0' || !c.is_alphanumeric())
 }
 
 /// A string of the same form: the digits of `number`, right-aligned, in place of the secret's digits and lower-case

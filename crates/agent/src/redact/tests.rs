@@ -76,3 +76,42 @@ fn a_secret_stays_the_same_in_decimal_and_in_hexadecimal() {
     assert_eq!(texts[2], "0000000000000002\n");
     assert_eq!(texts[3..], ["0000000000000003\n", "unique_id 3\n"]);
 }
+
+#[test]
+fn the_domain_of_a_fabric_is_replaced_and_the_same_everywhere() {
+    let mut redaction = Redaction::default();
+    let fabric = |uuid: &str| json!({ "value": { "clusterUuid": uuid, "cliqueId": 32766, "state": 3 } });
+    let responses = redaction.apply_to_responses(json!({ "devices": [
+        { "answers": { "nvmlDeviceGetGpuFabricInfoV": fabric("c0ffee00afd0400080000000000000c1") } },
+        { "answers": { "nvmlDeviceGetGpuFabricInfoV": fabric("c0ffee00afd0400080000000000000c1") } },
+        { "answers": { "nvmlDeviceGetGpuFabricInfo": fabric("c0ffee00afd0400080000000000000c2") } },
+        { "answers": { "nvmlDeviceGetGpuFabricInfoV": fabric("00000000000000000000000000000000") } },
+    ] }));
+    assert!(!responses.to_string().contains("c0ffee"));
+    let uuids: Vec<&str> = responses["devices"]
+        .as_array()
+        .expect("devices are a list")
+        .iter()
+        .flat_map(|device| device["answers"].as_object().expect("answers are an object").values())
+        .map(|fabric| fabric["value"]["clusterUuid"].as_str().expect("it is a string"))
+        .collect();
+    assert_eq!(uuids[0], "00000000000000000000000000000001");
+    assert_eq!((uuids[1], uuids[2]), (uuids[0], "00000000000000000000000000000002"));
+    assert_eq!(uuids[3], "0".repeat(32), "a GPU without a fabric");
+}
+
+#[test]
+fn what_names_a_port_a_switch_or_the_machine_is_replaced() {
+    let secret = |path: &str, text: &str| {
+        let redacted = redacted(&[(path, text)]).remove(0);
+        assert!(redacted.ends_with("1\n") && redacted.len() == text.len(), "{path}: {redacted}");
+        assert_ne!(redacted, text);
+    };
+    secret("/sys/class/infiniband/mlx5_0/node_guid", "946d:ae03:00f1:2a5c\n");
+    secret("/sys/class/infiniband/mlx5_0/ports/1/gids/0", "fe80:0000:0000:0000:946d:ae03:00f1:2a5c\n");
+    secret("/sys/class/net/eth0/phys_switch_id", "946dae0300f12a5c\n");
+    secret("/sys/class/dmi/id/board_asset_tag", "RACK-42-17\n");
+    secret("/etc/machine-id", "946dae0300f12a5c946dae0300f12a5c\n");
+    let unset = "0000:0000:0000:0000\n";
+    assert_eq!(redacted(&[("/sys/class/infiniband/irdma0/node_guid", unset)]), [unset]);
+}

@@ -1,0 +1,158 @@
+//! The list of probes: the only list of vendors in shared code.
+
+use std::path::{Path, PathBuf};
+
+use afd_host::child::{EventSender, Launcher};
+use afd_probe::{
+    Probe,
+    library::{DISCOVER, SAMPLE},
+};
+use anyhow::{anyhow, bail};
+
+use crate::library_process::LibraryService;
+
+/// A vendor's probe.
+pub(super) struct ProbeEntry {
+    /// Its name, by which the vendor's record is found.
+    pub(super) name: &'static str,
+    /// Constructs the probe.
+    pub(super) construct: fn(ProbeSettings) -> Box<dyn Probe + Send>,
+    /// Opens the vendor's library, in `afd probe <name>`; none if there is no library.
+    open_library: Option<fn(&Path) -> anyhow::Result<LibraryService>>,
+    /// Removes identifiers from the vendor's binary files, which the record names.
+    blank: Option<BlankContent>,
+}
+
+/// The content of a file without identifiers.
+type BlankContent = fn(&[u8]) -> Vec<u8>;
+
+/// What a probe is constructed from.
+pub(super) struct ProbeSettings {
+    /// Starts the process that queries the library; none where no library may be queried.
+    pub(super) launcher: Option<Launcher>,
+    /// The root under which the library is looked up; the host root by default.
+    pub(super) library_root: Option<PathBuf>,
+    /// Whether to sample the memory used by each process.
+    pub(super) per_process: bool,
+    /// Whether the metrics of the vendor's own exporter are requested.
+    pub(super) exporter: bool,
+}
+
+/// All probes, in the order in which they run.
+pub(super) const PROBES: &[ProbeEntry] = &[
+    ProbeEntry {
+        name: "nvidia",
+        construct: |settings| {
+            let Some(launcher) = settings.launcher else { return Box::new(afd_nvidia::Nvidia::default()) };
+            let options = afd_nvidia::NvmlOptions {
+                driver_root: settings.library_root,
+                per_process: settings.per_process,
+            };
+            Box::new(afd_nvidia::Nvidia::with_library(launcher, options))
+        },
+        open_library: Some(open_nvml),
+        blank: None,
+    },
+    ProbeEntry {
+        name: "amd",
+        construct: |settings| {
+            let options =
+                afd_amd::AmdOptions { per_process: settings.per_process, exporter: settings.exporter };
+            let amd = afd_amd::Amd::new(options);
+            Box::new(match settings.launcher {
+                Some(launcher) => amd.with_library(launcher, settings.library_root),
+                None => amd,
+            })
+        },
+        open_library: Some(open_smi),
+        blank: Some(afd_amd::cper::blank),
+    },
+    ProbeEntry {
+        name: "intel",
+        construct: |_| Box::new(afd_intel::Intel::default()),
+        open_library: None,
+        blank: None,
+    },
+    ProbeEntry {
+        name: "gaudi",
+        construct: |_| Box::new(afd_gaudi::Gaudi::default()),
+        open_library: None,
+        blank: None,
+    },
+    ProbeEntry {
+        name: "tpu",
+        construct: |_| Box::new(afd_tpu::Tpu::default()),
+        open_library: None,
+        blank: None,
+    },
+];
+
+fn open_nvml(path: &Path) -> anyhow::Result<LibraryService> {
+    use afd_nvidia::nvml::{DISCOVER, Nvml, SAMPLE, SAMPLE_WITH_PROCESSES};
+    let mut library = Nvml::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
+    Ok(Box::new(move |request, events| {
+        let report = match request {
+            DISCOVER => {
+                let mut report = library.discover();
+                let events: EventSender = events.clone();
+                library.watch(&mut report, move |event| events.send(event));
+                report
+            }
+            SAMPLE => library.sample(false),
+            SAMPLE_WITH_PROCESSES => library.sample(true),
+            other => bail!("unknown request {other:?}"),
+        };
+        Ok(serde_json::to_value(report)?)
+    }))
+}
+
+fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
+    let mut library = afd_amd::smi::Smi::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
+    Ok(Box::new(move |request, _| {
+        let report = match request {
+            DISCOVER => library.discover(),
+            SAMPLE => library.sample(),
+            other => bail!("unknown request {other:?}"),
+        };
+        Ok(serde_json::to_value(report)?)
+    }))
+}
+
+/// Opens the library of the probe with this name.
+///
+/// # Errors
+/// When the library cannot be loaded, or the probe has none.
+pub fn open_library(probe: &str, path: &Path) -> anyhow::Result<LibraryService> {
+    let entry = PROBES.iter().find(|entry| entry.name == probe);
+    match entry.and_then(|entry| entry.open_library) {
+        Some(open) => open(path),
+        None => bail!("{probe} has no library"),
+    }
+}
+
+/// The content of a binary file of the vendor whose probe has this name, without identifiers.
+pub fn blank(probe: &str, content: &[u8]) -> Vec<u8> {
+    let entry = PROBES.iter().find(|entry| entry.name == probe);
+    entry.and_then(|entry| entry.blank).map_or_else(Vec::new, |blank| blank(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_derive::vendors::VENDORS;
+
+    use super::*;
+
+    #[test]
+    fn every_probe_has_the_record_of_its_vendor() {
+        let names: Vec<&str> = PROBES.iter().map(|entry| entry.name).collect();
+        let records: Vec<&str> = VENDORS.iter().map(|record| record.probe).collect();
+        assert_eq!(names, records);
+        for (entry, record) in PROBES.iter().zip(VENDORS) {
+            assert_eq!(entry.open_library.is_some(), record.library.is_some(), "{}", entry.name);
+            assert_eq!(entry.blank.is_some(), !record.redactions.binary_files.is_empty(), "{}", entry.name);
+            let settings =
+                ProbeSettings { launcher: None, library_root: None, per_process: false, exporter: false };
+            assert_eq!((entry.construct)(settings).name(), entry.name);
+        }
+    }
+}
