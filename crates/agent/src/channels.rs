@@ -10,7 +10,7 @@ use std::{
 };
 
 use afd_apiserver::slices::NodeSlices;
-use afd_kubelet::KubeletReport;
+use afd_kubelet::{KubeletReport, UnitNames};
 use afd_publish::{
     http::LatestPages,
     node::{DesiredNode, NodeNotice},
@@ -86,6 +86,8 @@ pub struct Channels {
     pub cluster: ClusterSenders,
     /// From the kubelet to the loop.
     pub kubelet: watch::Sender<Option<KubeletReport>>,
+    /// From the loop to the task that asks the kubelet.
+    pub names: watch::Receiver<Option<Arc<UnitNames>>>,
     /// The loop's ends of both.
     pub reports: ClusterReceivers,
     /// From the loop to the servers and the reconciler.
@@ -119,10 +121,12 @@ impl Channels {
         let (node_sender, node) = watch::channel(None);
         let (slices_sender, slices) = watch::channel(NodeSlices::Pending);
         let (kubelet_sender, kubelet) = watch::channel(None);
+        let (names_sender, names) = watch::channel(None);
         Channels {
             cluster: ClusterSenders { resources: resources_sender, node: node_sender, slices: slices_sender },
             kubelet: kubelet_sender,
-            reports: ClusterReceivers { resources, node, slices, kubelet },
+            names,
+            reports: ClusterReceivers { resources, node, slices, kubelet, names: names_sender },
             outputs: LoopOutputs { pages: pages_sender, desired: desired_sender, notices: notice_sender },
             pages,
             desired,

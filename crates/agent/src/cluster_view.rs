@@ -1,16 +1,15 @@
 //! What the cluster reports of this node's devices: which pods hold them, and how they are offered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, sync::Arc};
 
 use afd_apiserver::slices::{NodeSlices, PublishedDevices};
 use afd_derive::{
     offer::{self, OfferCount},
     vendors,
 };
-use afd_kubelet::{DeviceHold, DeviceReference, DraAttributes, KubeletReport, UnitNames};
+use afd_kubelet::{DraAttributes, KubeletReport, NamedDevice, UnitNames};
 use afd_model::{
-    Allocation, AllocationMechanism, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PublishedOffers,
-    Variant, Vendor,
+    Allocation, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PublishedOffers, Variant, Vendor,
 };
 use afd_publish::node::ExtendedResources;
 use tokio::sync::watch;
@@ -26,6 +25,8 @@ pub struct ClusterReceivers {
     pub slices: watch::Receiver<NodeSlices>,
     /// The kubelet's report.
     pub kubelet: watch::Receiver<Option<KubeletReport>>,
+    /// The names of the devices, by which the kubelet's responses are joined.
+    pub names: watch::Sender<Option<Arc<UnitNames>>>,
 }
 
 /// The same, joined with the inventory.
@@ -52,22 +53,40 @@ impl ClusterReceivers {
             NodeSlices::Known(published) => Some(published),
             NodeSlices::Pending | NodeSlices::Unavailable => None,
         };
-        let names = UnitNames::new(inventory, published.map(attributes).unwrap_or_default(), &owner);
-        let holds = kubelet.as_ref().map(|report| report.holds.as_slice());
-        let allocations = holds.map(|holds| afd_kubelet::allocations(&names, holds));
-        let allocatable = kubelet.as_ref().and_then(|report| report.allocatable.as_ref());
+        let attributes = published.map(attributes).unwrap_or_default();
+        let names = UnitNames::new(inventory, &attributes, owner);
+        let published = published.map(|published| published_offers(&names, published));
+        self.publish_names(names);
+        let is_present = |device: DeviceId| inventory.devices.iter().any(|present| present.id == device);
+        // The kubelet's report is joined with the names that were published before.
+        let allocations = kubelet.as_ref().map(|report| {
+            let present = report.allocations.iter().filter(|allocation| is_present(allocation.unit.device));
+            present.cloned().collect()
+        });
+        let ready = kubelet.as_ref().and_then(|report| report.ready.as_ref());
         let offers = Offers {
             resources: resources.clone(),
-            ready: allocatable.map(|devices| {
-                devices.iter().filter_map(|reference| offered_unit(&names, reference)).collect()
+            ready: ready.map(|units| {
+                units.iter().filter(|offered| is_present(offered.unit.device)).cloned().collect()
             }),
-            published: published.map(|published| published_offers(&names, published)),
-            held: holds.map(count_held),
+            published,
+            held: kubelet.as_ref().map(|report| report.held.clone()),
         };
         let offered = offer::offered(inventory, &offers, include_integrated);
         let complete = resources.is_some() && *slices != NodeSlices::Pending;
         let allocatable = complete.then_some(offered.allocatable);
         ClusterView { allocations, counts: offered.counts, allocatable, offers, complete }
+    }
+
+    /// Has the kubelet's responses joined again if other names than before refer to devices.
+    fn publish_names(&self, names: UnitNames) {
+        self.names.send_if_modified(|known| {
+            let has_changed = known.as_deref() != Some(&names);
+            if has_changed {
+                *known = Some(Arc::new(names));
+            }
+            has_changed
+        });
     }
 }
 
@@ -82,58 +101,15 @@ fn attributes(published: &PublishedDevices) -> DraAttributes<'_> {
     devices.map(|device| ((device.driver.as_str(), device.name.as_str()), &device.attributes)).collect()
 }
 
-/// The offered device or partition, if it is in the inventory.
-fn offered_unit(names: &UnitNames<'_>, reference: &DeviceReference) -> Option<OfferedUnit> {
-    let by = match reference {
-        DeviceReference::Plugin { resource, .. } => resource,
-        DeviceReference::Dra { driver, .. } => driver,
-    };
-    Some(OfferedUnit { by: by.clone(), unit: names.unit(reference)? })
-}
-
-fn published_offers(names: &UnitNames<'_>, published: &PublishedDevices) -> PublishedOffers {
+fn published_offers(names: &UnitNames, published: &PublishedDevices) -> PublishedOffers {
     let allocatable = published.devices.iter().filter(|device| device.allocatable);
-    let references = allocatable.map(|device| DeviceReference::Dra {
-        driver: device.driver.clone(),
-        claim: String::new(),
-        device: device.name.clone(),
+    let units = allocatable.filter_map(|device| {
+        let unit = names.unit(NamedDevice::Dra { driver: &device.driver, device: &device.name })?;
+        Some(OfferedUnit { by: device.driver.clone(), unit })
     });
     PublishedOffers {
-        units: references.filter_map(|reference| offered_unit(names, &reference)).collect(),
+        units: units.collect(),
         drivers: published.drivers.clone(),
         incomplete: published.incomplete.clone(),
-    }
-}
-
-/// How many devices of each resource and driver are held. Several containers may hold the same device.
-fn count_held(holds: &[DeviceHold]) -> BTreeMap<(AllocationMechanism, String), u64> {
-    let distinct: BTreeSet<_> = holds
-        .iter()
-        .map(|hold| match &hold.device {
-            DeviceReference::Plugin { resource, id } => (AllocationMechanism::DevicePlugin, resource, id),
-            DeviceReference::Dra { driver, device, .. } => (AllocationMechanism::Dra, driver, device),
-        })
-        .collect();
-    let mut held = BTreeMap::new();
-    for (mechanism, by, _) in distinct {
-        *held.entry((mechanism, by.clone())).or_default() += 1;
-    }
-    held
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_that_two_containers_hold_is_counted_once() {
-        let hold = |container: &str, id: &str| DeviceHold {
-            namespace: "ns".to_owned(),
-            pod: "pod".to_owned(),
-            container: container.to_owned(),
-            device: DeviceReference::Plugin { resource: "amd.com/gpu".to_owned(), id: id.to_owned() },
-        };
-        let held = count_held(&[hold("a", "1"), hold("b", "1"), hold("b", "2")]);
-        assert_eq!(held[&(AllocationMechanism::DevicePlugin, "amd.com/gpu".to_owned())], 2);
     }
 }

@@ -1,9 +1,11 @@
 //! The calls of the PodResources API.
 
 use std::{
-    collections::BTreeSet,
+    hash::{DefaultHasher, Hasher},
+    mem,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,17 +15,18 @@ use tonic::{
 };
 
 use crate::{
-    report::{self, DeviceHold, KubeletReport},
-    v1::{
-        AllocatableResourcesRequest, AllocatableResourcesResponse, ListPodResourcesRequest,
-        ListPodResourcesResponse, pod_resources_lister_client::PodResourcesListerClient,
-    },
+    grpc,
+    messages::{ALLOCATABLE, PODS, Part},
+    names::UnitNames,
+    report::{JoinedResponse, Joiner, KubeletReport},
+    wire::{MessageShape, WireError, WireReader},
 };
 
+const LIST: &str = "/v1.PodResourcesLister/List";
+const GET_ALLOCATABLE: &str = "/v1.PodResourcesLister/GetAllocatableResources";
 const SOCKET: &str = "kubelet.sock";
-/// As in the kubelet's own tests and NFD; a node with many pods needs more than gRPC's 4 MiB.
-const MAX_RESPONSE_BYTES: usize = 16 << 20;
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Four times as much as the kubelet's own tests and NFD accept. Only time limits it, since a response is read in pieces.
+pub(crate) const MAX_RESPONSE_BYTES: u64 = 64 << 20;
 /// How long after its start a kubelet may still lack its running pods (about a second was observed).
 const STARTUP_GRACE: Duration = Duration::from_secs(10);
 
@@ -44,9 +47,18 @@ pub enum KubeletError {
         /// Its path.
         path: String,
     },
-    /// The deadline was exceeded.
-    #[error("no response from the kubelet within {} s", DEADLINE.as_secs())]
+    /// A deadline was exceeded.
+    #[error("the kubelet did not respond within {} s", grpc::STEP_DEADLINE.as_secs())]
     TimedOut,
+    /// The response is larger than any kubelet's.
+    #[error("the kubelet's response has {length} bytes; at most {MAX_RESPONSE_BYTES} are read")]
+    TooLarge {
+        /// How many bytes it has.
+        length: u64,
+    },
+    /// The response is no message of the API.
+    #[error("the kubelet's response cannot be read: {0}")]
+    Malformed(String),
     /// The call failed.
     #[error("the kubelet responded {code:?}: {message}")]
     Failed {
@@ -62,81 +74,131 @@ pub enum KubeletError {
 pub struct Kubelet {
     directory: PathBuf,
     connection: Option<KubeletConnection>,
-    last_holds: Vec<DeviceHold>,
+    /// What the responses were last joined with.
+    names: Option<Arc<UnitNames>>,
+    held: KnownResponse,
+    allocatable: KnownResponse,
+    /// What was last reported as held.
+    reported: JoinedResponse,
 }
 
 #[derive(Debug)]
 struct KubeletConnection {
-    client: PodResourcesListerClient<Channel>,
+    channel: Channel,
     /// The socket that it uses: a kubelet that restarts creates a new file.
     socket: SocketId,
     since: Instant,
 }
 
+impl From<WireError> for KubeletError {
+    fn from(error: WireError) -> KubeletError {
+        KubeletError::Malformed(error.to_string())
+    }
+}
+
 /// Inode and change time of a socket.
 type SocketId = (u64, u64);
+
+/// The last response to a call, joined, and a digest of its bytes.
+type KnownResponse = Option<(u64, JoinedResponse)>;
 
 impl Kubelet {
     /// By the directory of its socket, `/var/lib/kubelet/pod-resources`.
     pub fn new(directory: impl Into<PathBuf>) -> Kubelet {
-        Kubelet { directory: directory.into(), connection: None, last_holds: Vec::new() }
+        Kubelet {
+            directory: directory.into(),
+            connection: None,
+            names: None,
+            held: None,
+            allocatable: None,
+            reported: JoinedResponse::default(),
+        }
     }
 
-    /// The current holds and allocatable devices. In the first seconds of a connection the previous holds are kept as well,
-    /// because the kubelet may have restarted and lack its running pods.
+    /// The current allocations and allocatable devices, by their names. In the first seconds of a connection the previous
+    /// allocations are kept as well, because the kubelet may have restarted and lack its running pods.
     ///
     /// # Errors
     /// When a request fails; the next call opens a new connection.
-    pub async fn list(&mut self) -> Result<KubeletReport, KubeletError> {
-        let responses = self.request().await;
+    pub async fn list(&mut self, names: &Arc<UnitNames>) -> Result<KubeletReport, KubeletError> {
+        if self.names.as_ref().is_none_or(|known| !Arc::ptr_eq(known, names)) {
+            self.names = Some(Arc::clone(names));
+            (self.held, self.allocatable) = (None, None);
+        }
+        let responses = self.request(names).await;
         if responses.is_err() {
             self.connection = None;
         }
-        let (listed, allocatable) = responses?;
-        let holds = report::holds(listed);
+        let serves_allocatable = responses?;
         let complete =
             self.connection.as_ref().is_some_and(|connection| connection.since.elapsed() >= STARTUP_GRACE);
-        if complete {
-            self.last_holds = holds;
-        } else {
-            let mut all: BTreeSet<DeviceHold> = std::mem::take(&mut self.last_holds).into_iter().collect();
-            all.extend(holds);
-            self.last_holds = all.into_iter().collect();
+        let (_, mut held) = self.held.clone().unwrap_or_default();
+        if !complete {
+            held.merge(mem::take(&mut self.reported));
         }
-        let allocatable = allocatable.filter(|_| complete).map(report::allocatable);
-        Ok(KubeletReport { holds: self.last_holds.clone(), allocatable, complete })
+        self.reported = held.clone();
+        let allocatable = self.allocatable.as_ref().filter(|_| serves_allocatable);
+        let skipped = allocatable.map_or(0, |(_, allocatable)| allocatable.skipped);
+        Ok(KubeletReport {
+            allocations: held.allocations,
+            held: held.held,
+            ready: allocatable.filter(|_| complete).map(|(_, allocatable)| allocatable.units.clone()),
+            skipped: held.skipped.saturating_add(skipped),
+            complete,
+        })
     }
 
-    async fn request(
-        &mut self,
-    ) -> Result<(ListPodResourcesResponse, Option<AllocatableResourcesResponse>), KubeletError> {
+    /// Brings both responses up to date; whether the kubelet serves the second.
+    async fn request(&mut self, names: &UnitNames) -> Result<bool, KubeletError> {
         let path = self.directory.join(SOCKET);
         let socket = socket_id(&path)?;
         if self.connection.as_ref().is_none_or(|connection| connection.socket != socket) {
-            let client = connect(&path).await?;
-            self.connection = Some(KubeletConnection { client, socket, since: Instant::now() });
+            let channel = connect(&path).await?;
+            self.connection = Some(KubeletConnection { channel, socket, since: Instant::now() });
         }
-        let connection = self.connection.as_mut().expect("it was just opened");
-        let listed = with_deadline(connection.client.list(ListPodResourcesRequest {})).await?;
-        let allocatable = connection.client.get_allocatable_resources(AllocatableResourcesRequest {});
-        match with_deadline(allocatable).await {
-            Ok(allocatable) => Ok((listed, Some(allocatable))),
-            Err(KubeletError::Failed { code: Code::Unimplemented, .. }) => Ok((listed, None)),
+        let channel = &mut self.connection.as_mut().expect("it was just opened").channel;
+        refresh(channel, LIST, &PODS, names, &mut self.held).await?;
+        match refresh(channel, GET_ALLOCATABLE, &ALLOCATABLE, names, &mut self.allocatable).await {
+            Ok(()) => Ok(true),
+            Err(KubeletError::Failed { code: Code::Unimplemented, .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 }
 
-async fn with_deadline<T>(
-    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-) -> Result<T, KubeletError> {
-    match tokio::time::timeout(DEADLINE, call).await {
-        Err(_) => Err(KubeletError::TimedOut),
-        Ok(Err(status)) => {
-            Err(KubeletError::Failed { code: status.code(), message: status.message().to_owned() })
+/// Brings a response up to date. One with the same bytes as the last is read but not joined again. One with other bytes is
+/// requested a second time, so that its bytes need not be kept.
+async fn refresh(
+    channel: &mut Channel,
+    path: &'static str,
+    shape: &'static MessageShape<Part>,
+    names: &UnitNames,
+    known: &mut KnownResponse,
+) -> Result<(), KubeletError> {
+    if let Some((digest, _)) = known {
+        let mut response = grpc::call(channel, path).await?;
+        let mut hasher = DefaultHasher::new();
+        while let Some(bytes) = response.next().await? {
+            hasher.write(&bytes);
         }
-        Ok(Ok(response)) => Ok(response.into_inner()),
+        if hasher.finish() == *digest {
+            return Ok(());
+        }
     }
+    let mut response = grpc::call(channel, path).await?;
+    let mut hasher = DefaultHasher::new();
+    let mut joiner = Joiner::new(names);
+    let mut reader = WireReader::new(shape, response.length);
+    reader.read(&[], &mut |event| joiner.take(event))?;
+    while let Some(bytes) = response.next().await? {
+        hasher.write(&bytes);
+        reader.read(&bytes, &mut |event| joiner.take(event))?;
+    }
+    if !reader.is_complete() {
+        return Err(KubeletError::Malformed("it ends before its message".to_owned()));
+    }
+    *known = Some((hasher.finish(), joiner.finish()));
+    Ok(())
 }
 
 #[expect(
@@ -152,7 +214,7 @@ fn socket_id(path: &Path) -> Result<SocketId, KubeletError> {
     Ok((file.ino(), file.ctime_nsec().cast_unsigned() ^ file.ctime().cast_unsigned()))
 }
 
-async fn connect(path: &Path) -> Result<PodResourcesListerClient<Channel>, KubeletError> {
+async fn connect(path: &Path) -> Result<Channel, KubeletError> {
     let name = path.display().to_string();
     let failed = |error: tonic::transport::Error| {
         let denied = std::error::Error::source(&error)
@@ -163,9 +225,8 @@ async fn connect(path: &Path) -> Result<PodResourcesListerClient<Channel>, Kubel
             KubeletError::Failed { code: Code::Unavailable, message: error.to_string() }
         }
     };
-    let endpoint = Endpoint::from_shared(format!("unix://{name}")).map_err(failed)?.connect_timeout(DEADLINE);
-    let channel = endpoint.connect().await.map_err(failed)?;
-    Ok(PodResourcesListerClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES))
+    let endpoint = Endpoint::from_shared(format!("unix://{name}")).map_err(failed)?;
+    endpoint.connect_timeout(grpc::STEP_DEADLINE).connect().await.map_err(failed)
 }
 
 #[cfg(test)]

@@ -3,73 +3,124 @@
 //! Probes give each device and partition its names ([`HandleKind::DevicePlugin`], [`HandleKind::Dra`]). A name that two
 //! units share refers to none. Nothing here knows how a vendor spells a name.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use afd_model::{Device, Handle, HandleKind, Inventory, UnitId, Variant, Vendor};
-
-use crate::report::DeviceReference;
 
 /// The attributes that DRA drivers publish of their devices, by driver and device name.
 pub type DraAttributes<'a> = BTreeMap<(&'a str, &'a str), &'a BTreeMap<String, String>>;
 
 /// The devices whose extended resource or DRA driver has this name, where that is known.
-type OwnerLookup<'a> = &'a dyn Fn(&str) -> Option<(Vendor, Variant)>;
+type OwnerLookup = fn(&str) -> Option<(Vendor, Variant)>;
 
-/// Resolves references to the devices and partitions of an inventory.
-pub struct UnitNames<'a> {
-    attributes: DraAttributes<'a>,
-    owner: OwnerLookup<'a>,
+/// A device by the name that its device plugin or DRA driver gives it.
+#[derive(Clone, Copy, Debug)]
+pub enum NamedDevice<'a> {
+    /// A device of a device plugin.
+    Plugin {
+        /// The extended resource.
+        resource: &'a str,
+        /// Id of the device.
+        id: &'a str,
+    },
+    /// A device of a DRA driver.
+    Dra {
+        /// The driver.
+        driver: &'a str,
+        /// Name of the device in the driver's ResourceSlices.
+        device: &'a str,
+    },
+}
+
+/// Resolves names to the devices and partitions of an inventory.
+#[derive(Clone, Debug)]
+pub struct UnitNames {
+    owner: OwnerLookup,
+    indexes: NameIndexes,
+}
+
+/// All names.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct NameIndexes {
     plugin: NameIndex,
     dra: NameIndex,
     /// Names of the hardware itself: PCI addresses, UUIDs and serial numbers.
     hardware: NameIndex,
+    /// By driver and name: devices of which the driver publishes attributes that identify them.
+    by_attributes: BTreeMap<String, BTreeMap<String, UnitId>>,
 }
 
-impl fmt::Debug for UnitNames<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let UnitNames { attributes, plugin, dra, hardware, owner: _ } = self;
-        f.debug_struct("UnitNames")
-            .field("attributes", attributes)
-            .field("plugin", plugin)
-            .field("dra", dra)
-            .field("hardware", hardware)
-            .finish_non_exhaustive()
+/// Whether all names refer to the same. The owners of resources and drivers never change.
+impl PartialEq for UnitNames {
+    fn eq(&self, other: &UnitNames) -> bool {
+        self.indexes == other.indexes
     }
 }
 
-impl<'a> UnitNames<'a> {
+impl UnitNames {
     /// The names in an inventory. `owner` gives the kind of device of an extended resource or a DRA driver; only such
     /// devices are then considered.
-    pub fn new(
-        inventory: &Inventory,
-        attributes: DraAttributes<'a>,
-        owner: &'a dyn Fn(&str) -> Option<(Vendor, Variant)>,
-    ) -> UnitNames<'a> {
-        let mut names = UnitNames {
-            attributes,
-            owner,
-            plugin: NameIndex::default(),
-            dra: NameIndex::default(),
-            hardware: NameIndex::default(),
-        };
+    pub fn new(inventory: &Inventory, attributes: &DraAttributes<'_>, owner: OwnerLookup) -> UnitNames {
+        let mut indexes = NameIndexes::default();
         for device in &inventory.devices {
             let whole = UnitId::from(device.id);
-            names.hardware.insert(&device.id.to_string(), device, whole);
+            indexes.hardware.insert(&device.id.to_string(), device, whole);
             if let Some(serial) = device.serial.value() {
-                names.hardware.insert(serial, device, whole);
+                indexes.hardware.insert(serial, device, whole);
             }
-            names.insert_handles(&device.handles, device, whole);
+            indexes.insert_handles(&device.handles, device, whole);
             for partition in &device.partitions {
                 let unit = UnitId::from(partition.id);
                 if let Some(function) = partition.function.value() {
-                    names.hardware.insert(&function.address.to_string(), device, unit);
+                    indexes.hardware.insert(&function.address.to_string(), device, unit);
                 }
-                names.insert_handles(&partition.handles, device, unit);
+                indexes.insert_handles(&partition.handles, device, unit);
             }
         }
-        names
+        for ((driver, name), attributes) in attributes {
+            if let Some(unit) = indexes.identified(attributes, owner(driver)) {
+                let names = indexes.by_attributes.entry((*driver).to_owned()).or_default();
+                names.insert((*name).to_owned(), unit);
+            }
+        }
+        UnitNames { owner, indexes }
     }
 
+    /// The device or partition that a name refers to, if it is in the inventory.
+    pub fn unit(&self, device: NamedDevice<'_>) -> Option<UnitId> {
+        match device {
+            NamedDevice::Plugin { resource, id } => self.plugin_unit(resource, id),
+            NamedDevice::Dra { driver, device } => self.dra_unit(driver, device),
+        }
+    }
+
+    fn plugin_unit(&self, resource: &str, id: &str) -> Option<UnitId> {
+        let owner = (self.owner)(resource);
+        let NameIndexes { plugin, hardware, .. } = &self.indexes;
+        let exact = |id: &str| {
+            let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+            // A number is a name only among the devices of its resource.
+            let named = if is_number && owner.is_none() { None } else { plugin.unit(id, owner) };
+            named.or_else(|| hardware.unit(id, owner))
+        };
+        without_share(id).find_map(|id| {
+            let has_upper_case = || id.bytes().any(|byte| byte.is_ascii_uppercase());
+            exact(id).or_else(|| if has_upper_case() { exact(&id.to_ascii_lowercase()) } else { None })
+        })
+    }
+
+    fn dra_unit(&self, driver: &str, name: &str) -> Option<UnitId> {
+        let owner = (self.owner)(driver);
+        let NameIndexes { dra, hardware, by_attributes, .. } = &self.indexes;
+        let named = match owner {
+            Some(_) => dra.unit(name, owner),
+            None => hardware.unit(name, None),
+        };
+        named.or_else(|| by_attributes.get(driver)?.get(name).copied())
+    }
+}
+
+impl NameIndexes {
     fn insert_handles(&mut self, handles: &[Handle], device: &Device, unit: UnitId) {
         for handle in handles {
             let index = match handle.kind {
@@ -82,41 +133,14 @@ impl<'a> UnitNames<'a> {
         }
     }
 
-    /// The device or partition that a reference refers to, if it is in the inventory.
-    pub fn unit(&self, reference: &DeviceReference) -> Option<UnitId> {
-        match reference {
-            DeviceReference::Plugin { resource, id } => self.plugin_unit(resource, id),
-            DeviceReference::Dra { driver, device, .. } => self.dra_unit(driver, device),
-        }
-    }
-
-    fn plugin_unit(&self, resource: &str, id: &str) -> Option<UnitId> {
-        let owner = (self.owner)(resource);
-        without_share(id).find_map(|id| {
-            let lower = id.to_ascii_lowercase();
-            [id, &lower].into_iter().find_map(|id| {
-                let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
-                // A number is a name only among the devices of its resource.
-                let plugin = if is_number && owner.is_none() { None } else { self.plugin.unit(id, owner) };
-                plugin.or_else(|| self.hardware.unit(id, owner))
-            })
-        })
-    }
-
-    fn dra_unit(&self, driver: &str, name: &str) -> Option<UnitId> {
-        let owner = (self.owner)(driver);
-        let named = match owner {
-            Some(_) => self.dra.unit(name, owner),
-            None => self.hardware.unit(name, None),
-        };
-        named.or_else(|| self.by_attributes(driver, name, owner))
-    }
-
-    /// By the attributes that the driver publishes: the UUID, else the PCI address. A partition has the address of its
+    /// By the attributes that a driver publishes: the UUID, else the PCI address. A partition has the address of its
     /// device, which does not identify it.
-    fn by_attributes(&self, driver: &str, name: &str, owner: Option<(Vendor, Variant)>) -> Option<UnitId> {
+    fn identified(
+        &self,
+        attributes: &BTreeMap<String, String>,
+        owner: Option<(Vendor, Variant)>,
+    ) -> Option<UnitId> {
         const ADDRESSES: [&str; 4] = ["resource.kubernetes.io/pciBusID", "pciBusID", "pciAddr", "pciAddress"];
-        let attributes = self.attributes.get(&(driver, name))?;
         let by_uuid = attributes.get("uuid").and_then(|uuid| self.hardware.unit(uuid, owner));
         let is_partition =
             attributes.get("type").is_some_and(|kind| kind == "mig" || kind.contains("partition"));
@@ -129,7 +153,7 @@ impl<'a> UnitNames<'a> {
 }
 
 /// Units by name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct NameIndex(BTreeMap<String, Vec<NamedUnit>>);
 
 /// A unit, and the kind of its device.
@@ -158,10 +182,11 @@ impl NameIndex {
 }
 
 /// The id of a device, and without what sharing appends to it, most exact first: `::3` (time-slicing and MPS), `/vgpu2`
-/// (GPU time-sharing) or `-1` (shares of a device).
+/// (GPU time-sharing), `-_-3` (units of memory) or `-1` (shares of a device).
 fn without_share(id: &str) -> impl Iterator<Item = &str> {
     let id = id.split_once("::").map_or(id, |(id, _)| id);
     let id = id.find("/vgpu").map_or(id, |end| &id[..end]);
+    let id = id.find("-_-").map_or(id, |end| &id[..end]);
     let numbered = id.rsplit_once('-').and_then(|(id, share)| {
         let is_number = !share.is_empty() && share.bytes().all(|byte| byte.is_ascii_digit());
         is_number.then_some(id)
@@ -242,20 +267,20 @@ mod tests {
         ]
     }
 
-    fn unit(reference: &DeviceReference) -> Option<(u8, Option<PartitionName>)> {
+    fn unit(device: NamedDevice<'_>) -> Option<(u8, Option<PartitionName>)> {
         let (inventory, published) = (inventory(), attributes());
         let published =
             published.iter().map(|(name, attributes)| (("gpu.nvidia.com", *name), attributes)).collect();
-        let unit = UnitNames::new(&inventory, published, &owner).unit(reference)?;
+        let unit = UnitNames::new(&inventory, &published, owner).unit(device)?;
         Some((unit.device.0.bus, unit.partition))
     }
 
     fn plugin(resource: &str, id: &str) -> Option<(u8, Option<PartitionName>)> {
-        unit(&DeviceReference::Plugin { resource: resource.into(), id: id.into() })
+        unit(NamedDevice::Plugin { resource, id })
     }
 
     fn dra(driver: &str, device: &str) -> Option<(u8, Option<PartitionName>)> {
-        unit(&DeviceReference::Dra { driver: driver.into(), claim: "claim".into(), device: device.into() })
+        unit(NamedDevice::Dra { driver, device })
     }
 
     #[test]
@@ -263,6 +288,7 @@ mod tests {
         assert_eq!(plugin("nvidia.com/gpu", "GPU-1"), Some((1, None)));
         assert_eq!(plugin("nvidia.com/gpu", "GPU-1::7"), Some((1, None)));
         assert_eq!(plugin("a resource of another name", "MIG-1"), Some((1, Some(MIG_NAME))));
+        assert_eq!(plugin("aliyun.com/gpu-mem", "GPU-1-_-81558"), Some((1, None)));
         assert_eq!(plugin("nvidia.com/gpu", "nvidia0"), Some((1, None)));
         assert_eq!(plugin("nvidia.com/gpu", "nvidia0/gi3"), Some((1, Some(MIG_NAME))));
         assert_eq!(plugin("nvidia.com/gpu", "nvidia0/gi3/vgpu2"), Some((1, Some(MIG_NAME))));
@@ -308,10 +334,9 @@ mod tests {
         for device in &mut inventory.devices[..2] {
             device.serial = afd_model::Known::Value("SERIAL".to_owned());
         }
-        let names = UnitNames::new(&inventory, DraAttributes::new(), &owner);
-        let reference =
-            |resource: &str| DeviceReference::Plugin { resource: resource.into(), id: "SERIAL".into() };
-        assert_eq!(names.unit(&reference("unknown")), None);
-        assert_eq!(names.unit(&reference("amd.com/gpu")), Some(inventory.devices[1].id.into()));
+        let names = UnitNames::new(&inventory, &DraAttributes::new(), owner);
+        let unit = |resource| names.unit(NamedDevice::Plugin { resource, id: "SERIAL" });
+        assert_eq!(unit("unknown"), None);
+        assert_eq!(unit("amd.com/gpu"), Some(inventory.devices[1].id.into()));
     }
 }

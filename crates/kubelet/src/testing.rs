@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{net::UnixListener, task::JoinHandle};
@@ -17,12 +20,20 @@ use crate::v1::{
 
 /// The fake kubelet and its pods.
 #[derive(Clone, Debug, Default)]
-pub struct FakeKubelet(Arc<Mutex<Vec<PodResources>>>);
+pub struct FakeKubelet {
+    pods: Arc<Mutex<Vec<PodResources>>>,
+    calls: Arc<AtomicUsize>,
+}
 
 impl FakeKubelet {
     /// Replaces its pods.
     pub fn set_pods(&self, pods: Vec<PodResources>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pods;
+        *self.pods.lock().unwrap_or_else(PoisonError::into_inner) = pods;
+    }
+
+    /// How often its pods were requested.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Serves on `kubelet.sock` in a directory, and replaces an existing socket.
@@ -51,7 +62,8 @@ impl PodResourcesLister for FakeKubelet {
         &self,
         _: Request<ListPodResourcesRequest>,
     ) -> Result<Response<ListPodResourcesResponse>, Status> {
-        let pod_resources = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let pod_resources = self.pods.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(Response::new(ListPodResourcesResponse { pod_resources }))
     }
 
