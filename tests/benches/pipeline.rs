@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
-use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
+use std::{hint::black_box, path::PathBuf, time::Duration};
 
 use afd_agent::{
     probes::{ProbeOptions, Probes},
@@ -13,7 +13,10 @@ use afd_derive::{
     paths::PathRules,
     series::InCluster,
 };
-use afd_host::{Host, child::Launcher};
+use afd_host::{
+    Host,
+    child::{ChildRegistry, Launcher},
+};
 use afd_model::Decision;
 use afd_publish::page::Page;
 use afd_tests::fixture::Fixture;
@@ -23,12 +26,7 @@ fn pipeline(criterion: &mut Criterion) {
     let host = Fixture::named("amd-mi300x8-spx").lay_out();
     let host = Host::open(host.root()).expect("the fixture is a directory");
     let options = ProbeOptions { no_libraries: true, ..ProbeOptions::default() };
-    let launcher = Launcher {
-        program: PathBuf::new(),
-        environment: &[],
-        timeout: Duration::ZERO,
-        wake: Arc::new(|| ()),
-    };
+    let launcher = Launcher::new(PathBuf::new(), Duration::ZERO, ChildRegistry::adopting_orphans());
     let mut probes = Probes::new(host, &options, &launcher);
     criterion.bench_function("discover 8 devices", |bencher| bencher.iter(|| black_box(probes.discover())));
     let inventory = probes.discover();

@@ -83,7 +83,7 @@ pub(crate) fn partitions(device: &mut Device, topology: &PartitionTopology<'_>) 
             Known::from_option(first.hive_id.map(|id| id.to_string()), Missing::NotAvailable);
     }
     if !device.memory_bytes.is_known() {
-        let total = nodes.iter().map(|node| node.memory_bytes.value().copied()).sum::<Option<u64>>();
+        let total = nodes.iter().try_fold(0_u64, |sum, node| sum.checked_add(*node.memory_bytes.value()?));
         if let Some(total) = total.filter(|_| device.memory_bytes.missing() == Some(Missing::NotExposed)) {
             device.memory_bytes = Known::Value(total);
             device.memory_source = Known::Value(MemorySource::Kfd);
@@ -100,7 +100,7 @@ pub(crate) fn partitions(device: &mut Device, topology: &PartitionTopology<'_>) 
 
 fn compute_units(device: &mut Device, nodes: &[&KfdNode]) {
     let Some(VendorFacts::Amd(facts)) = &mut device.vendor_facts else { return };
-    let units = nodes.iter().map(|node| node.compute_units).sum::<Option<u32>>();
+    let units = nodes.iter().try_fold(0_u32, |sum, node| sum.checked_add(node.compute_units?));
     facts.compute_units = Known::from_option(units, Missing::NotExposed);
     let per_unit = nodes.first().and_then(|node| node.simds_per_compute_unit);
     facts.simds_per_compute_unit = Known::from_option(per_unit, Missing::NotExposed);

@@ -34,7 +34,10 @@ mod vendor_facts;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
-use afd_host::{Host, child::Launcher};
+use afd_host::{
+    Host,
+    child::{DroppedMessages, Launcher},
+};
 use afd_model::{
     AmdQuantity, Device, DeviceId, Findings, IncidentRecord, Known, LibraryStatus, Missing, Product,
     Quantity, Reading, Sample, Sampling, UnitId, Variant, Vendor, VendorFacts,
@@ -189,8 +192,8 @@ impl Probe for Amd {
         self.enrichment.as_ref()?.recording()
     }
 
-    fn release(&mut self) -> bool {
-        self.enrichment.as_mut().is_none_or(Enrichment::release)
+    fn release(&mut self) -> Vec<u32> {
+        self.enrichment.as_mut().map(Enrichment::release).unwrap_or_default()
     }
 
     fn reacquire(&mut self) {
@@ -217,6 +220,10 @@ impl Probe for Amd {
 
     fn restarts(&self) -> Option<u64> {
         self.enrichment.as_ref().map(Enrichment::restarts)
+    }
+
+    fn dropped(&self) -> Option<DroppedMessages> {
+        self.enrichment.as_ref().map(Enrichment::dropped)
     }
 }
 

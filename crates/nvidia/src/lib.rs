@@ -32,7 +32,10 @@ mod xid_counts;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
-use afd_host::{Host, child::Launcher};
+use afd_host::{
+    Host,
+    child::{DroppedMessages, Launcher},
+};
 use afd_model::{
     Device, DeviceId, ErrorCountRecord, Findings, Health, IncidentRecord, Known, LibraryStatus, PciAddress,
     Sample, Sampling,
@@ -220,8 +223,8 @@ impl Probe for Nvidia {
         self.nvml.as_ref()?.recording()
     }
 
-    fn release(&mut self) -> bool {
-        self.nvml.as_mut().is_none_or(Enrichment::release)
+    fn release(&mut self) -> Vec<u32> {
+        self.nvml.as_mut().map(Enrichment::release).unwrap_or_default()
     }
 
     fn reacquire(&mut self) {
@@ -263,5 +266,9 @@ impl Probe for Nvidia {
 
     fn restarts(&self) -> Option<u64> {
         self.nvml.as_ref().map(Enrichment::restarts)
+    }
+
+    fn dropped(&self) -> Option<DroppedMessages> {
+        self.nvml.as_ref().map(Enrichment::dropped)
     }
 }

@@ -16,7 +16,8 @@ pub(crate) struct XidCounts {
 impl XidCounts {
     /// Counts an XID.
     pub(crate) fn add(&mut self, number: u32) {
-        *self.numbers.entry(number).or_default() += 1;
+        let count = self.numbers.entry(number).or_default();
+        *count = count.saturating_add(1);
         self.last = number;
     }
 
@@ -31,7 +32,8 @@ impl XidCounts {
             self.last = last;
         }
         for (number, count) in counts {
-            *self.numbers.entry(*number).or_default() += count;
+            let own = self.numbers.entry(*number).or_default();
+            *own = own.saturating_add(*count);
         }
     }
 
@@ -39,7 +41,7 @@ impl XidCounts {
     pub(crate) fn readings(&self) -> impl Iterator<Item = Reading> {
         let count = |number| self.numbers.get(&number).copied().unwrap_or(0);
         let others = self.numbers.iter().filter(|(number, _)| !xid::COUNTED.contains(number));
-        let others = (ErrorDetail::Other, others.map(|(_, count)| count).sum());
+        let others = (ErrorDetail::Other, others.fold(0_u64, |sum, (_, count)| sum.saturating_add(*count)));
         let counted = xid::COUNTED.map(|number| (ErrorDetail::Number(number), count(number)));
         let meaning = xid::find(self.last).map_or("", |xid| xid.meaning);
         let last = Reading { quantity: Quantity::LastXid { meaning }, value: self.last.into() };

@@ -151,6 +151,9 @@ struct MissingList<'a> {
     vendors: &'a [TrackedVendor],
 }
 
+/// How many devices can be missing: more than any machine has. The number that is expected is from an annotation.
+const MAX_MISSING: usize = 256;
+
 impl MissingList<'_> {
     fn add_kind(&mut self, kind: PciKind, count: u32) {
         let there = self.present.iter().filter(|present| PciKind::of(present.device) == Some(kind)).count();
@@ -159,7 +162,7 @@ impl MissingList<'_> {
     }
 
     fn add(&mut self, probe: &str, kind: Option<PciKind>, count: usize, source: &str) {
-        for _ in 0..count {
+        for _ in 0..count.min(MAX_MISSING.saturating_sub(self.missing.len())) {
             let position = self.gone.iter().position(|gone| kind.is_none_or(|kind| gone.kind == kind));
             let gone = position.map(|position| self.gone.remove(position));
             let place = gone.as_ref().and_then(|gone| gone.id).map(|id| format!("; it was at {id}"));
@@ -226,9 +229,11 @@ impl Learnt {
     fn learn_vendor(&mut self, vendor: PciId, now: &BTreeMap<PciKind, u32>) -> bool {
         let there = |kind: &PciKind| now.get(kind).copied().unwrap_or_default();
         let learnt = self.kinds.iter().filter(|(kind, _)| kind.vendor == vendor);
-        let expected: u32 = learnt.clone().map(|(_, learnt)| learnt.count).sum();
+        // The counts are from an annotation, which others can write.
+        let expected: u64 = learnt.clone().map(|(_, learnt)| u64::from(learnt.count)).sum();
         let lacks = learnt.clone().any(|(kind, learnt)| there(kind) < learnt.count);
-        let total: u32 = now.iter().filter(|(kind, _)| kind.vendor == vendor).map(|(_, count)| count).sum();
+        let own = now.iter().filter(|(kind, _)| kind.vendor == vendor);
+        let total: u64 = own.map(|(_, count)| u64::from(*count)).sum();
         let is_refitted = lacks && total >= expected;
         for (kind, learnt) in self.kinds.iter_mut().filter(|(kind, _)| kind.vendor == vendor) {
             learnt.count = if is_refitted { there(kind) } else { learnt.count.max(there(kind)) };

@@ -52,15 +52,19 @@ impl Track {
         }
         for vendor in &mut self.vendors {
             if let Some(since) = state.unconfirmed.get(vendor.vendor.probe) {
-                vendor.restore(Duration::from_secs(*since));
+                vendor.restore(since_boot(*since));
             }
         }
-        let since = |(subject, seconds)| (subject, Duration::from_secs(seconds));
+        let since = |(subject, seconds)| (subject, since_boot(seconds));
         self.faults.restore(state.faults.into_iter().map(since).collect());
         let tentative = state.tentative.into_iter();
-        self.presence.earlier =
-            tentative.map(|(id, code, since)| (id, (code, Duration::from_secs(since)))).collect();
-        self.lacking = state.lacking.map(|(count, seconds)| (count, Duration::from_secs(seconds)));
-        self.offers.restore(state.incomplete_offers.map(Duration::from_secs));
+        self.presence.earlier = tentative.map(|(id, code, since)| (id, (code, since_boot(since)))).collect();
+        self.lacking = state.lacking.map(|(count, seconds)| (count, since_boot(seconds)));
+        self.offers.restore(state.incomplete_offers.map(since_boot));
     }
+}
+
+/// A time since boot that was saved. No machine runs longer than 136 years, and graces can be added to that.
+fn since_boot(seconds: u64) -> Duration {
+    Duration::from_secs(seconds.min(u32::MAX.into()))
 }

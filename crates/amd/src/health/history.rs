@@ -89,9 +89,11 @@ impl HealthHistory {
             self.faults = OpenFaults::default();
         }
         if let Some(before) = &self.before {
-            self.faults.fatal_records += new_fatal_records(before, evidence);
+            let records = new_fatal_records(before, evidence);
+            self.faults.fatal_records = self.faults.fatal_records.saturating_add(records);
             for (block, more) in growth(before, evidence, |counts| counts.uncorrectable) {
-                *self.faults.uncorrectable.entry(block).or_default() += more;
+                let count = self.faults.uncorrectable.entry(block).or_default();
+                *count = count.saturating_add(more);
             }
         }
     }

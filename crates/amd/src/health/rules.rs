@@ -96,7 +96,7 @@ pub const RULES: [HealthRule; 12] = [
         action: "replace the device: the driver may refuse it at its next start",
         applies: |case| {
             let pages = case.evidence.pages.as_ref()?;
-            let bad = pages.retired + pages.pending + pages.failed;
+            let bad = pages.retired.saturating_add(pages.pending).saturating_add(pages.failed);
             let threshold = u64::from(*case.device.amd()?.bad_page_threshold.value()?);
             (bad >= threshold).then(|| format!("{bad} bad pages, threshold {threshold}"))
         },

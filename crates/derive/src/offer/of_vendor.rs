@@ -250,8 +250,10 @@ impl<'a> OffersOfVendor<'a> {
         }
         // Counts alone show a duplicate only where no device has partitions.
         let unpartitioned = self.devices.iter().all(|device| device.partitions.is_empty());
-        let capacity: u64 = self.resources.values().map(|count| count.capacity).sum();
-        let not_published = (self.devices.len() - self.published.len()) as u64;
+        let capacity = self.resources.values().fold(0_u64, |sum, count| sum.saturating_add(count.capacity));
+        // The driver may also publish devices that do not count here, such as integrated ones.
+        let not_published = self.devices.iter().filter(|device| !self.published.contains(&device.id));
+        let not_published = not_published.count() as u64;
         if unpartitioned && capacity > not_published {
             return duplicate(format!("of {} devices some are", self.devices.len()));
         }

@@ -192,3 +192,25 @@ fn a_device_is_allocatable_if_either_mechanism_offers_it_and_that_is_known() {
     assert_eq!(allocatable(&dra), [Some(true), Some(false)]);
     assert_eq!(allocatable(&Offers::default()), [None, None]);
 }
+
+#[test]
+fn a_driver_that_also_publishes_devices_that_do_not_count_is_compared_by_those_that_do() {
+    let mut inventory = gpus(2);
+    inventory.devices[0].integrated = true;
+    // Of the two published devices only one counts; the plugin offers none that is known by name.
+    let both = |capacity| Offers {
+        resources: resources(&[(GPU, capacity, capacity)]),
+        published: published(&[1, 2]),
+        ..Offers::default()
+    };
+    check(&inventory, &both(1), Some("both"), "duplicate: of 1 devices some are");
+    inventory.devices[1].integrated = true;
+    inventory.devices.push(Device::bare(id(3).0, Vendor::Nvidia, Variant::Gpu));
+    check(&inventory, &both(1), Some("both"), "complete");
+    check(&inventory, &both(u64::MAX), Some("both"), "duplicate");
+    let twice = Offers {
+        resources: resources(&[(GPU, u64::MAX, 1), ("nvidia.com/mig-1g.10gb", u64::MAX, 1)]),
+        ..both(1)
+    };
+    check(&inventory, &twice, Some("both"), "duplicate");
+}

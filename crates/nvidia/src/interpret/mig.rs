@@ -55,7 +55,7 @@ pub(super) fn devices(device: &Device, reported: &NvmlDeviceReport) -> Vec<Parti
         Some(Partition {
             profile,
             memory_bytes: field::<u64>(answers, call::MIG_ATTRIBUTES, "memorySizeMB")
-                .map(|mebibytes| mebibytes << 20)
+                .and_then(|mebibytes| Known::from_option(mebibytes.checked_mul(1 << 20), Missing::Malformed))
                 .or_else(|| field(answers, call::MEMORY, "total")),
             compute_units: attribute("multiprocessorCount"),
             numa_node: device.numa_node,

@@ -108,3 +108,12 @@ fn what_was_learnt_survives_in_the_annotation() {
     let learnt = learnt(&devices(2, 0x74a1));
     assert_eq!(Learnt::from_ids(&learnt.to_ids()), learnt);
 }
+
+#[test]
+fn an_annotation_with_impossible_numbers_costs_little_and_ends_no_agent() {
+    let id = |id: &str| ExpectedId { id: id.to_owned(), n: u32::MAX, handles: Vec::new() };
+    let mut learnt = Learnt::from_ids(&[id("1002:74a1"), id("1002:74a2")]);
+    let there = devices(1, 0x74a1);
+    assert_eq!(missing(&learnt, &there).len(), MAX_MISSING);
+    assert!(!learnt.learn(&present(&there), |_| true));
+}

@@ -215,3 +215,22 @@ fn a_refitted_machine_is_reported_once() {
     assert!(player.track.take_refitted() && !player.track.take_refitted());
     assert_eq!(player.missing(), 0);
 }
+
+#[test]
+fn a_saved_time_that_no_machine_reaches_ends_no_agent() {
+    let mut player = Player::settled(2);
+    player.restart_pod();
+    let state = format!(
+        r#"{{"boot_id": "boot", "unconfirmed": {{"amd": {0}}}, "faults": {{"0000:01:00.0": {0}, "amd": {0}}},
+            "tentative": [["0000:01:00.0", "GpuLost", {0}]], "incomplete_offers": {0}, "lacking": [1, {0}]}}"#,
+        u64::MAX
+    );
+    player.track.restore(serde_json::from_str(&state).expect("it is a state"), "boot");
+    player.library = LibraryStatus::Silent;
+    player.devices = vec![without_library(device(1))];
+    player.play(600);
+    player.library = LibraryStatus::Answering;
+    player.devices = vec![device(1), device(2)];
+    player.play(900);
+    assert!(player.believed().is_settled);
+}
