@@ -77,9 +77,9 @@ impl FaultTrial {
         reason: &str,
         counted: (&'static str, &'static str),
     ) -> FaultTrial {
-        // An attempt is a read alone, a read with a refused write, a read with two writes and a refused watch, or, where the
-        // Node seems to have changed, two reads with a refused write each.
-        let requests = if scope == FaultScope::All { 4 } else { 12 };
+        // At most a write and a watch and then three reads; or three times a read, a refused write and a watch, with a second read
+        // and write where the Node seems to have changed.
+        let requests = if scope == FaultScope::All { 6 } else { 18 };
         FaultTrial {
             scope,
             fault: Fault::error_response(status, reason),

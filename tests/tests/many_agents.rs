@@ -81,9 +81,10 @@ impl SimulatedAgent {
             calls: ApiCalls::new(requests.clone()),
             label_writes: writes.clone(),
             contested: IntCounterVec::new(Opts::new("contested", "Contested."), &["key", "owner"])?,
+            refused: IntCounterVec::new(Opts::new("refused", "Refused."), &["key", "code"])?,
         };
         let (want, wanted) = watch::channel(Some(wanted));
-        let client = afd_apiserver::client(config)?;
+        let client = afd_apiserver::client(config, afd_apiserver::MAX_RESPONSE_BYTES)?;
         let observer = NodeObserver { resources: watch::Sender::new(None), node: watch::Sender::new(None) };
         let prefix = "accelerator.llm-d.ai".to_owned();
         let settings = NodeSettings { name, prefix, limits: WriteLimits::default() };

@@ -5,8 +5,10 @@ use std::{
     time::Duration,
 };
 
+use crate::MAX_RETRY_AFTER;
+
 const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
-/// The longest delay, without its jitter, unless the server asks for more.
+/// The longest delay, without its jitter, unless the server asks for more (up to [`MAX_RETRY_AFTER`]).
 pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// An exponential back-off with jitter.
@@ -21,12 +23,12 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// The next delay: doubled each time up to [`MAX_BACKOFF`], and never shorter than `retry_after`. Jitter is added, so
-    /// that the agents of a cluster do not retry at the same time.
+    /// The next delay: doubled each time up to [`MAX_BACKOFF`], and never shorter than `retry_after`, of which at
+    /// most [`MAX_RETRY_AFTER`] counts. Jitter is added, so that the agents of a cluster do not retry at the same time.
     pub fn next_delay(&mut self, retry_after: Option<Duration>) -> Duration {
         let delay = INITIAL_BACKOFF.saturating_mul(1 << self.failures.min(6)).min(MAX_BACKOFF);
-        self.failures += 1;
-        retry_after.unwrap_or_default().max(delay) + jitter(delay / 4)
+        self.failures = self.failures.saturating_add(1);
+        retry_after.unwrap_or_default().min(MAX_RETRY_AFTER).max(delay) + jitter(delay / 4)
     }
 
     /// The delay after a watch that has ended. A long one resets the back-off; short ones must not become a hot loop.
@@ -61,6 +63,12 @@ mod tests {
         assert!(delay >= Duration::from_secs(30) && delay < Duration::from_secs(31), "{delay:?}");
         assert!(about(backoff.after_watch(Duration::from_secs(2)), 2.0));
         assert!(about(backoff.after_watch(Duration::from_secs(290)), 1.0));
+    }
+
+    #[test]
+    fn a_server_that_asks_for_a_day_gets_minutes() {
+        let delay = Backoff::default().next_delay(Some(Duration::from_secs(86_400)));
+        assert!(delay >= MAX_RETRY_AFTER && delay < MAX_RETRY_AFTER + Duration::from_secs(1), "{delay:?}");
     }
 
     #[test]

@@ -6,6 +6,10 @@ use prometheus::IntCounterVec;
 
 const DEADLINE: Duration = Duration::from_secs(15);
 
+/// The longest delay that a server can ask for. A proxy or a server that is shut down may ask for a day; an agent that obeys
+/// would be of no use for that long.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+
 /// Seconds after which the server ends a watch: as in client-go, shorter than the timeouts of proxies.
 pub const WATCH_TIMEOUT_SECONDS: u32 = 290;
 
@@ -25,7 +29,7 @@ pub struct CallError {
     verb: &'static str,
     object: &'static str,
     cause: CallErrorCause,
-    /// The delay that the server asks for.
+    /// The delay that the server asks for, at most [`MAX_RETRY_AFTER`].
     pub retry_after: Option<Duration>,
 }
 
@@ -76,8 +80,9 @@ impl ApiCalls {
                 .status()
                 .and_then(|status| status.details.as_ref())
                 .map(|details| details.retry_after_seconds);
-            failed.retry_after =
-                seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
+            failed.retry_after = seconds
+                .filter(|seconds| *seconds > 0)
+                .map(|seconds| Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER));
             failed
         })
     }

@@ -1,10 +1,12 @@
-//! A kube client with two additions.
+//! A kube client with three additions.
 //!
 //! - The token file is read for each request, of which there are few. kube caches the token for a minute by the wall clock:
 //!   one that was replaced and revoked fails for that long, and much longer if the clock jumps back.
 //! - `Retry-After` reaches the caller. It is a header, and responses of priority and fairness do not repeat it in the body
 //!   (`k8s.io/apiserver`, `tooManyRequests`); kube's error contains the body only.
+//! - A response is bounded, and so is each event of a watch: kube reads either completely before it parses it.
 
+mod response_limit;
 mod retry_after;
 mod token;
 
@@ -16,24 +18,34 @@ use tower::{
     util::{AndThenLayer, BoxService, MapRequestLayer},
 };
 
+use response_limit::ResponseLimitLayer;
 use token::TokenFile;
+
+/// The longest response to a request about one node, and the longest event of a watch. etcd stores objects of up to 1.5 MiB, which
+/// are longer as JSON.
+pub const MAX_RESPONSE_BYTES: usize = 4 << 20;
+/// The longest page of a list of all Nodes.
+pub const MAX_LIST_BYTES: usize = 64 << 20;
 
 type ApiRequest = http::Request<kube::client::Body>;
 type ApiResponse = http::Response<Box<kube::client::DynBody>>;
 
-/// A client that does not retry by itself: the caller backs off, and counts failures.
+/// A client that does not retry by itself: the caller backs off, and counts failures. A response of more than `max_response`
+/// bytes is an error.
 ///
 /// # Errors
 /// When the configuration's certificates or credentials are invalid.
-pub fn client(mut config: Config) -> kube::Result<Client> {
+pub fn client(mut config: Config, max_response: usize) -> kube::Result<Client> {
     config.default_retry = false;
     let token = config.auth_info.token_file.take().filter(|_| config.auth_info.token.is_none());
-    Ok(build(ClientBuilder::try_from(config)?, token.map(|path| TokenFile::new(path.into()))))
+    let token = token.map(|path| TokenFile::new(path.into()));
+    Ok(build(ClientBuilder::try_from(config)?, token, max_response))
 }
 
 fn build(
     builder: ClientBuilder<BoxService<ApiRequest, ApiResponse, BoxError>>,
     token: Option<TokenFile>,
+    max_response: usize,
 ) -> Client {
     let token = token.map(Arc::new);
     let with_token = move |mut request: ApiRequest| {
@@ -43,6 +55,7 @@ fn build(
         request
     };
     builder
+        .with_layer(&ResponseLimitLayer { max_bytes: max_response })
         .with_layer(&MapRequestLayer::new(with_token))
         .with_layer(&AndThenLayer::new(retry_after::add_to_status))
         .build()
@@ -76,7 +89,7 @@ mod tests {
             let response = http::Response::builder().status(status).header(header::RETRY_AFTER, retry_after);
             async move { response.body(body).map_err(BoxError::from) }
         });
-        (build(ClientBuilder::new(server.boxed(), "default"), token), credentials_seen)
+        (build(ClientBuilder::new(server.boxed(), "default"), token, MAX_RESPONSE_BYTES), credentials_seen)
     }
 
     async fn error_status(client: &Client) -> kube::core::Status {

@@ -9,5 +9,5 @@ mod client;
 pub mod slices;
 
 pub use backoff::{Backoff, MAX_BACKOFF, jitter};
-pub use calls::{ApiCalls, CallError, MAX_WATCH_DURATION, WATCH_TIMEOUT_SECONDS};
-pub use client::client;
+pub use calls::{ApiCalls, CallError, MAX_RETRY_AFTER, MAX_WATCH_DURATION, WATCH_TIMEOUT_SECONDS};
+pub use client::{MAX_LIST_BYTES, MAX_RESPONSE_BYTES, client};

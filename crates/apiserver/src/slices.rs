@@ -28,6 +28,8 @@ use wire::{ResourceApiVersion, ResourceSlice};
 /// How often a server without DRA is queried.
 const NO_DRA_INTERVAL: Duration = Duration::from_secs(600);
 const OBJECT: &str = "ResourceSlices";
+/// A node has a few for each driver. More than this are an error, so that no watch can fill the memory.
+const MAX_SLICES: usize = 512;
 
 /// A device that a driver publishes.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -152,6 +154,10 @@ async fn list_and_watch(
                 }
                 // Usually the resource version is too old: list again.
                 WatchEvent::Error(status) => break Ok(Some(Err(kube::Error::Api(status)))),
+            }
+            if slices.len() > MAX_SLICES {
+                tracing::warn!(limit = MAX_SLICES, "the node has too many ResourceSlices");
+                return Ok(SliceWatchEnd::Ended(Duration::ZERO));
             }
             send(sender, wire::published(slices.values()));
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use afd_apiserver::ApiCalls;
 use afd_derive::{
     condition,
-    decided::DecidedKeys,
+    decided::{DecidedKeys, KeyFamilies},
     labels::{self, DEFAULT_PREFIX, LabelOptions},
 };
 use afd_model::{Decision, NodeFacts, Offers};
@@ -21,12 +21,8 @@ use crate::world::{VENDOR, World};
 
 /// The name of the Node.
 pub(crate) const NODE: &str = "node";
-/// So many writes and so rare a heartbeat that they play no part.
-const LIMITS: WriteLimits = WriteLimits {
-    burst: 1000,
-    interval: Duration::from_millis(1),
-    heartbeat: Duration::from_secs(365 * 86_400),
-};
+/// So many writes that their limit plays no part, and no heartbeat.
+const LIMITS: WriteLimits = WriteLimits { burst: 1000, interval: Duration::from_millis(1), heartbeat: None };
 
 /// An agent that runs.
 pub(crate) struct Agent {
@@ -106,6 +102,8 @@ fn desired(believed: &Believed, conditions: &Conditions) -> DesiredNode {
         labels: labels::decided_labels(&believed.for_node, &options, allocation),
         compat: DecidedKeys::default(),
         annotations,
+        label_families: labels::all_families(DEFAULT_PREFIX),
+        annotation_families: KeyFamilies::default(),
         conditions: vec![
             DesiredCondition { kind: ready, state: conditions.ready.clone() },
             DesiredCondition { kind: problem, state: conditions.problem.clone() },
@@ -122,5 +120,6 @@ fn counters() -> NodeCounters {
         calls: ApiCalls::new(vector(&["verb", "code"])),
         label_writes: IntCounter::new("writes", "Writes.").expect("the name is valid"),
         contested: vector(&["key", "owner"]),
+        refused: vector(&["key", "code"]),
     }
 }

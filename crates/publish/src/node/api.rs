@@ -29,6 +29,8 @@ pub struct NodeCounters {
     pub label_writes: IntCounter,
     /// Label conflicts with other field managers, by key and owner.
     pub contested: IntCounterVec,
+    /// Keys and conditions that the API server refused, by key and code.
+    pub refused: IntCounterVec,
 }
 
 /// A label or annotation that another field manager owns with another value.
@@ -175,6 +177,16 @@ impl NodeApi {
     pub(super) fn report_contested(&self, key: &str, owner: &str) {
         tracing::warn!(key, owner, "conflict with another field manager");
         self.counters.contested.with_label_values(&[key, owner]).inc();
+    }
+
+    /// Counts and logs what was left out of a write because the API server refuses it. Without an error it was left out before.
+    pub(super) fn report_refused<'k>(&self, keys: impl Iterator<Item = &'k str>, error: Option<&CallError>) {
+        let Some(error) = error else { return };
+        let code = error.status().map_or_else(String::new, |status| status.code.to_string());
+        for key in keys {
+            tracing::warn!(key, %error, "the API server refuses a key; it stays as the Node has it");
+            self.counters.refused.with_label_values(&[key, &code]).inc();
+        }
     }
 
     /// Counts the own labels that were removed by others, and returns whether there are any. Changed labels are found by

@@ -11,14 +11,18 @@ pub struct WriteLimits {
     pub burst: u32,
     /// The time after which one more is allowed.
     pub interval: Duration,
-    /// How often the heartbeat of the conditions is written while nothing changes.
-    pub heartbeat: Duration,
+    /// How often the heartbeat of the conditions is written while nothing changes; none turns it off.
+    pub heartbeat: Option<Duration>,
 }
 
 impl Default for WriteLimits {
     /// One write a minute after the first two, and an hourly heartbeat.
     fn default() -> WriteLimits {
-        WriteLimits { burst: 2, interval: Duration::from_secs(60), heartbeat: Duration::from_secs(3600) }
+        WriteLimits {
+            burst: 2,
+            interval: Duration::from_secs(60),
+            heartbeat: Some(Duration::from_secs(3600)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afd_derive::decided::DecidedKeys;
+use afd_derive::decided::{DecidedKeys, KeyFamilies};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -41,19 +41,64 @@ pub(super) struct MetadataKeys {
     pub(super) annotations: BTreeSet<String>,
 }
 
+impl MetadataKeys {
+    pub(super) fn len(&self) -> usize {
+        self.labels.len() + self.annotations.len()
+    }
+
+    pub(super) fn extend(&mut self, other: MetadataKeys) {
+        self.labels.extend(other.labels);
+        self.annotations.extend(other.annotations);
+    }
+
+    /// Two halves, of which neither is empty if there are at least two keys.
+    pub(super) fn halves(self) -> [MetadataKeys; 2] {
+        let half = self.len() / 2;
+        let mut halves = [MetadataKeys::default(), MetadataKeys::default()];
+        let labels = self.labels.len();
+        for (index, key) in self.labels.into_iter().enumerate() {
+            halves[usize::from(index >= half)].labels.insert(key);
+        }
+        for (index, key) in self.annotations.into_iter().enumerate() {
+            halves[usize::from(labels + index >= half)].annotations.insert(key);
+        }
+        halves
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().chain(&self.annotations).map(String::as_str)
+    }
+}
+
 impl ApplyPlan {
-    /// The write that brings a Node to the desired state. `prefix` is that of AFD's own keys.
-    pub(super) fn new(observed: &ObservedMetadata, desired: &DesiredNode, prefix: &str) -> ApplyPlan {
-        let none = DecidedKeys::default();
-        let rules = |own, compat, admin: &'static [&'static str]| KeyRules {
-            own,
-            compat,
-            admin,
-            inherits: desired.inherits,
+    /// The write that brings a Node to the desired state. `prefix` is that of AFD's own keys. The keys that are `held` stay as the
+    /// Node has them.
+    pub(super) fn new(
+        observed: &ObservedMetadata,
+        desired: &DesiredNode,
+        prefix: &str,
+        held: &MetadataKeys,
+    ) -> ApplyPlan {
+        let (none, inherits) = (DecidedKeys::default(), desired.inherits);
+        let labels = KeyRules {
+            own: &desired.labels,
+            compat: &desired.compat,
+            families: &desired.label_families,
+            admin: &[],
+            held: &held.labels,
+            inherits,
             prefix,
         };
-        let labels = rules(&desired.labels, &desired.compat, &[]).plan(&observed.labels);
-        let annotations = rules(&desired.annotations, &none, &ADMIN_ANNOTATIONS).plan(&observed.annotations);
+        let annotations = KeyRules {
+            own: &desired.annotations,
+            compat: &none,
+            families: &desired.annotation_families,
+            admin: &ADMIN_ANNOTATIONS,
+            held: &held.annotations,
+            inherits,
+            prefix,
+        };
+        let (labels, annotations) = (labels.plan(&observed.labels), annotations.plan(&observed.annotations));
         let carries = labels.carries || annotations.carries;
         ApplyPlan {
             write: labels.write || annotations.write,
@@ -68,6 +113,23 @@ impl ApplyPlan {
     /// Whether anything has to be written.
     pub(super) fn is_needed(&self) -> bool {
         self.write || self.has_removals()
+    }
+
+    /// The keys that it sets, takes over or removes.
+    pub(super) fn changed(&self, observed: &ObservedMetadata) -> MetadataKeys {
+        let changed =
+            |planned: &BTreeMap<String, String>, removals: &BTreeSet<String>, on_node: &OwnedKeys| {
+                let OwnedKeys { values, owners } = on_node;
+                let set = planned
+                    .iter()
+                    .filter(|(key, value)| values.get(*key) != Some(*value) || !owners.is_ours(key));
+                let omitted = values.keys().filter(|key| owners.is_ours(key) && !planned.contains_key(*key));
+                set.map(|(key, _)| key).chain(omitted).chain(removals).cloned().collect()
+            };
+        MetadataKeys {
+            labels: changed(&self.labels, &self.removals.labels, &observed.labels),
+            annotations: changed(&self.annotations, &self.removals.annotations, &observed.annotations),
+        }
     }
 
     /// Whether keys have to be removed that an apply cannot remove.
@@ -107,8 +169,12 @@ struct KeyRules<'a> {
     own: &'a DecidedKeys,
     /// Keys that are never taken from another field manager.
     compat: &'a DecidedKeys,
+    /// All families that AFD decides under the own prefix. A stale key of one is removed from any owner.
+    families: &'a KeyFamilies,
     /// Names under the own prefix that are never touched.
     admin: &'static [&'static str],
+    /// Keys that stay as they are.
+    held: &'a BTreeSet<String>,
     inherits: bool,
     prefix: &'a str,
 }
@@ -130,31 +196,37 @@ impl KeyRules<'_> {
         let is_free =
             |key: &str| owners.other(key).is_none() && (owners.is_ours(key) || !current.contains_key(key));
         let free = self.compat.values.iter().filter(|(key, _)| is_free(key));
-        let own = self.own.values.iter().filter(|(key, _)| !self.is_admins(key));
-        let mut values: BTreeMap<String, String> =
-            free.chain(own).map(|(key, value)| (key.clone(), value.clone())).collect();
+        let own =
+            || self.own.values.iter().filter(|(key, _)| !self.is_admins(key) && !self.held.contains(*key));
+        let mut values: BTreeMap<String, String> = free
+            .filter(|(key, _)| !self.held.contains(*key))
+            .chain(own())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         let mut write =
             values.iter().any(|(key, value)| current.get(key) != Some(value) || !owners.is_ours(key));
-        let contested = self
-            .own
-            .values
-            .iter()
-            .filter(|(key, value)| !self.is_admins(key) && current.get(*key) != Some(*value));
-        let contested = contested.filter_map(|(key, _)| Some((key.clone(), owners.other(key)?.to_owned())));
-        let contested = contested.collect();
+        let differing = own().filter(|(key, value)| current.get(*key) != Some(*value));
+        let contested = differing.filter_map(|(key, _)| Some((key.clone(), owners.other(key)?.to_owned())));
+        let mut contested: Vec<_> = contested.collect();
         let (mut carries, mut removals) = (false, BTreeSet::new());
         for (key, value) in current {
-            let is_ours = owners.is_ours(key);
-            if values.contains_key(key) || !is_ours && !self.is_ours_by_prefix(observed, key) {
+            let (is_ours, is_free) = (owners.is_ours(key), self.is_ours_by_prefix(observed, key));
+            let is_family = self.is_of_own_family(key);
+            if values.contains_key(key) || !is_ours && !is_free && !is_family {
                 continue;
             }
-            if self.stays(key) {
-                values.insert(key.clone(), value.clone());
-                carries = true;
-            } else if owners.is_given_up_by_omission(key) {
+            let is_held = self.held.contains(key);
+            let other = owners.other(key).filter(|_| is_family);
+            if self.stays(key) || is_held {
+                if is_ours || is_free && !is_held {
+                    values.insert(key.clone(), value.clone());
+                    carries = true;
+                }
+            } else if owners.is_given_up_by_omission(key) && other.is_none() {
                 write = true;
             } else {
                 removals.insert(key.clone());
+                contested.extend(other.map(|owner| (key.clone(), owner.to_owned())));
             }
         }
         KeyPlan { values, carries, removals, write, contested }
@@ -168,6 +240,11 @@ impl KeyRules<'_> {
 
     fn is_admins(&self, key: &str) -> bool {
         is_under(key, self.prefix) && self.admin.contains(&&key[self.prefix.len() + 1..])
+    }
+
+    /// A key that only AFD's rules make.
+    fn is_of_own_family(&self, key: &str) -> bool {
+        is_under(key, self.prefix) && self.families.contains(key) && !self.is_admins(key)
     }
 
     /// A key under the own prefix without an owner is AFD's: the record of owners was lost, as by a restored backup.

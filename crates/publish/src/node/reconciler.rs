@@ -1,47 +1,49 @@
 //! One round of reconciling the Node, and the wait for the next one.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use afd_apiserver::{Backoff, CallError, MAX_BACKOFF, MAX_WATCH_DURATION, jitter};
-use afd_model::NodeFacts;
-use futures_util::StreamExt;
-use kube::Client;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
+
+use afd_apiserver::{Backoff, CallError};
+use afd_model::NodeFacts;
+use kube::Client;
+use tokio::time::Instant;
 
 use super::{
     DesiredCondition, DesiredNode, NodeCounters, NodeObserver, NodeSettings,
-    api::{self, NodeApi, NodeWatchEvent},
+    api::{self, NodeApi},
     events::EventRecorder,
+    heartbeat::Heartbeat,
     observed::ObservedNode,
     pace::WriteBudget,
-    plan::ApplyPlan,
+    plan::{ApplyPlan, MetadataKeys},
+    retry::PartRetry,
     status::StatusPlan,
     writer::NodeWriter,
 };
 
 pub(super) struct NodeReconciler {
-    api: NodeApi,
+    pub(super) api: NodeApi,
     events: EventRecorder,
-    settings: NodeSettings,
+    pub(super) settings: NodeSettings,
     /// The Node as it was last read.
-    observed: Option<ObservedNode>,
+    pub(super) observed: Option<ObservedNode>,
     /// What the Node last said, without what AFD wrote.
     foreign_facts: Option<NodeFacts>,
     metadata_budget: WriteBudget,
     status_budget: WriteBudget,
-    /// When the heartbeat of the conditions is due.
-    heartbeat_at: Option<Instant>,
+    metadata_retry: PartRetry<MetadataKeys>,
+    status_retry: PartRetry<BTreeSet<String>>,
+    heartbeat: Heartbeat,
     /// The conditions that are left to another field manager.
     refused: BTreeMap<String, String>,
     /// When a label changed by another field manager was last corrected.
-    corrected_at: Option<Instant>,
+    pub(super) corrected_at: Option<Instant>,
     /// For consecutive watches that ended before their timeout.
-    watch_backoff: Backoff,
+    pub(super) watch_backoff: Backoff,
     /// For consecutive changes that came soon after a correction.
-    conflict_backoff: Backoff,
+    pub(super) conflict_backoff: Backoff,
     observer: NodeObserver,
 }
 
@@ -55,12 +57,14 @@ impl NodeReconciler {
         NodeReconciler {
             events: EventRecorder::new(client.clone(), counters.calls.clone()),
             api: NodeApi::new(client, counters),
+            heartbeat: Heartbeat::new(settings.limits.heartbeat, &settings.name),
             settings,
             observed: None,
             foreign_facts: None,
             metadata_budget: WriteBudget::default(),
             status_budget: WriteBudget::default(),
-            heartbeat_at: None,
+            metadata_retry: PartRetry::default(),
+            status_retry: PartRetry::default(),
             refused: BTreeMap::new(),
             corrected_at: None,
             watch_backoff: Backoff::default(),
@@ -70,7 +74,16 @@ impl NodeReconciler {
     }
 
     /// Reads the Node if needed, notifies the observer, and writes what differs from the desired state and may be written now.
+    /// Metadata and conditions are written independently: what fails is tried again by itself.
+    ///
+    /// # Errors
+    /// When the Node cannot be read, or the server asks for a delay.
     pub(super) async fn reconcile(&mut self, desired: Option<&DesiredNode>) -> Result<(), CallError> {
+        let now = Instant::now();
+        if [self.metadata_retry.delay(now), self.status_retry.delay(now)].contains(&Some(Duration::ZERO)) {
+            // What failed may have been written nevertheless.
+            self.observed = None;
+        }
         let observed = match self.observed.take() {
             Some(observed) => observed,
             None => self.api.get(&self.settings.name).await?,
@@ -80,20 +93,26 @@ impl NodeReconciler {
             self.observed = Some(observed);
             return Ok(());
         };
-        // The conditions are written even if the metadata could not be.
         let (observed, metadata) = match self.write_metadata(&observed, desired).await {
-            Ok(written) => (written.unwrap_or(observed), Ok(())),
-            Err(error) => (observed, Err(error)),
+            Ok(written) => (written.unwrap_or(observed), None),
+            Err(error) => (observed, Some(error)),
         };
-        let observed = self.write_status(observed, desired).await?;
-        metadata?;
+        let (observed, status) = match self.write_status(&observed, desired).await {
+            Ok(written) => (written.unwrap_or(observed), None),
+            Err(error) => (observed, Some(error)),
+        };
+        if let Some(error) =
+            [metadata, status].into_iter().flatten().find(|error| error.retry_after.is_some())
+        {
+            return Err(error);
+        }
         // The watch begins after what was written.
         self.notify(&observed);
         self.observed = Some(observed);
         Ok(())
     }
 
-    fn notify(&mut self, observed: &ObservedNode) {
+    pub(super) fn notify(&mut self, observed: &ObservedNode) {
         let prefix = &self.settings.prefix;
         // What AFD itself wrote is updated, but does not wake the receivers.
         let foreign = observed.foreign_facts(prefix);
@@ -116,20 +135,50 @@ impl NodeReconciler {
         NodeWriter { api: &self.api, name: &self.settings.name, prefix: &self.settings.prefix }
     }
 
+    fn metadata_plan(
+        &self,
+        observed: &ObservedNode,
+        desired: &DesiredNode,
+        held: &MetadataKeys,
+    ) -> ApplyPlan {
+        ApplyPlan::new(&observed.metadata, desired, &self.settings.prefix, held)
+    }
+
+    fn status_plan(
+        &self,
+        observed: &ObservedNode,
+        desired: &DesiredNode,
+        held: &BTreeSet<String>,
+    ) -> StatusPlan {
+        StatusPlan::new(observed, desired, &self.settings.prefix, None, held)
+    }
+
     /// How long until metadata have to be written; none if they are as desired.
     fn metadata_due(&self, observed: &ObservedNode, desired: &DesiredNode) -> Option<Duration> {
-        let plan = ApplyPlan::new(&observed.metadata, desired, &self.settings.prefix);
-        plan.is_needed().then(|| self.metadata_budget.wait(&self.settings.limits, Instant::now()))
+        let (now, retry) = (Instant::now(), &self.metadata_retry);
+        let is_needed = |held: &MetadataKeys| self.metadata_plan(observed, desired, held).is_needed();
+        let due = if !retry.is_blocked(now) && is_needed(retry.held(now)) {
+            Some(Duration::ZERO)
+        } else {
+            // Failed or refused; nothing if it is as desired meanwhile.
+            retry.delay(now).filter(|_| is_needed(&MetadataKeys::default()))
+        };
+        due.map(|due| due.max(self.metadata_budget.wait(&self.settings.limits, now)))
     }
 
     /// How long until the conditions have to be written; none if they are as desired and have no heartbeat.
     fn status_due(&self, observed: &ObservedNode, desired: &DesiredNode) -> Option<Duration> {
-        let now = Instant::now();
-        let plan = StatusPlan::new(observed, desired, &self.settings.prefix, None);
-        let heartbeat = self.heartbeat_at.filter(|_| plan.has_heartbeat);
-        let heartbeat = heartbeat.map(|at| at.saturating_duration_since(now));
-        let due = if plan.is_needed() { Some(Duration::ZERO) } else { heartbeat };
-        due.map(|due| due.max(self.status_budget.wait(&self.settings.limits, now)))
+        let (now, retry) = (Instant::now(), &self.status_retry);
+        let until_needed = |held: &BTreeSet<String>| {
+            let plan = self.status_plan(observed, desired, held);
+            let heartbeat = self.heartbeat.due(now).filter(|_| plan.has_heartbeat);
+            if plan.is_needed() { Some(Duration::ZERO) } else { heartbeat }
+        };
+        let due = if retry.is_blocked(now) { None } else { until_needed(retry.held(now)) };
+        let again = retry.delay(now).filter(|delay| !delay.is_zero());
+        let again = again.zip(until_needed(&BTreeSet::new())).map(|(delay, needed)| delay.max(needed));
+        let due = [due, again].into_iter().flatten().min()?;
+        Some(due.max(self.status_budget.wait(&self.settings.limits, now)))
     }
 
     /// Returns the Node if it was written.
@@ -141,34 +190,61 @@ impl NodeReconciler {
         if self.metadata_due(observed, desired) != Some(Duration::ZERO) {
             return Ok(None);
         }
-        let plan = ApplyPlan::new(&observed.metadata, desired, &self.settings.prefix);
-        for (key, owner) in &plan.contested {
+        let held = self.metadata_retry.held(Instant::now()).clone();
+        for (key, owner) in &self.metadata_plan(observed, desired, &held).contested {
             self.api.report_contested(key, owner);
             self.corrected_at = Some(Instant::now());
         }
-        let written = self.writer().write_metadata(observed.clone(), desired).await?;
-        self.metadata_budget.spend(&self.settings.limits, Instant::now());
-        Ok(Some(written))
+        let written = self.writer().write_accepted_metadata(observed.clone(), desired, &held).await;
+        let now = Instant::now();
+        let written = written.inspect_err(|error| {
+            let delay = self.metadata_retry.failed(error, now);
+            tracing::warn!(%error, retry_seconds = delay.as_secs(), "labels cannot be written; retrying");
+        })?;
+        if is_another_version(observed, &written.node) {
+            self.metadata_budget.spend(&self.settings.limits, now);
+        }
+        if written.refused == MetadataKeys::default() {
+            self.metadata_retry.succeeded();
+        } else {
+            let (error, refused) = (written.error, written.refused);
+            self.api.report_refused(refused.iter(), error.as_ref());
+            self.metadata_retry.refused(refused, now);
+        }
+        Ok(Some(written.node))
     }
 
+    /// Returns the Node if it was written.
     async fn write_status(
         &mut self,
-        observed: ObservedNode,
+        observed: &ObservedNode,
         desired: &DesiredNode,
-    ) -> Result<ObservedNode, CallError> {
-        self.report_refused(&observed, desired);
-        if self.heartbeat_at.is_none() {
-            let until = self.until_first_heartbeat(&observed, desired);
-            self.heartbeat_at = until.map(|until| Instant::now() + until);
+    ) -> Result<Option<ObservedNode>, CallError> {
+        self.report_foreign(observed, desired);
+        if let Some(age) = age_of_heartbeat(observed, desired) {
+            self.heartbeat.start(age, Instant::now());
         }
-        if self.status_due(&observed, desired) != Some(Duration::ZERO) {
-            return Ok(observed);
+        if self.status_due(observed, desired) != Some(Duration::ZERO) {
+            return Ok(None);
         }
-        let (written, transitions) = self.writer().write_status(observed, desired).await?;
-        let (now, heartbeat) = (Instant::now(), self.settings.limits.heartbeat);
-        self.status_budget.spend(&self.settings.limits, now);
-        // Agents that were started together do not write together.
-        self.heartbeat_at = Some(now + heartbeat - jitter(heartbeat / 10));
+        let held = self.status_retry.held(Instant::now()).clone();
+        let written = self.writer().write_accepted_status(observed.clone(), desired, &held).await;
+        let now = Instant::now();
+        let (written, transitions) = written.inspect_err(|error| {
+            let delay = self.status_retry.failed(error, now);
+            tracing::warn!(%error, retry_seconds = delay.as_secs(), "conditions cannot be written; retrying");
+        })?;
+        if is_another_version(observed, &written.node) {
+            self.status_budget.spend(&self.settings.limits, now);
+        }
+        self.heartbeat.written(now);
+        if written.refused.is_empty() {
+            self.status_retry.succeeded();
+        } else {
+            let (error, refused) = (written.error, written.refused);
+            self.api.report_refused(refused.iter().map(String::as_str), error.as_ref());
+            self.status_retry.refused(refused, now);
+        }
         for transition in &transitions {
             let (kind, condition) = (&transition.kind, &transition.condition);
             tracing::info!(
@@ -177,23 +253,13 @@ impl NodeReconciler {
                 reason = condition.reason,
                 "condition changed"
             );
-            self.events.record(&self.settings.name, &written.metadata.uid, transition).await;
+            self.events.record(&self.settings.name, &written.node.metadata.uid, transition).await;
         }
-        Ok(written)
+        Ok(Some(written.node))
     }
 
-    /// The heartbeat of an agent that was restarted continues that of its predecessor. None while no condition is decided.
-    fn until_first_heartbeat(&self, observed: &ObservedNode, desired: &DesiredNode) -> Option<Duration> {
-        let decided = desired.conditions.iter().filter(|condition| condition.state.value().is_some());
-        let age = |condition: &DesiredCondition| {
-            api::age(observed.condition(&condition.kind)?.last_heartbeat_time.as_deref()?)
-        };
-        let oldest = decided.map(|condition| age(condition).unwrap_or_default()).max()?;
-        Some(self.settings.limits.heartbeat.saturating_sub(oldest))
-    }
-
-    fn report_refused(&mut self, observed: &ObservedNode, desired: &DesiredNode) {
-        let plan = StatusPlan::new(observed, desired, &self.settings.prefix, None);
+    fn report_foreign(&mut self, observed: &ObservedNode, desired: &DesiredNode) {
+        let plan = self.status_plan(observed, desired, &BTreeSet::new());
         for (kind, owner) in &plan.refused {
             if self.refused.get(kind) != Some(owner) {
                 self.api.report_contested(kind, owner);
@@ -203,100 +269,23 @@ impl NodeReconciler {
     }
 
     /// How long until something has to be written to the Node as it was last read.
-    fn due(&self, desired: Option<&DesiredNode>) -> Option<Duration> {
+    pub(super) fn due(&self, desired: Option<&DesiredNode>) -> Option<Duration> {
         let (observed, desired) = (self.observed.as_ref()?, desired?);
         let due = [self.metadata_due(observed, desired), self.status_due(observed, desired)];
         due.into_iter().flatten().min()
     }
-
-    /// Waits until something has to be written. Returns none once the sender of desired states is dropped.
-    pub(super) async fn wait(&mut self, desired: &mut watch::Receiver<Option<DesiredNode>>) -> Option<()> {
-        let Some(observed) = &self.observed else { return Some(()) };
-        let begun = Instant::now();
-        let stream = match self.api.watch(&self.settings.name, &observed.metadata.resource_version).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::debug!(%error, "watching the Node failed");
-                self.observed = None;
-                let retry_after = error.retry_after.unwrap_or_default();
-                let delay = self.watch_backoff.next_delay(None).saturating_sub(retry_after);
-                sleep(retry_after).await;
-                return sleep_or_changed(desired, delay).await;
-            }
-        };
-        tokio::pin!(stream);
-        loop {
-            let due = self.due(desired.borrow().as_ref()).map(|due| Instant::now() + due);
-            tokio::select! {
-                changed = desired.changed() => return changed.ok(),
-                () = sleep_until(due.unwrap_or(begun + MAX_WATCH_DURATION)), if due.is_some() => return Some(()),
-                () = sleep_until(begun + MAX_WATCH_DURATION) => {
-                    self.api.calls().watch_timed_out();
-                    self.observed = None;
-                    return Some(());
-                }
-                event = stream.next() => match event {
-                    Some(Ok(NodeWatchEvent::Changed(node))) => {
-                        let repeated = self.observe_change(*node);
-                        if self.due(desired.borrow().as_ref()) == Some(Duration::ZERO) {
-                            return self.delay_correction(repeated, desired).await;
-                        }
-                    }
-                    Some(Ok(NodeWatchEvent::Bookmark(resource_version))) => {
-                        if let Some(observed) = &mut self.observed {
-                            observed.metadata.resource_version = resource_version;
-                        }
-                    }
-                    ended => {
-                        let duration = begun.elapsed();
-                        if let Some(Err(error)) = &ended {
-                            self.api.calls().watch_failed(error);
-                        }
-                        // Only a watch that the server ended by its timeout is resumed.
-                        if duration <= MAX_BACKOFF || ended.is_some() {
-                            self.observed = None;
-                        }
-                        let delay = self.watch_backoff.after_watch(duration);
-                        return sleep_or_changed(desired, delay).await;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes a new version of the Node. Returns whether it comes soon after another field manager's change was corrected.
-    fn observe_change(&mut self, node: ObservedNode) -> bool {
-        self.notify(&node);
-        let repeated = self.corrected_at.is_some_and(|at| at.elapsed() < MAX_BACKOFF);
-        let removed = self.observed.as_ref().is_some_and(|before| self.api.removed_by_others(before, &node));
-        if removed {
-            self.corrected_at = Some(Instant::now());
-        }
-        self.observed = Some(node);
-        repeated
-    }
-
-    /// A change by another field manager is corrected at once, and with a back-off if it is repeated: otherwise two managers
-    /// would overwrite each other forever, as fast as the server allows.
-    async fn delay_correction(
-        &mut self,
-        repeated: bool,
-        desired: &mut watch::Receiver<Option<DesiredNode>>,
-    ) -> Option<()> {
-        if !repeated {
-            self.conflict_backoff.reset();
-            return Some(());
-        }
-        self.observed = None;
-        let delay = self.conflict_backoff.next_delay(None);
-        sleep_or_changed(desired, delay).await
-    }
 }
 
-/// Sleeps until the delay is over or the desired state changes.
-async fn sleep_or_changed(desired: &mut watch::Receiver<Option<DesiredNode>>, delay: Duration) -> Option<()> {
-    tokio::select! {
-        () = sleep(delay) => Some(()),
-        changed = desired.changed() => changed.ok(),
-    }
+/// The age of the oldest heartbeat, also of a previous agent. None while no condition is decided.
+fn age_of_heartbeat(observed: &ObservedNode, desired: &DesiredNode) -> Option<Duration> {
+    let decided = desired.conditions.iter().filter(|condition| condition.state.value().is_some());
+    let age = |condition: &DesiredCondition| {
+        api::age(observed.condition(&condition.kind)?.last_heartbeat_time.as_deref()?)
+    };
+    decided.map(|condition| age(condition).unwrap_or_default()).max()
+}
+
+/// Whether something was written.
+fn is_another_version(before: &ObservedNode, after: &ObservedNode) -> bool {
+    before.metadata.resource_version != after.metadata.resource_version
 }

@@ -3,7 +3,7 @@
 //! One apply writes all of them, and removes those of ours that it leaves out. So an undecided one is carried as the Node has
 //! it, with its times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use afd_model::{Condition, Decision};
 use serde_json::{Map, Value, json};
@@ -35,19 +35,45 @@ pub(super) struct StatusPlan {
 
 impl StatusPlan {
     /// The write that brings the conditions to the desired state. `time` is the present in the format of Kubernetes; none
-    /// where the clock is not plausible.
+    /// where the clock is not plausible. The types that are `held` stay as the Node has them.
     pub(super) fn new(
         observed: &ObservedNode,
         desired: &DesiredNode,
         prefix: &str,
         time: Option<&str>,
+        held: &BTreeSet<String>,
     ) -> StatusPlan {
         let mut plan = StatusPlan::default();
-        for condition in &desired.conditions {
+        for condition in desired.conditions.iter().filter(|condition| !held.contains(&condition.kind)) {
             plan.add(observed, condition, desired.inherits, prefix, time);
         }
-        plan.remove_stale(observed, prefix);
+        for current in observed.conditions.iter().filter(|current| held.contains(&current.kind)) {
+            if observed.metadata.condition_owners.is_ours(&current.kind) {
+                plan.carry(observed, current);
+            }
+        }
+        let absent = desired.conditions.iter().filter(|condition| condition.state == Decision::Absent);
+        let absent: BTreeSet<&str> = absent.map(|condition| condition.kind.as_str()).collect();
+        plan.remove_stale(observed, prefix, &absent, held);
         plan
+    }
+
+    /// Keeps a condition as the Node has it.
+    fn carry(&mut self, observed: &ObservedNode, current: &OwnNodeCondition) {
+        self.entries.push(current.clone());
+        self.resource_version = Some(observed.metadata.resource_version.clone());
+    }
+
+    /// The types that it sets or removes.
+    pub(super) fn changed(&self, observed: &ObservedNode) -> BTreeSet<String> {
+        let owners = &observed.metadata.condition_owners;
+        let entry = |kind: &str| self.entries.iter().find(|entry| entry.kind == kind);
+        let set = self
+            .entries
+            .iter()
+            .filter(|entry| observed.condition(&entry.kind) != Some(entry) || !owners.is_ours(&entry.kind));
+        let omitted = owners.ours().filter(|kind| entry(kind).is_none()).map(str::to_owned);
+        set.map(|entry| entry.kind.clone()).chain(omitted).chain(self.removals.iter().cloned()).collect()
     }
 
     fn add(
@@ -71,8 +97,7 @@ impl StatusPlan {
             Decision::Undecided => {
                 let is_ours = owners.is_ours(kind) || is_own && owners.other(kind).is_none();
                 if let Some(current) = current.filter(|_| inherits && is_ours) {
-                    self.entries.push(current.clone());
-                    self.resource_version = Some(observed.metadata.resource_version.clone());
+                    self.carry(observed, current);
                 }
             }
             Decision::Decided(condition) => {
@@ -88,16 +113,24 @@ impl StatusPlan {
         }
     }
 
-    /// Removes the conditions of ours that are not among the entries.
-    fn remove_stale(&mut self, observed: &ObservedNode, prefix: &str) {
+    /// Removes the conditions of ours that are not among the entries. One under the own prefix that is decided to be absent is
+    /// ours, even if another manager wrote it.
+    fn remove_stale(
+        &mut self,
+        observed: &ObservedNode,
+        prefix: &str,
+        absent: &BTreeSet<&str>,
+        held: &BTreeSet<String>,
+    ) {
         let owners = &observed.metadata.condition_owners;
         for OwnNodeCondition { kind, .. } in &observed.conditions {
             let is_entry = self.entries.iter().any(|entry| entry.kind == *kind);
-            let is_ours = owners.is_ours(kind) || is_under(kind, prefix) && owners.other(kind).is_none();
-            if is_entry || !is_ours {
+            let is_under = is_under(kind, prefix);
+            let is_claimed = is_under && (owners.other(kind).is_none() || absent.contains(kind.as_str()));
+            if is_entry || held.contains(kind) || !owners.is_ours(kind) && !is_claimed {
                 continue;
             }
-            if owners.is_given_up_by_omission(kind) {
+            if owners.is_given_up_by_omission(kind) && (owners.other(kind).is_none() || !is_claimed) {
                 self.change = true;
             } else {
                 self.removals.push(kind.clone());

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod pace;
+mod refusals;
 mod server;
 mod writes;
 
@@ -32,6 +33,8 @@ struct ReconcilerTest {
     node: watch::Sender<Option<NodeFacts>>,
     requests: IntCounterVec,
     contested: IntCounterVec,
+    refused: IntCounterVec,
+    limits: WriteLimits,
 }
 
 impl ReconcilerTest {
@@ -49,6 +52,8 @@ impl ReconcilerTest {
             node: watch::Sender::new(None),
             requests: vector(&["verb", "code"]),
             contested: vector(&["key", "owner"]),
+            refused: vector(&["key", "code"]),
+            limits: WriteLimits::default(),
         }
     }
 
@@ -57,6 +62,7 @@ impl ReconcilerTest {
             calls: ApiCalls::new(self.requests.clone()),
             label_writes: IntCounter::new("writes", "Writes.").expect("the name is valid"),
             contested: self.contested.clone(),
+            refused: self.refused.clone(),
         }
     }
 
@@ -67,8 +73,7 @@ impl ReconcilerTest {
 
     /// Runs a reconciler, and another future at the same time, for a duration.
     async fn run_while(&self, time: Duration, concurrent: impl AsyncFn()) {
-        let settings =
-            NodeSettings { name: NODE.to_owned(), prefix: PREFIX.to_owned(), limits: WriteLimits::default() };
+        let settings = NodeSettings { name: NODE.to_owned(), prefix: PREFIX.to_owned(), limits: self.limits };
         let observer = NodeObserver { node: self.node.clone(), resources: watch::Sender::new(None) };
         let reconciler =
             reconcile(self.api.client(), settings, self.counters(), self.desired.subscribe(), observer);

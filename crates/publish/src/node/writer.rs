@@ -1,5 +1,7 @@
 //! Brings the metadata and the conditions of a Node to the desired state, as planned.
 
+use std::collections::BTreeSet;
+
 use afd_apiserver::CallError;
 
 use super::{
@@ -7,12 +9,14 @@ use super::{
     api::{self, NodeApi},
     events::ConditionTransition,
     observed::ObservedNode,
-    plan::ApplyPlan,
+    plan::{ApplyPlan, MetadataKeys},
     status::StatusPlan,
 };
 
 /// How often a write is tried, because the Node was changed since it was read. Then the caller backs off.
 const MAX_ATTEMPTS: usize = 2;
+/// How often conditions are removed in one write: more than once only where another manager writes them meanwhile.
+const MAX_REMOVALS: usize = 3;
 
 /// Writes one Node.
 #[derive(Clone, Copy)]
@@ -25,23 +29,25 @@ pub(super) struct NodeWriter<'a> {
 impl NodeWriter<'_> {
     /// Writes labels and annotations, if something that is decided differs. A conflict of fields is with a vendor's key that
     /// another field manager has taken, which the next plan leaves to it, or with a key that is ours by contract, which is
-    /// forced. A forced apply holds for one version of the Node, so that it takes no key that was not foreseen.
+    /// forced. A forced apply holds for one version of the Node, so that it takes no key that was not foreseen. Keys that are
+    /// `held` stay as the Node has them.
     pub(super) async fn write_metadata(
         self,
         mut observed: ObservedNode,
         desired: &DesiredNode,
+        held: &MetadataKeys,
     ) -> Result<ObservedNode, CallError> {
-        let (mut force, mut attempts) = (false, 0);
+        let (mut force, mut attempts, mut removals) = (false, 0, 0);
         loop {
-            let plan = ApplyPlan::new(&observed.metadata, desired, self.prefix);
+            let plan = ApplyPlan::new(&observed.metadata, desired, self.prefix, held);
             if !plan.is_needed() {
                 return Ok(observed);
             }
             force |= !plan.contested.is_empty();
             let error = match self.write_planned(&observed, &plan, force).await {
                 // What an apply cannot remove is removed before the apply.
-                Ok(node) if plan.has_removals() => {
-                    observed = node;
+                Ok(node) if plan.has_removals() && removals < MAX_ATTEMPTS => {
+                    (observed, removals) = (node, removals + 1);
                     continue;
                 }
                 Ok(node) => return Ok(node),
@@ -75,7 +81,7 @@ impl NodeWriter<'_> {
         let version = &observed.metadata.resource_version;
         if plan.has_removals() {
             let node = self.api.remove(self.name, &plan.removal_body(version)).await?;
-            tracing::info!(removed = ?plan.removals, "keys without an owner removed");
+            tracing::info!(removed = ?plan.removals, "stale keys removed");
             return Ok(node);
         }
         let body = plan.body(self.name, &observed.metadata.uid, force.then_some(version));
@@ -89,12 +95,13 @@ impl NodeWriter<'_> {
         self,
         mut observed: ObservedNode,
         desired: &DesiredNode,
+        held: &BTreeSet<String>,
     ) -> Result<(ObservedNode, Vec<ConditionTransition>), CallError> {
         let (mut attempt, mut removed) = (0, false);
         loop {
             attempt += 1;
             let time = api::wall_time(observed.metadata.created);
-            let plan = StatusPlan::new(&observed, desired, self.prefix, time.as_deref());
+            let plan = StatusPlan::new(&observed, desired, self.prefix, time.as_deref(), held);
             if removed && !plan.is_needed() {
                 return Ok((observed, Vec::new()));
             }
@@ -111,6 +118,8 @@ impl NodeWriter<'_> {
                     }
                     return Ok((node, plan.transitions));
                 }
+                // A removal that is undone, as by a webhook, is repeated with the next write.
+                Ok(node) if attempt >= MAX_REMOVALS => return Ok((node, Vec::new())),
                 Ok(node) => (observed, removed) = (node, true),
                 Err(error)
                     if api::is_conflict(&error) && plan.holds_for_one_version() && attempt < MAX_ATTEMPTS =>

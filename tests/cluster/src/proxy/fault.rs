@@ -15,6 +15,10 @@ pub enum FaultScope {
     Writes,
     /// Requests that start a watch.
     Watches,
+    /// Requests that start no watch.
+    Calls,
+    /// Requests whose path begins so.
+    Path(&'static str),
 }
 
 impl FaultScope {
@@ -23,6 +27,8 @@ impl FaultScope {
             FaultScope::All => true,
             FaultScope::Writes => request.is_write(),
             FaultScope::Watches => request.is_watch(),
+            FaultScope::Calls => !request.is_watch(),
+            FaultScope::Path(path) => request.path.starts_with(path),
         }
     }
 }
@@ -49,6 +55,13 @@ pub enum Fault {
     },
     /// The response to a watch is 200 with this body, at whose end the watch ends.
     WatchBody(String),
+    /// The response is 200 with this text again and again, without end.
+    Endless {
+        /// What is repeated.
+        text: String,
+        /// The time between two repetitions.
+        pause: Duration,
+    },
 }
 
 impl Fault {

@@ -1,11 +1,21 @@
 //! The proxy's server: accepts connections, records requests, and forwards them or injects a fault.
 
-use std::{io, path::Path, sync::Arc, time::Instant};
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
+use futures_util::stream;
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::BodyExt;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Bytes, Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use kube::{
     Client, Config,
@@ -24,6 +34,9 @@ use tokio_rustls::{
 
 use super::{Credentials, Fault, ProxiedRequest, ProxyState};
 use crate::Bed;
+
+/// The body of a response.
+type RelayBody = UnsyncBoxBody<Bytes, kube::Error>;
 
 pub(super) struct Relay {
     acceptor: TlsAcceptor,
@@ -106,13 +119,28 @@ async fn serve(
     Ok(())
 }
 
+/// A body that repeats a text without end.
+fn endless(text: Bytes, pause: Duration) -> RelayBody {
+    let frames = stream::unfold(text, move |text| async move {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        Some((Ok::<_, kube::Error>(Frame::data(text.clone())), text))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+fn whole(text: String) -> RelayBody {
+    Body::from(text.into_bytes()).boxed_unsync()
+}
+
 /// The response to a request; an error closes the connection.
 async fn respond(
     request: Request<Incoming>,
     client: Client,
     credentials: Credentials,
     state: Arc<ProxyState>,
-) -> anyhow::Result<Response<Body>> {
+) -> anyhow::Result<Response<RelayBody>> {
     let authorization = request.headers().get(header::AUTHORIZATION);
     let recorded = ProxiedRequest {
         at: Instant::now(),
@@ -127,14 +155,15 @@ async fn respond(
         Some(Fault::Late(time)) => tokio::time::sleep(time).await,
         Some(Fault::Reset) => bail!(io::Error::from(io::ErrorKind::ConnectionReset)),
         Some(Fault::ErrorResponse { status, retry_after, body }) => {
-            let mut response = Response::new(Body::from(body.into_bytes()));
+            let mut response = Response::new(whole(body));
             *response.status_mut() = status.try_into()?;
             if let Some(seconds) = retry_after {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             return Ok(response);
         }
-        Some(Fault::WatchBody(body)) => return Ok(Response::new(Body::from(body.into_bytes()))),
+        Some(Fault::WatchBody(body)) => return Ok(Response::new(whole(body))),
+        Some(Fault::Endless { text, pause }) => return Ok(Response::new(endless(text.into(), pause))),
         None => {}
     }
     let (mut head, body) = request.into_parts();
@@ -145,5 +174,5 @@ async fn respond(
     let body = body.collect().await?.to_bytes();
     let mut response = client.send(Request::from_parts(head, Body::from(body))).await?;
     response.headers_mut().remove(header::TRANSFER_ENCODING);
-    Ok(response)
+    Ok(response.map(BodyExt::boxed_unsync))
 }

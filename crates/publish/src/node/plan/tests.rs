@@ -72,7 +72,7 @@ fn undecided(keys: &[&str]) -> DesiredNode {
 }
 
 fn plan(labels: &[OwnedKey<'_>], desired: &DesiredNode) -> ApplyPlan {
-    ApplyPlan::new(&node(labels, &[]), desired, PREFIX)
+    ApplyPlan::new(&node(labels, &[]), desired, PREFIX, &MetadataKeys::default())
 }
 
 #[test]
@@ -182,19 +182,75 @@ fn own_keys_without_an_owner_are_adopted_or_removed() {
 }
 
 #[test]
+fn a_stale_key_of_an_own_family_is_removed_from_any_owner() {
+    let mut desired = undecided(&[MEMORY]);
+    desired.label_families.insert_prefix(format!("{PREFIX}/product."));
+    desired.label_families.insert_key(MEMORY);
+    // As on a Node that a backup tool restored.
+    let velero: &[&str] = &["velero"];
+    let pool = format!("{PREFIX}/pool");
+    let labels =
+        [(COUNT, "8", velero), (OLD_PRODUCT, "1", velero), (MEMORY, "4", velero), (&pool[..], "a", velero)];
+    let first = plan(&labels, &desired);
+    assert_eq!(first.removals.labels.iter().collect::<Vec<_>>(), [OLD_PRODUCT], "no rule makes the key pool");
+    assert_eq!(first.contested, [(OLD_PRODUCT.to_owned(), "velero".to_owned())]);
+    assert!(!first.labels.contains_key(MEMORY), "undecided, so it is not forced");
+    let shared: &[&str] = &[FIELD_MANAGER, "velero"];
+    let labels = [(COUNT, "8", US), (VENDOR_COUNT, "8", US), (OLD_PRODUCT, "1", shared)];
+    assert!(
+        plan(&labels, &desired).has_removals(),
+        "its other owner keeps it from being removed by an apply"
+    );
+}
+
+#[test]
+fn keys_under_a_former_prefix_are_removed_if_they_are_ours() {
+    let shared: &[&str] = &[FIELD_MANAGER, "other"];
+    let labels = [
+        (COUNT, "8", US),
+        (VENDOR_COUNT, "8", US),
+        ("old.example.com/count", "8", US),
+        ("old.example.com/x", "1", shared),
+    ];
+    let plan = plan(&labels, &desired());
+    assert!(plan.write && !plan.has_removals(), "an apply without them gives them up");
+    assert_eq!(plan.labels, decided(&[(COUNT, "8"), (VENDOR_COUNT, "8")]).values);
+}
+
+#[test]
+fn a_key_that_is_held_stays_as_the_node_has_it() {
+    let held = MetadataKeys {
+        labels: [COUNT, MEMORY, OLD_PRODUCT].map(str::to_owned).into(),
+        annotations: BTreeSet::new(),
+    };
+    let labels = [(COUNT, "7", US), (OLD_PRODUCT, "1", US)];
+    let mut desired = desired();
+    desired.labels.values.insert(MEMORY.to_owned(), "81559".to_owned());
+    let observed = node(&labels, &[]);
+    let plan = ApplyPlan::new(&observed, &desired, PREFIX, &held);
+    assert_eq!(plan.labels, decided(&[(COUNT, "7"), (OLD_PRODUCT, "1"), (VENDOR_COUNT, "8")]).values);
+    assert!(plan.resource_version.is_some(), "the values of the Node are carried");
+    assert_eq!(plan.changed(&observed).iter().collect::<Vec<_>>(), [VENDOR_COUNT]);
+    let all = ApplyPlan::new(&observed, &desired, PREFIX, &MetadataKeys::default()).changed(&observed);
+    assert_eq!(all.iter().collect::<Vec<_>>(), [COUNT, MEMORY, OLD_PRODUCT, VENDOR_COUNT]);
+    let [first, second] = all.halves();
+    assert_eq!((first.len(), second.len()), (2, 2));
+}
+
+#[test]
 fn annotations_have_the_same_states() {
     let expected = format!("{PREFIX}/expected");
     let annotations = [(REPORT, "old", US), (&expected[..], "{}", US)];
     let mut desired = DesiredNode { annotations: decided(&[(REPORT, "new")]), ..desired() };
     desired.annotations.undecided.insert_key(&expected);
-    let plan = ApplyPlan::new(&node(&[], &annotations), &desired, PREFIX);
+    let plan = ApplyPlan::new(&node(&[], &annotations), &desired, PREFIX, &MetadataKeys::default());
     assert!(plan.write && plan.resource_version.is_some());
     assert_eq!(plan.annotations, decided(&[(REPORT, "new"), (&expected, "{}")]).values);
     desired.annotations = decided(&[(REPORT, "new")]);
-    let plan = ApplyPlan::new(&node(&[], &annotations), &desired, PREFIX);
+    let plan = ApplyPlan::new(&node(&[], &annotations), &desired, PREFIX, &MetadataKeys::default());
     assert_eq!(plan.annotations, decided(&[(REPORT, "new")]).values, "decided to be absent");
     let contested = [(REPORT, "mine", &["kubectl-annotate"][..])];
-    let plan = ApplyPlan::new(&node(&[], &contested), &desired, PREFIX);
+    let plan = ApplyPlan::new(&node(&[], &contested), &desired, PREFIX, &MetadataKeys::default());
     assert_eq!(plan.contested, [(REPORT.to_owned(), "kubectl-annotate".to_owned())]);
 }
 
@@ -206,7 +262,7 @@ fn the_annotations_of_the_admin_are_never_touched() {
         let mut wrong = DesiredNode { annotations: decided(&[(EXPECT, "off")]), ..DesiredNode::default() };
         wrong.annotations.undecided.insert_key(&ignore);
         for desired in [DesiredNode::default(), wrong] {
-            let plan = ApplyPlan::new(&node(&[], &annotations), &desired, PREFIX);
+            let plan = ApplyPlan::new(&node(&[], &annotations), &desired, PREFIX, &MetadataKeys::default());
             assert!(!plan.is_needed() && plan.contested.is_empty(), "{plan:?}");
             // If AFD owned them, an apply without them would remove them.
             let kept = if owners == US { &[(EXPECT, "any=8"), (&ignore[..], "GPU-1")][..] } else { &[] };
@@ -283,7 +339,7 @@ proptest! {
             (&keys[..], DesiredNode { labels: own, compat, inherits, ..DesiredNode::default() })
         };
         let observed = node(labels, if annotations { &keys } else { &[] });
-        let plan = ApplyPlan::new(&observed, &desired, PREFIX);
+        let plan = ApplyPlan::new(&observed, &desired, PREFIX, &MetadataKeys::default());
         let (planned, removals) = if annotations {
             (&plan.annotations, &plan.removals.annotations)
         } else {
@@ -330,6 +386,6 @@ proptest! {
         let after: Vec<OwnedKey<'_>> =
             applied.map(|(key, value)| (&key[..], &value[..], US)).chain(foreign).collect();
         let after = if annotations { node(&[], &after) } else { node(&after, &[]) };
-        prop_assert!(!ApplyPlan::new(&after, &desired, PREFIX).is_needed());
+        prop_assert!(!ApplyPlan::new(&after, &desired, PREFIX, &MetadataKeys::default()).is_needed());
     }
 }

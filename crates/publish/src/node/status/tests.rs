@@ -43,7 +43,7 @@ fn decided(status: ConditionStatus) -> Decision<Condition> {
 }
 
 fn plan(node: &ObservedNode, conditions: &[(&str, Decision<Condition>)]) -> StatusPlan {
-    StatusPlan::new(node, &desired(conditions), PREFIX, Some(NOW))
+    StatusPlan::new(node, &desired(conditions), PREFIX, Some(NOW), &BTreeSet::new())
 }
 
 fn desired(conditions: &[(&str, Decision<Condition>)]) -> DesiredNode {
@@ -122,7 +122,7 @@ fn an_undecided_condition_of_another_machine_is_removed() {
         inherits: false,
         ..desired(&[(READY, Decision::Undecided), (PROBLEM, Decision::Undecided)])
     };
-    let plan = StatusPlan::new(&node, &desired, PREFIX, Some(NOW));
+    let plan = StatusPlan::new(&node, &desired, PREFIX, Some(NOW), &BTreeSet::new());
     assert!(plan.change && plan.entries.is_empty());
     assert_eq!(plan.body("node", "u").get("status"), None);
 }
@@ -174,7 +174,9 @@ fn a_condition_that_is_no_longer_known_is_removed() {
 #[test]
 fn without_a_plausible_clock_no_time_is_invented() {
     let node = node(&[(READY, "True", US)]);
-    let at = |status| StatusPlan::new(&node, &desired(&[(READY, decided(status))]), PREFIX, None);
+    let at = |status| {
+        StatusPlan::new(&node, &desired(&[(READY, decided(status))]), PREFIX, None, &BTreeSet::new())
+    };
     assert_eq!(applied(&at(ConditionStatus::True)), json!([on_node(READY, "True", THEN, THEN)]));
     let failed = applied(&at(ConditionStatus::False));
     assert_eq!((failed[0].get("lastTransitionTime"), &failed[0]["lastHeartbeatTime"]), (None, &json!(THEN)));

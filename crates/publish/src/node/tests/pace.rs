@@ -99,3 +99,12 @@ async fn the_heartbeat_continues_after_a_restart() {
     assert_eq!(ready["lastTransitionTime"], "2020-01-01T00:00:00Z");
     assert_ne!(ready["lastHeartbeatTime"], "2020-01-01T00:00:00Z");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_is_off_costs_no_write() {
+    let ready = condition(ConditionStatus::True, "AllHealthy");
+    let mut test = ReconcilerTest::with(FakeNode::new(NODE), Some(with_conditions(&[(READY, ready)])));
+    test.limits.heartbeat = None;
+    test.run(48 * HOUR).await;
+    assert_eq!(test.requested("apply status"), 1);
+}

@@ -1,7 +1,9 @@
 //! Conflicts, and owners that were lost.
 
+use std::collections::BTreeSet;
+
 use super::{
-    super::{api::NodeApi, writer::NodeWriter},
+    super::{api::NodeApi, plan::MetadataKeys, writer::NodeWriter},
     *,
 };
 
@@ -33,7 +35,7 @@ async fn write_after(
     let observed = api.get(NODE).await.expect("the server answers");
     test.with_node(change);
     let writer = NodeWriter { api: &api, name: NODE, prefix: PREFIX };
-    writer.write_metadata(observed, desired).await.expect("it is written");
+    writer.write_metadata(observed, desired, &MetadataKeys::default()).await.expect("it is written");
     test
 }
 
@@ -63,7 +65,7 @@ async fn a_condition_that_is_carried_is_planned_again_on_another_version() {
         (PROBLEM, Decision::Undecided),
     ]);
     let writer = NodeWriter { api: &api, name: NODE, prefix: PREFIX };
-    writer.write_status(observed, &wanted).await.expect("it is written");
+    writer.write_status(observed, &wanted, &BTreeSet::new()).await.expect("it is written");
     assert_eq!(test.requested("apply status"), 2, "the first one was refused");
     test.with_node(|node| {
         assert_eq!(node.value(&field), Some(&problem("True")), "it is not decided, so it is not corrected");

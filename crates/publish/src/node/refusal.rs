@@ -1,0 +1,133 @@
+//! Writes what the API server accepts, where it refuses a write for some of its keys.
+//!
+//! A policy of the cluster may refuse one key, and with it the write. The keys to blame are found by trying parts of the write; the
+//! others are written. What was refused stays as the Node has it.
+
+use std::collections::BTreeSet;
+
+use afd_apiserver::CallError;
+
+use super::{
+    DesiredNode, api,
+    events::ConditionTransition,
+    observed::ObservedNode,
+    plan::{ApplyPlan, MetadataKeys},
+    status::StatusPlan,
+    writer::NodeWriter,
+};
+
+/// How many parts of one write are tried. With sixty keys, of which one is refused, it is twelve.
+const MAX_TRIALS: usize = 24;
+
+/// A Node with all that the API server accepted.
+pub(super) struct AcceptedWrite<K> {
+    pub(super) node: ObservedNode,
+    /// What it refused.
+    pub(super) refused: K,
+    /// Why.
+    pub(super) error: Option<CallError>,
+}
+
+/// Whether a write was refused for what it contains, and not for the state of the server or of the Node.
+pub(super) fn is_refusal(error: &CallError) -> bool {
+    error.status().is_some_and(|status| {
+        (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code)
+    })
+}
+
+impl NodeWriter<'_> {
+    /// Writes labels and annotations without those that the API server refuses. Those that are `held` are not tried.
+    pub(super) async fn write_accepted_metadata(
+        self,
+        observed: ObservedNode,
+        desired: &DesiredNode,
+        held: &MetadataKeys,
+    ) -> Result<AcceptedWrite<MetadataKeys>, CallError> {
+        let error = match self.write_metadata(observed, desired, held).await {
+            Ok(node) => return Ok(AcceptedWrite { node, refused: held.clone(), error: None }),
+            Err(error) if is_refusal(&error) => error,
+            Err(error) => return Err(error),
+        };
+        // A part of it may have been written.
+        let mut node = self.api.get(self.name).await?;
+        let changed = ApplyPlan::new(&node.metadata, desired, self.prefix, held).changed(&node.metadata);
+        let mut refused = held.clone();
+        if changed.len() < 2 {
+            refused.extend(changed);
+            return Ok(AcceptedWrite { node, refused, error: Some(error) });
+        }
+        let mut all = changed.clone();
+        all.extend(held.clone());
+        if self.apply_unchanged(&node, desired, &all).await.is_err() {
+            // Not for its keys: a role that is missing, or another policy for all writes.
+            return Err(error);
+        }
+        let mut untried = Vec::from(changed.halves());
+        for _ in 0..MAX_TRIALS {
+            let Some(part) = untried.pop() else { break };
+            let mut without = refused.clone();
+            untried.iter().for_each(|keys| without.extend(keys.clone()));
+            match self.write_metadata(node.clone(), desired, &without).await {
+                Ok(written) => node = written,
+                Err(error) if !is_refusal(&error) => return Err(error),
+                Err(_) if part.len() > 1 => untried.extend(part.halves()),
+                Err(_) => refused.extend(part),
+            }
+        }
+        untried.into_iter().for_each(|keys| refused.extend(keys));
+        Ok(AcceptedWrite { node, refused, error: Some(error) })
+    }
+
+    /// Applies what the Node has already.
+    async fn apply_unchanged(
+        self,
+        observed: &ObservedNode,
+        desired: &DesiredNode,
+        held: &MetadataKeys,
+    ) -> Result<(), CallError> {
+        let plan = ApplyPlan::new(&observed.metadata, desired, self.prefix, held);
+        let body = plan.body(self.name, &observed.metadata.uid, None);
+        self.api.apply(self.name, &body, false).await.map(drop)
+    }
+
+    /// Writes the conditions without those that the API server refuses. Those that are `held` are not tried.
+    pub(super) async fn write_accepted_status(
+        self,
+        observed: ObservedNode,
+        desired: &DesiredNode,
+        held: &BTreeSet<String>,
+    ) -> Result<(AcceptedWrite<BTreeSet<String>>, Vec<ConditionTransition>), CallError> {
+        let error = match self.write_status(observed, desired, held).await {
+            Ok((node, transitions)) => {
+                return Ok((AcceptedWrite { node, refused: held.clone(), error: None }, transitions));
+            }
+            Err(error) if is_refusal(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let mut node = self.api.get(self.name).await?;
+        let time = api::wall_time(node.metadata.created);
+        let plan = StatusPlan::new(&node, desired, self.prefix, time.as_deref(), held);
+        let changed = plan.changed(&node);
+        let (mut refused, mut transitions) = (held.clone(), Vec::new());
+        refused.extend(changed.iter().cloned());
+        if changed.len() > 1 {
+            for kind in &changed {
+                let mut without = refused.clone();
+                without.remove(kind);
+                match self.write_status(node.clone(), desired, &without).await {
+                    Ok((written, more)) => {
+                        node = written;
+                        transitions.extend(more);
+                        refused.remove(kind);
+                    }
+                    Err(error) if !is_refusal(&error) => return Err(error),
+                    Err(_) => {}
+                }
+            }
+        }
+        if refused.is_superset(&changed) && changed.len() > 1 {
+            return Err(error);
+        }
+        Ok((AcceptedWrite { node, refused, error: Some(error) }, transitions))
+    }
+}
