@@ -1,9 +1,8 @@
 //! `afd cleanup`: removes everything that AFD wrote to Nodes.
 
-use std::path::Path;
+use std::{fmt::Write, path::Path};
 
-use afd_apiserver::CallError;
-use afd_publish::node::{self, CleanedNodes};
+use afd_publish::node::{self, CleanOptions, CleanedNodes, RemovedFields};
 
 use crate::{agent_metrics::AgentMetrics, cluster, run};
 
@@ -14,30 +13,69 @@ const MAX_LISTED: usize = 20;
 ///
 /// # Errors
 /// When the API server cannot be reached, or a Node could not be cleaned. The other Nodes are clean then.
-pub fn cleanup(kubeconfig: Option<&Path>, node_name: Option<&str>, prefix: &str) -> anyhow::Result<String> {
+pub fn cleanup(
+    kubeconfig: Option<&Path>,
+    node_name: Option<&str>,
+    options: CleanOptions<'_>,
+) -> anyhow::Result<String> {
     let counters = AgentMetrics::new().node_counters();
     run::block_on(async {
         let client = cluster::client(kubeconfig).await?;
         match node_name {
-            Some(name) => Ok(if node::clean(client, name, prefix, counters).await? {
-                format!("Removed what AFD wrote on Node {name}.\n")
-            } else {
-                format!("Node {name} has nothing that AFD wrote.\n")
+            Some(name) => Ok(match node::clean(client, name, options.prefix, counters).await? {
+                Some(removed) => format!("Removed {} from Node {name}.\n", counts(removed)),
+                None => format!("Node {name} has nothing that AFD wrote.\n"),
             }),
-            None => message(node::clean_all(client, prefix, counters).await?),
+            None => message(&node::clean_all(client, options, counters).await),
         }
     })
 }
 
-fn message(CleanedNodes { cleaned, failed }: CleanedNodes) -> anyhow::Result<String> {
-    let text = format!("Removed what AFD wrote on {cleaned} Nodes");
-    if failed.is_empty() {
-        return Ok(format!("{text}.\n"));
+fn message(nodes: &CleanedNodes) -> anyhow::Result<String> {
+    let CleanedNodes { cleaned, removed, left, failed, unlisted, untried } = nodes;
+    let mut text = format!("Removed {} from {cleaned} Nodes.\n", counts(*removed));
+    if *left > 0 {
+        text += &format!("Left {left} Nodes to another release.\n");
     }
-    let line = |(name, error): &(String, CallError)| format!("\n  {name}: {error}");
-    let mut lines: String = failed.iter().take(MAX_LISTED).map(line).collect();
+    if failed.is_empty() && unlisted.is_none() && *untried == 0 {
+        return Ok(text);
+    }
+    for (name, error) in failed.iter().take(MAX_LISTED) {
+        let _ = writeln!(text, "  {name}: {error}");
+    }
     if failed.len() > MAX_LISTED {
-        lines += &format!("\n  and {} more", failed.len() - MAX_LISTED);
+        let _ = writeln!(text, "  and {} more", failed.len() - MAX_LISTED);
     }
-    anyhow::bail!("{text}; {} Nodes failed:{lines}", failed.len())
+    if *untried > 0 {
+        let _ = writeln!(text, "  {untried} Nodes were not tried, because the API server did not answer");
+    }
+    if let Some(error) = unlisted {
+        anyhow::bail!("The Nodes cannot all be listed: {error}. {}", text.trim_end());
+    }
+    anyhow::bail!("{} Nodes could not be cleaned. {}", failed.len() + untried, text.trim_end())
+}
+
+fn counts(RemovedFields { labels, annotations, conditions }: RemovedFields) -> String {
+    format!("{labels} labels, {annotations} annotations and {conditions} conditions")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_says_what_was_removed_and_left() {
+        let removed = RemovedFields { labels: 50, annotations: 4, conditions: 3 };
+        let mut nodes = CleanedNodes { cleaned: 2, removed, left: 1, ..CleanedNodes::default() };
+        assert_eq!(
+            message(&nodes).expect("nothing failed"),
+            "Removed 50 labels, 4 annotations and 3 conditions from 2 Nodes.\nLeft 1 Nodes to another release.\n"
+        );
+        nodes.untried = 7;
+        let error = message(&nodes).expect_err("some were not tried").to_string();
+        assert!(
+            error.starts_with("7 Nodes could not be cleaned.") && error.contains("from 2 Nodes"),
+            "{error}"
+        );
+    }
 }

@@ -3,14 +3,14 @@
 use afd_derive::{
     compat::{self, CompatOptions},
     condition,
-    decided::DecidedKeys,
+    decided::{DecidedKeys, KeyFamilies},
     labels::{self, LabelOptions},
     offer::Offered,
     paths::{self, PathRules, PathVerdict},
     report,
 };
 use afd_model::{Condition, ConditionStatus, Decision, Inventory};
-use afd_publish::node::{DesiredCondition, DesiredNode};
+use afd_publish::node::{DesiredCondition, DesiredNode, MANAGED_BY};
 use afd_track::{Believed, Conditions};
 
 use crate::incidents::INCIDENTS;
@@ -22,20 +22,22 @@ pub struct NodeOptions {
     compat: CompatOptions,
     rules: PathRules,
     alias: Option<String>,
+    managed_by: Option<String>,
 }
 
 impl NodeOptions {
     /// The options of the command line. Label sets of vendors are `auto` unless it sets them.
-    /// `alias` is another type under which the inverse of `Problem` is written.
+    /// `alias` is another type under which the inverse of `Problem` is written; `managed_by` is the release of this agent.
     pub fn new(
         labels: LabelOptions,
         compat: CompatOptions,
         rules: PathRules,
         alias: Option<String>,
+        managed_by: Option<String>,
     ) -> NodeOptions {
         // The reconciler never takes a key from another field manager, which is what `auto` means.
         let switches = compat.switches.auto_on();
-        NodeOptions { labels, compat: CompatOptions { switches, ..compat }, rules, alias }
+        NodeOptions { labels, compat: CompatOptions { switches, ..compat }, rules, alias, managed_by }
     }
 
     /// The verdicts of all paths on an inventory.
@@ -69,12 +71,38 @@ impl NodeOptions {
         annotations.insert(self.key("report"), report::decided_report(inventory, offered, &verdicts));
         annotations.insert(self.key("expected"), believed.memory.clone());
         annotations.insert(self.key(INCIDENTS), incidents);
-        DesiredNode {
+        let mut annotation_families = KeyFamilies::default();
+        for name in ["report", "expected", INCIDENTS, MANAGED_BY] {
+            annotation_families.insert_key(self.key(name));
+        }
+        let mut desired = DesiredNode {
             labels,
+            label_families: labels::all_families(&self.labels.prefix),
+            annotation_families,
             compat: compat::decided_labels(inventory, &self.labels, &self.compat),
             annotations,
             conditions: self.conditions(conditions),
             inherits: believed.inherits,
+        };
+        let managed_by = self.managed_by(&desired);
+        desired.annotations.insert(self.key(MANAGED_BY), managed_by);
+        desired
+    }
+
+    /// The release is named where anything is written. While nothing is decided, what the Node says stays.
+    fn managed_by(&self, desired: &DesiredNode) -> Decision<String> {
+        let Some(release) = &self.managed_by else { return Decision::Absent };
+        let keys = [&desired.labels, &desired.compat, &desired.annotations];
+        let is_condition = |state: fn(&DesiredCondition) -> bool| desired.conditions.iter().any(state);
+        if keys.iter().any(|keys| !keys.values.is_empty()) || is_condition(|own| own.state.value().is_some())
+        {
+            Decision::Decided(release.clone())
+        } else if keys.iter().any(|keys| !keys.undecided.is_empty())
+            || is_condition(|own| own.state == Decision::Undecided)
+        {
+            Decision::Undecided
+        } else {
+            Decision::Absent
         }
     }
 

@@ -9,22 +9,26 @@
 mod api;
 mod clean;
 mod events;
+mod heartbeat;
 mod observed;
 mod owners;
 mod pace;
 mod plan;
 mod reconciler;
+mod refusal;
+mod retry;
 mod status;
+mod watching;
 mod writer;
 
 use afd_apiserver::Backoff;
-use afd_derive::decided::DecidedKeys;
+use afd_derive::decided::{DecidedKeys, KeyFamilies};
 use afd_model::{Condition, Decision, NodeFacts};
 use kube::Client;
 use tokio::{sync::watch, time::sleep};
 
 pub use api::NodeCounters;
-pub use clean::{CleanedNodes, clean, clean_all};
+pub use clean::{CleanOptions, CleanedNodes, MANAGED_BY, RemovedFields, clean, clean_all};
 pub use events::{NodeNotice, record_notices};
 pub use observed::ExtendedResources;
 pub use pace::WriteLimits;
@@ -42,6 +46,11 @@ pub struct DesiredNode {
     pub compat: DecidedKeys,
     /// Annotations.
     pub annotations: DecidedKeys,
+    /// The families of all labels that AFD can write under its prefix. A stale one is removed from any owner, since a restored
+    /// Node has the owner that restored it.
+    pub label_families: KeyFamilies,
+    /// The same for annotations.
+    pub annotation_families: KeyFamilies,
     /// All conditions that AFD may write. One of ours that is not here is removed.
     pub conditions: Vec<DesiredCondition>,
     /// Whether what is undecided stays as the Node has it. Otherwise the Node is that of another machine: what is undecided is

@@ -36,6 +36,14 @@ pub enum FakeApiFault {
     Refuses(&'static str, u16),
     /// Requests about the Node of this name get this code.
     RefusesNode(&'static str, u16),
+    /// This many requests, lists aside, get a 429 with this `retryAfterSeconds`; then all is well.
+    BusyTimes(u32, u32),
+    /// This many requests for a further page of a list get a 410; then all is well.
+    ListExpires(u32),
+    /// Every response takes this long.
+    Slow(Duration),
+    /// Writes that change this field get this code, as from an admission policy.
+    RefusesField(FakeNodeField, u16),
     /// Watches end after a duration.
     WatchEndsAfter(Duration),
 }
@@ -156,7 +164,15 @@ impl FakeApi {
         let fault = {
             let mut state = self.state();
             state.requests.push(request);
-            state.fault.clone()
+            let fault = state.fault.clone();
+            match &mut state.fault {
+                Some(FakeApiFault::BusyTimes(times, _)) if verb != "list" => *times = times.saturating_sub(1),
+                Some(FakeApiFault::ListExpires(times)) if query.contains("continue=") => {
+                    *times = times.saturating_sub(1);
+                }
+                _ => {}
+            }
+            fault
         };
         match fault {
             Some(FakeApiFault::Unresponsive) => std::future::pending().await,
@@ -164,6 +180,14 @@ impl FakeApi {
                 let details = json!({ "retryAfterSeconds": seconds });
                 return response(429, &json!({ "code": 429, "details": details }));
             }
+            Some(FakeApiFault::BusyTimes(1.., seconds)) if verb != "list" => {
+                let details = json!({ "retryAfterSeconds": seconds });
+                return response(429, &json!({ "code": 429, "details": details }));
+            }
+            Some(FakeApiFault::ListExpires(1..)) if query.contains("continue=") => {
+                return response(410, &json!({ "kind": "Status", "status": "Failure", "code": 410 }));
+            }
+            Some(FakeApiFault::Slow(time)) => tokio::time::sleep(time).await,
             Some(FakeApiFault::Refuses(refused, code)) if refused == verb => {
                 return response(code, &json!({ "kind": "Status", "status": "Failure", "code": code }));
             }
@@ -175,15 +199,25 @@ impl FakeApi {
         }
         match verb {
             "watch" => self.watch(&query, Duration::from_secs(WATCH_TIMEOUT_SECONDS.into())),
-            "list" => self.list(),
+            "list" => self.list(&query),
             "create" => response(201, &body),
             _ => self.node_request(path.get(3).copied().unwrap_or_default(), verb, &query, &body),
         }
     }
 
-    fn list(&self) -> http::Response<ResponseBody> {
-        let items: Vec<Value> = self.state().nodes.iter().map(FakeNode::to_json).collect();
-        response(200, &json!({ "kind": "NodeList", "apiVersion": "v1", "metadata": {}, "items": items }))
+    /// A page; the token of the next one is the index of its first Node.
+    fn list(&self, query: &str) -> http::Response<ResponseBody> {
+        let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)?.parse().ok());
+        let (first, limit): (usize, usize) =
+            (value("continue=").unwrap_or(0), value("limit=").unwrap_or(usize::MAX));
+        let state = self.state();
+        let page: Vec<Value> = state.nodes.iter().skip(first).take(limit).map(FakeNode::to_json).collect();
+        let next = first.saturating_add(limit);
+        let metadata = match next < state.nodes.len() {
+            true => json!({ "continue": next.to_string() }),
+            false => json!({}),
+        };
+        response(200, &json!({ "kind": "NodeList", "apiVersion": "v1", "metadata": metadata, "items": page }))
     }
 
     fn node_request(
@@ -194,12 +228,18 @@ impl FakeApi {
         body: &Value,
     ) -> http::Response<ResponseBody> {
         let mut state = self.state();
+        let state_fault = state.fault.clone();
         let Some(node) = state.nodes.iter_mut().find(|node| node.name() == name) else {
             return response(404, &json!({ "kind": "Status", "status": "Failure", "code": 404 }));
         };
         let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
         let manager = manager.unwrap_or_default().to_owned();
         let force = query.contains("force=true");
+        let refused = match &state_fault {
+            Some(FakeApiFault::RefusesField(field, code)) => Some((field, *code)),
+            _ => None,
+        };
+        let before = node.clone();
         let result = match verb {
             "get" => Ok(()),
             "apply" => node.write(&PatchKind::Apply { force }, false, &manager, body),
@@ -207,6 +247,10 @@ impl FakeApi {
             "patch" => node.write(&PatchKind::Update, false, &manager, body),
             _ => node.write(&PatchKind::Update, true, &manager, body),
         };
+        if let Some((_, code)) = refused.filter(|(field, _)| node.value(field) != before.value(field)) {
+            *node = before;
+            return response(code, &json!({ "kind": "Status", "status": "Failure", "code": code }));
+        }
         let answer = match result {
             Ok(()) => response(200, &node.to_json()),
             Err(RefusedWrite { message, causes }) => {

@@ -178,7 +178,14 @@ impl FakeNode {
             return Err(RefusedWrite { message: message.to_owned(), causes: Vec::new() });
         }
         let before = self.fields.clone();
-        let fields = if status { condition_fields(&body["status"]) } else { metadata_fields(metadata) };
+        let fields = match (status, kind) {
+            (false, _) => metadata_fields(metadata),
+            (true, PatchKind::Apply { .. }) => condition_fields(&body["status"]),
+            // The API server lets labels and annotations be changed through the status.
+            (true, PatchKind::Update) => {
+                [condition_fields(&body["status"]), metadata_fields(metadata)].concat()
+            }
+        };
         match kind {
             PatchKind::Apply { force } => self.apply(fields, status, manager, *force)?,
             PatchKind::Update => {

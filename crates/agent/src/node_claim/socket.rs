@@ -1,0 +1,142 @@
+//! A claim by an abstract Unix socket, whose name stands for the cluster and the Node.
+//!
+//! The holder listens, sends one line about itself to each connection, and leaves it open. A waiting agent reads the line and
+//! then nothing, until the kernel closes the connection with the holder's end.
+
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind},
+    path::PathBuf,
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+use tokio::{
+    io::AsyncReadExt,
+    net::{UnixListener, UnixStream},
+    time::{sleep, timeout},
+};
+
+/// Connections that are left open; the oldest of more is closed.
+const MAX_CONNECTIONS: usize = 16;
+/// The longest line about a holder.
+const MAX_LINE: usize = 512;
+const LINE_TIMEOUT: Duration = Duration::from_secs(5);
+/// After this time a waiting agent connects again, in case that the holder is no longer the one that it connected to.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// The shortest time between two attempts.
+const RETRY: Duration = Duration::from_millis(100);
+/// The same after a connection to a process that is no agent.
+const SLOW_RETRY: Duration = Duration::from_secs(2);
+
+/// The socket, before and after it is bound.
+pub(super) struct ClaimSocket {
+    name: PathBuf,
+    /// The line about this agent.
+    identity: String,
+    listener: Option<UnixListener>,
+    /// The line about the holder that was logged last.
+    holder: Option<String>,
+}
+
+impl ClaimSocket {
+    pub(super) fn new(server: &str, node: &str, identity: &str) -> ClaimSocket {
+        let (name, identity) = (name(server, node), format!("{identity}\n"));
+        ClaimSocket { name, identity, listener: None, holder: None }
+    }
+
+    /// Binds the name; false where another process has it.
+    pub(super) fn try_bind(&mut self) -> io::Result<bool> {
+        match UnixListener::bind(&self.name) {
+            Ok(listener) => self.listener = Some(listener),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// Waits until the holder ends, and logs who it is.
+    pub(super) async fn wait_for_holder(&mut self) {
+        let Ok(mut stream) = UnixStream::connect(&self.name).await else {
+            return sleep(RETRY).await;
+        };
+        let mut line = vec![0; MAX_LINE];
+        let length = timeout(LINE_TIMEOUT, stream.read(&mut line)).await;
+        line.truncate(length.unwrap_or(Ok(0)).unwrap_or_default());
+        let holder = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if self.holder.as_ref() != Some(&holder) {
+            tracing::warn!(?holder, "another agent keeps this Node; waiting until it ends");
+            self.holder = Some(holder);
+        }
+        // Nothing more is sent: this ends with the connection.
+        let ended = timeout(MAX_WAIT, stream.read(&mut [0])).await;
+        let is_agent = !line.is_empty() && (ended.is_err() || matches!(ended, Ok(Ok(0))));
+        sleep(if is_agent { RETRY } else { SLOW_RETRY }).await;
+    }
+
+    /// Sends the line about this agent to each that connects, until the agent ends.
+    pub(super) async fn introduce(self) {
+        let Some(listener) = self.listener else { return };
+        let mut connections = VecDeque::new();
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    // A line fits into the buffer of a new socket.
+                    let _ = stream.try_write(self.identity.as_bytes());
+                    connections.push_back(stream);
+                    if connections.len() > MAX_CONNECTIONS {
+                        connections.pop_front();
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "connection to the claim not accepted");
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// The name of the socket: a null byte, which makes it abstract, and a digest, because a name is at most 107 bytes long. Agents of
+/// all versions must agree on it.
+fn name(server: &str, node: &str) -> PathBuf {
+    let digest =
+        Sha256::new().chain_update(server.trim_end_matches('/')).chain_update("\n").chain_update(node);
+    let digest: String = digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    PathBuf::from(format!("\0accelerator-feature-discovery/{digest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_stands_for_cluster_and_node_and_does_not_change_between_versions() {
+        let first = name("https://10.96.0.1/", "node-1");
+        assert_eq!(first, name("https://10.96.0.1", "node-1"));
+        assert_ne!(first, name("https://10.96.0.2/", "node-1"));
+        assert_ne!(first, name("https://10.96.0.1/", "node-2"));
+        assert_eq!(first.to_str(), Some("\0accelerator-feature-discovery/209e9e351ce3d9bc37d61b0d2b892944"));
+    }
+
+    #[tokio::test]
+    async fn the_second_waits_for_the_end_of_the_first_and_learns_who_it_is() {
+        let server = format!("https://test-{}", std::process::id());
+        let socket = |identity| ClaimSocket::new(&server, "node", identity);
+        let (mut first, mut second) = (socket("release a/b"), socket("release c/d"));
+        assert!(first.try_bind().expect("sockets can be bound"));
+        let holding = tokio::spawn(first.introduce());
+        assert!(!second.try_bind().expect("sockets can be bound"));
+        let waiting = timeout(Duration::from_millis(300), second.wait_for_holder()).await;
+        assert!(waiting.is_err(), "it does not wait");
+        assert_eq!(second.holder.as_deref(), Some("release a/b"));
+        let waiting = tokio::spawn(async move {
+            second.wait_for_holder().await;
+            second
+        });
+        sleep(Duration::from_millis(300)).await;
+        holding.abort();
+        let mut second = waiting.await.expect("it does not panic");
+        assert!(second.try_bind().expect("sockets can be bound"));
+    }
+}
