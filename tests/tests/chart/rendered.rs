@@ -1,0 +1,60 @@
+//! What the chart renders for some values.
+
+use anyhow::ensure;
+
+/// What OpenShift allows the agent is what its pod asks for.
+pub(crate) fn openshift(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    for (values, expected) in [
+        (
+            "profile=full,seLinuxType=spc_t",
+            ["Network: true", "PrivilegedContainer: false", "{type: RunAsAny}", "[ALL]", "{type: RunAsAny}"],
+        ),
+        (
+            "profile=labels,hostNetwork=false,nvidia.driverRoot=/",
+            [
+                "Network: false",
+                "PrivilegedContainer: true",
+                "{type: MustRunAsNonRoot}",
+                "[]",
+                "{type: MustRunAs}",
+            ],
+        ),
+    ] {
+        let text = render(&["--set", "openshift.scc=true", "--set", values])?;
+        let [network, privileged, user, drop, context] = expected;
+        for line in [
+            "kind: SecurityContextConstraints".to_owned(),
+            "- system:serviceaccount:afd:afd".to_owned(),
+            "allowHostDirVolumePlugin: true".to_owned(),
+            format!("allowHost{network}"),
+            format!("allow{privileged}"),
+            format!("runAsUser: {user}"),
+            format!("requiredDropCapabilities: {drop}"),
+            format!("seLinuxContext: {context}"),
+        ] {
+            ensure!(text.lines().any(|own| own == line), "{line} is not in {text}");
+        }
+    }
+    ensure!(!render(&[])?.contains("SecurityContextConstraints"));
+    ensure!(render(&["--set", "seLinuxType=spc_t"])?.contains("seLinuxOptions: {type: spc_t}"));
+    Ok(())
+}
+
+/// How the agents exclude each other, and which Nodes the cleanup job leaves alone.
+pub(crate) fn claim_and_cleanup(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    let has = |text: &str, line: &str| text.lines().any(|own| own.trim() == line);
+    let text = render(&[])?;
+    ensure!(has(&text, "- \"--managed-by=afd/afd\"") && !text.contains("--node-lock"), "{text}");
+    let text = render(&["--set", "hostNetwork=false"])?;
+    ensure!(has(&text, "- --node-lock=file"), "{text}");
+    // The hooks are not part of the manifests.
+    let job = |values: &str| render(&["--no-hooks=false", "--set", values]);
+    let text = job("nodeSelector.pool=gpu")?;
+    ensure!(has(&text, "- cleanup") && text.matches("pool: gpu").count() == 2, "{text}");
+    ensure!(text.matches("--managed-by=afd/afd").count() == 2, "{text}");
+    let text = job("cleanup.nodeSelector.pool=any,cleanup.otherReleases=true")?;
+    ensure!(has(&text, "pool: any") && text.matches("--managed-by=afd/afd").count() == 1, "{text}");
+    let text = job("admissionPolicy.enabled=false")?;
+    ensure!(!text.contains("kind: ValidatingAdmissionPolicy"), "{text}");
+    Ok(())
+}
