@@ -96,6 +96,7 @@ async fn one_after_another() -> anyhow::Result<()> {
 fn mounted(name: &str) -> anyhow::Result<FixtureHost> {
     let fixture = Fixture::named(name);
     let host = fixture.copy();
+    host.add_mounted_paths();
     if fixture.has_nvml() {
         let from = host.driver_root().path().join("usr/lib64");
         let to = host.root().join("run/nvidia/driver/usr/lib64");
@@ -118,6 +119,7 @@ fn values_of(name: &str, host: &FixtureHost) -> anyhow::Result<Value> {
         "profile": if name.starts_with("tpu") { "labels" } else { "full" },
         "startSpreadSeconds": 0,
         "discoveryIntervalSeconds": 1,
+        "writeIntervalSeconds": 1,
         "hostRoot": host.root(),
         "nvidia": { "driverRoot": if has_driver { json!(driver) } else { json!("") } },
     }))

@@ -7,6 +7,7 @@
 mod amd;
 mod chart;
 mod gaudi;
+mod host_mount;
 mod intel;
 mod library;
 mod maintenance;
@@ -21,8 +22,9 @@ use afd_model::{Device, HandleKind, MaintenanceKind, NodeFacts, Variant, Vendor}
 use self::nvidia::NvidiaOptions;
 pub(crate) use self::offering::units;
 pub use self::{
-    chart::chart_vendors,
-    library::{VendorLibrary, VendorMount},
+    chart::{chart_mounts, chart_vendors},
+    host_mount::{HostMount, MountCondition, SHARED_MOUNTS},
+    library::VendorLibrary,
     maintenance::{MaintenanceSignal, SignalPlace, SignalValues},
     offering::{Offering, ResourceQuery},
     plugin_option::{PluginOption, PluginOptionValue},
@@ -59,8 +61,8 @@ pub struct VendorRecord {
     pub redactions: Redactions,
     /// The vendor's library; `None` if there is nothing to load, and so nothing to release.
     pub library: Option<VendorLibrary>,
-    /// Folders of the host that the probe reads besides sysfs and procfs.
-    pub mounts: &'static [VendorMount],
+    /// Paths of the host that the probe and the library read besides [`SHARED_MOUNTS`].
+    pub mounts: &'static [HostMount],
     /// PCI vendor ids of the devices.
     pub pci_vendors: &'static [u16],
     /// Drivers that give a device to virtual machines instead of computing on this node.

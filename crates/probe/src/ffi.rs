@@ -14,6 +14,8 @@
 
 use std::ffi::{CStr, OsStr, c_char};
 
+use crate::library::load_error::{explained, newest_version};
+
 /// The size of [`StructBuffer`]: greater than that of any struct that a call fills, in every release that has the call.
 const BUFFER_BYTES: usize = 16 << 10;
 
@@ -25,10 +27,11 @@ impl LoadedLibrary {
     /// Loads a library. Its initialisers run, as they do for every program that uses it.
     ///
     /// # Errors
-    /// The message of the loader.
+    /// The message of the loader, and what to do if the image of the agent lacks something.
     pub fn open(path: &OsStr) -> Result<LoadedLibrary, String> {
         // SAFETY: loading a library runs its code; this process exists to run it.
-        unsafe { libloading::Library::new(path) }.map(LoadedLibrary).map_err(|error| error.to_string())
+        let loaded = unsafe { libloading::Library::new(path) };
+        loaded.map(LoadedLibrary).map_err(|error| explained(&error.to_string(), available))
     }
 
     /// Whether the library has a symbol.
@@ -46,6 +49,28 @@ impl LoadedLibrary {
         // SAFETY: the caller's obligation.
         unsafe { self.0.get::<F>(symbol.as_bytes()) }.ok().map(|function| *function)
     }
+}
+
+/// The newest version of a set of symbols that this process has: of the C library itself, or of a file.
+fn available(set: &str, file: &str) -> Option<String> {
+    if set == "GLIBC" {
+        return c_library();
+    }
+    #[expect(clippy::disallowed_methods, reason = "a library of our own image, not of the host")]
+    let content = std::fs::read(file).ok()?;
+    newest_version(set, &content)
+}
+
+/// The version of the C library.
+fn c_library() -> Option<String> {
+    type GnuGetLibcVersion = unsafe extern "C" fn() -> *const c_char;
+    let this = libloading::os::unix::Library::this();
+    // SAFETY: the signature is that of `gnu/libc-version.h`; the symbol is called at once, and the text is constant.
+    let text = unsafe {
+        let version = this.get::<GnuGetLibcVersion>(b"gnu_get_libc_version").ok()?;
+        CStr::from_ptr(version())
+    };
+    text.to_str().ok().map(str::to_owned)
 }
 
 /// Calls a function of a library: `call!(loaded, STATUSES, CALL(argument => C type, ...))`, a `Result<(), StatusCode<_>>`. A symbol

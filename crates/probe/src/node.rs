@@ -17,6 +17,9 @@ pub const MEMORY: &str = "/proc/meminfo";
 /// Where udev and devtmpfs put the files of `drivers/infiniband/core/uverbs_main.c`.
 const RDMA_FILES: &str = "/dev/infiniband";
 
+/// The same devices in sysfs, for an agent that does not see the node's `/dev`: devtmpfs has a file for each.
+const RDMA_CLASS: &str = "/sys/class/infiniband_verbs";
+
 /// An inventory without devices, to which the findings of the probes are added.
 pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     let mut facts = Facts::new(host, "node");
@@ -45,9 +48,12 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
 
 fn host_facts(facts: &mut Facts<'_>) -> HostFacts {
     let memory_bytes = memory_total(facts, "host.memory_bytes");
-    let rdma_device_files = match facts.listing("host.rdma_device_files", RDMA_FILES) {
-        // A node without RDMA does not have this directory. Where there is no `/dev` at all, nothing is known of its files.
-        Known::Missing { missing: Missing::NotExposed } if facts.host().exists("/dev") => Known::Value(0),
+    let fact = "host.rdma_device_files";
+    let sees_device_files = facts.host().exists("/dev");
+    let names = facts.listing(fact, if sees_device_files { RDMA_FILES } else { RDMA_CLASS });
+    let rdma_device_files = match names {
+        // A node without RDMA does not have this directory. Without `/dev`, a missing class shows nothing: a recording may lack it.
+        Known::Missing { missing: Missing::NotExposed } if sees_device_files => Known::Value(0),
         names => names.map(|names| {
             let count = names.iter().filter(|name| name.starts_with("uverbs")).count();
             u32::try_from(count).unwrap_or(u32::MAX)
@@ -125,6 +131,16 @@ mod tests {
         let files = |folder: TestHost| host_facts_of(&folder).rdma_device_files;
         assert_eq!(files(TestHost::new().file("/dev/null", "")), Known::Value(0));
         assert_eq!(files(TestHost::new()).missing(), Some(Missing::NotExposed));
+        let device = || TestHost::new().file("/sys/class/infiniband/mlx5_0/node_type", "1: CA\n");
+        assert_eq!(
+            files(device()).missing(),
+            Some(Missing::NotExposed),
+            "a class that is not there shows nothing"
+        );
+        assert_eq!(
+            files(device().file("/sys/class/infiniband_verbs/uverbs0/dev", "231:192\n")),
+            Known::Value(1)
+        );
     }
 
     #[test]

@@ -33,13 +33,15 @@ pub(crate) const IMAGE_BINARY: &str = "AFD_IMAGE_BINARY";
 const BUILD: &str = "build --workspace --lib --bins --tests";
 
 /// Test binaries that are started before the others, because they run longest.
-const FIRST: [&str; 9] = [
+const FIRST: [&str; 11] = [
     "kubernetes",
     "allocations",
     "api_faults",
     "hosts",
     "chart",
     "chart_release",
+    "chart_values",
+    "least_privilege",
     "captures",
     "record",
     "leftovers",

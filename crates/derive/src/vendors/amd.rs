@@ -7,8 +7,9 @@ use afd_model::{Device, MaintenanceKind, Partitioning, Variant, Vendor};
 
 use super::{
     MaintenanceSignal, Offering, Redactions, SecretForm, SignalPlace, SignalValues, VFIO_DRIVERS,
-    VendorLibrary, VendorMount, VendorRecord, accel_node,
-    library::MAX_RESIDENT_BYTES,
+    VendorLibrary, VendorRecord, accel_node,
+    host_mount::{HostMount, MountCondition, USR, directory},
+    library::{MAX_DATA_BYTES, MAX_RESIDENT_BYTES},
     offering::{ResourceQuery, units},
 };
 
@@ -57,18 +58,26 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         chart_value: Some("amd.driverRoot"),
         environment: &[],
         max_resident_bytes: MAX_RESIDENT_BYTES,
+        max_data_bytes: MAX_DATA_BYTES,
+        // The names of products, for libdrm.
+        read_paths: &["/usr/share/libdrm", "/opt/amdgpu/share/libdrm", "/opt/rocm"],
+        // Both libraries lock each device by a file there, and cannot be initialised without.
+        shared_folders: &["/dev/shm"],
+        programs: &[],
         device_files: &["/dev/kfd", "/dev/dri/card*", "/dev/dri/renderD*"],
     }),
     mounts: &[
-        VendorMount {
-            host_path: "/opt/rocm",
-            reason: "ROCm's own packages have the library there",
-            by_default: true,
+        USR,
+        HostMount {
+            when: MountCondition::LibraryOnHost,
+            ..directory("/opt", "the library, where ROCm's own packages have installed it")
         },
-        VendorMount {
-            host_path: "/sys/kernel/debug",
-            reason: "feature versions of the firmware and error records, for root alone",
-            by_default: true,
+        HostMount {
+            when: MountCondition::Value("amd.debugfs"),
+            ..directory(
+                "/sys/kernel/debug",
+                "feature versions of the firmware and error records, for user 0 alone",
+            )
         },
     ],
     pci_vendors: &[0x1002],

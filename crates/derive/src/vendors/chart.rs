@@ -1,8 +1,8 @@
-//! What the Helm chart needs to know of the vendors, from their records: `daemonset/chart/vendors.json`.
+//! What the Helm chart needs to know of the vendors, from their records: `daemonset/chart/vendors.json` and `mounts.json`.
 
 use serde::Serialize;
 
-use super::{VENDORS, VendorLibrary, VendorMount, VendorRecord};
+use super::{HostMount, MountCondition, SHARED_MOUNTS, VENDORS, VendorLibrary, VendorRecord};
 
 /// One vendor as the chart's templates read it.
 #[derive(Serialize)]
@@ -18,7 +18,7 @@ struct ChartVendor {
     label_key_patterns: Vec<String>,
     /// The library of the vendor.
     library: Option<ChartLibrary>,
-    /// Folders of the host that the probe reads besides sysfs and procfs.
+    /// Paths of the host that are mounted besides those of every vendor.
     mounts: Vec<ChartMount>,
 }
 
@@ -35,8 +35,17 @@ struct ChartLibrary {
 #[serde(rename_all = "camelCase")]
 struct ChartMount {
     host_path: &'static str,
+    /// The type of the volume, which Kubernetes checks.
+    r#type: &'static str,
     reason: &'static str,
-    by_default: bool,
+    /// `always`, `libraryOnHost`, or the value that has to be true.
+    when: &'static str,
+}
+
+/// The paths that are mounted whatever the devices are.
+pub fn chart_mounts() -> String {
+    let mounts: Vec<ChartMount> = SHARED_MOUNTS.iter().map(chart_mount).collect();
+    serde_json::to_string_pretty(&mounts).expect("strings and lists are JSON") + "\n"
 }
 
 /// The content of the file: a list of the vendors in the order of their probes.
@@ -60,6 +69,15 @@ fn chart_vendor(record: &VendorRecord) -> ChartVendor {
     }
 }
 
-fn chart_mount(mount: &VendorMount) -> ChartMount {
-    ChartMount { host_path: mount.host_path, reason: mount.reason, by_default: mount.by_default }
+fn chart_mount(mount: &HostMount) -> ChartMount {
+    ChartMount {
+        host_path: mount.host_path,
+        r#type: if mount.is_file { "File" } else { "Directory" },
+        reason: mount.reason,
+        when: match mount.when {
+            MountCondition::Always => "always",
+            MountCondition::LibraryOnHost => "libraryOnHost",
+            MountCondition::Value(value) => value,
+        },
+    }
 }

@@ -10,7 +10,10 @@ use afd_model::{Device, HandleKind, MaintenanceKind, Partitioning, Variant, Vend
 pub(super) use self::options::NvidiaOptions;
 use super::{
     MaintenanceSignal, Offering, Redactions, SecretForm, SignalPlace, SignalValues, VendorLibrary,
-    VendorMount, VendorRecord, accel_node, library::MAX_RESIDENT_BYTES, offering::ResourceQuery,
+    VendorRecord, accel_node,
+    host_mount::{USR, directory},
+    library::{MAX_DATA_BYTES, MAX_RESIDENT_BYTES},
+    offering::ResourceQuery,
 };
 
 pub(super) static NVIDIA: VendorRecord = VendorRecord {
@@ -37,6 +40,8 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     redactions: Redactions {
         lines: &[("GPU UUID", SecretForm::Text)],
         calls: &["nvmlDeviceGetUUID", "nvmlDeviceGetSerial"],
+        // The NVLink domain: a rack.
+        fields: &["clusterUuid"],
         uuid_prefixes: &["GPU-", "MIG-"],
         ..Redactions::NONE
     },
@@ -49,20 +54,14 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         chart_value: Some("nvidia.driverRoot"),
         environment: &[],
         max_resident_bytes: MAX_RESIDENT_BYTES,
+        max_data_bytes: MAX_DATA_BYTES,
+        read_paths: &["/proc/driver/nvidia", "/proc/driver/nvidia-caps", "/etc/nvidia"],
+        shared_folders: &[],
+        // NVML has it make device files that are missing.
+        programs: &["/usr/bin/nvidia-modprobe"],
         device_files: &["/dev/nvidiactl", "/dev/nvidia*", "/dev/nvidia-caps/*"],
     }),
-    mounts: &[
-        VendorMount {
-            host_path: "/run/nvidia/driver",
-            reason: "the driver container of the GPU operator has the library there",
-            by_default: true,
-        },
-        VendorMount {
-            host_path: "/home/kubernetes/bin/nvidia",
-            reason: "GKE has the library there",
-            by_default: true,
-        },
-    ],
+    mounts: &[directory("/proc/driver", "what the driver reports of its GPUs"), USR],
     pci_vendors: &[0x10de],
     passthrough_drivers: &["vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci"],
     // The upgrade controller of the GPU operator (k8s-operator-libs, package `upgrade`), its driver manager

@@ -1,0 +1,56 @@
+{{/* Joins a path of the host with hostRoot. */}}
+{{- define "afd.onHost" -}}
+{{ printf "%s%s" (.root | trimSuffix "/") (.path | trimSuffix "/") | default "/" }}
+{{- end -}}
+
+{{/* Whether a value such as amd.debugfs is true. */}}
+{{- define "afd.isOn" -}}
+{{- $value := .values -}}
+{{- range splitList "." .name -}}
+{{- $value = index $value . -}}
+{{- end -}}
+{{- if $value -}}on{{- end -}}
+{{- end -}}
+
+{{/*
+The paths of the host that are mounted, as JSON by path: those that the records of the vendors list (mounts.json, vendors.json), and
+the roots of libraries that are configured. Only paths that every Linux has are mounted by their name. The root of a library may
+come later, as that of a driver container does.
+*/}}
+{{- define "afd.hostMounts" -}}
+{{- $mounts := dict -}}
+{{- range .Files.Get "mounts.json" | fromJsonArray -}}
+{{- $_ := set $mounts .hostPath (dict "type" .type "reason" .reason) -}}
+{{- end -}}
+{{- range $vendor := .Files.Get "vendors.json" | fromJsonArray -}}
+{{- $root := dig "driverRoot" "" (index $.Values .name | default dict) -}}
+{{- range .mounts -}}
+{{- $isLibrary := eq .when "libraryOnHost" -}}
+{{- $isOn := eq .when "always" -}}
+{{- if $isLibrary -}}
+{{- $isOn = eq $root "/" -}}
+{{- else if not $isOn -}}
+{{- $isOn = eq (include "afd.isOn" (dict "values" $.Values "name" .when)) "on" -}}
+{{- end -}}
+{{- if $isOn -}}
+{{- $_ := set $mounts .hostPath (dict "type" .type "reason" .reason) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $root (ne $root "/") -}}
+{{- $_ := set $mounts ($root | trimSuffix "/") (dict "type" "DirectoryOrCreate" "later" true "reason" (printf "%s.driverRoot" .name)) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.skipHostPaths -}}
+{{- $_ := unset $mounts . -}}
+{{- end -}}
+{{- $mounts | toJson -}}
+{{- end -}}
+
+{{/* The name of the volume of a path. */}}
+{{- define "afd.volumeName" -}}
+{{- $name := printf "host%s" (regexReplaceAll "[^a-z0-9]+" (lower .) "-") | trimSuffix "-" -}}
+{{- if gt (len $name) 50 -}}
+{{- $name = printf "host-%s" (sha256sum . | trunc 16) -}}
+{{- end -}}
+{{- $name -}}
+{{- end -}}
