@@ -143,6 +143,34 @@ impl FixtureHost {
         &self.root
     }
 
+    /// Adds what every Linux has and the chart mounts, where the fixture lacks it. This one must be a copy.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn add_mounted_paths(&self) {
+        let chart = workspace().join("daemonset/chart");
+        let read = |file: &str| -> serde_json::Value {
+            let text = fs::read_to_string(chart.join(file)).expect("the chart can be read");
+            serde_json::from_str(&text).expect("the list is JSON")
+        };
+        let (shared, vendors) = (read("mounts.json"), read("vendors.json"));
+        let own =
+            vendors.as_array().into_iter().flatten().flat_map(|vendor| vendor["mounts"].as_array()).flatten();
+        for mount in shared.as_array().into_iter().flatten().chain(own) {
+            let path = mount["hostPath"].as_str().expect("a mount has a path");
+            let target = self.root.join(path.trim_start_matches('/'));
+            if mount["when"] != "always" || target.exists() {
+                continue;
+            }
+            if mount["type"] == "File" {
+                fs::create_dir_all(target.parent().expect("a file has a folder")).expect("it can be made");
+                fs::copy(path, target).expect("this machine has it, too");
+            } else {
+                fs::create_dir_all(target).expect("it can be made");
+            }
+        }
+    }
+
     /// Copies the files of another host into this one, so that it has the devices of both. This one must be a copy.
     pub fn add(&self, other: &FixtureHost) {
         copy_tree(&other.root, &self.root);

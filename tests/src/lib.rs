@@ -6,8 +6,10 @@
 )]
 
 pub mod agent;
+pub mod attack;
 pub mod driver_root;
 pub mod fixture;
+pub mod hostile;
 
 use std::{
     io::ErrorKind,

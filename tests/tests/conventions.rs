@@ -134,6 +134,9 @@ const WORDS: [&str; 19] = [
 const PHRASES: [&[&str]; 4] =
     [&["for", "ever"], &["take", "back"], &["kernel", "s", "word"], &["library", "s", "word"]];
 
+/// Names of other crates that contain such a word.
+const FOREIGN: [&str; 1] = ["PathBeneath"];
+
 #[test]
 fn the_text_uses_the_words_of_its_field() {
     let mut found = Vec::new();
@@ -147,7 +150,7 @@ fn the_text_uses_the_words_of_its_field() {
         }
         let text = fs::read_to_string(workspace().join(&path)).expect("a text file can be read");
         for (number, line) in (1..).zip(text.lines()) {
-            let words = words(line);
+            let words = words(&FOREIGN.iter().fold(line.to_owned(), |line, name| line.replace(name, "")));
             let is_word = words.iter().any(|word| WORDS.contains(&word.as_str()));
             let is_phrase =
                 PHRASES.iter().any(|phrase| words.windows(phrase.len()).any(|window| window == *phrase));

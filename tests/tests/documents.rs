@@ -38,6 +38,7 @@ fn conditions_are_documented_from_the_table_of_reasons() {
 #[test]
 fn the_chart_reads_of_vendors_what_their_records_say() {
     expect_file![workspace().join("daemonset/chart/vendors.json")].assert_eq(&vendors::chart_vendors());
+    expect_file![workspace().join("daemonset/chart/mounts.json")].assert_eq(&vendors::chart_mounts());
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn every_family_is_shown_by_a_fixture() {
         })
         .collect();
     // Only a running agent has these, some of them only with a kubelet or in a cluster; the bandwidth needs two samples of
-    // NVIDIA's GPM. Their tests are in nvml.rs, kubelet.rs and kubernetes.rs.
+    // NVIDIA's GPM. Their tests are in nvml.rs, hostile_library.rs, kubelet.rs, hostile_kubelet.rs and kubernetes.rs.
     let of_a_running_agent = [
         Family::BuildInfo,
         Family::ProbeDurationSeconds,
@@ -93,10 +94,17 @@ fn every_family_is_shown_by_a_fixture() {
         Family::ResourceDevices,
         Family::LastXid,
         Family::KubeletErrorsTotal,
+        Family::KubeletSkippedDevices,
         Family::KubernetesRequestsTotal,
         Family::LabelWritesTotal,
         Family::LabelContestedTotal,
+        Family::LabelRefusedTotal,
+        Family::HttpConnectionsEndedTotal,
+        Family::HttpRefusedTotal,
+        Family::HttpTakenPortsTotal,
+        Family::WebConfigErrorsTotal,
         Family::ProbeRestartsTotal,
+        Family::LibraryMessagesDroppedTotal,
         Family::LastSampleTimestampSeconds,
         Family::MemoryBandwidthRatio,
     ];

@@ -19,10 +19,7 @@ use afd_derive::{
     vendors::VENDORS,
 };
 use afd_model::{Decision, Inventory, NodeFacts};
-use afd_publish::{
-    node::NodeNotice,
-    page::{Page, RenderedPages},
-};
+use afd_publish::{node::NodeNotice, page::RenderedPages};
 use afd_track::{Believed, Conditions};
 use tokio::sync::Notify;
 
@@ -37,14 +34,12 @@ use crate::{
     node_options::NodeOptions,
     probes::Probes,
     release::ReleaseController,
-    render::{self, PageInputs, PageSettings},
+    render::{self, InventoryRendering, PageInputs, PageSettings},
     tracker::Tracker,
 };
 
 /// Further events usually follow an event: a driver that is loaded raises one for each of its devices.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
-/// How many sample intervals the loop may miss before it counts as stuck.
-const MAX_MISSED_SAMPLES: u32 = 6;
 
 /// What the loop reads from and writes to.
 pub struct LoopParts {
@@ -106,14 +101,14 @@ struct DesiredInputs {
 struct ShownInventory<'o> {
     inventory: Inventory,
     paths: Vec<PathVerdict<'o>>,
-    status_page: Arc<Page>,
+    rendered: InventoryRendering,
 }
 
 impl<'o> ShownInventory<'o> {
     fn new(inventory: Inventory, options: &'o NodeOptions, node: Option<&str>) -> ShownInventory<'o> {
         let paths = options.paths(&inventory);
-        let status_page = render::status_page(&inventory, &paths, node);
-        ShownInventory { inventory, paths, status_page }
+        let rendered = render::inventory(&inventory, &paths, node);
+        ShownInventory { inventory, paths, rendered }
     }
 }
 
@@ -294,14 +289,9 @@ impl<'o> AgentLoop<'o> {
         let settings = PageSettings {
             node: args.node_name.as_deref(),
             compat_metrics: &args.metrics.compat_metrics,
-            stale_after: args.sample_interval * MAX_MISSED_SAMPLES + Duration::from_secs(10),
+            stale_after: args.stale_after(),
         };
-        render::pages(
-            Arc::clone(&self.shown.status_page),
-            inputs,
-            &self.parts.probes.metrics().families(),
-            settings,
-        )
+        render::pages(&self.shown.rendered, inputs, &self.parts.probes.metrics().families(), settings)
     }
 
     fn answer_requests(&mut self) {

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use afd_apiserver::ApiCalls;
 use afd_derive::families::Family;
-use afd_publish::node::NodeCounters;
+use afd_host::child::DroppedMessages;
+use afd_publish::{http::HttpCounters, node::NodeCounters};
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
     process_collector::ProcessCollector, proto::MetricFamily,
@@ -17,8 +18,11 @@ pub struct AgentMetrics {
     durations: HistogramVec,
     last_sample: GaugeVec,
     restarts: IntCounterVec,
+    dropped: IntCounterVec,
     kubelet_errors: IntCounter,
+    kubelet_skipped: GaugeVec,
     node: NodeCounters,
+    http: HttpCounters,
 }
 
 /// From a tenth of a millisecond to a second; no step should take longer.
@@ -35,25 +39,51 @@ impl AgentMetrics {
         let durations = HistogramVec::new(options, spec.labels).expect(CONSTANT);
         let last_sample = gauge(Family::LastSampleTimestampSeconds);
         let restarts = counters(Family::ProbeRestartsTotal);
+        let dropped = counters(Family::LibraryMessagesDroppedTotal);
         let kubelet_errors = counter(Family::KubeletErrorsTotal);
+        let kubelet_skipped = gauge(Family::KubeletSkippedDevices);
         let requests = counters(Family::KubernetesRequestsTotal);
         let node = NodeCounters {
             calls: ApiCalls::new(requests.clone()),
             label_writes: counter(Family::LabelWritesTotal),
             contested: counters(Family::LabelContestedTotal),
+            refused: counters(Family::LabelRefusedTotal),
+        };
+        let http = HttpCounters {
+            ended: counters(Family::HttpConnectionsEndedTotal),
+            refused: counters(Family::HttpRefusedTotal),
+            taken_ports: counters(Family::HttpTakenPortsTotal),
+            config_errors: counter(Family::WebConfigErrorsTotal),
         };
         let build = gauge(Family::BuildInfo);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         registry.register(Box::new(durations.clone())).expect(CONSTANT);
         registry.register(Box::new(last_sample.clone())).expect(CONSTANT);
         registry.register(Box::new(restarts.clone())).expect(CONSTANT);
+        registry.register(Box::new(dropped.clone())).expect(CONSTANT);
         registry.register(Box::new(kubelet_errors.clone())).expect(CONSTANT);
+        registry.register(Box::new(kubelet_skipped.clone())).expect(CONSTANT);
         registry.register(Box::new(requests)).expect(CONSTANT);
         registry.register(Box::new(node.label_writes.clone())).expect(CONSTANT);
         registry.register(Box::new(node.contested.clone())).expect(CONSTANT);
+        registry.register(Box::new(node.refused.clone())).expect(CONSTANT);
+        registry.register(Box::new(http.ended.clone())).expect(CONSTANT);
+        registry.register(Box::new(http.refused.clone())).expect(CONSTANT);
+        registry.register(Box::new(http.taken_ports.clone())).expect(CONSTANT);
+        registry.register(Box::new(http.config_errors.clone())).expect(CONSTANT);
         registry.register(Box::new(build)).expect(CONSTANT);
         registry.register(Box::new(ProcessCollector::for_self())).expect(CONSTANT);
-        AgentMetrics { registry, durations, last_sample, restarts, kubelet_errors, node }
+        AgentMetrics {
+            registry,
+            durations,
+            last_sample,
+            restarts,
+            dropped,
+            kubelet_errors,
+            kubelet_skipped,
+            node,
+            http,
+        }
     }
 
     /// Records how long a step of a probe took.
@@ -73,14 +103,32 @@ impl AgentMetrics {
         counter.inc_by(restarts.saturating_sub(counter.get()));
     }
 
+    /// Records what, in total, was dropped of all that the process that queries the vendor's library has sent.
+    pub fn set_dropped(&self, probe: &str, dropped: DroppedMessages) {
+        for (kind, count) in dropped.by_kind() {
+            let counter = self.dropped.with_label_values(&[probe, kind]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+    }
+
     /// Records a failed request to the kubelet.
     pub fn kubelet_failed(&self) {
         self.kubelet_errors.inc();
     }
 
+    /// Records how many ids of the kubelet's last response were not read.
+    pub fn kubelet_skipped(&self, skipped: u64) {
+        self.kubelet_skipped.with_label_values::<&str>(&[]).set(skipped as f64);
+    }
+
     /// The counters of requests to the API server and of label writes.
     pub fn node_counters(&self) -> NodeCounters {
         self.node.clone()
+    }
+
+    /// The counters of the listeners.
+    pub fn http_counters(&self) -> HttpCounters {
+        self.http.clone()
     }
 
     /// The current families.

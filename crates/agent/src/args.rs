@@ -1,6 +1,7 @@
 //! The command line.
 
 mod graces;
+mod http_options;
 mod options;
 mod plugin_options;
 mod values;
@@ -11,7 +12,8 @@ use afd_derive::labels::DEFAULT_PREFIX;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use options::{LabelArgs, LibraryArgs, MetricArgs, PathArgs, RunArgs};
+pub use http_options::HttpArgs;
+pub use options::{LabelArgs, LibraryArgs, MetricArgs, NodeLock, PathArgs, RunArgs};
 pub use plugin_options::{PluginArgs, PluginConfigError};
 
 /// Discovers the accelerators of a node, of any vendor, and reports them on the terminal, to Kubernetes and to Prometheus.
@@ -78,7 +80,7 @@ pub enum Command {
     Record {
         /// A directory that is empty or does not exist.
         directory: PathBuf,
-        /// Keep serial numbers, UUIDs, MAC addresses and host names instead of replacing them.
+        /// Keep serial numbers, UUIDs, MAC addresses, GUIDs and host names instead of replacing them.
         #[arg(long)]
         no_redact: bool,
     },
@@ -96,9 +98,12 @@ pub enum Command {
         /// Name of the Node.
         #[arg(long, value_name = "NAME", required_unless_present = "all_nodes")]
         node_name: Option<String>,
-        /// Every Node of the cluster.
+        /// Every Node of the cluster that AFD wrote.
         #[arg(long, conflicts_with = "node_name")]
         all_nodes: bool,
+        /// Leave the Nodes alone that the agents of another release keep, by the annotation managed-by.
+        #[arg(long, value_name = "NAMESPACE/NAME", requires = "all_nodes", value_parser = values::release)]
+        managed_by: Option<String>,
     },
     /// Ask this node's agent to release a vendor's driver so that it can be replaced.
     ///

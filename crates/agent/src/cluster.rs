@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use afd_apiserver::slices::{self, NodeSlices};
+use afd_apiserver::{
+    MAX_LIST_BYTES,
+    slices::{self, NodeSlices},
+};
 use afd_model::NodeFacts;
 use afd_publish::node::{
     self, DesiredNode, ExtendedResources, NodeNotice, NodeObserver, NodeSettings, WriteLimits,
@@ -41,7 +44,11 @@ pub async fn follow(
     let settings = NodeSettings {
         name: name.clone(),
         prefix: args.labels.label_prefix,
-        limits: WriteLimits { interval: args.write_interval, ..WriteLimits::default() },
+        limits: WriteLimits {
+            interval: args.write_interval,
+            heartbeat: Some(args.heartbeat_interval).filter(|interval| !interval.is_zero()),
+            ..WriteLimits::default()
+        },
     };
     tokio::time::sleep(afd_apiserver::jitter(args.start_spread)).await;
     let counters = metrics.node_counters();
@@ -56,6 +63,22 @@ pub async fn follow(
 /// # Errors
 /// When there is neither, or it cannot be used.
 pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+    Ok(connect(kubeconfig, MAX_LIST_BYTES).await?.client)
+}
+
+/// A client, and the address of its API server, which stands for the cluster.
+pub struct ClusterConnection {
+    /// The client.
+    pub client: Client,
+    /// The address.
+    pub server: String,
+}
+
+/// The same as [`client`], with the address of the API server and a limit for the bytes of a response.
+///
+/// # Errors
+/// The same.
+pub async fn connect(kubeconfig: Option<&Path>, max_response: usize) -> anyhow::Result<ClusterConnection> {
     let mut config = match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
@@ -69,5 +92,8 @@ pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
         )?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    afd_apiserver::client(config).context("the client of the API server cannot be created")
+    let server = config.cluster_url.to_string();
+    let client = afd_apiserver::client(config, max_response)
+        .context("the client of the API server cannot be created")?;
+    Ok(ClusterConnection { client, server })
 }

@@ -1,26 +1,35 @@
 //! `afd run`: the agent. One thread observes the host, another serves.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    path::PathBuf,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    thread,
+    time::{Duration, Instant},
+};
 
-use afd_host::{Host, child::Launcher};
-use afd_kubelet::KubeletReport;
-use afd_publish::http::{self, LatestPages, ListenerRole};
+use afd_apiserver::MAX_RESPONSE_BYTES;
+use afd_host::{
+    Host,
+    child::{ChildNote, ChildRegistry, Launcher},
+};
+use afd_publish::http::{HealthLimits, TokenVerifier};
 use anyhow::Context;
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{Notify, watch},
+    sync::Notify,
 };
 
 use crate::{
     agent_loop::{self, LoopParts},
-    agent_metrics::AgentMetrics,
     allocations,
     args::RunArgs,
     channels::{Channels, LoopWaker},
-    cluster,
+    cluster::{self, ClusterConnection},
     cluster_view::ClusterReceivers,
     control::{self, LoopRequests},
+    listeners::Listeners,
+    node_claim::{NodeClaim, NodeLockKind},
     node_options::NodeOptions,
     probes::{ProbeOptions, Probes},
     release::{ReleaseController, Releases},
@@ -29,6 +38,9 @@ use crate::{
 
 /// How long the loop waits for a vendor's library before it goes on without its response.
 const LIBRARY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The shortest time that the first discovery has before the agent counts as unhealthy.
+const MIN_START_LIMIT: Duration = Duration::from_secs(120);
 
 /// What the agent is started with.
 pub struct AgentConfig {
@@ -44,40 +56,91 @@ pub struct AgentConfig {
     pub program: PathBuf,
 }
 
-/// Runs the agent until SIGTERM or SIGINT.
+/// Runs the agent until SIGTERM or SIGINT. Where another agent keeps the Node, this one waits until that one ends.
 ///
 /// # Errors
 /// When an address or the control socket cannot be listened on, or the client of the API server cannot be created.
 pub fn run(config: AgentConfig) -> anyhow::Result<()> {
     let AgentConfig { host, args, probe_options, node_options, program } = config;
+    let lock = NodeLockKind::new(args.node_lock, &host);
     let (waker, wake_ups) = LoopWaker::new();
-    let launcher =
-        Launcher { program, environment: &[], timeout: LIBRARY_TIMEOUT, wake: waker.discover_fn() };
+    let registry = ChildRegistry::adopting_orphans();
+    let launcher = Launcher {
+        wake: waker.discover_fn(),
+        log: Arc::new(|note| match note {
+            ChildNote::Confined(confinement) => {
+                tracing::info!(confinement, "the process of a library is confined");
+            }
+            ChildNote::Printed(line) => tracing::warn!(line, "printed by the process of a library"),
+        }),
+        ..Launcher::new(program, LIBRARY_TIMEOUT, registry.clone())
+    };
     let probes = Probes::new(host, &probe_options, &launcher);
     let metrics = probes.metrics().clone();
     let releases = Releases::new(waker.discover_fn());
     let (requests, loop_requests) = LoopRequests::new(waker.clone());
-    block_on(async {
-        let listeners = Listeners::bind(&args).await?;
+    let result = block_on(async {
         let end = Arc::new(Notify::new());
-        let stop = stop_signal(Arc::clone(&end)).context("listening for signals")?;
-        let Channels { cluster, kubelet, reports, outputs, pages, desired, notices } = Channels::new();
-        if !args.no_kubernetes {
-            let client = cluster::client(args.kubeconfig.as_deref()).await?;
-            tokio::spawn(cluster::follow(client, args.clone(), metrics.clone(), desired, cluster, notices));
-            tokio::spawn(wake_on_reports(reports.clone(), waker.clone()));
+        let mut stop = pin!(stop_signal(Arc::clone(&end)).context("listening for signals")?);
+        let Channels { cluster, kubelet, names, reports, outputs, pages, desired, notices } = Channels::new();
+        let connection = match args.no_kubernetes {
+            true => None,
+            false => Some(cluster::connect(args.kubeconfig.as_deref(), MAX_RESPONSE_BYTES).await?),
+        };
+        let claim = NodeClaim::new(lock, connection.as_ref(), &args);
+        let listeners = tokio::select! {
+            listeners = Listeners::bind_with_claim(&args.http, claim.clone()) => listeners?,
+            () = &mut stop => return Ok(()),
+        };
+        let tokens = connection
+            .as_ref()
+            .filter(|_| args.http.kubernetes_auth)
+            .map(|connection| TokenVerifier::new(connection.client.clone(), metrics.node_counters().calls));
+        let discovering_since = Arc::new(OnceLock::new());
+        let health = HealthLimits {
+            discovering_since: Arc::clone(&discovering_since),
+            first_discovery: args.stale_after().max(MIN_START_LIMIT),
+        };
+        let sites = listeners.sites(&args.http, pages, &health, tokens, &metrics.http_counters())?;
+        // Everything but the listeners waits for the claim.
+        let working = async {
+            claim.held().await;
+            if let Some(ClusterConnection { client, .. }) = connection {
+                let task = cluster::follow(client, args.clone(), metrics.clone(), desired, cluster, notices);
+                tokio::spawn(task);
+                tokio::spawn(wake_on_reports(reports.clone(), waker.clone()));
+            }
+            if let Some(directory) = args.pod_resources.clone() {
+                let waker = waker.clone();
+                allocations::spawn(directory, names, kubelet, metrics, move || waker.wake())?;
+            }
+            if let Some(path) = &args.control_socket {
+                tokio::spawn(control::serve(control::listen(path)?, releases.clone(), requests));
+            }
+            thread::spawn(move || forward_uevents(&waker));
+            let releases = ReleaseController::new(releases);
+            let parts = LoopParts {
+                probes,
+                args,
+                reports,
+                outputs,
+                releases,
+                requests: loop_requests,
+                end,
+                wake_ups,
+            };
+            discovering_since.get_or_init(Instant::now);
+            thread::spawn(move || agent_loop::run(parts, &node_options));
+            std::future::pending::<anyhow::Result<()>>().await
+        };
+        tokio::select! {
+            () = sites.serve(&mut stop) => Ok(()),
+            failed = working => failed,
         }
-        spawn_kubelet_task(&args, kubelet, metrics, waker.clone());
-        if let Some(path) = &args.control_socket {
-            tokio::spawn(control::serve(control::listen(path)?, releases.clone(), requests));
-        }
-        thread::spawn(move || forward_uevents(&waker));
-        let releases = ReleaseController::new(releases);
-        let parts =
-            LoopParts { probes, args, reports, outputs, releases, requests: loop_requests, end, wake_ups };
-        thread::spawn(move || agent_loop::run(parts, &node_options));
-        listeners.serve(pages, stop).await
-    })
+    });
+    // The kernel kills the processes of libraries with this one, but not what they have started.
+    registry.kill_all();
+    result
 }
 
 /// Runs a future on a single-threaded runtime.
@@ -85,45 +148,12 @@ pub fn run(config: AgentConfig) -> anyhow::Result<()> {
 /// # Errors
 /// When the runtime cannot be started, or the future fails.
 pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?
-        .block_on(future)
-}
-
-/// The listeners of the HTTP servers.
-struct Listeners {
-    agent: TcpListener,
-    dcgm: Option<TcpListener>,
-}
-
-impl Listeners {
-    async fn bind(args: &RunArgs) -> anyhow::Result<Listeners> {
-        Ok(Listeners {
-            agent: listen(args.listen, "--listen").await?,
-            dcgm: match args.dcgm_listen {
-                Some(address) => Some(listen(address, "--dcgm-listen").await?),
-                None => None,
-            },
-        })
-    }
-
-    /// Serves until `stop`.
-    async fn serve(self, pages: LatestPages, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        tracing::info!(address = %self.agent.local_addr()?, "serving");
-        if let Some(listener) = self.dcgm {
-            tracing::info!(dcgm = %listener.local_addr()?, "serving the metrics of dcgm-exporter");
-            tokio::spawn(http::serve(listener, ListenerRole::Dcgm, pages.clone(), std::future::pending()));
-        }
-        http::serve(self.agent, ListenerRole::Agent, pages, stop).await;
-        tracing::info!("stopped");
-        Ok(())
-    }
-}
-
-async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({option})"))
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let result = runtime.block_on(future);
+    // A thread that hangs in a lookup of a name or hashes a password does not delay the end.
+    runtime.shutdown_background();
+    result
 }
 
 /// Completes on SIGTERM and SIGINT, and when the loop ends the agent.
@@ -137,20 +167,6 @@ fn stop_signal(end: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
             () = end.notified() => {}
         }
     })
-}
-
-/// Follows the allocations, if the kubelet's socket is given.
-fn spawn_kubelet_task(
-    args: &RunArgs,
-    sender: watch::Sender<Option<KubeletReport>>,
-    metrics: AgentMetrics,
-    waker: LoopWaker,
-) {
-    if let Some(directory) = args.pod_resources.clone() {
-        tokio::spawn(async move {
-            allocations::follow(&directory, sender, metrics, || waker.wake()).await;
-        });
-    }
 }
 
 /// Wakes the loop when the API server reports another Node or other offers.

@@ -231,10 +231,24 @@ families! {
             "Writes of labels and annotations to the Node.";
         LabelContestedTotal = "afd_label_contested_total", Counter, Agent, ["key", "owner"],
             "Label conflicts with other field managers.";
+        LabelRefusedTotal = "afd_label_refused_total", Counter, Agent, ["key", "code"],
+            "Labels, annotations and conditions that the API server refused, while it accepted others.";
+        HttpConnectionsEndedTotal = "afd_http_connections_ended_total", Counter, Agent, ["listener", "reason"],
+            "Connections that the agent ended early: displaced by another one, or too slow.";
+        HttpRefusedTotal = "afd_http_requests_refused_total", Counter, Agent, ["listener", "code"],
+            "Requests that were refused for want of valid credentials.";
+        HttpTakenPortsTotal = "afd_http_taken_ports_total", Counter, Agent, ["listener"],
+            "Failed attempts to listen on a port that another program has.";
+        WebConfigErrorsTotal = "afd_web_config_errors_total", Counter, Agent, [],
+            "Changed web configurations that cannot be used; the last usable one stays in use.";
         KubeletErrorsTotal = "afd_kubelet_errors_total", Counter, Agent, [],
             "Failed PodResources requests.";
+        KubeletSkippedDevices = "afd_kubelet_skipped_devices", Gauge, Agent, [],
+            "Device ids of the last PodResources responses that were not read, because there are too many or they are no names.";
         ProbeRestartsTotal = "afd_probe_restarts_total", Counter, Agent, ["probe"],
             "Restarts of the process that queries a vendor's library, after it ended, hung or crashed.";
+        LibraryMessagesDroppedTotal = "afd_library_messages_dropped_total", Counter, Agent, ["probe", "kind"],
+            "Messages dropped of the process that queries a vendor's library: output that is no message, a response that was not requested, an event for which there was no room, a log line beyond the limit.";
         BuildInfo = "afd_build_info", Gauge, Agent, ["version"],
             "Version of the agent; always 1.";
         ProbeDurationSeconds = "afd_probe_duration_seconds", Histogram, Agent, ["probe", "step"],

@@ -15,7 +15,8 @@ use self::{
     table::LabelOrigin,
 };
 use crate::{
-    decided::{DecidedKeys, MadeFamily, is_undecided},
+    decided::{DecidedKeys, KeyFamilies, MadeFamily, is_undecided},
+    paths::PATH_KEY,
     rdma,
     value::{MAX_LENGTH, label_value},
 };
@@ -43,6 +44,18 @@ impl LabelOptions {
     pub(crate) fn key(&self, key: &str) -> String {
         if key.contains('/') { key.to_owned() } else { format!("{}/{key}", self.prefix) }
     }
+}
+
+/// The families of all labels that the rules can make under this prefix.
+pub fn all_families(prefix: &str) -> KeyFamilies {
+    let mut families = KeyFamilies::default();
+    for label in LABELS.iter().filter(|label| !label.key.contains('/')) {
+        families.insert_key(format!("{prefix}/{}", label.key));
+    }
+    for family in [PRODUCT_KEY, PATH_KEY] {
+        families.insert_prefix(format!("{prefix}/{family}"));
+    }
+    families
 }
 
 /// The labels of a node as they are known now; none if it has no accelerator. `allocation` is how Kubernetes allocates the

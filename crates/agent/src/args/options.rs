@@ -1,6 +1,6 @@
 //! Options that several commands share, and those of `afd run`.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use afd_derive::{
     compat::{CompatOptions, CompatSet, CompatSwitch},
@@ -8,21 +8,25 @@ use afd_derive::{
     vendors::{VENDORS, VendorRecord},
 };
 use afd_track::{AdminExpectation, TrackOptions};
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum, value_parser};
 
 use super::{
     graces::GraceArgs,
+    http_options::HttpArgs,
     plugin_options::{PluginArgs, PluginConfigError},
     values,
 };
 
 const NO_LIBRARIES: &str = "no-libraries";
+const LIBRARIES: &str = "libraries";
 
 /// How vendor libraries are found. The vendor records define an option for each library.
 #[derive(Clone, Debug, Default)]
 pub struct LibraryArgs {
     /// Read only the kernel's files.
     pub no_libraries: bool,
+    /// Load vendor libraries under a host root other than `/` also where the command is not `run`.
+    pub libraries: bool,
     /// The root under which a vendor's library is looked up, by the name of the probe; the host root by default.
     pub roots: BTreeMap<&'static str, PathBuf>,
 }
@@ -34,6 +38,15 @@ impl Args for LibraryArgs {
             .global(true)
             .action(ArgAction::SetTrue)
             .help("Read only the kernel's files; load no vendor library");
+        let libraries = Arg::new(LIBRARIES)
+            .long(LIBRARIES)
+            .global(true)
+            .action(ArgAction::SetTrue)
+            .conflicts_with(NO_LIBRARIES)
+            .help(
+                "Load vendor libraries under a host root other than /, which runs code from there; `run` always does, and a \
+                 library root that is given is used",
+            );
         let roots = VENDORS.iter().filter_map(|record| record.library.as_ref()).map(|library| {
             Arg::new(library.root_option)
                 .long(library.root_option)
@@ -42,7 +55,7 @@ impl Args for LibraryArgs {
                 .value_parser(value_parser!(PathBuf))
                 .help(library.root_help)
         });
-        command.arg(no_libraries).args(roots)
+        command.args([no_libraries, libraries]).args(roots)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -58,6 +71,7 @@ impl FromArgMatches for LibraryArgs {
         };
         Ok(LibraryArgs {
             no_libraries: matches.get_flag(NO_LIBRARIES),
+            libraries: matches.get_flag(LIBRARIES),
             roots: VENDORS.iter().filter_map(root).collect(),
         })
     }
@@ -122,6 +136,17 @@ pub struct MetricArgs {
     pub compat_metrics: Vec<CompatSet>,
 }
 
+/// How agents on one machine exclude each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum NodeLock {
+    /// By an abstract socket for each Node, which agents in the same network namespace see: those on the host's network.
+    Socket,
+    /// By a lock on the folder /sys/devices of the host, one for the machine: for agents that are not on the host's network.
+    File,
+    /// Not at all.
+    Off,
+}
+
 /// Options of `afd run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
@@ -138,12 +163,9 @@ pub struct RunArgs {
     /// Label options.
     #[command(flatten)]
     pub labels: LabelArgs,
-    /// Address of / (the status page), /metrics, /inventory, /healthz and /readyz.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9109")]
-    pub listen: SocketAddr,
-    /// Address at which /compat/dcgm is served as /metrics, too, for llm-d's endpoint picker; dcgm-exporter's port is 9400.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub dcgm_listen: Option<SocketAddr>,
+    /// What is served over HTTP, and to whom.
+    #[command(flatten)]
+    pub http: HttpArgs,
     /// Name of the own Node.
     #[arg(long, value_name = "NAME", required_unless_present = "no_kubernetes")]
     pub node_name: Option<String>,
@@ -163,6 +185,10 @@ pub struct RunArgs {
     /// The shortest time between two writes to the Node, after the first two.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = values::interval)]
     pub write_interval: Duration,
+    /// Seconds between two heartbeats of the conditions, the time `lastHeartbeatTime`, by which an agent that is gone can be
+    /// recognised; 0 turns them off.
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = values::heartbeat)]
+    pub heartbeat_interval: Duration,
     /// A folder that lives as long as the pod, in which graces survive a restart of the container.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -170,6 +196,12 @@ pub struct RunArgs {
     /// AcceleratedHardwareReady on EKS.
     #[arg(long, value_name = "TYPE")]
     pub condition_alias: Option<String>,
+    /// The release of this agent, which is recorded in the annotation managed-by, so that `afd cleanup` knows its Nodes.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = values::release)]
+    pub managed_by: Option<String>,
+    /// How an agent knows that another one on this machine keeps the Node. It waits until that one ends.
+    #[arg(long, value_enum, default_value_t = NodeLock::Socket)]
+    pub node_lock: NodeLock,
     /// Which devices are expected on a Node without the annotation expect: off, any=8, or VENDOR/10de:2330=8 for a PCI id; several
     /// are separated by commas.
     #[arg(long, value_name = "DEVICES")]
@@ -193,7 +225,15 @@ pub struct RunArgs {
     pub paths: PathArgs,
 }
 
+/// How many sample intervals the loop may miss before it counts as stuck.
+const MAX_MISSED_SAMPLES: u32 = 6;
+
 impl RunArgs {
+    /// The age from which on the pages of the loop are stale.
+    pub fn stale_after(&self) -> Duration {
+        self.sample_interval * MAX_MISSED_SAMPLES + Duration::from_secs(10)
+    }
+
     /// How the node is tracked.
     pub fn track_options(&self) -> TrackOptions {
         TrackOptions {

@@ -17,6 +17,15 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
+/// From a second to a day; 0 is none.
+pub(super) fn heartbeat(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if seconds != 0.0 && !(1.0..=86400.0).contains(&seconds) {
+        return Err("neither 0 nor between 1 and 86400 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
 /// From nothing to a day.
 pub(super) fn grace(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
@@ -57,6 +66,14 @@ pub(super) fn compat(text: &str) -> Result<(CompatSet, CompatSwitch), String> {
     Ok((set.parse()?, switch.parse()?))
 }
 
+/// A release: its namespace and its name.
+pub(super) fn release(text: &str) -> Result<String, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if domain(namespace).is_ok() && domain(name).is_ok() => Ok(text.to_owned()),
+        _ => Err("not a namespace and a name, such as afd/afd".to_owned()),
+    }
+}
+
 /// A DNS subdomain, which Kubernetes accepts as the prefix of a key.
 pub(super) fn domain(text: &str) -> Result<String, String> {
     let is_label = |part: &str| {
@@ -83,6 +100,8 @@ mod tests {
         assert_eq!(start_spread("0"), Ok(Duration::ZERO));
         assert!(domain("Accelerator.llm-d.ai").is_err() && domain("a..b").is_err() && domain("a/b").is_err());
         assert!(domain("accelerator.llm-d.ai").is_ok());
+        assert!(release("afd").is_err() && release("a/b/c").is_err() && release("/afd").is_err());
+        assert_eq!(release("afd/gpu-1").as_deref(), Ok("afd/gpu-1"));
         assert!(compat("amd").is_err() && compat("amd=yes").is_err() && compat("asus=on").is_err());
         assert_eq!(compat("nvidia=on"), Ok(("nvidia".parse().expect("it is a set"), CompatSwitch::On)));
     }

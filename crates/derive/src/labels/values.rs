@@ -51,7 +51,7 @@ fn mig_profile(device: &Device) -> String {
 
 /// The number of logical devices, if it is known for all and differs from the number of devices.
 pub(super) fn logical_count(node: &LabelledNode<'_>) -> Option<String> {
-    let counts = node.devices().map(|device| device.logical_devices.value().copied());
-    let logical: u32 = counts.sum::<Option<u32>>()?;
+    let add = |sum: u32, device: &Device| sum.checked_add(*device.logical_devices.value()?);
+    let logical = node.devices().try_fold(0, add)?;
     (logical as usize != node.primary.devices.len()).then(|| logical.to_string())
 }
