@@ -31,6 +31,7 @@ use crate::{
     control::LoopRequest,
     discovery_pace::DiscoveryPace,
     incidents::{INCIDENTS, IncidentMemory},
+    memory::UnusedMemory,
     node_options::NodeOptions,
     probes::Probes,
     release::ReleaseController,
@@ -86,6 +87,7 @@ struct AgentLoop<'o> {
     /// What the desired state was last computed from.
     desired_for: Option<DesiredInputs>,
     incidents: IncidentMemory,
+    memory: UnusedMemory,
 }
 
 /// What the desired state of the Node is computed from.
@@ -132,6 +134,7 @@ impl<'o> AgentLoop<'o> {
             deadline: None,
             desired_for: None,
             incidents: IncidentMemory::default(),
+            memory: UnusedMemory::new(),
         }
     }
 
@@ -141,6 +144,7 @@ impl<'o> AgentLoop<'o> {
         self.end_for_stale_library();
         let view = self.track();
         self.sample_and_render(&view);
+        self.memory.return_if_due();
         self.wait(started);
         self.answer_requests();
         if self.tracker.take_refitted() {

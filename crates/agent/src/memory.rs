@@ -1,0 +1,89 @@
+//! Memory that the agent no longer uses, returned to the system.
+//!
+//! Most of the resident memory of a small program is its own code, and most of that runs once: options, credentials, rules,
+//! the first discovery. The kernel keeps it mapped for as long as the process lives. An allocator keeps what a burst took as
+//! well. Both are returned here; what is needed again is mapped again, from the page cache.
+
+mod ffi;
+
+use std::time::{Duration, Instant};
+
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
+
+use self::ffi::CodeMapping;
+
+/// Between two returns. One costs a tenth of a millisecond at most, with the page faults that follow.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Returns unused memory at intervals.
+#[derive(Debug)]
+pub struct UnusedMemory {
+    code: Option<CodeMapping>,
+    returned_at: Instant,
+}
+
+impl UnusedMemory {
+    /// For this process. Nothing is returned in the first interval, in which the agent starts.
+    #[must_use]
+    pub fn new() -> UnusedMemory {
+        UnusedMemory { code: own_code(), returned_at: Instant::now() }
+    }
+
+    /// Returns what is unused, if the interval has passed.
+    pub fn return_if_due(&mut self) {
+        if self.returned_at.elapsed() >= INTERVAL {
+            self.returned_at = Instant::now();
+            ffi::trim_heap();
+            if let Some(code) = &self.code {
+                code.unmap_pages();
+            }
+        }
+    }
+}
+
+impl Default for UnusedMemory {
+    fn default() -> UnusedMemory {
+        UnusedMemory::new()
+    }
+}
+
+/// The mapping that this function itself lies in.
+fn own_code() -> Option<CodeMapping> {
+    let here = own_code as fn() -> Option<CodeMapping> as usize as u64;
+    let maps = Process::myself().and_then(|process| process.maps()).ok()?;
+    maps.iter()
+        .find(|map| is_code(map) && (map.address.0..map.address.1).contains(&here))
+        .map(CodeMapping::of)
+}
+
+/// Whether a mapping is of a file and can only be read and executed: its pages are those of the file, unless a debugger has
+/// changed them.
+fn is_code(map: &MemoryMap) -> bool {
+    matches!(map.pathname, MMapPath::Path(_))
+        && map.perms == MMPermissions::READ | MMPermissions::EXECUTE | MMPermissions::PRIVATE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_runs_on_after_its_code_was_unmapped() {
+        let mut memory = UnusedMemory::new();
+        let code = memory.code.as_ref().expect("the code of a program is mapped from its file");
+        let resident = || {
+            let maps =
+                Process::myself().and_then(|process| process.smaps()).expect("the kernel lists the mappings");
+            let map =
+                maps.iter().find(|map| map.address.0 == code.start() && is_code(map)).expect("still mapped");
+            map.extension.map["Rss"]
+        };
+        let before = resident();
+        memory.returned_at = Instant::now().checked_sub(INTERVAL).expect("the machine runs for longer");
+        let mut due = UnusedMemory { code: own_code(), returned_at: memory.returned_at };
+        due.return_if_due();
+        let after = resident();
+        assert!(after < before, "{after} of {before} bytes are still mapped");
+        assert!(due.returned_at > memory.returned_at);
+    }
+}
