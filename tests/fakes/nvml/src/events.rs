@@ -3,9 +3,10 @@
 use std::{
     ffi::c_uint,
     sync::Mutex,
-    thread,
     time::{Duration, Instant},
 };
+
+use afd_fake_recorded::ChangeWatch;
 
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlReturn_t};
 
@@ -15,17 +16,18 @@ use crate::{
     write,
 };
 
-/// Interval at which a waiting call checks for new events.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
-
-/// A set in this library's memory: the number of events that it has delivered.
-type DeliveredCount = Mutex<usize>;
+/// A set in this library's memory.
+struct EventSet {
+    /// The number of events that it has delivered.
+    delivered: Mutex<usize>,
+    recording: ChangeWatch,
+}
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlEventSetCreate(target: *mut nvmlEventSet_t) -> nvmlReturn_t {
     code(enter("nvmlEventSetCreate").and_then(|()| {
-        let set: Box<DeliveredCount> = Box::default();
-        write(target, Box::into_raw(set).cast())
+        let set = EventSet { delivered: Mutex::default(), recording: library().watch() };
+        write(target, Box::into_raw(Box::new(set)).cast())
     }))
 }
 
@@ -33,7 +35,7 @@ pub extern "C" fn nvmlEventSetCreate(target: *mut nvmlEventSet_t) -> nvmlReturn_
 pub extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
     if !set.is_null() {
         // SAFETY: the caller frees what nvmlEventSetCreate returned, once.
-        drop(unsafe { Box::from_raw(set.cast::<DeliveredCount>()) });
+        drop(unsafe { Box::from_raw(set.cast::<EventSet>()) });
     }
     SUCCESS
 }
@@ -55,11 +57,11 @@ pub extern "C" fn nvmlEventSetWait_v2(
 ) -> nvmlReturn_t {
     code(enter("nvmlEventSetWait_v2").and_then(|()| {
         // SAFETY: the set comes from nvmlEventSetCreate and is not freed yet.
-        let delivered = unsafe { set.cast::<DeliveredCount>().as_ref() }.ok_or(INVALID_ARGUMENT)?;
-        let start = Instant::now();
+        let set = unsafe { set.cast::<EventSet>().as_ref() }.ok_or(INVALID_ARGUMENT)?;
+        let deadline = Instant::now() + Duration::from_millis(milliseconds.into());
         loop {
             let recording = library().recording();
-            let mut delivered = delivered.lock().map_err(|_| INVALID_ARGUMENT)?;
+            let mut delivered = set.delivered.lock().map_err(|_| INVALID_ARGUMENT)?;
             if let Some(event) = recording.events.get(*delivered) {
                 *delivered += 1;
                 let data = nvmlEventData_t {
@@ -72,10 +74,11 @@ pub extern "C" fn nvmlEventSetWait_v2(
                 return write(target, data);
             }
             drop(delivered);
-            if start.elapsed() >= Duration::from_millis(milliseconds.into()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Err(TIMEOUT);
             }
-            thread::sleep(POLL_INTERVAL);
+            set.recording.wait(left);
         }
     }))
 }

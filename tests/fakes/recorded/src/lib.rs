@@ -11,6 +11,7 @@
 )]
 
 mod memory;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +29,10 @@ use afd_probe::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-pub use self::memory::{WriteError, field_text, number, write, write_text};
+pub use self::{
+    memory::{WriteError, field_text, number, write, write_text},
+    watch::ChangeWatch,
+};
 
 /// The content of the file: the answers of the library, and the faults.
 #[derive(Debug, Deserialize)]
@@ -118,6 +122,11 @@ impl<R: DeserializeOwned> FakeLibraryState<R> {
         let recording = Arc::new(recording);
         *cache = version.map(|version| (version, Arc::clone(&recording)));
         recording
+    }
+
+    /// Watches for changes of the recording, from now on.
+    pub fn watch(&self) -> ChangeWatch {
+        ChangeWatch::of(&self.file)
     }
 
     /// Starts a call: executes the faults that the recording requests.
