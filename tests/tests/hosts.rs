@@ -7,7 +7,7 @@
     reason = "tests lay out hosts and start programs"
 )]
 
-use afd_tests::{fixture, fixture::Fixture, stdout};
+use afd_tests::{fixture, fixture::Fixture, stdout, workspace};
 use expect_test::expect_file;
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -61,16 +61,26 @@ fn printed(fixture: &Fixture, arguments: &[&str]) -> String {
     stdout(&mut host.afd(arguments.iter().copied())).replace(&root, "<root>")
 }
 
-/// The labels of GPU Feature Discovery, for each MIG strategy.
+/// The labels of GPU Feature Discovery: without the configuration of the device plugin, and for each MIG strategy with one that
+/// shares no device.
 fn gfd_labels(fixture: &Fixture, _: &[&str]) -> String {
     let host = fixture.lay_out();
-    let labels = |strategy: &str| {
-        let arguments =
-            ["show", "--output", "labels", "--compat", "nvidia=on", "--nvidia-mig-strategy", strategy];
-        let labels = stdout(&mut host.afd(arguments));
+    let labels = |options: &[&str]| {
+        let arguments = ["show", "--output", "labels", "--compat", "nvidia=on"];
+        let labels = stdout(&mut host.afd(arguments.iter().chain(options).copied()));
         labels.split_inclusive('\n').filter(|line| line.starts_with("nvidia.com/")).collect::<String>()
     };
-    MIG_STRATEGIES.map(|strategy| format!("# MIG strategy {strategy}\n{}", labels(strategy))).concat()
+    let configuration = workspace().join("fixtures/vendor/nvidia-device-plugin.yaml");
+    let configuration = format!("--nvidia-device-plugin-config={}", configuration.display());
+    let of_strategy = |strategy: &str| {
+        let labels = labels(&[&configuration, "--nvidia-mig-strategy", strategy]);
+        format!("# MIG strategy {strategy}, nothing is shared\n{labels}")
+    };
+    format!(
+        "# No configuration of the device plugin\n{}{}",
+        labels(&[]),
+        MIG_STRATEGIES.map(of_strategy).concat()
+    )
 }
 
 fn compare(fixture: &Fixture, actual: &str, file: &str) -> Result<(), Failed> {

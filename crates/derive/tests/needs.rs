@@ -28,15 +28,29 @@ fn inventories() -> Vec<(String, Inventory)> {
     inventories
 }
 
+/// Configurations of a plugin: nothing is shared, and both GPUs and MIG devices may be.
+const CONFIGURATIONS: [&str; 2] = [
+    "version: v1\n",
+    "version: v1\nflags:\n  migStrategy: mixed\nsharing:\n  mps:\n    resources:\n    - name: nvidia.com/gpu\n      replicas: 4\n",
+];
+
 /// Each setting of each option of the vendors' plugins, and the defaults.
 fn vendor_options() -> Vec<VendorOptions> {
     let mut all = vec![VendorOptions::default()];
     for option in VENDORS.into_iter().flat_map(|record| record.plugin_options) {
-        if let PluginOptionValue::Choice { values, apply } = &option.value {
-            for (value, _) in *values {
-                let mut options = VendorOptions::default();
-                apply(&mut options, value);
-                all.push(options);
+        let mut add = |apply: &dyn Fn(&mut VendorOptions)| {
+            let mut options = VendorOptions::default();
+            apply(&mut options);
+            all.push(options);
+        };
+        match &option.value {
+            PluginOptionValue::Choice { values, apply } => {
+                values.iter().for_each(|(value, _)| add(&|options| apply(options, value)));
+            }
+            PluginOptionValue::File { apply } => {
+                CONFIGURATIONS.iter().for_each(|text| {
+                    add(&|options| apply(options, text).expect("it is in the plugin's format"))
+                });
             }
         }
     }

@@ -26,7 +26,7 @@ pub(super) const PLUGIN_OPTIONS: &[PluginOption] = &[
     },
     PluginOption {
         name: "nvidia-device-plugin-config",
-        help: "Configuration of NVIDIA's device plugin, for how devices are shared",
+        help: "Configuration of NVIDIA's device plugin, for how devices are shared; without it nothing is published of that",
         value: PluginOptionValue::File { apply: |options, text| apply(&mut options.nvidia, text) },
     },
 ];
@@ -83,15 +83,17 @@ fn apply(options: &mut NvidiaOptions, text: &str) -> Result<(), String> {
     let mps = config.sharing.mps.map(|resources| (SharingStrategy::Mps, resources));
     let shared =
         mps.or(config.sharing.time_slicing.map(|resources| (SharingStrategy::TimeSlicing, resources)));
-    options.sharing = shared.map_or_else(Sharing::default, |(strategy, resources)| Sharing {
-        strategy,
-        renamed: resources.rename_by_default,
-        replicas: resources
-            .resources
-            .into_iter()
-            .map(|resource| (resource.name, resource.replicas))
-            .collect::<BTreeMap<_, _>>(),
-    });
+    options.sharing = Some(shared.map_or_else(Sharing::default, |(strategy, resources)| {
+        Sharing {
+            strategy,
+            renamed: resources.rename_by_default,
+            replicas: resources
+                .resources
+                .into_iter()
+                .map(|resource| (resource.name, resource.replicas))
+                .collect::<BTreeMap<_, _>>(),
+        }
+    }));
     Ok(())
 }
 
@@ -110,9 +112,17 @@ mod tests {
                     renameByDefault: true\n    resources:\n    - name: nvidia.com/gpu\n      replicas: 10\n";
         let options = applied(text).expect("it is in the documented format");
         assert_eq!(options.mig_strategy, MigStrategy::Mixed);
-        assert_eq!(options.sharing.strategy, SharingStrategy::TimeSlicing);
-        assert!(options.sharing.renamed);
-        assert_eq!(options.sharing.replicas["nvidia.com/gpu"], 10);
+        let sharing = options.sharing.expect("it was read");
+        assert_eq!(sharing.strategy, SharingStrategy::TimeSlicing);
+        assert!(sharing.renamed);
+        assert_eq!(sharing.replicas["nvidia.com/gpu"], 10);
+    }
+
+    #[test]
+    fn a_configuration_without_sharing_says_that_nothing_is_shared() {
+        assert_eq!(NvidiaOptions::default().sharing, None);
+        let options = applied("version: v1\n").expect("it is in the documented format");
+        assert_eq!(options.sharing, Some(Sharing::default()));
     }
 
     #[test]

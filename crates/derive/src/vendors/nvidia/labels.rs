@@ -15,8 +15,9 @@ use crate::{
 pub(super) const LABELS: LabelSet = LabelSet {
     tool: "NVIDIA GPU Feature Discovery",
     notes: "`<resource>` is `gpu` and, with the MIG strategy `mixed`, also `mig-<profile>` for each profile that exists, with `.` \
-            instead of `+`. `--nvidia-mig-strategy` sets the strategy of the device plugin, and `--nvidia-device-plugin-config` \
-            names its configuration, for sharing.",
+            instead of `+`. `--nvidia-mig-strategy` sets the strategy of the device plugin (without it the labels describe whole GPUs), and `--nvidia-device-plugin-config` \
+            names its configuration, which alone says whether devices are shared. `version: v1` is the configuration of a \
+            plugin that shares none.",
     tables: &[NODE, resource::RESOURCE],
     placeholders: &[("resource", "(gpu|mig-[0-9a-z.-]+)")],
     left_out: &[LeftOutLabel {
@@ -25,6 +26,12 @@ pub(super) const LABELS: LabelSet = LabelSet {
                  about the GPUs.",
     }],
     differences: &[
+        "Without the configuration of the device plugin it is not known whether GPUs are shared: \
+         `nvidia.com/<resource>.replicas`, `nvidia.com/<resource>.sharing-strategy` and `nvidia.com/mps.capable` are absent, \
+         and `nvidia.com/<resource>.product` is the name of the model without `-SHARED`, which does not say that it is not \
+         shared. GPU Feature Discovery reads its own configuration, or writes that nothing is shared. Where the device alone \
+         decides, the labels are there: no GPU in MIG mode is shared by MPS, and a model of which all GPUs are in MIG mode \
+         is offered in 0 replicas.",
         "`nvidia.com/gpu.*` on a node with several models describe the model with most GPUs, of equal ones the first by name, \
          so that they never flap; `product.<slug>` under our own prefix counts every model.",
         "`nvidia.com/gpu.memory` of GB10 and other GPUs that share the system's memory is the system's memory; GPU Feature \
@@ -32,6 +39,8 @@ pub(super) const LABELS: LabelSet = LabelSet {
         "`nvidia.com/gpu.family` of compute capability 11 is `blackwell`, which GPU Feature Discovery calls `undefined`. An \
          unknown capability gives no label.",
         "`nvidia.com/gpu.machine` is absent where the firmware does not report it; GPU Feature Discovery writes `unknown`.",
+        "`nvidia.com/gpu.mode` is absent where GPUs differ in it or have another PCI class; GPU Feature Discovery writes \
+         `unknown`.",
         "A value of more than 63 characters, or with `-` at an end, is truncated at a word. The API server refuses that of GPU \
          Feature Discovery.",
         "`nvidia.com/gpu.replicas` of a model of which some GPUs are in MIG mode is that of the other GPUs; GPU Feature \
@@ -164,7 +173,7 @@ const NODE: &[CompatLabel] = &[
     of_mig_mode(
         "nvidia.com/gpu.mode",
         "`graphics`, `compute`",
-        "the PCI class of the GPUs; `compute` where MIG devices are offered",
+        "the PCI class of the GPUs, if all agree; `compute` where MIG devices are offered",
         mode,
     ),
     node(
@@ -182,10 +191,12 @@ const NODE: &[CompatLabel] = &[
         &[],
         |node| options(node).mig_strategy.as_str().map(str::to_owned),
     ),
-    of_mig_mode("nvidia.com/mps.capable", "`true`, `false`", "whether GPUs are shared by MPS", |node| {
-        let mps = options(node).sharing.strategy == SharingStrategy::Mps;
-        Some((mps && !node.devices.iter().any(|gpu| is_in_mig_mode(gpu))).to_string())
-    }),
+    of_mig_mode(
+        "nvidia.com/mps.capable",
+        "`true`, `false`",
+        "whether GPUs are shared by MPS, which no GPU in MIG mode is",
+        mps_capable,
+    ),
     node(
         "nvidia.com/vgpu.present",
         "`true`",
@@ -276,21 +287,26 @@ fn mig_capable(node: &LabelScope<'_>) -> Option<String> {
     }
 }
 
+fn mps_capable(node: &LabelScope<'_>) -> Option<String> {
+    if node.devices.iter().any(|gpu| is_in_mig_mode(gpu)) {
+        return Some("false".to_owned());
+    }
+    let sharing = options(node).sharing.as_ref()?;
+    Some((sharing.strategy == SharingStrategy::Mps).to_string())
+}
+
 fn mode(node: &LabelScope<'_>) -> Option<String> {
     if options(node).mig_strategy != MigStrategy::None && node.devices.iter().any(|gpu| is_in_mig_mode(gpu)) {
         return Some("compute".to_owned());
     }
-    let modes: BTreeSet<_> = node
-        .devices
-        .iter()
-        .map(|gpu| match gpu.pci.class.value().map(|class| class.base_and_subclass()) {
-            Some(0x0300) => "graphics",
-            Some(0x0302) => "compute",
-            _ => "unknown",
-        })
-        .collect();
-    let one = modes.len() == 1;
-    modes.first().map(|mode| if one { *mode } else { "unknown" }.to_owned())
+    let classes = node.devices.iter().map(|gpu| gpu.pci.class.value().map(|class| class.base_and_subclass()));
+    let classes: BTreeSet<Option<u16>> = classes.collect();
+    let one = classes.len() == 1;
+    match classes.first().copied().flatten().filter(|_| one)? {
+        0x0300 => Some("graphics".to_owned()),
+        0x0302 => Some("compute".to_owned()),
+        _ => None,
+    }
 }
 
 fn clique(node: &LabelScope<'_>) -> Option<String> {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 pub(in crate::vendors) struct NvidiaOptions {
     /// How MIG devices are offered.
     pub(super) mig_strategy: MigStrategy,
-    /// How devices are shared.
-    pub(super) sharing: Sharing,
+    /// How devices are shared; `None` while no configuration of the plugin was read.
+    pub(super) sharing: Option<Sharing>,
 }
 
 /// How MIG devices are offered.

@@ -41,11 +41,13 @@ const COMPUTE: &[Fact] = &[Fact::Product, Fact::Partitioning, Fact::VendorFacts,
 /// The labels of each resource, in the order of the documentation.
 pub(super) const RESOURCE: &[CompatLabel] = of_each_resource! {
     "product", "`NVIDIA-L4`, `NVIDIA-L4-SHARED`",
-        "model; with `-MIG-<profile>` for MIG devices, and `-SHARED` where shared under the same name",
+        "model; with `-MIG-<profile>` for MIG devices, and `-SHARED` where the plugin's configuration shares them under the same name",
         RESOURCES, |r| label_value(r.product.as_deref()?, MAX_LENGTH);
     "count", "`8`", "number of them, before sharing", RESOURCES, |r| Some(r.count.to_string());
-    "replicas", "`1`", "replicas of each; 1 where it is not shared", RESOURCES, |r| Some(r.replicas.to_string());
-    "sharing-strategy", "`none`, `time-slicing`, `mps`", "how they are shared", RESOURCES, |r| Some(r.strategy.to_owned());
+    "replicas", "`1`", "replicas of each; 1 where the plugin's configuration does not share it",
+        RESOURCES, |r| Some(r.replicas?.to_string());
+    "sharing-strategy", "`none`, `time-slicing`, `mps`", "how the plugin's configuration shares them",
+        RESOURCES, |r| r.strategy.map(str::to_owned);
     "memory", "`81559`", "memory of one in MiB", MEMORY, |r| r.memory_mib.map(|memory| memory.to_string());
     "family", "`hopper`", "silicon generation; of GPUs only",
         FAMILY, |r| label_value(r.gpu?.product.value()?.architecture.value()?, MAX_LENGTH);
@@ -68,8 +70,9 @@ struct OfferedResource<'a> {
     name: String,
     product: Option<String>,
     count: usize,
-    replicas: u32,
-    strategy: &'static str,
+    /// `None` while it is not known whether they are shared; so the strategy.
+    replicas: Option<u32>,
+    strategy: Option<&'static str>,
     memory_mib: Option<u64>,
     /// One of its GPUs, where it stands for GPUs.
     gpu: Option<&'a Device>,
@@ -110,27 +113,32 @@ fn gpus<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
         name: "gpu".to_owned(),
         product: first.and_then(Device::product_name).map(sanitized),
         count: primary.len(),
-        replicas: 1,
-        strategy: SharingStrategy::None.as_str(),
+        replicas: None,
+        strategy: None,
         memory_mib: first.and_then(|gpu| gpu.memory_bytes.value()).map(|bytes| bytes >> 20),
         gpu: first,
         partition: None,
     };
     if only_mig_devices {
-        resource.replicas = 0;
+        // None is offered, however the plugin is configured.
+        resource.replicas = Some(0);
+        resource.strategy = options(node).sharing.as_ref().map(|_| SharingStrategy::None.as_str());
     } else {
         share(node, &mut resource, "nvidia.com/gpu");
     }
     resource
 }
 
-/// Sets replicas, strategy and the product's suffix by the sharing configuration.
+/// Sets replicas, strategy and the product's suffix by the plugin's configuration, if one was read.
 fn share(node: &LabelScope<'_>, resource: &mut OfferedResource<'_>, name: &str) {
-    let sharing = &options(node).sharing;
+    let Some(sharing) = &options(node).sharing else {
+        (resource.replicas, resource.strategy) = (None, None);
+        return;
+    };
     let replicas = sharing.replicas.get(name).copied().filter(|_| sharing.strategy != SharingStrategy::None);
-    resource.strategy = replicas.map_or(SharingStrategy::None, |_| sharing.strategy).as_str();
-    resource.replicas = replicas.unwrap_or(1);
-    if resource.replicas > 1 && !sharing.renamed {
+    resource.strategy = Some(replicas.map_or(SharingStrategy::None, |_| sharing.strategy).as_str());
+    resource.replicas = Some(replicas.unwrap_or(1));
+    if replicas.is_some_and(|replicas| replicas > 1) && !sharing.renamed {
         resource.product = resource.product.take().map(|product| product + "-SHARED");
     }
 }
@@ -162,7 +170,8 @@ fn single<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
         }
         _ => {
             resource.product = product("INVALID");
-            (resource.count, resource.replicas, resource.strategy, resource.memory_mib) = (0, 0, "", Some(0));
+            (resource.count, resource.memory_mib) = (0, Some(0));
+            (resource.replicas, resource.strategy) = (Some(0), Some(""));
             resource
         }
     }
@@ -184,8 +193,8 @@ fn mixed<'a>(node: &LabelScope<'a>) -> Vec<OfferedResource<'a>> {
             name: format!("mig-{profile}"),
             product: gpu.product_name().map(|name| format!("{}-MIG-{profile}", sanitized(name))),
             count: partitions.len(),
-            replicas: 1,
-            strategy: SharingStrategy::None.as_str(),
+            replicas: None,
+            strategy: None,
             memory_mib: partition.memory_bytes.value().map(|bytes| bytes >> 20),
             gpu: None,
             partition: Some(partition),
