@@ -45,16 +45,19 @@ impl Track {
         let mut gone = self.gone.clone();
         gone.extend(self.node.gone(&present));
         let vendors: Vec<TrackedVendor> = self.vendors.iter().map(|vendor| vendor.vendor).collect();
-        let missing = if is_settled { expectation.missing(&present, &gone, &vendors) } else { Vec::new() };
+        let mut missing =
+            if is_settled { expectation.missing(&present, &gone, &vendors) } else { Vec::new() };
+        missing.iter_mut().for_each(|missing| self.node.name(missing));
         let expected = observation.node.map(|_| expectation.numbers(&present, &vendors));
         drop(present);
         // What is confirmed again soon is not worth a write.
         let is_lasting = |since: &Duration| now.saturating_sub(*since) >= graces.library;
         let unconfirmed = self.vendors.iter().filter_map(VendorTrack::unconfirmed_since).filter(is_lasting);
         let unconfirmed = unconfirmed.min();
-        let mut for_node = Inventory { devices, missing, ..self.surroundings.clone() };
-        for_node.problems.extend(self.node.problems().cloned());
-        let mut inventory = for_node.clone();
+        let mut inventory = Inventory { devices, missing, ..self.surroundings.clone() };
+        inventory.problems.extend(self.node.problems().cloned());
+        let problems = self.problems.believed().chain(self.node.problems()).cloned().collect();
+        let for_node = Inventory { problems, ..inventory.clone() };
         inventory.devices.retain(|device| !leaving.contains(&device.id));
         Believed {
             inventory,

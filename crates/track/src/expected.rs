@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afd_model::{Device, DeviceId, ExpectedDevices, MissingDevice, PciId};
+use afd_model::{Device, DeviceId, ExpectedDevices, Fact, MissingDevice, PciId};
 
 use crate::{directives::Expect, memory::ExpectedId, vendor::TrackedVendor};
 
@@ -196,6 +196,8 @@ pub(crate) struct Learnt {
 pub(crate) struct LearntKind {
     /// How many there are; 0 before they were there for long enough.
     pub(crate) count: u32,
+    /// Their marketing name, as it was last read.
+    pub(crate) product: Option<String>,
     /// Their UUIDs, where a source reports any.
     pub(crate) handles: Vec<String>,
 }
@@ -212,7 +214,7 @@ impl Learnt {
         for kind in now.keys() {
             self.kinds.entry(*kind).or_default();
         }
-        self.remember_handles(present);
+        self.remember_names(present);
         let vendors: BTreeSet<PciId> = now.keys().map(|kind| kind.vendor).collect();
         let mut is_refitted = false;
         for vendor in vendors {
@@ -242,15 +244,31 @@ impl Learnt {
         is_refitted
     }
 
-    /// Keeps the UUIDs of the devices; those of devices that are gone stay as long as something is missing.
-    fn remember_handles(&mut self, present: &[PresentDevice<'_>]) {
+    /// Keeps the UUIDs of the devices, and the marketing name on which those agree whose name is decided. What devices had that
+    /// are gone stays as long as something is missing.
+    fn remember_names(&mut self, present: &[PresentDevice<'_>]) {
         for (kind, learnt) in &mut self.kinds {
-            let of_kind = present.iter().filter(|present| PciKind::of(present.device) == Some(*kind));
+            let of_kind = present.iter().map(|present| present.device);
+            let of_kind = of_kind.filter(|device| PciKind::of(device) == Some(*kind));
             let uuids: Vec<String> =
-                of_kind.filter_map(|present| present.device.uuid.value().cloned()).collect();
+                of_kind.clone().filter_map(|device| device.uuid.value().cloned()).collect();
             if uuids.len() >= learnt.handles.len() || uuids.len() >= learnt.count as usize {
                 learnt.handles = uuids;
             }
+            let decided = of_kind.filter(|device| !device.undecided.contains(Fact::Product));
+            let mut products = decided.filter_map(Device::product_name);
+            if let Some(product) = products.next() {
+                learnt.product = products.all(|other| other == product).then(|| product.to_owned());
+            }
+        }
+    }
+
+    /// Gives a missing device of a learnt kind the name of its product, if it has none.
+    pub(crate) fn name(&self, missing: &mut MissingDevice) {
+        let kind =
+            missing.vendor_id.zip(missing.device_id).map(|(vendor, device)| PciKind { vendor, device });
+        if let (None, Some(kind)) = (&missing.product, kind) {
+            missing.product = self.kinds.get(&kind).and_then(|learnt| learnt.product.clone());
         }
     }
 
@@ -304,6 +322,7 @@ impl Learnt {
         let entry = |(kind, learnt): (&PciKind, &LearntKind)| ExpectedId {
             id: kind.to_string(),
             n: learnt.count,
+            product: learnt.product.clone(),
             handles: learnt.handles.clone(),
         };
         self.kinds.iter().map(entry).collect()
@@ -312,8 +331,8 @@ impl Learnt {
     /// From the annotation. An id that cannot be parsed is ignored.
     pub(crate) fn from_ids(ids: &[ExpectedId]) -> Learnt {
         let entry = |id: &ExpectedId| {
-            let learnt = LearntKind { count: id.n, handles: id.handles.clone() };
-            Some((PciKind::parse(&id.id)?, learnt))
+            let (product, handles) = (id.product.clone(), id.handles.clone());
+            Some((PciKind::parse(&id.id)?, LearntKind { count: id.n, product, handles }))
         };
         Learnt { kinds: ids.iter().filter_map(entry).collect() }
     }

@@ -20,6 +20,7 @@ mod memory;
 mod node;
 mod offers;
 mod presence;
+mod problems;
 mod state;
 mod vendor;
 mod verdicts;
@@ -43,6 +44,7 @@ use self::{
     node::NodeTrack,
     offers::OfferTrack,
     presence::Presence,
+    problems::ProblemTrack,
     vendor::VendorTrack,
 };
 
@@ -85,7 +87,7 @@ pub struct Observation<'o> {
 pub struct Believed {
     /// The devices that the kernel has, with what is known of them, and the missing ones.
     pub inventory: Inventory,
-    /// The same with devices that the kernel lacks for too short a time.
+    /// The same with devices that the kernel lacks for too short a time, and without problems that may not last.
     pub for_node: Inventory,
     /// Whether the Node can be written: what it says of the devices has been compared with the kernel for long enough.
     pub is_settled: bool,
@@ -120,6 +122,7 @@ pub struct Track {
     node: NodeTrack,
     offers: OfferTrack,
     faults: FaultTrack,
+    problems: ProblemTrack,
     /// The last discovery without its devices.
     surroundings: Inventory,
     /// Devices that were there since the agent was started.
@@ -145,6 +148,7 @@ impl Track {
             node: NodeTrack::new(expect),
             offers: OfferTrack::default(),
             faults: FaultTrack::default(),
+            problems: ProblemTrack::default(),
             surroundings: Inventory::default(),
             gone: Vec::new(),
             lacking: None,
@@ -225,6 +229,7 @@ impl Track {
             self.offers.restart();
             self.lacking = self.lacking.map(|(count, _)| (count, now));
             self.faults.restart(now);
+            self.problems.restart(now);
         }
         self.last = now;
     }
@@ -246,6 +251,8 @@ impl Track {
             })
             .collect();
         self.presence.observe(&inventory.devices, now, &self.options.graces);
+        // As long as a device: what comes and goes is no change of the node.
+        self.problems.observe(&inventory.problems, now, self.options.graces.removal);
         let is_there = |gone: &GoneDevice| gone.id.is_some_and(|id| self.presence.devices.contains_key(&id));
         self.gone.extend(before);
         self.gone.retain(|gone| !is_there(gone));

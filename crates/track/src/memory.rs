@@ -31,6 +31,9 @@ pub(crate) struct ExpectedId {
     pub(crate) id: String,
     /// How many are expected; 0 before they were there for long enough.
     pub(crate) n: u32,
+    /// Marketing name, as it was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) product: Option<String>,
     /// UUIDs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) handles: Vec<String>,
@@ -57,16 +60,19 @@ impl Memory {
         Memory { v: VERSION, machine: machine.to_owned(), devices, unconfirmed_since, differs: Vec::new() }
     }
 
-    /// The text of the annotation. Names of devices are left out where it would be too long.
+    /// The text of the annotation. Where it would be too long, the UUIDs are left out, and then the names of products.
     pub(crate) fn to_text(&self) -> String {
         let text = |memory: &Memory| serde_json::to_string(memory).expect("strings and lists can be encoded");
-        let whole = text(self);
-        if whole.len() <= MAX_BYTES {
-            return whole;
-        }
+        let mut shortened = text(self);
         let mut short = self.clone();
-        short.devices.iter_mut().for_each(|device| device.handles.clear());
-        text(&short)
+        let leave_out: [fn(&mut ExpectedId); 2] = [|kind| kind.handles.clear(), |kind| kind.product = None];
+        for leave_out in leave_out {
+            if shortened.len() > MAX_BYTES {
+                short.devices.iter_mut().for_each(leave_out);
+                shortened = text(&short);
+            }
+        }
+        shortened
     }
 }
 
@@ -91,7 +97,12 @@ mod tests {
     use super::*;
 
     fn memory() -> Memory {
-        let device = ExpectedId { id: "10de:2330".to_owned(), n: 8, handles: vec!["GPU-1".to_owned()] };
+        let device = ExpectedId {
+            id: "10de:2330".to_owned(),
+            n: 8,
+            product: Some("NVIDIA H100".to_owned()),
+            handles: vec!["GPU-1".to_owned()],
+        };
         Memory::new("0123456789abcdef", vec![device], Timestamp::from_second(1_764_000_000).ok())
     }
 
@@ -100,10 +111,17 @@ mod tests {
         let text = memory().to_text();
         assert_eq!(
             text,
-            r#"{"v":1,"machine":"0123456789abcdef","devices":[{"id":"10de:2330","n":8,"handles":["GPU-1"]}],"unconfirmedSince":"2025-11-24T16:00:00Z"}"#
+            r#"{"v":1,"machine":"0123456789abcdef","devices":[{"id":"10de:2330","n":8,"product":"NVIDIA H100","handles":["GPU-1"]}],"unconfirmedSince":"2025-11-24T16:00:00Z"}"#
         );
         assert_eq!(remembered(Some(&text)), Remembered::Memory(memory()));
         assert_eq!(remembered(None), Remembered::Nothing);
+    }
+
+    #[test]
+    fn a_memory_of_a_release_without_names_is_read() {
+        let text = memory().to_text().replace(r#""product":"NVIDIA H100","#, "");
+        let Remembered::Memory(memory) = remembered(Some(&text)) else { panic!("{text}") };
+        assert_eq!((memory.devices[0].n, memory.devices[0].product.as_deref()), (8, None));
     }
 
     #[test]
@@ -116,10 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_memory_leaves_out_the_names() {
+    fn a_long_memory_leaves_out_uuids_and_then_names() {
         let mut long = memory();
         long.devices[0].handles = vec!["GPU-00000000-0000-0000-0000-000000000000".to_owned(); 200];
         let text = long.to_text();
-        assert!(text.len() <= MAX_BYTES && text.contains("\"n\":8"));
+        assert!(text.len() <= MAX_BYTES && text.contains(r#""n":8,"product":"NVIDIA H100"}"#), "{text}");
+        long.devices[0].product = Some("H".repeat(MAX_BYTES));
+        let text = long.to_text();
+        assert!(text.len() <= MAX_BYTES && text.contains(r#"{"id":"10de:2330","n":8}"#), "{text}");
     }
 }

@@ -233,6 +233,11 @@ impl NodeTrack {
         self.learnt.gone(present)
     }
 
+    /// Gives a missing device the name of its product as an earlier agent has read it.
+    pub(crate) fn name(&self, missing: &mut MissingDevice) {
+        self.learnt.name(missing);
+    }
+
     /// Expects one device of a kind less.
     pub(crate) fn forget(&mut self, kind: Option<PciKind>, uuid: Option<&str>) {
         if let Some(kind) = kind {

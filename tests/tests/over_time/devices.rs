@@ -13,6 +13,8 @@ use crate::{
 
 /// The device id of the GPUs.
 const H100: &str = "0x2330";
+/// Their product, as a label of metrics.
+const PRODUCT: &str = "product=\"NVIDIA H100 80GB HBM3\"";
 const MISSING: &str = "accelerator.llm-d.ai/missing";
 const DEVICE_MISSING: &str = "DeviceMissing";
 
@@ -66,6 +68,8 @@ pub(crate) async fn missing() -> anyhow::Result<()> {
     // A new agent has seen none of them.
     scene.restart()?;
     until_devices([("present", 0), ("expected", 8), ("missing", 8), ("healthy", 0)]).await?;
+    let lines = lines("accelerator_devices{vendor=\"nvidia\"");
+    ensure!(lines.iter().all(|line| line.contains(PRODUCT)), "the product is not named: {lines:?}");
     scene.until_idle().await?;
     let node = scene.setup.node().await?;
     ensure!(

@@ -1,4 +1,4 @@
-use afd_model::{Known, PciAddress, Variant, Vendor};
+use afd_model::{Known, Missing, PciAddress, Product, Variant, Vendor};
 
 use super::*;
 
@@ -105,13 +105,43 @@ fn forgetting_accepts_what_is_there() {
 
 #[test]
 fn what_was_learnt_survives_in_the_annotation() {
-    let learnt = learnt(&devices(2, 0x74a1));
+    let learnt = learnt(&named(["A", "A"]));
+    assert_eq!(learnt.to_ids()[0].product.as_deref(), Some("A"));
     assert_eq!(Learnt::from_ids(&learnt.to_ids()), learnt);
+}
+
+/// Devices of one kind with these names; an empty one is not known.
+fn named<const N: usize>(names: [&str; N]) -> Vec<Device> {
+    let mut devices = devices(u8::try_from(N).expect("a few"), 0x74a1);
+    for (device, name) in devices.iter_mut().zip(names).filter(|(_, name)| !name.is_empty()) {
+        device.product = Known::Value(Product {
+            name: name.to_owned(),
+            model: Missing::Unrecognized.into(),
+            architecture: Missing::Unrecognized.into(),
+        });
+    }
+    devices
+}
+
+#[test]
+fn the_name_that_was_last_read_and_on_which_all_agree_is_remembered() {
+    let mut learnt = learnt(&named(["A", ""]));
+    let mut name = |devices: &[Device]| {
+        learnt.learn(&present(devices), |_| true);
+        learnt.to_ids()[0].product.clone()
+    };
+    assert_eq!(name(&named(["A", ""])).as_deref(), Some("A"));
+    assert_eq!(name(&named(["", ""])).as_deref(), Some("A"), "no name is no other name");
+    let mut undecided = named(["B", "B"]);
+    undecided.iter_mut().for_each(|device| device.undecided.insert(Fact::Product));
+    assert_eq!(name(&undecided).as_deref(), Some("A"), "it may still change");
+    assert_eq!(name(&named(["B", "B"])).as_deref(), Some("B"));
+    assert_eq!(name(&named(["A", "B"])), None);
 }
 
 #[test]
 fn an_annotation_with_impossible_numbers_costs_little_and_ends_no_agent() {
-    let id = |id: &str| ExpectedId { id: id.to_owned(), n: u32::MAX, handles: Vec::new() };
+    let id = |id: &str| ExpectedId { id: id.to_owned(), n: u32::MAX, product: None, handles: Vec::new() };
     let mut learnt = Learnt::from_ids(&[id("1002:74a1"), id("1002:74a2")]);
     let there = devices(1, 0x74a1);
     assert_eq!(missing(&learnt, &there).len(), MAX_MISSING);

@@ -1,4 +1,4 @@
-use afd_model::{Decision, Known, LibraryStatus, PciId};
+use afd_model::{Decision, Known, LibraryStatus, Missing, PciId, Product};
 
 use super::player::{KIND, Player, device, without_library};
 
@@ -56,6 +56,33 @@ fn devices_that_were_seen_for_a_short_time_are_waited_for() {
     player.devices.clear();
     player.play(40);
     assert_eq!((player.believed().is_settled, player.count(), player.ready()), (true, 0, "none".to_owned()));
+}
+
+#[test]
+fn a_missing_device_has_the_name_of_its_product_after_a_restart() {
+    let mut player = Player::settled(8);
+    for device in &mut player.devices {
+        // Not every device has a UUID by which it could be named.
+        device.uuid = Missing::NotExposed.into();
+        device.product = Known::Value(Product {
+            name: "AMD Instinct MI300X".to_owned(),
+            model: Missing::Unrecognized.into(),
+            architecture: Missing::Unrecognized.into(),
+        });
+    }
+    player.play(700);
+    player.restart_pod();
+    player.devices.truncate(6);
+    player.play(60);
+    let products = |player: &Player| -> Vec<Option<String>> {
+        player.believed().for_node.missing.iter().map(|missing| missing.product.clone()).collect()
+    };
+    let named = Some("AMD Instinct MI300X".to_owned());
+    assert_eq!(products(&player), vec![named.clone(); 2]);
+    player.devices.clear();
+    player.restart_pod();
+    player.play(60);
+    assert_eq!(products(&player), vec![named; 8]);
 }
 
 #[test]
