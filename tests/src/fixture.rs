@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     afd, binary,
+    chart::chart,
     driver_root::{FAKE_LIBRARIES, FakeDriverRoot},
     workspace,
 };
@@ -148,7 +149,7 @@ impl FixtureHost {
     /// # Panics
     /// When it cannot be written.
     pub fn add_mounted_paths(&self) {
-        let chart = workspace().join("daemonset/chart");
+        let chart = chart();
         let read = |file: &str| -> serde_json::Value {
             let text = fs::read_to_string(chart.join(file)).expect("the chart can be read");
             serde_json::from_str(&text).expect("the list is JSON")

@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod attack;
+pub mod chart;
 pub mod driver_root;
 pub mod fixture;
 pub mod hostile;

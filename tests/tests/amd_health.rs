@@ -42,14 +42,14 @@ impl Observed {
         let agent = Agent::start(host.afd(RUN));
         let observed = Observed { host, agent, gpu, id };
         observed.agent.until("all GPUs are healthy", |agent| {
-            let devices = inventory(agent).devices;
+            let devices = agent.inventory().devices;
             !devices.is_empty() && devices.iter().all(|device| device.health.state == HealthState::Healthy)
         });
         observed
     }
 
     fn device(&self) -> Device {
-        let devices = inventory(&self.agent).devices;
+        let devices = self.agent.inventory().devices;
         devices.into_iter().find(|device| device.id.to_string() == self.id).expect("the GPU is listed")
     }
 
@@ -59,7 +59,7 @@ impl Observed {
 
     /// Waits for as many discoveries from now on. Each is seen by the VBIOS version of another GPU, which changes.
     fn after_discoveries(&self, count: usize) {
-        let others = inventory(&self.agent).devices;
+        let others = self.agent.inventory().devices;
         let other =
             others.iter().find(|other| other.id.to_string() != self.id).expect("there is another GPU");
         let file = self.host.root().join(format!("sys/bus/pci/devices/{}/vbios_version", other.id));
@@ -67,15 +67,11 @@ impl Observed {
             let version = format!("113-TEST-{number}");
             fs::write(&file, format!("{version}\n")).expect("a file can be written");
             self.agent.until("there was another discovery", |agent| {
-                let devices = inventory(agent).devices;
+                let devices = agent.inventory().devices;
                 devices.iter().any(|device| device.firmware_version.value() == Some(&version))
             });
         }
     }
-}
-
-fn inventory(agent: &Agent) -> Inventory {
-    serde_json::from_slice(&agent.get("/inventory").body).expect("the inventory is JSON")
 }
 
 fn shown(host: &FixtureHost) -> Inventory {

@@ -34,10 +34,6 @@ fn restarts(agent: &Agent) -> f64 {
     agent.value(RESTARTS).expect("restarts are counted")
 }
 
-fn inventory(agent: &Agent) -> Inventory {
-    serde_json::from_slice(&agent.get("/inventory").body).expect("the inventory is JSON")
-}
-
 fn shown(host: &FixtureHost) -> Inventory {
     serde_json::from_str(&stdout(&mut host.afd(["show", "--output", "json"]))).expect("the inventory is JSON")
 }
@@ -90,7 +86,7 @@ fn start(host: &FixtureHost) -> Agent {
 
 /// Everything that the kernel reports is there: every device with its facts and samples.
 fn assert_kernel_facts(agent: &Agent) {
-    let devices = inventory(agent).devices;
+    let devices = agent.inventory().devices;
     assert_eq!(devices.len(), 8);
     for device in &devices {
         assert_eq!(device.product_name(), Some("AMD Instinct MI300X"));
@@ -214,14 +210,14 @@ fn a_library_that_cannot_be_initialised_is_a_problem_and_is_retried() {
         .update(|recording| recording["system"]["amdsmi_init"] = json!({ "error": "NOT_INIT" }));
     let agent = Agent::start(host.afd(RUN));
     agent.until("the problem is reported", |agent| {
-        inventory(agent).problems.iter().any(|problem| problem.message.contains("initialised: NOT_INIT"))
+        agent.inventory().problems.iter().any(|problem| problem.message.contains("initialised: NOT_INIT"))
     });
     assert_kernel_facts(&agent);
     assert_eq!(utilizations(&agent), 0);
     host.driver_root()
         .update(|recording| recording["system"]["amdsmi_init"] = json!({ "value": Value::Null }));
     agent.until("the library is sampled", |agent| utilizations(agent) == 8);
-    assert!(inventory(&agent).problems.is_empty());
+    assert!(agent.inventory().problems.is_empty());
 }
 
 #[test]
@@ -259,7 +255,7 @@ fn a_gpu_that_the_library_loses_affects_no_other_gpu_and_no_fact_of_the_kernel()
     host.driver_root().answer(5, "amdsmi_get_processor_handles", json!({ "error": "NOT_FOUND" }));
     agent.until("its utilization is absent", |agent| utilizations(agent) == 7);
     assert_kernel_facts(&agent);
-    let devices = inventory(&agent).devices;
+    let devices = agent.inventory().devices;
     assert!(devices.iter().all(|device| facts(device).market_name.is_known()), "static facts stay");
     host.driver_root().update(|recording| {
         let answers = recording["devices"][5]["answers"].as_object_mut().expect("answers are an object");
@@ -299,7 +295,7 @@ fn a_call_that_hangs_ends_the_library_process_and_delays_no_scrape() {
     host.driver_root().fault("hang", &["amdsmi_get_gpu_activity"]);
     agent.until("what the library reports is absent", |agent| utilizations(agent) == 0);
     assert_kernel_facts(&agent);
-    assert!(facts(&inventory(&agent).devices[0]).market_name.is_known(), "static facts stay");
+    assert!(facts(&agent.inventory().devices[0]).market_name.is_known(), "static facts stay");
     host.driver_root().fault("hang", &[]);
     agent.until("the library process has restarted", |agent| utilizations(agent) == 8);
     assert!(restarts(&agent) >= 1.0);

@@ -17,10 +17,13 @@ mod policy;
 #[path = "chart/setup.rs"]
 mod setup;
 
-use std::{collections::BTreeMap, fs, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode};
 
 use afd_test_cluster::{Bed, KubernetesVersion, Suite, image::Image, mounts, pods, succeed, until};
-use afd_tests::fixture::Fixture;
+use afd_tests::{
+    chart::{chart, values_option},
+    fixture::Fixture,
+};
 use anyhow::ensure;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
@@ -29,7 +32,7 @@ use k8s_openapi::api::{
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use setup::{CONDITION, COUNT, IMAGE, NAMESPACE, PROBLEM, chart};
+use setup::{CONDITION, COUNT, IMAGE, NAMESPACE, PROBLEM};
 
 /// How long Helm waits for pods and jobs.
 const HELM_TIMEOUT: &str = "120s";
@@ -68,8 +71,7 @@ async fn release() -> anyhow::Result<()> {
         "writeIntervalSeconds": 1,
         "hostRoot": host.root(),
     });
-    let file = bed.folder().join("values.yaml");
-    fs::write(&file, values.to_string())?;
+    let values = values_option(bed.folder(), &values);
     let mut install = bed.helm()?;
     install.args([
         "install",
@@ -81,7 +83,7 @@ async fn release() -> anyhow::Result<()> {
         "--timeout",
         HELM_TIMEOUT,
     ]);
-    let installed = succeed(install.arg(chart()).arg("--values").arg(&file));
+    let installed = succeed(install.arg(chart()).arg(&values));
     if let Err(error) = installed {
         let pods = succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "describe", "pods"]))?;
         let log = succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "logs", "daemonset/afd"]))
@@ -111,8 +113,7 @@ async fn release() -> anyhow::Result<()> {
         bed.helm()?
             .args(["upgrade", NAMESPACE, "--namespace", NAMESPACE, "--wait", "--timeout", HELM_TIMEOUT])
             .arg(chart())
-            .arg("--values")
-            .arg(&file)
+            .arg(&values)
             .args(["--set", "sampleIntervalSeconds=4"]),
     )?;
     let upgraded = nodes.get(Bed::NODE).await?;

@@ -10,8 +10,8 @@ use std::{fs, path::Path, process::ExitCode};
 
 use afd_test_cluster::{Bed, BedProcess, Suite, image::Image, mounts, succeed, until};
 use afd_tests::{
+    chart::{chart, values_option},
     fixture::{Fixture, FixtureHost},
-    workspace,
 };
 use anyhow::{Context, ensure};
 use k8s_openapi::api::{
@@ -60,10 +60,8 @@ async fn one_after_another() -> anyhow::Result<()> {
         let mut helm = bed.helm()?;
         helm.args([if index == 0 { "install" } else { "upgrade" }, NAMESPACE, "--namespace", NAMESPACE]);
         helm.args(["--create-namespace", "--wait", "--timeout", HELM_TIMEOUT]);
-        let values = bed.folder().join("values.yaml");
-        fs::write(&values, values_of(name, &host)?.to_string())?;
-        succeed(helm.arg(workspace().join("daemonset/chart")).arg("--values").arg(&values))
-            .with_context(|| format!("the release on {name}"))?;
+        let values = values_option(bed.folder(), &values_of(name, &host)?);
+        succeed(helm.arg(chart()).arg(values)).with_context(|| format!("the release on {name}"))?;
         let node = until(&format!("the Node has the labels of {name}"), async || {
             let node = nodes.get(Bed::NODE).await?;
             let label = |key: &str| node.labels().get(key).map(String::as_str);
@@ -134,10 +132,9 @@ struct ExtraNode {
 async fn side_by_side() -> anyhow::Result<()> {
     let bed = Bed::builder().node().start().await?;
     let client = bed.client().await?;
-    let chart = workspace().join("daemonset/chart");
     // For the role and the policy; the pods of the release have no image here.
     succeed(
-        bed.helm()?.args(["install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace"]).arg(chart),
+        bed.helm()?.args(["install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace"]).arg(chart()),
     )?;
     let mut agents = Vec::new();
     for (index, (name, _)) in HOSTS.into_iter().enumerate() {

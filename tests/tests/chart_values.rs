@@ -9,16 +9,14 @@
 #[path = "chart/rendered.rs"]
 mod rendered;
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, fs, path::Path, process::ExitCode};
 
 use afd_agent::args::Args;
 use afd_test_cluster::{Bed, KubernetesVersion, Suite, succeed};
-use afd_tests::workspace;
+use afd_tests::{
+    chart::{chart, values_option},
+    workspace,
+};
 use anyhow::{Context, ensure};
 use clap::CommandFactory;
 use expect_test::expect_file;
@@ -127,10 +125,6 @@ fn main() -> ExitCode {
         .main()
 }
 
-fn chart() -> PathBuf {
-    workspace().join("daemonset/chart")
-}
-
 /// The output of `helm template` with more options.
 fn render(bed: &Bed, more: &[&str]) -> anyhow::Result<String> {
     let mut command = bed.helm()?;
@@ -140,10 +134,8 @@ fn render(bed: &Bed, more: &[&str]) -> anyhow::Result<String> {
 
 /// The DaemonSet that the chart renders for values.
 fn daemonset(bed: &Bed, values: &Value) -> anyhow::Result<Value> {
-    let file = bed.folder().join("values.yaml");
-    fs::write(&file, values.to_string())?;
-    let file = file.to_str().context("the path is text")?;
-    let text = render(bed, &["--show-only", "templates/daemonset.yaml", "--values", file])?;
+    let values = values_option(bed.folder(), values);
+    let text = render(bed, &["--show-only", "templates/daemonset.yaml", &values])?;
     let rendered = bed.folder().join("daemonset.yaml");
     fs::write(&rendered, text)?;
     // The API server reads YAML as kubectl does.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use afd_test_cluster::{Bed, Suite, image::Image, succeed, until};
-use afd_tests::workspace;
+use afd_tests::chart::{chart, values_option};
 use anyhow::{Context, ensure};
 use serde_json::json;
 
@@ -50,12 +50,10 @@ async fn confined() -> anyhow::Result<()> {
             "profile": profile,
             "startSpreadSeconds": 0,
         });
-        let file = bed.folder().join("values.yaml");
-        fs::write(&file, values.to_string())?;
         let mut helm = bed.helm()?;
         helm.args(["upgrade", "--install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace"]);
-        helm.args(["--wait", "--timeout", "120s"]).arg(workspace().join("daemonset/chart"));
-        if let Err(error) = succeed(helm.arg("--values").arg(&file)) {
+        helm.args(["--wait", "--timeout", "120s"]).arg(chart());
+        if let Err(error) = succeed(helm.arg(values_option(bed.folder(), &values))) {
             let pods = succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "describe", "pods"]))?;
             return Err(error.context(pods));
         }

@@ -31,10 +31,6 @@ fn start(host: &FixtureHost) -> Agent {
     agent
 }
 
-fn inventory(agent: &Agent) -> Inventory {
-    serde_json::from_slice(&agent.get("/inventory").body).expect("the inventory is JSON")
-}
-
 fn shown(host: &FixtureHost) -> Inventory {
     serde_json::from_str(&stdout(&mut host.afd(["show", "--output", "json"]))).expect("the inventory is JSON")
 }
@@ -74,7 +70,7 @@ fn a_library_that_starts_slowly_is_a_pending_problem_until_it_answers() {
     let agent = Agent::start(host.afd(SLOW));
     agent.until("the reason is counted", |agent| agent.value(PENDING) == Some(1.0));
     let message =
-        |agent: &Agent| inventory(agent).problems.into_iter().map(|problem| problem.message).collect();
+        |agent: &Agent| agent.inventory().problems.into_iter().map(|problem| problem.message).collect();
     let first: Vec<String> = message(&agent);
     assert_eq!(first, ["no response yet"], "nothing in it moves");
     agent.until("NVML is sampled", |agent| agent.count(POWER) == 8);
@@ -86,12 +82,12 @@ fn a_library_that_starts_slowly_is_a_pending_problem_until_it_answers() {
 fn an_answer_that_stays_pending_is_a_problem_before_its_deadline() {
     let host = Fixture::named(H100).lay_out();
     let agent = start(&host);
-    let before = inventory(&agent).devices;
+    let before = agent.inventory().devices;
     host.driver_root().fault("hang", &["nvmlDeviceGetPowerUsage"]);
     agent.until("the samples are absent", |agent| agent.count(POWER) == 0);
     agent.until("the reason is counted", |agent| agent.value(PENDING) == Some(1.0));
     assert_eq!(agent.value("afd_probe_restarts_total{probe=\"nvidia\"}"), Some(0.0), "the deadline is later");
-    let now = inventory(&agent).devices;
+    let now = agent.inventory().devices;
     assert!(now.iter().zip(&before).all(|(now, before)| now.memory_bytes == before.memory_bytes));
 }
 
@@ -99,7 +95,7 @@ fn an_answer_that_stays_pending_is_a_problem_before_its_deadline() {
 fn facts_survive_calls_that_fail_and_a_count_that_fails() {
     let host = Fixture::named("nvidia-a100x8-mig-mixed").lay_out();
     let agent = start(&host);
-    let before = inventory(&agent).devices;
+    let before = agent.inventory().devices;
     host.driver_root().update(|recording| {
         recording["system"]["nvmlSystemGetCudaDriverVersion_v2"] = unknown();
         for device in recording["devices"].as_array_mut().expect("devices are a list") {
@@ -110,16 +106,16 @@ fn facts_survive_calls_that_fail_and_a_count_that_fails() {
         }
     });
     after_discoveries(&agent, 3.0);
-    let problems = inventory(&agent).problems;
+    let problems = agent.inventory().problems;
     assert!(problems.iter().any(|problem| problem.message.contains("MigMode UNKNOWN")), "{problems:?}");
-    assert_eq!(without_marks(inventory(&agent)), before);
+    assert_eq!(without_marks(agent.inventory()), before);
 
     host.driver_root().update(|recording| recording["system"]["nvmlDeviceGetCount_v2"] = unknown());
     agent.until("the count is refused", |agent| {
-        let problems = inventory(agent).problems;
+        let problems = agent.inventory().problems;
         problems.iter().any(|problem| problem.message.contains("nvmlDeviceGetCount_v2 UNKNOWN"))
     });
-    assert_eq!(without_marks(inventory(&agent)), before, "that is not: no devices");
+    assert_eq!(without_marks(agent.inventory()), before, "that is not: no devices");
     assert!(agent.count(POWER) > 0);
 }
 
@@ -127,13 +123,13 @@ fn facts_survive_calls_that_fail_and_a_count_that_fails() {
 fn mig_that_is_switched_off_is_an_answer() {
     let host = Fixture::named("nvidia-h100x2-mig").lay_out();
     let agent = start(&host);
-    assert!(!inventory(&agent).devices[0].partitions.is_empty());
+    assert!(!agent.inventory().devices[0].partitions.is_empty());
     host.driver_root().update(|recording| {
         let mode = json!({ "value": { "currentMode": 0, "pendingMode": 0 } });
         recording["devices"][0]["answers"]["nvmlDeviceGetMigMode"] = mode;
         recording["devices"][0]["mig"] = json!([]);
     });
-    agent.until("the MIG devices are gone", |agent| inventory(agent).devices[0].partitions.is_empty());
+    agent.until("the MIG devices are gone", |agent| agent.inventory().devices[0].partitions.is_empty());
 }
 
 #[test]
@@ -143,11 +139,11 @@ fn a_device_that_the_kernel_lost_does_not_live_in_a_report() {
     let (library, away) = (host.driver_root().library(), host.driver_root().path().join("away"));
     fs::rename(&library, &away).expect("a file can be moved");
     agent.until("the samples are absent", |agent| agent.count(POWER) == 0);
-    let gone = inventory(&agent).devices[7].id.to_string();
+    let gone = agent.inventory().devices[7].id.to_string();
     let link = host.root().join("sys/bus/pci/devices").join(&gone);
     fs::remove_file(link).expect("a link can be removed");
-    agent.until("it is gone", |agent| inventory(agent).devices.len() == 7);
-    let left = inventory(&agent);
+    agent.until("it is gone", |agent| agent.inventory().devices.len() == 7);
+    let left = agent.inventory();
     assert!(
         left.devices.iter().all(|device| device.memory_bytes.is_known()),
         "static facts of the others stay"
@@ -159,7 +155,7 @@ fn a_device_that_the_kernel_lost_does_not_live_in_a_report() {
 fn the_xid_of_a_lost_gpu_is_counted_and_its_series_keep_their_labels() {
     let host = Fixture::named(H100).lay_out();
     let agent = start(&host);
-    let device = inventory(&agent).devices[5].clone();
+    let device = agent.inventory().devices[5].clone();
     let uuid = device.uuid.value().expect("its UUID is known").clone();
     let labels = format!("vendor=\"nvidia\",device=\"{}\",uuid=\"{uuid}\",partition=\"\"", device.id);
     let errors = |detail: &str| {
@@ -184,7 +180,7 @@ fn the_xid_of_a_lost_gpu_is_counted_and_its_series_keep_their_labels() {
     let lost: Vec<_> = dcgm.iter().filter(|line| line.contains(&uuid)).collect();
     assert!(lost.len() == 1 && lost[0].ends_with(" 79"), "{dcgm:?}");
     agent.until("both are reasons of its health", |agent| {
-        let now = &inventory(agent).devices[5];
+        let now = &agent.inventory().devices[5];
         let reasons: Vec<&str> = now.health.reasons.iter().map(|reason| reason.code.as_str()).collect();
         now.uuid == device.uuid && now.health.state == HealthState::Failed && reasons == ["GpuLost", "Xid79"]
     });
@@ -202,7 +198,7 @@ fn the_counts_of_xids_survive_a_restart_of_the_container() {
         agent
     };
     let agent = start();
-    let device = inventory(&agent).devices[5].clone();
+    let device = agent.inventory().devices[5].clone();
     let uuid = device.uuid.value().expect("its UUID is known");
     let xid_31 = format!(
         "accelerator_device_errors_total{{vendor=\"nvidia\",device=\"{}\",uuid=\"{uuid}\",partition=\"\",kind=\"xid\",detail=\"31\"}}",
@@ -234,7 +230,7 @@ fn errors_that_are_not_watched_have_no_series_and_are_a_problem() {
     let metrics = agent.get("/metrics");
     assert!(!metrics.text().contains("kind=\"xid\""));
     assert!(!metrics.text().contains("No Error"));
-    let problems = inventory(&agent).problems;
+    let problems = agent.inventory().problems;
     assert_eq!(problems.iter().filter(|problem| problem.fact == "events").count(), 8, "{problems:?}");
 }
 
@@ -246,7 +242,7 @@ fn a_call_that_requires_a_reset_fails_its_gpu_and_causes_no_loop() {
     let reset = json!({ "error": "RESET_REQUIRED" });
     host.driver_root().answer(3, "nvmlDeviceGetUtilizationRates", reset.clone());
     agent.until("the GPU has failed", |agent| {
-        verdicts(&inventory(agent))[3] == (HealthState::Failed, "GpuResetRequired".to_owned())
+        verdicts(&agent.inventory())[3] == (HealthState::Failed, "GpuResetRequired".to_owned())
     });
     assert_unhurried(&agent);
     host.driver_root().answer(
@@ -254,12 +250,12 @@ fn a_call_that_requires_a_reset_fails_its_gpu_and_causes_no_loop() {
         "nvmlDeviceGetUtilizationRates",
         json!({ "value": { "gpu": 1, "memory": 1 } }),
     );
-    agent.until("the GPU is healthy", |agent| verdicts(&inventory(agent))[3].0 == HealthState::Healthy);
+    agent.until("the GPU is healthy", |agent| verdicts(&agent.inventory())[3].0 == HealthState::Healthy);
 
     // A call that only a discovery makes.
     host.driver_root().answer(3, "nvmlDeviceGetInforomImageVersion", reset);
     host.driver_root().answer(4, "nvmlDeviceGetFieldValues(230)", json!({ "value": 1 }));
-    agent.until("it has failed", |agent| verdicts(&inventory(agent))[3].0 == HealthState::Failed);
+    agent.until("it has failed", |agent| verdicts(&agent.inventory())[3].0 == HealthState::Failed);
     assert_unhurried(&agent);
 }
 
@@ -308,7 +304,7 @@ fn values_that_no_gpu_can_have_are_dropped_and_counted() {
     host.driver_root().answer(0, "nvmlDeviceGetTemperature(0)", json!({ "value": u32::MAX }));
     let agent = start(&host);
     assert_eq!(agent.count(POWER), 7);
-    let first = inventory(&agent).devices[0].id.to_string();
+    let first = agent.inventory().devices[0].id.to_string();
     for family in ["accelerator_device_utilization_ratio{", "accelerator_device_temperature_celsius{"] {
         let lines = series(&agent, "/metrics", family);
         let of_first = |line: &&String| {
@@ -339,7 +335,7 @@ fn compute_instances_of_a_gpu_instance_share_one_measurement() {
         recording["devices"][0]["answers"]["nvmlDeviceGetMaxMigDeviceCount"] = json!({ "value": 7 });
     });
     let agent = Agent::start(host.afd(RUN));
-    let gpu = inventory(&agent).devices[0].id.to_string();
+    let gpu = agent.inventory().devices[0].id.to_string();
     let shares = |agent: &Agent| {
         let lines = series(agent, "/metrics", "accelerator_device_utilization_ratio{");
         let of_instance = |line: &String| {
@@ -372,11 +368,11 @@ fn incidents_end_with_the_driver_that_reported_them() {
     host.driver_root().raise(json!({ "device": 0, "eventType": 8, "eventData": 74 }));
     host.driver_root().raise(json!({ "device": 1, "eventType": 8, "eventData": 63 }));
     agent.until("both are unwell", |agent| {
-        let verdicts = verdicts(&inventory(agent));
+        let verdicts = verdicts(&agent.inventory());
         verdicts[0].0 == HealthState::Failed && verdicts[1].0 == HealthState::Degraded
     });
     after_discoveries(&agent, 3.0);
-    assert_eq!(verdicts(&inventory(&agent))[0].1, "Xid74", "time alone ends nothing");
+    assert_eq!(verdicts(&agent.inventory())[0].1, "Xid74", "time alone ends nothing");
 
     release(&socket, &[]);
     let version = host.root().join("sys/module/nvidia/version");
@@ -386,7 +382,7 @@ fn incidents_end_with_the_driver_that_reported_them() {
     release(&socket, &["--end"]);
     agent.until("NVML is sampled again", |agent| agent.count(POWER) == 8);
     agent.until("all are healthy", |agent| {
-        verdicts(&inventory(agent)).iter().all(|(state, _)| *state == HealthState::Healthy)
+        verdicts(&agent.inventory()).iter().all(|(state, _)| *state == HealthState::Healthy)
     });
     let counted = series(&agent, "/metrics", "accelerator_device_errors_total{");
     let xids = counted.iter().filter(|line| line.contains("kind=\"xid\""));

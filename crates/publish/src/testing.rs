@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use afd_apiserver::WATCH_TIMEOUT_SECONDS;
+use afd_apiserver::{ApiCalls, WATCH_TIMEOUT_SECONDS};
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame};
 use kube::Client;
+use prometheus::{IntCounter, IntCounterVec, Opts};
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
@@ -22,6 +23,24 @@ use tower::service_fn;
 
 pub use node::{FakeNode, FakeNodeField};
 use node::{PatchKind, RefusedWrite};
+
+use crate::node::NodeCounters;
+
+/// Counters that no page shows.
+///
+/// # Panics
+/// When one of their names is not valid.
+pub fn counters() -> NodeCounters {
+    let vector = |labels: &[&str]| {
+        IntCounterVec::new(Opts::new("counter", "Counter."), labels).expect("the names are valid")
+    };
+    NodeCounters {
+        calls: ApiCalls::new(vector(&["verb", "code"])),
+        label_writes: IntCounter::new("writes", "Writes.").expect("the name is valid"),
+        contested: vector(&["key", "owner"]),
+        refused: vector(&["key", "code"]),
+    }
+}
 
 type ResponseBody = BoxBody<Bytes, Infallible>;
 

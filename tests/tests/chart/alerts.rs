@@ -3,10 +3,11 @@
 use std::{fs, process::Command};
 
 use afd_test_cluster::{Bed, succeed};
+use afd_tests::chart::chart;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use crate::setup::{NAMESPACE, chart};
+use crate::setup::NAMESPACE;
 
 const CONDITION: &str = "kube_node_status_condition{condition=\"accelerator.llm-d.ai/Ready\"";
 const UNAVAILABLE: &str = "kube_daemonset_status_number_unavailable{namespace=\"afd\", daemonset=\"afd\"}";

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use afd_test_cluster::{Bed, BedProcess, KubernetesVersion, succeed, until};
-use afd_tests::{fixture::FixtureHost, workspace};
+use afd_tests::{chart::chart, fixture::FixtureHost};
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
@@ -21,11 +21,6 @@ pub(crate) const PROBLEM: &str = "accelerator.llm-d.ai/Problem";
 pub(crate) const ALIAS: &str = "AcceleratedHardwareReady";
 pub(crate) const IMAGE: &str = "localhost/afd:test";
 const FIELD_MANAGER: &str = "accelerator-feature-discovery";
-
-/// The folder of the chart.
-pub(crate) fn chart() -> PathBuf {
-    workspace().join("daemonset/chart")
-}
 
 /// A cluster with a Node, a release of the chart without pods, and an agent's token.
 pub(crate) struct PolicySetup {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use afd_test_cluster::{Bed, KubernetesVersion, image::Image, succeed, until};
-use afd_tests::workspace;
+use afd_tests::chart::{chart, values_option};
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
@@ -34,7 +34,7 @@ pub(crate) async fn policy(version: KubernetesVersion) -> anyhow::Result<()> {
     for template in ["cleanup", "cleanuppolicy"] {
         let mut helm = bed.helm()?;
         helm.args(["template", NAMESPACE, "--namespace", NAMESPACE, "--show-only"]);
-        helm.arg(format!("templates/{template}.yaml")).arg(workspace().join("daemonset/chart"));
+        helm.arg(format!("templates/{template}.yaml")).arg(chart());
         let file = bed.folder().join(format!("{template}.yaml"));
         fs::write(&file, succeed(&mut helm)?)?;
         succeed(bed.kubectl()?.args(["apply", "--validate=strict", "-f"]).arg(&file))?;
@@ -141,18 +141,17 @@ pub(crate) async fn failed_job() -> anyhow::Result<()> {
     write(&admin, Bed::NODE, "afd/afd", &labels()).await?;
     let condition = format!("request.userInfo.username != 'system:serviceaccount:{NAMESPACE}:{ACCOUNT}'");
     refuse(&bed, &condition, true)?;
-    let values = bed.folder().join("values.yaml");
-    let content = json!({
+    let values = json!({
         "image": { "repository": "localhost/afd", "tag": "test", "pullPolicy": "Never" },
         // No agent, which would remove these labels.
         "nodeSelector": { "no": "node" },
         "cleanup": { "nodeSelector": { "kubernetes.io/os": "linux" } },
     });
-    fs::write(&values, content.to_string())?;
+    let values = values_option(bed.folder(), &values);
     let install = || -> anyhow::Result<()> {
         let mut helm = bed.helm()?;
-        helm.args(["install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace", "--values"]);
-        succeed(helm.arg(&values).arg(workspace().join("daemonset/chart"))).map(drop)
+        helm.args(["install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace"]);
+        succeed(helm.arg(&values).arg(chart())).map(drop)
     };
     let uninstall = || -> anyhow::Result<std::process::Output> {
         let mut helm = bed.helm()?;

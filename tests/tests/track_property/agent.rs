@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use afd_apiserver::ApiCalls;
 use afd_derive::{
     condition,
     decided::{DecidedKeys, KeyFamilies},
@@ -10,11 +9,10 @@ use afd_derive::{
 };
 use afd_model::{Decision, NodeFacts, Offers};
 use afd_publish::{
-    node::{self, DesiredCondition, DesiredNode, NodeCounters, NodeObserver, NodeSettings, WriteLimits},
-    testing::FakeApi,
+    node::{self, DesiredCondition, DesiredNode, NodeObserver, NodeSettings, WriteLimits},
+    testing::{FakeApi, counters},
 };
 use afd_track::{Believed, Conditions, Observation, SavedState, Track, TrackOptions};
-use prometheus::{IntCounter, IntCounterVec, Opts};
 use tokio::{sync::watch, task::JoinHandle, time::Duration};
 
 use crate::world::{VENDOR, World};
@@ -109,17 +107,5 @@ fn desired(believed: &Believed, conditions: &Conditions) -> DesiredNode {
             DesiredCondition { kind: problem, state: conditions.problem.clone() },
         ],
         inherits: believed.inherits,
-    }
-}
-
-fn counters() -> NodeCounters {
-    let vector = |labels: &[&str]| {
-        IntCounterVec::new(Opts::new("counter", "Counter."), labels).expect("the names are valid")
-    };
-    NodeCounters {
-        calls: ApiCalls::new(vector(&["verb", "code"])),
-        label_writes: IntCounter::new("writes", "Writes.").expect("the name is valid"),
-        contested: vector(&["key", "owner"]),
-        refused: vector(&["key", "code"]),
     }
 }

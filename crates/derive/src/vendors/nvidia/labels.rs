@@ -15,9 +15,9 @@ use crate::{
 pub(super) const LABELS: LabelSet = LabelSet {
     tool: "NVIDIA GPU Feature Discovery",
     notes: "`<resource>` is `gpu` and, with the MIG strategy `mixed`, also `mig-<profile>` for each profile that exists, with `.` \
-            instead of `+`. `--nvidia-mig-strategy` sets the strategy of the device plugin (without it the labels describe whole GPUs), and `--nvidia-device-plugin-config` \
-            names its configuration, which alone says whether devices are shared. `version: v1` is the configuration of a \
-            plugin that shares none.",
+            instead of `+`. `--nvidia-mig-strategy` sets the strategy of the device plugin (without it the labels describe whole \
+            GPUs), and `--nvidia-device-plugin-config` names its configuration, which alone says whether devices are shared. \
+            `version: v1` is the configuration of a plugin that shares none.",
     tables: &[NODE, resource::RESOURCE],
     placeholders: &[("resource", "(gpu|mig-[0-9a-z.-]+)")],
     left_out: &[LeftOutLabel {

@@ -2,30 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use afd_apiserver::ApiCalls;
-use prometheus::{IntCounter, IntCounterVec, Opts};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{super::FIELD_MANAGER, *};
-use crate::testing::{FakeApi, FakeApiFault, FakeNode, FakeNodeField};
+use crate::testing::{FakeApi, FakeApiFault, FakeNode, FakeNodeField, counters};
 
 const PREFIX: &str = "accelerator.llm-d.ai";
 const ALL: CleanOptions<'static> = CleanOptions { prefix: PREFIX, managed_by: None };
 /// The number of fields that [`full`] adds.
 const OWN_FIELDS: usize = 9;
-
-fn counters() -> NodeCounters {
-    let vector = |labels: &[&str]| {
-        IntCounterVec::new(Opts::new("counter", "Counter."), labels).expect("the names are valid")
-    };
-    NodeCounters {
-        calls: ApiCalls::new(vector(&["verb", "code"])),
-        label_writes: IntCounter::new("writes", "Writes.").expect("the name is valid"),
-        contested: vector(&["key", "owner"]),
-        refused: vector(&["key", "code"]),
-    }
-}
 
 fn own(name: &str) -> String {
     format!("{PREFIX}/{name}")

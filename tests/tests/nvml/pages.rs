@@ -1,0 +1,112 @@
+//! What is published beside health: compatible metrics, processes, recordings.
+
+use std::{fs, process::Stdio};
+
+use afd_model::Inventory;
+use afd_tests::{
+    agent::Agent,
+    driver_root::FakeDriverRoot,
+    fixture::{Fixture, FixtureHost},
+    stdout,
+};
+use serde_json::{Value, json};
+
+use crate::{RUN, shown, start};
+
+#[test]
+fn the_utilization_of_mig_devices_comes_from_gpm() {
+    let host = Fixture::named("nvidia-h100x2-mig").lay_out();
+    let agent = start(&host);
+    let family = "DCGM_FI_DEV_GPU_UTIL{";
+    let page = |agent: &Agent| agent.get("/compat/dcgm").text().to_owned();
+    agent.until("GPM has two samples", |agent| page(agent).contains(family));
+    let text = page(&agent);
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(family)).collect();
+    assert_eq!(lines.len(), 4, "one for each MIG device, none for the GPUs: {lines:?}");
+    assert!(
+        lines[0].contains("GPU_I_PROFILE=\"3g.40gb\",GPU_I_ID=\"1\"") && lines[0].ends_with("} 40"),
+        "{}",
+        lines[0]
+    );
+    assert!(lines.iter().all(|line| line.contains("pod=\"\"")), "{lines:?}");
+    for family in
+        ["DCGM_FI_PROF_GR_ENGINE_ACTIVE", "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "DCGM_FI_PROF_DRAM_ACTIVE"]
+    {
+        assert!(text.contains(&format!("\n{family}{{")), "{family} is missing");
+    }
+}
+
+#[test]
+fn the_dcgm_listener_serves_only_dcgm_metrics() {
+    let host = Fixture::named("amd-mi300x8-spx").lay_out();
+    let reserved = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = reserved.local_addr().expect("a listener has an address").to_string();
+    drop(reserved);
+    let agent = Agent::start(host.afd(RUN.into_iter().chain(["--dcgm-listen", address.as_str()])));
+    agent.until("a sample was taken", |agent| {
+        agent.get("/compat/dcgm").text().contains("DCGM_FI_DEV_GPU_UTIL")
+    });
+    let response = Agent::get_from(&address, "/metrics");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.text().matches("\nDCGM_FI_DEV_GPU_UTIL{").count(), 8);
+    assert!(!response.text().contains("DCGM_FI_DEV_POWER_USAGE"), "other vendors have only utilization");
+    assert_eq!(Agent::get_from(&address, "/inventory").status, 404);
+}
+
+#[test]
+fn only_a_vgpu_reports_the_state_of_its_licence() {
+    let family = "DCGM_FI_DEV_VGPU_LICENSE_STATUS{";
+    let licensed = |host: &FixtureHost| {
+        let text = stdout(&mut host.afd(["show", "--output", "dcgm"]));
+        text.lines().find(|line| line.starts_with(family)).map(|line| line.ends_with(" 1"))
+    };
+    let guest = Fixture::named("nvidia-vgpu-guest").lay_out();
+    assert_eq!(licensed(&guest), Some(true));
+    guest.driver_root().update(|recording| {
+        let call = "nvmlDeviceGetGridLicensableFeatures_v4";
+        let features = &mut recording["devices"][0]["answers"][call]["value"]["gridLicensableFeatures"];
+        features[0]["featureState"] = json!(0);
+    });
+    assert_eq!(licensed(&guest), Some(false));
+    assert_eq!(licensed(&Fixture::named("nvidia-l40sx2").lay_out()), None);
+}
+
+#[test]
+fn the_memory_of_each_process_is_published_on_request() {
+    const FAMILY: &str = "accelerator_device_process_memory_used_bytes{";
+    let host = Fixture::named("nvidia-h100x2-mig").lay_out();
+    let process = |pid: usize, instance: u32| json!({ "pid": pid, "usedGpuMemory": 1 << 30, "gpuInstanceId": instance, "computeInstanceId": 0 });
+    // More than fit into the first buffer.
+    let processes: Vec<Value> = (1..=100).map(|pid| process(pid, if pid > 99 { 2 } else { 1 })).collect();
+    host.driver_root().answer(0, "nvmlDeviceGetComputeRunningProcesses_v3", json!({ "value": processes }));
+    let shown = |more: &[&str]| {
+        let text = stdout(host.afd(["show", "--output", "metrics"]).args(more));
+        text.lines().filter(|line| line.starts_with(FAMILY)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let series = shown(&["--per-process"]);
+    assert_eq!(series.len(), 100, "{series:?}");
+    let last =
+        series.iter().find(|line| line.contains("pid=\"100\"")).expect("the last process is published");
+    assert!(last.contains("partition=\"gi2-ci0\"") && last.ends_with(" 1073741824"), "{last}");
+    assert!(shown(&[]).is_empty());
+}
+
+#[test]
+fn a_recording_answers_as_the_node_did() {
+    let host = Fixture::named("nvidia-h100x2-mig").lay_out();
+    let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+    let target = folder.path().join("recorded");
+    let target_text = target.to_str().expect("temporary paths are UTF-8");
+    stdout(host.afd(["record", "--no-redact", target_text]).stdin(Stdio::null()));
+    let replay = FakeDriverRoot::new(&target.join("libraries/nvml.json"));
+    let mut command = afd_tests::afd(["show", "--output", "json", "--host-root"]);
+    let json = stdout(command.arg(target.join("root")).arg("--nvidia-driver-root").arg(replay.path()));
+    let recorded: Inventory = serde_json::from_str(&json).expect("the inventory is JSON");
+    assert_eq!(recorded, shown(&host));
+
+    let redacted = folder.path().join("redacted");
+    stdout(&mut host.afd(["record", redacted.to_str().expect("temporary paths are UTF-8")]));
+    let text = fs::read_to_string(redacted.join("libraries/nvml.json")).expect("answers were recorded");
+    assert!(!text.contains("1000000000001") && !text.contains("afd0-4000"), "{text}");
+    assert!(text.contains("MIG-00000000-0000-0000-0000-0000000000"), "{text}");
+}
