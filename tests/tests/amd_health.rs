@@ -113,6 +113,12 @@ fn a_fatal_record_fails_the_gpu_until_its_driver_was_loaded_again() {
     observed.until(HealthState::Healthy);
     fs::write(&file, ring(&[2])).expect("a file can be written");
     observed.until(HealthState::Failed);
+    // The same version of the driver is loaded again between two discoveries: only the link to it is another one.
+    let (driver, again) = (observed.gpu.join("driver"), observed.gpu.join("driver-again"));
+    let target = fs::read_link(&driver).expect("it has a driver");
+    std::os::unix::fs::symlink(target, &again).expect("a link can be made");
+    fs::rename(&again, &driver).expect("a link can be moved");
+    observed.until(HealthState::Healthy);
 }
 
 #[test]

@@ -112,6 +112,7 @@ mod tests {
             code: "Xid48".to_owned(),
             first_seen: Some(i64::from(bus)),
             driver_version: Some("580.105.08".to_owned()),
+            driver_binding: None,
         };
         let many: Vec<IncidentRecord> = (0..64).rev().map(incident).collect();
         let text = text(&many, "boot");

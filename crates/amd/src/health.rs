@@ -32,6 +32,8 @@ pub(crate) struct HealthEvidence {
     pub(crate) residencies: Residencies,
     pub(crate) throttle_status: Option<u64>,
     pub(crate) xgmi_links_up: Option<u32>,
+    /// The binding to the driver, which is another one after the driver was loaded again.
+    pub(crate) binding: Option<u64>,
     /// The error records of the driver.
     pub(crate) records: Known<Vec<CperRecord>>,
 }
@@ -58,9 +60,10 @@ pub fn markdown() -> String {
          unless a rule applies. A retired page alone is not a fault. A device recovers when no rule applies any more. If several\n\
          rules apply, the most severe state counts: failed, then unknown, then degraded.\n\n\
          `FatalErrorRecord` and `UncorrectableErrorsGrow` apply until the device was reset or its driver loaded again. The evidence\n\
-         of that: no driver was bound, the driver version or the unique id of the device differs, the driver has finished a reset, a\n\
-         counter of errors or of firmware cycles fell, or the newest error record is gone. `FatalErrorRecord` survives a restart of\n\
-         the agent by the annotation `incidents`, and `afd clear` ends both. A suspended device keeps its last verdict.\n\n\
+         of that: no driver was bound, the driver was bound again, the driver version or the unique id of the device differs, the driver\n\
+         has finished a reset, a counter of errors or of firmware cycles fell, or the newest error record is gone.\n\
+         `FatalErrorRecord` survives a restart of the agent in the same boot by the annotation `incidents`, and `afd clear` ends\n\
+         both. A suspended device keeps its last verdict.\n\n\
          | reason | state | condition | action |\n|---|---|---|---|\n\
          | `DriverMissing` | failed | no kernel driver is bound to the device | load the driver; check the kernel log |\n\
          | `Suspended` | unknown | the device is suspended and has not been seen awake | none: it wakes when it is used |\n"

@@ -157,6 +157,18 @@ impl Host {
         result
     }
 
+    /// The number of the link or file itself, its inode. The kernel never gives a number of sysfs twice in a boot: another number
+    /// at the same path means that the kernel has removed what was there, and made it again. It is not recorded.
+    ///
+    /// # Errors
+    /// When it is absent, or access is denied.
+    pub fn file_number(&self, path: &str) -> Result<u64, ReadError> {
+        let number = |file: OwnedFd| Ok(rustix::fs::fstat(file)?.st_ino);
+        self.open_under_root(path, OFlags::PATH | OFlags::NOFOLLOW)
+            .and_then(number)
+            .map_err(|kind| ReadError::new(path, kind))
+    }
+
     /// Whether the path exists, links followed.
     pub fn exists(&self, path: &str) -> bool {
         let exists = self.open_under_root(path, OFlags::PATH).is_ok();

@@ -39,6 +39,18 @@ fn the_kinds_of_read_errors_are_distinguished() {
 }
 
 #[test]
+fn a_link_that_is_made_again_has_another_number() {
+    let folder = TestHost::new().file("/driver", "").link("/bound", "driver").link("/again", "driver");
+    let host = folder.open();
+    let first = host.file_number("/bound").expect("it exists");
+    assert_eq!(host.file_number("/bound"), Ok(first));
+    assert_ne!(host.file_number("/driver"), Ok(first), "the link itself counts, not its target");
+    std::fs::rename(folder.path().join("again"), folder.path().join("bound")).expect("a link can be moved");
+    assert_ne!(host.file_number("/bound"), Ok(first));
+    assert_eq!(host.file_number("/gone").map_err(|error| error.kind), Err(ReadErrorKind::Absent));
+}
+
+#[test]
 fn a_pipe_does_not_block() {
     let folder = TestHost::new();
     let pipe = folder.path().join("pipe");

@@ -29,6 +29,9 @@ pub struct IncidentRecord {
     /// Version of the driver that reported it, if it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
+    /// The binding of the device to that driver, a number that is unique in a boot, if it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_binding: Option<u64>,
 }
 
 /// How often a device reported each error since its driver was loaded, in the form in which it is remembered.
@@ -44,6 +47,9 @@ pub struct ErrorCountRecord {
     /// Version of the driver that reported the errors, if it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
+    /// The binding of the device to that driver, a number that is unique in a boot, if it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_binding: Option<u64>,
     /// How often, by the number of the error.
     pub counts: BTreeMap<u32, u64>,
     /// The number of the last one.

@@ -1,7 +1,7 @@
 //! Errors that the driver reports by events: NVML's events to incidents of GPUs and MIG devices, and counts of XIDs.
 //!
 //! An incident is open until there is evidence that it ended: the recovery action that the driver requests went to none, another
-//! version of the driver is loaded, or the driver was unloaded, another GPU is in the place, an energy counter began again, or an
+//! version of the driver is loaded, or the driver was unloaded or bound to the GPU again, another GPU is in the place, an energy counter began again, or an
 //! operator cleared it. The counts restart with the driver and with the GPU.
 
 mod record;
@@ -83,6 +83,8 @@ struct KnownGpu {
     pci_id: String,
     uuid: Option<String>,
     driver_version: Option<String>,
+    /// The binding to the driver, which is another one after the driver was loaded again.
+    driver_binding: Option<u64>,
     recovery_action: Option<u64>,
     energy: Option<f64>,
     counts: XidCounts,
@@ -139,7 +141,7 @@ impl Incidents {
     }
 
     /// Notes what a discovery read of a GPU, and closes the incidents that this ends.
-    pub(crate) fn discovered(&mut self, device: &Device) {
+    pub(crate) fn discovered(&mut self, device: &Device, binding: Option<u64>) {
         if device.driver != Known::Value(NAME.to_owned()) {
             return;
         }
@@ -148,9 +150,10 @@ impl Incidents {
         if let Some(id) = device.pci.id() {
             gpu.pci_id = id;
         }
-        let is_another_gpu = replace(&mut gpu.uuid, &device.uuid);
-        let is_another_driver = replace(&mut gpu.driver_version, &device.driver_version);
-        if is_another_gpu || is_another_driver {
+        let is_another_gpu = replace(&mut gpu.uuid, device.uuid.value());
+        let is_another_driver = replace(&mut gpu.driver_version, device.driver_version.value());
+        let is_another_binding = replace(&mut gpu.driver_binding, binding.as_ref());
+        if is_another_gpu || is_another_driver || is_another_binding {
             gpu.restart();
             self.close(address);
         }
@@ -207,14 +210,14 @@ impl Incidents {
 impl KnownGpu {
     /// The driver or the GPU is another one: what the last one counted and requested is over.
     fn restart(&mut self) {
-        let KnownGpu { pci_id, uuid, driver_version, is_watched, .. } = std::mem::take(self);
-        *self = KnownGpu { pci_id, uuid, driver_version, is_watched, ..KnownGpu::default() };
+        let KnownGpu { pci_id, uuid, driver_version, driver_binding, is_watched, .. } = std::mem::take(self);
+        *self = KnownGpu { pci_id, uuid, driver_version, driver_binding, is_watched, ..KnownGpu::default() };
     }
 }
 
 /// Stores a fact that was read; whether it was another one before.
-fn replace(stored: &mut Option<String>, read: &Known<String>) -> bool {
-    let Known::Value(read) = read else { return false };
+fn replace<T: Clone + PartialEq>(stored: &mut Option<T>, read: Option<&T>) -> bool {
+    let Some(read) = read else { return false };
     let before = stored.replace(read.clone());
     before.is_some_and(|before| before != *read)
 }

@@ -40,7 +40,7 @@ use afd_model::{
     Device, DeviceId, ErrorCountRecord, Findings, Health, IncidentRecord, Known, LibraryStatus, PciAddress,
     Sample, Sampling,
 };
-use afd_probe::{Facts, PciBus, PciFunction, Probe, library::Enrichment, pci};
+use afd_probe::{Facts, PciBus, PciFunction, Probe, device, library::Enrichment, pci};
 use serde_json::Value;
 
 use self::{
@@ -127,7 +127,7 @@ impl Nvidia {
         let report = answering.and_then(Enrichment::report);
         let mismatch = self.nvml.as_ref().and_then(Enrichment::init_error).and_then(health::of_init_error);
         for device in devices {
-            self.incidents.discovered(device);
+            self.incidents.discovered(device, device::driver_binding(host, device.id));
             let address = device.id.0;
             if let Some(mismatch) = &mismatch {
                 device.health = mismatch.clone();

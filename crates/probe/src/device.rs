@@ -1,8 +1,9 @@
 //! What PCI, its drivers and SR-IOV report of any accelerator: the device as a vendor's probe begins to describe it.
 
+use afd_host::Host;
 use afd_model::{
-    Device, Handle, HandleKind, Health, Known, Missing, Partition, PartitionFunction, PartitionName,
-    Partitioning, PciAddress, Variant, Vendor,
+    Device, DeviceId, Handle, HandleKind, Health, Known, Missing, Partition, PartitionFunction,
+    PartitionName, Partitioning, PciAddress, Variant, Vendor,
 };
 
 use crate::{
@@ -44,6 +45,13 @@ fn driver_of(facts: &mut Facts<'_>, link: &str) -> Known<String> {
         Known::Missing { missing: Missing::NotExposed } => Missing::DriverNotBound.into(),
         driver => driver,
     }
+}
+
+/// The present binding of a device to its driver: a number that is another one after the driver was loaded again, or bound again,
+/// in the same boot. The kernel makes the link each time. Times of sysfs say nothing of that: they are those at which a file was
+/// looked up first.
+pub fn driver_binding(host: &Host, device: DeviceId) -> Option<u64> {
+    host.file_number(&format!("{}/{device}/driver", DEVICES)).ok()
 }
 
 /// `/sys/module/<driver>/version`. A loaded module without that file is part of the kernel, and its version is the release of

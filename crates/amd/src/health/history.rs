@@ -43,29 +43,33 @@ struct DriverLoad {
     pci_id: Option<String>,
     version: Option<String>,
     unique_id: Option<String>,
+    binding: Option<u64>,
 }
 
 impl DriverLoad {
-    fn of(device: &Device) -> DriverLoad {
+    fn of(device: &Device, evidence: &HealthEvidence) -> DriverLoad {
         DriverLoad {
             pci_id: device.pci.id(),
             version: device.driver_version.value().cloned(),
             unique_id: device.handle(HandleKind::UniqueId).map(str::to_owned),
+            binding: evidence.binding,
         }
     }
 
     /// Takes over what was read now. Returns whether something differs: what could not be read now is no difference.
     fn update(&mut self, now: DriverLoad) -> bool {
-        let mut differs = false;
-        for (known, now) in [
-            (&mut self.pci_id, now.pci_id),
-            (&mut self.version, now.version),
-            (&mut self.unique_id, now.unique_id),
-        ] {
-            differs |= known.as_ref().zip(now.as_ref()).is_some_and(|(known, now)| known != now);
+        fn replace<T: PartialEq>(known: &mut Option<T>, now: Option<T>) -> bool {
+            let differs = known.as_ref().zip(now.as_ref()).is_some_and(|(known, now)| known != now);
             *known = now.or(known.take());
+            differs
         }
-        differs
+        let differs = [
+            replace(&mut self.pci_id, now.pci_id),
+            replace(&mut self.version, now.version),
+            replace(&mut self.unique_id, now.unique_id),
+            replace(&mut self.binding, now.binding),
+        ];
+        differs.contains(&true)
     }
 }
 
@@ -78,7 +82,7 @@ impl HealthHistory {
             return;
         }
         let Some(evidence) = evidence else { return };
-        let is_loaded_again = self.load.update(DriverLoad::of(device));
+        let is_loaded_again = self.load.update(DriverLoad::of(device, evidence));
         let in_reset = evidence.is_in_reset();
         let has_been_reset = std::mem::replace(&mut self.was_in_reset, in_reset) && !in_reset
             || self.before.as_ref().is_some_and(|before| shows_reset(before, evidence))
@@ -121,6 +125,7 @@ impl HealthHistory {
             code: FATAL_ERROR_RECORD.to_owned(),
             first_seen: None,
             driver_version: self.load.version.clone(),
+            driver_binding: self.load.binding,
         })
     }
 
@@ -131,6 +136,7 @@ impl HealthHistory {
             pci_id: Some(record.pci_id),
             version: record.driver_version,
             unique_id: record.uuid,
+            binding: record.driver_binding,
         };
         if record.code == FATAL_ERROR_RECORD && !self.load.clone().update(recorded.clone()) {
             let now = std::mem::replace(&mut self.load, recorded);

@@ -362,6 +362,40 @@ fn a_fatal_error_of_another_board_or_driver_is_not_restored() {
     }
 }
 
+/// The version of the driver is the same, and so are the records in its ring.
+#[test]
+fn a_fatal_error_ends_when_the_driver_was_bound_again() {
+    let gpu = device_of_driver("6.12", "0123456789abcdef");
+    let fatal = record(CperSeverity::Fatal, 1);
+    let bound = |binding, records: &[CperRecord]| {
+        Some(HealthEvidence { binding: Some(binding), ..recorded(records) })
+    };
+    let seen = |last| observed(std::slice::from_ref(&gpu), vec![bound(7, &[]), bound(7, &[fatal]), last]).0;
+    assert_eq!(seen(bound(7, &[fatal])), HealthState::Failed);
+    assert_eq!(seen(bound(8, &[fatal])), HealthState::Healthy);
+    let unread = HealthEvidence { binding: None, ..recorded(&[fatal]) };
+    assert_eq!(seen(Some(unread)), HealthState::Failed, "what cannot be read is no difference");
+}
+
+#[test]
+fn a_fatal_error_of_an_earlier_binding_is_not_restored() {
+    let gpu = device_of_driver("6.12", "0123456789abcdef");
+    let (incident, records) = process_with_fatal_record(&gpu);
+    let of_binding = |recorded_binding, binding| {
+        let mut histories = BTreeMap::new();
+        let incident = IncidentRecord { driver_binding: recorded_binding, ..incident.clone() };
+        histories.entry(gpu.id).or_insert_with(HealthHistory::default).restore(incident);
+        let evidence = HealthEvidence { binding, ..recorded(&records) };
+        let mut devices = [gpu.clone()];
+        judge(&mut devices, BTreeMap::from([(gpu.id, evidence)]), &mut histories, true);
+        let [device] = devices;
+        device.health.state
+    };
+    assert_eq!(of_binding(Some(7), Some(7)), HealthState::Failed);
+    assert_eq!(of_binding(Some(7), Some(8)), HealthState::Healthy);
+    assert_eq!(of_binding(None, Some(8)), HealthState::Failed, "the record of an earlier release");
+}
+
 #[test]
 fn an_empty_ring_ends_a_restored_fatal_error_and_so_does_clear() {
     let gpu = device_of_driver("6.12", "0123456789abcdef");

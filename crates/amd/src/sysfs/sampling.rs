@@ -11,7 +11,7 @@ use std::time::Instant;
 use afd_model::{
     AmdQuantity, Clock, Device, DeviceId, Engine, ErrorDetail, ErrorKind, Missing, Quantity, Sample,
 };
-use afd_probe::{Facts, PciFunction, hwmon, pci};
+use afd_probe::{Facts, PciFunction, device, hwmon, pci};
 
 use self::{
     partition::PartitionSource,
@@ -95,6 +95,7 @@ impl AmdSource {
             residencies: table.residencies,
             throttle_status: table.throttle_status,
             xgmi_links_up: table.xgmi_links_up,
+            binding: device::driver_binding(facts.host(), self.device),
             records: match &self.debugfs {
                 Some(directory) => debugfs::records(facts, directory),
                 None => Missing::NotExposed.into(),

@@ -27,7 +27,7 @@ fn device(uuid: &str, driver_version: &str) -> Device {
 
 fn with_xid_48() -> Incidents {
     let mut incidents = Incidents::default();
-    incidents.discovered(&device("GPU-a", "580.1"));
+    incidents.discovered(&device("GPU-a", "580.1"), Some(7));
     incidents.watched(GPU, true);
     incidents.add(&event(XID_EVENT, 48));
     assert_eq!(open(&incidents), ["Xid48"]);
@@ -42,7 +42,8 @@ fn count(incidents: &Incidents) -> f64 {
 fn an_incident_ends_only_by_evidence() {
     let mut incidents = with_xid_48();
     for _ in 0..3 {
-        incidents.discovered(&device("GPU-a", "580.1"));
+        incidents.discovered(&device("GPU-a", "580.1"), Some(7));
+        incidents.discovered(&device("GPU-a", "580.1"), None);
         incidents.recovery_action(GPU, 0);
         incidents.energy(GPU, 700.0);
     }
@@ -65,9 +66,10 @@ fn an_incident_ends_only_by_evidence() {
 
 #[test]
 fn another_driver_another_gpu_and_an_unloaded_driver_end_incidents_and_counts() {
-    let ends: [fn(&mut Incidents); 3] = [
-        |incidents| incidents.discovered(&device("GPU-a", "590.2")),
-        |incidents| incidents.discovered(&device("GPU-b", "580.1")),
+    let ends: [fn(&mut Incidents); 4] = [
+        |incidents| incidents.discovered(&device("GPU-a", "590.2"), Some(7)),
+        |incidents| incidents.discovered(&device("GPU-b", "580.1"), Some(7)),
+        |incidents| incidents.discovered(&device("GPU-a", "580.1"), Some(8)),
         Incidents::unloaded,
     ];
     for end in ends {
@@ -83,7 +85,7 @@ fn a_device_without_the_driver_is_no_evidence() {
     let mut incidents = with_xid_48();
     let mut unbound = device("GPU-a", "6.8.0-60-generic");
     unbound.driver = Known::default();
-    incidents.discovered(&unbound);
+    incidents.discovered(&unbound, Some(7));
     assert_eq!(open(&incidents), ["Xid48"]);
 }
 
@@ -104,17 +106,17 @@ fn incidents_survive_in_records_unless_gpu_or_driver_is_another_one() {
 
     let mut next = Incidents::default();
     next.restore(records.clone());
-    next.discovered(&device("GPU-a", "580.1"));
+    next.discovered(&device("GPU-a", "580.1"), Some(7));
     assert_eq!(next.records(), records);
-    for (uuid, driver) in [("GPU-b", "580.1"), ("GPU-a", "590.2")] {
+    for (uuid, driver, binding) in [("GPU-b", "580.1", 7), ("GPU-a", "590.2", 7), ("GPU-a", "580.1", 8)] {
         let mut later = Incidents::default();
         later.restore(records.clone());
-        later.discovered(&device(uuid, driver));
-        assert!(open(&later).is_empty(), "{uuid} {driver}");
+        later.discovered(&device(uuid, driver), Some(binding));
+        assert!(open(&later).is_empty(), "{uuid} {driver} {binding}");
         let mut earlier = Incidents::default();
-        earlier.discovered(&device(uuid, driver));
+        earlier.discovered(&device(uuid, driver), Some(binding));
         earlier.restore(records.clone());
-        assert!(open(&earlier).is_empty(), "{uuid} {driver}");
+        assert!(open(&earlier).is_empty(), "{uuid} {driver} {binding}");
     }
 }
 
