@@ -56,6 +56,8 @@ pub(super) const METRICS: MetricSet = MetricSet {
         "`clock_index` is 0 for `system`, 1 for `memory` and 2 for `soc`; the kernel's files have no others.",
         "`hostname`, `pod`, `namespace`, `container` and the labels of jobs are empty: Prometheus adds the node's name when it \
          scrapes, and no file says which container holds a GPU.",
+        "`deployment_mode` of a physical function under `amdgpu` is from AMD SMI, and empty without it: the kernel has no \
+         attribute that distinguishes bare metal from passthrough.",
         "`gpu_used_vram` of a partition is there where KFD reports it, which only AMD's own build of the driver does.",
     ],
 };
@@ -117,7 +119,7 @@ fn deployment_mode(device: &Device) -> Option<&'static str> {
         ("amdgpu", Some("passthrough")) => Some("vm_pf"),
         ("amdgpu", Some("guest")) => Some("vm_vf"),
         ("amdgpu", _) if device.virtual_function => Some("vm_vf"),
-        ("amdgpu", _) => Some("baremetal"),
+        ("amdgpu", Some("baremetal")) => Some("baremetal"),
         _ => None,
     }
 }
