@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use afd_model::Problem;
+use afd_model::{Missing, Problem};
 
 /// The problems of the last discoveries.
 #[derive(Debug, Default)]
@@ -34,7 +34,8 @@ enum ProblemBelief {
 }
 
 impl ProblemTrack {
-    /// Takes in the problems of a discovery. One that comes or goes is believed after the grace, by a later discovery.
+    /// Takes in the problems of a discovery. One that comes or goes is believed after the grace, by a later discovery; that a source
+    /// was waited for ends at once.
     pub(crate) fn observe(&mut self, problems: &[Problem], now: Duration, grace: Duration) {
         self.problems.retain(|problem, tracked| {
             if problems.contains(problem) {
@@ -45,7 +46,9 @@ impl ProblemTrack {
                 return true;
             }
             let since = *tracked.absent_since.get_or_insert(now);
-            tracked.belief == ProblemBelief::Confirmed && now.saturating_sub(since) < grace
+            tracked.belief == ProblemBelief::Confirmed
+                && !ends_by_an_answer(problem)
+                && now.saturating_sub(since) < grace
         });
         let belief = if self.has_observed { ProblemBelief::Unconfirmed } else { ProblemBelief::Inherited };
         self.has_observed = true;
@@ -73,10 +76,13 @@ impl ProblemTrack {
     }
 }
 
+/// Whether a problem is that a source was waited for. When it answers, everything else that it says is believed at once.
+fn ends_by_an_answer(problem: &Problem) -> bool {
+    matches!(problem.reason, Missing::Pending | Missing::Released)
+}
+
 #[cfg(test)]
 mod tests {
-    use afd_model::Missing;
-
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(30);
@@ -127,6 +133,18 @@ mod tests {
         let seen = [(0, &["a", "b"][..]), (1, &["b"]), (2, &["a", "b"]), (40, &["b"]), (50, &[]), (80, &[])];
         let expected = [&["a", "b"][..], &["b"], &["b"], &["b"], &["b"], &[]];
         assert_eq!(believed_after(&seen), expected);
+    }
+
+    #[test]
+    fn a_source_that_was_waited_for_is_no_problem_once_it_answers() {
+        let mut track = ProblemTrack::default();
+        let pending = Problem { reason: Missing::Pending, ..problem("library") };
+        for second in [0, 60] {
+            track.observe(std::slice::from_ref(&pending), Duration::from_secs(second), GRACE);
+            assert_eq!(track.believed().count(), 1);
+        }
+        track.observe(&[], Duration::from_secs(61), GRACE);
+        assert_eq!(track.believed().count(), 0);
     }
 
     #[test]
