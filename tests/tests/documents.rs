@@ -86,7 +86,7 @@ fn every_family_is_shown_by_a_fixture() {
         })
         .collect();
     // Only a running agent has these, some of them only with a kubelet or in a cluster; the bandwidth needs two samples of
-    // NVIDIA's GPM. Their tests are in nvml.rs, hostile_library.rs, kubelet.rs, hostile_kubelet.rs and kubernetes.rs.
+    // NVIDIA's GPM. Their tests are in nvml.rs, hostile_library.rs, kubelet.rs, hostile_kubelet.rs, hostile_api.rs and kubernetes.rs.
     let of_a_running_agent = [
         Family::BuildInfo,
         Family::ProbeDurationSeconds,
@@ -95,6 +95,7 @@ fn every_family_is_shown_by_a_fixture() {
         Family::LastXid,
         Family::KubeletErrorsTotal,
         Family::KubeletSkippedDevices,
+        Family::ResourceSliceSkippedDevices,
         Family::KubernetesRequestsTotal,
         Family::LabelWritesTotal,
         Family::LabelContestedTotal,

@@ -10,6 +10,8 @@
 
 #[path = "kubernetes/setup.rs"]
 mod setup;
+#[path = "hostile_api/slices.rs"]
+mod slices;
 
 use std::{
     fs,
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         .test("responses_without_end_and_garbage_take_no_memory", hostile_responses)
         .test("watches_that_send_nothing_of_use_keep_nothing_from_being_written", hostile_watches)
         .test("an_api_group_that_is_not_served_keeps_nothing_from_being_written", missing_group)
+        .test("thousands_of_devices_in_resource_slices_are_bounded_and_counted", slices::too_many_devices)
         .main()
 }
 

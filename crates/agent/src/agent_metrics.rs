@@ -21,6 +21,7 @@ pub struct AgentMetrics {
     dropped: IntCounterVec,
     kubelet_errors: IntCounter,
     kubelet_skipped: GaugeVec,
+    slices_skipped: GaugeVec,
     node: NodeCounters,
     http: HttpCounters,
 }
@@ -42,6 +43,7 @@ impl AgentMetrics {
         let dropped = counters(Family::LibraryMessagesDroppedTotal);
         let kubelet_errors = counter(Family::KubeletErrorsTotal);
         let kubelet_skipped = gauge(Family::KubeletSkippedDevices);
+        let slices_skipped = gauge(Family::ResourceSliceSkippedDevices);
         let requests = counters(Family::KubernetesRequestsTotal);
         let node = NodeCounters {
             calls: ApiCalls::new(requests.clone()),
@@ -63,6 +65,7 @@ impl AgentMetrics {
         registry.register(Box::new(dropped.clone())).expect(CONSTANT);
         registry.register(Box::new(kubelet_errors.clone())).expect(CONSTANT);
         registry.register(Box::new(kubelet_skipped.clone())).expect(CONSTANT);
+        registry.register(Box::new(slices_skipped.clone())).expect(CONSTANT);
         registry.register(Box::new(requests)).expect(CONSTANT);
         registry.register(Box::new(node.label_writes.clone())).expect(CONSTANT);
         registry.register(Box::new(node.contested.clone())).expect(CONSTANT);
@@ -81,6 +84,7 @@ impl AgentMetrics {
             dropped,
             kubelet_errors,
             kubelet_skipped,
+            slices_skipped,
             node,
             http,
         }
@@ -119,6 +123,11 @@ impl AgentMetrics {
     /// Records how many ids of the kubelet's last response were not read.
     pub fn kubelet_skipped(&self, skipped: u64) {
         self.kubelet_skipped.with_label_values::<&str>(&[]).set(skipped as f64);
+    }
+
+    /// Records how many devices of the node's ResourceSlices were not read.
+    pub fn slices_skipped(&self, skipped: u64) {
+        self.slices_skipped.with_label_values::<&str>(&[]).set(skipped as f64);
     }
 
     /// The counters of requests to the API server and of label writes.

@@ -42,6 +42,8 @@ pub struct ClusterView {
     pub offers: Offers,
     /// Whether the API server has reported all of the offers.
     pub complete: bool,
+    /// How many devices of ResourceSlices were not read; none before they are known.
+    pub skipped_devices: Option<u64>,
 }
 
 impl ClusterReceivers {
@@ -55,6 +57,7 @@ impl ClusterReceivers {
         };
         let attributes = published.map(attributes).unwrap_or_default();
         let names = UnitNames::new(inventory, &attributes, owner);
+        let skipped_devices = published.map(|published| published.skipped);
         let published = published.map(|published| published_offers(&names, published));
         self.publish_names(names);
         let is_present = |device: DeviceId| inventory.devices.iter().any(|present| present.id == device);
@@ -75,7 +78,7 @@ impl ClusterReceivers {
         let offered = offer::offered(inventory, &offers, include_integrated);
         let complete = resources.is_some() && *slices != NodeSlices::Pending;
         let allocatable = complete.then_some(offered.allocatable);
-        ClusterView { allocations, counts: offered.counts, allocatable, offers, complete }
+        ClusterView { allocations, counts: offered.counts, allocatable, offers, complete, skipped_devices }
     }
 
     /// Has the kubelet's responses joined again if other names than before refer to devices.
@@ -111,5 +114,13 @@ fn published_offers(names: &UnitNames, published: &PublishedDevices) -> Publishe
         units: units.collect(),
         drivers: published.drivers.clone(),
         incomplete: published.incomplete.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_attributes_that_identify_a_device_are_read() {
+        assert_eq!(afd_apiserver::slices::USED_ATTRIBUTES, afd_kubelet::IDENTIFYING_ATTRIBUTES);
     }
 }

@@ -4,6 +4,7 @@
 //! included. The API version is v1, else v1beta2, else v1beta1; a server that serves none of them has no DRA, which is not
 //! an error. Once the API group was served, a 404 is one: servers that are upgraded and load balancers answer so for a moment.
 
+mod kept;
 mod wire;
 
 use std::{
@@ -23,13 +24,13 @@ use tokio::{
 };
 
 use crate::{ApiCalls, Backoff, CallError, MAX_BACKOFF, MAX_WATCH_DURATION, WATCH_TIMEOUT_SECONDS};
+use kept::{KeptSlices, MAX_SLICES};
+pub use wire::USED_ATTRIBUTES;
 use wire::{ResourceApiVersion, ResourceSlice};
 
 /// How often a server without DRA is queried.
 const NO_DRA_INTERVAL: Duration = Duration::from_secs(600);
 const OBJECT: &str = "ResourceSlices";
-/// A node has a few for each driver. More than this are an error, so that no watch can fill the memory.
-const MAX_SLICES: usize = 512;
 
 /// A device that a driver publishes.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -40,7 +41,7 @@ pub struct PublishedDevice {
     pub pool: String,
     /// Its name in the pool.
     pub name: String,
-    /// Its string and version attributes; a name without a domain belongs to the driver's domain.
+    /// Its string and version attributes of [`USED_ATTRIBUTES`]; a name without a domain belongs to the driver's domain.
     pub attributes: BTreeMap<String, String>,
     /// Whether it can be allocated: it has no taint with the effect `NoSchedule` or `NoExecute`.
     pub allocatable: bool,
@@ -55,6 +56,8 @@ pub struct PublishedDevices {
     pub drivers: BTreeSet<String>,
     /// Drivers with an incomplete pool: its missing slices may contain any device.
     pub incomplete: BTreeSet<String>,
+    /// How many devices were not read, because there are too many. Their drivers are incomplete.
+    pub skipped: u64,
 }
 
 /// The state of the ResourceSlices of this node.
@@ -83,13 +86,7 @@ pub async fn follow(client: Client, node: &str, calls: ApiCalls, sender: watch::
                     tracing::warn!(%error, "ResourceSlices cannot be read; retrying");
                 }
                 failing = true;
-                sender.send_if_modified(|last| {
-                    let first = *last == NodeSlices::Pending;
-                    if first {
-                        *last = NodeSlices::Unavailable;
-                    }
-                    first
-                });
+                send_unavailable(&sender);
                 sleep(backoff.next_delay(error.retry_after)).await;
                 continue;
             }
@@ -128,9 +125,14 @@ async fn list_and_watch(
     let selector = format!("spec.nodeName={node}");
     let list = calls.call("list", OBJECT, api.list(&ListParams::default().fields(&selector))).await?;
     let mut resource_version = list.metadata.resource_version.unwrap_or_default();
-    let mut slices: BTreeMap<String, ResourceSlice> =
-        list.items.into_iter().map(|slice| (slice.name(), slice)).collect();
-    send(sender, wire::published(slices.values()));
+    let mut slices = KeptSlices::default();
+    for slice in list.items {
+        slices.insert(slice);
+        if slices.are_too_many() {
+            return Ok(too_many(sender));
+        }
+    }
+    send(sender, slices.published());
     let parameters = WatchParams::default().fields(&selector).timeout(WATCH_TIMEOUT_SECONDS);
     loop {
         let begun = Instant::now();
@@ -142,11 +144,17 @@ async fn list_and_watch(
             match event {
                 WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
                     resource_version = slice.resource_version();
-                    slices.insert(slice.name(), slice);
+                    slices.insert(slice);
                 }
                 WatchEvent::Deleted(slice) => {
                     resource_version = slice.resource_version();
+                    let was_full = slices.skipped() > 0;
                     slices.remove(&slice.name());
+                    if was_full {
+                        // There may be room for what was left out.
+                        send(sender, slices.published());
+                        return Ok(SliceWatchEnd::Ended(Duration::ZERO));
+                    }
                 }
                 WatchEvent::Bookmark(bookmark) => {
                     resource_version = bookmark.metadata.resource_version;
@@ -155,11 +163,10 @@ async fn list_and_watch(
                 // Usually the resource version is too old: list again.
                 WatchEvent::Error(status) => break Ok(Some(Err(kube::Error::Api(status)))),
             }
-            if slices.len() > MAX_SLICES {
-                tracing::warn!(limit = MAX_SLICES, "the node has too many ResourceSlices");
-                return Ok(SliceWatchEnd::Ended(Duration::ZERO));
+            if slices.are_too_many() {
+                return Ok(too_many(sender));
             }
-            send(sender, wire::published(slices.values()));
+            send(sender, slices.published());
         };
         // Only a watch that the server ended by its timeout is resumed.
         let duration = begun.elapsed();
@@ -179,9 +186,35 @@ async fn api_version(client: &Client, calls: &ApiCalls) -> Result<Option<Resourc
     Ok(ResourceApiVersion::ALL.into_iter().find(is_served))
 }
 
+/// More than any node has: what was known stays known.
+fn too_many(sender: &watch::Sender<NodeSlices>) -> SliceWatchEnd {
+    tracing::warn!(limit = MAX_SLICES, "the node has too many ResourceSlices");
+    send_unavailable(sender);
+    SliceWatchEnd::Ended(Duration::ZERO)
+}
+
+/// Says that there is no list, unless there was one.
+fn send_unavailable(sender: &watch::Sender<NodeSlices>) {
+    sender.send_if_modified(|last| {
+        let first = *last == NodeSlices::Pending;
+        if first {
+            *last = NodeSlices::Unavailable;
+        }
+        first
+    });
+}
+
 fn send(sender: &watch::Sender<NodeSlices>, published: PublishedDevices) {
     let slices = NodeSlices::Known(published);
     sender.send_if_modified(|last| {
+        let skipped = |slices: &NodeSlices| match slices {
+            NodeSlices::Known(published) => published.skipped,
+            NodeSlices::Pending | NodeSlices::Unavailable => 0,
+        };
+        if skipped(&slices) > 0 && skipped(last) == 0 {
+            let skipped = skipped(&slices);
+            tracing::warn!(skipped, "the node's ResourceSlices have more devices than are read");
+        }
         let changed = *last != slices;
         *last = slices;
         changed

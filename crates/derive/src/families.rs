@@ -245,6 +245,8 @@ families! {
             "Failed PodResources requests.";
         KubeletSkippedDevices = "afd_kubelet_skipped_devices", Gauge, Agent, [],
             "Device ids of the last PodResources responses that were not read, because there are too many or they are no names.";
+        ResourceSliceSkippedDevices = "afd_resource_slice_skipped_devices", Gauge, Agent, [],
+            "Devices of the node's ResourceSlices that were not read, because there are too many; their drivers count as incomplete.";
         ProbeRestartsTotal = "afd_probe_restarts_total", Counter, Agent, ["probe"],
             "Restarts of the process that queries a vendor's library, after it ended, hung or crashed.";
         LibraryMessagesDroppedTotal = "afd_library_messages_dropped_total", Counter, Agent, ["probe", "kind"],

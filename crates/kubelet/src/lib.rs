@@ -15,7 +15,7 @@ pub mod testing;
 mod wire;
 
 pub use client::{Kubelet, KubeletError};
-pub use names::{DraAttributes, NamedDevice, UnitNames};
+pub use names::{DraAttributes, IDENTIFYING_ATTRIBUTES, NamedDevice, UnitNames};
 pub use report::KubeletReport;
 
 /// Generated from `proto/podresources.proto`: what the fake kubelet serves.

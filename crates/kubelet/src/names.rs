@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 
 use afd_model::{Device, Handle, HandleKind, Inventory, UnitId, Variant, Vendor};
 
+/// The attributes that identify a device: its UUID, its kind, and the spellings of its PCI address.
+pub const IDENTIFYING_ATTRIBUTES: [&str; 6] =
+    ["uuid", "type", "resource.kubernetes.io/pciBusID", "pciBusID", "pciAddr", "pciAddress"];
+
 /// The attributes that DRA drivers publish of their devices, by driver and device name.
 pub type DraAttributes<'a> = BTreeMap<(&'a str, &'a str), &'a BTreeMap<String, String>>;
 
@@ -140,12 +144,12 @@ impl NameIndexes {
         attributes: &BTreeMap<String, String>,
         owner: Option<(Vendor, Variant)>,
     ) -> Option<UnitId> {
-        const ADDRESSES: [&str; 4] = ["resource.kubernetes.io/pciBusID", "pciBusID", "pciAddr", "pciAddress"];
-        let by_uuid = attributes.get("uuid").and_then(|uuid| self.hardware.unit(uuid, owner));
+        let [uuid, kind, addresses @ ..] = IDENTIFYING_ATTRIBUTES;
+        let by_uuid = attributes.get(uuid).and_then(|uuid| self.hardware.unit(uuid, owner));
         let is_partition =
-            attributes.get("type").is_some_and(|kind| kind == "mig" || kind.contains("partition"));
+            attributes.get(kind).is_some_and(|kind| kind == "mig" || kind.contains("partition"));
         let by_address = || {
-            let address = ADDRESSES.iter().find_map(|name| attributes.get(*name))?;
+            let address = addresses.iter().find_map(|name| attributes.get(*name))?;
             self.hardware.unit(&address.to_ascii_lowercase(), owner)
         };
         by_uuid.or_else(|| if is_partition { None } else { by_address() })

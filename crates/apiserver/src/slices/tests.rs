@@ -130,6 +130,50 @@ fn one_slice() -> serde_json::Value {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_driver_with_too_many_devices_is_incomplete_and_takes_no_device_from_others() {
+    let event = |number: usize| {
+        let device = |device: usize| json!({ "name": format!("{device:060}"), "attributes": { "uuid": { "string": "x".repeat(64) } } });
+        let devices: Vec<_> = (0..128).map(device).collect();
+        let pool = json!({ "name": format!("pool-{number}"), "resourceSliceCount": 1 });
+        let spec = json!({ "driver": "many.example.com", "pool": pool, "devices": devices });
+        let metadata = json!({ "name": format!("many-{number}"), "resourceVersion": "2" });
+        let text = json!({ "type": "ADDED", "object": { "metadata": metadata, "spec": spec } }).to_string();
+        Ok::<_, Infallible>(Frame::data(Bytes::from(text + "\n")))
+    };
+    let service = service_fn(move |request: http::Request<kube::client::Body>| {
+        let is_watch = request.uri().query().unwrap_or_default().contains("watch=true");
+        let response = match (is_watch, request.uri().path()) {
+            (true, _) => {
+                let events = stream::iter((0..100).map(event)).chain(stream::pending());
+                BodyExt::boxed(StreamBody::new(events))
+            }
+            (false, "/apis/resource.k8s.io") => body(0, Duration::ZERO),
+            (false, _) => Full::from(one_slice().to_string()).boxed(),
+        };
+        async move { Ok::<_, Infallible>(http::Response::new(response)) }
+    });
+    let calls = ApiCalls::new(
+        IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"])
+            .expect("the names are valid"),
+    );
+    let sender = watch::Sender::new(NodeSlices::Pending);
+    let mut slices = sender.subscribe();
+    let follow = follow(Client::new(service, "default"), "node", calls, sender);
+    let full = slices.wait_for(|slices| {
+        let NodeSlices::Known(known) = slices else { return false };
+        u64::try_from(known.devices.len()).expect("it is small") + known.skipped == 12_801
+    });
+    let known = tokio::select! {
+        () = follow => panic!("it follows forever"),
+        known = timeout(HOUR, full) => known.expect("all events are read").expect("the sender lives").clone(),
+    };
+    let NodeSlices::Known(known) = known else { panic!("{known:?}") };
+    assert!(known.skipped > 1000, "{}", known.skipped);
+    assert_eq!(known.incomplete, BTreeSet::from(["many.example.com".to_owned()]));
+    assert_eq!(known.devices.iter().filter(|device| device.driver == "gpu.example.com").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_without_the_group_is_asked_rarely() {
     let groups = Arc::new(Mutex::new(0));
     let asked = Arc::clone(&groups);

@@ -1,15 +1,24 @@
-//! ResourceSlices as the API serves them, and what they publish together. Pure.
+//! ResourceSlices as the API serves them. Pure.
 //!
 //! `spec.devices[].attributes` in v1 and v1beta2, `spec.devices[].basic.attributes` in v1beta1 (API reference of
-//! resource.k8s.io).
+//! resource.k8s.io). Only what is used is decoded, so that an object with many attributes takes little memory.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, core::ClusterResourceScope};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 
-use super::{PublishedDevice, PublishedDevices};
+/// The attributes that identify a device; all others are left out.
+pub const USED_ATTRIBUTES: [&str; 6] =
+    ["uuid", "type", "resource.kubernetes.io/pciBusID", "pciBusID", "pciAddr", "pciAddress"];
+/// The longest name or text that is read: the longest of the API is the name of a pool.
+pub(super) const MAX_TEXT: usize = 253;
+/// How many devices of a slice are read. The API allows 128.
+const MAX_DEVICES: usize = 256;
 
 /// A version of the API group.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,56 +43,170 @@ impl ResourceApiVersion {
 }
 
 /// The fields of a ResourceSlice that are used here.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct ResourceSlice {
     metadata: ObjectMeta,
-    spec: ResourceSliceSpec,
+    spec: SliceSpec,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct ResourceSliceSpec {
-    driver: String,
-    pool: ResourcePool,
+/// What is kept of a slice.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct SliceSpec {
+    pub(super) driver: String,
+    pub(super) pool: SlicePool,
     #[serde(default)]
-    devices: Vec<SliceDevice>,
+    pub(super) devices: SliceDevices,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ResourcePool {
+pub(super) struct SlicePool {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) generation: i64,
+    #[serde(default)]
+    pub(super) resource_slice_count: i64,
+}
+
+/// The devices of a slice.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SliceDevices {
+    pub(super) read: Vec<SliceDevice>,
+    /// How many are left out, because there are too many or their names are too long.
+    pub(super) skipped: u64,
+}
+
+/// What is used of a device.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SliceDevice {
+    pub(super) name: String,
+    /// By [`USED_ATTRIBUTES`].
+    pub(super) attributes: BTreeMap<String, String>,
+    /// Whether it has a taint that prevents scheduling.
+    pub(super) is_tainted: bool,
+}
+
+#[derive(Deserialize)]
+struct WireDevice {
     name: String,
     #[serde(default)]
-    generation: i64,
+    attributes: WireAttributes,
     #[serde(default)]
-    resource_slice_count: i64,
+    taints: Vec<WireTaint>,
+    basic: Option<WireDeviceFields>,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct SliceDevice {
-    name: String,
-    #[serde(flatten)]
-    flat: SliceDeviceFields,
-    basic: Option<SliceDeviceFields>,
+#[derive(Deserialize)]
+struct WireDeviceFields {
+    #[serde(default)]
+    attributes: WireAttributes,
+    #[serde(default)]
+    taints: Vec<WireTaint>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-struct SliceDeviceFields {
-    #[serde(default)]
-    attributes: BTreeMap<String, DeviceAttribute>,
-    #[serde(default)]
-    taints: Vec<DeviceTaint>,
-}
+#[derive(Default)]
+struct WireAttributes(BTreeMap<String, String>);
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct DeviceAttribute {
+#[derive(Deserialize)]
+struct WireAttribute {
     string: Option<String>,
     version: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct DeviceTaint {
+#[derive(Deserialize)]
+struct WireTaint {
     #[serde(default)]
-    effect: String,
+    effect: TaintEffect,
+}
+
+/// The effect of a taint; those of later versions do not prevent scheduling.
+#[derive(Default, Deserialize)]
+enum TaintEffect {
+    NoSchedule,
+    NoExecute,
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Deserialize<'de> for SliceDevices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SliceDevices, D::Error> {
+        struct DevicesVisitor;
+
+        impl<'de> Visitor<'de> for DevicesVisitor {
+            type Value = SliceDevices;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("devices")
+            }
+
+            fn visit_unit<E>(self) -> Result<SliceDevices, E> {
+                Ok(SliceDevices::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<SliceDevices, A::Error> {
+                let mut devices = SliceDevices::default();
+                while devices.read.len() < MAX_DEVICES {
+                    let Some(device) = elements.next_element::<WireDevice>()? else { return Ok(devices) };
+                    if device.name.len() > MAX_TEXT {
+                        devices.skipped = devices.skipped.saturating_add(1);
+                    } else {
+                        devices.read.push(device.into());
+                    }
+                }
+                while elements.next_element::<IgnoredAny>()?.is_some() {
+                    devices.skipped = devices.skipped.saturating_add(1);
+                }
+                Ok(devices)
+            }
+        }
+
+        deserializer.deserialize_any(DevicesVisitor)
+    }
+}
+
+impl From<WireDevice> for SliceDevice {
+    fn from(device: WireDevice) -> SliceDevice {
+        let WireDevice { name, attributes, taints, basic } = device;
+        let fields = basic.unwrap_or(WireDeviceFields { attributes, taints });
+        let is_tainted = fields.taints.iter().any(|taint| !matches!(taint.effect, TaintEffect::Other));
+        SliceDevice { name, attributes: fields.attributes.0, is_tainted }
+    }
+}
+
+impl<'de> Deserialize<'de> for WireAttributes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WireAttributes, D::Error> {
+        struct AttributesVisitor;
+
+        impl<'de> Visitor<'de> for AttributesVisitor {
+            type Value = WireAttributes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("attributes by name")
+            }
+
+            fn visit_unit<E>(self) -> Result<WireAttributes, E> {
+                Ok(WireAttributes::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<WireAttributes, A::Error> {
+                let mut attributes = BTreeMap::new();
+                while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
+                    if !USED_ATTRIBUTES.contains(&&*name) {
+                        entries.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
+                    let WireAttribute { string, version } = entries.next_value()?;
+                    if let Some(text) = string.or(version).filter(|text| text.len() <= MAX_TEXT) {
+                        attributes.insert(name.into_owned(), text);
+                    }
+                }
+                Ok(WireAttributes(attributes))
+            }
+        }
+
+        deserializer.deserialize_any(AttributesVisitor)
+    }
 }
 
 impl Resource for ResourceSlice {
@@ -123,51 +246,9 @@ impl ResourceSlice {
     pub(super) fn resource_version(&self) -> String {
         self.metadata.resource_version.clone().unwrap_or_default()
     }
-}
 
-/// What slices publish together: of each pool the newest generation, if all of its slices exist.
-pub(super) fn published<'a>(slices: impl Iterator<Item = &'a ResourceSlice>) -> PublishedDevices {
-    let mut pools: BTreeMap<(&str, &str), Vec<&ResourceSliceSpec>> = BTreeMap::new();
-    for slice in slices {
-        let spec = &slice.spec;
-        pools.entry((&spec.driver, &spec.pool.name)).or_default().push(spec);
-    }
-    let mut published = PublishedDevices::default();
-    for ((driver, pool), specs) in pools {
-        let newest = specs.iter().map(|spec| spec.pool.generation).max().unwrap_or_default();
-        let specs: Vec<_> = specs.into_iter().filter(|spec| spec.pool.generation == newest).collect();
-        let expected = specs.iter().map(|spec| spec.pool.resource_slice_count).max().unwrap_or_default();
-        if i64::try_from(specs.len()) != Ok(expected) {
-            published.incomplete.insert(driver.to_owned());
-            continue;
-        }
-        published.drivers.insert(driver.to_owned());
-        let devices = specs.iter().flat_map(|spec| &spec.devices);
-        published.devices.extend(devices.map(|device| device.published(driver, pool)));
-    }
-    published.devices.sort();
-    published
-}
-
-impl SliceDevice {
-    fn published(&self, driver: &str, pool: &str) -> PublishedDevice {
-        let fields = self.basic.as_ref().unwrap_or(&self.flat);
-        let text =
-            |attribute: &DeviceAttribute| attribute.string.clone().or_else(|| attribute.version.clone());
-        let attributes = fields.attributes.iter();
-        PublishedDevice {
-            driver: driver.to_owned(),
-            pool: pool.to_owned(),
-            name: self.name.clone(),
-            attributes: attributes.filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect(),
-            allocatable: !fields.taints.iter().any(DeviceTaint::prevents_scheduling),
-        }
-    }
-}
-
-impl DeviceTaint {
-    fn prevents_scheduling(&self) -> bool {
-        matches!(self.effect.as_str(), "NoSchedule" | "NoExecute")
+    pub(super) fn into_spec(self) -> SliceSpec {
+        self.spec
     }
 }
 
@@ -177,43 +258,38 @@ mod tests {
 
     use super::*;
 
-    fn slice(name: &str, pool: Value, devices: Value) -> ResourceSlice {
-        let spec = json!({ "driver": "gpu.nvidia.com", "nodeName": "n", "pool": pool, "devices": devices });
-        serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).expect("it is a slice")
-    }
-
-    fn names(slices: &[ResourceSlice]) -> Vec<String> {
-        published(slices.iter()).devices.into_iter().map(|device| device.name).collect()
+    fn devices(devices: &Value) -> SliceDevices {
+        serde_json::from_value(devices.clone()).expect("they are devices")
     }
 
     #[test]
     fn attributes_and_taints_are_read_from_both_layouts() {
         let fields = json!({
-            "attributes": { "uuid": { "string": "GPU-1" }, "cores": { "int": 4 }, "driverVersion": { "version": "580.1.0" } },
-            "taints": [{ "key": "unhealthy", "effect": "NoSchedule" }],
+            "attributes": {
+                "uuid": { "string": "GPU-1" }, "cores": { "int": 4 }, "driverVersion": { "version": "580.1.0" },
+                "type": { "version": "1.0.0" }, "pciBusID": { "string": "x".repeat(MAX_TEXT + 1) },
+            },
+            "taints": [{ "key": "a", "effect": "Later" }, { "key": "unhealthy", "effect": "NoSchedule" }],
         });
         let mut flat = fields.clone();
         flat["name"] = "gpu-0".into();
         for device in [flat, json!({ "name": "gpu-0", "basic": fields })] {
-            let pool = json!({ "name": "n", "generation": 1, "resourceSliceCount": 1 });
-            let published = published([slice("a", pool, json!([device]))].iter());
-            let [device] = &published.devices[..] else { panic!("{published:?}") };
+            let devices = devices(&json!([device]));
+            let [device] = &devices.read[..] else { panic!("{devices:?}") };
             let attributes: Vec<_> =
                 device.attributes.iter().map(|(name, text)| (&name[..], &text[..])).collect();
-            assert_eq!(attributes, [("driverVersion", "580.1.0"), ("uuid", "GPU-1")]);
-            assert!(!device.allocatable);
+            assert_eq!(attributes, [("type", "1.0.0"), ("uuid", "GPU-1")], "only what is used");
+            assert!(device.is_tainted);
         }
+        let fine = devices(&json!([{ "name": "gpu-0", "taints": [{ "effect": "Later" }, {}] }]));
+        assert!(!fine.read[0].is_tainted && fine.skipped == 0);
     }
 
     #[test]
-    fn only_the_newest_complete_generation_of_a_pool_counts() {
-        let pool =
-            |generation, count| json!({ "name": "n", "generation": generation, "resourceSliceCount": count });
-        let old = slice("old", pool(1, 1), json!([{ "name": "gpu-9" }]));
-        let first = slice("a", pool(2, 2), json!([{ "name": "gpu-0" }]));
-        let second = slice("b", pool(2, 2), json!([{ "name": "gpu-1" }]));
-        assert_eq!(names(&[old.clone(), first.clone(), second]), ["gpu-0", "gpu-1"]);
-        let incomplete = published([old, first].iter());
-        assert!(incomplete.devices.is_empty() && incomplete.incomplete.contains("gpu.nvidia.com"));
+    fn a_slice_has_a_bounded_number_of_devices() {
+        let names = (0..MAX_DEVICES + 10).map(|number| json!({ "name": format!("gpu-{number}") }));
+        let long = json!({ "name": "x".repeat(MAX_TEXT + 1) });
+        let read = devices(&Value::from_iter(std::iter::once(long).chain(names)));
+        assert_eq!((read.read.len(), read.skipped), (MAX_DEVICES, 11));
     }
 }
