@@ -11,6 +11,7 @@ pub mod chart;
 pub mod driver_root;
 pub mod fixture;
 pub mod hostile;
+pub mod memory;
 
 use std::{
     io::ErrorKind,
@@ -29,6 +30,11 @@ pub fn workspace() -> &'static Path {
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| built(&["--package", "afd-agent", "--bin", "afd"], "afd"))
+}
+
+/// Whether the binary is a release build, whose memory is that of the budgets.
+pub fn is_release() -> bool {
+    binary().parent().is_some_and(|folder| folder.ends_with("release"))
 }
 
 /// The fake NVML, built now if it is not up to date.

@@ -220,6 +220,9 @@ impl<'o> AgentLoop<'o> {
         }
         let include_integrated = self.node_options.include_integrated();
         let view = self.parts.reports.view(&believed.for_node, include_integrated);
+        if let Some(skipped) = view.skipped_devices {
+            self.parts.probes.metrics().slices_skipped(skipped);
+        }
         let for_node = believed.for_node.clone();
         let offers = self.tracker.observe_offers(view.complete.then_some(&view.offers));
         let offered = offers.map(|offers| offer::offered(&for_node, offers, include_integrated));

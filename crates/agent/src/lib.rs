@@ -20,7 +20,7 @@ pub mod explain;
 pub mod incidents;
 pub mod library_process;
 mod listeners;
-pub mod memory;
+mod memory;
 pub mod node_claim;
 pub mod node_options;
 pub mod path_rules;

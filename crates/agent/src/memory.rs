@@ -1,8 +1,9 @@
 //! Memory that the agent no longer uses, returned to the system.
 //!
 //! Most of the resident memory of a small program is its own code, and most of that runs once: options, credentials, rules,
-//! the first discovery. The kernel keeps it mapped for as long as the process lives. An allocator keeps what a burst took as
-//! well. Both are returned here; what is needed again is mapped again, from the page cache.
+//! the first discovery. The kernel keeps it mapped for as long as the process lives. The C library keeps what is freed, in an arena
+//! for each thread: after a large response of the kubelet, or many connections, an agent that runs for months would keep its
+//! peak. Both are returned here; what is needed again is mapped again, code from the page cache.
 
 mod ffi;
 
@@ -15,22 +16,30 @@ use self::ffi::CodeMapping;
 /// Between two returns. One costs a tenth of a millisecond at most, with the page faults that follow.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// A larger buffer is a mapping of its own, and an arena keeps at most this much at its end: what the C library begins with. It
+/// would raise both with the first large buffer.
+const THRESHOLD_BYTES: i32 = 128 << 10;
+
+/// Fixes the sizes from which on memory is returned at once. Call it before threads are started.
+pub(crate) fn keep_little() {
+    ffi::set_thresholds(THRESHOLD_BYTES);
+}
+
 /// Returns unused memory at intervals.
 #[derive(Debug)]
-pub struct UnusedMemory {
+pub(crate) struct UnusedMemory {
     code: Option<CodeMapping>,
     returned_at: Instant,
 }
 
 impl UnusedMemory {
     /// For this process. Nothing is returned in the first interval, in which the agent starts.
-    #[must_use]
-    pub fn new() -> UnusedMemory {
+    pub(crate) fn new() -> UnusedMemory {
         UnusedMemory { code: own_code(), returned_at: Instant::now() }
     }
 
     /// Returns what is unused, if the interval has passed.
-    pub fn return_if_due(&mut self) {
+    pub(crate) fn return_if_due(&mut self) {
         if self.returned_at.elapsed() >= INTERVAL {
             self.returned_at = Instant::now();
             ffi::trim_heap();
@@ -38,12 +47,6 @@ impl UnusedMemory {
                 code.unmap_pages();
             }
         }
-    }
-}
-
-impl Default for UnusedMemory {
-    fn default() -> UnusedMemory {
-        UnusedMemory::new()
     }
 }
 

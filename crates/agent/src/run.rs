@@ -29,6 +29,7 @@ use crate::{
     cluster_view::ClusterReceivers,
     control::{self, LoopRequests},
     listeners::Listeners,
+    memory,
     node_claim::{NodeClaim, NodeLockKind},
     node_options::NodeOptions,
     probes::{ProbeOptions, Probes},
@@ -61,6 +62,8 @@ pub struct AgentConfig {
 /// # Errors
 /// When an address or the control socket cannot be listened on, or the client of the API server cannot be created.
 pub fn run(config: AgentConfig) -> anyhow::Result<()> {
+    // Before there are threads, which read what this sets.
+    memory::keep_little();
     let AgentConfig { host, args, probe_options, node_options, program } = config;
     let lock = NodeLockKind::new(args.node_lock, &host);
     let (waker, wake_ups) = LoopWaker::new();

@@ -1,4 +1,4 @@
-//! The two calls that return memory. The only unsafe code of this crate.
+//! The calls that return memory. The only unsafe code of this crate.
 #![allow(
     unsafe_code,
     reason = "the compiler cannot know what else uses the memory; each block states why nothing does"
@@ -37,11 +37,26 @@ impl CodeMapping {
     }
 }
 
-/// Returns the free pages of the allocator to the system.
-pub(super) fn trim_heap() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: the function takes no pointer and locks what it changes; it may be called at any time by any thread.
-    unsafe {
-        libc::malloc_trim(0);
+/// Sets from which size on the C library maps a buffer of its own, and returns the free end of an arena.
+#[cfg(target_env = "gnu")]
+pub(super) fn set_thresholds(bytes: i32) {
+    for parameter in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+        // SAFETY: it takes two numbers, refuses those that are not valid, and changes no allocation.
+        unsafe { libc::mallopt(parameter, bytes) };
     }
 }
+
+/// Returns the free pages of all arenas to the system.
+#[cfg(target_env = "gnu")]
+pub(super) fn trim_heap() {
+    // SAFETY: it takes the lock of each arena, and only returns what is free.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Nothing: other C libraries have no such setting.
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn set_thresholds(_: i32) {}
+
+/// Nothing: other C libraries have no such call.
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn trim_heap() {}
