@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use afd_publish::node::FIELD_MANAGER;
 use afd_test_cluster::{Bed, KubernetesVersion, image::Image, succeed, until};
 use afd_tests::chart::{chart, values_option};
 use anyhow::{Context, bail, ensure};
@@ -75,11 +76,15 @@ pub(crate) async fn policy(version: KubernetesVersion) -> anyhow::Result<()> {
         let patch = Patch::Strategic(json!({ "status": status }));
         forbidden(what, nodes.patch_status(NODE, &PatchParams::default(), &patch).await.map(drop))?;
     }
+    owners(&admin, &nodes).await?;
     let mut command = afd_tests::afd(["cleanup", "--all-nodes", "--managed-by", "afd/afd", "--kubeconfig"]);
     let output = succeed(command.arg(&kubeconfig))?;
     ensure!(output.contains("from 1 Nodes"), "{output}");
+    let left = managers(&admin).await?;
+    let names: Vec<_> = left.iter().filter_map(|entry| entry["manager"].as_str()).collect();
+    ensure!(names.contains(&"nfd-master") && !names.contains(&FIELD_MANAGER), "{left:?}");
     let node = admin.get(NODE).await?;
-    ensure!(node.labels().len() == 2 && node.labels()["foreign"] == "1", "{:?}", node.labels());
+    ensure!(node.labels().len() == 4 && node.labels()["foreign"] == "1", "{:?}", node.labels());
     ensure!(node.annotations().len() == 2, "{:?}", node.annotations());
 
     // Owners that were lost: the keys are removed by patches of another kind.
@@ -91,6 +96,52 @@ pub(crate) async fn policy(version: KubernetesVersion) -> anyhow::Result<()> {
     let own = node.labels().keys().chain(node.annotations().keys()).filter(|key| key.starts_with(PREFIX));
     let own: Vec<_> = own.collect();
     ensure!(own == [&format!("{PREFIX}/expect")], "{own:?}");
+    Ok(())
+}
+
+async fn managers(admin: &Api<Node>) -> anyhow::Result<Vec<Value>> {
+    let entries = admin.get(NODE).await?.metadata.managed_fields.unwrap_or_default();
+    Ok(entries.into_iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
+}
+
+/// Who owns what beside AFD's keys cannot be changed; what AFD owns can be given up.
+async fn owners(admin: &Api<Node>, nodes: &Api<Node>) -> anyhow::Result<()> {
+    let other = PatchParams { field_manager: Some("nfd-master".to_owned()), ..PatchParams::default() };
+    // It owns a label under AFD's prefix as well, which stays.
+    let labels = json!({ "feature.node.kubernetes.io/x": "1", format!("{PREFIX}/extra"): "1" });
+    admin.patch(NODE, &other, &Patch::Merge(json!({ "metadata": { "labels": labels } }))).await?;
+    let before = managers(admin).await?;
+    let is_of = |entry: &Value, manager: &str| entry["manager"] == manager;
+    let changed = |manager: &str, change: fn(&mut Value)| {
+        let mut entries = before.clone();
+        entries.iter_mut().filter(|entry| is_of(entry, manager)).for_each(change);
+        entries
+    };
+    ensure!(before.iter().any(|entry| is_of(entry, "nfd-master")), "{before:?}");
+    ensure!(before.iter().any(|entry| is_of(entry, FIELD_MANAGER)), "{before:?}");
+    let without: Vec<_> = before.iter().filter(|entry| !is_of(entry, "nfd-master")).collect();
+    let foreign = |entry: &mut Value| entry["fieldsV1"]["f:metadata"]["f:labels"]["f:foreign"] = json!({});
+    for (what, entries) in [
+        ("wiping all owners", json!([{}])),
+        ("leaving a manager out", json!(without)),
+        ("renaming a manager", json!(changed("nfd-master", |entry| entry["manager"] = json!("mine")))),
+        ("widening the entry of a manager", json!(changed("nfd-master", foreign))),
+        ("claiming a foreign label", json!(changed(FIELD_MANAGER, foreign))),
+        (
+            "emptying the entry of a manager",
+            json!(changed("nfd-master", |entry| {
+                entry["fieldsV1"] = json!({ "f:metadata": { "f:labels": { ".": {} } } });
+            })),
+        ),
+    ] {
+        let patch = Patch::Merge(json!({ "metadata": { "managedFields": entries } }));
+        forbidden(what, nodes.patch(NODE, &PatchParams::default(), &patch).await.map(drop))?;
+    }
+    for manager in [FIELD_MANAGER, "mine"] {
+        let claim = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": NODE, "labels": { "foreign": "1" } } });
+        let answer = nodes.patch(NODE, &PatchParams::apply(manager).force(), &Patch::Apply(&claim)).await;
+        forbidden("owning a foreign label", answer.map(drop))?;
+    }
     Ok(())
 }
 
