@@ -5,6 +5,9 @@
     reason = "tests lay out hosts and start programs"
 )]
 
+#[path = "web_config/authority.rs"]
+mod authority;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -17,82 +20,18 @@ use std::{
 };
 
 use afd_tests::{
-    agent::{Agent, TIMEOUT},
+    agent::Agent,
     attack::{Attack, BadClient},
     fixture::{Fixture, FixtureHost},
     output,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
-use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
+use tokio_rustls::rustls::ClientConfig;
 
-const TLS: &str = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
+use authority::{TLS, TestAuthority, tls_get};
+
 const CLIENT_CA: &str = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n";
-
-/// An authority that issues certificates.
-struct TestAuthority {
-    certificate: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl TestAuthority {
-    fn new() -> TestAuthority {
-        let key = KeyPair::generate().expect("a key can be generated");
-        let mut params = CertificateParams::new(Vec::new()).expect("the names are valid");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).expect("a certificate can be made").pem();
-        TestAuthority { certificate, issuer: Issuer::new(params, key) }
-    }
-
-    /// A certificate for `localhost`, and its key.
-    fn issue(&self) -> (String, String) {
-        let key = KeyPair::generate().expect("a key can be generated");
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("the names are valid");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate can be made");
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// Writes the files of a server, with a certificate of its own.
-    fn write(&self, folder: &Path, config: &str) {
-        let (certificate, key) = self.issue();
-        for (name, text) in [
-            ("ca.crt", &self.certificate),
-            ("server.crt", &certificate),
-            ("server.key", &key),
-            ("web-config.yml", &config.to_owned()),
-        ] {
-            fs::write(folder.join(name), text).expect("the folder is writable");
-        }
-    }
-
-    /// A client that trusts this authority, with a certificate or without.
-    fn client(&self, own: Option<(String, String)>) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate(&self.certificate)).expect("the authority is valid");
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has them")
-            .with_root_certificates(roots);
-        Arc::new(match own {
-            None => builder.with_no_client_auth(),
-            Some((own, key)) => {
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("it is a key");
-                builder
-                    .with_client_auth_cert(vec![certificate(&own)], key)
-                    .expect("key and certificate match")
-            }
-        })
-    }
-}
-
-fn certificate(pem: &str) -> CertificateDer<'static> {
-    CertificateDer::from_pem_slice(pem.as_bytes()).expect("it is a certificate")
-}
 
 fn host() -> FixtureHost {
     Fixture::named("nvidia-h100x8").lay_out()
@@ -116,17 +55,7 @@ fn get(
     path: &str,
     headers: &str,
 ) -> Result<(u16, String), String> {
-    let stream = TcpStream::connect(agent.address()).map_err(|error| error.to_string())?;
-    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
-    let name = ServerName::try_from("localhost").expect("it is a name");
-    let session = ClientConnection::new(Arc::clone(client), name).map_err(|error| error.to_string())?;
-    let mut stream = StreamOwned::new(session, stream);
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
-        .map_err(|error| error.to_string())?;
-    let mut response = String::new();
-    stream.read_to_string(&mut response).map_err(|error| error.to_string())?;
-    let status = response.split(' ').nth(1).and_then(|status| status.parse().ok());
-    status.map(|status| (status, response)).ok_or_else(|| "no response".to_owned())
+    tls_get(agent.address(), client, path, headers)
 }
 
 fn basic(user: &str, password: &str) -> String {

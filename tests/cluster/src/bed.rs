@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::{
     control_plane::{self, CONTROLLER_MANAGER, ETCD, SCHEDULER},
     image::{Image, PAUSE},
+    init::NODE_ADDRESS,
     keeper::NAME_PREFIX,
     node::{self, KUBELET, NODE},
     pki::{API_SERVER, Pki},
@@ -100,6 +101,9 @@ impl BedBuilder {
 impl Bed {
     /// The name of the kubelet's Node.
     pub const NODE: &str = NODE;
+
+    /// The address of the bed that is not of loopback.
+    pub const ADDRESS: &str = NODE_ADDRESS;
 
     /// A cluster with a control plane only, unless more is added.
     pub fn builder() -> BedBuilder {
