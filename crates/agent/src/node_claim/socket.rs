@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::{
     io::AsyncReadExt,
     net::{UnixListener, UnixStream},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 /// Connections that are left open; the oldest of more is closed.
@@ -29,20 +29,40 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The same after a connection to a process that is no agent.
 const SLOW_RETRY: Duration = Duration::from_secs(2);
 
+/// The shortest time between two log lines about holders: any process can have the name, and send another line each time.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The socket, before and after it is bound.
 pub(super) struct ClaimSocket {
     name: PathBuf,
     /// The line about this agent.
     identity: String,
     listener: Option<UnixListener>,
-    /// The line about the holder that was logged last.
-    holder: Option<String>,
+    logged: HolderLog,
+}
+
+/// What was logged last of holders.
+#[derive(Debug, Default)]
+struct HolderLog(Option<(String, Instant)>);
+
+impl HolderLog {
+    /// Whether to log a line about a holder now: it is another one, and the last one was not logged a moment ago. What is not
+    /// logged is due at the next connection, at the latest after [`MAX_WAIT`].
+    fn is_due(&mut self, holder: &str, now: Instant) -> bool {
+        let is_due = self.0.as_ref().is_none_or(|(logged, at)| {
+            logged != holder && now.saturating_duration_since(*at) >= LOG_INTERVAL
+        });
+        if is_due {
+            self.0 = Some((holder.to_owned(), now));
+        }
+        is_due
+    }
 }
 
 impl ClaimSocket {
     pub(super) fn new(server: &str, node: &str, identity: &str) -> ClaimSocket {
         let (name, identity) = (name(server, node), format!("{identity}\n"));
-        ClaimSocket { name, identity, listener: None, holder: None }
+        ClaimSocket { name, identity, listener: None, logged: HolderLog::default() }
     }
 
     /// Binds the name; false where another process has it.
@@ -64,9 +84,8 @@ impl ClaimSocket {
         let length = timeout(LINE_TIMEOUT, stream.read(&mut line)).await;
         line.truncate(length.unwrap_or(Ok(0)).unwrap_or_default());
         let holder = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if self.holder.as_ref() != Some(&holder) {
+        if self.logged.is_due(&holder, Instant::now()) {
             tracing::warn!(?holder, "another agent keeps this Node; waiting until it ends");
-            self.holder = Some(holder);
         }
         // Nothing more is sent: this ends with the connection.
         let ended = timeout(MAX_WAIT, stream.read(&mut [0])).await;
@@ -129,7 +148,7 @@ mod tests {
         assert!(!second.try_bind().expect("sockets can be bound"));
         let waiting = timeout(Duration::from_millis(300), second.wait_for_holder()).await;
         assert!(waiting.is_err(), "it does not wait");
-        assert_eq!(second.holder.as_deref(), Some("release a/b"));
+        assert!(second.logged.0.as_ref().is_some_and(|(holder, _)| holder == "release a/b"));
         let waiting = tokio::spawn(async move {
             second.wait_for_holder().await;
             second
@@ -138,5 +157,36 @@ mod tests {
         holding.abort();
         let mut second = waiting.await.expect("it does not panic");
         assert!(second.try_bind().expect("sockets can be bound"));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_sends_another_line_each_time_does_not_fill_the_log() {
+        let server = format!("https://squatted-{}", std::process::id());
+        let mut waiting = ClaimSocket::new(&server, "node", "release a/b");
+        let squatter = UnixListener::bind(&waiting.name).expect("sockets can be bound");
+        tokio::spawn(async move {
+            for number in 0.. {
+                let (stream, _) = squatter.accept().await.expect("connections are accepted");
+                // It is closed at once, so that the agent connects again.
+                let _ = stream.try_write(format!("release {number}/evil\n").as_bytes());
+            }
+        });
+        for _ in 0..4 {
+            waiting.wait_for_holder().await;
+        }
+        let logged = waiting.logged.0.expect("the first one is logged");
+        assert_eq!(logged.0, "release 0/evil", "no other one is, within a minute");
+    }
+
+    #[test]
+    fn another_holder_is_logged_once_a_minute_has_passed() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut log = HolderLog::default();
+        let events = [(0, "a", true), (1, "a", false), (2, "b", false), (59, "c", false), (60, "b", true)];
+        for (at, holder, expected) in events {
+            assert_eq!(log.is_due(holder, start + at * second), expected, "{holder} after {at} s");
+        }
+        assert!(!log.is_due("b", start + 1000 * second), "the same one is logged once");
+        assert!(log.is_due("a", start + 1001 * second));
     }
 }
