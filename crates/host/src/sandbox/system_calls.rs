@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use seccompiler::{
-    BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, apply_filter,
 };
 
@@ -114,30 +114,38 @@ const FORBIDDEN_CLONES: [i32; 8] = [
     libc::CLONE_PARENT,
 ];
 
-/// Installs the filter; what was applied.
+/// Installs the filters; what was applied.
 pub(super) fn filter() -> Result<&'static str, SandboxError> {
-    let forbidden = program(rules(), libc::EPERM);
-    // Its flags are in memory, where no filter sees them. The C library falls back to `clone`.
-    let unknown = program(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS);
-    for filter in [forbidden, unknown] {
-        let program = filter.map_err(|error| SandboxError::SystemCalls(error.into()))?;
-        match apply_filter(&program) {
+    install(|program| apply_filter(program))
+}
+
+fn install(
+    mut apply: impl FnMut(&BpfProgram) -> Result<(), seccompiler::Error>,
+) -> Result<&'static str, SandboxError> {
+    let mut is_applied = |rules, errno| {
+        let program = program(rules, errno).map_err(|error| SandboxError::SystemCalls(error.into()))?;
+        match apply(&program) {
             // The kernel has none, or what confines the container does not let it add to that.
             Err(seccompiler::Error::Seccomp(error))
                 if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EINVAL)) =>
             {
-                return Ok("no seccomp");
+                Ok(false)
             }
-            result => result.map_err(SandboxError::SystemCalls)?,
+            result => result.map(|()| true).map_err(SandboxError::SystemCalls),
         }
-    }
-    Ok("seccomp")
+    };
+    let forbidden = is_applied(rules(), libc::EPERM)?;
+    // Its flags are in memory, where no filter sees them. The C library falls back to `clone`.
+    let unknown = is_applied(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?;
+    Ok(match (forbidden, unknown) {
+        (true, true) => "seccomp",
+        (true, false) => "seccomp except for clone3",
+        (false, true) => "seccomp for clone3 only",
+        (false, false) => "no seccomp",
+    })
 }
 
-fn program(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    errno: i32,
-) -> Result<seccompiler::BpfProgram, BackendError> {
+fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<BpfProgram, BackendError> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let forbid = SeccompAction::Errno(errno as u32);
     SeccompFilter::new(rules, SeccompAction::Allow, forbid, architecture)?.try_into()
@@ -186,11 +194,34 @@ fn condition(argument: u8, length: SeccompCmpArgLen, operator: SeccompCmpOp, val
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
     fn the_filters_can_be_installed() {
         let length = program(rules(), libc::EPERM).expect("it compiles").len();
         assert!(length < 4096, "the limit of the kernel");
+    }
+
+    #[test]
+    fn what_was_applied_is_said_of_each_filter() {
+        let refuse = |errno: i32| seccompiler::Error::Seccomp(io::Error::from_raw_os_error(errno));
+        for (refused, expected) in [
+            ([false, false], "seccomp"),
+            ([false, true], "seccomp except for clone3"),
+            ([true, false], "seccomp for clone3 only"),
+            ([true, true], "no seccomp"),
+        ] {
+            let mut filters = refused.into_iter();
+            let applied = install(|_| match filters.next() {
+                Some(true) => Err(refuse(libc::EINVAL)),
+                Some(false) => Ok(()),
+                None => panic!("there are two filters"),
+            });
+            assert_eq!(applied.expect("a refusal is no error"), expected);
+            assert_eq!(filters.next(), None, "both were tried");
+        }
+        assert!(install(|_| Err(refuse(libc::EFAULT))).is_err(), "any other failure is an error");
     }
 }
