@@ -5,7 +5,7 @@ use std::time::Duration;
 use afd_track::Graces;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use super::values;
+use super::values::SecondsRange;
 
 /// A grace as an option: its name, what it is, and its place in [`Graces`].
 struct GraceOption {
@@ -110,7 +110,7 @@ impl Args for GraceArgs {
                 .help(format!("{} [default: {}]", option.help, default.as_secs()))
                 .help_heading("Graces")
                 .value_name("SECONDS")
-                .value_parser(values::grace);
+                .value_parser(SecondsRange::GRACE.parser());
             command.arg(argument)
         })
     }

@@ -14,7 +14,7 @@ use super::{
     graces::GraceArgs,
     http_options::HttpArgs,
     plugin_options::{PluginArgs, PluginConfigError},
-    values,
+    values::{self, SecondsRange},
 };
 
 const NO_LIBRARIES: &str = "no-libraries";
@@ -158,7 +158,7 @@ pub struct RunArgs {
     pub kubeconfig: Option<PathBuf>,
     /// The first request to the API server waits a random time up to this, so that agents that start at the same time do not
     /// overload it.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = values::start_spread)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = SecondsRange::START_SPREAD.parser())]
     pub start_spread: Duration,
     /// Label options.
     #[command(flatten)]
@@ -177,17 +177,17 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub control_socket: Option<PathBuf>,
     /// Seconds between two samples.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = values::interval)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = SecondsRange::INTERVAL.parser())]
     pub sample_interval: Duration,
     /// Seconds between two discoveries, in addition to those that kernel events trigger.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = values::interval)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = SecondsRange::INTERVAL.parser())]
     pub discovery_interval: Duration,
     /// The shortest time between two writes to the Node, after the first two.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = values::interval)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = SecondsRange::INTERVAL.parser())]
     pub write_interval: Duration,
     /// Seconds between two heartbeats of the conditions, the time `lastHeartbeatTime`, by which an agent that is gone can be
     /// recognised; 0 turns them off.
-    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = values::heartbeat)]
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = SecondsRange::HEARTBEAT.parser())]
     pub heartbeat_interval: Duration,
     /// A folder that lives as long as the pod, in which graces survive a restart of the container.
     #[arg(long, value_name = "DIR")]

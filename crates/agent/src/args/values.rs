@@ -8,40 +8,43 @@ use afd_derive::{
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-/// From a tenth of a second to a day.
-pub(super) fn interval(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    if !(0.1..=86400.0).contains(&seconds) {
-        return Err("not between 0.1 and 86400 seconds".to_owned());
-    }
-    Ok(Duration::from_secs_f64(seconds))
+/// A day, in seconds.
+const DAY: f64 = 86400.0;
+
+/// The values of an option in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SecondsRange {
+    min: f64,
+    max: f64,
+    /// Whether 0 is a value as well, although it is below the least one.
+    or_zero: bool,
 }
 
-/// From a second to a day; 0 is none.
-pub(super) fn heartbeat(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    if seconds != 0.0 && !(1.0..=86400.0).contains(&seconds) {
-        return Err("neither 0 nor between 1 and 86400 seconds".to_owned());
-    }
-    Ok(Duration::from_secs_f64(seconds))
-}
+impl SecondsRange {
+    /// Of an interval.
+    pub(super) const INTERVAL: SecondsRange = SecondsRange { min: 0.1, max: DAY, or_zero: false };
+    /// Of an interval that 0 turns off.
+    pub(super) const HEARTBEAT: SecondsRange = SecondsRange { min: 1.0, max: DAY, or_zero: true };
+    /// Of a grace.
+    pub(super) const GRACE: SecondsRange = SecondsRange { min: 0.0, max: DAY, or_zero: false };
+    /// Of the time over which the starts of many agents are spread.
+    pub(super) const START_SPREAD: SecondsRange = SecondsRange { min: 0.0, max: 3600.0, or_zero: false };
 
-/// From nothing to a day.
-pub(super) fn grace(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    if !(0.0..=86400.0).contains(&seconds) {
-        return Err("not between 0 and 86400 seconds".to_owned());
+    /// The parser of such values.
+    pub(super) fn parser(self) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+        move |text| self.parse(text)
     }
-    Ok(Duration::from_secs_f64(seconds))
-}
 
-/// From nothing to an hour.
-pub(super) fn start_spread(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    if !(0.0..=3600.0).contains(&seconds) {
-        return Err("not between 0 and 3600 seconds".to_owned());
+    fn parse(self, text: &str) -> Result<Duration, String> {
+        let SecondsRange { min, max, or_zero } = self;
+        let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+        if (min..=max).contains(&seconds) || (or_zero && seconds == 0.0) {
+            // 0 may have a sign.
+            return Ok(Duration::from_secs_f64(seconds.abs()));
+        }
+        let range = format!("between {min} and {max} seconds");
+        Err(if or_zero { format!("neither 0 nor {range}") } else { format!("not {range}") })
     }
-    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// A vendor with a library, by the name of its probe.
@@ -94,10 +97,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn seconds_are_of_their_range() {
+        let parse = |range: SecondsRange, text: &str| range.parse(text);
+        for invalid in ["0", "0.09", "-1", "86401", "x", "", "inf", "NaN"] {
+            assert!(parse(SecondsRange::INTERVAL, invalid).is_err(), "{invalid}");
+        }
+        assert_eq!(parse(SecondsRange::INTERVAL, "0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse(SecondsRange::INTERVAL, "0"), Err("not between 0.1 and 86400 seconds".to_owned()));
+        for zero in ["0", "-0", "0.0"] {
+            assert_eq!(parse(SecondsRange::HEARTBEAT, zero), Ok(Duration::ZERO), "{zero}");
+            assert_eq!(parse(SecondsRange::GRACE, zero), Ok(Duration::ZERO), "{zero}");
+        }
+        assert_eq!(
+            parse(SecondsRange::HEARTBEAT, "0.5"),
+            Err("neither 0 nor between 1 and 86400 seconds".to_owned())
+        );
+        assert!(parse(SecondsRange::START_SPREAD, "3601").is_err());
+    }
+
+    #[test]
     fn invalid_values_are_rejected() {
-        assert!(interval("0").is_err() && interval("x").is_err() && interval("inf").is_err());
-        assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
-        assert_eq!(start_spread("0"), Ok(Duration::ZERO));
         assert!(domain("Accelerator.llm-d.ai").is_err() && domain("a..b").is_err() && domain("a/b").is_err());
         assert!(domain("accelerator.llm-d.ai").is_ok());
         assert!(release("afd").is_err() && release("a/b/c").is_err() && release("/afd").is_err());
