@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: what the agent costs, compared with its budgets.
 //!
 //! First the micro-benchmarks of afd-tests, then whole processes: the release binary over fixture hosts, with the fake NVML
-//! as well, and Debian's prometheus-node-exporter as a peer in the same run. The result is a table; no measured
-//! time fails the command.
+//! as well, Debian's prometheus-node-exporter as a peer in the same run, and the attacks of the hostile tests. The result is a
+//! table; no measured figure fails the command.
 
 mod agents;
+mod attacks;
 mod budgets;
 mod dcgm_listener;
 mod figures;
@@ -58,7 +59,8 @@ pub(crate) fn bench(
         steps.run("micro-benchmarks", &mut workspace.cargo("bench --package afd-tests"))?;
     }
     steps.run("binary", &mut workspace.cargo("build --release --package afd-agent --bin afd"))?;
-    steps.run("fake NVML", &mut workspace.cargo("build --release --package afd-fake-nvml"))?;
+    let fakes = "build --release --package afd-fake-nvml --package afd-fake-amdsmi";
+    steps.run("fake libraries", &mut workspace.cargo(fakes))?;
     let afd = workspace.target.join("release/afd");
     let nvml = workspace.target.join("release/libafd_fake_nvml.so");
     let hosts = workspace.root.join("fixtures/hosts");
@@ -73,6 +75,8 @@ pub(crate) fn bench(
     figures.extend(nvml::measure(&afd, &nvml, &hosts.join("nvidia-h100x8-nvml"))?);
     eprintln!("==> the listener for endpoint pickers, for {} s", dcgm_listener::LOAD.as_secs());
     figures.extend(dcgm_listener::measure(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
+    eprintln!("==> attacks, for two minutes");
+    figures.extend(attacks::measure(workspace, &workspace.target.join("release"))?);
     println!("\n{}", figures::table(&figures));
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The variable that names the folder with the binary and the fake libraries to the tests, which then do not build them.
-const BUILD_FOLDER: &str = "AFD_BUILD_FOLDER";
+pub(crate) const BUILD_FOLDER: &str = "AFD_BUILD_FOLDER";
 
 /// The variable that names the binary of the image to the tests that run it in a cluster.
 pub(crate) const IMAGE_BINARY: &str = "AFD_IMAGE_BINARY";

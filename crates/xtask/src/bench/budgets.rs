@@ -38,3 +38,7 @@ pub(super) const LISTENER_P99: Duration = Duration::from_micros(500);
 pub(super) const LISTENER_PERCENT: f64 = 2.0;
 /// Growth of resident memory under a minute of that load: a few pages of the allocator.
 pub(super) const LISTENER_GROWTH_KIBIBYTES: u64 = 64;
+/// Resident memory under any attack: 24 MiB.
+pub(super) const ATTACKED_KIBIBYTES: u64 = 24 * 1024;
+/// Private memory that remains ten seconds after an attack, after one like it.
+pub(super) const REMAINDER_KIBIBYTES: u64 = 1024;
