@@ -101,7 +101,7 @@ fn owner(name: &str) -> Option<(Vendor, Variant)> {
 
 fn attributes(published: &PublishedDevices) -> DraAttributes<'_> {
     let devices = published.devices.iter();
-    devices.map(|device| ((device.driver.as_str(), device.name.as_str()), &device.attributes)).collect()
+    devices.map(|device| ((device.driver.as_str(), device.name.as_str()), &*device.attributes)).collect()
 }
 
 fn published_offers(names: &UnitNames, published: &PublishedDevices) -> PublishedOffers {

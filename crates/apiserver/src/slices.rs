@@ -9,6 +9,7 @@ mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -42,7 +43,7 @@ pub struct PublishedDevice {
     /// Its name in the pool.
     pub name: String,
     /// Its string and version attributes of [`USED_ATTRIBUTES`]; a name without a domain belongs to the driver's domain.
-    pub attributes: BTreeMap<String, String>,
+    pub attributes: Arc<BTreeMap<String, String>>,
     /// Whether it can be allocated: it has no taint with the effect `NoSchedule` or `NoExecute`.
     pub allocatable: bool,
 }

@@ -3,7 +3,7 @@
 //! `spec.devices[].attributes` in v1 and v1beta2, `spec.devices[].basic.attributes` in v1beta1 (API reference of
 //! resource.k8s.io). Only what is used is decoded, so that an object with many attributes takes little memory.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, core::ClusterResourceScope};
@@ -80,8 +80,8 @@ pub(super) struct SliceDevices {
 #[derive(Clone, Debug, Default)]
 pub(super) struct SliceDevice {
     pub(super) name: String,
-    /// By [`USED_ATTRIBUTES`].
-    pub(super) attributes: BTreeMap<String, String>,
+    /// By [`USED_ATTRIBUTES`]; shared with what is published.
+    pub(super) attributes: Arc<BTreeMap<String, String>>,
     /// Whether it has a taint that prevents scheduling.
     pub(super) is_tainted: bool,
 }
@@ -170,7 +170,7 @@ impl From<WireDevice> for SliceDevice {
         let WireDevice { name, attributes, taints, basic } = device;
         let fields = basic.unwrap_or(WireDeviceFields { attributes, taints });
         let is_tainted = fields.taints.iter().any(|taint| !matches!(taint.effect, TaintEffect::Other));
-        SliceDevice { name, attributes: fields.attributes.0, is_tainted }
+        SliceDevice { name, attributes: Arc::new(fields.attributes.0), is_tainted }
     }
 }
 
