@@ -39,6 +39,7 @@ impl AttackMemory {
     /// # Panics
     /// When the attack cost too much: `max_growth` KiB more resident than before, [`MAX_RESIDENT_KIB`] in a release build, or
     /// [`MAX_REMAINDER_KIB`] that remain.
+    #[expect(clippy::print_stdout, reason = "tests print what they measure")]
     pub fn hold(&self, attack: &str, agent: &Agent, max_growth: u64) {
         let remainder = self.remainder(agent);
         println!("memory under attack: {attack}: peak {} KiB, remainder {remainder} KiB", self.peak);
