@@ -26,8 +26,8 @@ pub struct FakeLibrary {
     built: OnceLock<PathBuf>,
 }
 
-/// NVML, AMD SMI and ROCm SMI.
-pub static FAKE_LIBRARIES: [FakeLibrary; 3] = [
+/// NVML, AMD SMI, ROCm SMI and HLML.
+pub static FAKE_LIBRARIES: [FakeLibrary; 4] = [
     FakeLibrary {
         recording: "nvml.json",
         option: "--nvidia-driver-root",
@@ -53,6 +53,15 @@ pub static FAKE_LIBRARIES: [FakeLibrary; 3] = [
         library: "librocm_smi64.so",
         package: "afd-fake-rocmsmi",
         file: "libafd_fake_rocmsmi.so",
+        built: OnceLock::new(),
+    },
+    FakeLibrary {
+        recording: "hlml.json",
+        option: "--habana-root",
+        directory: "usr/lib/habanalabs",
+        library: "libhlml.so",
+        package: "afd-fake-hlml",
+        file: "libafd_fake_hlml.so",
         built: OnceLock::new(),
     },
 ];

@@ -53,6 +53,7 @@ const OPTIONS: &[(&str, Source)] = &[
         Source::Value("labelPrefix", || json!("gpu.example.com"), "--label-prefix=gpu.example.com"),
     ),
     ("rocm-root", Source::Value("amd.driverRoot", || json!("/c d"), "--rocm-root=/host/c d")),
+    ("habana-root", Source::Value("gaudi.driverRoot", || json!("/e f"), "--habana-root=/host/e f")),
     ("include-integrated", Source::Value("includeIntegrated", || json!(true), "--include-integrated")),
     ("compat", Source::Value("compat.nvidia", || json!("off"), "--compat=nvidia=off")),
     (
@@ -278,7 +279,7 @@ fn camel_case(name: &str) -> String {
 async fn refused_values() -> anyhow::Result<()> {
     let bed = Bed::builder().start().await?;
     let paths = ["relative", "/a: b", "/a\nb", "/../etc", "/a/./b", "/a/..", "/$(NODE_NAME)"];
-    let places = ["nvidia.driverRoot", "amd.driverRoot", "hostRoot", "kubeletRoot"];
+    let places = ["nvidia.driverRoot", "amd.driverRoot", "gaudi.driverRoot", "hostRoot", "kubeletRoot"];
     let mut wrong: Vec<(&str, Value)> =
         places.iter().flat_map(|place| paths.map(|path| (*place, json!(path)))).collect();
     wrong.extend([
@@ -342,6 +343,7 @@ async fn mounts() -> anyhow::Result<()> {
         (json!({ "nvidia": { "driverRoot": "/" } }), &[pods, "/usr"]),
         (json!({ "nvidia": { "driverRoot": "/run/nvidia/driver/" } }), &[pods, "/run/nvidia/driver"]),
         (json!({ "amd": { "driverRoot": "/" } }), &[pods, "/opt", "/usr"]),
+        (json!({ "gaudi": { "driverRoot": "/" } }), &[pods, "/usr"]),
         (json!({ "amd": { "debugfs": true } }), &[pods, "/sys/kernel/debug"]),
     ] {
         let paths = host_paths(&bed, &values)?;

@@ -62,6 +62,7 @@ const ALLOWED: [(&str, &[&str]); 23] = [
     ("afd-fake-nvml", &["afd-fake-recorded", "afd-nvidia"]),
     ("afd-fake-amdsmi", &["afd-amd", "afd-fake-recorded"]),
     ("afd-fake-rocmsmi", &["afd-amd", "afd-fake-recorded"]),
+    ("afd-fake-hlml", &["afd-fake-recorded", "afd-gaudi"]),
     ("afd-fake-clock", &[]),
     ("afd-fake-hostile", &[]),
     ("afd-test-cluster", &[]),

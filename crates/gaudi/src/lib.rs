@@ -9,20 +9,34 @@
 //! - The second die of a Gaudi 3 (1061) is a function that computes and counts as a device.
 //! - The Ethernet ports are RDMA devices of the same PCI function (`hbl_0`, `hlib_0`); if one is up, RoCE is the
 //!   interconnect.
-//! - The health comes from the attribute `status`. The device is reset after each workload, which is no fault: its health is then
-//!   unknown, with the reason `WorkloadReset`.
+//! - The driver resets the device after each workload, which is no fault: its health is then unknown, with the reason
+//!   `WorkloadReset`. The health and its sources are the table [`health::RULES`].
+//! - HLML, if it is there, is queried by a process of its own (`afd probe gaudi`) for what the kernel does not report ([`hlml`]). It
+//!   fails for a device that is being reset. What the kernel reports never depends on it.
 
+pub mod health;
+pub mod hlml;
 mod interpret;
 mod products;
 mod sysfs;
 
-use std::time::Instant;
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
-use afd_host::Host;
-use afd_model::{Device, Findings, Sample, Sampling};
-use afd_probe::{Facts, PciBus, Probe};
+use afd_host::{
+    Host,
+    child::{DroppedMessages, Launcher},
+};
+use afd_model::{Device, DeviceId, Findings, LibraryStatus, Sample, Sampling};
+use afd_probe::{
+    Facts, PciBus, Probe,
+    library::{Enrichment, SAMPLE},
+};
 
-use crate::sysfs::GaudiSource;
+use crate::{
+    health::{GaudiEvidence, GaudiHistory, LibraryEvidence},
+    hlml::{HlmlStatuses, readings},
+    sysfs::GaudiSource,
+};
 
 const NAME: &str = "gaudi";
 const VENDOR_ID: u16 = 0x1da3;
@@ -31,6 +45,56 @@ const VENDOR_ID: u16 = 0x1da3;
 #[derive(Debug, Default)]
 pub struct Gaudi {
     sources: Vec<GaudiSource>,
+    histories: BTreeMap<DeviceId, GaudiHistory>,
+    /// What the library last reported for the health of each device.
+    library_evidence: BTreeMap<DeviceId, LibraryEvidence>,
+    /// The ports of each device, and whether they leave the server.
+    ports: BTreeMap<DeviceId, BTreeMap<u8, bool>>,
+    enrichment: Option<Enrichment<HlmlStatuses>>,
+}
+
+impl Gaudi {
+    /// A probe that also queries HLML in processes that `launcher` starts. The library is looked up under `root`, or under the
+    /// host root.
+    #[must_use]
+    pub fn with_library(launcher: Launcher, root: Option<PathBuf>) -> Gaudi {
+        Gaudi { enrichment: Some(Enrichment::new(&hlml::LIBRARY, launcher, root)), ..Gaudi::default() }
+    }
+
+    /// Adds what the library reported to the findings of the kernel.
+    fn enrich(&mut self, host: &Host, findings: &mut Findings) {
+        let Some(enrichment) = &mut self.enrichment else { return };
+        enrichment.discover(host, findings, false);
+        let Some(report) = enrichment.report() else {
+            self.library_evidence.clear();
+            return;
+        };
+        for device in &mut findings.devices {
+            let Some(reported) = report.device(device.id.0, hlml::unit_of) else { continue };
+            interpret::library::enrich(device, &report.system, &reported.answers);
+            self.ports.insert(device.id, hlml::ports(&reported.answers).into_iter().collect());
+            if enrichment.is_fresh() {
+                self.library_evidence.insert(device.id, LibraryEvidence::of(&reported.answers));
+            }
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.enrichment.as_ref().is_some_and(Enrichment::is_fresh)
+    }
+
+    /// What is known for the health of each device. The status is read after the library was asked: calls that failed because
+    /// a reset had begun are then seen as such.
+    fn evidence(&self, facts: &mut Facts<'_>) -> BTreeMap<DeviceId, GaudiEvidence> {
+        let is_fresh = self.is_fresh();
+        let of_source = |source: &GaudiSource| {
+            facts.about(Some(source.device));
+            let library = self.library_evidence.get(&source.device).cloned().unwrap_or_default();
+            let (status, resets) = (source.status(facts), source.resets(facts));
+            (source.device, GaudiEvidence { status, library, is_fresh, resets })
+        };
+        self.sources.iter().map(of_source).collect()
+    }
 }
 
 impl Probe for Gaudi {
@@ -44,7 +108,18 @@ impl Probe for Gaudi {
         let devices: Vec<Device>;
         (devices, self.sources) =
             functions.into_iter().map(|function| sysfs::describe(&mut facts, bus, function)).unzip();
-        Findings { devices, problems: facts.into_problems(), ..Findings::default() }
+        let mut findings = Findings { devices, ..Findings::default() };
+        let is_there = |device: &DeviceId| findings.devices.iter().any(|other| other.id == *device);
+        self.library_evidence.retain(|device, _| is_there(device));
+        self.ports.retain(|device, _| is_there(device));
+        self.enrich(host, &mut findings);
+        let evidence = self.evidence(&mut facts);
+        // The library answers no call for a device in reset.
+        let is_in_reset = |device: &DeviceId| evidence.get(device).is_some_and(GaudiEvidence::is_in_reset);
+        findings.problems.retain(|problem| !problem.device.as_ref().is_some_and(is_in_reset));
+        health::judge(&mut findings.devices, &evidence, &mut self.histories);
+        findings.problems.extend(facts.into_problems());
+        findings
     }
 
     fn sample(&mut self, host: &Host, _now: Instant) -> Sampling {
@@ -54,7 +129,38 @@ impl Probe for Gaudi {
             Sample { unit: source.device.into(), readings: source.read(&mut facts) }
         };
         let samples = self.sources.iter().map(sample).collect();
-        Sampling { samples, problems: facts.into_problems(), ..Sampling::default() }
+        let mut sampling = Sampling { samples, problems: facts.into_problems(), ..Sampling::default() };
+        if let Some(enrichment) = &mut self.enrichment
+            && enrichment.sample(host, SAMPLE, &mut sampling, false)
+        {
+            let is_external = |device, port| self.ports.get(&device)?.get(&port).copied();
+            readings::add(&mut sampling, enrichment.devices(), enrichment.sampled(), is_external);
+        }
+        sampling
+    }
+
+    fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
+        self.enrichment.as_ref()?.recording()
+    }
+
+    fn release(&mut self) -> Vec<u32> {
+        self.enrichment.as_mut().map(Enrichment::release).unwrap_or_default()
+    }
+
+    fn reacquire(&mut self) {
+        self.enrichment.iter_mut().for_each(Enrichment::reacquire);
+    }
+
+    fn library(&self) -> LibraryStatus {
+        self.enrichment.as_ref().map(Enrichment::status).unwrap_or_default()
+    }
+
+    fn restarts(&self) -> Option<u64> {
+        self.enrichment.as_ref().map(Enrichment::restarts)
+    }
+
+    fn dropped(&self) -> Option<DroppedMessages> {
+        self.enrichment.as_ref().map(Enrichment::dropped)
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the kernel reports about a Gaudi: PCI, the accel class and the attributes of habanalabs (`sysfs-driver-habanalabs`).
 
 use afd_model::{
-    Clock, Device, DeviceId, ErrorDetail, ErrorKind, Handle, HandleKind, Known, LinkKind, MemorySource,
-    Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor,
+    Clock, Device, DeviceId, ErrorDetail, ErrorKind, GaudiFacts, Handle, HandleKind, Known, LinkKind,
+    MemorySource, Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor, VendorFacts,
 };
 use afd_probe::{
     Facts, PciBus, PciFunction, device, hwmon,
@@ -12,10 +12,12 @@ use afd_probe::{
 };
 
 use crate::{
-    interpret::{firmware_version, health, sensor},
+    interpret::{GaudiStatus, firmware_version, sensor, status},
     products,
 };
 
+/// The maker of the server.
+const SERVER_VENDOR: &str = "/sys/class/dmi/id/sys_vendor";
 const PROCESSING_ACCELERATOR_CLASS: u16 = 0x1200;
 
 /// Where to sample one device.
@@ -52,18 +54,20 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     if let Some((name, _)) = node {
         device.handles.push(Handle::new(HandleKind::Accel, name));
     }
-    // The device plugin uses the serial number, which the kernel does not expose.
+    // The device plugin uses the serial number, which only the library reports.
     let dra_name = dra_name(&device);
     device.handles.extend(dra_name);
     if let Known::Value(module) = facts.number::<u32>("module", &format!("{attributes}/module_id")) {
         device.handles.push(Handle::new(HandleKind::Module, module.to_string()));
     }
-    device.firmware_version = facts
-        .text("firmware_version", &format!("{attributes}/fw_os_ver"))
-        .map(|text| firmware_version(&text));
-    if let Known::Value(health) = facts.parse("health", &format!("{attributes}/status"), health) {
-        device.health = health;
-    }
+    let firmware_text = facts.text("firmware_version", &format!("{attributes}/fw_os_ver"));
+    device.firmware_version = firmware_text.as_ref().map(|text: &String| firmware_version(text));
+    device.vendor_facts = Some(VendorFacts::Gaudi(Box::new(GaudiFacts {
+        device_type: facts.text("device_type", &format!("{attributes}/device_type")),
+        firmware_text,
+        server_vendor: facts.text("server_vendor", SERVER_VENDOR),
+        ..GaudiFacts::default()
+    })));
     device.partitioning.fill(|| Known::Value(Partitioning::Whole));
     if has_active_port(facts, function) {
         device.interconnect = Known::Value(LinkKind::Roce);
@@ -130,6 +134,18 @@ fn has_active_port(facts: &mut Facts<'_>, function: &PciFunction) -> bool {
 }
 
 impl GaudiSource {
+    /// What the driver says that the device does.
+    pub(crate) fn status(&self, facts: &mut Facts<'_>) -> Option<GaudiStatus> {
+        facts.parse("health", &format!("{}/status", self.attributes), status).into_value()
+    }
+
+    /// Hard and soft resets since the driver was loaded.
+    pub(crate) fn resets(&self, facts: &mut Facts<'_>) -> Option<u64> {
+        let mut count =
+            |file: &str| facts.number::<u64>(file, &format!("{}/{file}", self.attributes)).into_value();
+        count("hard_reset_cnt")?.checked_add(count("soft_reset_cnt").unwrap_or(0))
+    }
+
     /// Reads the changing values: clocks in MHz, the power limit in milliwatts, resets, hwmon, the PCIe link.
     pub(crate) fn read(&self, facts: &mut Facts<'_>) -> Vec<Reading> {
         let scaled = [

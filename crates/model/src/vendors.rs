@@ -2,6 +2,7 @@
 //! spelling and by the vendor's own probe. AFD's own names never depend on them.
 
 mod amd;
+mod gaudi;
 mod nvidia;
 
 use schemars::JsonSchema;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     amd::{AmdFacts, AmdQuantity, BlockFirmware, HostLimitCause},
+    gaudi::{GaudiFacts, GaudiQuantity, GaudiThreshold},
     nvidia::{MigInstance, NvidiaFacts, NvidiaQuantity, VgpuGuest},
 };
 use crate::{Device, Quantity};
@@ -19,6 +21,8 @@ use crate::{Device, Quantity};
 pub enum VendorFacts {
     /// Of an AMD GPU.
     Amd(Box<AmdFacts>),
+    /// Of a Gaudi.
+    Gaudi(Box<GaudiFacts>),
     /// Of an NVIDIA GPU.
     Nvidia(Box<NvidiaFacts>),
 }
@@ -28,6 +32,8 @@ pub enum VendorFacts {
 pub enum VendorQuantity {
     /// Of AMD's device metrics exporter.
     Amd(AmdQuantity),
+    /// Of Habana's exporter.
+    Gaudi(GaudiQuantity),
     /// Of dcgm-exporter.
     Nvidia(NvidiaQuantity),
 }
@@ -35,6 +41,12 @@ pub enum VendorQuantity {
 impl From<AmdQuantity> for Quantity {
     fn from(quantity: AmdQuantity) -> Self {
         Quantity::Vendor(VendorQuantity::Amd(quantity))
+    }
+}
+
+impl From<GaudiQuantity> for Quantity {
+    fn from(quantity: GaudiQuantity) -> Self {
+        Quantity::Vendor(VendorQuantity::Gaudi(quantity))
     }
 }
 
@@ -49,7 +61,15 @@ impl Device {
     pub fn amd(&self) -> Option<&AmdFacts> {
         match self.vendor_facts.as_ref()? {
             VendorFacts::Amd(facts) => Some(facts),
-            VendorFacts::Nvidia(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Facts that only Gaudi accelerators have.
+    pub fn gaudi(&self) -> Option<&GaudiFacts> {
+        match self.vendor_facts.as_ref()? {
+            VendorFacts::Gaudi(facts) => Some(facts),
+            _ => None,
         }
     }
 
@@ -57,7 +77,7 @@ impl Device {
     pub fn nvidia(&self) -> Option<&NvidiaFacts> {
         match self.vendor_facts.as_ref()? {
             VendorFacts::Nvidia(facts) => Some(facts),
-            VendorFacts::Amd(_) => None,
+            _ => None,
         }
     }
 }

@@ -75,8 +75,13 @@ pub(super) const PROBES: &[ProbeEntry] = &[
     },
     ProbeEntry {
         name: "gaudi",
-        construct: |_| Box::new(afd_gaudi::Gaudi::default()),
-        open_library: None,
+        construct: |settings| {
+            Box::new(match settings.launcher {
+                Some(launcher) => afd_gaudi::Gaudi::with_library(launcher, settings.library_root),
+                None => afd_gaudi::Gaudi::default(),
+            })
+        },
+        open_library: Some(open_hlml),
         blank: None,
     },
     ProbeEntry {
@@ -108,6 +113,18 @@ fn open_nvml(path: &Path) -> anyhow::Result<LibraryService> {
 
 fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
     let mut library = afd_amd::smi::Smi::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
+    Ok(Box::new(move |request, _| {
+        let report = match request {
+            DISCOVER => library.discover(),
+            SAMPLE => library.sample(),
+            other => bail!("unknown request {other:?}"),
+        };
+        Ok(serde_json::to_value(report)?)
+    }))
+}
+
+fn open_hlml(path: &Path) -> anyhow::Result<LibraryService> {
+    let mut library = afd_gaudi::hlml::Hlml::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
     Ok(Box::new(move |request, _| {
         let report = match request {
             DISCOVER => library.discover(),

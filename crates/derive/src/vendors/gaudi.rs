@@ -2,7 +2,12 @@
 
 use afd_model::{Variant, Vendor};
 
-use super::{Offering, Redactions, VFIO_DRIVERS, VendorRecord, accel_node, offering::whole_devices};
+use super::{
+    Offering, Redactions, VFIO_DRIVERS, VendorLibrary, VendorRecord, accel_node,
+    host_mount::USR,
+    library::{MAX_DATA_BYTES, MAX_RESIDENT_BYTES},
+    offering::whole_devices,
+};
 
 pub(super) static GAUDI: VendorRecord = VendorRecord {
     probe: "gaudi",
@@ -20,9 +25,23 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     metrics: None,
     device_node: accel_node,
     uevent_subsystems: &["accel"],
-    redactions: Redactions::NONE,
-    library: None,
-    mounts: &[],
+    redactions: Redactions { calls: &["hlml_device_get_serial", "hlml_device_get_uuid"], ..Redactions::NONE },
+    library: Some(VendorLibrary {
+        fact: "hlml",
+        title: "HLML",
+        root_option: "habana-root",
+        root_help: "A root with HLML in usr/lib/habanalabs, if it is not under the host root: / where the image has it",
+        chart_value: Some("gaudi.driverRoot"),
+        environment: &[],
+        max_resident_bytes: MAX_RESIDENT_BYTES,
+        max_data_bytes: MAX_DATA_BYTES,
+        read_paths: &[],
+        shared_folders: &[],
+        programs: &[],
+        // HLML opens the control nodes alone: who opens a compute node claims the device.
+        device_files: &["/dev/accel/accel_controlD*", "/dev/hl_controlD*"],
+    }),
+    mounts: &[USR],
     pci_vendors: &[0x1da3],
     passthrough_drivers: VFIO_DRIVERS,
     maintenance: &[],

@@ -210,6 +210,11 @@ pub const REASONS: &[ReasonRow] = &[
         "the driver reports that the device malfunctions or needs a reset",
         "reset it; see the kernel log",
     ),
+    fault(
+        "DeviceLost",
+        "the library has lost the device, and the driver does not reset it",
+        "see the kernel log; reset or replace the device",
+    ),
     fault("InReset", "the driver resets the device", "wait; see the kernel log if it persists"),
     fault(
         "Disabled",
@@ -319,8 +324,18 @@ pub const REASONS: &[ReasonRow] = &[
     ),
     degraded(
         "LinkDown",
-        "fewer device-to-device links are up than there are other devices",
+        "device-to-device links are down while others of the device are up, or fewer are up than there are other devices",
         "reset all devices; check the board if the link stays down",
+    ),
+    degraded(
+        "RowReplacementPending",
+        "a faulty row of the memory waits for its replacement",
+        "reset the device when it is idle",
+    ),
+    degraded(
+        "UncorrectedEccGrows",
+        "more uncorrected memory errors were counted since the last reset",
+        "reset the device when it is idle; replace it if the errors continue",
     ),
     degraded(
         "ThermalSlowdown",
