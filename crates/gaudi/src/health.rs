@@ -66,7 +66,7 @@ impl LibraryEvidence {
             ..LibraryEvidence::default()
         };
         for (port, _) in ports(answers).into_iter().filter(|(_, external)| !external) {
-            match answers.known(&NIC_LINK.with(&[port.into()])).into_value() {
+            match answers.known(NIC_LINK.with(&[port.into()])).into_value() {
                 Some(true) => evidence.internal_up += 1,
                 Some(false) => evidence.internal_down.push(port),
                 None => {}

@@ -1,5 +1,8 @@
 //! Intel's Gaudi accelerators.
 
+mod labels;
+mod metrics;
+
 use afd_model::{Variant, Vendor};
 
 use super::{
@@ -21,8 +24,8 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
         unit_counts: whole_devices,
     },
     plugin_options: &[],
-    labels: None,
-    metrics: None,
+    labels: Some(labels::LABELS),
+    metrics: Some(metrics::METRICS),
     device_node: accel_node,
     uevent_subsystems: &["accel"],
     redactions: Redactions { calls: &["hlml_device_get_serial", "hlml_device_get_uuid"], ..Redactions::NONE },

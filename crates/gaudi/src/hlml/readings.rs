@@ -61,7 +61,7 @@ fn readings(answers: &HlmlAnswers) -> impl Iterator<Item = Reading> {
 fn ports(answers: &HlmlAnswers, is_external: impl Fn(u8) -> Option<bool>) -> impl Iterator<Item = Reading> {
     PORTS.filter_map(move |port| {
         let external = is_external(port)?;
-        let up: Known<bool> = answers.known(&NIC_LINK.with(&[port.into()]));
+        let up: Known<bool> = answers.known(NIC_LINK.with(&[port.into()]));
         let quantity = GaudiQuantity::NicPortUp { port, external }.into();
         Some(Reading { quantity, value: f64::from(u8::from(up.into_value()?)) })
     })
