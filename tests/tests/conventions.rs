@@ -47,7 +47,7 @@ const VENDORS: [VendorFiles; 5] = [
     VendorFiles {
         words: &["gaudi", "habana"],
         own: &["crates/gaudi/", "crates/derive/src/vendors/gaudi"],
-        shared_files: 4,
+        shared_files: 5,
     },
     VendorFiles {
         words: &["tpu", "tpus", "google"],

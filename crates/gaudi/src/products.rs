@@ -7,15 +7,15 @@
 use afd_probe::products::{ProductRow, rows_of};
 
 /// A generation of the table.
-pub(crate) type GaudiGeneration = ProductRow<GaudiFacts>;
+pub(crate) type GaudiGeneration = ProductRow<GenerationFacts>;
 
 /// What all products of a generation have in common besides their names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct GaudiFacts {
+pub(crate) struct GenerationFacts {
     memory_gib: Option<u64>,
 }
 
-impl GaudiFacts {
+impl GenerationFacts {
     /// The memory size of every product of the generation.
     pub(crate) fn memory_bytes(self) -> Option<u64> {
         self.memory_gib.map(|gib| gib << 30)
@@ -34,7 +34,7 @@ const fn generation(
     architecture: &'static str,
     memory_gib: Option<u64>,
 ) -> GaudiGeneration {
-    ProductRow { ids, name, model: Some(model), architecture, facts: GaudiFacts { memory_gib } }
+    ProductRow { ids, name, model: Some(model), architecture, facts: GenerationFacts { memory_gib } }
 }
 
 const GENERATIONS: &[GaudiGeneration] = &[

@@ -46,6 +46,7 @@ pub(super) const LABELS: LabelSet = LabelSet {
     ],
 };
 
+const ARCHITECTURE: &[Fact] = &[Fact::Product, Fact::Architecture];
 const VENDOR: &[Fact] = &[Fact::VendorFacts];
 const DRIVER: &[Fact] = &[Fact::DriverVersion];
 const FIRMWARE: &[Fact] = &[Fact::FirmwareVersion];
@@ -69,7 +70,7 @@ const ROWS: &[CompatLabel] = &[
         "habana.ai/device.family",
         "`gaudi`, `generic`",
         "`gaudi`, or `generic` for an older accelerator",
-        &[Fact::Architecture],
+        ARCHITECTURE,
         |scope| {
             of_devices(scope, |device| {
                 let architecture = architecture(device)?;
@@ -77,7 +78,7 @@ const ROWS: &[CompatLabel] = &[
             })
         },
     ),
-    row("habana.ai/device.name", "`gaudi2`, `gaudi3`", "generation", &[Fact::Architecture], |scope| {
+    row("habana.ai/device.name", "`gaudi2`, `gaudi3`", "generation", ARCHITECTURE, |scope| {
         of_devices(scope, |device| match architecture(device)? {
             "gaudi" => Some("gaudi1".to_owned()),
             other => Some(other.to_owned()),

@@ -164,14 +164,14 @@ const VALUES: &[CompatFamily] = compat_families! {
     Gauge "habanalabs_temperature_threshold_gpu", [], "Highest temperature of the die.",
         |unit| threshold(unit, GaudiThreshold::Die);
     Gauge "habanalabs_utilization", [], "Share of the last second in which the device was busy, percent.",
-        |unit| utilization(unit);
-    Gauge "habanalabs_nic_port_status", ["port", "port_type"], "1 if the link of a port is up.", |unit| ports(unit);
+        utilization;
+    Gauge "habanalabs_nic_port_status", ["port", "port_type"], "1 if the link of a port is up.", ports;
 };
 
 /// Names that the exporter shares with other vendors' exporters.
 const COMMON: &[CompatFamily] = compat_families! {
     Gauge "accelerator_gpu_utilization", [], "Share of the last second in which the device was busy, percent.",
-        |unit| utilization(unit);
+        utilization;
     Gauge "accelerator_memory_total_bytes", [], "Memory.", |unit| plain(unit.memory_bytes());
     Gauge "accelerator_memory_used_bytes", [], "Memory in use.",
         |unit| scaled(unit, Quantity::MemoryUsedBytes, 1.0);
