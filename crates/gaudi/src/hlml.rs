@@ -12,7 +12,7 @@
 //! | ECC errors, replaced and pending rows | `hlml_device_get_total_ecc_errors`, `_replaced_rows`, `_replaced_rows_pending_status` |
 //! | NIC ports with their links | `hlml_get_mac_addr_info` (masks of ports), `hlml_nic_get_link` |
 //! | throttling, temperatures by sensor, thresholds | `hlml_device_get_current_clocks_throttle_reasons`, `_temperature`, `_temperature_threshold` |
-//! | throughput of PCIe | `hlml_device_get_pcie_throughput`: measures for 10 ms, so it is called every [`PCIE_INTERVAL`] |
+//! | throughput of PCIe | `hlml_device_get_pcie_throughput`: measures for 10 ms, so it is called every [`SLOW_INTERVAL`] |
 //!
 //! No source says how the library numbers devices: they are matched by their PCI address. A device that is being reset answers no
 //! call; its address is kept from earlier, so that its errors are recognised as its own.
@@ -29,11 +29,11 @@ use std::{
 
 use afd_model::PciAddress;
 use afd_probe::{
-    answers::LibraryCall,
+    answers::{Answer, LibraryCall},
     ffi::LoadedLibrary,
     library::{DIRECTORIES, LibraryInterface, LibrarySpec},
     report::{DeviceAnswers, LibraryAnswers, LibraryReport, ReportedUnit, Retention},
-    row,
+    row::{self, LibraryRow},
     status::{StatusCode, StatusRow, StatusTable},
 };
 use serde_json::Value;
@@ -73,8 +73,8 @@ impl StatusTable for HlmlStatuses {
 pub(crate) const LOST: HlmlStatus = HlmlStatus::named("AIP_IS_LOST");
 const ALREADY_INITIALISED: HlmlStatus = HlmlStatus::named("ALREADY_INITIALIZED");
 
-/// How often the throughput of PCIe is measured; the samples between have the last measurement.
-pub const PCIE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the throughput of PCIe and the links of the NIC ports are sampled; the samples between have the last values.
+pub const SLOW_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Where HLML is. Habana's packages install it in a folder of their own.
 pub(crate) static LIBRARY: LibrarySpec<HlmlStatuses> = LibrarySpec {
@@ -123,7 +123,7 @@ pub struct Hlml {
     api: HlmlApi,
     initialised: bool,
     slots: Vec<HlmlSlot>,
-    pcie_measured: Option<Instant>,
+    slow_queried: Option<Instant>,
 }
 
 /// An element of the report: a device of the last discovery; none where the library does not return its handle.
@@ -132,8 +132,8 @@ struct HlmlSlot {
     /// The answer that identifies the device.
     pci_info: Option<Value>,
     ports: Vec<(u8, bool)>,
-    /// The last measurement of what takes long.
-    pcie: HlmlAnswers,
+    /// The last values of what is queried rarely.
+    slow: HlmlAnswers,
 }
 
 impl Hlml {
@@ -146,7 +146,7 @@ impl Hlml {
         if let Some(call) = [INIT, COUNT, HANDLE, PCI_INFO].iter().find(|call| !loaded.has(call.symbol)) {
             return Err(format!("it has no {call}"));
         }
-        Ok(Hlml { api: HlmlApi(loaded), initialised: false, slots: Vec::new(), pcie_measured: None })
+        Ok(Hlml { api: HlmlApi(loaded), initialised: false, slots: Vec::new(), slow_queried: None })
     }
 
     /// The devices and what does not change while they are there. Where the library cannot be initialised the report holds
@@ -183,7 +183,7 @@ impl Hlml {
         let api = &self.api;
         let mut answers = HlmlAnswers::default();
         let mut slot =
-            HlmlSlot { device: None, pci_info: None, ports: Vec::new(), pcie: HlmlAnswers::default() };
+            HlmlSlot { device: None, pci_info: None, ports: Vec::new(), slow: HlmlAnswers::default() };
         let device = match api.handle(index) {
             Ok(device) => device,
             Err(code) => {
@@ -212,7 +212,7 @@ impl Hlml {
             if slot.ports.is_empty() {
                 slot.ports.clone_from(&known.ports);
             }
-            slot.pcie = known.pcie.clone();
+            slot.slow = known.slow.clone();
         }
         self.links(&slot, device, &mut answers);
         let is_evidence = |call: &LibraryCall| EVIDENCE.contains(call);
@@ -231,33 +231,40 @@ impl Hlml {
 
     /// The changing values of the devices of the last discovery, in the same order.
     pub fn sample(&mut self) -> HlmlReport {
-        let is_due = self.pcie_measured.is_none_or(|measured| measured.elapsed() >= PCIE_INTERVAL);
+        let is_due = self.slow_queried.is_none_or(|measured| measured.elapsed() >= SLOW_INTERVAL);
         if is_due {
-            self.measure_pcie();
+            self.query_slow();
         }
         let mut report = HlmlReport::default();
         report.system.put(INIT, Ok(Value::Null));
         for slot in &self.slots {
-            let mut answers = slot.pcie.clone();
+            let mut answers = HlmlAnswers::default();
             if let (Some(device), Some(pci_info)) = (slot.device, &slot.pci_info) {
                 answers.put(PCI_INFO, Ok(pci_info.clone()));
                 row::query(SAMPLED, &mut answers, |query, call| query(&self.api, device, call));
                 answers.put(THROTTLE, self.api.throttle(device));
-                self.links(slot, device, &mut answers);
+                // A device that answers no call now, as in a reset, has no values of before either.
+                let answered = |row: &LibraryRow<_>| matches!(answers.get(row.call), Some(Answer::Value(_)));
+                if SAMPLED.iter().any(answered) {
+                    answers.extend(slot.slow.clone());
+                }
             }
             report.devices.push(HlmlDeviceAnswers { answers, ..HlmlDeviceAnswers::default() });
         }
         report
     }
 
-    fn measure_pcie(&mut self) {
-        for slot in &mut self.slots {
-            slot.pcie = HlmlAnswers::default();
+    /// Queries what takes long, and the links, which are many and change rarely.
+    fn query_slow(&mut self) {
+        for index in 0..self.slots.len() {
+            let (slot, mut slow) = (&self.slots[index], HlmlAnswers::default());
             if let Some(device) = slot.device {
-                row::query(RARELY_SAMPLED, &mut slot.pcie, |query, call| query(&self.api, device, call));
+                row::query(RARELY_SAMPLED, &mut slow, |query, call| query(&self.api, device, call));
+                self.links(slot, device, &mut slow);
             }
+            self.slots[index].slow = slow;
         }
-        self.pcie_measured = (!self.slots.is_empty()).then(Instant::now);
+        self.slow_queried = (!self.slots.is_empty()).then(Instant::now);
     }
 }
 

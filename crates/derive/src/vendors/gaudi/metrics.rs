@@ -72,7 +72,8 @@ pub(super) const METRICS: MetricSet = MetricSet {
         "`habanalabs_energy` is in millijoules, as in the exporter, whose name does not say so.",
         "`habanalabs_pending_rows_with_*` are the rows that were replaced, by cause, as in the exporter, whose name says \
          otherwise.",
-        "`habanalabs_pcie_*` are measured once a minute, because a measurement blocks the library for 10 ms per direction and device.",
+        "`habanalabs_pcie_*` and `habanalabs_nic_port_status` are sampled once a minute: a measurement of PCIe blocks the library \
+         for 10 ms per direction and device.",
         "`id` numbers the devices in the order of their PCI addresses.",
         "`accelerator_memory_total_bytes` and the other families without `habanalabs` in the name exist on this page alone.",
     ],
