@@ -4,13 +4,14 @@
 //!
 //! - A TPU is identified by its device id only: its PCI class is not that of an accelerator, and Google's vendor id is also
 //!   used by network cards, disks and fabrics. An unknown id is reported as a problem and not counted.
-//! - A chip may have several functions in one slot (7x); the lowest is the device. The number of devices that a framework
-//!   sees per chip depends on the generation.
+//! - A chip of 7x has two functions in one slot, each with an IOMMU group of its own; the lowest is the device. The number of
+//!   devices that a framework sees per chip depends on the generation.
 //! - From v5e on the driver is vfio-pci and the device node is that of the IOMMU group; v2 to v4 have Google's own driver
 //!   and `/dev/accel<N>`, a class that other vendors use, too.
 //! - Sysfs exposes no changing values but the PCIe link: utilization and used memory are reported by the runtime in the
 //!   workload. libtpu is never loaded.
 
+mod health;
 mod products;
 mod sysfs;
 
