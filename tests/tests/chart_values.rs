@@ -53,6 +53,7 @@ const OPTIONS: &[(&str, Source)] = &[
         Source::Value("labelPrefix", || json!("gpu.example.com"), "--label-prefix=gpu.example.com"),
     ),
     ("rocm-root", Source::Value("amd.driverRoot", || json!("/c d"), "--rocm-root=/host/c d")),
+    ("tpu-exporter", Source::Value("tpu.exporter", || json!("[::1]:2113"), "--tpu-exporter=[::1]:2113")),
     ("include-integrated", Source::Value("includeIntegrated", || json!(true), "--include-integrated")),
     ("compat", Source::Value("compat.nvidia", || json!("off"), "--compat=nvidia=off")),
     (
@@ -291,6 +292,8 @@ async fn refused_values() -> anyhow::Result<()> {
         ("metrics.compat", json!(["other"])),
         ("priorityClassName", json!("a: b")),
         ("nvidia.runtimeClassName", json!("a #b")),
+        ("tpu.exporter", json!("localhost:2112")),
+        ("tpu.exporter", json!("127.0.0.1:2112 --no-libraries")),
     ]);
     for (path, value) in wrong {
         let mut values = json!({});

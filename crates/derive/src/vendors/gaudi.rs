@@ -22,6 +22,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     uevent_subsystems: &["accel"],
     redactions: Redactions::NONE,
     library: None,
+    network: None,
     mounts: &[],
     pci_vendors: &[0x1da3],
     passthrough_drivers: VFIO_DRIVERS,

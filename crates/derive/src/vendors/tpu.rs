@@ -2,7 +2,9 @@
 
 use afd_model::{Variant, Vendor};
 
-use super::{Offering, Redactions, VendorRecord, accel_node, offering::whole_devices};
+use super::{
+    NetworkSource, Offering, Redactions, VendorNetwork, VendorRecord, accel_node, offering::whole_devices,
+};
 
 pub(super) static TPU: VendorRecord = VendorRecord {
     probe: "tpu",
@@ -22,8 +24,23 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     uevent_subsystems: &["accel", "vfio"],
     redactions: Redactions::NONE,
     library: None,
+    network: Some(NETWORK),
     mounts: &[],
     pci_vendors: &[0x1ae0],
     passthrough_drivers: &[],
     maintenance: &[],
+};
+
+/// Utilization and memory in use are reported by the runtime within the workload, and by what queries it.
+const NETWORK: VendorNetwork = VendorNetwork {
+    sources: &[NetworkSource {
+        name: "exporter",
+        option: "tpu-exporter",
+        help: "Address of the exporter of GKE's TPU device plugin on this node, for utilization and used memory; off: do not \
+               query it. Queried if the node has a TPU [default: 127.0.0.1:2112]",
+        default: "127.0.0.1:2112",
+        chart_value: "tpu.exporter",
+    }],
+    max_resident_bytes: 32 << 20,
+    max_data_bytes: 64 << 20,
 };
