@@ -346,6 +346,7 @@ async fn mounts() -> anyhow::Result<()> {
         (json!({ "nvidia": { "driverRoot": "/run/nvidia/driver/" } }), &[pods, "/run/nvidia/driver"]),
         (json!({ "amd": { "driverRoot": "/" } }), &[pods, "/opt", "/usr"]),
         (json!({ "amd": { "debugfs": true } }), &[pods, "/sys/kernel/debug"]),
+        (json!({ "tpu": { "metadata": true } }), &[pods, "/etc/tpu"]),
     ] {
         let paths = host_paths(&bed, &values)?;
         ensure!(paths == with(more), "with {values} it mounts {paths:#?}");

@@ -3,6 +3,7 @@
 
 mod amd;
 mod nvidia;
+mod tpu;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     amd::{AmdFacts, AmdQuantity, BlockFirmware, HostLimitCause},
     nvidia::{MigInstance, NvidiaFacts, NvidiaQuantity, VgpuGuest},
+    tpu::TpuSlice,
 };
 use crate::{Device, Quantity};
 
@@ -21,6 +23,8 @@ pub enum VendorFacts {
     Amd(Box<AmdFacts>),
     /// Of an NVIDIA GPU.
     Nvidia(Box<NvidiaFacts>),
+    /// Of a TPU chip.
+    Tpu(Box<TpuSlice>),
 }
 
 /// A quantity of one vendor's exporter that AFD's own vocabulary does not have.
@@ -49,7 +53,7 @@ impl Device {
     pub fn amd(&self) -> Option<&AmdFacts> {
         match self.vendor_facts.as_ref()? {
             VendorFacts::Amd(facts) => Some(facts),
-            VendorFacts::Nvidia(_) => None,
+            _ => None,
         }
     }
 
@@ -57,7 +61,15 @@ impl Device {
     pub fn nvidia(&self) -> Option<&NvidiaFacts> {
         match self.vendor_facts.as_ref()? {
             VendorFacts::Nvidia(facts) => Some(facts),
-            VendorFacts::Amd(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The slice to which a TPU chip belongs.
+    pub fn tpu_slice(&self) -> Option<&TpuSlice> {
+        match self.vendor_facts.as_ref()? {
+            VendorFacts::Tpu(slice) => Some(slice),
+            _ => None,
         }
     }
 }

@@ -16,6 +16,7 @@ mod exporter;
 mod health;
 mod holding;
 mod http;
+pub mod metadata;
 mod products;
 pub mod report;
 pub mod sources;
@@ -27,7 +28,7 @@ use afd_host::{
     Host,
     child::{DroppedMessages, Launcher},
 };
-use afd_model::{Allocation, Findings, Known, LinkKind, Sample, Sampling};
+use afd_model::{Allocation, Device, Findings, Known, LinkKind, Missing, Sample, Sampling, VendorFacts};
 use afd_probe::{Facts, PciBus, PciFunction, Probe, pci};
 
 use crate::{
@@ -97,6 +98,7 @@ impl Probe for Tpu {
                 device.interconnect = Known::Value(LinkKind::Ici);
             }
         }
+        describe_slice(&mut facts, &mut devices);
         Findings { devices, problems: facts.into_problems(), ..Findings::default() }
     }
 
@@ -123,6 +125,24 @@ impl Probe for Tpu {
 
     fn dropped(&self) -> Option<DroppedMessages> {
         self.sources.as_ref().map(TpuSources::dropped)
+    }
+}
+
+/// Adds what the metadata of the machine say of the slice. Fewer chips than they say are a problem.
+fn describe_slice(facts: &mut Facts<'_>, devices: &mut [Device]) {
+    if devices.is_empty() {
+        return;
+    }
+    facts.about(None);
+    let Known::Value(content) = facts.bytes("slice", metadata::PATH) else { return };
+    let Some(slice) = metadata::parse(&String::from_utf8_lossy(&content)) else { return };
+    let found = devices.len();
+    if let Some(expected) = slice.chips_per_host.value().filter(|expected| found < **expected as usize) {
+        let message = format!("the machine has {found} of the {expected} chips that its metadata say");
+        let _: Known<()> = facts.missing("devices", Missing::Unreadable, Some(metadata::PATH), message);
+    }
+    for device in devices {
+        device.vendor_facts = Some(VendorFacts::Tpu(Box::new(slice.clone())));
     }
 }
 

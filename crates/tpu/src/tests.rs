@@ -151,3 +151,35 @@ fn only_the_link_is_sampled() {
     let sampling = tpu.sample(&host, Instant::now());
     assert_eq!(sampling.samples[0].readings.len(), 1);
 }
+
+fn with_metadata(text: &str) -> Findings {
+    discover(
+        &vfio(function(TestHost::new(), "0000:00:04.0", "0x0063"), "0000:00:04.0", 9)
+            .file(metadata::PATH, text),
+    )
+}
+
+#[test]
+fn the_metadata_of_the_machine_describe_the_slice_and_fewer_chips_are_a_problem() {
+    let findings = with_metadata("TPU_ACCELERATOR_TYPE: v5litepod-4\nCHIPS_PER_HOST_BOUNDS: 2,2,1\n");
+    let slice = findings.devices[0].tpu_slice().expect("it is described");
+    assert_eq!(slice.accelerator_type, Known::Value("v5litepod-4".to_owned()));
+    assert_eq!(findings.problems[0].message, "the machine has 1 of the 4 chips that its metadata say");
+    let complete = with_metadata("CHIPS_PER_HOST_BOUNDS: '1,1,1'\n");
+    assert_eq!((complete.problems.len(), complete.devices[0].tpu_slice().is_some()), (0, true));
+}
+
+#[test]
+fn an_empty_file_of_metadata_says_nothing_and_a_huge_one_is_a_problem() {
+    let empty = with_metadata("");
+    assert!(empty.devices[0].tpu_slice().is_none() && empty.problems.is_empty());
+    let huge = with_metadata(&"TOPOLOGY: 1x1\n".repeat(1 << 17));
+    assert!(huge.devices[0].tpu_slice().is_none());
+    assert_eq!(huge.problems[0].reason, Missing::Unreadable);
+}
+
+#[test]
+fn metadata_are_not_read_without_a_tpu() {
+    let findings = discover(&TestHost::new().file(metadata::PATH, "x".repeat(1 << 20)));
+    assert_eq!(findings, Findings::default());
+}

@@ -25,7 +25,7 @@ pub(super) struct ProbeEntry {
     open_library: Option<fn(&Path) -> anyhow::Result<LibraryService>>,
     /// Queries servers on the node, in `afd probe <name>`; none if there are none.
     open_network: Option<OpenNetwork>,
-    /// Removes identifiers from the vendor's binary files, which the record names.
+    /// Removes identifiers from the vendor's files that the record names.
     blank: Option<BlankContent>,
 }
 
@@ -107,7 +107,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
         },
         open_library: None,
         open_network: Some(open_tpu),
-        blank: None,
+        blank: Some(afd_tpu::metadata::blank),
     },
 ];
 

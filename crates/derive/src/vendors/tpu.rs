@@ -3,7 +3,8 @@
 use afd_model::{Variant, Vendor};
 
 use super::{
-    NetworkSource, Offering, Redactions, VendorNetwork, VendorRecord, accel_node, offering::whole_devices,
+    HostMount, MountCondition, NetworkSource, Offering, Redactions, VendorNetwork, VendorRecord, accel_node,
+    host_mount::directory, offering::whole_devices,
 };
 
 pub(super) static TPU: VendorRecord = VendorRecord {
@@ -22,10 +23,13 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     metrics: None,
     device_node: accel_node,
     uevent_subsystems: &["accel", "vfio"],
-    redactions: Redactions::NONE,
+    redactions: Redactions { binary_files: &["tpu-env"], ..Redactions::NONE },
     library: None,
     network: Some(NETWORK),
-    mounts: &[],
+    mounts: &[HostMount {
+        when: MountCondition::Value("tpu.metadata"),
+        ..directory("/etc/tpu", "the slice to which the machine belongs; Google's images off GKE have it")
+    }],
     pci_vendors: &[0x1ae0],
     passthrough_drivers: &[],
     maintenance: &[],
