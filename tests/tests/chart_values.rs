@@ -54,6 +54,7 @@ const OPTIONS: &[(&str, Source)] = &[
     ),
     ("rocm-root", Source::Value("amd.driverRoot", || json!("/c d"), "--rocm-root=/host/c d")),
     ("habana-root", Source::Value("gaudi.driverRoot", || json!("/e f"), "--habana-root=/host/e f")),
+    ("tpu-exporter", Source::Value("tpu.exporter", || json!("[::1]:2113"), "--tpu-exporter=[::1]:2113")),
     ("include-integrated", Source::Value("includeIntegrated", || json!(true), "--include-integrated")),
     ("compat", Source::Value("compat.nvidia", || json!("off"), "--compat=nvidia=off")),
     (
@@ -292,6 +293,8 @@ async fn refused_values() -> anyhow::Result<()> {
         ("metrics.compat", json!(["other"])),
         ("priorityClassName", json!("a: b")),
         ("nvidia.runtimeClassName", json!("a #b")),
+        ("tpu.exporter", json!("localhost:2112")),
+        ("tpu.exporter", json!("127.0.0.1:2112 --no-libraries")),
     ]);
     for (path, value) in wrong {
         let mut values = json!({});
@@ -345,6 +348,7 @@ async fn mounts() -> anyhow::Result<()> {
         (json!({ "amd": { "driverRoot": "/" } }), &[pods, "/opt", "/usr"]),
         (json!({ "gaudi": { "driverRoot": "/" } }), &[pods, "/usr"]),
         (json!({ "amd": { "debugfs": true } }), &[pods, "/sys/kernel/debug"]),
+        (json!({ "tpu": { "metadata": true } }), &[pods, "/etc/tpu"]),
     ] {
         let paths = host_paths(&bed, &values)?;
         ensure!(paths == with(more), "with {values} it mounts {paths:#?}");

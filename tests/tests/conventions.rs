@@ -52,7 +52,7 @@ const VENDORS: [VendorFiles; 5] = [
     VendorFiles {
         words: &["tpu", "tpus", "google"],
         own: &["crates/tpu/", "crates/derive/src/vendors/tpu"],
-        shared_files: 3,
+        shared_files: 5,
     },
 ];
 

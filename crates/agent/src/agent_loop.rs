@@ -264,7 +264,7 @@ impl<'o> AgentLoop<'o> {
 
     /// Samples and renders the pages; returns whether the sample requires a discovery.
     fn sample_and_render(&mut self, view: &ClusterView) -> bool {
-        let sampling = self.parts.probes.sample();
+        let sampling = self.parts.probes.sample(view.allocations.as_deref());
         let expected = self.tracker.believed().expected.as_deref();
         let inputs = PageInputs {
             inventory: &self.shown.inventory,

@@ -147,7 +147,12 @@ pub fn execute(
             let message = control::send(&control_socket, &ControlRequest::Clear(device))?;
             output.write_all(visible(&message).as_bytes())?;
         }
-        Command::Probe { vendor, library } => library_process::serve(vendor, &library)?,
+        Command::Probe { vendor, library: Some(library), connect: _ } => {
+            library_process::serve(vendor, &library)?
+        }
+        Command::Probe { vendor, library: None, connect } => {
+            library_process::serve_network(vendor, &connect)?
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "afd", output);
         }
@@ -162,6 +167,7 @@ fn probe_options(libraries: &LibraryArgs, metrics: &MetricArgs) -> ProbeOptions 
         no_libraries: libraries.no_libraries,
         withhold_host_libraries: false,
         library_roots: libraries.roots.clone(),
+        servers: libraries.servers.clone(),
         per_process: metrics.per_process,
         compat_metrics: metrics.compat_metrics.clone(),
     }

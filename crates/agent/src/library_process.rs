@@ -1,6 +1,6 @@
-//! `afd probe`: the process that queries a vendor's library for the agent.
+//! `afd probe`: the process that queries a vendor's library or servers for the agent.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use afd_derive::vendors::{self, VendorLibrary};
 use afd_host::{
@@ -42,9 +42,37 @@ pub fn serve(probe: &str, library: &Path) -> anyhow::Result<()> {
     })
 }
 
+/// Serves requests to servers on the node until the agent ends. The process confines itself to their ports first.
+///
+/// # Errors
+/// When a server is none of the probe's, or the process cannot be confined.
+pub fn serve_network(probe: &str, servers: &[(String, SocketAddr)]) -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("binding this process to the agent")?;
+    let record = vendors::by_probe(probe)
+        .and_then(|record| record.network.as_ref())
+        .with_context(|| format!("{probe} queries no server"))?;
+    let channel = ChildChannel::claim().context("claiming standard output")?;
+    let ports: Vec<u16> = servers.iter().map(|(_, address)| address.port()).collect();
+    let policy = SandboxPolicy {
+        library: None,
+        ports: &ports,
+        read_paths: &[],
+        device_files: &[],
+        shared_folders: &[],
+        programs: &[],
+        max_data_bytes: record.max_data_bytes,
+    };
+    let sandbox = Sandbox::enter(&policy).context("confining this process")?;
+    channel.report_confinement(sandbox.to_string())?;
+    let mut service = probes::open_network(probe, servers)?;
+    channel.serve(|request, events| Ok(service(request, events)?))
+}
+
 fn policy<'a>(record: &VendorLibrary, library: &'a Path) -> SandboxPolicy<'a> {
     SandboxPolicy {
-        library,
+        library: Some(library),
+        ports: &[],
         read_paths: record.read_paths,
         device_files: record.device_files,
         shared_folders: record.shared_folders,

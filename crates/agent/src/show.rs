@@ -49,7 +49,7 @@ pub fn metrics(
     include_integrated: bool,
 ) -> anyhow::Result<String> {
     let inventory = probes.discover();
-    let sampling = probes.sample();
+    let sampling = probes.sample(None);
     let cluster = InCluster::default();
     if sets.is_empty() {
         let paths = rules.verdicts(&inventory, include_integrated);
@@ -68,7 +68,7 @@ pub fn metrics(
 /// When they cannot be encoded.
 pub fn dcgm(probes: &mut Probes, node: Option<&str>) -> anyhow::Result<String> {
     let inventory = probes.discover();
-    let sampling = probes.sample();
+    let sampling = probes.sample(None);
     let cluster = InCluster::default();
     let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster };
     Ok(String::from_utf8(render::dcgm(inputs, node)?)?)

@@ -11,6 +11,7 @@ mod host_mount;
 mod intel;
 mod library;
 mod maintenance;
+mod network;
 mod nvidia;
 mod offering;
 mod plugin_option;
@@ -26,6 +27,7 @@ pub use self::{
     host_mount::{HostMount, MountCondition, SHARED_MOUNTS},
     library::VendorLibrary,
     maintenance::{MaintenanceSignal, SignalPlace, SignalValues},
+    network::{NetworkSource, VendorNetwork},
     offering::{Offering, ResourceQuery},
     plugin_option::{PluginOption, PluginOptionValue},
     redactions::{Redactions, SecretForm},
@@ -61,6 +63,8 @@ pub struct VendorRecord {
     pub redactions: Redactions,
     /// The vendor's library; `None` if there is nothing to load, and so nothing to release.
     pub library: Option<VendorLibrary>,
+    /// Servers on the node that the probe queries; `None` if it queries none.
+    pub network: Option<VendorNetwork>,
     /// Paths of the host that the probe and the library read besides [`SHARED_MOUNTS`].
     pub mounts: &'static [HostMount],
     /// PCI vendor ids of the devices.

@@ -4,6 +4,7 @@
 mod amd;
 mod gaudi;
 mod nvidia;
+mod tpu;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ pub use self::{
     amd::{AmdFacts, AmdQuantity, BlockFirmware, HostLimitCause},
     gaudi::{GaudiFacts, GaudiQuantity, GaudiThreshold},
     nvidia::{MigInstance, NvidiaFacts, NvidiaQuantity, VgpuGuest},
+    tpu::TpuSlice,
 };
 use crate::{Device, Quantity};
 
@@ -25,6 +27,8 @@ pub enum VendorFacts {
     Gaudi(Box<GaudiFacts>),
     /// Of an NVIDIA GPU.
     Nvidia(Box<NvidiaFacts>),
+    /// Of a TPU chip.
+    Tpu(Box<TpuSlice>),
 }
 
 /// A quantity of one vendor's exporter that AFD's own vocabulary does not have.
@@ -77,6 +81,14 @@ impl Device {
     pub fn nvidia(&self) -> Option<&NvidiaFacts> {
         match self.vendor_facts.as_ref()? {
             VendorFacts::Nvidia(facts) => Some(facts),
+            _ => None,
+        }
+    }
+
+    /// The slice to which a TPU chip belongs.
+    pub fn tpu_slice(&self) -> Option<&TpuSlice> {
+        match self.vendor_facts.as_ref()? {
+            VendorFacts::Tpu(slice) => Some(slice),
             _ => None,
         }
     }

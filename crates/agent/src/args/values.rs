@@ -1,10 +1,10 @@
 //! Parsers of option values.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use afd_derive::{
     compat::{CompatSet, CompatSwitch},
-    vendors::VENDORS,
+    vendors::{VENDORS, VendorRecord},
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -51,6 +51,36 @@ pub(super) fn library() -> impl TypedValueParser<Value = &'static str> {
         probes().find(|probe| *probe == name).ok_or_else(|| format!("{name:?} has no library"))
     })
 }
+
+/// A vendor with a library or with servers that are queried, by the name of its probe.
+pub(super) fn queried() -> impl TypedValueParser<Value = &'static str> {
+    let probes = || {
+        let is_queried = |record: &&&VendorRecord| record.library.is_some() || record.network.is_some();
+        VENDORS.iter().filter(is_queried).map(|record| record.probe)
+    };
+    PossibleValuesParser::new(probes()).try_map(move |name| {
+        probes().find(|probe| *probe == name).ok_or_else(|| format!("nothing of {name:?} is queried"))
+    })
+}
+
+/// A server by its name, and its address.
+pub(super) fn server(text: &str) -> Result<(String, SocketAddr), String> {
+    let (name, address) = text.split_once('=').ok_or_else(|| "not a source and its address".to_owned())?;
+    Ok((name.to_owned(), address.parse().map_err(|_| "not an address and a port".to_owned())?))
+}
+
+/// The address of a server, or none where it is not queried.
+pub(super) fn server_address(text: &str) -> Result<ServerAddress, String> {
+    if text == "off" {
+        return Ok(ServerAddress(None));
+    }
+    let address = text.parse().map_err(|_| "neither an address and a port nor off".to_owned())?;
+    Ok(ServerAddress(Some(address)))
+}
+
+/// The address of a server; none where it is not queried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct ServerAddress(pub(super) Option<SocketAddr>);
 
 /// A set whose metrics are served at `/compat/<set>` on request; the help lists them.
 pub(super) fn metric_set() -> impl TypedValueParser<Value = CompatSet> {

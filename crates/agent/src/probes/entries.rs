@@ -1,6 +1,10 @@
 //! The list of probes: the only list of vendors in shared code.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use afd_host::child::{EventSender, Launcher};
 use afd_probe::{
@@ -19,19 +23,26 @@ pub(super) struct ProbeEntry {
     pub(super) construct: fn(ProbeSettings) -> Box<dyn Probe + Send>,
     /// Opens the vendor's library, in `afd probe <name>`; none if there is no library.
     open_library: Option<fn(&Path) -> anyhow::Result<LibraryService>>,
-    /// Removes identifiers from the vendor's binary files, which the record names.
+    /// Queries servers on the node, in `afd probe <name>`; none if there are none.
+    open_network: Option<OpenNetwork>,
+    /// Removes identifiers from the vendor's files that the record names.
     blank: Option<BlankContent>,
 }
+
+/// Starts to query servers, each with its name.
+type OpenNetwork = fn(&[(String, SocketAddr)]) -> anyhow::Result<LibraryService>;
 
 /// The content of a file without identifiers.
 type BlankContent = fn(&[u8]) -> Vec<u8>;
 
 /// What a probe is constructed from.
 pub(super) struct ProbeSettings {
-    /// Starts the process that queries the library; none where no library may be queried.
+    /// Starts the process that queries the library or the servers; none where neither may be queried.
     pub(super) launcher: Option<Launcher>,
     /// The root under which the library is looked up; the host root by default.
     pub(super) library_root: Option<PathBuf>,
+    /// The addresses of servers that may be queried, by their names.
+    pub(super) servers: BTreeMap<&'static str, SocketAddr>,
     /// Whether to sample the memory used by each process.
     pub(super) per_process: bool,
     /// Whether the metrics of the vendor's own exporter are requested.
@@ -51,6 +62,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             Box::new(afd_nvidia::Nvidia::with_library(launcher, options))
         },
         open_library: Some(open_nvml),
+        open_network: None,
         blank: None,
     },
     ProbeEntry {
@@ -65,12 +77,14 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             })
         },
         open_library: Some(open_smi),
+        open_network: None,
         blank: Some(afd_amd::cper::blank),
     },
     ProbeEntry {
         name: "intel",
         construct: |_| Box::new(afd_intel::Intel::default()),
         open_library: None,
+        open_network: None,
         blank: None,
     },
     ProbeEntry {
@@ -82,13 +96,23 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             })
         },
         open_library: Some(open_hlml),
+        open_network: None,
         blank: None,
     },
     ProbeEntry {
         name: "tpu",
-        construct: |_| Box::new(afd_tpu::Tpu::default()),
+        construct: |settings| {
+            use afd_tpu::sources::{EXPORTER, SourceAddresses};
+            let address = |name| settings.servers.get(name).copied();
+            let addresses = SourceAddresses { exporter: address(EXPORTER) };
+            Box::new(match settings.launcher {
+                Some(launcher) => afd_tpu::Tpu::with_sources(&launcher, addresses),
+                None => afd_tpu::Tpu::default(),
+            })
+        },
         open_library: None,
-        blank: None,
+        open_network: Some(open_tpu),
+        blank: Some(afd_tpu::metadata::blank),
     },
 ];
 
@@ -135,6 +159,27 @@ fn open_hlml(path: &Path) -> anyhow::Result<LibraryService> {
     }))
 }
 
+fn open_tpu(servers: &[(String, SocketAddr)]) -> anyhow::Result<LibraryService> {
+    let addresses =
+        afd_tpu::sources::SourceAddresses::from_named(servers).map_err(|name| anyhow!("no source {name}"))?;
+    Ok(Box::new(move |request, _| match request {
+        SAMPLE => Ok(serde_json::to_value(addresses.query())?),
+        other => bail!("unknown request {other:?}"),
+    }))
+}
+
+/// Starts to query servers of the probe with this name.
+///
+/// # Errors
+/// When the probe has no such server.
+pub fn open_network(probe: &str, servers: &[(String, SocketAddr)]) -> anyhow::Result<LibraryService> {
+    let entry = PROBES.iter().find(|entry| entry.name == probe);
+    match entry.and_then(|entry| entry.open_network) {
+        Some(open) => open(servers),
+        None => bail!("{probe} queries no server"),
+    }
+}
+
 /// Opens the library of the probe with this name.
 ///
 /// # Errors
@@ -166,9 +211,15 @@ mod tests {
         assert_eq!(names, records);
         for (entry, record) in PROBES.iter().zip(VENDORS) {
             assert_eq!(entry.open_library.is_some(), record.library.is_some(), "{}", entry.name);
+            assert_eq!(entry.open_network.is_some(), record.network.is_some(), "{}", entry.name);
             assert_eq!(entry.blank.is_some(), !record.redactions.binary_files.is_empty(), "{}", entry.name);
-            let settings =
-                ProbeSettings { launcher: None, library_root: None, per_process: false, exporter: false };
+            let settings = ProbeSettings {
+                launcher: None,
+                library_root: None,
+                servers: BTreeMap::new(),
+                per_process: false,
+                exporter: false,
+            };
             assert_eq!((entry.construct)(settings).name(), entry.name);
         }
     }

@@ -66,6 +66,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         programs: &[],
         device_files: &["/dev/kfd", "/dev/dri/card*", "/dev/dri/renderD*"],
     }),
+    network: None,
     mounts: &[
         USR,
         HostMount {

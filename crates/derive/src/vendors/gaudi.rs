@@ -44,6 +44,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
         // HLML opens the control nodes alone: who opens a compute node claims the device.
         device_files: &["/dev/accel/accel_controlD*", "/dev/hl_controlD*"],
     }),
+    network: None,
     mounts: &[USR],
     pci_vendors: &[0x1da3],
     passthrough_drivers: VFIO_DRIVERS,

@@ -29,6 +29,7 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
     uevent_subsystems: &["drm"],
     redactions: Redactions::NONE,
     library: None,
+    network: None,
     mounts: &[],
     pci_vendors: &[0x8086],
     passthrough_drivers: VFIO_DRIVERS,

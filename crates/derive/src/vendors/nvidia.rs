@@ -61,6 +61,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         programs: &["/usr/bin/nvidia-modprobe"],
         device_files: &["/dev/nvidiactl", "/dev/nvidia*", "/dev/nvidia-caps/*"],
     }),
+    network: None,
     mounts: &[directory("/proc/driver", "what the driver reports of its GPUs"), USR],
     pci_vendors: &[0x10de],
     passthrough_drivers: &["vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci"],

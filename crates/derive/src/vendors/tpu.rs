@@ -2,7 +2,10 @@
 
 use afd_model::{Variant, Vendor};
 
-use super::{Offering, Redactions, VendorRecord, accel_node, offering::whole_devices};
+use super::{
+    HostMount, MountCondition, NetworkSource, Offering, Redactions, VendorNetwork, VendorRecord, accel_node,
+    host_mount::directory, offering::whole_devices,
+};
 
 pub(super) static TPU: VendorRecord = VendorRecord {
     probe: "tpu",
@@ -20,10 +23,28 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     metrics: None,
     device_node: accel_node,
     uevent_subsystems: &["accel", "vfio"],
-    redactions: Redactions::NONE,
+    redactions: Redactions { binary_files: &["tpu-env"], ..Redactions::NONE },
     library: None,
-    mounts: &[],
+    network: Some(NETWORK),
+    mounts: &[HostMount {
+        when: MountCondition::Value("tpu.metadata"),
+        ..directory("/etc/tpu", "the slice to which the machine belongs; Google's images off GKE have it")
+    }],
     pci_vendors: &[0x1ae0],
     passthrough_drivers: &[],
     maintenance: &[],
+};
+
+/// Utilization and memory in use are reported by the runtime within the workload, and by what queries it.
+const NETWORK: VendorNetwork = VendorNetwork {
+    sources: &[NetworkSource {
+        name: "exporter",
+        option: "tpu-exporter",
+        help: "Address of the exporter of GKE's TPU device plugin on this node, for utilization and used memory; off: do not \
+               query it. Queried if the node has a TPU [default: 127.0.0.1:2112]",
+        default: "127.0.0.1:2112",
+        chart_value: "tpu.exporter",
+    }],
+    max_resident_bytes: 32 << 20,
+    max_data_bytes: 64 << 20,
 };

@@ -14,9 +14,6 @@ use super::SandboxError;
 
 /// Forbidden whatever their arguments.
 const FORBIDDEN: &[i64] = &[
-    // Sockets: no library needs one, and the agent's host has many that would serve root.
-    libc::SYS_socket,
-    libc::SYS_connect,
     libc::SYS_bind,
     libc::SYS_listen,
     libc::SYS_accept,
@@ -88,6 +85,14 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_setrlimit,
 ];
 
+/// Forbidden where no port may be connected to: no library needs a socket, and the agent's host has many that would serve root.
+const FORBIDDEN_OFFLINE: [i64; 2] = [libc::SYS_socket, libc::SYS_connect];
+
+/// Kinds of sockets that no process may make: those without a connection, of which Landlock knows no port.
+const FORBIDDEN_SOCKETS: [i32; 4] = [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_RDM, libc::SOCK_SEQPACKET];
+/// The kind of a socket; its flags are in the same argument.
+const SOCKET_KIND: u64 = 0xf;
+
 /// Forbidden on x86 in addition: access to ports.
 #[cfg(target_arch = "x86_64")]
 const FORBIDDEN_HERE: &[i64] = &[libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_modify_ldt];
@@ -114,9 +119,9 @@ const FORBIDDEN_CLONES: [i32; 8] = [
     libc::CLONE_PARENT,
 ];
 
-/// Installs the filter; what was applied.
-pub(super) fn filter() -> Result<&'static str, SandboxError> {
-    let forbidden = program(rules(), libc::EPERM);
+/// Installs the filter; what was applied. A process that may connect can make sockets of TCP and no other ones.
+pub(super) fn filter(may_connect: bool) -> Result<&'static str, SandboxError> {
+    let forbidden = program(rules(may_connect), libc::EPERM);
     // Its flags are in memory, where no filter sees them. The C library falls back to `clone`.
     let unknown = program(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS);
     for filter in [forbidden, unknown] {
@@ -144,10 +149,15 @@ fn program(
 }
 
 /// The forbidden calls, each with the conditions under which it is; without conditions always.
-fn rules() -> BTreeMap<i64, Vec<SeccompRule>> {
+fn rules(may_connect: bool) -> BTreeMap<i64, Vec<SeccompRule>> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in FORBIDDEN.iter().chain(FORBIDDEN_HERE) {
         rules.insert(*call, Vec::new());
+    }
+    if may_connect {
+        rules.insert(libc::SYS_socket, socket_conditions());
+    } else {
+        rules.extend(FORBIDDEN_OFFLINE.map(|call| (call, Vec::new())));
     }
     let own = u64::from(std::process::id());
     // Signals to itself are how a process aborts.
@@ -170,6 +180,17 @@ fn rules() -> BTreeMap<i64, Vec<SeccompRule>> {
     rules
 }
 
+/// Sockets that are not of IP, or not of TCP.
+fn socket_conditions() -> Vec<SeccompRule> {
+    let is_not = |family: i32| {
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family as u64)
+            .expect("a system call has six arguments")
+    };
+    let of_ip = SeccompRule::new(vec![is_not(libc::AF_INET), is_not(libc::AF_INET6)]);
+    let kinds = FORBIDDEN_SOCKETS.map(|kind| when(1, SeccompCmpOp::MaskedEq(SOCKET_KIND), kind as u64));
+    kinds.into_iter().chain(of_ip).collect()
+}
+
 fn when(argument: u8, operator: SeccompCmpOp, value: u64) -> SeccompRule {
     condition(argument, SeccompCmpArgLen::Dword, operator, value)
 }
@@ -190,7 +211,9 @@ mod tests {
 
     #[test]
     fn the_filters_can_be_installed() {
-        let length = program(rules(), libc::EPERM).expect("it compiles").len();
-        assert!(length < 4096, "the limit of the kernel");
+        for may_connect in [false, true] {
+            let length = program(rules(may_connect), libc::EPERM).expect("it compiles").len();
+            assert!(length < 4096, "the limit of the kernel");
+        }
     }
 }

@@ -187,6 +187,11 @@ pub const REASONS: &[ReasonRow] = &[
         "see the kernel log; reset or replace it",
     ),
     fault(
+        "DeviceNodeMissing",
+        "the driver is bound, and the device has no device node that a pod could be given",
+        "check the driver, the IOMMU and the image of the machine",
+    ),
+    fault(
         "GpuNotListed",
         "the driver is bound to the device, and the library does not list it",
         "see the kernel log; reset or replace the device",
@@ -267,6 +272,11 @@ pub const REASONS: &[ReasonRow] = &[
         "replace the device: the driver may refuse it at its next start",
     ),
     // A device that works, with a fault.
+    degraded(
+        "ChipIncomplete",
+        "a PCI function of the chip is missing",
+        "see the kernel log; restart or repair the machine",
+    ),
     degraded(
         "RowRemapPending",
         "a faulty memory row is replaced at the next reset",
