@@ -183,10 +183,11 @@ fn the_xid_of_a_lost_gpu_is_counted_and_its_series_keep_their_labels() {
     let dcgm = series(&agent, "/compat/dcgm", "DCGM_FI_DEV_XID_ERRORS{");
     let lost: Vec<_> = dcgm.iter().filter(|line| line.contains(&uuid)).collect();
     assert!(lost.len() == 1 && lost[0].ends_with(" 79"), "{dcgm:?}");
-    let now = &inventory(&agent).devices[5];
-    assert_eq!(now.uuid, device.uuid);
-    let reasons: Vec<&str> = now.health.reasons.iter().map(|reason| reason.code.as_str()).collect();
-    assert_eq!((now.health.state, reasons), (HealthState::Failed, vec!["GpuLost", "Xid79"]));
+    agent.until("both are reasons of its health", |agent| {
+        let now = &inventory(agent).devices[5];
+        let reasons: Vec<&str> = now.health.reasons.iter().map(|reason| reason.code.as_str()).collect();
+        now.uuid == device.uuid && now.health.state == HealthState::Failed && reasons == ["GpuLost", "Xid79"]
+    });
 }
 
 #[test]

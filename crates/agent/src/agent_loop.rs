@@ -140,9 +140,7 @@ impl<'o> AgentLoop<'o> {
         let started = Instant::now();
         self.end_for_stale_library();
         let view = self.track();
-        if self.sample_and_render(&view) {
-            self.pace.request();
-        }
+        self.sample_and_render(&view);
         self.wait(started);
         self.answer_requests();
         if self.tracker.take_refitted() {
@@ -262,8 +260,8 @@ impl<'o> AgentLoop<'o> {
         });
     }
 
-    /// Samples and renders the pages; returns whether the sample requires a discovery.
-    fn sample_and_render(&mut self, view: &ClusterView) -> bool {
+    /// Samples and renders the pages, and requests the discovery that the sample requires.
+    fn sample_and_render(&mut self, view: &ClusterView) {
         let sampling = self.parts.probes.sample(view.allocations.as_deref());
         let expected = self.tracker.believed().expected.as_deref();
         let inputs = PageInputs {
@@ -281,7 +279,11 @@ impl<'o> AgentLoop<'o> {
             Ok(pages) => drop(self.parts.outputs.pages.send_replace(Some(Arc::new(pages)))),
             Err(error) => tracing::error!(%error, "pages cannot be rendered"),
         }
-        sampling.rediscover
+        if sampling.has_news {
+            self.pace.request_now();
+        } else if sampling.rediscover {
+            self.pace.request();
+        }
     }
 
     fn render(&self, inputs: PageInputs<'_>) -> anyhow::Result<RenderedPages> {

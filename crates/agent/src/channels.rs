@@ -57,7 +57,13 @@ impl LoopWaker {
         self.wake();
     }
 
-    /// The same, as a function.
+    /// [`LoopWaker::wake`] as a function.
+    pub fn wake_fn(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let waker = self.clone();
+        Arc::new(move || waker.wake())
+    }
+
+    /// [`LoopWaker::wake_to_discover`] as a function.
     pub fn discover_fn(&self) -> Arc<dyn Fn() + Send + Sync> {
         let waker = self.clone();
         Arc::new(move || waker.wake_to_discover())

@@ -25,6 +25,12 @@ impl DiscoveryPace {
         self.is_requested = true;
     }
 
+    /// An event that is known to have changed what a discovery shows requests one, however many before found nothing.
+    pub fn request_now(&mut self) {
+        self.floor = SHORTEST;
+        self.is_requested = true;
+    }
+
     /// The time until a requested discovery may happen, `since_last` after the last one; none if none is requested.
     pub fn due_in(&mut self, since_last: Duration) -> Option<Duration> {
         if since_last > LONGEST {
@@ -63,6 +69,17 @@ mod tests {
         assert_eq!(pace.due_in(Duration::from_secs(60)), Some(Duration::ZERO));
         pace.discovered(true);
         pace.request();
+        assert_eq!(pace.due_in(Duration::ZERO), Some(SHORTEST));
+    }
+
+    #[test]
+    fn what_is_known_to_have_changed_does_not_wait_for_a_back_off() {
+        let mut pace = DiscoveryPace::default();
+        for _ in 0..10 {
+            pace.request();
+            pace.discovered(false);
+        }
+        pace.request_now();
         assert_eq!(pace.due_in(Duration::ZERO), Some(SHORTEST));
     }
 

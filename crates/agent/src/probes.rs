@@ -166,6 +166,7 @@ impl Probes {
             all.samples.extend(sampling.samples);
             all.problems.extend(sampling.problems);
             all.rediscover |= sampling.rediscover;
+            all.has_news |= sampling.has_news;
         }
         all
     }

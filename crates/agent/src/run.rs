@@ -67,6 +67,7 @@ pub fn run(config: AgentConfig) -> anyhow::Result<()> {
     let registry = ChildRegistry::adopting_orphans();
     let launcher = Launcher {
         wake: waker.discover_fn(),
+        wake_for_event: waker.wake_fn(),
         log: Arc::new(|note| match note {
             ChildNote::Confined(confinement) => {
                 tracing::info!(confinement, "the process of a library is confined");

@@ -190,11 +190,6 @@ impl Child {
         std::mem::take(&mut self.events)
     }
 
-    /// Whether events have arrived since [`Child::events`].
-    pub fn has_events(&self) -> bool {
-        !self.events.is_empty() || self.process.as_ref().is_some_and(|process| process.inbox().has_events())
-    }
-
     fn collect_events(&mut self) {
         let new = self.process.as_ref().map(|process| process.inbox().take_events()).unwrap_or_default();
         let room = MAX_EVENTS.saturating_sub(self.events.len());

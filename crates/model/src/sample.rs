@@ -16,6 +16,8 @@ pub struct Sampling {
     pub problems: Vec<Problem>,
     /// A fact of the discovery has changed, such as the health of a device: discover again now.
     pub rediscover: bool,
+    /// An event has changed what a discovery shows, such as the health of a device: discover without any delay.
+    pub has_news: bool,
     /// Whether the vendor's library answered this sample, so that its values are among the readings.
     pub library_answered: bool,
 }

@@ -91,48 +91,51 @@ struct KnownGpu {
 }
 
 impl Incidents {
-    /// Adds an event. Ignores what is not an event of a GPU.
-    pub(crate) fn add(&mut self, event: &Value) {
+    /// Adds an event; whether it changes what a discovery shows. Ignores what is not an event of a GPU.
+    pub(crate) fn add(&mut self, event: &Value) -> bool {
         let Ok(event) = NvmlEvent::deserialize(event) else {
-            if let Ok(state) = WaitState::deserialize(event) {
+            return WaitState::deserialize(event).is_ok_and(|state| {
+                let is_changed = self.wait_error != state.error;
                 self.wait_error = state.error;
-            }
-            return;
+                is_changed
+            });
         };
         let Some(address) = event.bus_id.as_deref().and_then(|id| id.parse::<PciAddress>().ok()) else {
-            return;
+            return false;
         };
         let code = if event.event_type == XID_EVENT {
-            let Ok(number) = u32::try_from(event.event_data) else { return };
+            let Ok(number) = u32::try_from(event.event_data) else { return false };
             self.gpus.entry(address).or_default().counts.add(number);
             format!("Xid{number}")
         } else {
             let listed = EVENT_TYPES.iter().find(|(kind, ..)| *kind == event.event_type);
-            let Some((_, _, code, _)) = listed else { return };
+            let Some((_, _, code, _)) = listed else { return false };
             (*code).to_owned()
         };
         let instance = (event.gpu_instance_id != WHOLE_GPU).then(|| MigPlace {
             gpu_instance: event.gpu_instance_id,
             compute_instance: Some(event.compute_instance_id).filter(|id| *id != WHOLE_GPU),
         });
-        self.open(address, code, instance, None);
+        self.open(address, code, instance, None)
     }
 
-    /// Opens an incident, unless its code is a notice or it is open already.
+    /// Opens an incident, unless its code is a notice or it is open already; whether it was opened.
     fn open(
         &mut self,
         address: PciAddress,
         code: String,
         instance: Option<MigPlace>,
         first_seen: Option<i64>,
-    ) {
-        let Some((severity, message)) = describe(&code) else { return };
+    ) -> bool {
+        let Some((severity, message)) = describe(&code) else { return false };
         let is_open = self.open.iter().any(|incident| {
             (incident.address, &incident.code, incident.instance) == (address, &code, instance)
         });
-        if severity != XidSeverity::Notice && !is_open {
+        let is_new = severity != XidSeverity::Notice && !is_open;
+        if is_new {
             self.open.push(Incident { address, instance, severity, code, message, first_seen });
         }
+        is_new
     }
 
     /// Notes what a discovery read of a GPU, and closes the incidents that this ends.

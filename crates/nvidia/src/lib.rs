@@ -146,6 +146,9 @@ impl Nvidia {
     /// Adds what NVML samples, and discovers again where the health of a GPU changed.
     fn sample_nvml(&mut self, host: &Host, sampling: &mut Sampling) {
         let Some(nvml) = &mut self.nvml else { return };
+        for event in nvml.events() {
+            sampling.has_news |= self.incidents.add(&event);
+        }
         let request = if self.per_process { SAMPLE_WITH_PROCESSES } else { SAMPLE };
         if !nvml.sample(host, request, sampling, false) {
             return;

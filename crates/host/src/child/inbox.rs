@@ -96,8 +96,10 @@ pub(super) enum InboxEnd {
 pub(super) enum LineEffect {
     /// Nothing.
     None,
-    /// Wake up: something arrived that it does not wait for.
+    /// Wake up: a response arrived that it does not wait for.
     Wake,
+    /// Wake up: an event arrived.
+    WakeForEvent,
     /// Log this line of the process.
     Log(String),
     /// Log what confines the process.
@@ -201,10 +203,6 @@ impl Inbox {
         std::mem::take(&mut self.lock().events)
     }
 
-    pub(super) fn has_events(&self) -> bool {
-        !self.lock().events.is_empty()
-    }
-
     pub(super) fn dropped(&self) -> DroppedMessages {
         self.lock().dropped
     }
@@ -225,7 +223,7 @@ impl InboxState {
     fn put_event(&mut self, event: Value, line: &[u8]) -> LineEffect {
         if self.events.len() < MAX_EVENTS && line.len() <= MAX_EVENT_BYTES {
             self.events.push(event);
-            return LineEffect::Wake;
+            return LineEffect::WakeForEvent;
         }
         self.dropped.events += 1;
         self.drop_bytes(line.len());

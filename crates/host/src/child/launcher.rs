@@ -15,8 +15,10 @@ pub struct Launcher {
     pub max_resident_bytes: u64,
     /// How long a request waits for its response before it returns [`RequestError::Pending`](super::RequestError::Pending).
     pub timeout: Duration,
-    /// Called when a late response or an event arrives, and when the process ends.
+    /// Called when a late response arrives, and when the process ends.
     pub wake: Arc<dyn Fn() + Send + Sync>,
+    /// Called when an event arrives.
+    pub wake_for_event: Arc<dyn Fn() + Send + Sync>,
     /// Called for what the process writes to the log: bounded, made UTF-8, but not yet safe for a terminal.
     pub log: Arc<dyn Fn(ChildNote<'_>) + Send + Sync>,
     /// All processes that this program has started.
@@ -51,6 +53,7 @@ impl Launcher {
             max_resident_bytes: u64::MAX,
             timeout,
             wake: Arc::new(|| ()),
+            wake_for_event: Arc::new(|| ()),
             log: Arc::new(|_| ()),
             registry,
         }

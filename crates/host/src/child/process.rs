@@ -171,6 +171,7 @@ impl Receiver {
         match effect {
             LineEffect::None => {}
             LineEffect::Wake => (self.launcher.wake)(),
+            LineEffect::WakeForEvent => (self.launcher.wake_for_event)(),
             LineEffect::Log(line) => (self.launcher.log)(ChildNote::Printed(&line)),
             LineEffect::Confined(what) => (self.launcher.log)(ChildNote::Confined(&what)),
         }

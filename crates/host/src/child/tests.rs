@@ -17,7 +17,7 @@ fn registry() -> ChildRegistry {
     REGISTRY.get_or_init(ChildRegistry::adopting_orphans).clone()
 }
 
-/// A child that is a shell script, and how often it called `wake`.
+/// A child that is a shell script, and how often it called `wake` or `wake_for_event`.
 fn shell(script: &str, timeout: Duration) -> (Child, Arc<AtomicUsize>) {
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
@@ -25,7 +25,12 @@ fn shell(script: &str, timeout: Duration) -> (Child, Arc<AtomicUsize>) {
         count.fetch_add(1, Ordering::SeqCst);
     });
     let environment = &[("ANSWER", "7"), ("PATH", "/usr/bin:/bin")];
-    let launcher = Launcher { environment, wake, ..Launcher::new("/bin/sh".into(), timeout, registry()) };
+    let launcher = Launcher {
+        environment,
+        wake_for_event: wake.clone(),
+        wake,
+        ..Launcher::new("/bin/sh".into(), timeout, registry())
+    };
     (launcher.child(["-c".into(), script.into()]), woken)
 }
 

@@ -164,7 +164,6 @@ impl<T: StatusTable> Enrichment<T> {
         sampling: &mut Sampling,
         is_suspended: bool,
     ) -> bool {
-        sampling.rediscover |= self.process.has_events();
         if self.sampling != SamplingState::Active || is_suspended {
             return false;
         }

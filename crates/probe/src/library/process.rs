@@ -56,11 +56,6 @@ impl LibraryProcess {
         self.child.events()
     }
 
-    /// Whether events have arrived since [`LibraryProcess::events`].
-    pub fn has_events(&self) -> bool {
-        self.child.has_events()
-    }
-
     /// Ends the process until [`LibraryProcess::reacquire`]; the processes that have not ended.
     pub fn release(&mut self) -> Vec<u32> {
         self.released = true;
