@@ -93,7 +93,11 @@ fn a_missing_library_is_no_problem_and_affects_no_fact_of_the_kernel() {
         assert_eq!((&with.product, &with.health), (&without.product, &without.health));
         assert_eq!(with.firmware_version, without.firmware_version);
     }
-    assert_eq!(labels(&host), stdout(&mut host.afd(["show", "--output", "labels", "--no-libraries"])));
+    let labels = labels(&host);
+    let of_library = |line: &&str| line.starts_with("accelerator.llm-d.ai/interconnect=");
+    let others: Vec<&str> = labels.lines().filter(|line| !of_library(line)).collect();
+    let without = stdout(&mut host.afd(["show", "--output", "labels", "--no-libraries"]));
+    assert_eq!(others, without.lines().collect::<Vec<_>>());
 }
 
 #[test]
@@ -247,6 +251,43 @@ fn a_device_that_the_library_loses_has_failed_unless_the_driver_resets_it() {
     agent.until("it has recovered", |_| device().health.state == HealthState::Healthy);
     agent.until("it is sampled", |agent| utilizations(agent) == 8);
     assert_eq!(restarts(&agent), 0.0, "nothing was restarted");
+}
+
+#[test]
+fn a_critical_event_is_counted_and_fails_its_device_until_it_works_after_a_reset() {
+    const ADDRESS: &str = "0000:99:00.0";
+    let host = Fixture::named(GAUDI2).copy();
+    let agent = start(&host);
+    let series = |agent: &Agent| {
+        let text = agent.get("/metrics").text().to_owned();
+        let is_it = |line: &&str| {
+            line.starts_with("accelerator_device_errors_total{")
+                && line.contains(ADDRESS)
+                && line.contains("kind=\"critical\"")
+        };
+        text.lines().find(is_it)?.rsplit_once(' ')?.1.parse::<f64>().ok()
+    };
+    let health = |agent: &Agent| {
+        let devices = agent.inventory().devices;
+        let device = devices.into_iter().find(|device| device.id.to_string() == ADDRESS);
+        device.expect("the device is there").health
+    };
+    agent.until("the events are registered", |agent| series(agent) == Some(0.0));
+    let event = json!({ "device": index_of(&host, ADDRESS), "eventType": 2 });
+    host.driver_root().raise(event.clone());
+    agent.until("it has failed", |agent| health(agent).state == HealthState::Failed);
+    assert_eq!(health(&agent).reasons[0].code, "CriticalEvent");
+    assert_eq!(series(&agent), Some(1.0));
+    let failed =
+        agent.inventory().devices.iter().filter(|device| device.health.state == HealthState::Failed).count();
+    assert_eq!(failed, 1, "the others work");
+
+    let counter = host.root().join("sys/bus/pci/devices").join(ADDRESS).join("hard_reset_cnt");
+    let resets: u64 = fs::read_to_string(&counter).expect("it is a file").trim().parse().expect("a number");
+    fs::write(&counter, format!("{}\n", resets + 1)).expect("it can be written");
+    agent.until("it has recovered", |agent| health(agent).state == HealthState::Healthy);
+    host.driver_root().raise(event);
+    agent.until("the second one is counted", |agent| series(agent) == Some(2.0));
 }
 
 #[test]

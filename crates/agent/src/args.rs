@@ -9,6 +9,7 @@ mod values;
 use std::{net::SocketAddr, path::PathBuf};
 
 use afd_derive::labels::DEFAULT_PREFIX;
+use afd_model::PciAddress;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -143,8 +144,11 @@ pub enum Command {
         #[arg(value_parser = values::queried())]
         vendor: &'static str,
         /// Path of the library.
-        #[arg(long, value_name = "FILE", required_unless_present = "connect")]
+        #[arg(long, value_name = "FILE", required_unless_present_any = ["connect", "node"])]
         library: Option<PathBuf>,
+        /// A device node and the PCI address of its device, where there is no library.
+        #[arg(long, value_name = "ADDRESS=FILE", conflicts_with_all = ["library", "connect"], value_parser = values::node)]
+        node: Vec<(PciAddress, PathBuf)>,
         /// A server and its address, where the vendor has no library.
         #[arg(long, value_name = "SOURCE=ADDRESS:PORT", conflicts_with = "library", value_parser = values::server)]
         connect: Vec<(String, SocketAddr)>,

@@ -13,7 +13,7 @@ use afd_model::{Allocation, DeviceId, ErrorCountRecord, IncidentRecord, Inventor
 use afd_probe::{PciBus, Probe, node, plausible};
 
 use self::entries::{PROBES, ProbeEntry, ProbeSettings};
-pub use self::entries::{blank, open_library, open_network};
+pub use self::entries::{blank, open_library, open_network, open_nodes};
 use crate::agent_metrics::AgentMetrics;
 
 /// How all probes are constructed.

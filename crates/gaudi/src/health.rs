@@ -11,10 +11,11 @@ use afd_model::{Device, DeviceId, Health, HealthState};
 
 pub use self::rules::{GaudiRule, RULES};
 use crate::{
+    control::operations::{DEVICE_STATUS, PENDING_ROWS},
     hlml::{
         HlmlAnswers, LOST,
-        calls::{NIC_LINK, ROWS_PENDING, STATUS, UNCORRECTED},
-        ports,
+        calls::{ROWS_PENDING, STATUS, UNCORRECTED},
+        is_link_up, ports,
     },
     interpret::{self, GaudiStatus},
 };
@@ -30,6 +31,8 @@ pub(crate) struct GaudiEvidence {
     pub(crate) is_fresh: bool,
     /// Hard and soft resets since the driver was loaded.
     pub(crate) resets: Option<u64>,
+    /// Whether a critical error is open.
+    pub(crate) has_critical_error: bool,
 }
 
 /// What HLML reported in a discovery.
@@ -59,14 +62,17 @@ impl LibraryEvidence {
     pub(crate) fn of(answers: &HlmlAnswers) -> LibraryEvidence {
         let text: Option<String> = answers.known(STATUS).into_value();
         let mut evidence = LibraryEvidence {
-            status: text.and_then(|text| interpret::status(&text).ok()),
+            status: text.and_then(|text| interpret::status(&text).ok()).or_else(|| {
+                answers.known(DEVICE_STATUS.call).into_value().and_then(interpret::numbered_status)
+            }),
             is_lost: answers.errors().any(|(_, code)| code == LOST),
-            are_rows_pending: answers.known::<u32>(ROWS_PENDING).into_value() == Some(1),
+            are_rows_pending: answers.known::<u32>(ROWS_PENDING).into_value() == Some(1)
+                || answers.known::<u32>(PENDING_ROWS.call).into_value().is_some_and(|rows| rows > 0),
             uncorrected: answers.known(UNCORRECTED).into_value().filter(|count| *count != u64::MAX),
             ..LibraryEvidence::default()
         };
         for (port, _) in ports(answers).into_iter().filter(|(_, external)| !external) {
-            match answers.known(NIC_LINK.with(&[port.into()])).into_value() {
+            match is_link_up(answers, port) {
                 Some(true) => evidence.internal_up += 1,
                 Some(false) => evidence.internal_down.push(port),
                 None => {}
@@ -80,6 +86,11 @@ impl GaudiEvidence {
     /// What the device does: by the driver, else by the library.
     pub(crate) fn status(&self) -> Option<GaudiStatus> {
         self.status.or(self.library.status)
+    }
+
+    /// Whether it is known to accept work.
+    pub(crate) fn is_operational(&self) -> bool {
+        self.status() == Some(GaudiStatus::Operational)
     }
 
     /// Whether the driver resets the device, so that the library is expected to fail.

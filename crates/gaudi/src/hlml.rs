@@ -12,22 +12,25 @@
 //! | ECC errors, replaced and pending rows | `hlml_device_get_total_ecc_errors`, `_replaced_rows`, `_replaced_rows_pending_status` |
 //! | NIC ports with their links | `hlml_get_mac_addr_info` (masks of ports), `hlml_nic_get_link` |
 //! | throttling, temperatures by sensor, thresholds | `hlml_device_get_current_clocks_throttle_reasons`, `_temperature`, `_temperature_threshold` |
+//! | critical errors and errors of the memory, at once | events: `hlml_event_set_wait` |
 //! | throughput of PCIe | `hlml_device_get_pcie_throughput`: measures for 10 ms, so it is called every [`SLOW_INTERVAL`] |
 //!
 //! No source says how the library numbers devices: they are matched by their PCI address. A device that is being reset answers no
 //! call; its address is kept from earlier, so that its errors are recognised as its own.
 
 pub(crate) mod calls;
+pub(crate) mod events;
 mod ffi;
 mod layout;
 pub(crate) mod readings;
 
 use std::{
     ffi::OsStr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use afd_model::PciAddress;
+use afd_model::{Missing, PciAddress};
 use afd_probe::{
     answers::{Answer, LibraryCall},
     ffi::LoadedLibrary,
@@ -42,12 +45,16 @@ pub use self::calls::STATUSES;
 use self::{
     calls::{
         COUNT, DRIVER_VERSION, ECC_MODE, EVIDENCE, FIRMWARE, FIT_VERSION, HANDLE, INIT, LIBRARY_VERSION,
-        MEMORY, MODULE_ID, NIC_LINK, NIC_PORTS, PCI_INFO, RARELY_SAMPLED, SAMPLED, SERIAL, SPI_VERSION,
-        STATIC, STATUS, THROTTLE, UUID,
+        MEMORY, MODULE_ID, NIC_LINK, NIC_PORTS, PCI_INFO, RARELY_SAMPLED, REGISTER_EVENTS, SAMPLED, SERIAL,
+        SPI_VERSION, STATIC, STATUS, THROTTLE, UUID,
     },
+    events::HlmlEventWatch,
     ffi::{HlmlApi, HlmlDevice},
 };
-use crate::NAME;
+use crate::{
+    NAME,
+    control::operations::{ADDRESS, ERRNOS, HW_IP_INFO, INFO, LINK_STATE},
+};
 
 /// `hlml_return_t`, by the name without `HLML_ERROR_`.
 pub type HlmlStatus = StatusCode<HlmlStatuses>;
@@ -56,17 +63,17 @@ pub type HlmlReport = LibraryReport<HlmlStatuses>;
 /// Answers by call.
 pub type HlmlAnswers = LibraryAnswers<HlmlStatuses>;
 /// What HLML reported of one device.
-pub(crate) type HlmlDeviceAnswers = DeviceAnswers<HlmlStatuses>;
+pub type HlmlDeviceAnswers = DeviceAnswers<HlmlStatuses>;
 /// The value of a call, or its status.
 pub(crate) type HlmlResult = Result<Value, HlmlStatus>;
 
-/// The statuses of HLML.
+/// The statuses of HLML, and the errors of the driver's ioctl.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HlmlStatuses;
 
 impl StatusTable for HlmlStatuses {
     const C_TYPE: &'static str = "hlml_return_t";
-    const TABLES: &'static [&'static [StatusRow]] = &[STATUSES];
+    const TABLES: &'static [&'static [StatusRow]] = &[STATUSES, ERRNOS];
 }
 
 /// The device does not answer: it has fallen off the bus, or is being reset.
@@ -83,12 +90,15 @@ pub(crate) static LIBRARY: LibrarySpec<HlmlStatuses> = LibrarySpec {
     files: &["libhlml.so"],
     directories: &[&["/usr/lib/habanalabs"], &DIRECTORIES],
     roots: &[""],
-    interfaces: &[LibraryInterface {
-        init: INIT.symbol,
-        title: "HLML",
-        required: &[COUNT],
-        recording: "hlml.json",
-    }],
+    interfaces: &[
+        LibraryInterface { init: INIT.symbol, title: "HLML", required: &[COUNT], recording: "hlml.json" },
+        LibraryInterface {
+            init: INFO.symbol,
+            title: "the ioctl of the driver",
+            required: &[],
+            recording: "habanalabs.json",
+        },
+    ],
     drivers: &["habanalabs"],
     enumerates_once: true,
     start_deadline: Duration::from_secs(60),
@@ -96,31 +106,49 @@ pub(crate) static LIBRARY: LibrarySpec<HlmlStatuses> = LibrarySpec {
     sample_deadline: Duration::from_secs(10),
     unit_of,
     retains: Retention {
-        calls: |call| STATIC.iter().any(|known| known.symbol == call),
+        calls: |call| STATIC.iter().chain(&[HW_IP_INFO.call, ADDRESS]).any(|known| known.symbol == call),
         identity: &[SERIAL, UUID],
         partitions: &[],
     },
-    init_advice: |_| "the device files may not be visible here, or library and driver are of different releases",
+    init_advice: |code| match code.missing() {
+        Missing::NotPermitted => "this process may not open the control nodes of the devices",
+        _ => "the device files may not be visible here, or library and driver are of different releases",
+    },
 };
 
 /// The device that answers are about: by the text of its address, which may lack the domain.
 pub(crate) fn unit_of(answers: &HlmlAnswers) -> Option<ReportedUnit> {
-    let text: String = answers.field(PCI_INFO, "bus_id").into_value()?;
+    let by_library: Option<String> = answers.field(PCI_INFO, "bus_id").into_value();
+    let text = by_library.or_else(|| answers.known(ADDRESS).into_value())?;
     let address: PciAddress = text.parse().or_else(|_| format!("0000:{text}").parse()).ok()?;
     Some(ReportedUnit { address, partition: 0 })
 }
 
 /// The ports of the masks that a device reported: their numbers, and whether they leave the server.
 pub(crate) fn ports(answers: &HlmlAnswers) -> Vec<(u8, bool)> {
-    let masks = |field: &str| -> Option<[u64; 2]> { answers.field(NIC_PORTS, field).into_value() };
-    let (Some(ports), Some(external)) = (masks("mask"), masks("ext_mask")) else { return Vec::new() };
+    let masks = |field: &str, of_driver: &str| -> Option<[u64; 2]> {
+        let by_library = answers.field(NIC_PORTS, field).into_value();
+        by_library.or_else(|| Some([answers.field(HW_IP_INFO.call, of_driver).into_value()?, 0]))
+    };
+    let ports = masks("mask", "nic_ports_mask");
+    let (Some(ports), Some(external)) = (ports, masks("ext_mask", "nic_ports_external_mask")) else {
+        return Vec::new();
+    };
     let has = |mask: &[u64; 2], port: u8| mask[usize::from(port / 64)] >> (port % 64) & 1 == 1;
     (0..128).filter(|port| has(&ports, *port)).map(|port| (port, has(&external, port))).collect()
 }
 
+/// Whether the link of a port is up.
+pub(crate) fn is_link_up(answers: &HlmlAnswers, port: u8) -> Option<bool> {
+    let arguments = [port.into()];
+    let by_library = answers.known(NIC_LINK.with(&arguments)).into_value();
+    by_library.or_else(|| answers.known(LINK_STATE.call.with(&arguments)).into_value())
+}
+
 /// HLML, loaded and queried.
 pub struct Hlml {
-    api: HlmlApi,
+    api: Arc<HlmlApi>,
+    events: HlmlEventWatch,
     initialised: bool,
     slots: Vec<HlmlSlot>,
     slow_queried: Option<Instant>,
@@ -146,7 +174,13 @@ impl Hlml {
         if let Some(call) = [INIT, COUNT, HANDLE, PCI_INFO].iter().find(|call| !loaded.has(call.symbol)) {
             return Err(format!("it has no {call}"));
         }
-        Ok(Hlml { api: HlmlApi(loaded), initialised: false, slots: Vec::new(), slow_queried: None })
+        Ok(Hlml {
+            api: Arc::new(HlmlApi(loaded)),
+            events: HlmlEventWatch::default(),
+            initialised: false,
+            slots: Vec::new(),
+            slow_queried: None,
+        })
     }
 
     /// The devices and what does not change while they are there. Where the library cannot be initialised the report holds
@@ -177,6 +211,17 @@ impl Hlml {
             report.devices.push(HlmlDeviceAnswers { answers, ..HlmlDeviceAnswers::default() });
         }
         report
+    }
+
+    /// Forwards the events of all devices of the last discovery, from a thread of its own, and adds to its report whether they are
+    /// registered. May be called again after each discovery.
+    pub fn watch(&mut self, report: &mut HlmlReport, forward: impl Fn(Value) + Send + 'static) {
+        for (slot, device) in self.slots.iter().zip(&mut report.devices) {
+            let (Some(handle), Some(info)) = (slot.device, &slot.pci_info) else { continue };
+            let registered = self.events.add(&self.api, handle, info["bus_id"].clone());
+            device.answers.put(REGISTER_EVENTS, registered);
+        }
+        self.events.forward(&self.api, forward);
     }
 
     fn describe(&self, index: u32, earlier: &[HlmlSlot]) -> (HlmlSlot, HlmlAnswers) {

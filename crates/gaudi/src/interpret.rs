@@ -40,6 +40,19 @@ pub(crate) fn status(text: &str) -> Result<GaudiStatus, &'static str> {
     })
 }
 
+/// `enum hl_device_status`.
+pub(crate) fn numbered_status(number: u32) -> Option<GaudiStatus> {
+    Some(match number {
+        0 => GaudiStatus::Operational,
+        1 => GaudiStatus::InReset,
+        2 => GaudiStatus::Malfunction,
+        3 => GaudiStatus::NeedsReset,
+        4 => GaudiStatus::InCreation,
+        5 => GaudiStatus::InReleaseReset,
+        _ => return None,
+    })
+}
+
 /// The version in `fw_os_ver`: `hl-gaudi2-1.16.0-fw-50.0.0-sec-9` in
 /// `Zephyr 2.7.2-hl-gaudi2-1.16.0-fw-50.0.0-sec-9 ...`. A value without one is returned unchanged.
 pub(crate) fn firmware_version(text: &str) -> String {

@@ -11,11 +11,14 @@
 //!   interconnect.
 //! - The driver resets the device after each workload, which is no fault: its health is then unknown, with the reason
 //!   `WorkloadReset`. The health and its sources are the table [`health::RULES`].
-//! - HLML, if it is there, is queried by a process of its own (`afd probe gaudi`) for what the kernel does not report ([`hlml`]). It
-//!   fails for a device that is being reset. What the kernel reports never depends on it.
+//! - HLML, if it is there, is queried by a process of its own (`afd probe gaudi`) for what sysfs does not report ([`hlml`]). It
+//!   fails for a device that is being reset. Where it is not installed, the process asks the driver itself ([`control`]). What
+//!   sysfs reports depends on neither.
 
+pub mod control;
 pub mod health;
 pub mod hlml;
+mod incidents;
 mod interpret;
 mod products;
 mod sysfs;
@@ -26,15 +29,19 @@ use afd_host::{
     Host,
     child::{DroppedMessages, Launcher},
 };
-use afd_model::{Device, DeviceId, Findings, LibraryStatus, Sample, Sampling};
+use afd_model::{
+    Device, DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, Sample, Sampling,
+};
 use afd_probe::{
     Facts, PciBus, Probe,
     library::{Enrichment, SAMPLE},
 };
 
 use crate::{
+    control::throttle::ThrottledPeriods,
     health::{GaudiEvidence, GaudiHistory, LibraryEvidence},
-    hlml::{HlmlStatuses, readings},
+    hlml::{HlmlStatuses, calls::REGISTER_EVENTS, readings},
+    incidents::GaudiIncidents,
     sysfs::GaudiSource,
 };
 
@@ -50,6 +57,10 @@ pub struct Gaudi {
     library_evidence: BTreeMap<DeviceId, LibraryEvidence>,
     /// The ports of each device, and whether they leave the server.
     ports: BTreeMap<DeviceId, BTreeMap<u8, bool>>,
+    /// Critical errors, by the library's events.
+    incidents: GaudiIncidents,
+    /// For how long the clocks of each device were lowered.
+    throttled: BTreeMap<DeviceId, ThrottledPeriods>,
     enrichment: Option<Enrichment<HlmlStatuses>>,
 }
 
@@ -64,19 +75,30 @@ impl Gaudi {
     /// Adds what the library reported to the findings of the kernel.
     fn enrich(&mut self, host: &Host, findings: &mut Findings) {
         let Some(enrichment) = &mut self.enrichment else { return };
+        for event in enrichment.events() {
+            self.incidents.add(&event);
+        }
+        enrichment.set_nodes(sysfs::control_nodes(host, &findings.devices));
         enrichment.discover(host, findings, false);
         let Some(report) = enrichment.report() else {
             self.library_evidence.clear();
             return;
         };
+        let mut of_devices = Vec::new();
         for device in &mut findings.devices {
             let Some(reported) = report.device(device.id.0, hlml::unit_of) else { continue };
             interpret::library::enrich(device, &report.system, &reported.answers);
+            of_devices.push((device.id, &reported.answers));
             self.ports.insert(device.id, hlml::ports(&reported.answers).into_iter().collect());
             if enrichment.is_fresh() {
+                let is_watched = reported.answers.known::<u64>(REGISTER_EVENTS).is_known();
+                self.incidents.watched(device.id, is_watched);
                 self.library_evidence.insert(device.id, LibraryEvidence::of(&reported.answers));
             }
         }
+        let count = findings.devices.len();
+        findings.links = interpret::library::links(&of_devices, count);
+        findings.problems.extend(self.incidents.problem());
     }
 
     fn is_fresh(&self) -> bool {
@@ -91,7 +113,8 @@ impl Gaudi {
             facts.about(Some(source.device));
             let library = self.library_evidence.get(&source.device).cloned().unwrap_or_default();
             let (status, resets) = (source.status(facts), source.resets(facts));
-            (source.device, GaudiEvidence { status, library, is_fresh, resets })
+            let evidence = GaudiEvidence { status, library, is_fresh, resets, ..GaudiEvidence::default() };
+            (source.device, evidence)
         };
         self.sources.iter().map(of_source).collect()
     }
@@ -112,8 +135,15 @@ impl Probe for Gaudi {
         let is_there = |device: &DeviceId| findings.devices.iter().any(|other| other.id == *device);
         self.library_evidence.retain(|device, _| is_there(device));
         self.ports.retain(|device, _| is_there(device));
+        self.throttled.retain(|device, _| is_there(device));
+        self.incidents.retain(is_there);
         self.enrich(host, &mut findings);
-        let evidence = self.evidence(&mut facts);
+        let mut evidence = self.evidence(&mut facts);
+        for device in &findings.devices {
+            let Some(evidence) = evidence.get_mut(&device.id) else { continue };
+            self.incidents.discovered(device, evidence.is_operational(), evidence.resets);
+            evidence.has_critical_error = self.incidents.is_open(device.id);
+        }
         // The library answers no call for a device in reset.
         let is_in_reset = |device: &DeviceId| evidence.get(device).is_some_and(GaudiEvidence::is_in_reset);
         findings.problems.retain(|problem| !problem.device.as_ref().is_some_and(is_in_reset));
@@ -130,13 +160,44 @@ impl Probe for Gaudi {
         };
         let samples = self.sources.iter().map(sample).collect();
         let mut sampling = Sampling { samples, problems: facts.into_problems(), ..Sampling::default() };
+        for event in self.enrichment.iter_mut().flat_map(Enrichment::events) {
+            sampling.has_news |= self.incidents.add(&event);
+        }
         if let Some(enrichment) = &mut self.enrichment
             && enrichment.sample(host, SAMPLE, &mut sampling, false)
         {
             let is_external = |device, port| self.ports.get(&device)?.get(&port).copied();
-            readings::add(&mut sampling, enrichment.devices(), enrichment.sampled(), is_external);
+            let (devices, sampled) = (enrichment.devices(), enrichment.sampled());
+            readings::add(&mut sampling, devices, sampled, is_external, &mut self.throttled);
+        }
+        // Also while the library does not answer.
+        for (device, reading) in self.incidents.readings() {
+            let mut samples = sampling.samples.iter_mut();
+            if let Some(sample) = samples.find(|sample| sample.unit == device.into()) {
+                sample.readings.push(reading);
+            }
         }
         sampling
+    }
+
+    fn incidents(&self) -> Vec<IncidentRecord> {
+        self.incidents.records()
+    }
+
+    fn restore_incidents(&mut self, records: Vec<IncidentRecord>) {
+        self.incidents.restore(records);
+    }
+
+    fn error_counts(&self) -> Vec<ErrorCountRecord> {
+        self.incidents.count_records()
+    }
+
+    fn restore_error_counts(&mut self, records: Vec<ErrorCountRecord>) {
+        self.incidents.restore_counts(records);
+    }
+
+    fn clear_incidents(&mut self, device: DeviceId) -> bool {
+        self.incidents.close(device)
     }
 
     fn recording(&self) -> Option<(&'static str, serde_json::Value)> {

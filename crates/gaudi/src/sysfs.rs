@@ -1,5 +1,8 @@
 //! What the kernel reports about a Gaudi: PCI, the accel class and the attributes of habanalabs (`sysfs-driver-habanalabs`).
 
+use std::path::PathBuf;
+
+use afd_host::Host;
 use afd_model::{
     Clock, Device, DeviceId, ErrorDetail, ErrorKind, GaudiFacts, Handle, HandleKind, Known, LinkKind,
     MemorySource, Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor, VendorFacts,
@@ -81,6 +84,23 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
 fn dra_name(device: &Device) -> Option<Handle> {
     let id = device.pci.device_id.value()?;
     Some(Handle::new(HandleKind::Dra, format!("{}-0x{id}", device.id.to_string().replace([':', '.'], "-"))))
+}
+
+/// The control nodes of devices, where they are visible: under the host root, or else in the agent's own container.
+///
+/// The driver gives the control node the number of the accel node.
+pub(crate) fn control_nodes(host: &Host, devices: &[Device]) -> Vec<(DeviceId, PathBuf)> {
+    let container = Host::open("/").ok();
+    let node = |device: &Device| {
+        let name = device.handle(HandleKind::Accel)?;
+        let path = match (numbered(name, "accel"), numbered(name, "hl")) {
+            (Some(number), _) => format!("/dev/accel/accel_controlD{number}"),
+            (None, number) => format!("/dev/hl_controlD{}", number?),
+        };
+        let under = |host: &Host| host.real_path(&path).ok();
+        Some((device.id, under(host).or_else(|| under(container.as_ref()?))?))
+    };
+    devices.iter().filter_map(node).collect()
 }
 
 /// The accel node of a function, or `hl<N>` on kernels before 6.2: its name and its class directory.

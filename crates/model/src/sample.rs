@@ -207,6 +207,8 @@ pub enum ErrorKind {
     Reset,
     /// XIDs: errors that a driver reports by number.
     Xid,
+    /// Errors after which a device has to be reset, as its library reports them.
+    Critical,
 }
 
 /// What an error count is about within the device (metric label `detail`).
@@ -306,7 +308,7 @@ spelling!(PageState { Retired => "retired", Pending => "pending", Failed => "fai
 spelling!(ErrorKind {
     EccCorrectable => "ecc_correctable", EccUncorrectable => "ecc_uncorrectable",
     EccDeferred => "ecc_deferred", PcieReplay => "pcie_replay", Reset => "reset",
-    Xid => "xid",
+    Xid => "xid", Critical => "critical",
 });
 spelling!(Which { Current => "current", Max => "max" });
 spelling!(LinkCounter { Xgmi => "xgmi", Nvlink => "nvlink" });

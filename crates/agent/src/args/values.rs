@@ -1,11 +1,12 @@
 //! Parsers of option values.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use afd_derive::{
     compat::{CompatSet, CompatSwitch},
     vendors::{VENDORS, VendorRecord},
 };
+use afd_model::PciAddress;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// From a tenth of a second to a day.
@@ -67,6 +68,12 @@ pub(super) fn queried() -> impl TypedValueParser<Value = &'static str> {
 pub(super) fn server(text: &str) -> Result<(String, SocketAddr), String> {
     let (name, address) = text.split_once('=').ok_or_else(|| "not a source and its address".to_owned())?;
     Ok((name.to_owned(), address.parse().map_err(|_| "not an address and a port".to_owned())?))
+}
+
+/// A device node, with the address of its device before it.
+pub(super) fn node(text: &str) -> Result<(PciAddress, PathBuf), String> {
+    let (address, path) = text.split_once('=').ok_or_else(|| "not an address and a file".to_owned())?;
+    Ok((address.parse().map_err(|_| "not a PCI address".to_owned())?, path.into()))
 }
 
 /// The address of a server, or none where it is not queried.

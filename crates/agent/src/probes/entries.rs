@@ -7,6 +7,7 @@ use std::{
 };
 
 use afd_host::child::{EventSender, Launcher};
+use afd_model::PciAddress;
 use afd_probe::{
     Probe,
     library::{DISCOVER, SAMPLE},
@@ -23,6 +24,8 @@ pub(super) struct ProbeEntry {
     pub(super) construct: fn(ProbeSettings) -> Box<dyn Probe + Send>,
     /// Opens the vendor's library, in `afd probe <name>`; none if there is no library.
     open_library: Option<fn(&Path) -> anyhow::Result<LibraryService>>,
+    /// Queries the driver by device nodes, in `afd probe <name>`; none where only a library does.
+    open_nodes: Option<fn(Vec<(PciAddress, PathBuf)>) -> LibraryService>,
     /// Queries servers on the node, in `afd probe <name>`; none if there are none.
     open_network: Option<OpenNetwork>,
     /// Removes identifiers from the vendor's files that the record names.
@@ -62,6 +65,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             Box::new(afd_nvidia::Nvidia::with_library(launcher, options))
         },
         open_library: Some(open_nvml),
+        open_nodes: None,
         open_network: None,
         blank: None,
     },
@@ -77,6 +81,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             })
         },
         open_library: Some(open_smi),
+        open_nodes: None,
         open_network: None,
         blank: Some(afd_amd::cper::blank),
     },
@@ -84,6 +89,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
         name: "intel",
         construct: |_| Box::new(afd_intel::Intel::default()),
         open_library: None,
+        open_nodes: None,
         open_network: None,
         blank: None,
     },
@@ -96,6 +102,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             })
         },
         open_library: Some(open_hlml),
+        open_nodes: Some(open_control_nodes),
         open_network: None,
         blank: None,
     },
@@ -111,6 +118,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             })
         },
         open_library: None,
+        open_nodes: None,
         open_network: Some(open_tpu),
         blank: Some(afd_tpu::metadata::blank),
     },
@@ -149,14 +157,31 @@ fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
 
 fn open_hlml(path: &Path) -> anyhow::Result<LibraryService> {
     let mut library = afd_gaudi::hlml::Hlml::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
-    Ok(Box::new(move |request, _| {
+    Ok(Box::new(move |request, events| {
         let report = match request {
-            DISCOVER => library.discover(),
+            DISCOVER => {
+                let mut report = library.discover();
+                let events: EventSender = events.clone();
+                library.watch(&mut report, move |event| events.send(event));
+                report
+            }
             SAMPLE => library.sample(),
             other => bail!("unknown request {other:?}"),
         };
         Ok(serde_json::to_value(report)?)
     }))
+}
+
+fn open_control_nodes(nodes: Vec<(PciAddress, PathBuf)>) -> LibraryService {
+    let mut nodes = afd_gaudi::control::ControlNodes::new(nodes);
+    Box::new(move |request, _| {
+        let report = match request {
+            DISCOVER => nodes.discover(),
+            SAMPLE => nodes.sample(),
+            other => bail!("unknown request {other:?}"),
+        };
+        Ok(serde_json::to_value(report)?)
+    })
 }
 
 fn open_tpu(servers: &[(String, SocketAddr)]) -> anyhow::Result<LibraryService> {
@@ -177,6 +202,18 @@ pub fn open_network(probe: &str, servers: &[(String, SocketAddr)]) -> anyhow::Re
     match entry.and_then(|entry| entry.open_network) {
         Some(open) => open(servers),
         None => bail!("{probe} queries no server"),
+    }
+}
+
+/// Starts to query the driver of the probe with this name by device nodes.
+///
+/// # Errors
+/// When the probe queries a library alone.
+pub fn open_nodes(probe: &str, nodes: Vec<(PciAddress, PathBuf)>) -> anyhow::Result<LibraryService> {
+    let entry = PROBES.iter().find(|entry| entry.name == probe);
+    match entry.and_then(|entry| entry.open_nodes) {
+        Some(open) => Ok(open(nodes)),
+        None => bail!("{probe} queries no device nodes"),
     }
 }
 

@@ -3,7 +3,7 @@
 use afd_model::{Health, HealthState};
 
 use super::{GaudiEvidence, GaudiHistory};
-use crate::interpret::GaudiStatus;
+use crate::{incidents, interpret::GaudiStatus};
 
 /// One rule.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ impl GaudiRule {
 const STATUS: &str = "`status` of the driver, else `hlml_device_get_oper_status`";
 
 /// All rules. Where several apply, the reason of the first is the first of the device.
-pub const RULES: [GaudiRule; 8] = [
+pub const RULES: [GaudiRule; 9] = [
     GaudiRule {
         code: "NeedsReset",
         state: HealthState::Failed,
@@ -78,6 +78,14 @@ pub const RULES: [GaudiRule; 8] = [
                 &[(GaudiStatus::InReset, "In reset"), (GaudiStatus::InCreation, "In device creation")],
             )
         },
+    },
+    GaudiRule {
+        code: incidents::CODE,
+        state: HealthState::Failed,
+        condition: "the driver has reported a critical error, and the device was not reset since",
+        source: "an event of HLML (bit 1), `hard_reset_cnt` and `soft_reset_cnt` of the driver",
+        action: "drain the node and reset the device; see the kernel log",
+        applies: |evidence, _| evidence.has_critical_error.then(|| "a critical error".to_owned()),
     },
     GaudiRule {
         code: "DeviceLost",

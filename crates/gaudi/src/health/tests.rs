@@ -2,7 +2,7 @@ use afd_model::{PciAddress, Variant, Vendor};
 use serde_json::json;
 
 use super::*;
-use crate::hlml::calls::{NIC_PORTS, SERIAL};
+use crate::hlml::calls::{NIC_LINK, NIC_PORTS, SERIAL};
 
 fn by_status(status: GaudiStatus) -> GaudiEvidence {
     GaudiEvidence { status: Some(status), ..GaudiEvidence::default() }
@@ -73,6 +73,26 @@ fn the_status_of_the_library_counts_where_the_driver_reports_none() {
     assert_eq!(first(of("OPERATIONAL")), (HealthState::Healthy, None));
     assert_eq!(first(of("Malfunction")), reason(HealthState::Failed, "NeedsReset"));
     assert_eq!(first(of("something new")), (HealthState::Unknown, None));
+}
+
+#[test]
+fn a_critical_error_fails_a_device_that_says_it_is_operational() {
+    let evidence = GaudiEvidence { has_critical_error: true, ..by_status(GaudiStatus::Operational) };
+    assert_eq!(first(evidence), reason(HealthState::Failed, "CriticalEvent"));
+}
+
+#[test]
+fn what_the_driver_reports_by_ioctl_counts_where_hlml_is_not_installed() {
+    let of = |status: u32| GaudiEvidence {
+        status: None,
+        ..by_library(|answers| answers.put(DEVICE_STATUS.call, Ok(json!(status))))
+    };
+    assert_eq!(first(of(0)), (HealthState::Healthy, None));
+    assert_eq!(first(of(2)), reason(HealthState::Failed, "NeedsReset"));
+    assert_eq!(first(of(5)), reason(HealthState::Unknown, "WorkloadReset"));
+    assert_eq!(first(of(99)), (HealthState::Unknown, None));
+    let pending = by_library(|answers| answers.put(PENDING_ROWS.call, Ok(json!(3))));
+    assert_eq!(first(pending), reason(HealthState::Degraded, "RowReplacementPending"));
 }
 
 fn operational_and_fresh(evidence: GaudiEvidence) -> GaudiEvidence {

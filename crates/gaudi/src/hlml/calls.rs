@@ -31,6 +31,9 @@ pub(crate) const ECC_MODE: LibraryCall = LibraryCall::new("hlml_device_get_ecc_m
 pub(crate) const NIC_PORTS: LibraryCall = LibraryCall::new("hlml_get_mac_addr_info");
 /// With the number of the port.
 pub(crate) const NIC_LINK: LibraryCall = LibraryCall::new("hlml_nic_get_link");
+pub(super) const EVENT_SET: LibraryCall = LibraryCall::new("hlml_event_set_create");
+pub(crate) const REGISTER_EVENTS: LibraryCall = LibraryCall::new("hlml_device_register_events");
+pub(super) const WAIT_EVENT: LibraryCall = LibraryCall::new("hlml_event_set_wait");
 pub(crate) const STATUS: LibraryCall = LibraryCall::new("hlml_device_get_oper_status");
 pub(crate) const THROTTLE: LibraryCall = LibraryCall::new("hlml_device_get_current_clocks_throttle_reasons");
 pub(crate) const ROWS_PENDING: LibraryCall = LibraryCall::new("hlml_device_get_replaced_rows_pending_status");

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::{
     HlmlResult, HlmlStatus,
     calls::{
-        COUNT, ECC_MODE, HANDLE, INIT, MEMORY, MODULE_ID, NIC_LINK, NIC_PORTS, PCI_INFO, STATUS, STATUSES,
-        THROTTLE, UTILIZATION,
+        COUNT, ECC_MODE, EVENT_SET, HANDLE, INIT, MEMORY, MODULE_ID, NIC_LINK, NIC_PORTS, PCI_INFO,
+        REGISTER_EVENTS, STATUS, STATUSES, THROTTLE, UTILIZATION, WAIT_EVENT,
     },
     layout,
 };
@@ -35,9 +35,62 @@ pub(crate) struct HlmlApi(pub(super) LoadedLibrary);
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) struct HlmlDevice(*mut c_void);
 
+impl HlmlDevice {
+    /// A number that distinguishes it from others.
+    pub(super) fn key(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A set of events.
+pub(super) struct HlmlEventSet(*mut c_void);
+
+// SAFETY: a set is a name that is passed to the library alone; Habana's device plugin waits for events in a thread of its own while
+// others make calls.
+unsafe impl Send for HlmlEventSet {}
+// SAFETY: as above.
+unsafe impl Sync for HlmlEventSet {}
+
 impl HlmlApi {
     pub(super) fn init(&self) -> Result<(), HlmlStatus> {
         call!(self.0, STATUSES, INIT())
+    }
+
+    pub(super) fn event_set(&self) -> Result<HlmlEventSet, HlmlStatus> {
+        let mut set = std::ptr::null_mut();
+        call!(self.0, STATUSES, EVENT_SET(&mut set => *mut *mut c_void)).map(|()| HlmlEventSet(set))
+    }
+
+    /// Adds events of a device, by their bits, to a set.
+    pub(super) fn register_events(
+        &self,
+        device: HlmlDevice,
+        kinds: u64,
+        set: &HlmlEventSet,
+    ) -> Result<(), HlmlStatus> {
+        call!(self.0, STATUSES, REGISTER_EVENTS(
+            device.0 => *mut c_void,
+            kinds => u64,
+            set.0 => *mut c_void,
+        ))
+    }
+
+    /// Waits for an event: its device and its bits. The error is TIMEOUT where there was none.
+    pub(super) fn wait(
+        &self,
+        set: &HlmlEventSet,
+        milliseconds: u32,
+    ) -> Result<(HlmlDevice, u64), HlmlStatus> {
+        let mut event = StructBuffer::new();
+        call!(self.0, STATUSES, WAIT_EVENT(
+            set.0 => *mut c_void,
+            event.pointer() => *mut StructBuffer,
+            milliseconds => u32,
+        ))?;
+        // `hlml_event_data_t`: a handle, and the bits of the event.
+        let [device, kind] = [0, 8].map(|offset| wide_at(event.bytes(), offset));
+        let (Some(device), Some(kind)) = (device, kind) else { return Err(HlmlStatus::UNEXPECTED_DATA) };
+        Ok((HlmlDevice(device as usize as *mut c_void), kind))
     }
 
     /// A version of the library or the driver.

@@ -216,6 +216,11 @@ pub const REASONS: &[ReasonRow] = &[
         "reset it; see the kernel log",
     ),
     fault(
+        "CriticalEvent",
+        "the driver has reported a critical error, and the device was not reset since",
+        "drain the node and reset the device; see the kernel log",
+    ),
+    fault(
         "DeviceLost",
         "the library has lost the device, and the driver does not reset it",
         "see the kernel log; reset or replace the device",

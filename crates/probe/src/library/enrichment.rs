@@ -9,7 +9,7 @@ use afd_host::{
 use afd_model::{Device, DeviceId, Findings, LibraryStatus, Problem, Sampling};
 use serde_json::Value;
 
-use super::{DISCOVER, LibraryProcess, LibrarySpec, responsiveness::Responsiveness};
+use super::{DISCOVER, LibraryProcess, LibrarySpec, QueriedSource, responsiveness::Responsiveness};
 use crate::{
     report::LibraryReport,
     status::{StatusCode, StatusTable},
@@ -22,6 +22,8 @@ pub struct Enrichment<T: StatusTable> {
     spec: &'static LibrarySpec<T>,
     process: LibraryProcess,
     root: Option<PathBuf>,
+    /// Device nodes by which the process can query the driver itself where there is no library.
+    nodes: Vec<(DeviceId, PathBuf)>,
     /// The devices that the library knows, with the number of their partitions.
     devices: Vec<(DeviceId, usize)>,
     report: Option<LibraryReport<T>>,
@@ -62,6 +64,7 @@ impl<T: StatusTable> Enrichment<T> {
             spec,
             process: LibraryProcess::new(launcher, spec.probe),
             root,
+            nodes: Vec::new(),
             devices: Vec::new(),
             report: None,
             refused: None,
@@ -75,6 +78,11 @@ impl<T: StatusTable> Enrichment<T> {
             is_discovery_requested: false,
             responsiveness: Responsiveness::default(),
         }
+    }
+
+    /// Device nodes by which the process queries the driver itself where there is no library, from now on.
+    pub fn set_nodes(&mut self, nodes: Vec<(DeviceId, PathBuf)>) {
+        self.nodes = nodes;
     }
 
     /// Queries the library for what does not change, and adds its problems to those of the kernel's findings. What it reported
@@ -99,7 +107,12 @@ impl<T: StatusTable> Enrichment<T> {
         }
         if !is_suspended {
             match self.request(host, DISCOVER) {
-                Ok(Some(report)) => self.take(report, &findings.devices),
+                Ok(Some(report)) => {
+                    self.take(report, &findings.devices);
+                    if self.spec.find(host, self.root.as_deref()).is_none() {
+                        self.problems.extend(self.spec.absence(false, self.root.as_deref()));
+                    }
+                }
                 // A driver that is replaced takes its library away for a while.
                 Ok(None) => {
                     let absence = self.spec.absence(self.report.is_some(), self.root.as_deref());
@@ -208,11 +221,16 @@ impl<T: StatusTable> Enrichment<T> {
         request: &'static str,
     ) -> Result<Option<LibraryReport<T>>, RequestError> {
         let deadline = self.deadline(request);
-        let response = self.process.request(self.spec.find(host, self.root.as_deref()), request, deadline);
+        let response = self.process.request(self.source(host), request, deadline);
         if matches!(response, Ok(None)) {
             self.responsiveness.absent();
         }
         response
+    }
+
+    fn source(&self, host: &Host) -> Option<QueriedSource> {
+        let library = self.spec.find(host, self.root.as_deref()).map(QueriedSource::Library);
+        library.or_else(|| (!self.nodes.is_empty()).then(|| QueriedSource::Nodes(self.nodes.clone())))
     }
 
     /// Within which time a request has to be answered. A library that has been initialised before has half of the time: two

@@ -11,6 +11,7 @@
     reason = "these are C symbols, documented in hlml.h"
 )]
 
+mod events;
 mod recording;
 mod structs;
 

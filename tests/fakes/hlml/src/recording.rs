@@ -11,7 +11,7 @@ use serde_json::Value;
 pub(crate) type HlmlReturn = u32;
 
 pub(crate) const SUCCESS: HlmlReturn = 0;
-const INVALID_ARGUMENT: HlmlReturn = 2;
+pub(crate) const INVALID_ARGUMENT: HlmlReturn = 2;
 
 /// The content of `hlml.json`.
 #[derive(Debug, Deserialize)]
@@ -21,6 +21,17 @@ pub(crate) struct HlmlRecording {
     /// The size of `hlml_pci_info_t`.
     #[serde(default = "newest")]
     pub(crate) layout: usize,
+    /// Events to deliver.
+    #[serde(default)]
+    pub(crate) events: Vec<RecordedHlmlEvent>,
+}
+
+/// An event for the library to deliver.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RecordedHlmlEvent {
+    pub(crate) device: usize,
+    pub(crate) event_type: u64,
 }
 
 fn newest() -> usize {
@@ -69,8 +80,13 @@ pub(crate) fn handle(index: u32) -> Result<*mut c_void, HlmlReturn> {
     let device = recording.devices.get(index as usize).ok_or(INVALID_ARGUMENT)?;
     match state().error(&device.answers, SYMBOL) {
         Some(status) => Err(status),
-        None => Ok(((index as usize + 1) * STRIDE) as *mut c_void),
+        None => Ok(handle_of(index as usize)),
     }
+}
+
+/// The handle of the device with an index.
+pub(crate) fn handle_of(index: usize) -> *mut c_void {
+    ((index + 1) * STRIDE) as *mut c_void
 }
 
 /// Starts a call on a device. The recording has its value under the name of the symbol and the selecting arguments.
