@@ -228,6 +228,14 @@ impl FixtureHost {
         self.driver_root.as_ref().expect("the host has a recording of a library")
     }
 
+    /// The driver that answers ioctls.
+    ///
+    /// # Panics
+    /// When the host has no recording of one.
+    pub fn driver(&self) -> &FakeDriver {
+        &self.driver.as_ref().expect("the host has a recording of a driver").1
+    }
+
     /// Changes the recording from which the driver answers, atomically.
     ///
     /// # Panics

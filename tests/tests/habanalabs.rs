@@ -131,6 +131,20 @@ fn throttling_is_counted_in_seconds_while_it_is_observed() {
 }
 
 #[test]
+fn with_hlml_the_driver_is_asked_for_how_long_clocks_were_lowered() {
+    let hlml = Fixture::named("gaudi2-x8").lay_out();
+    let without = metrics(&hlml);
+    let answers = Fixture::named(HOST).lay_out();
+    let mut command = hlml.afd(["show", "--output", "metrics"]);
+    answers.driver().under(hlml.root()).serve(&mut command);
+    let with = stdout(&mut command);
+    let of_driver = |line: &&str| !line.contains("accelerator_device_throttle_seconds_total");
+    assert_eq!(with.lines().filter(of_driver).collect::<Vec<_>>(), without.lines().collect::<Vec<_>>());
+    let seconds = with.lines().filter(|line| line.starts_with("accelerator_device_throttle_seconds_total{"));
+    assert_eq!(seconds.count(), 16);
+}
+
+#[test]
 fn nothing_holds_the_driver_after_a_release() {
     let host = Fixture::named(HOST).copy();
     let folder = TempDir::new().expect("a temporary folder can be made");

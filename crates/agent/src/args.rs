@@ -146,8 +146,8 @@ pub enum Command {
         /// Path of the library.
         #[arg(long, value_name = "FILE", required_unless_present_any = ["connect", "node"])]
         library: Option<PathBuf>,
-        /// A device node and the PCI address of its device, where there is no library.
-        #[arg(long, value_name = "ADDRESS=FILE", conflicts_with_all = ["library", "connect"], value_parser = values::node)]
+        /// The PCI address of a device and its device node, for what there is no library or it does not report.
+        #[arg(long, value_name = "ADDRESS=FILE", conflicts_with = "connect", value_parser = values::node)]
         node: Vec<(PciAddress, PathBuf)>,
         /// A server and its address, where the vendor has no library.
         #[arg(long, value_name = "SOURCE=ADDRESS:PORT", conflicts_with = "library", value_parser = values::server)]

@@ -147,11 +147,13 @@ pub fn execute(
             let message = control::send(&control_socket, &ControlRequest::Clear(device))?;
             output.write_all(visible(&message).as_bytes())?;
         }
-        Command::Probe { vendor, library, node, connect } => match library {
-            Some(library) => library_process::serve(vendor, &library)?,
-            None if !node.is_empty() => library_process::serve_nodes(vendor, node)?,
-            None => library_process::serve_network(vendor, &connect)?,
-        },
+        Command::Probe { vendor, library, node, connect } => {
+            if connect.is_empty() {
+                library_process::serve(vendor, library.as_deref(), node)?;
+            } else {
+                library_process::serve_network(vendor, &connect)?;
+            }
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "afd", output);
         }

@@ -22,11 +22,12 @@ use crate::probes;
 /// Responds to a request to a vendor's library, and sends events.
 pub type LibraryService = Box<dyn FnMut(&str, &EventSender) -> anyhow::Result<Value>>;
 
-/// Serves requests to the library of a probe until the agent ends. The process confines itself before it loads the library.
+/// Serves requests to the library of a probe, or to its driver by device nodes, until the agent ends. The process confines itself
+/// before it loads the library.
 ///
 /// # Errors
 /// When the library cannot be loaded, or the process cannot be confined.
-pub fn serve(probe: &str, library: &Path) -> anyhow::Result<()> {
+pub fn serve(probe: &str, library: Option<&Path>, nodes: Vec<(PciAddress, PathBuf)>) -> anyhow::Result<()> {
     // An agent that was killed cannot close our standard input while the library hangs.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("binding this process to the agent")?;
@@ -34,47 +35,21 @@ pub fn serve(probe: &str, library: &Path) -> anyhow::Result<()> {
         .and_then(|record| record.library.as_ref())
         .with_context(|| format!("{probe} has no library"))?;
     let channel = ChildChannel::claim().context("claiming standard output")?;
-    let sandbox = Sandbox::enter(&policy(record, library)).context("confining this process")?;
-    channel.report_confinement(sandbox.to_string())?;
-    let mut service =
-        probes::open_library(probe, library).with_context(|| format!("loading {}", library.display()))?;
-    channel.serve(|request, events| {
-        // A driver that is loaded later makes device files which this process may not open.
-        if request == DISCOVER && sandbox.has_new_device_files() {
-            return Err(ServeError::Restart("there are new device files".to_owned()));
-        }
-        Ok(service(request, events)?)
-    })
-}
-
-/// Serves requests to the driver of a probe by device nodes, where there is no library, until the agent ends. The process confines
-/// itself to the nodes first.
-///
-/// # Errors
-/// When the probe has no library for which the nodes stand in, or the process cannot be confined.
-pub fn serve_nodes(probe: &str, nodes: Vec<(PciAddress, PathBuf)>) -> anyhow::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .context("binding this process to the agent")?;
-    let record = vendors::by_probe(probe)
-        .and_then(|record| record.library.as_ref())
-        .with_context(|| format!("{probe} has no library"))?;
-    let channel = ChildChannel::claim().context("claiming standard output")?;
     let patterns: BTreeSet<String> = nodes.iter().filter_map(|(_, path)| numbered_files(path)).collect();
-    let device_files: Vec<&str> = patterns.iter().map(String::as_str).collect();
-    let policy = SandboxPolicy {
-        library: None,
-        ports: &[],
-        read_paths: &[],
-        device_files: &device_files,
-        shared_folders: &[],
-        programs: &[],
-        max_data_bytes: record.max_data_bytes,
-    };
+    let mut device_files: Vec<&str> = patterns.iter().map(String::as_str).collect();
+    if library.is_some() {
+        device_files.extend(record.device_files);
+    }
+    let policy = policy(record, library, &device_files);
     let sandbox = Sandbox::enter(&policy).context("confining this process")?;
     channel.report_confinement(sandbox.to_string())?;
-    let mut service = probes::open_nodes(probe, nodes)?;
+    let mut service = match library {
+        Some(library) if nodes.is_empty() => probes::open_library(probe, library),
+        _ => probes::open_nodes(probe, library, nodes),
+    }
+    .with_context(|| format!("loading {}", library.unwrap_or(Path::new("nothing")).display()))?;
     channel.serve(|request, events| {
-        // A driver that is loaded again makes its device files again, which this process may not open.
+        // A driver that is loaded later makes device files which this process may not open.
         if request == DISCOVER && sandbox.has_new_device_files() {
             return Err(ServeError::Restart("there are new device files".to_owned()));
         }
@@ -115,14 +90,20 @@ fn numbered_files(path: &Path) -> Option<String> {
     Some(format!("{name}*"))
 }
 
-fn policy<'a>(record: &VendorLibrary, library: &'a Path) -> SandboxPolicy<'a> {
+/// Without a library the process makes ioctls alone.
+fn policy<'a>(
+    record: &VendorLibrary,
+    library: Option<&'a Path>,
+    device_files: &'a [&'a str],
+) -> SandboxPolicy<'a> {
+    let of_library = |paths: &'static [&'static str]| if library.is_some() { paths } else { &[] };
     SandboxPolicy {
-        library: Some(library),
+        library,
         ports: &[],
-        read_paths: record.read_paths,
-        device_files: record.device_files,
-        shared_folders: record.shared_folders,
-        programs: record.programs,
+        read_paths: of_library(record.read_paths),
+        device_files,
+        shared_folders: of_library(record.shared_folders),
+        programs: of_library(record.programs),
         max_data_bytes: record.max_data_bytes,
     }
 }

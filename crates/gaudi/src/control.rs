@@ -16,7 +16,7 @@
 //! | NIC ports with their links | `HL_INFO_HW_IP_INFO` (masks of ports), `HL_INFO_NIC_LINK_STATE` |
 //! | throughput of PCIe | `HL_INFO_PCI_COUNTERS`, every [`SLOW_INTERVAL`](crate::hlml::SLOW_INTERVAL) |
 //!
-//! It reports no serial number and no UUID. A device in reset answers `EBUSY` to most operations. The nodes are closed after each
+//! Where HLML is installed, only for how long clocks were lowered is asked here. The driver reports no serial number and no UUID. A device in reset answers `EBUSY` to most operations. The nodes are closed after each
 //! request: an open one would keep the driver from being removed.
 
 mod ffi;
@@ -34,7 +34,9 @@ use self::operations::{
     ADDRESS, CLK_THROTTLE, DEVICE_STATUS, DEVICE_UTILIZATION, DRAM_USAGE, HW_IP_INFO, INFO, InfoOperation,
     LINK_STATE, PCI_COUNTERS, PENDING_ROWS, TOTAL_ENERGY,
 };
-use crate::hlml::{HlmlAnswers, HlmlDeviceAnswers, HlmlReport, HlmlResult, HlmlStatus, SLOW_INTERVAL, ports};
+use crate::hlml::{
+    HlmlAnswers, HlmlDeviceAnswers, HlmlReport, HlmlResult, HlmlStatus, SLOW_INTERVAL, ports, unit_of,
+};
 
 /// What changes.
 const SAMPLED: [InfoOperation; 5] =
@@ -138,6 +140,19 @@ impl ControlNodes {
             self.slow_queried = Some(Instant::now());
         }
         report
+    }
+
+    /// Adds to what HLML sampled for how long clocks were lowered, which it does not report. A node that may not be opened adds
+    /// nothing.
+    pub fn add_throttling(&mut self, report: &mut HlmlReport) {
+        for sampled in &mut report.devices {
+            let Some(unit) = unit_of(&sampled.answers) else { continue };
+            let index = self.nodes.iter().position(|node| unit.is_device(node.address));
+            let Some(node) = index.and_then(|index| self.open(index).ok()) else { continue };
+            if let Ok(value) = self.ask(&node, CLK_THROTTLE) {
+                sampled.answers.put(CLK_THROTTLE.call, Ok(value));
+            }
+        }
     }
 
     fn query_slow(&mut self, index: usize, node: &OwnedFd) {

@@ -57,7 +57,7 @@ use afd_model::{DeviceId, Missing, Problem};
 
 pub use self::{
     enrichment::Enrichment,
-    process::{LibraryProcess, QueriedSource},
+    process::{DeviceNodes, LibraryProcess, QueriedSource},
 };
 use crate::{
     answers::LibraryCall,

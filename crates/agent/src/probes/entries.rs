@@ -24,13 +24,17 @@ pub(super) struct ProbeEntry {
     pub(super) construct: fn(ProbeSettings) -> Box<dyn Probe + Send>,
     /// Opens the vendor's library, in `afd probe <name>`; none if there is no library.
     open_library: Option<fn(&Path) -> anyhow::Result<LibraryService>>,
-    /// Queries the driver by device nodes, in `afd probe <name>`; none where only a library does.
-    open_nodes: Option<fn(Vec<(PciAddress, PathBuf)>) -> LibraryService>,
+    /// Queries the driver by device nodes, in `afd probe <name>`, and the library where there is one; none where only a library is
+    /// queried.
+    open_nodes: Option<OpenNodes>,
     /// Queries servers on the node, in `afd probe <name>`; none if there are none.
     open_network: Option<OpenNetwork>,
     /// Removes identifiers from the vendor's files that the record names.
     blank: Option<BlankContent>,
 }
+
+/// Opens the library, if there is one, and starts to query the driver by the device nodes of these devices.
+type OpenNodes = fn(Option<&Path>, Vec<(PciAddress, PathBuf)>) -> anyhow::Result<LibraryService>;
 
 /// Starts to query servers, each with its name.
 type OpenNetwork = fn(&[(String, SocketAddr)]) -> anyhow::Result<LibraryService>;
@@ -101,8 +105,8 @@ pub(super) const PROBES: &[ProbeEntry] = &[
                 None => afd_gaudi::Gaudi::default(),
             })
         },
-        open_library: Some(open_hlml),
-        open_nodes: Some(open_control_nodes),
+        open_library: Some(|path| open_gaudi(Some(path), Vec::new())),
+        open_nodes: Some(open_gaudi),
         open_network: None,
         blank: None,
     },
@@ -155,7 +159,18 @@ fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
     }))
 }
 
-fn open_hlml(path: &Path) -> anyhow::Result<LibraryService> {
+fn open_gaudi(library: Option<&Path>, nodes: Vec<(PciAddress, PathBuf)>) -> anyhow::Result<LibraryService> {
+    let mut nodes = afd_gaudi::control::ControlNodes::new(nodes);
+    let Some(path) = library else {
+        return Ok(Box::new(move |request, _| {
+            let report = match request {
+                DISCOVER => nodes.discover(),
+                SAMPLE => nodes.sample(),
+                other => bail!("unknown request {other:?}"),
+            };
+            Ok(serde_json::to_value(report)?)
+        }));
+    };
     let mut library = afd_gaudi::hlml::Hlml::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
     Ok(Box::new(move |request, events| {
         let report = match request {
@@ -165,23 +180,15 @@ fn open_hlml(path: &Path) -> anyhow::Result<LibraryService> {
                 library.watch(&mut report, move |event| events.send(event));
                 report
             }
-            SAMPLE => library.sample(),
+            SAMPLE => {
+                let mut report = library.sample();
+                nodes.add_throttling(&mut report);
+                report
+            }
             other => bail!("unknown request {other:?}"),
         };
         Ok(serde_json::to_value(report)?)
     }))
-}
-
-fn open_control_nodes(nodes: Vec<(PciAddress, PathBuf)>) -> LibraryService {
-    let mut nodes = afd_gaudi::control::ControlNodes::new(nodes);
-    Box::new(move |request, _| {
-        let report = match request {
-            DISCOVER => nodes.discover(),
-            SAMPLE => nodes.sample(),
-            other => bail!("unknown request {other:?}"),
-        };
-        Ok(serde_json::to_value(report)?)
-    })
 }
 
 fn open_tpu(servers: &[(String, SocketAddr)]) -> anyhow::Result<LibraryService> {
@@ -205,14 +212,18 @@ pub fn open_network(probe: &str, servers: &[(String, SocketAddr)]) -> anyhow::Re
     }
 }
 
-/// Starts to query the driver of the probe with this name by device nodes.
+/// Starts to query the driver of the probe with this name by device nodes, and opens its library if there is one.
 ///
 /// # Errors
-/// When the probe queries a library alone.
-pub fn open_nodes(probe: &str, nodes: Vec<(PciAddress, PathBuf)>) -> anyhow::Result<LibraryService> {
+/// When the library cannot be loaded, or the probe queries a library alone.
+pub fn open_nodes(
+    probe: &str,
+    library: Option<&Path>,
+    nodes: Vec<(PciAddress, PathBuf)>,
+) -> anyhow::Result<LibraryService> {
     let entry = PROBES.iter().find(|entry| entry.name == probe);
     match entry.and_then(|entry| entry.open_nodes) {
-        Some(open) => Ok(open(nodes)),
+        Some(open) => open(library, nodes),
         None => bail!("{probe} queries no device nodes"),
     }
 }

@@ -9,7 +9,9 @@ use afd_host::{
 use afd_model::{Device, DeviceId, Findings, LibraryStatus, Problem, Sampling};
 use serde_json::Value;
 
-use super::{DISCOVER, LibraryProcess, LibrarySpec, QueriedSource, responsiveness::Responsiveness};
+use super::{
+    DISCOVER, DeviceNodes, LibraryProcess, LibrarySpec, QueriedSource, responsiveness::Responsiveness,
+};
 use crate::{
     report::LibraryReport,
     status::{StatusCode, StatusTable},
@@ -22,8 +24,8 @@ pub struct Enrichment<T: StatusTable> {
     spec: &'static LibrarySpec<T>,
     process: LibraryProcess,
     root: Option<PathBuf>,
-    /// Device nodes by which the process can query the driver itself where there is no library.
-    nodes: Vec<(DeviceId, PathBuf)>,
+    /// Device nodes by which the process can query the driver itself.
+    nodes: DeviceNodes,
     /// The devices that the library knows, with the number of their partitions.
     devices: Vec<(DeviceId, usize)>,
     report: Option<LibraryReport<T>>,
@@ -80,8 +82,9 @@ impl<T: StatusTable> Enrichment<T> {
         }
     }
 
-    /// Device nodes by which the process queries the driver itself where there is no library, from now on.
-    pub fn set_nodes(&mut self, nodes: Vec<(DeviceId, PathBuf)>) {
+    /// Device nodes by which the process queries the driver itself from now on: for what the library does not report, or for all
+    /// where there is none.
+    pub fn set_nodes(&mut self, nodes: DeviceNodes) {
         self.nodes = nodes;
     }
 
@@ -229,8 +232,11 @@ impl<T: StatusTable> Enrichment<T> {
     }
 
     fn source(&self, host: &Host) -> Option<QueriedSource> {
-        let library = self.spec.find(host, self.root.as_deref()).map(QueriedSource::Library);
-        library.or_else(|| (!self.nodes.is_empty()).then(|| QueriedSource::Nodes(self.nodes.clone())))
+        let nodes = || self.nodes.clone();
+        match self.spec.find(host, self.root.as_deref()) {
+            Some(library) => Some(QueriedSource::Library(library, nodes())),
+            None => (!self.nodes.is_empty()).then(|| QueriedSource::Nodes(nodes())),
+        }
     }
 
     /// Within which time a request has to be answered. A library that has been initialised before has half of the time: two

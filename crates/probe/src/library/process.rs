@@ -20,23 +20,30 @@ pub struct LibraryProcess {
 /// What the process queries.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum QueriedSource {
-    /// The library at a path.
-    Library(PathBuf),
-    /// The driver itself, by the device nodes of these devices.
-    Nodes(Vec<(DeviceId, PathBuf)>),
+    /// The library at a path, and the driver for what the library does not report.
+    Library(PathBuf, DeviceNodes),
+    /// The driver itself.
+    Nodes(DeviceNodes),
 }
+
+/// Device nodes of the driver, each with its device.
+pub type DeviceNodes = Vec<(DeviceId, PathBuf)>;
 
 impl QueriedSource {
     fn arguments(&self, vendor: &'static str) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["probe".into(), vendor.into()];
-        match self {
-            QueriedSource::Library(path) => arguments.extend(["--library".into(), path.into()]),
-            QueriedSource::Nodes(nodes) => arguments.extend(nodes.iter().flat_map(|(device, path)| {
-                let mut value = OsString::from(format!("{device}="));
-                value.push(path);
-                ["--node".into(), value]
-            })),
-        }
+        let nodes = match self {
+            QueriedSource::Library(path, nodes) => {
+                arguments.extend(["--library".into(), path.into()]);
+                nodes
+            }
+            QueriedSource::Nodes(nodes) => nodes,
+        };
+        arguments.extend(nodes.iter().flat_map(|(device, path)| {
+            let mut value = OsString::from(format!("{device}="));
+            value.push(path);
+            ["--node".into(), value]
+        }));
         arguments
     }
 }

@@ -78,6 +78,12 @@ impl FakeDriver {
         FakeDriver { recording: recording.to_owned(), host_root: host_root.to_owned() }
     }
 
+    /// The same driver for a program with another host root.
+    #[must_use]
+    pub fn under(&self, host_root: &Path) -> FakeDriver {
+        FakeDriver { host_root: host_root.to_owned(), ..self.clone() }
+    }
+
     /// Answers the ioctls of the program that the command is to start, and of all processes that it starts, as long as one of
     /// them runs. The command can start one program.
     ///
