@@ -11,7 +11,7 @@ use std::{fs, process::Stdio, time::Duration};
 use afd_kubelet::testing::{FakeKubelet, claiming_pod};
 use afd_model::{HandleKind, HealthState, Inventory, LinkKind};
 use afd_tests::{
-    agent::Agent,
+    agent::{Agent, without_marks},
     fixture::{Fixture, FixtureHost},
     stdout,
 };
@@ -105,6 +105,36 @@ fn an_operation_that_hangs_ends_the_process_and_delays_no_scrape() {
 }
 
 #[test]
+fn a_reset_after_a_job_changes_no_verdict_and_is_no_problem() {
+    let host = Fixture::named(HOST).copy();
+    let agent = Agent::start(host.afd(RUN));
+    agent.until("the driver is sampled", |agent| utilizations(agent) == 7);
+    let devices = || without_marks(agent.inventory());
+    let before = devices();
+    let function = fs::canonicalize(host.root().join("sys/bus/pci/devices").join(WORKING));
+    let status = function.expect("the device is there").join("status");
+    let busy = || json!({ "error": "EBUSY" });
+    fs::write(&status, "In reset after device release\n").expect("a file can be written");
+    answer(&host, WORKING, "HL_INFO_DEVICE_STATUS", json!({ "value": 5 }));
+    for operation in [
+        "HL_INFO_DEVICE_UTILIZATION",
+        "HL_INFO_TOTAL_ENERGY",
+        "HL_INFO_DRAM_PENDING_ROWS",
+        "HL_INFO_PCI_COUNTERS",
+    ] {
+        answer(&host, WORKING, operation, busy());
+    }
+    for port in 0..24 {
+        answer(&host, WORKING, &format!("HL_INFO_NIC_LINK_STATE({port})"), busy());
+    }
+    agent.until("its samples are absent", |agent| utilizations(agent) == 6);
+    std::thread::sleep(Duration::from_secs(3));
+    let inventory = agent.inventory();
+    assert!(inventory.problems.is_empty(), "{:?}", inventory.problems);
+    assert_eq!(without_marks(inventory), before);
+}
+
+#[test]
 fn throttling_is_counted_in_seconds_while_it_is_observed() {
     let host = Fixture::named(HOST).copy();
     let agent = Agent::start(host.afd(RUN));
@@ -179,6 +209,11 @@ async fn a_pod_is_known_by_the_name_that_the_dra_driver_gave_its_device() {
     let held = text.lines().find(|line| line.starts_with("accelerator_device_allocation{"));
     let held = held.expect("the allocation is published");
     assert!(held.contains(&device.id.to_string()) && held.contains("pod=\"decode-0\""), "{held}");
+    let door = agent.get("/compat/dcgm").text().to_owned();
+    let of_pod = door
+        .lines()
+        .filter(|line| line.starts_with("DCGM_FI_DEV_GPU_UTIL{") && line.contains("pod=\"decode-0\""));
+    assert_eq!(of_pod.count(), 1, "{door}");
 }
 
 #[test]

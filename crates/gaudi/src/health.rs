@@ -154,12 +154,12 @@ pub fn markdown() -> String {
     let mut text = "# Health of Gaudi accelerators\n\n\
          Generated from the table in `crates/gaudi/src/health/rules.rs` by `cargo xtask bless`.\n\n\
          AFD evaluates the rules at each discovery (`--discovery-interval`), from the attribute `status` of the driver and, if it is\n\
-         installed, from HLML. A device is *healthy* if one of them reports that it is operational and no rule below applies; where\n\
-         neither reports a status its health is *unknown* unless a rule applies. A device recovers when no rule applies any more. If\n\
+         installed, from HLML, else from the driver's ioctl. A device is *healthy* if one of them reports that it is operational and\n\
+         no rule below applies; where none reports a status its health is *unknown* unless a rule applies. A device recovers when no rule applies any more. If\n\
          several rules apply, the most severe state counts: failed, then unknown, then degraded.\n\n\
          The driver resets a device after every workload (`reset_upon_device_release`, on by default from Gaudi 2 on). While it does,\n\
          the last verdict stays for 120 seconds: no label and no condition changes between two jobs. While a device\n\
-         is being reset HLML answers no call for it, which is no problem.\n\n\
+         is being reset HLML answers no call for it, and the ioctl few, which is no problem.\n\n\
          | reason | state | condition | source | action |\n|---|---|---|---|---|\n\
          | `DriverMissing` | failed | no kernel driver is bound to the device | PCI | load the driver; check the kernel log |\n"
         .to_owned();

@@ -40,8 +40,9 @@ impl GaudiRule {
     }
 }
 
-/// The driver's attribute, else HLML's call.
-const STATUS: &str = "`status` of the driver, else `hlml_device_get_oper_status`";
+/// The driver's attribute, else HLML's call or the driver's ioctl.
+const STATUS: &str =
+    "`status` of the driver, else `hlml_device_get_oper_status` or, without HLML, `HL_INFO_DEVICE_STATUS`";
 
 /// All rules. Where several apply, the reason of the first is the first of the device.
 pub const RULES: [GaudiRule; 9] = [
@@ -111,7 +112,7 @@ pub const RULES: [GaudiRule; 9] = [
         code: "RowReplacementPending",
         state: HealthState::Degraded,
         condition: "a faulty row of the memory waits for its replacement",
-        source: "`hlml_device_get_replaced_rows_pending_status`",
+        source: "`hlml_device_get_replaced_rows_pending_status`, or `HL_INFO_DRAM_PENDING_ROWS`",
         action: "reset the device when it is idle",
         applies: |evidence, _| evidence.library.are_rows_pending.then(|| "pending".to_owned()),
     },
@@ -127,7 +128,7 @@ pub const RULES: [GaudiRule; 9] = [
         code: "LinkDown",
         state: HealthState::Degraded,
         condition: "the link of an internal port is down while others are up",
-        source: "`hlml_get_mac_addr_info` and `hlml_nic_get_link`",
+        source: "`hlml_get_mac_addr_info` and `hlml_nic_get_link`, or `HL_INFO_HW_IP_INFO` and `HL_INFO_NIC_LINK_STATE`",
         action: "check the devices at the other ends; reset them, and check the board if the link stays down",
         applies: |evidence, _| {
             let (up, down) = (evidence.library.internal_up, &evidence.library.internal_down);

@@ -1,7 +1,7 @@
 //! Events: errors that the driver reports when they occur, forwarded by a thread of its own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -50,13 +50,13 @@ impl HlmlEventWatch {
     /// Registers the events of a device, unless they are.
     pub(super) fn add(&mut self, api: &HlmlApi, device: HlmlDevice, bus_id: Value) -> HlmlResult {
         let mut devices = self.devices.lock();
-        if !devices.contains_key(&device.key()) {
+        if let Entry::Vacant(unregistered) = devices.entry(device.key()) {
             let set = match &self.set {
                 Some(set) => set,
                 None => self.set.insert(Arc::new(api.event_set()?)),
             };
             api.register_events(device, REGISTERED, set)?;
-            devices.insert(device.key(), bus_id);
+            unregistered.insert(bus_id);
         }
         Ok(json!(REGISTERED))
     }

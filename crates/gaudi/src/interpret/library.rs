@@ -89,7 +89,9 @@ pub(crate) fn links(devices: &[(DeviceId, &HlmlAnswers)], count: usize) -> Vec<L
     let Some(others) = count.checked_sub(1).filter(|others| *others > 0) else { return Vec::new() };
     let is_linked = |(_, answers): &&(DeviceId, &HlmlAnswers)| {
         let links = internal_links(answers);
-        !links.is_empty() && links.len() % others == 0 && !links.iter().all(|link| *link == Some(false))
+        !links.is_empty()
+            && links.len().is_multiple_of(others)
+            && !links.iter().all(|link| *link == Some(false))
     };
     let mut linked: Vec<DeviceId> = devices.iter().filter(is_linked).map(|(device, _)| *device).collect();
     linked.sort();
