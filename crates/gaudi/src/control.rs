@@ -14,7 +14,7 @@
 //! | status, where the attribute cannot be read | `HL_INFO_DEVICE_STATUS` |
 //! | rows that wait for their replacement | `HL_INFO_DRAM_PENDING_ROWS` |
 //! | NIC ports with their links | `HL_INFO_HW_IP_INFO` (masks of ports), `HL_INFO_NIC_LINK_STATE` |
-//! | throughput of PCIe | `HL_INFO_PCI_COUNTERS`, every [`SLOW_INTERVAL`](crate::hlml::SLOW_INTERVAL) |
+//! | throughput of PCIe | `HL_INFO_PCI_COUNTERS`, every [`SLOW_INTERVAL`] |
 //!
 //! Where HLML is installed, only for how long clocks were lowered is asked here. The driver reports no serial number and no UUID. A device in reset answers `EBUSY` to most operations. The nodes are closed after each
 //! request: an open one would keep the driver from being removed.

@@ -138,6 +138,7 @@ impl Probe for Gaudi {
         self.throttled.retain(|device, _| is_there(device));
         self.incidents.retain(is_there);
         self.enrich(host, &mut findings);
+        sysfs::connect_cards(&mut findings.devices);
         let mut evidence = self.evidence(&mut facts);
         for device in &findings.devices {
             let Some(evidence) = evidence.get_mut(&device.id) else { continue };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use afd_host::Host;
 use afd_model::{
     Clock, Device, DeviceId, ErrorDetail, ErrorKind, GaudiFacts, Handle, HandleKind, Known, LinkKind,
-    MemorySource, Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor, VendorFacts,
+    MemorySource, Missing, Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor, VendorFacts,
 };
 use afd_probe::{
     Facts, PciBus, PciFunction, device, hwmon,
@@ -21,6 +21,10 @@ use crate::{
 
 /// The maker of the server.
 const SERVER_VENDOR: &str = "/sys/class/dmi/id/sys_vendor";
+/// Names of PCIe cards in `device_type`.
+const CARD_FORMS: [&str; 2] = ["HL-288", "HL-338"];
+/// The PCI id of HL-338.
+const CARD_ID: u16 = 0x1063;
 const PROCESSING_ACCELERATOR_CLASS: u16 = 0x1200;
 
 /// Where to sample one device.
@@ -78,6 +82,24 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     let hwmon = hwmon::directories(facts, function).into_iter().next().map(|(directory, _)| directory);
     let source = GaudiSource { device: device.id, function: function.clone(), attributes, hwmon };
     (device, source)
+}
+
+/// Sets PCIe as the interconnect of several cards for which no port was reported: those have none, or none that is connected.
+pub(crate) fn connect_cards(devices: &mut [Device]) {
+    let cards = devices.iter().filter(|device| is_card(device)).count();
+    for device in devices.iter_mut().filter(|device| cards > 1 && is_card(device)) {
+        if device.interconnect.missing() == Some(Missing::NotExposed) {
+            device.interconnect = Known::Value(LinkKind::Pcie);
+        }
+    }
+}
+
+/// Whether a device is a PCIe card, and not a module on a board that connects it with others.
+fn is_card(device: &Device) -> bool {
+    let by_form = |form: &str| CARD_FORMS.iter().any(|card| form.contains(card));
+    let is_named =
+        device.gaudi().and_then(|facts| facts.device_type.value()).is_some_and(|form| by_form(form));
+    is_named || device.pci.device_id.value().is_some_and(|id| id.0 == CARD_ID)
 }
 
 /// The name in the DRA driver: `0000-33-00-0-0x1020`.
