@@ -103,7 +103,7 @@ fn several_cards_reach_each_other_over_pcie() {
             .file(&format!("{function}/class"), "0x120000\n")
     };
     let one = card(TestHost::new(), "21");
-    let kind = |folder: &TestHost| discover(folder).1.devices[0].interconnect.clone();
+    let kind = |folder: &TestHost| discover(folder).1.devices[0].interconnect;
     assert_eq!(kind(&one).missing(), Some(Missing::NotExposed), "there is no other one");
     let two = card(one, "22");
     assert_eq!(kind(&two).value(), Some(&LinkKind::Pcie));
