@@ -9,7 +9,9 @@ use afd_derive::{
     vendors::{self, NetworkSource, VENDORS, VendorRecord},
 };
 use afd_host::{Host, child::Launcher};
-use afd_model::{Allocation, DeviceId, ErrorCountRecord, IncidentRecord, Inventory, LibraryStatus, Sampling};
+use afd_model::{
+    Allocation, DeviceId, ErrorCountRecord, IncidentRecord, Inventory, LibraryStatus, NodeFacts, Sampling,
+};
 use afd_probe::{PciBus, Probe, node, plausible};
 
 use self::entries::{PROBES, ProbeEntry, ProbeSettings};
@@ -143,6 +145,12 @@ impl Probes {
             let libraries = titles.join(", ");
             tracing::warn!(libraries, "libraries under this host root are not loaded; --libraries allows it");
         }
+    }
+
+    /// Takes in what the Node says; whether a discovery can find something else by it.
+    pub fn set_node(&mut self, node: &NodeFacts) -> bool {
+        // All of them are given it.
+        self.probes.iter_mut().filter_map(|probe| probe.set_node(node).then_some(())).count() > 0
     }
 
     /// Samples the devices of the last discovery. `allocations` is what the kubelet reports, if it does.

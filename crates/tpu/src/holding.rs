@@ -29,7 +29,8 @@ pub(crate) struct Attributed {
 }
 
 /// Attributes values to chips. `allocations` is what the kubelet reports; without it the only container holds all chips of the
-/// host, as GKE requires it of every workload but those that share a host of TPU 7x.
+/// host, as GKE requires it of every workload but those that share a host of TPU 7x. Values that come from the runtimes of the
+/// host itself name no container: they are of the only one that holds chips, or of a process that needs none.
 pub(crate) fn attribute(
     values: &[RuntimeValue],
     chips: &[OrderedChip],
@@ -43,6 +44,16 @@ pub(crate) fn attribute(
     for container in &containers {
         let held: Vec<DeviceId> = match (container, allocations) {
             (Some(container), Some(allocations)) => held_by(container, &chips, allocations),
+            (None, Some(allocations)) if is_held(&chips, allocations) => match only_holder(&chips, allocations) {
+                Some(container) => held_by(&container, &chips, allocations),
+                None => {
+                    attributed.problem.get_or_insert_with(|| {
+                        "several containers hold TPUs, and the runtimes of this host do not say whose values they report"
+                            .to_owned()
+                    });
+                    continue;
+                }
+            },
             _ if containers.len() == 1 => chips.iter().map(|chip| chip.id).collect(),
             _ => {
                 attributed.problem.get_or_insert_with(|| {
@@ -57,7 +68,8 @@ pub(crate) fn attribute(
         }
         for (quantity, values) in by_quantity {
             // Each container is reported with the values of all chips: right where one holds them all.
-            if quantity.is_of_host() && (containers.len() > 1 || held.len() < chips.len()) {
+            let repeats = container.is_some() && quantity.is_of_host();
+            if repeats && (containers.len() > 1 || held.len() < chips.len()) {
                 continue;
             }
             match by_rank(quantity, &values, &held) {
@@ -74,6 +86,28 @@ pub(crate) fn attribute(
         }
     }
     attributed
+}
+
+/// Whether a container holds one of the chips.
+fn is_held(chips: &[OrderedChip], allocations: &[Allocation]) -> bool {
+    holders(chips, allocations).next().is_some()
+}
+
+/// The container that holds chips, if there is only one.
+fn only_holder(chips: &[OrderedChip], allocations: &[Allocation]) -> Option<RuntimeContainer> {
+    let mut holders = holders(chips, allocations);
+    let first = holders.next()?;
+    holders.all(|other| other == first).then_some(first)
+}
+
+fn holders(chips: &[OrderedChip], allocations: &[Allocation]) -> impl Iterator<Item = RuntimeContainer> {
+    let is_of_chip =
+        |allocation: &&Allocation| chips.iter().any(|chip| chip.id == allocation.unit.device);
+    allocations.iter().filter(is_of_chip).map(|allocation| RuntimeContainer {
+        namespace: allocation.namespace.clone(),
+        pod: allocation.pod.clone(),
+        container: allocation.container.clone(),
+    })
 }
 
 /// The chips that a container holds, in their order.

@@ -19,6 +19,9 @@ pub(crate) enum HttpError {
     /// The server did not respond in time.
     #[error("it does not answer within {} s", .0.as_secs())]
     Late(Duration),
+    /// The server has nothing of this name.
+    #[error("its response is not 200")]
+    NotFound,
     /// The connection failed.
     #[error("the connection failed ({0})")]
     Connection(io::Error),
@@ -27,8 +30,14 @@ pub(crate) enum HttpError {
     Response(&'static str),
 }
 
-/// The body of the response to GET. It is a request of HTTP/1.0, whose response ends with the connection.
-pub(crate) fn get(address: SocketAddr, path: &str, deadline: Duration) -> Result<Vec<u8>, HttpError> {
+/// The body of the response to GET, with a further header that the server demands and sends itself. It is a request of HTTP/1.0,
+/// whose response ends with the connection.
+pub(crate) fn get(
+    address: SocketAddr,
+    path: &str,
+    header: Option<(&str, &str)>,
+    deadline: Duration,
+) -> Result<Vec<u8>, HttpError> {
     let started = Instant::now();
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::ConnectionRefused => HttpError::Absent(address),
@@ -37,7 +46,9 @@ pub(crate) fn get(address: SocketAddr, path: &str, deadline: Duration) -> Result
     };
     let mut stream = TcpStream::connect_timeout(&address, deadline).map_err(failed)?;
     stream.set_write_timeout(Some(deadline)).map_err(failed)?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: text/plain\r\n\r\n");
+    let further = header.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
+    let request =
+        format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: text/plain, */*\r\n{further}\r\n");
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let (mut response, mut buffer) = (Vec::new(), [0; READ_BYTES]);
     loop {
@@ -45,7 +56,7 @@ pub(crate) fn get(address: SocketAddr, path: &str, deadline: Duration) -> Result
         let Some(remaining) = remaining else { return Err(HttpError::Late(deadline)) };
         stream.set_read_timeout(Some(remaining)).map_err(failed)?;
         match stream.read(&mut buffer) {
-            Ok(0) => return body(response),
+            Ok(0) => return body(response, header),
             Ok(length) if response.len() + length > MAX_RESPONSE_BYTES => {
                 return Err(HttpError::Response("it sends more than 4 MiB"));
             }
@@ -57,20 +68,23 @@ pub(crate) fn get(address: SocketAddr, path: &str, deadline: Duration) -> Result
 }
 
 /// The body of a response that is complete.
-fn body(response: Vec<u8>) -> Result<Vec<u8>, HttpError> {
+fn body(response: Vec<u8>, header: Option<(&str, &str)>) -> Result<Vec<u8>, HttpError> {
     let end = response.windows(4).position(|window| window == b"\r\n\r\n");
     let Some(end) = end else { return Err(HttpError::Response("it sends no HTTP")) };
     let head = String::from_utf8_lossy(&response[..end]).into_owned();
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1));
+    let mut is_expected = header.is_none();
     match status {
         Some("200") => {}
+        Some("404") => return Err(HttpError::NotFound),
         Some(_) => return Err(HttpError::Response("its response is not 200")),
         None => return Err(HttpError::Response("it sends no HTTP")),
     }
     let body = response[end + 4..].to_vec();
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let value = value.trim();
+        is_expected |= header.is_some_and(|(own, expected)| name.eq_ignore_ascii_case(own) && value == expected);
         if name.eq_ignore_ascii_case("content-length") && value.parse() != Ok(body.len()) {
             return Err(HttpError::Response("its response is incomplete"));
         }
@@ -78,7 +92,7 @@ fn body(response: Vec<u8>) -> Result<Vec<u8>, HttpError> {
             return Err(HttpError::Response("its response has an encoding that was not requested"));
         }
     }
-    Ok(body)
+    if is_expected { Ok(body) } else { Err(HttpError::Response("it is another server")) }
 }
 
 #[cfg(test)]
@@ -100,7 +114,7 @@ mod tests {
                 thread::sleep(Duration::from_secs(30));
             }
         });
-        get(address, "/metrics", deadline)
+        get(address, "/metrics", None, deadline)
     }
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -129,6 +143,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_known_by_its_header() {
+        let flavor = Some(("Metadata-Flavor", "Google"));
+        let own = b"HTTP/1.0 200 OK\r\nmetadata-flavor: Google\r\n\r\nx".to_vec();
+        assert_eq!(body(own, flavor).expect("it is the server"), b"x");
+        let error = body(b"HTTP/1.0 200 OK\r\n\r\nx".to_vec(), flavor).expect_err("it is another one");
+        assert_eq!(error.to_string(), "it is another server");
+        let nothing = body(b"HTTP/1.0 404 Not Found\r\n\r\n".to_vec(), flavor);
+        assert!(matches!(nothing, Err(HttpError::NotFound)));
+    }
+
+    #[test]
     fn a_silent_server_costs_the_deadline_and_an_absent_one_nothing() {
         let started = Instant::now();
         let error = answered(b"", Duration::from_millis(200)).expect_err("it is late");
@@ -137,6 +162,6 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         drop(listener);
-        assert!(matches!(get(address, "/", LIMIT), Err(HttpError::Absent(_))));
+        assert!(matches!(get(address, "/", None, LIMIT), Err(HttpError::Absent(_))));
     }
 }

@@ -9,17 +9,22 @@
 //! - From v5e on the driver is vfio-pci and the device node is that of the IOMMU group; v2 to v4 have Google's own driver
 //!   and `/dev/accel<N>`, a class that other vendors use, too.
 //! - Sysfs exposes no changing values but the PCIe link. Utilization and used memory are reported by the runtime in the workload,
-//!   and by the exporter of GKE's device plugin, which queries it; a process of its own reads them ([`sources`]). libtpu is never
-//!   loaded.
+//!   and by the exporter of GKE's device plugin, which queries it; the slice is described by the metadata of the machine and by the
+//!   Node. A process of its own queries servers ([`servers`]). libtpu is never loaded.
 
 mod exporter;
 mod health;
 mod holding;
 mod http;
+mod machine;
 pub mod metadata;
+mod node;
 mod products;
 pub mod report;
-pub mod sources;
+pub mod runtime;
+pub mod servers;
+mod slice;
+mod sources;
 mod sysfs;
 
 use std::time::Instant;
@@ -28,13 +33,10 @@ use afd_host::{
     Host,
     child::{DroppedMessages, Launcher},
 };
-use afd_model::{Allocation, Device, Findings, Known, LinkKind, Missing, Sample, Sampling, VendorFacts};
+use afd_model::{Allocation, Findings, Health, HealthState, Known, LinkKind, NodeFacts, Sample, Sampling};
 use afd_probe::{Facts, PciBus, PciFunction, Probe, pci};
 
-use crate::{
-    holding::OrderedChip,
-    sources::{SourceAddresses, TpuSources},
-};
+use crate::{holding::OrderedChip, node::NodeView, servers::SourceAddresses, sources::TpuSources};
 
 const NAME: &str = "tpu";
 const VENDOR_ID: u16 = 0x1ae0;
@@ -45,6 +47,8 @@ pub struct Tpu {
     functions: Vec<PciFunction>,
     chips: Vec<OrderedChip>,
     sources: Option<TpuSources>,
+    /// What the Node says, once it was read.
+    node: Option<NodeView>,
     /// Which containers hold the chips, as far as the kubelet reports it.
     allocations: Option<Vec<Allocation>>,
 }
@@ -52,7 +56,7 @@ pub struct Tpu {
 impl Tpu {
     /// A probe that queries sources outside of the kernel, by processes of `launcher`.
     pub fn with_sources(launcher: &Launcher, addresses: SourceAddresses) -> Tpu {
-        Tpu { sources: Some(TpuSources::new(launcher, &addresses)), ..Tpu::default() }
+        Tpu { sources: Some(TpuSources::new(launcher, addresses)), ..Tpu::default() }
     }
 
     /// Adds what the sources report to the samples of the kernel.
@@ -62,7 +66,9 @@ impl Tpu {
             sources.end();
             return;
         }
-        sampling.library_answered = sources.sample(now);
+        let news = sources.sample(now);
+        sampling.library_answered = news.values;
+        sampling.rediscover |= news.metadata;
         sampling.problems.extend(sources.problems());
         let attributed = holding::attribute(sources.values(), &self.chips, self.allocations.as_deref());
         sampling.problems.extend(attributed.problem.map(sources::problem));
@@ -98,7 +104,15 @@ impl Probe for Tpu {
                 device.interconnect = Known::Value(LinkKind::Ici);
             }
         }
-        describe_slice(&mut facts, &mut devices);
+        if !devices.is_empty() {
+            let found = slice::find(&mut facts, self.sources.as_mut(), self.node.as_ref());
+            slice::describe(&mut facts, &found, &mut devices);
+            let verdicts = self.node.as_ref().map_or(&[][..], |node| &node.verdicts);
+            for device in devices.iter_mut().filter(|device| device.health.state != HealthState::Unknown) {
+                let own = std::mem::replace(&mut device.health, Health::unknown());
+                device.health = Health::worst_of([own].into_iter().chain(verdicts.iter().cloned()));
+            }
+        }
         Findings { devices, problems: facts.into_problems(), ..Findings::default() }
     }
 
@@ -119,30 +133,19 @@ impl Probe for Tpu {
         self.allocations = allocations.map(<[Allocation]>::to_vec);
     }
 
+    fn set_node(&mut self, node: &NodeFacts) -> bool {
+        let view = Some(NodeView::new(node));
+        let has_changed = self.node != view;
+        self.node = view;
+        has_changed && !self.chips.is_empty()
+    }
+
     fn restarts(&self) -> Option<u64> {
         self.sources.as_ref().map(TpuSources::restarts)
     }
 
     fn dropped(&self) -> Option<DroppedMessages> {
         self.sources.as_ref().map(TpuSources::dropped)
-    }
-}
-
-/// Adds what the metadata of the machine say of the slice. Fewer chips than they say are a problem.
-fn describe_slice(facts: &mut Facts<'_>, devices: &mut [Device]) {
-    if devices.is_empty() {
-        return;
-    }
-    facts.about(None);
-    let Known::Value(content) = facts.bytes("slice", metadata::PATH) else { return };
-    let Some(slice) = metadata::parse(&String::from_utf8_lossy(&content)) else { return };
-    let found = devices.len();
-    if let Some(expected) = slice.chips_per_host.value().filter(|expected| found < **expected as usize) {
-        let message = format!("the machine has {found} of the {expected} chips that its metadata say");
-        let _: Known<()> = facts.missing("devices", Missing::Unreadable, Some(metadata::PATH), message);
-    }
-    for device in devices {
-        device.vendor_facts = Some(VendorFacts::Tpu(Box::new(slice.clone())));
     }
 }
 

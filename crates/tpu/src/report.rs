@@ -1,5 +1,6 @@
 //! What the sources outside of the kernel report of TPUs, as `afd probe tpu` sends it.
 
+use afd_model::TpuSlice;
 use serde::{Deserialize, Serialize};
 
 /// What the sources report. None: the source is off, or nothing listens at its address.
@@ -7,6 +8,21 @@ use serde::{Deserialize, Serialize};
 pub struct TpuReport {
     /// The exporter of GKE's device plugin.
     pub exporter: Option<SourceAnswer>,
+    /// The runtimes on this node; they are not queried where the exporter has values.
+    #[serde(default)]
+    pub runtime: Option<SourceAnswer>,
+}
+
+/// What the metadata server of the machine reports.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetadataAnswer {
+    /// The slice that it describes, as far as it does.
+    Slice(Box<TpuSlice>),
+    /// There is no such server here.
+    Absent,
+    /// Why there is no answer.
+    Failed(String),
 }
 
 /// What one source answered.

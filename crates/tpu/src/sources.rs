@@ -2,110 +2,105 @@
 //! what a server sends is parsed in a process that has nothing to lose.
 
 use std::{
-    ffi::OsString,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use afd_host::child::{Child, DroppedMessages, Launcher, RequestError};
-use afd_model::{Missing, Problem};
-use afd_probe::library::SAMPLE;
+use afd_model::{Missing, Problem, TpuSlice};
+use afd_probe::library::{DISCOVER, SAMPLE};
+use serde::de::DeserializeOwned;
 
 use crate::{
-    NAME, exporter, http,
+    NAME,
+    machine::MachineMetadata,
     report::{RuntimeValue, SourceAnswer, TpuReport},
+    servers::SourceAddresses,
 };
 
-/// The name of the exporter of GKE's device plugin among the sources.
-pub const EXPORTER: &str = "exporter";
-/// How long one source may take.
-const SOURCE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long all of them may take, and the start of the process.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
 /// How long the agent's loop waits for a response.
 const LOOP_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long values count after the source that sent them has failed.
 const MAX_AGE: Duration = Duration::from_secs(60);
-
-/// Addresses of the sources; one without an address is off.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct SourceAddresses {
-    /// The exporter of GKE's device plugin.
-    pub exporter: Option<SocketAddr>,
-}
-
-impl SourceAddresses {
-    /// The addresses of sources by their names.
-    ///
-    /// # Errors
-    /// With a name that is none of a source.
-    pub fn from_named(servers: &[(String, SocketAddr)]) -> Result<SourceAddresses, String> {
-        let mut addresses = SourceAddresses::default();
-        for (name, address) in servers {
-            match name.as_str() {
-                EXPORTER => addresses.exporter = Some(*address),
-                other => return Err(other.to_owned()),
-            }
-        }
-        Ok(addresses)
-    }
-
-    /// Queries the sources, in the process of `afd probe tpu`.
-    pub fn query(&self) -> TpuReport {
-        TpuReport { exporter: self.exporter.and_then(query_exporter) }
-    }
-
-    /// The options of `afd probe tpu`.
-    fn arguments(&self) -> Vec<OsString> {
-        let connect = |address| ["--connect".into(), format!("{EXPORTER}={address}").into()];
-        self.exporter.into_iter().flat_map(connect).collect()
-    }
-}
-
-/// None: nothing listens, as on a node without the plugin.
-fn query_exporter(address: SocketAddr) -> Option<SourceAnswer> {
-    let body = match http::get(address, "/metrics", SOURCE_DEADLINE) {
-        Ok(body) => body,
-        Err(http::HttpError::Absent(_)) => return None,
-        Err(error) => return Some(SourceAnswer::Failed(error.to_string())),
-    };
-    let parsed = match std::str::from_utf8(&body) {
-        Ok(text) => exporter::parse(text),
-        Err(_) => Err("it sends no UTF-8".to_owned()),
-    };
-    Some(parsed.map_or_else(SourceAnswer::Failed, SourceAnswer::Values))
-}
-
 /// The process that queries the sources, and what they last reported.
 #[derive(Debug)]
 pub(crate) struct TpuSources {
     child: Child,
-    arguments: Vec<OsString>,
+    addresses: SourceAddresses,
+    /// The runtimes as they are given: where `tpu-env` names no port.
+    given_runtimes: Vec<SocketAddr>,
     exporter: LatestValues,
+    runtime: LatestValues,
+    metadata: MachineMetadata,
     /// Why the process did not answer, if it did not.
     failure: Option<String>,
 }
 
 impl TpuSources {
     /// Sources that processes of `launcher` query.
-    pub(crate) fn new(launcher: &Launcher, addresses: &SourceAddresses) -> TpuSources {
-        let own = ["probe".into(), NAME.into()];
-        let arguments: Vec<OsString> = own.into_iter().chain(addresses.arguments()).collect();
+    pub(crate) fn new(launcher: &Launcher, addresses: SourceAddresses) -> TpuSources {
         TpuSources {
-            child: off_the_loop(launcher).child(arguments.clone()),
-            arguments,
+            child: off_the_loop(launcher).child(addresses.arguments()),
+            given_runtimes: addresses.runtimes.clone(),
+            addresses,
             exporter: LatestValues::new("the exporter of the TPU device plugin"),
+            runtime: LatestValues::new("the TPU runtime of a workload"),
+            metadata: MachineMetadata::default(),
             failure: None,
         }
     }
 
-    /// Queries the sources; whether they answered now.
-    pub(crate) fn sample(&mut self, now: Instant) -> bool {
-        let report = self.child.request(SAMPLE, REQUEST_DEADLINE).and_then(|value| {
-            serde_json::from_value::<TpuReport>(value)
+    /// Sets the ports at which the runtimes of this machine report; none where it does not say so.
+    pub(crate) fn set_runtime_ports(&mut self, ports: &[u16]) {
+        let of_ports = |given: &SocketAddr| {
+            let given = given.ip();
+            ports.iter().map(move |port| SocketAddr::new(given, *port))
+        };
+        let runtimes: Vec<SocketAddr> = match ports {
+            [] => self.given_runtimes.clone(),
+            _ => self.given_runtimes.first().into_iter().flat_map(of_ports).collect(),
+        };
+        if runtimes != self.addresses.runtimes {
+            self.addresses.runtimes = runtimes;
+            // The process may connect to the ports alone with which it was started.
+            self.child.stop(self.addresses.arguments());
+        }
+    }
+
+    /// The slice that the metadata server describes; what it may still describe is pending.
+    pub(crate) fn metadata(&mut self, now: Instant) -> TpuSlice {
+        if self.addresses.metadata.is_some() && self.metadata.is_due(now) {
+            self.query_metadata(now);
+        }
+        self.metadata.slice()
+    }
+
+    fn query_metadata(&mut self, now: Instant) {
+        let answer = self.request(DISCOVER);
+        self.metadata.take(answer, now);
+    }
+
+    fn request<T: DeserializeOwned>(&mut self, request: &'static str) -> Result<T, RequestError> {
+        self.child.request(request, REQUEST_DEADLINE).and_then(|value| {
+            serde_json::from_value(value)
                 .map_err(|error| RequestError::Ended(format!("protocol error: {error}")))
-        });
+        })
+    }
+
+    /// Queries the sources of values; whether they answered now.
+    pub(crate) fn sample(&mut self, now: Instant) -> SourceNews {
+        let mut news = SourceNews::default();
+        if self.metadata.is_pending() {
+            self.query_metadata(now);
+            news.metadata = !self.metadata.is_pending();
+            if !news.metadata {
+                return news;
+            }
+        }
+        let report = self.request::<TpuReport>(SAMPLE);
         self.failure = match &report {
             Ok(_) | Err(RequestError::Pending | RequestError::BackingOff(_)) => None,
             Err(error) => Some(error.to_string()),
@@ -113,32 +108,40 @@ impl TpuSources {
         match report {
             Ok(report) => {
                 self.exporter.take(report.exporter, now);
-                true
+                self.runtime.take(report.runtime, now);
+                news.values = true;
             }
             // Values end with a process that does not answer any more as they do with a source.
             Err(_) => {
                 self.exporter.expire(now);
-                false
+                self.runtime.expire(now);
             }
         }
+        news
     }
 
     /// Ends the process: there is nothing to query the sources for.
     pub(crate) fn end(&mut self) {
-        self.child.stop(self.arguments.clone());
+        self.child.stop(self.addresses.arguments());
         self.exporter.values = None;
+        self.runtime.values = None;
+        self.metadata.forget_pending();
     }
 
-    /// The values of the source.
+    /// The values of the first source that has some.
     pub(crate) fn values(&self) -> &[RuntimeValue] {
-        self.exporter.values.as_ref().map_or(&[], |(_, values)| values.as_slice())
+        let sources = [&self.exporter, &self.runtime];
+        let mut values = sources.iter().filter_map(|source| Some(source.values.as_ref()?.1.as_slice()));
+        values.find(|values| !values.is_empty()).unwrap_or_default()
     }
 
     /// Why there are no newer values.
     pub(crate) fn problems(&self) -> Vec<Problem> {
-        let exporter = &self.exporter;
-        let of_source = exporter.failure.as_ref().map(|failure| format!("{}: {failure}", exporter.title));
-        self.failure.iter().cloned().chain(of_source).map(problem).collect()
+        let of_source = |source: &LatestValues| {
+            Some(format!("{}: {}", source.title, source.failure.as_ref()?))
+        };
+        let of_sources = [&self.exporter, &self.runtime].into_iter().filter_map(of_source);
+        self.failure.iter().cloned().chain(of_sources).map(problem).collect()
     }
 
     /// How often a process had to be started again.
@@ -150,6 +153,15 @@ impl TpuSources {
     pub(crate) fn dropped(&self) -> DroppedMessages {
         self.child.dropped()
     }
+}
+
+/// What has come from the sources.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SourceNews {
+    /// Values.
+    pub(crate) values: bool,
+    /// The answer of the metadata server, or that there is none.
+    pub(crate) metadata: bool,
 }
 
 /// The launcher, for requests of which the next sample takes a late response: the agent's loop does not wait for a server. A

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use afd_host::child::{EventSender, Launcher};
@@ -11,9 +12,13 @@ use afd_probe::{
     Probe,
     library::{DISCOVER, SAMPLE},
 };
+use afd_tpu::runtime::{RuntimeCallError, RuntimeConnection};
 use anyhow::{anyhow, bail};
 
-use crate::library_process::LibraryService;
+use crate::{
+    grpc::{GrpcConnection, GrpcError},
+    library_process::LibraryService,
+};
 
 /// A vendor's probe.
 pub(super) struct ProbeEntry {
@@ -102,9 +107,13 @@ pub(super) const PROBES: &[ProbeEntry] = &[
     ProbeEntry {
         name: "tpu",
         construct: |settings| {
-            use afd_tpu::sources::{EXPORTER, SourceAddresses};
+            use afd_tpu::servers::{EXPORTER, METADATA_SERVER, RUNTIME, SourceAddresses};
             let address = |name| settings.servers.get(name).copied();
-            let addresses = SourceAddresses { exporter: address(EXPORTER) };
+            let addresses = SourceAddresses {
+                exporter: address(EXPORTER),
+                runtimes: address(RUNTIME).into_iter().collect(),
+                metadata: address(METADATA_SERVER),
+            };
             Box::new(match settings.launcher {
                 Some(launcher) => afd_tpu::Tpu::with_sources(&launcher, addresses),
                 None => afd_tpu::Tpu::default(),
@@ -161,11 +170,38 @@ fn open_hlml(path: &Path) -> anyhow::Result<LibraryService> {
 
 fn open_tpu(servers: &[(String, SocketAddr)]) -> anyhow::Result<LibraryService> {
     let addresses =
-        afd_tpu::sources::SourceAddresses::from_named(servers).map_err(|name| anyhow!("no source {name}"))?;
+        afd_tpu::servers::SourceAddresses::from_named(servers).map_err(|name| anyhow!("no source {name}"))?;
     Ok(Box::new(move |request, _| match request {
-        SAMPLE => Ok(serde_json::to_value(addresses.query())?),
+        DISCOVER => Ok(serde_json::to_value(addresses.query_metadata())?),
+        SAMPLE => Ok(serde_json::to_value(addresses.query(connect_runtime))?),
         other => bail!("unknown request {other:?}"),
     }))
+}
+
+/// A connection to the runtime of a workload.
+struct GrpcRuntime(GrpcConnection);
+
+impl RuntimeConnection for GrpcRuntime {
+    fn call(&mut self, path: &'static str, message: Vec<u8>) -> Result<Vec<u8>, RuntimeCallError> {
+        self.0.call(path, message).map_err(runtime_error)
+    }
+}
+
+fn connect_runtime(
+    address: SocketAddr,
+    deadline: Duration,
+) -> Result<Box<dyn RuntimeConnection>, RuntimeCallError> {
+    let connection = GrpcConnection::open(address, deadline).map_err(runtime_error)?;
+    Ok(Box::new(GrpcRuntime(connection)))
+}
+
+fn runtime_error(error: GrpcError) -> RuntimeCallError {
+    match error {
+        GrpcError::Absent => RuntimeCallError::Absent,
+        GrpcError::Late => RuntimeCallError::Late,
+        GrpcError::Unimplemented => RuntimeCallError::Unimplemented,
+        GrpcError::Failed(message) => RuntimeCallError::Failed(message),
+    }
 }
 
 /// Starts to query servers of the probe with this name.

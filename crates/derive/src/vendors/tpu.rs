@@ -35,16 +35,36 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     maintenance: &[],
 };
 
-/// Utilization and memory in use are reported by the runtime within the workload, and by what queries it.
+/// Utilization and memory in use are reported by the runtime within the workload, and by what queries it; the slice by the metadata
+/// server of the machine.
 const NETWORK: VendorNetwork = VendorNetwork {
-    sources: &[NetworkSource {
-        name: "exporter",
-        option: "tpu-exporter",
-        help: "Address of the exporter of GKE's TPU device plugin on this node, for utilization and used memory; off: do not \
-               query it. Queried if the node has a TPU [default: 127.0.0.1:2112]",
-        default: "127.0.0.1:2112",
-        chart_value: "tpu.exporter",
-    }],
+    sources: &[
+        NetworkSource {
+            name: "exporter",
+            option: "tpu-exporter",
+            help: "Address of the exporter of GKE's TPU device plugin on this node, for utilization and used memory; off: do not \
+                   query it. Queried if the node has a TPU [default: 127.0.0.1:2112]",
+            default: "127.0.0.1:2112",
+            chart_value: "tpu.exporter",
+        },
+        NetworkSource {
+            name: "runtime",
+            option: "tpu-runtime",
+            help: "Address of the TPU runtime of a workload that shares the node's network, for utilization and used memory where \
+                   the exporter has none; off: do not query it. `tpu-env` of the machine can name other ports \
+                   [default: 127.0.0.1:8431]",
+            default: "127.0.0.1:8431",
+            chart_value: "tpu.runtime",
+        },
+        NetworkSource {
+            name: "metadata",
+            option: "tpu-metadata-server",
+            help: "Address of the metadata server of the machine, for the slice of its TPUs; off: do not query it. Queried if the \
+                   node has a TPU and no `/etc/tpu/tpu-env` [default: 169.254.169.254:80]",
+            default: "169.254.169.254:80",
+            chart_value: "tpu.metadataServer",
+        },
+    ],
     max_resident_bytes: 32 << 20,
     max_data_bytes: 64 << 20,
 };

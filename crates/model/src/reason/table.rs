@@ -278,6 +278,16 @@ pub const REASONS: &[ReasonRow] = &[
         "see the kernel log; restart or repair the machine",
     ),
     degraded(
+        "SliceError",
+        "the platform reports an error of the slice to which the chip belongs",
+        "see the log of the workload and the events of the slice's hosts",
+    ),
+    degraded(
+        "SliceHang",
+        "the platform reports that a workload over several slices hangs",
+        "see the log of the workload; restart it if it does not go on",
+    ),
+    degraded(
         "RowRemapPending",
         "a faulty memory row is replaced at the next reset",
         "reset the device when it is idle",
