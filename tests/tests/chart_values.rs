@@ -55,6 +55,11 @@ const OPTIONS: &[(&str, Source)] = &[
     ("rocm-root", Source::Value("amd.driverRoot", || json!("/c d"), "--rocm-root=/host/c d")),
     ("habana-root", Source::Value("gaudi.driverRoot", || json!("/e f"), "--habana-root=/host/e f")),
     ("tpu-exporter", Source::Value("tpu.exporter", || json!("[::1]:2113"), "--tpu-exporter=[::1]:2113")),
+    ("tpu-runtime", Source::Value("tpu.runtime", || json!("off"), "--tpu-runtime=off")),
+    (
+        "tpu-metadata-server",
+        Source::Value("tpu.metadataServer", || json!("10.0.0.1:80"), "--tpu-metadata-server=10.0.0.1:80"),
+    ),
     ("include-integrated", Source::Value("includeIntegrated", || json!(true), "--include-integrated")),
     ("compat", Source::Value("compat.nvidia", || json!("off"), "--compat=nvidia=off")),
     (

@@ -20,7 +20,7 @@ const OUTPUTS: [(&str, &[&str], &str); 9] = [
     ("labels", &["show", "--output", "labels"], "labels.txt"),
     (
         "labels-compat",
-        &["show", "--output", "labels", "--compat", "amd=on", "--compat", "gaudi=on"],
+        &["show", "--output", "labels", "--compat", "amd=on", "--compat", "gaudi=on", "--compat", "tpu=on"],
         "labels-compat.txt",
     ),
     ("metrics", &["show", "--output", "metrics", "--per-process"], "metrics.txt"),

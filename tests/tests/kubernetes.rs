@@ -8,6 +8,8 @@
 
 #[path = "kubernetes/latency.rs"]
 mod latency;
+#[path = "kubernetes/platform_labels.rs"]
+mod platform_labels;
 #[path = "kubernetes/setup.rs"]
 mod setup;
 
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         .test("an_agent_that_finds_no_device_keeps_labels_until_the_grace_is_over", empty_discoveries)
         .test("cleanup_removes_everything_of_ours_and_nothing_of_others", cleanup)
         .test("a_driver_is_released_while_the_node_says_that_it_is_upgraded", upgraded_driver)
+        .test("a_node_that_its_platform_labels_gets_no_keys_of_the_set", platform_labels::platform_labels)
         .test("an_xid_event_is_enough_to_change_the_condition_and_the_labels", xid)
         .main()
 }

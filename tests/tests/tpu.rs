@@ -97,7 +97,14 @@ fn series(family: &str, pod: &str, values: &[(u32, &str)]) -> String {
 fn start(fixture: &str, exporter: SocketAddr, kubelet: Option<&Path>) -> Agent {
     let host = Fixture::named(fixture).lay_out();
     let mut command = host.afd(["run", "--no-kubernetes", "--sample-interval", "0.2"]);
-    command.args(["--tpu-exporter", &exporter.to_string()]);
+    command.args([
+        "--tpu-exporter",
+        &exporter.to_string(),
+        "--tpu-runtime",
+        "off",
+        "--tpu-metadata-server",
+        "off",
+    ]);
     if let Some(folder) = kubelet {
         command.arg("--pod-resources").arg(folder);
     }

@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use bytes::{Buf, BufMut};
 use tokio::{
     runtime::Runtime,
     time::{Instant, timeout_at},
@@ -14,7 +15,6 @@ use tonic::{
     codegen::http::uri::PathAndQuery,
     transport::{Channel, Endpoint},
 };
-use bytes::{Buf, BufMut};
 
 /// The longest response.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
@@ -49,9 +49,12 @@ impl GrpcConnection {
     /// # Errors
     /// When nothing listens, or the server does not accept in time.
     pub fn open(address: SocketAddr, time: Duration) -> Result<GrpcConnection, GrpcError> {
-        let failed = |error: &dyn std::error::Error| GrpcError::Failed(format!("the connection failed ({error})"));
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
+        let failed =
+            |error: &dyn std::error::Error| GrpcError::Failed(format!("the connection failed ({error})"));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| failed(&error))?;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| failed(&error))?;
         let connecting = async {
             let deadline = Instant::now() + time;
@@ -91,7 +94,10 @@ impl GrpcConnection {
 fn refused(error: &tonic::transport::Error) -> bool {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = source {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        {
             return true;
         }
         source = error.source();

@@ -32,7 +32,10 @@ pub use self::{
     plugin_option::{PluginOption, PluginOptionValue},
     redactions::{Redactions, SecretForm},
 };
-use crate::compat::{labels::LabelSet, metrics::MetricSet};
+use crate::{
+    compat::{labels::LabelSet, metrics::MetricSet},
+    labels::GUIDE_VARIANT_KEY,
+};
 
 /// Everything that shared code needs to know of one vendor's kind of device.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub struct VendorRecord {
     pub vendor: Vendor,
     /// The kind of device.
     pub variant: Variant,
+    /// What llm-d's guides call models, by model, where that is not the kind of device.
+    pub guide_variants: &'static [(&'static str, &'static str)],
     /// What the devices are called in sentences: `NVIDIA GPUs`.
     pub title: &'static str,
     /// Values of AFD's own labels as they occur with these devices, by key.
@@ -111,6 +116,7 @@ impl VendorRecord {
         match key {
             "vendor" => Some(self.vendor.as_str()),
             "variant" => Some(self.variant.as_str()),
+            GUIDE_VARIANT_KEY => Some(self.guide_variants.first().map_or(self.variant.as_str(), |own| own.1)),
             _ => self.label_examples.iter().find(|(own, _)| *own == key).map(|(_, value)| *value),
         }
     }

@@ -23,7 +23,9 @@ pub mod status;
 use std::time::Instant;
 
 use afd_host::{Host, child::DroppedMessages};
-use afd_model::{Allocation, DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, NodeFacts, Sampling};
+use afd_model::{
+    Allocation, DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, NodeFacts, Sampling,
+};
 
 pub use facts::Facts;
 pub use pci::{PciBus, PciFunction};

@@ -44,16 +44,18 @@ pub(crate) fn attribute(
     for container in &containers {
         let held: Vec<DeviceId> = match (container, allocations) {
             (Some(container), Some(allocations)) => held_by(container, &chips, allocations),
-            (None, Some(allocations)) if is_held(&chips, allocations) => match only_holder(&chips, allocations) {
-                Some(container) => held_by(&container, &chips, allocations),
-                None => {
-                    attributed.problem.get_or_insert_with(|| {
+            (None, Some(allocations)) if is_held(&chips, allocations) => {
+                match only_holder(&chips, allocations) {
+                    Some(container) => held_by(&container, &chips, allocations),
+                    None => {
+                        attributed.problem.get_or_insert_with(|| {
                         "several containers hold TPUs, and the runtimes of this host do not say whose values they report"
                             .to_owned()
                     });
-                    continue;
+                        continue;
+                    }
                 }
-            },
+            }
             _ if containers.len() == 1 => chips.iter().map(|chip| chip.id).collect(),
             _ => {
                 attributed.problem.get_or_insert_with(|| {
@@ -101,8 +103,7 @@ fn only_holder(chips: &[OrderedChip], allocations: &[Allocation]) -> Option<Runt
 }
 
 fn holders(chips: &[OrderedChip], allocations: &[Allocation]) -> impl Iterator<Item = RuntimeContainer> {
-    let is_of_chip =
-        |allocation: &&Allocation| chips.iter().any(|chip| chip.id == allocation.unit.device);
+    let is_of_chip = |allocation: &&Allocation| chips.iter().any(|chip| chip.id == allocation.unit.device);
     allocations.iter().filter(is_of_chip).map(|allocation| RuntimeContainer {
         namespace: allocation.namespace.clone(),
         pod: allocation.pod.clone(),

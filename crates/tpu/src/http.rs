@@ -84,7 +84,8 @@ fn body(response: Vec<u8>, header: Option<(&str, &str)>) -> Result<Vec<u8>, Http
     let body = response[end + 4..].to_vec();
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let value = value.trim();
-        is_expected |= header.is_some_and(|(own, expected)| name.eq_ignore_ascii_case(own) && value == expected);
+        is_expected |=
+            header.is_some_and(|(own, expected)| name.eq_ignore_ascii_case(own) && value == expected);
         if name.eq_ignore_ascii_case("content-length") && value.parse() != Ok(body.len()) {
             return Err(HttpError::Response("its response is incomplete"));
         }

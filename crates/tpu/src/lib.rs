@@ -36,7 +36,7 @@ use afd_host::{
 use afd_model::{Allocation, Findings, Health, HealthState, Known, LinkKind, NodeFacts, Sample, Sampling};
 use afd_probe::{Facts, PciBus, PciFunction, Probe, pci};
 
-use crate::{holding::OrderedChip, node::NodeView, servers::SourceAddresses, sources::TpuSources};
+use crate::{holding::OrderedChip, node::TpuNode, servers::SourceAddresses, sources::TpuSources};
 
 const NAME: &str = "tpu";
 const VENDOR_ID: u16 = 0x1ae0;
@@ -48,7 +48,7 @@ pub struct Tpu {
     chips: Vec<OrderedChip>,
     sources: Option<TpuSources>,
     /// What the Node says, once it was read.
-    node: Option<NodeView>,
+    node: Option<TpuNode>,
     /// Which containers hold the chips, as far as the kubelet reports it.
     allocations: Option<Vec<Allocation>>,
 }
@@ -134,7 +134,7 @@ impl Probe for Tpu {
     }
 
     fn set_node(&mut self, node: &NodeFacts) -> bool {
-        let view = Some(NodeView::new(node));
+        let view = Some(TpuNode::new(node));
         let has_changed = self.node != view;
         self.node = view;
         has_changed && !self.chips.is_empty()

@@ -78,7 +78,7 @@ impl ServerMetadata {
 }
 
 /// The name that Google's labels have for a type, by the table of the DRA driver (`mapTpuEnvToLabels` of its `util.go`), where
-/// its generation has one name only or the type tells which.
+/// its generation has one name only or the type decides it.
 fn accelerator(name: &str) -> Option<&'static str> {
     const NAMES: [(&str, &str); 4] = [
         ("v4-", "tpu-v4-podslice"),
@@ -91,8 +91,10 @@ fn accelerator(name: &str) -> Option<&'static str> {
 
 /// The lines of the file that are read and do not identify the machine: the others name the project, the zone, the slice and other machines.
 pub fn blank(content: &[u8]) -> Vec<u8> {
-    let keys =
-        [TOPOLOGY, CHIPS_PER_HOST, HOSTS, ICI_RESILIENCY, PORTS].into_iter().chain(ACCELERATOR_TYPE).chain(WORKER);
+    let keys = [TOPOLOGY, CHIPS_PER_HOST, HOSTS, ICI_RESILIENCY, PORTS]
+        .into_iter()
+        .chain(ACCELERATOR_TYPE)
+        .chain(WORKER);
     let keys: Vec<&str> = keys.collect();
     let text = String::from_utf8_lossy(content);
     let is_read = |line: &&str| line.split_once(':').is_some_and(|(key, _)| keys.contains(&key.trim()));
@@ -210,7 +212,12 @@ mod tests {
     fn ports_are_a_list_of_at_most_sixteen() {
         assert_eq!(runtime_ports("TPU_RUNTIME_METRICS_PORTS: '8431, 8432'\n"), [8431, 8432]);
         assert_eq!(runtime_ports(&format!("{PORTS}: {}", ["8431"; 99].join(","))).len(), MAX_PORTS);
-        for text in ["", "TPU_RUNTIME_METRICS_PORTS: ''", "TPU_RUNTIME_METRICS_PORTS: x", "TPU_RUNTIME_METRICS_PORTS: 0"] {
+        for text in [
+            "",
+            "TPU_RUNTIME_METRICS_PORTS: ''",
+            "TPU_RUNTIME_METRICS_PORTS: x",
+            "TPU_RUNTIME_METRICS_PORTS: 0",
+        ] {
             assert!(runtime_ports(text).is_empty(), "{text}");
         }
     }
@@ -218,7 +225,8 @@ mod tests {
     #[test]
     fn the_server_has_labels_before_tpu_env_and_the_id_of_the_topology() {
         let metadata = ServerMetadata {
-            kube_labels: "cloud.google.com/gke-tpu-topology=4x4,cloud.google.com/gke-accelerator-count=4".to_owned(),
+            kube_labels: "cloud.google.com/gke-tpu-topology=4x4,cloud.google.com/gke-accelerator-count=4"
+                .to_owned(),
             tpu_env: QUOTED.to_owned(),
             topology_ids: r#"{"2x2": "part", "4x4": "whole"}"#.to_owned(),
         };

@@ -41,15 +41,15 @@ const CONDITIONS: [(&str, &str, &str); 2] = [
 
 /// What the Node says of its TPUs.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct NodeView {
+pub(crate) struct TpuNode {
     /// The slice, as labels describe it.
     pub(crate) slice: TpuSlice,
     /// The conditions that are `True`, as verdicts on every chip.
     pub(crate) verdicts: Vec<Health>,
 }
 
-impl NodeView {
-    pub(crate) fn new(node: &NodeFacts) -> NodeView {
+impl TpuNode {
+    pub(crate) fn new(node: &NodeFacts) -> TpuNode {
         let is_gke = node.labels.keys().any(|key| key.starts_with(GKE));
         let mut slice = slice_of(&node.labels, &[OF_GKE]);
         slice.identity = identity(&node.labels, &slice);
@@ -63,7 +63,7 @@ impl NodeView {
                 Health::degraded(reason, message)
             })
         };
-        NodeView { slice, verdicts: CONDITIONS.iter().filter_map(verdict).collect() }
+        TpuNode { slice, verdicts: CONDITIONS.iter().filter_map(verdict).collect() }
     }
 }
 
@@ -76,7 +76,10 @@ pub(crate) fn slice_of_kube_labels(text: &str) -> TpuSlice {
 
 fn slice_of(labels: &BTreeMap<String, String>, keys: &[SliceKeys]) -> TpuSlice {
     let first = |key: fn(&SliceKeys) -> &'static str| {
-        keys.iter().find_map(|keys| labels.get(key(keys))).map(String::as_str).filter(|value| !value.is_empty())
+        keys.iter()
+            .find_map(|keys| labels.get(key(keys)))
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     };
     let known = |value: Option<&str>| value.map(str::to_owned).map_or_else(Known::default, Known::Value);
     let number = first(|keys| keys.chips).and_then(|count| count.parse().ok());
@@ -104,7 +107,8 @@ fn identity(labels: &BTreeMap<String, String>, slice: &TpuSlice) -> Known<String
     let of_topology = |prefix: &&str| labels.get(&format!("{prefix}{topology}-id"));
     let pool = || {
         let is_partition = |key: &String| SLICE_IDS.iter().any(|prefix| key.starts_with(prefix));
-        let is_whole = slice.hosts.value().is_some_and(|hosts| *hosts > 1) && !labels.keys().any(is_partition);
+        let is_whole =
+            slice.hosts.value().is_some_and(|hosts| *hosts > 1) && !labels.keys().any(is_partition);
         labels.get(NODE_POOL).filter(|_| is_whole)
     };
     let id = SLICE_IDS.iter().find_map(of_topology).or_else(pool).filter(|id| !id.is_empty());
@@ -142,7 +146,7 @@ mod tests {
 
     #[test]
     fn labels_of_gke_describe_the_slice() {
-        let view = NodeView::new(&node(&MULTI_HOST));
+        let view = TpuNode::new(&node(&MULTI_HOST));
         let TpuSlice { accelerator, topology, chips_per_host, hosts, identity, labelled_by_platform, .. } =
             view.slice;
         assert_eq!(accelerator, Known::Value("tpu-v6e-slice".to_owned()));
@@ -155,16 +159,16 @@ mod tests {
     #[test]
     fn a_node_elsewhere_says_nothing_of_a_slice() {
         // What the DRA driver reads may be what AFD wrote.
-        let view = NodeView::new(&node(&[("tpu.google.com/topology", "2x2"), ("kubernetes.io/os", "linux")]));
+        let view = TpuNode::new(&node(&[("tpu.google.com/topology", "2x2"), ("kubernetes.io/os", "linux")]));
         let elsewhere = TpuSlice { labelled_by_platform: Known::Value(false), ..TpuSlice::default() };
-        assert_eq!(view, NodeView { slice: elsewhere, verdicts: Vec::new() });
+        assert_eq!(view, TpuNode { slice: elsewhere, verdicts: Vec::new() });
     }
 
     #[test]
     fn a_slice_is_known_by_the_id_of_its_topology_before_its_pool_and_one_host_by_neither() {
         let identity = |more: &[(&str, &str)]| {
             let labels: Vec<_> = MULTI_HOST.iter().chain(more).copied().collect();
-            NodeView::new(&node(&labels)).slice.identity.into_value()
+            TpuNode::new(&node(&labels)).slice.identity.into_value()
         };
         assert_eq!(identity(&[("cloud.google.com/gke-tpu-slice-4x4-id", "s-1")]).as_deref(), Some("s-1"));
         let part = ("cloud.google.com/gke-tpu-partition-2x2x1-id", "p-1");
@@ -187,9 +191,9 @@ mod tests {
     fn a_condition_that_is_true_degrades() {
         let mut facts = node(&[]);
         facts.conditions.insert("SliceErrorDetected".to_owned(), false);
-        assert!(NodeView::new(&facts).verdicts.is_empty());
+        assert!(TpuNode::new(&facts).verdicts.is_empty());
         facts.conditions.insert("MegascaleHangDetected".to_owned(), true);
-        let verdicts = NodeView::new(&facts).verdicts;
+        let verdicts = TpuNode::new(&facts).verdicts;
         assert_eq!((verdicts.len(), verdicts[0].reasons[0].code.as_str()), (1, "SliceHang"));
     }
 }

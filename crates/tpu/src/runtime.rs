@@ -60,7 +60,8 @@ pub(crate) fn read(connection: &mut dyn RuntimeConnection) -> Result<Vec<Runtime
         Err(RuntimeCallError::Unimplemented) => None,
         Err(error) => return Err(error),
     };
-    let is_supported = |name: &str| supported.as_ref().is_none_or(|all| all.iter().any(|own| own.name == name));
+    let is_supported =
+        |name: &str| supported.as_ref().is_none_or(|all| all.iter().any(|own| own.name == name));
     let mut values = Vec::new();
     for (name, quantity) in METRICS.into_iter().filter(|(name, _)| is_supported(name)) {
         let request = MetricRequest { name: name.to_owned() };
@@ -192,8 +193,11 @@ mod tests {
 
     #[test]
     fn devices_are_numbered_by_integers_or_text_and_values_are_of_either_type() {
-        let metrics =
-            [device(&[0x18, 4], &double(12.5)), device(&field(1, b"5"), &[0x10, 50]), device(&[], &double(1.0))];
+        let metrics = [
+            device(&[0x18, 4], &double(12.5)),
+            device(&field(1, b"5"), &[0x10, 50]),
+            device(&[], &double(1.0)),
+        ];
         let metric = [field(1, b"name"), metrics.concat(), device(&[0x18, 6], &double(f64::NAN))].concat();
         let mut runtime = Answers { duty_cycle: field(1, &metric), ..Answers::default() };
         let values = read(&mut runtime).expect("it answers");

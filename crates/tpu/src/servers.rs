@@ -129,4 +129,3 @@ fn query_metadata(address: SocketAddr) -> MetadataAnswer {
         Err(error) => MetadataAnswer::Failed(error.to_string()),
     }
 }
-

@@ -8,7 +8,7 @@ use afd_probe::Facts;
 
 use crate::{
     metadata,
-    node::{self, NodeView},
+    node::{self, TpuNode},
     sources::TpuSources,
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct FoundSlice {
 pub(crate) fn find(
     facts: &mut Facts<'_>,
     sources: Option<&mut TpuSources>,
-    node: Option<&NodeView>,
+    node: Option<&TpuNode>,
 ) -> FoundSlice {
     facts.about(None);
     let content = facts.bytes("slice", metadata::PATH).into_value().unwrap_or_default();

@@ -137,9 +137,8 @@ impl TpuSources {
 
     /// Why there are no newer values.
     pub(crate) fn problems(&self) -> Vec<Problem> {
-        let of_source = |source: &LatestValues| {
-            Some(format!("{}: {}", source.title, source.failure.as_ref()?))
-        };
+        let of_source =
+            |source: &LatestValues| Some(format!("{}: {}", source.title, source.failure.as_ref()?));
         let of_sources = [&self.exporter, &self.runtime].into_iter().filter_map(of_source);
         self.failure.iter().cloned().chain(of_sources).map(problem).collect()
     }

@@ -17,6 +17,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
     probe: "amd",
     vendor: Vendor::Amd,
     variant: Variant::Gpu,
+    guide_variants: &[],
     title: "AMD GPUs",
     label_examples: &[
         ("product", "AMD-Instinct-MI300X"),

@@ -16,6 +16,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     probe: "gaudi",
     vendor: Vendor::Intel,
     variant: Variant::Hpu,
+    guide_variants: &[],
     title: "Intel Gaudi accelerators",
     label_examples: &[("product", "Intel-Gaudi-3"), ("model", "Gaudi3"), ("architecture", "gaudi3")],
     offers: Offering {

@@ -11,6 +11,7 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
     probe: "intel",
     vendor: Vendor::Intel,
     variant: Variant::Xpu,
+    guide_variants: &[],
     title: "Intel GPUs",
     label_examples: &[
         ("product", "Intel-Data-Center-GPU-Max-1550"),

@@ -20,6 +20,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     probe: "nvidia",
     vendor: Vendor::Nvidia,
     variant: Variant::Gpu,
+    guide_variants: &[],
     title: "NVIDIA GPUs",
     label_examples: &[
         ("product", "NVIDIA-H100-80GB-HBM3"),

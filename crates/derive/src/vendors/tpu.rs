@@ -1,5 +1,8 @@
 //! Google's TPUs.
 
+mod labels;
+mod metrics;
+
 use afd_model::{Variant, Vendor};
 
 use super::{
@@ -11,6 +14,7 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     probe: "tpu",
     vendor: Vendor::Google,
     variant: Variant::Tpu,
+    guide_variants: &[("v6e", "tpu-v6e")],
     title: "Google TPUs",
     label_examples: &[("product", "Google-TPU-v6e"), ("model", "v6e"), ("architecture", "trillium")],
     offers: Offering {
@@ -19,8 +23,8 @@ pub(super) static TPU: VendorRecord = VendorRecord {
         unit_counts: whole_devices,
     },
     plugin_options: &[],
-    labels: None,
-    metrics: None,
+    labels: Some(labels::LABELS),
+    metrics: Some(metrics::METRICS),
     device_node: accel_node,
     uevent_subsystems: &["accel", "vfio"],
     redactions: Redactions { binary_files: &["tpu-env"], ..Redactions::NONE },
