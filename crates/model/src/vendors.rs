@@ -15,7 +15,7 @@ pub use self::{
     nvidia::{MigInstance, NvidiaFacts, NvidiaQuantity, VgpuGuest},
     tpu::TpuSlice,
 };
-use crate::{Device, Quantity};
+use crate::{Device, Known, Quantity};
 
 /// Facts of one vendor's device beyond what all devices have.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -82,6 +82,15 @@ impl Device {
         match self.vendor_facts.as_ref()? {
             VendorFacts::Nvidia(facts) => Some(facts),
             _ => None,
+        }
+    }
+
+    /// Whether other hosts have devices of the same slice; none while that is not decided.
+    pub fn is_part_of_slice(&self) -> Option<bool> {
+        match self.tpu_slice().map(|slice| slice.hosts) {
+            Some(Known::Value(hosts)) => Some(hosts > 1),
+            Some(Known::Missing { missing }) if missing.is_undecided() => None,
+            _ => Some(false),
         }
     }
 

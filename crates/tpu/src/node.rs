@@ -10,7 +10,8 @@ use crate::metadata::{is_shape, is_type};
 const GKE: &str = "cloud.google.com/gke-";
 const NODE_POOL: &str = "cloud.google.com/gke-nodepool";
 /// Labels by which the hosts of a slice, or of a part of TPU 7x that is made a slice, have something in common.
-const SLICE_IDS: [&str; 2] = ["cloud.google.com/gke-tpu-slice-", "cloud.google.com/gke-tpu-partition-"];
+const SLICE_IDS: [&str; 2] = ["cloud.google.com/gke-tpu-slice-", PARTITION];
+const PARTITION: &str = "cloud.google.com/gke-tpu-partition-";
 
 /// Labels of one meaning: the DRA driver's key, and GKE's.
 struct SliceKeys {
@@ -44,6 +45,8 @@ const CONDITIONS: [(&str, &str, &str); 2] = [
 pub(crate) struct TpuNode {
     /// The slice, as labels describe it.
     pub(crate) slice: TpuSlice,
+    /// Whether parts of the slice can be slices of their own, each made for a workload.
+    pub(crate) has_parts: bool,
     /// The conditions that are `True`, as verdicts on every chip.
     pub(crate) verdicts: Vec<Health>,
 }
@@ -63,7 +66,8 @@ impl TpuNode {
                 Health::degraded(reason, message)
             })
         };
-        TpuNode { slice, verdicts: CONDITIONS.iter().filter_map(verdict).collect() }
+        let has_parts = node.labels.keys().any(|key| key.starts_with(PARTITION));
+        TpuNode { slice, has_parts, verdicts: CONDITIONS.iter().filter_map(verdict).collect() }
     }
 }
 
@@ -161,7 +165,7 @@ mod tests {
         // What the DRA driver reads may be what AFD wrote.
         let view = TpuNode::new(&node(&[("tpu.google.com/topology", "2x2"), ("kubernetes.io/os", "linux")]));
         let elsewhere = TpuSlice { labelled_by_platform: Known::Value(false), ..TpuSlice::default() };
-        assert_eq!(view, TpuNode { slice: elsewhere, verdicts: Vec::new() });
+        assert_eq!(view, TpuNode { slice: elsewhere, ..TpuNode::default() });
     }
 
     #[test]
@@ -173,6 +177,8 @@ mod tests {
         assert_eq!(identity(&[("cloud.google.com/gke-tpu-slice-4x4-id", "s-1")]).as_deref(), Some("s-1"));
         let part = ("cloud.google.com/gke-tpu-partition-2x2x1-id", "p-1");
         assert_eq!(identity(&[part]), None, "the pool may have several slices");
+        let labels: Vec<_> = MULTI_HOST.into_iter().chain([part]).collect();
+        assert!(TpuNode::new(&node(&labels)).has_parts);
         assert_eq!(identity(&[("cloud.google.com/gke-tpu-topology", "2x2")]), None);
     }
 

@@ -14,6 +14,8 @@ use crate::{
 
 /// What the sources say of the slice, each with the words for it in a problem.
 pub(crate) struct FoundSlice {
+    /// Whether parts of it can be slices of their own.
+    has_parts: bool,
     sources: Vec<(&'static str, TpuSlice)>,
 }
 
@@ -27,7 +29,7 @@ pub(crate) fn find(
     let content = facts.bytes("slice", metadata::PATH).into_value().unwrap_or_default();
     let text = String::from_utf8_lossy(&content);
     let of_file = metadata::parse(&text);
-    let mut found = FoundSlice { sources: Vec::new() };
+    let mut found = FoundSlice { has_parts: node.is_some_and(|node| node.has_parts), sources: Vec::new() };
     if let Some(sources) = sources {
         sources.set_runtime_ports(&metadata::runtime_ports(&text));
         if of_file.is_none() {
@@ -55,6 +57,7 @@ pub(crate) fn describe(facts: &mut Facts<'_>, found: &FoundSlice, devices: &mut 
     if slice == TpuSlice::default() {
         return;
     }
+    slice.hosts = if found.has_parts { Known::default() } else { hosts(&slice, devices.len()) };
     for device in devices {
         device.fabric_domain = match slice.hosts {
             Known::Value(0 | 1) => Known::default(),
@@ -62,6 +65,19 @@ pub(crate) fn describe(facts: &mut Facts<'_>, found: &FoundSlice, devices: &mut 
             Known::Missing { missing } => missing.into(),
         };
         device.vendor_facts = Some(VendorFacts::Tpu(Box::new(slice.clone())));
+    }
+}
+
+/// The hosts of the slice, as a source says or its topology has them.
+fn hosts(slice: &TpuSlice, found: usize) -> Known<u32> {
+    let per_host = slice.chips_per_host.value().copied().or_else(|| u32::try_from(found).ok());
+    let of_topology = || {
+        let (chips, per_host) = (slice.chips()?, per_host?);
+        chips.checked_div(per_host).filter(|hosts| hosts * per_host == chips)
+    };
+    match slice.hosts {
+        Known::Value(hosts) => Known::Value(hosts),
+        Known::Missing { missing } => Known::from_option(of_topology(), missing),
     }
 }
 
@@ -80,4 +96,23 @@ fn contradictions(slice: &TpuSlice, devices: &[Device]) -> Vec<String> {
         contradictions.push(format!("a chip of {model} by its PCI id, and not {name} ({expected}), which"));
     }
     contradictions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_are_those_of_a_source_or_of_the_topology() {
+        let topology =
+            |shape: &str| TpuSlice { topology: Known::Value(shape.to_owned()), ..TpuSlice::default() };
+        assert_eq!(hosts(&topology("4x4"), 4), Known::Value(4));
+        assert_eq!(hosts(&topology("2x2x1"), 4), Known::Value(1));
+        assert_eq!(hosts(&topology("4x4"), 3), Known::default(), "a chip is missing");
+        let all = TpuSlice { chips_per_host: Known::Value(4), ..topology("4x4") };
+        assert_eq!(hosts(&all, 3), Known::Value(4));
+        assert_eq!(hosts(&TpuSlice { hosts: Known::Value(2), ..all }, 3), Known::Value(2));
+        let pending = TpuSlice { hosts: Missing::Pending.into(), ..TpuSlice::default() };
+        assert_eq!(hosts(&pending, 4).missing(), Some(Missing::Pending));
+    }
 }

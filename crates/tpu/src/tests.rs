@@ -183,3 +183,35 @@ fn metadata_are_not_read_without_a_tpu() {
     let findings = discover(&TestHost::new().file(metadata::PATH, "x".repeat(1 << 20)));
     assert_eq!(findings, Findings::default());
 }
+
+#[test]
+fn what_the_node_says_is_compared_with_the_chips_and_its_conditions_degrade_them() {
+    let folder = vfio(function(TestHost::new(), "0000:00:04.0", "0x006f"), "0000:00:04.0", 9);
+    let host = folder.open();
+    let mut tpu = Tpu::default();
+    let mut node = NodeFacts::default();
+    assert!(!tpu.set_node(&node), "there is no chip yet");
+    tpu.discover(&host, &PciBus::read(&host));
+    assert!(!tpu.set_node(&node), "it is the same Node");
+    for (key, value) in [("gke-tpu-accelerator", "tpu-v5p-slice"), ("gke-accelerator-count", "4")] {
+        node.labels.insert(format!("cloud.google.com/{key}"), value.to_owned());
+    }
+    node.conditions.insert("SliceErrorDetected".to_owned(), true);
+    assert!(tpu.set_node(&node));
+    let findings = tpu.discover(&host, &PciBus::read(&host));
+    let messages: Vec<&str> = findings.problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "the machine has 1 of the 4 chips that the labels of its Node say",
+            "the machine has a chip of v6e by its PCI id, and not tpu-v5p-slice (v5p), which the labels of its Node say"
+        ]
+    );
+    let device = &findings.devices[0];
+    assert_eq!(
+        (device.health.state, device.health.reasons[0].code.as_str()),
+        (HealthState::Degraded, "SliceError")
+    );
+    let labelled = device.tpu_slice().map(|slice| slice.labelled_by_platform);
+    assert_eq!(labelled, Some(Known::Value(true)));
+}

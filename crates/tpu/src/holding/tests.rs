@@ -97,3 +97,22 @@ fn values_of_the_host_count_only_for_a_container_that_holds_it_all() {
     let shared = [held("a", chips[0]), held("b", chips[1])];
     assert_eq!(attribute(&both, &chips, Some(&shared)), Attributed::default());
 }
+
+#[test]
+fn values_of_a_runtime_of_the_host_are_of_the_only_container_with_chips() {
+    let chips = [chip(0, 1), chip(0, 2)];
+    let mut own = values("", DUTY, &[(8, 10.0), (9, 20.0)]);
+    own.iter_mut().for_each(|value| value.container = None);
+    let [first, second] = chips.map(|chip| held("a", chip));
+    let of = |allocations: &[Allocation]| attribute(&own, &chips, Some(allocations));
+    assert_eq!(read(&of(&[first.clone(), second])), [(1, 0.1), (2, 0.2)]);
+    assert_eq!(read(&of(&[])), [(1, 0.1), (2, 0.2)], "a process without a pod");
+    // Two numbers of one chip are those of its cores.
+    assert_eq!(read(&of(&[first.clone()])), [(1, 0.15)]);
+    let of_two = of(&[first, held("b", chips[1])]);
+    assert!(of_two.readings.is_empty() && of_two.problem.is_some());
+    // Its devices are its own, unlike those that the exporter reports of the host.
+    let mut bandwidth = values("", RuntimeQuantity::BandwidthUtilization, &[(8, 50.0)]);
+    bandwidth[0].container = None;
+    assert_eq!(read(&attribute(&bandwidth, &chips, Some(&[held("a", chips[1])]))), [(2, 0.5)]);
+}
