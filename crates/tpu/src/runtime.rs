@@ -176,10 +176,12 @@ mod tests {
         }
     }
 
-    /// A field with a length: its tag and its content.
+    /// A field with a length: its tag, the length as a varint, and its content.
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
-        let length = u8::try_from(content.len()).expect("it is short");
-        [&[number << 3 | 2, length], content].concat()
+        let mut bytes = vec![number << 3 | 2];
+        prost::encoding::encode_varint(content.len() as u64, &mut bytes);
+        bytes.extend(content);
+        bytes
     }
 
     fn device(attribute: &[u8], gauge: &[u8]) -> Vec<u8> {
@@ -214,7 +216,7 @@ mod tests {
         assert_eq!(runtime.asked, ["tpu.runtime.tensorcore.dutycycle.percent"]);
         runtime.duty_cycle = vec![0xff; 32];
         assert!(matches!(read(&mut runtime), Err(RuntimeCallError::Failed(_))));
-        runtime.duty_cycle = field(1, &device(&[0x18, 4], &[]).repeat(MAX_DEVICES + 1)[..200]);
+        runtime.duty_cycle = field(1, &device(&[0x18, 4], &double(1.0)).repeat(MAX_DEVICES + 1));
         assert!(read(&mut runtime).is_err());
     }
 }
