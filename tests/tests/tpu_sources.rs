@@ -281,6 +281,19 @@ fn the_metadata_server_decides_the_labels_of_a_machine_without_the_file() {
     assert_eq!(server.connections(), before);
 }
 
+#[test]
+fn an_answer_of_the_metadata_server_is_shown_without_waiting_for_the_next_discovery() {
+    let server = FakeServer::start(metadata(&[("tpu-env", "TOPOLOGY: 4x4\nCHIPS_PER_HOST_BOUNDS: 2,4,1\n")]));
+    let host = Fixture::named("tpu-v5e-x8").lay_out();
+    let mut command = host.afd(["run", "--no-kubernetes", "--sample-interval", "0.2"]);
+    command.args(["--discovery-interval", "3600", "--tpu-exporter", "off", "--tpu-runtime", "off"]);
+    command.args(["--tpu-metadata-server", &server.address.to_string()]);
+    let agent = Agent::start(command);
+    agent
+        .until("the slice is known", |agent| agent.get("/inventory").text().contains("\"topology\":\"4x4\""));
+    assert_eq!(server.connections(), 3, "one for each attribute");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_metadata_server_that_hangs_costs_its_deadline_once() {
     let server = FakeServer::start(Answer::Nothing);

@@ -19,8 +19,10 @@ pub const EXPORTER: &str = "exporter";
 pub const RUNTIME: &str = "runtime";
 /// The name of the metadata server of the machine.
 pub const METADATA_SERVER: &str = "metadata";
-/// How long one source may take.
+/// How long one source of values may take.
 const SOURCE_DEADLINE: Duration = Duration::from_secs(1);
+/// How long the metadata server may take for all that is read of it, once.
+const METADATA_DEADLINE: Duration = Duration::from_secs(3);
 /// The header by which the metadata server and its clients know each other.
 const FLAVOR: (&str, &str) = ("Metadata-Flavor", "Google");
 
@@ -107,12 +109,11 @@ fn query_runtimes(addresses: &[SocketAddr], connect: ConnectRuntime) -> Option<S
     all.map(SourceAnswer::Values)
 }
 
-/// One deadline for all that is read of it.
 fn query_metadata(address: SocketAddr) -> MetadataAnswer {
     let started = Instant::now();
     let attribute = |name: &str| {
         let path = format!("/computeMetadata/v1/instance/attributes/{name}");
-        let remaining = SOURCE_DEADLINE.saturating_sub(started.elapsed());
+        let remaining = METADATA_DEADLINE.saturating_sub(started.elapsed());
         match http::get(address, &path, Some(FLAVOR), remaining.max(Duration::from_millis(1))) {
             Ok(body) => Ok(String::from_utf8_lossy(&body).into_owned()),
             Err(http::HttpError::NotFound) => Ok(String::new()),
