@@ -30,7 +30,6 @@ const NOT_RIGHT_YET: [(&str, &str); 45] = [
     ("amd-r9700-idle-hotspot-bit", "K1"),
     ("amd-strix-halo-kfd-96g", "K4"),
     ("explain-nvidia-on-nouveau", "F21"),
-    ("gaudi-id-1030", "K6"),
     ("gaudi3-hl338-x8-pcie", "K13 B22"),
     ("habana-goya-x8", "B24"),
     ("intel-b70-b65-vram-file", "K8"),

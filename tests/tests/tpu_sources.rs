@@ -289,8 +289,9 @@ fn an_answer_of_the_metadata_server_is_shown_without_waiting_for_the_next_discov
     command.args(["--discovery-interval", "3600", "--tpu-exporter", "off", "--tpu-runtime", "off"]);
     command.args(["--tpu-metadata-server", &server.address.to_string()]);
     let agent = Agent::start(command);
-    agent
-        .until("the slice is known", |agent| agent.get("/inventory").text().contains("\"topology\": \"4x4\""));
+    agent.until("the slice is known", |agent| {
+        agent.get("/inventory").text().contains("\"topology\": \"4x4\"")
+    });
     assert_eq!(server.connections(), 3, "one for each attribute");
 }
 

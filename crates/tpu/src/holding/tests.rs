@@ -108,7 +108,7 @@ fn values_of_a_runtime_of_the_host_are_of_the_only_container_with_chips() {
     assert_eq!(read(&of(&[first.clone(), second])), [(1, 0.1), (2, 0.2)]);
     assert_eq!(read(&of(&[])), [(1, 0.1), (2, 0.2)], "a process without a pod");
     // Two numbers of one chip are those of its cores.
-    assert_eq!(read(&of(&[first.clone()])), [(1, 0.15)]);
+    assert_eq!(read(&of(std::slice::from_ref(&first))), [(1, 0.15)]);
     let of_two = of(&[first, held("b", chips[1])]);
     assert!(of_two.readings.is_empty() && of_two.problem.is_some());
     // Its devices are its own, unlike those that the exporter reports of the host.
