@@ -147,7 +147,8 @@ impl<'a> LabelledNode<'a> {
         match origin {
             LabelOrigin::GuideVariant => {
                 self.is_undecided(LabelOrigin::Kind)
-                    || !self.guide_variants().is_empty() && self.products_are_undecided()
+                    || !self.guide_variants().is_empty()
+                        && (self.products_are_undecided() || is_undecided(self.devices(), &[Fact::Model]))
             }
             LabelOrigin::Kind => {
                 let kind = |device: &Device| (device.vendor, device.variant);

@@ -15,7 +15,7 @@ pub use self::{
     nvidia::{MigInstance, NvidiaFacts, NvidiaQuantity, VgpuGuest},
     tpu::TpuSlice,
 };
-use crate::{Device, Known, Quantity};
+use crate::{Device, Fact, Known, Quantity};
 
 /// Facts of one vendor's device beyond what all devices have.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -88,6 +88,7 @@ impl Device {
     /// Whether other hosts have devices of the same slice; none while that is not decided.
     pub fn is_part_of_slice(&self) -> Option<bool> {
         match self.tpu_slice().map(|slice| slice.hosts) {
+            None if self.undecided.contains_any(&[Fact::VendorFacts]) => None,
             Some(Known::Value(hosts)) => Some(hosts > 1),
             Some(Known::Missing { missing }) if missing.is_undecided() => None,
             _ => Some(false),

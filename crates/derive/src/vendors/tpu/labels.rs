@@ -20,14 +20,15 @@ pub(super) const LABELS: LabelSet = LabelSet {
     ],
 };
 
-const PRODUCT: &[Fact] = &[Fact::Product];
+const MODEL_AND_SLICE: &[Fact] = &[Fact::Product, Fact::Model, Fact::VendorFacts];
+const SLICE: &[Fact] = &[Fact::VendorFacts];
 
 const ROWS: &[CompatLabel] = &[
     CompatLabel {
         key: "tpu.google.com/accelerator",
         examples: "`tpu-v6e-slice`, `tpu-v5-lite-podslice`",
         meaning: "generation and form",
-        needs: PRODUCT,
+        needs: MODEL_AND_SLICE,
         unread: |scope| {
             let unread = |device: &Device| match accelerator_of_model(device) {
                 Some(_) => None,
@@ -41,7 +42,7 @@ const ROWS: &[CompatLabel] = &[
         key: "tpu.google.com/chip-count",
         examples: "`8`",
         meaning: "chips of the node",
-        needs: &[],
+        needs: SLICE,
         unread: |_| false,
         fill: LabelFill::One(|scope| of_chips(scope, |_| Some(scope.devices.len().to_string()))),
     },
@@ -49,7 +50,7 @@ const ROWS: &[CompatLabel] = &[
         key: "tpu.google.com/topology",
         examples: "`2x4`, `4x4x8`",
         meaning: "chips of the whole slice in each dimension",
-        needs: PRODUCT,
+        needs: MODEL_AND_SLICE,
         unread: |scope| scope.is_unread(|device| slice_fact(device, |slice| &slice.topology)),
         fill: LabelFill::One(|scope| of_chips(scope, |device| topology(device, scope.devices.len()))),
     },
@@ -57,7 +58,7 @@ const ROWS: &[CompatLabel] = &[
         key: "tpu.google.com/ici-resiliency",
         examples: "`true`, `false`",
         meaning: "whether the slice works on without some of its links",
-        needs: &[],
+        needs: SLICE,
         unread: |scope| scope.is_unread(|device| slice_fact(device, |slice| &slice.ici_resiliency)),
         fill: LabelFill::One(|scope| {
             of_chips(scope, |device| Some(device.tpu_slice()?.ici_resiliency.value()?.to_string()))
