@@ -26,8 +26,8 @@ pub struct FakeLibrary {
     built: OnceLock<PathBuf>,
 }
 
-/// NVML, AMD SMI, ROCm SMI and HLML.
-pub static FAKE_LIBRARIES: [FakeLibrary; 4] = [
+/// NVML, AMD SMI, ROCm SMI, Level Zero and HLML.
+pub static FAKE_LIBRARIES: [FakeLibrary; 5] = [
     FakeLibrary {
         recording: "nvml.json",
         option: "--nvidia-driver-root",
@@ -53,6 +53,15 @@ pub static FAKE_LIBRARIES: [FakeLibrary; 4] = [
         library: "librocm_smi64.so",
         package: "afd-fake-rocmsmi",
         file: "libafd_fake_rocmsmi.so",
+        built: OnceLock::new(),
+    },
+    FakeLibrary {
+        recording: "levelzero.json",
+        option: "--intel-root",
+        directory: "usr/lib/x86_64-linux-gnu",
+        library: "libze_loader.so.1",
+        package: "afd-fake-levelzero",
+        file: "libafd_fake_levelzero.so",
         built: OnceLock::new(),
     },
     FakeLibrary {

@@ -53,6 +53,7 @@ const OPTIONS: &[(&str, Source)] = &[
         Source::Value("labelPrefix", || json!("gpu.example.com"), "--label-prefix=gpu.example.com"),
     ),
     ("rocm-root", Source::Value("amd.driverRoot", || json!("/c d"), "--rocm-root=/host/c d")),
+    ("intel-root", Source::Value("intel.driverRoot", || json!("/g h"), "--intel-root=/host/g h")),
     ("habana-root", Source::Value("gaudi.driverRoot", || json!("/e f"), "--habana-root=/host/e f")),
     ("tpu-exporter", Source::Value("tpu.exporter", || json!("[::1]:2113"), "--tpu-exporter=[::1]:2113")),
     ("include-integrated", Source::Value("includeIntegrated", || json!(true), "--include-integrated")),

@@ -42,7 +42,7 @@ const VENDORS: [VendorFiles; 5] = [
             "crates/derive/src/vendors/intel",
             "crates/derive/src/vendors/gaudi",
         ],
-        shared_files: 3,
+        shared_files: 5,
     },
     VendorFiles {
         words: &["gaudi", "habana"],

@@ -15,12 +15,12 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const MIG_STRATEGIES: [&str; 3] = ["none", "single", "mixed"];
 
 /// A kind of output, the command that prints it, and the file with the expected output.
-const OUTPUTS: [(&str, &[&str], &str); 9] = [
+const OUTPUTS: [(&str, &[&str], &str); 10] = [
     ("inventory", &["show", "--output", "json"], "inventory.json"),
     ("labels", &["show", "--output", "labels"], "labels.txt"),
     (
         "labels-compat",
-        &["show", "--output", "labels", "--compat", "amd=on", "--compat", "gaudi=on"],
+        &["show", "--output", "labels", "--compat", "amd=on", "--compat", "gaudi=on", "--compat", "intel=on"],
         "labels-compat.txt",
     ),
     ("metrics", &["show", "--output", "metrics", "--per-process"], "metrics.txt"),
@@ -33,6 +33,11 @@ const OUTPUTS: [(&str, &[&str], &str); 9] = [
         "metrics-compat-gaudi",
         &["show", "--output", "metrics", "--compat-metrics", "gaudi"],
         "metrics-compat-gaudi.txt",
+    ),
+    (
+        "metrics-compat-intel",
+        &["show", "--output", "metrics", "--compat-metrics", "intel"],
+        "metrics-compat-intel.txt",
     ),
     ("table", &["show"], "table.txt"),
     ("topology", &["topology"], "topology.txt"),

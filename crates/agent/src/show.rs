@@ -57,8 +57,9 @@ pub fn metrics(
         return Ok(String::from_utf8(render::metrics(inputs, &[])?)?);
     }
     let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster };
+    let pages = sets.iter().flat_map(|set| set.pages().map(|page| (*set, page)));
     let pages: Result<Vec<_>, _> =
-        sets.iter().map(|set| render::compat_metrics(*set, inputs, None)).collect();
+        pages.map(|(set, page)| render::compat_metrics(set, page, inputs, None)).collect();
     Ok(String::from_utf8(pages?.concat())?)
 }
 

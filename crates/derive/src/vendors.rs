@@ -55,6 +55,8 @@ pub struct VendorRecord {
     pub labels: Option<LabelSet>,
     /// Metrics as the vendor's exporter spells them.
     pub metrics: Option<MetricSet>,
+    /// Further pages of metrics, where the exporter has another generation with other names.
+    pub further_metrics: &'static [MetricSet],
     /// Name of the device node by which the vendor's tools call a device.
     pub device_node: fn(&Device) -> Option<String>,
     /// Subsystems whose uevents can change what the probe finds, besides those of every PCI device.

@@ -3,6 +3,7 @@
 
 mod amd;
 mod gaudi;
+mod intel;
 mod nvidia;
 mod tpu;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     amd::{AmdFacts, AmdQuantity, BlockFirmware, HostLimitCause},
     gaudi::{GaudiFacts, GaudiQuantity, GaudiThreshold},
+    intel::{IntelComponent, IntelFacts, IntelFirmware, IntelQuantity, IntelValue, XelinkPort},
     nvidia::{MigInstance, NvidiaFacts, NvidiaQuantity, VgpuGuest},
     tpu::TpuSlice,
 };
@@ -25,6 +27,8 @@ pub enum VendorFacts {
     Amd(Box<AmdFacts>),
     /// Of a Gaudi.
     Gaudi(Box<GaudiFacts>),
+    /// Of an Intel GPU.
+    Intel(Box<IntelFacts>),
     /// Of an NVIDIA GPU.
     Nvidia(Box<NvidiaFacts>),
     /// Of a TPU chip.
@@ -38,6 +42,8 @@ pub enum VendorQuantity {
     Amd(AmdQuantity),
     /// Of Habana's exporter.
     Gaudi(GaudiQuantity),
+    /// Of XPU Manager.
+    Intel(IntelQuantity),
     /// Of dcgm-exporter.
     Nvidia(NvidiaQuantity),
 }
@@ -51,6 +57,12 @@ impl From<AmdQuantity> for Quantity {
 impl From<GaudiQuantity> for Quantity {
     fn from(quantity: GaudiQuantity) -> Self {
         Quantity::Vendor(VendorQuantity::Gaudi(quantity))
+    }
+}
+
+impl From<IntelQuantity> for Quantity {
+    fn from(quantity: IntelQuantity) -> Self {
+        Quantity::Vendor(VendorQuantity::Intel(quantity))
     }
 }
 
@@ -73,6 +85,14 @@ impl Device {
     pub fn gaudi(&self) -> Option<&GaudiFacts> {
         match self.vendor_facts.as_ref()? {
             VendorFacts::Gaudi(facts) => Some(facts),
+            _ => None,
+        }
+    }
+
+    /// Facts that only Intel's GPUs have.
+    pub fn intel(&self) -> Option<&IntelFacts> {
+        match self.vendor_facts.as_ref()? {
+            VendorFacts::Intel(facts) => Some(facts),
             _ => None,
         }
     }

@@ -82,10 +82,10 @@ pub(super) fn server_address(text: &str) -> Result<ServerAddress, String> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct ServerAddress(pub(super) Option<SocketAddr>);
 
-/// A set whose metrics are served at `/compat/<set>` on request; the help lists them.
+/// A set whose metrics are served at `/compat/<page>` on request; the help lists them.
 pub(super) fn metric_set() -> impl TypedValueParser<Value = CompatSet> {
-    let on_request = CompatSet::with_metrics().filter(|(_, metrics)| !metrics.always_served);
-    PossibleValuesParser::new(on_request.map(|(set, _)| set.as_str())).try_map(|name| name.parse())
+    let on_request = CompatSet::all().filter(|set| set.pages().any(|page| !page.always_served));
+    PossibleValuesParser::new(on_request.map(CompatSet::as_str)).try_map(|name| name.parse())
 }
 
 /// A label set and its switch: `<set>=on`.

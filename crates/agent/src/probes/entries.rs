@@ -82,8 +82,15 @@ pub(super) const PROBES: &[ProbeEntry] = &[
     },
     ProbeEntry {
         name: "intel",
-        construct: |_| Box::new(afd_intel::Intel::default()),
-        open_library: None,
+        construct: |settings| {
+            Box::new(match settings.launcher {
+                Some(launcher) => {
+                    afd_intel::Intel::with_library(launcher, settings.library_root, settings.exporter)
+                }
+                None => afd_intel::Intel::default(),
+            })
+        },
+        open_library: Some(open_levelzero),
         open_network: None,
         blank: None,
     },
@@ -137,6 +144,19 @@ fn open_nvml(path: &Path) -> anyhow::Result<LibraryService> {
 
 fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
     let mut library = afd_amd::smi::Smi::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
+    Ok(Box::new(move |request, _| {
+        let report = match request {
+            DISCOVER => library.discover(),
+            SAMPLE => library.sample(),
+            other => bail!("unknown request {other:?}"),
+        };
+        Ok(serde_json::to_value(report)?)
+    }))
+}
+
+fn open_levelzero(path: &Path) -> anyhow::Result<LibraryService> {
+    let mut library =
+        afd_intel::levelzero::LevelZero::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
     Ok(Box::new(move |request, _| {
         let report = match request {
             DISCOVER => library.discover(),

@@ -8,7 +8,7 @@ use afd_model::{Allocation, Inventory, Sample};
 use prometheus::proto::MetricFamily;
 
 pub use self::units::ExporterUnit;
-pub(crate) use self::units::{allocatable_units, sampled_units};
+pub(crate) use self::units::{allocatable_units, sampled_units, whole_units};
 use super::CompatSet;
 use crate::{
     families::MetricKind,
@@ -152,14 +152,13 @@ impl MetricSet {
 }
 
 impl CompatSet {
-    /// The set whose metrics are the page of this name.
-    pub fn of_page(page: &str) -> Option<CompatSet> {
-        CompatSet::with_metrics().find(|(_, metrics)| metrics.page == page).map(|(set, _)| set)
+    /// The set that has the page of this name, and the page.
+    pub fn of_page(page: &str) -> Option<(CompatSet, &'static MetricSet)> {
+        CompatSet::with_metrics().find(|(_, metrics)| metrics.page == page)
     }
 
-    /// The families of the set with the values of the last samples; none if it has none, or the node has no device of it.
-    pub fn metric_families(self, input: &CompatInput<'_>) -> Vec<MetricFamily> {
-        let Some(set) = &self.record().metrics else { return Vec::new() };
+    /// The families of one of the set's pages with the values of the last samples; none if the node has no device of it.
+    pub fn metric_families(self, set: &'static MetricSet, input: &CompatInput<'_>) -> Vec<MetricFamily> {
         let units = (set.units)(self.record(), input);
         if units.is_empty() {
             return Vec::new();
@@ -247,7 +246,7 @@ mod tests {
     fn families_and_pages_have_one_owner() {
         let mut pages = BTreeMap::new();
         for (set, metrics) in CompatSet::with_metrics() {
-            assert_eq!(CompatSet::of_page(metrics.page), Some(set));
+            assert_eq!(CompatSet::of_page(metrics.page).map(|(set, _)| set), Some(set));
             assert_eq!(pages.insert(metrics.page, set), None, "{} is there twice", metrics.page);
             let mut names = BTreeMap::new();
             for family in metrics.families() {

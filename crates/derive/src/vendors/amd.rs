@@ -40,6 +40,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
     plugin_options: &[],
     labels: Some(labels::LABELS),
     metrics: Some(metrics::METRICS),
+    further_metrics: &[],
     device_node: accel_node,
     uevent_subsystems: &["drm", "kfd", "platform"],
     redactions: Redactions {

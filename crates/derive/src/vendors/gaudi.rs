@@ -26,6 +26,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     plugin_options: &[],
     labels: Some(labels::LABELS),
     metrics: Some(metrics::METRICS),
+    further_metrics: &[],
     device_node: accel_node,
     uevent_subsystems: &["accel"],
     redactions: Redactions { calls: &["hlml_device_get_serial", "hlml_device_get_uuid"], ..Redactions::NONE },

@@ -35,6 +35,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     plugin_options: device_plugin::PLUGIN_OPTIONS,
     labels: Some(labels::LABELS),
     metrics: Some(metrics::METRICS),
+    further_metrics: &[],
     device_node,
     uevent_subsystems: &[],
     redactions: Redactions {

@@ -21,6 +21,7 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     plugin_options: &[],
     labels: None,
     metrics: None,
+    further_metrics: &[],
     device_node: accel_node,
     uevent_subsystems: &["accel", "vfio"],
     redactions: Redactions { binary_files: &["tpu-env"], ..Redactions::NONE },

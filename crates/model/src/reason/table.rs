@@ -226,6 +226,17 @@ pub const REASONS: &[ReasonRow] = &[
         "the driver has disabled the device",
         "see the kernel log; reset or replace the device",
     ),
+    fault(
+        "Wedged",
+        "the driver has given the device up after resets that did not help",
+        "see the kernel log; rebind the driver or restart the node",
+    ),
+    fault(
+        "GpuHealthCritical",
+        "the driver reports that the device is in a critical state or has failed",
+        "drain the node; see the kernel log; reset or replace the device",
+    ),
+    fault("MemoryFailed", "the memory of the device is to be replaced", "drain the node and replace the device"),
     fault("SurvivabilityMode", "the firmware of the device has failed", "flash the firmware"),
     row(
         XID,
@@ -336,6 +347,22 @@ pub const REASONS: &[ReasonRow] = &[
         "LinkDown",
         "device-to-device links are down while others of the device are up, or fewer are up than there are other devices",
         "reset all devices; check the board if the link stays down",
+    ),
+    degraded(
+        "MemoryDegraded",
+        "the memory of the device has errors that may become too many to correct",
+        "reset the device when it is idle; replace it if the state stays",
+    ),
+    degraded(
+        "GpuHealthWarning",
+        "the driver warns of the health of the device",
+        "see the kernel log; reset the device when it is idle",
+    ),
+    degraded("RepairPending", "the device needs a reset to complete repairs", "reset the device when it is idle"),
+    degraded(
+        "UncorrectableRasErrors",
+        "the hardware has counted uncorrectable errors since the driver was loaded",
+        "reset the device when it is idle; replace it if the errors continue",
     ),
     degraded(
         "RowReplacementPending",
