@@ -49,7 +49,9 @@ fn metrics(host: &FixtureHost) -> String {
 /// The series of a family for the device at an address.
 fn series<'t>(text: &'t str, family: &str, address: &str) -> Vec<&'t str> {
     let of_device = format!("device=\"{address}\"");
-    text.lines().filter(|line| line.starts_with(&format!("{family}{{")) && line.contains(&of_device)).collect()
+    text.lines()
+        .filter(|line| line.starts_with(&format!("{family}{{")) && line.contains(&of_device))
+        .collect()
 }
 
 fn start(host: &FixtureHost) -> Agent {
@@ -123,7 +125,10 @@ fn refused_engines_are_one_problem_of_each_device_and_hidden_memory_is_another()
         let refused: Vec<_> = problems.iter().filter(|problem| problem.fact == "levelzero").collect();
         assert_eq!(refused.len(), 1, "{problems:?}");
         assert_eq!(refused[0].reason, Missing::NotPermitted);
-        assert!(refused[0].message.contains("zesDeviceEnumEngineGroups INSUFFICIENT_PERMISSIONS"), "{refused:?}");
+        assert!(
+            refused[0].message.contains("zesDeviceEnumEngineGroups INSUFFICIENT_PERMISSIONS"),
+            "{refused:?}"
+        );
         let hidden: Vec<_> = problems.iter().filter(|problem| problem.fact == "memory_used").collect();
         assert_eq!((hidden.len(), hidden[0].reason), (1, Missing::NotPermitted));
         assert_eq!(problems.len(), 2);
@@ -174,13 +179,20 @@ async fn a_pod_is_known_by_the_card_of_a_virtual_function() {
     let held = series(&metrics, "accelerator_device_allocation", "0000:4d:00.0");
     let of_function = |line: &&str| line.contains("partition=\"vf1\"") && line.contains("pod=\"decode-0\"");
     assert!(held.len() == 1 && held.iter().all(of_function), "{held:?}");
+    let of_pod = |line: &&str| line.starts_with("DCGM_FI_DEV_GPU_UTIL{") && line.contains("pod=\"decode-0\"");
+    agent.until("the door has the function", |agent| {
+        agent.get("/compat/dcgm").text().lines().find(of_pod).is_some_and(|line| line.ends_with("} 50"))
+    });
 }
 
 #[test]
 fn a_file_that_is_not_level_zero_is_a_problem_and_affects_no_fact_of_the_kernel() {
     for (content, message) in [
         (b"no ELF".to_vec(), "ended (exit status: 1)"),
-        (fs::read(afd_tests::fake_nvml()).expect("the library is built"), "initialised: NO_SYMBOL; the loader is older"),
+        (
+            fs::read(afd_tests::fake_nvml()).expect("the library is built"),
+            "initialised: NO_SYMBOL; the loader is older",
+        ),
     ] {
         let host = Fixture::named(MAX).lay_out();
         fs::write(host.driver_root().library(), content).expect("a file can be written");
@@ -198,7 +210,11 @@ fn a_loader_without_sysman_is_not_restarted_in_a_loop() {
     host.driver_root().remove_symbol("zesInit");
     let agent = Agent::start(host.afd(RUN));
     let message = |agent: &Agent| {
-        agent.inventory().problems.iter().any(|problem| problem.message.contains("install a newer Level Zero"))
+        agent
+            .inventory()
+            .problems
+            .iter()
+            .any(|problem| problem.message.contains("install a newer Level Zero"))
     };
     agent.until("the problem is reported", message);
     let process = agent.library_process();
@@ -237,7 +253,8 @@ fn a_library_without_some_symbols_reports_everything_else() {
 #[test]
 fn a_library_that_cannot_be_initialised_is_a_problem_and_is_retried() {
     let host = Fixture::named(MAX).lay_out();
-    host.driver_root().update(|recording| recording["system"]["zesInit"] = json!({ "error": "UNINITIALIZED" }));
+    host.driver_root()
+        .update(|recording| recording["system"]["zesInit"] = json!({ "error": "UNINITIALIZED" }));
     let agent = Agent::start(host.afd(RUN));
     agent.until("the problem is reported", |agent| {
         let problems = agent.inventory().problems;
@@ -267,7 +284,11 @@ fn a_device_that_the_library_loses_has_failed_and_recovers() {
     agent.until("it has failed", |_| device().health.state == HealthState::Failed);
     let lost = device();
     assert_eq!(lost.health.reasons[0].code, "DeviceLost");
-    assert_eq!((&lost.serial, &lost.memory_bytes), (&before.serial, &before.memory_bytes), "static facts stay");
+    assert_eq!(
+        (&lost.serial, &lost.memory_bytes),
+        (&before.serial, &before.memory_bytes),
+        "static facts stay"
+    );
     agent.until("its samples are absent", |agent| utilizations(agent) == SAMPLED / 2);
     assert_eq!(agent.inventory().devices[0].health.state, HealthState::Healthy);
     host.driver_root().update(|recording| recording["devices"][0]["answers"] = answers.clone());
@@ -279,7 +300,8 @@ fn a_device_that_the_library_loses_has_failed_and_recovers() {
 #[test]
 fn a_suspended_device_is_not_woken() {
     let host = Fixture::named(MAX).copy();
-    let function = fs::canonicalize(host.root().join("sys/bus/pci/devices/0000:29:00.0")).expect("it is there");
+    let function =
+        fs::canonicalize(host.root().join("sys/bus/pci/devices/0000:29:00.0")).expect("it is there");
     fs::create_dir_all(function.join("power")).expect("a folder can be made");
     fs::write(function.join("power/runtime_status"), "suspended\n").expect("a file can be written");
     host.driver_root().fault("abort", &["zesInit"]);
@@ -342,7 +364,11 @@ fn a_released_driver_is_not_held_until_it_is_reacquired() {
     assert_eq!(agent.library_process(), None, "no process has the render nodes open");
     agent.until("the samples are absent", |agent| utilizations(agent) == 0);
     for (now, before) in agent.inventory().devices.iter().zip(&before) {
-        assert_eq!((&now.serial, &now.memory_bytes), (&before.serial, &before.memory_bytes), "static facts stay");
+        assert_eq!(
+            (&now.serial, &now.memory_bytes),
+            (&before.serial, &before.memory_bytes),
+            "static facts stay"
+        );
     }
     release(&["--end"]);
     agent.until("the library is sampled again", |agent| utilizations(agent) == SAMPLED);

@@ -83,7 +83,7 @@ pub fn compat_metrics(
         allocations: cluster.allocations.unwrap_or_default(),
         node,
     };
-    TextEncoder::new().encode(&set.metric_families(page, &input), &mut text)?;
+    TextEncoder::new().encode(&set.page_families(page, &input), &mut text)?;
     Ok(text)
 }
 

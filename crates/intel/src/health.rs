@@ -87,7 +87,12 @@ impl SysmanEvidence {
                 .filter_map(|module| module["health"].as_u64())
                 .max()
                 .unwrap_or(0),
-            failed_ports: values(PORT_STATE).into_iter().enumerate().filter(is_failed).map(|(n, _)| n).collect(),
+            failed_ports: values(PORT_STATE)
+                .into_iter()
+                .enumerate()
+                .filter(is_failed)
+                .map(|(n, _)| n)
+                .collect(),
             uncorrectable: uncorrectable_errors(answers),
         }
     }

@@ -93,7 +93,9 @@ impl Intel {
             }
         }
         let hidden = findings.devices.iter().filter(|device| !device.integrated).filter(|device| {
-            report.device(device.id.0, levelzero::unit_of).is_some_and(|found| is_memory_hidden(&found.answers))
+            report
+                .device(device.id.0, levelzero::unit_of)
+                .is_some_and(|found| is_memory_hidden(&found.answers))
         });
         let problems: Vec<Problem> = hidden.map(|device| memory_problem(device.id)).collect();
         findings.problems.extend(problems);
@@ -124,7 +126,8 @@ fn memory_problem(device: DeviceId) -> Problem {
         fact: "memory_used".to_owned(),
         reason: Missing::NotPermitted,
         path: None,
-        message: "the driver reports all memory as free, as it does to processes without CAP_PERFMON".to_owned(),
+        message: "the driver reports all memory as free, as it does to processes without CAP_PERFMON"
+            .to_owned(),
     }
 }
 

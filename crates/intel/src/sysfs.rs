@@ -4,8 +4,8 @@
 pub(crate) mod sampling;
 
 use afd_model::{
-    Device, Handle, HandleKind, Known, MemorySource, Missing, Partitioning, PciAddress, PciId,
-    PcieLink, Variant, Vendor,
+    Device, Handle, HandleKind, Known, MemorySource, Missing, Partitioning, PciAddress, PciId, PcieLink,
+    Variant, Vendor,
 };
 use afd_probe::{Facts, PciBus, PciFunction, device, pci, products::unrecognized};
 

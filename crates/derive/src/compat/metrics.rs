@@ -157,8 +157,13 @@ impl CompatSet {
         CompatSet::with_metrics().find(|(_, metrics)| metrics.page == page)
     }
 
-    /// The families of one of the set's pages with the values of the last samples; none if the node has no device of it.
-    pub fn metric_families(self, set: &'static MetricSet, input: &CompatInput<'_>) -> Vec<MetricFamily> {
+    /// The families of all pages of the set with the values of the last samples; none if the node has no device of it.
+    pub fn metric_families(self, input: &CompatInput<'_>) -> Vec<MetricFamily> {
+        self.pages().flat_map(|page| self.page_families(page, input)).collect()
+    }
+
+    /// The families of one of its pages.
+    pub fn page_families(self, set: &'static MetricSet, input: &CompatInput<'_>) -> Vec<MetricFamily> {
         let units = (set.units)(self.record(), input);
         if units.is_empty() {
             return Vec::new();

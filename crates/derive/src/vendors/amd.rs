@@ -57,6 +57,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         root_option: "rocm-root",
         root_help: "A root with AMD SMI or ROCm SMI, if it is not under the host root: / where the image has it",
         chart_value: Some("amd.driverRoot"),
+        reports_uuids: true,
         environment: &[],
         max_resident_bytes: MAX_RESIDENT_BYTES,
         max_data_bytes: MAX_DATA_BYTES,

@@ -36,6 +36,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
         root_option: "habana-root",
         root_help: "A root with HLML in usr/lib/habanalabs, if it is not under the host root: / where the image has it",
         chart_value: Some("gaudi.driverRoot"),
+        reports_uuids: true,
         environment: &[],
         max_resident_bytes: MAX_RESIDENT_BYTES,
         max_data_bytes: MAX_DATA_BYTES,

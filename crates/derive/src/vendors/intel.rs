@@ -40,6 +40,7 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
         root_option: "intel-root",
         root_help: "A root with Level Zero and Intel's GPU driver for it, if they are not under the host root: / where the image has them",
         chart_value: Some("intel.driverRoot"),
+        reports_uuids: false,
         // The driver is chosen by the process itself, by the folder of the library.
         environment: &[],
         max_resident_bytes: MAX_RESIDENT_BYTES,

@@ -53,6 +53,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         root_help: "A root with NVIDIA's driver, if it is not under the host root: / where a container runtime injected \
                     the library",
         chart_value: Some("nvidia.driverRoot"),
+        reports_uuids: true,
         environment: &[],
         max_resident_bytes: MAX_RESIDENT_BYTES,
         max_data_bytes: MAX_DATA_BYTES,

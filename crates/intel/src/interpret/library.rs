@@ -1,8 +1,8 @@
 //! From what Level Zero reported to facts that the kernel did not report. Pure.
 
 use afd_model::{
-    Device, DeviceId, Findings, IntelComponent, IntelFacts, IntelFirmware, Known, Link, LinkKind, MemorySource,
-    Missing, VendorFacts, XelinkPort,
+    Device, DeviceId, Findings, IntelComponent, IntelFacts, IntelFirmware, Known, Link, LinkKind,
+    MemorySource, Missing, VendorFacts, XelinkPort,
 };
 use afd_probe::answers::{LibraryCall, trimmed};
 use serde_json::Value;
@@ -11,7 +11,8 @@ use crate::levelzero::{
     LevelZeroAnswers, LevelZeroReport,
     calls::{
         ECC, ENGINE_PROPERTIES, FIRMWARE_PROPERTIES, FREQUENCY_PROPERTIES, MEMORY_PROPERTIES, MEMORY_STATE,
-        PORT_PROPERTIES, PORT_STATE, PORTS, POWER_PROPERTIES, PROPERTIES, RAS_PROPERTIES, TEMPERATURE_PROPERTIES,
+        PORT_PROPERTIES, PORT_STATE, PORTS, POWER_PROPERTIES, PROPERTIES, RAS_PROPERTIES,
+        TEMPERATURE_PROPERTIES,
     },
     parts::{
         ENGINES, FREQUENCIES, MEMORY_TYPES, POWER_DOMAINS, RAS_TYPES, SENSORS, kind_name, name_of, tile,
@@ -61,9 +62,9 @@ pub(crate) fn enrich(findings: &mut Findings, report: &LevelZeroReport) {
 fn fill(device: &mut Device, answers: &LevelZeroAnswers, facts: &IntelFacts) {
     device.serial.fill(|| serial(answers));
     let main = MAIN_FIRMWARE.iter().find_map(|name| facts.firmware.iter().find(|image| image.name == *name));
-    device.firmware_version.fill(|| {
-        Known::from_option(main.map(|image| image.version.clone()), Missing::NotAvailable)
-    });
+    device
+        .firmware_version
+        .fill(|| Known::from_option(main.map(|image| image.version.clone()), Missing::NotAvailable));
     if !device.integrated
         && !device.memory_bytes.is_known()
         && let Some(bytes) = memory(answers)
@@ -208,7 +209,8 @@ fn links(devices: &[Device], report: &LevelZeroReport) -> Vec<Link> {
             let bandwidth = bandwidth(&properties["maxTxSpeed"]);
             match links.iter_mut().find(|link| (link.a, link.b) == (device.id, peer)) {
                 Some(link) => {
-                    let sum = link.bandwidth_bytes_per_second.value().copied().zip(bandwidth).map(|(a, b)| a + b);
+                    let sum =
+                        link.bandwidth_bytes_per_second.value().copied().zip(bandwidth).map(|(a, b)| a + b);
                     link.bandwidth_bytes_per_second = Known::from_option(sum, Missing::NotAvailable);
                 }
                 None => links.push(Link {

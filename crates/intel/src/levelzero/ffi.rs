@@ -45,9 +45,7 @@ impl SysmanApi {
     }
 
     pub(super) fn drivers(&self) -> Result<Vec<SysmanHandle>, SysmanStatus> {
-        handles(|count, array| {
-            call!(self.0, STATUSES, DRIVERS(count => *mut u32, array => *mut *mut c_void))
-        })
+        handles(|count, array| call!(self.0, STATUSES, DRIVERS(count => *mut u32, array => *mut *mut c_void)))
     }
 
     pub(super) fn devices(&self, driver: SysmanHandle) -> Result<Vec<SysmanHandle>, SysmanStatus> {
@@ -60,13 +58,18 @@ impl SysmanApi {
         call: LibraryCall,
         parent: SysmanHandle,
     ) -> Result<Vec<SysmanHandle>, SysmanStatus> {
-        handles(|count, array| {
-            call!(self.0, STATUSES, call(parent.0 => *mut c_void, count => *mut u32, array => *mut *mut c_void))
-        })
+        handles(
+            |count, array| call!(self.0, STATUSES, call(parent.0 => *mut c_void, count => *mut u32, array => *mut *mut c_void)),
+        )
     }
 
     /// The answer of a call on a handle.
-    pub(super) fn query(&self, handle: SysmanHandle, call: LibraryCall, source: SysmanSource) -> SysmanResult {
+    pub(super) fn query(
+        &self,
+        handle: SysmanHandle,
+        call: LibraryCall,
+        source: SysmanSource,
+    ) -> SysmanResult {
         match source {
             SysmanSource::Struct(layout) => self.structure(handle, call, layout),
             SysmanSource::Chain(layout, next) => self.chain(handle, call, layout, next),
@@ -97,7 +100,8 @@ impl SysmanApi {
         }
         buffer.put(layout::NEXT, &address(&mut chained));
         call!(self.0, STATUSES, call(handle.0 => *mut c_void, buffer.pointer() => *mut StructBuffer))?;
-        let (Value::Object(mut value), Value::Object(added)) = (read(layout, &buffer)?, read(next, &chained)?)
+        let (Value::Object(mut value), Value::Object(added)) =
+            (read(layout, &buffer)?, read(next, &chained)?)
         else {
             return Err(StatusCode::UNEXPECTED_DATA);
         };

@@ -38,7 +38,8 @@ impl SampledDevice<'_> {
         let (properties, now) = (list(self.discovered, properties), list(self.now, call));
         let before = self.before.map(|before| list(before, call)).unwrap_or_default();
         let component = |((index, properties), now): ((u8, Known<Value>), Known<Value>)| {
-            let before = before.get(usize::from(index)).and_then(|value: &Known<Value>| value.value().cloned());
+            let before =
+                before.get(usize::from(index)).and_then(|value: &Known<Value>| value.value().cloned());
             let (properties, now) = (properties.into_value()?, now.into_value().unwrap_or_default());
             Some(SampledComponent { index, properties, now, before })
         };
@@ -88,7 +89,8 @@ pub(crate) fn rate(now: &Value, before: &Value, field: &str) -> Option<f64> {
 
 /// The name of a number of an enum; `type_7` for one that is newer than this program.
 pub(crate) fn name_of(names: &[&str], number: u64) -> String {
-    let known = usize::try_from(number).ok().and_then(|index| names.get(index)).filter(|name| !name.is_empty());
+    let known =
+        usize::try_from(number).ok().and_then(|index| names.get(index)).filter(|name| !name.is_empty());
     known.map_or_else(|| format!("type_{number}"), |name| (*name).to_owned())
 }
 
@@ -169,7 +171,7 @@ pub(crate) const THROTTLE_REASONS: [&str; 10] = [
 ];
 /// `zes_mem_type_t`; those that no GPU of Intel has are empty.
 pub(crate) const MEMORY_TYPES: [&str; 28] = [
-    "hbm", "ddr", "ddr3", "ddr4", "ddr5", "lpddr", "lpddr3", "lpddr4", "lpddr5", "sram", "l1", "l3", "grf", "slm",
-    "gddr4", "gddr5", "gddr5x", "gddr6", "gddr6x", "gddr7", "lpddr5x", "hbm2", "", "hbm2e", "hbm3", "hbm3e", "hbm4",
-    "lpddr6",
+    "hbm", "ddr", "ddr3", "ddr4", "ddr5", "lpddr", "lpddr3", "lpddr4", "lpddr5", "sram", "l1", "l3", "grf",
+    "slm", "gddr4", "gddr5", "gddr5x", "gddr6", "gddr6x", "gddr7", "lpddr5x", "hbm2", "", "hbm2e", "hbm3",
+    "hbm3e", "hbm4", "lpddr6",
 ];

@@ -236,7 +236,11 @@ pub const REASONS: &[ReasonRow] = &[
         "the driver reports that the device is in a critical state or has failed",
         "drain the node; see the kernel log; reset or replace the device",
     ),
-    fault("MemoryFailed", "the memory of the device is to be replaced", "drain the node and replace the device"),
+    fault(
+        "MemoryFailed",
+        "the memory of the device is to be replaced",
+        "drain the node and replace the device",
+    ),
     fault("SurvivabilityMode", "the firmware of the device has failed", "flash the firmware"),
     row(
         XID,
@@ -358,7 +362,11 @@ pub const REASONS: &[ReasonRow] = &[
         "the driver warns of the health of the device",
         "see the kernel log; reset the device when it is idle",
     ),
-    degraded("RepairPending", "the device needs a reset to complete repairs", "reset the device when it is idle"),
+    degraded(
+        "RepairPending",
+        "the device needs a reset to complete repairs",
+        "reset the device when it is idle",
+    ),
     degraded(
         "UncorrectableRasErrors",
         "the hardware has counted uncorrectable errors since the driver was loaded",

@@ -22,8 +22,8 @@ use afd_intel::levelzero::calls::SysmanSource;
 
 use crate::{
     recording::{
-        DEVICE_KINDS, DRIVER, INVALID_ARGUMENT, SysmanReturn, answer, component_handles, enter, source_of, state,
-        write_failed,
+        DEVICE_KINDS, DRIVER, INVALID_ARGUMENT, SysmanReturn, answer, component_handles, enter, source_of,
+        state, write_failed,
     },
     structs::{write_chain, write_list, write_struct},
 };
@@ -35,16 +35,20 @@ pub extern "C" fn zesInit(_flags: u32) -> SysmanReturn {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn zesDriverGet(count: *mut u32, handles: *mut *mut c_void) -> SysmanReturn {
-    code(enter("zesDriverGet").and_then(|()| {
-        match state().error(&state().recording().system, "zesDriverGet") {
+    code(enter("zesDriverGet").and_then(
+        |()| match state().error(&state().recording().system, "zesDriverGet") {
             Some(status) => Err(status),
             None => write_handles(count, handles, &[DRIVER as *mut c_void]),
-        }
-    }))
+        },
+    ))
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn zesDeviceGet(driver: *mut c_void, count: *mut u32, handles: *mut *mut c_void) -> SysmanReturn {
+pub extern "C" fn zesDeviceGet(
+    driver: *mut c_void,
+    count: *mut u32,
+    handles: *mut *mut c_void,
+) -> SysmanReturn {
     code(enter("zesDeviceGet").and_then(|()| {
         let recording = state().recording();
         if let Some(status) = state().error(&recording.system, "zesDeviceGet") {
@@ -59,7 +63,11 @@ pub extern "C" fn zesDeviceGet(driver: *mut c_void, count: *mut u32, handles: *m
 }
 
 /// Writes handles as Level Zero does: their number where the caller has no array.
-fn write_handles(count: *mut u32, target: *mut *mut c_void, handles: &[*mut c_void]) -> Result<(), SysmanReturn> {
+fn write_handles(
+    count: *mut u32,
+    target: *mut *mut c_void,
+    handles: &[*mut c_void],
+) -> Result<(), SysmanReturn> {
     // SAFETY: the caller passes the number of handles for which it has memory.
     let capacity = unsafe { count.as_ref() }.copied().ok_or(INVALID_ARGUMENT)? as usize;
     if target.is_null() || capacity == 0 {
@@ -137,9 +145,7 @@ pub extern "C" fn zesRasGetState(handle: *mut c_void, clear: u8, target: *mut u8
 #[unsafe(no_mangle)]
 pub extern "C" fn zesTemperatureGetState(handle: *mut c_void, target: *mut f64) -> SysmanReturn {
     let value = answer("zesTemperatureGetState", handle);
-    code(value.and_then(|value| {
-        write(target, value.as_f64().ok_or(INVALID_ARGUMENT)?).map_err(write_failed)
-    }))
+    code(value.and_then(|value| write(target, value.as_f64().ok_or(INVALID_ARGUMENT)?).map_err(write_failed)))
 }
 
 macro_rules! forbidden {

@@ -11,7 +11,11 @@ use crate::recording::{INVALID_ARGUMENT, SysmanReturn, write_failed};
 const CANARY: [u8; 256] = [0xa5; 256];
 
 /// Writes a struct, and the canary behind it.
-pub(crate) fn write_struct(target: *mut u8, layout: &StructLayout, value: &Value) -> Result<(), SysmanReturn> {
+pub(crate) fn write_struct(
+    target: *mut u8,
+    layout: &StructLayout,
+    value: &Value,
+) -> Result<(), SysmanReturn> {
     has_type(target, layout)?;
     fill(target, layout, value);
     put(target, layout.bytes, &CANARY);

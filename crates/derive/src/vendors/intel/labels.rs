@@ -9,7 +9,8 @@ use crate::{
     value::{MAX_LENGTH, label_value},
 };
 
-const REMOVED: &str = "Intel has removed it from the device plugin with its resource manager; nothing consumes it any more.";
+const REMOVED: &str =
+    "Intel has removed it from the device plugin with its resource manager; nothing consumes it any more.";
 const NO_ACCELERATOR: &str = "It is of hardware that is none of AFD's accelerators.";
 
 pub(super) const LABELS: LabelSet = LabelSet {
@@ -63,9 +64,8 @@ const fn row(
 
 const ROWS: &[CompatLabel] = &[
     row("intel.feature.node.kubernetes.io/gpu", "`true`", "a driver is bound to a GPU", &[], |scope| {
-        let is_driven = |device: &&Device| {
-            matches!(device.driver.value().map(String::as_str), Some("i915" | "xe"))
-        };
+        let is_driven =
+            |device: &&Device| matches!(device.driver.value().map(String::as_str), Some("i915" | "xe"));
         scope.devices.iter().copied().any(|device| is_driven(&device)).then(|| "true".to_owned())
     }),
     CompatLabel {
@@ -95,9 +95,13 @@ const ROWS: &[CompatLabel] = &[
             Some(model.replace('-', "_"))
         })
     }),
-    row("gpu.intel.com/family", "`Max_Series`, `B_Series`", "family of products", &[Fact::Product], |scope| {
-        of_devices(scope, |device| family(device).map(str::to_owned))
-    }),
+    row(
+        "gpu.intel.com/family",
+        "`Max_Series`, `B_Series`",
+        "family of products",
+        &[Fact::Product],
+        |scope| of_devices(scope, |device| family(device).map(str::to_owned)),
+    ),
     row("gpu.intel.com/memory", "`131072`", "memory of a GPU in whole MiB", &[Fact::Memory], |scope| {
         of_devices(scope, |device| Some((device.memory_bytes.value()? >> 20).to_string()))
     }),
@@ -113,7 +117,9 @@ fn of_devices(scope: &LabelScope<'_>, value: impl Fn(&Device) -> Option<String>)
 fn by_id(scope: &LabelScope<'_>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for device in &scope.devices {
-        let (Some(class), Some(id)) = (device.pci.class.value(), device.pci.device_id.value()) else { continue };
+        let (Some(class), Some(id)) = (device.pci.class.value(), device.pci.device_id.value()) else {
+            continue;
+        };
         *counts.entry(format!("{:04x}-{id}", class.base_and_subclass())).or_default() += 1;
     }
     counts
@@ -153,7 +159,8 @@ mod tests {
 
     fn labels(devices: &[Device]) -> BTreeMap<String, String> {
         let (inventory, options) = (Inventory::default(), VendorOptions::default());
-        let scope = LabelScope { inventory: &inventory, devices: devices.iter().collect(), options: &options };
+        let scope =
+            LabelScope { inventory: &inventory, devices: devices.iter().collect(), options: &options };
         let of_row = |row: &CompatLabel| match row.fill {
             LabelFill::One(value) => value(&scope).map(|value| vec![(row.key.to_owned(), value)]),
             LabelFill::Many(values) => {

@@ -10,7 +10,11 @@ fn address(bus: u8) -> PciAddress {
 }
 
 /// Ports as (tile, tile at the other end by (fabric, tile), status).
-fn reported(bus: u8, fabric: u32, ports: &[(u32, (u32, u32), u32)]) -> DeviceAnswers<crate::levelzero::SysmanStatuses> {
+fn reported(
+    bus: u8,
+    fabric: u32,
+    ports: &[(u32, (u32, u32), u32)],
+) -> DeviceAnswers<crate::levelzero::SysmanStatuses> {
     let mut answers = LevelZeroAnswers::default();
     let pci = json!({ "address": { "domain": 0, "bus": bus, "device": 0, "function": 0 } });
     answers.put(PCI_PROPERTIES, Ok(pci));
@@ -50,12 +54,16 @@ fn ports_link_the_devices_whose_tiles_they_name() {
     let links: Vec<_> = findings.links.iter().map(|link| (link.a.0.bus, link.b.0.bus, link.kind)).collect();
     assert_eq!(links, [(1, 2, LinkKind::Xelink)]);
     assert_eq!(findings.links[0].bandwidth_bytes_per_second, Known::Value(50_000_000_000));
-    let interconnects: Vec<_> = findings.devices.iter().map(|device| device.interconnect.value().copied()).collect();
+    let interconnects: Vec<_> =
+        findings.devices.iter().map(|device| device.interconnect.value().copied()).collect();
     assert_eq!(interconnects, [Some(LinkKind::Xelink), Some(LinkKind::Xelink), Some(LinkKind::Pcie)]);
     let ports = &findings.devices[0].intel().expect("it was reported").ports;
     let peers: Vec<_> =
         ports.iter().map(|port| (port.peer.value().map(|peer| peer.0.bus), port.peer_tile)).collect();
-    assert_eq!(peers, [(Some(2), Some(0)), (Some(2), Some(1)), (Some(1), Some(1)), (None, None), (None, None)]);
+    assert_eq!(
+        peers,
+        [(Some(2), Some(0)), (Some(2), Some(1)), (Some(1), Some(1)), (None, None), (None, None)]
+    );
 }
 
 #[test]
@@ -65,19 +73,18 @@ fn a_device_whose_ports_are_not_known_has_no_interconnect() {
     let mut unsupported = reported(2, 10, &[]);
     unsupported.answers.put(PORTS, Err(crate::levelzero::SysmanStatus::named("UNSUPPORTED_FEATURE")));
     let findings = enriched(vec![unknown, unsupported]);
-    let interconnects: Vec<_> = findings.devices.iter().map(|device| device.interconnect.value().copied()).collect();
+    let interconnects: Vec<_> =
+        findings.devices.iter().map(|device| device.interconnect.value().copied()).collect();
     assert_eq!(interconnects, [None, Some(LinkKind::Pcie), None]);
 }
 
 #[test]
 fn what_the_driver_does_not_know_is_no_fact() {
     let mut device = reported(1, 10, &[]);
-    device.answers.put(
-        PROPERTIES,
-        Ok(json!({ "numSubdevices": 2, "serialNumber": "unknown" })),
-    );
+    device.answers.put(PROPERTIES, Ok(json!({ "numSubdevices": 2, "serialNumber": "unknown" })));
     device.answers.put(ECC, Ok(json!({ "currentState": 0 })));
-    let firmware = |name: &str, version: &str| Ok(json!({ "name": name, "version": version, "onSubdevice": false }));
+    let firmware =
+        |name: &str, version: &str| Ok(json!({ "name": name, "version": version, "onSubdevice": false }));
     device.answers.put_components(
         FIRMWARE_PROPERTIES,
         [firmware("OptionROM", "1.0"), firmware("GSC", "unknown"), firmware("GFX", "PVC2_1")],

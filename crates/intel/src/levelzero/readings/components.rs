@@ -124,7 +124,11 @@ fn frequencies(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
 fn ports(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
     for port in device.components(PORT_PROPERTIES, PORT_STATE) {
         let status = port.now["status"].as_u64().filter(|status| *status != 0);
-        readings.add(&port, IntelValue::PortUp, status.map(|status| f64::from(u8::from(UP.contains(&status)))));
+        readings.add(
+            &port,
+            IntelValue::PortUp,
+            status.map(|status| f64::from(u8::from(UP.contains(&status)))),
+        );
     }
     for port in device.components(PORT_PROPERTIES, PORT_THROUGHPUT) {
         for (direction, field) in COUNTERS {

@@ -43,8 +43,7 @@ const DEVICE_MEMORY: u64 = 1;
 /// `ZES_POWER_LEVEL_SUSTAINED` and `ZES_LIMIT_UNIT_POWER`.
 const SUSTAINED: u64 = 1;
 const MILLIWATTS: u64 = 2;
-const FABRIC_ERRORS: [&str; 4] =
-    ["linkFailureCount", "fwCommErrorCount", "fwErrorCount", "linkDegradeCount"];
+const FABRIC_ERRORS: [&str; 4] = ["linkFailureCount", "fwCommErrorCount", "fwErrorCount", "linkDegradeCount"];
 
 /// The readings of a device.
 pub(super) fn readings(device: &SampledDevice<'_>, kernel: KernelReadings) -> Vec<Reading> {
@@ -64,7 +63,8 @@ pub(super) fn readings(device: &SampledDevice<'_>, kernel: KernelReadings) -> Ve
 fn engines(device: &SampledDevice<'_>) -> Vec<Reading> {
     let groups = device.components(ENGINE_PROPERTIES, ENGINE_ACTIVITY);
     let utilization = |(engine, kinds): (Engine, &[u64])| {
-        let group = kinds.iter().map(|kind| whole_or_tiles(&groups, *kind)).find(|group| !group.is_empty())?;
+        let group =
+            kinds.iter().map(|kind| whole_or_tiles(&groups, *kind)).find(|group| !group.is_empty())?;
         let shares: Option<Vec<f64>> = group.iter().map(|group| share(group.rate("activeTime")?)).collect();
         Some(reading(Quantity::Utilization(engine), mean(&shares?)))
     };
@@ -225,7 +225,8 @@ fn errors(device: &SampledDevice<'_>) -> Vec<Reading> {
         *sum += count;
     }
     // Without one of its sets a sum would fall.
-    let is_complete = |of: ErrorKind, added: usize| sets.iter().filter(|set| kind(set) == Some(of)).count() == added;
+    let is_complete =
+        |of: ErrorKind, added: usize| sets.iter().filter(|set| kind(set) == Some(of)).count() == added;
     let of_category = |((kind, category), (added, sum))| {
         is_complete(kind, added).then(|| reading(Quantity::Errors(kind, ErrorDetail::Block(category)), sum))
     };
@@ -265,8 +266,11 @@ pub(super) fn ras(device: &SampledDevice<'_>) -> Vec<(SampledComponent, &'static
         for counter in set.now.as_array().cloned().unwrap_or_default() {
             let number = counter["category"].as_u64().and_then(|number| usize::try_from(number).ok());
             let category = number.and_then(|number| RAS_CATEGORIES.get(number).copied());
-            let (Some(category), Some(count)) = (category, counter["errorCounter"].as_f64()) else { continue };
-            let known = counters.iter_mut().find(|(known, own, _)| known.index == set.index && *own == category);
+            let (Some(category), Some(count)) = (category, counter["errorCounter"].as_f64()) else {
+                continue;
+            };
+            let known =
+                counters.iter_mut().find(|(known, own, _)| known.index == set.index && *own == category);
             match known {
                 Some((_, _, known)) => *known = count,
                 None => counters.push((set.clone(), category, count)),
@@ -311,7 +315,8 @@ fn links(device: &SampledDevice<'_>) -> Vec<Reading> {
         }
     }
     let ports = device.components(PORT_PROPERTIES, PORT_ERRORS);
-    let count = |port: &SampledComponent| FABRIC_ERRORS.iter().map(|field| port.number(field)).sum::<Option<f64>>();
+    let count =
+        |port: &SampledComponent| FABRIC_ERRORS.iter().map(|field| port.number(field)).sum::<Option<f64>>();
     let errors: Option<f64> = ports.iter().map(count).sum();
     if let Some(errors) = errors.filter(|_| !ports.is_empty()) {
         readings.push(reading(Quantity::Errors(ErrorKind::Link, ErrorDetail::Device), errors));

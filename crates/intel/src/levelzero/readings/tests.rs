@@ -56,11 +56,8 @@ fn busy(active: u64, timestamp: u64) -> Value {
 fn the_utilization_of_a_device_is_that_of_its_group_else_the_mean_of_its_tiles() {
     let utilization = |groups: Vec<Value>, before: Vec<Value>, now: Vec<Value>| {
         let discovered = answers(&[(ENGINE_PROPERTIES, groups)]);
-        let readings = read(
-            &discovered,
-            &answers(&[(ENGINE_ACTIVITY, now)]),
-            &answers(&[(ENGINE_ACTIVITY, before)]),
-        );
+        let readings =
+            read(&discovered, &answers(&[(ENGINE_ACTIVITY, now)]), &answers(&[(ENGINE_ACTIVITY, before)]));
         value(&readings, Quantity::Utilization(Engine::Compute))
     };
     let before = || vec![busy(0, 0), busy(100, 0)];
@@ -73,7 +70,11 @@ fn the_utilization_of_a_device_is_that_of_its_group_else_the_mean_of_its_tiles()
     );
     let media_only = utilization(vec![tile(2, 0), tile(3, 0)], before(), vec![busy(50, 100), busy(200, 100)]);
     assert_eq!(media_only, None);
-    assert_eq!(utilization(tiles(), before(), vec![busy(50, 100), Value::Null]), None, "one is not the mean of two");
+    assert_eq!(
+        utilization(tiles(), before(), vec![busy(50, 100), Value::Null]),
+        None,
+        "one is not the mean of two"
+    );
     assert_eq!(utilization(tiles(), before(), vec![busy(0, 0), busy(100, 0)]), None, "no time has passed");
     assert_eq!(
         utilization(tiles(), before(), vec![busy(50, 100), busy(10, 100)]),
@@ -86,7 +87,8 @@ fn the_utilization_of_a_device_is_that_of_its_group_else_the_mean_of_its_tiles()
 
 #[test]
 fn memory_that_is_all_free_is_no_value() {
-    let module = |location: u32| json!({ "type": 0, "onSubdevice": false, "subdeviceId": 0, "location": location });
+    let module =
+        |location: u32| json!({ "type": 0, "onSubdevice": false, "subdeviceId": 0, "location": location });
     let state = |free: u64| json!({ "free": free, "size": 100 });
     let used = |states: Vec<Value>| {
         let discovered = answers(&[(MEMORY_PROPERTIES, vec![module(1), module(1)])]);
@@ -111,9 +113,7 @@ fn energy_and_limits_are_those_of_the_card() {
     let discovered =
         answers(&[(POWER_PROPERTIES, vec![domain(2, true), domain(2, false), domain(1, false)])]);
     let energy = |microjoules: u64, timestamp: u64| json!({ "energy": microjoules, "timestamp": timestamp });
-    let limit = |level: u32, milliwatts: i32| {
-        json!([{ "level": level, "source": 0, "limitUnit": 2, "enabled": true, "limit": milliwatts }])
-    };
+    let limit = |level: u32, milliwatts: i32| json!([{ "level": level, "source": 0, "limitUnit": 2, "enabled": true, "limit": milliwatts }]);
     let before = answers(&[(POWER_ENERGY, vec![energy(1, 0), energy(2, 0), energy(0, 0)])]);
     let now = answers(&[
         (POWER_ENERGY, vec![energy(9, 1), energy(9, 1), energy(300_000_000, 1_000_000)]),
@@ -138,7 +138,11 @@ fn the_hottest_sensor_of_a_kind_counts() {
     let now = answers(&[(TEMPERATURE, vec![json!(60.0), json!(64.5), json!(0.0), json!(41.0)])]);
     let readings = read(&discovered, &now, &now);
     assert_eq!(value(&readings, Quantity::TemperatureCelsius(Sensor::Gpu)), Some(64.5));
-    assert_eq!(value(&readings, Quantity::TemperatureCelsius(Sensor::Memory)), None, "a sensor that is off reports 0");
+    assert_eq!(
+        value(&readings, Quantity::TemperatureCelsius(Sensor::Memory)),
+        None,
+        "a sensor that is off reports 0"
+    );
     assert_eq!(value(&readings, Quantity::TemperatureCelsius(Sensor::Regulator)), Some(41.0));
 }
 
@@ -186,7 +190,8 @@ fn the_readings_of_the_kernel_stay() {
     let pci = json!({ "address": { "domain": 0, "bus": 0x29, "device": 0, "function": 0 } });
     answers.put(crate::levelzero::calls::PCI_PROPERTIES, Ok(pci));
     report.devices.push(afd_probe::report::DeviceAnswers { answers, ..Default::default() });
-    let added = AddedReadings { discovered: &report, sampled: &report, before: &report, with_components: false };
+    let added =
+        AddedReadings { discovered: &report, sampled: &report, before: &report, with_components: false };
     added.add(&mut sampling, &[(address, address.into(), KernelReadings::default())]);
     assert_eq!(value(&sampling.samples[0].readings, quantity), Some(50.0));
     let other = PciAddress { bus: 0x30, ..address };

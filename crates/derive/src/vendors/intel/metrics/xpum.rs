@@ -19,10 +19,15 @@ pub(crate) const XPUM: MetricSet = MetricSet {
     units: whole_units,
     unit_labels: &[
         UnitLabel { name: "uuid", value: |unit| Some(unit.device.uuid.value().cloned().unwrap_or_default()) },
-        UnitLabel { name: "dev_name", value: |unit| Some(unit.device.product_name().unwrap_or_default().to_owned()) },
+        UnitLabel {
+            name: "dev_name",
+            value: |unit| Some(unit.device.product_name().unwrap_or_default().to_owned()),
+        },
         UnitLabel {
             name: "pci_dev",
-            value: |unit| Some(unit.device.pci.device_id.value().map(|id| format!("0x{id}")).unwrap_or_default()),
+            value: |unit| {
+                Some(unit.device.pci.device_id.value().map(|id| format!("0x{id}")).unwrap_or_default())
+            },
         },
         UnitLabel { name: "vendor", value: |_| Some("Intel(R) Corporation".to_owned()) },
         UnitLabel { name: "pci_bdf", value: |unit| Some(unit.device.id.to_string()) },
@@ -216,9 +221,7 @@ fn memory_ratio(unit: &ExporterUnit<'_>) -> UnitSeries {
 }
 
 fn errors(unit: &ExporterUnit<'_>, category: &'static str, with_type: bool) -> UnitSeries {
-    let labels = |_, set: &IntelComponent| {
-        Some(if with_type { vec![set.kind.clone()] } else { Vec::new() })
-    };
+    let labels = |_, set: &IntelComponent| Some(if with_type { vec![set.kind.clone()] } else { Vec::new() });
     let is_category = |value| value == IntelValue::RasErrors(category);
     series(unit, |facts| &facts.error_sets, is_category, labels, Combined::Sum)
 }
@@ -251,12 +254,7 @@ fn fabric_sent(unit: &ExporterUnit<'_>) -> UnitSeries {
 }
 
 fn link_ends(unit: &ExporterUnit<'_>, port: &XelinkPort) -> Option<[String; 4]> {
-    Some([
-        unit.device.id.to_string(),
-        tile(port.tile),
-        port.peer.value()?.to_string(),
-        tile(port.peer_tile),
-    ])
+    Some([unit.device.id.to_string(), tile(port.tile), port.peer.value()?.to_string(), tile(port.peer_tile)])
 }
 
 /// The lanes of all ports between two tiles.

@@ -4,8 +4,8 @@ use afd_model::{Direction, HealthState, IntelComponent, IntelValue};
 
 use super::{ComponentList, component_readings, own_readings, tile};
 use crate::compat::metrics::{
-    CompatFamily, ExporterUnit, LeftOutFamilies, MetricSet, SeriesOrder, UnitLabel, UnitSeries, compat_families,
-    whole_units,
+    CompatFamily, ExporterUnit, LeftOutFamilies, MetricSet, SeriesOrder, UnitLabel, UnitSeries,
+    compat_families, whole_units,
 };
 
 pub(crate) const XPUMD: MetricSet = MetricSet {
@@ -80,12 +80,19 @@ fn info(unit: &ExporterUnit<'_>) -> UnitSeries {
         let version: String = image
             .version
             .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c.to_string() } else { format!("%{:02X}", u32::from(c)) })
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                    c.to_string()
+                } else {
+                    format!("%{:02X}", u32::from(c))
+                }
+            })
             .collect();
         format!("{index}:{}:{}:{version}", image.name, tile(image.tile))
     });
     let id = |id: Option<&afd_model::PciId>| id.map(|id| format!("0x{id}")).unwrap_or_default();
-    let generation = device.pci.max_link.transfers_per_second.value().and_then(|transfers| generation(*transfers));
+    let generation =
+        device.pci.max_link.transfers_per_second.value().and_then(|transfers| generation(*transfers));
     let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
     let own = [
         id(device.pci.vendor_id.value()),
@@ -204,8 +211,9 @@ fn pcie_bytes(unit: &ExporterUnit<'_>) -> UnitSeries {
         IntelValue::PcieBytes(direction) => Some(direction),
         _ => None,
     });
-    let of_direction =
-        |(_, direction, bytes): (usize, Direction, f64)| (labels(unit, pci_name(unit), None, &[name_of(direction)]), bytes);
+    let of_direction = |(_, direction, bytes): (usize, Direction, f64)| {
+        (labels(unit, pci_name(unit), None, &[name_of(direction)]), bytes)
+    };
     bytes.into_iter().map(of_direction).collect()
 }
 
@@ -262,9 +270,10 @@ fn status(unit: &ExporterUnit<'_>) -> UnitSeries {
         IntelValue::PcieState(state) => Some(state),
         _ => None,
     });
-    all.extend(link.into_iter().map(|(_, state, set)| {
-        (labels(unit, pci_name(unit), None, &["pci_link", state]), set)
-    }));
+    all.extend(
+        link.into_iter()
+            .map(|(_, state, set)| (labels(unit, pci_name(unit), None, &["pci_link", state]), set)),
+    );
     if unit.device.intel().is_some() {
         let health = &unit.device.health;
         let needs_reset = health.reasons.iter().any(|reason| NEED_RESET.contains(&reason.code.as_str()));
