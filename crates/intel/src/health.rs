@@ -151,7 +151,7 @@ pub fn markdown() -> String {
          Level Zero. A GPU is *healthy* if Level Zero reports its state (`zesDeviceGetState`) or the driver's `gpu_health` is `ok`, and\n\
          no rule below applies; where neither is there its health is *unknown* unless a rule applies. A GPU recovers when no rule\n\
          applies any more. If several rules apply, the most severe state counts: failed, then unknown, then degraded.\n\n\
-         Quality and stability issues of the PCIe link are metrics (`/compat/intel-xpumd`) and no verdict.\n\n\
+         Quality and stability issues of the PCIe link are metrics (`/compat/xpumd`) and no verdict.\n\n\
          | reason | state | condition | source | action |\n|---|---|---|---|---|\n\
          | `DriverMissing` | failed | no kernel driver is bound to the device | PCI | load the driver; check the kernel log |\n"
         .to_owned();

@@ -32,7 +32,8 @@ pub(crate) struct SysmanApi(pub(super) LoadedLibrary);
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) struct SysmanHandle(*mut c_void);
 
-/// Sets a variable of the environment of this process.
+/// Sets a variable of the environment of this process, from which the library takes it.
+#[expect(clippy::disallowed_methods, reason = "it is set for the library, not read")]
 pub(super) fn set_variable(name: &str, value: &OsStr) {
     // SAFETY: this process has one thread: it has just confined itself, and starts to serve requests after it has loaded the
     // library.

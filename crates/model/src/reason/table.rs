@@ -1,74 +1,13 @@
 //! The rows.
 
 use super::{
-    ReasonClass::{self, Degraded, DeviceFault, Driver, Fabric, Fine, Library, Maintenance, Offer, Unknown},
-    ReasonEffect, ReasonRow, XID,
+    ReasonClass::{DeviceFault, Driver, Fabric, Library, Maintenance, Offer, Unknown},
+    ReasonRow, XID,
+    effects::{
+        BY_SEVERITY, MAINTENANCE, MISSING, NEVER_PROBLEM, NO_CONDITION, NO_DRIVER, NO_FABRIC, NO_HEALTH,
+        NOT_OFFERED, SILENT_LIBRARY, UNKNOWN, UNKNOWN_OFFER, WORKLOAD, degraded, fault, fine, row,
+    },
 };
-
-const fn effect(ready: &'static str, problem: &'static str, grace: &'static str) -> ReasonEffect {
-    ReasonEffect { ready, problem, grace }
-}
-
-const FINE: ReasonEffect = effect("`True`", "`False`", "none");
-const DEGRADED: ReasonEffect = effect("`True`, reason `Degraded`", "`False`", "none");
-const FAULT: ReasonEffect = effect(
-    "`False`",
-    "`True`",
-    "none for `Ready`; 2 minutes for `Problem`, which ends 5 minutes after the fault",
-);
-const BY_SEVERITY: ReasonEffect = effect(
-    "`False`, or `True` with reason `Degraded`",
-    "`True` where the device has failed",
-    "as for every device fault",
-);
-const MISSING: ReasonEffect =
-    effect("`False`", "`True`", "30 seconds; 5 minutes in the first 5 minutes after boot");
-const NO_DRIVER: ReasonEffect =
-    effect("`False`", "`True`", "30 minutes after boot, and after the driver went");
-const NEVER_PROBLEM: ReasonEffect = effect("`False`", "`False`", "none");
-const SILENT_LIBRARY: ReasonEffect = effect(
-    "`Unknown`",
-    "`True`",
-    "1 minute for `Ready`, 2 minutes while it starts; for `Problem` 10 minutes and two new processes without an answer",
-);
-const NO_FABRIC: ReasonEffect = effect("`False`", "`False`", "10 minutes");
-const NOT_OFFERED: ReasonEffect =
-    effect("`False`", "`False`", "2 minutes; 5 minutes in the first 5 minutes after boot");
-const UNKNOWN_OFFER: ReasonEffect =
-    effect("`Unknown`", "`False`", "2 minutes; 5 minutes in the first 5 minutes after boot");
-const NO_HEALTH: ReasonEffect =
-    effect("`Unknown`", "`False`", "none; 2 minutes after the agent started, where the vendor has a library");
-const MAINTENANCE: ReasonEffect = effect(
-    "`Unknown`",
-    "unchanged",
-    "none; until 10 minutes after the signal, at most 2 hours, and 30 minutes without a driver",
-);
-const UNKNOWN: ReasonEffect = effect("`Unknown`", "`False`", "none");
-const WORKLOAD: ReasonEffect = effect("`Unknown`", "`False`", "2 minutes, in which the last verdict holds");
-const NO_CONDITION: ReasonEffect =
-    effect("unchanged", "unchanged", "none: it is counted as a problem of the agent");
-
-const fn row(
-    code: &'static str,
-    class: ReasonClass,
-    effect: ReasonEffect,
-    meaning: &'static str,
-    action: &'static str,
-) -> ReasonRow {
-    ReasonRow { code, class, effect, meaning, action }
-}
-
-const fn fine(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
-    row(code, Fine, FINE, meaning, action)
-}
-
-const fn degraded(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
-    row(code, Degraded, DEGRADED, meaning, action)
-}
-
-const fn fault(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
-    row(code, DeviceFault, FAULT, meaning, action)
-}
 
 /// All reasons, in the order of the documentation.
 pub const REASONS: &[ReasonRow] = &[

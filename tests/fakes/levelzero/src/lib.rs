@@ -6,6 +6,7 @@
     unsafe_code,
     unreachable_pub,
     non_snake_case,
+    clippy::disallowed_methods,
     clippy::missing_safety_doc,
     clippy::not_unsafe_ptr_arg_deref,
     missing_docs,

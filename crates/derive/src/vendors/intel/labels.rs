@@ -185,12 +185,12 @@ mod tests {
 
     #[test]
     fn a_family_is_known_for_ids_that_the_rules_lack() {
-        let family = |name: &str, architecture: &str| super::family(&gpu(1, 1, name, architecture, 1));
-        assert_eq!(family("Data Center GPU Max 1550", "xe-hpc"), Some("Max_Series"));
-        assert_eq!(family("Data Center GPU Flex 140", "xe-hpg"), Some("Flex_Series"));
-        assert_eq!(family("Arc A770", "xe-hpg"), Some("A_Series"));
-        assert_eq!(family("Arc Pro B60", "xe2-hpg"), Some("B_Series"));
-        assert_eq!(family("UHD Graphics 770", "xe-lp"), None);
+        let of = |name: &str, architecture: &str| family(&gpu(1, 1, name, architecture, 1));
+        assert_eq!(of("Data Center GPU Max 1550", "xe-hpc"), Some("Max_Series"));
+        assert_eq!(of("Data Center GPU Flex 140", "xe-hpg"), Some("Flex_Series"));
+        assert_eq!(of("Arc A770", "xe-hpg"), Some("A_Series"));
+        assert_eq!(of("Arc Pro B60", "xe2-hpg"), Some("B_Series"));
+        assert_eq!(of("UHD Graphics 770", "xe-lp"), None);
     }
 
     #[test]

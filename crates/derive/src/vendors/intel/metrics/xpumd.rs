@@ -103,7 +103,7 @@ fn info(unit: &ExporterUnit<'_>) -> UnitSeries {
         firmware.collect::<Vec<_>>().join(","),
         if device.integrated { "integrated" } else { "discrete" }.to_owned(),
         number(facts.tiles.value().copied()),
-        number(device.pci.max_link.width.value().map(|width| u32::from(*width))),
+        number(device.pci.max_link.width.value().copied()),
         number(generation),
         String::new(),
         if facts.ecc_enabled.is_known() { "available" } else { "unknown" }.to_owned(),
