@@ -63,11 +63,17 @@ const fn row(
 }
 
 const ROWS: &[CompatLabel] = &[
-    row("intel.feature.node.kubernetes.io/gpu", "`true`", "a driver is bound to a GPU", &[], |scope| {
-        let is_driven =
-            |device: &&Device| matches!(device.driver.value().map(String::as_str), Some("i915" | "xe"));
-        scope.devices.iter().copied().any(|device| is_driven(&device)).then(|| "true".to_owned())
-    }),
+    row(
+        "intel.feature.node.kubernetes.io/gpu",
+        "`true`",
+        "a driver is bound to a GPU",
+        &[Fact::Driver],
+        |scope| {
+            let is_driven =
+                |device: &&Device| matches!(device.driver.value().map(String::as_str), Some("i915" | "xe"));
+            scope.devices.iter().copied().any(|device| is_driven(&device)).then(|| "true".to_owned())
+        },
+    ),
     CompatLabel {
         fill: LabelFill::Many(|scope| {
             by_id(scope).into_keys().map(|id| (format!("{id}.present"), "true".to_owned())).collect()
@@ -89,7 +95,7 @@ const ROWS: &[CompatLabel] = &[
     row("gpu.intel.com/device.count", "`4`", "number of GPUs", &[], |scope| {
         Some(scope.devices.len().to_string())
     }),
-    row("gpu.intel.com/product", "`Max_1550`, `Pro_B60`", "model", &[Fact::Product], |scope| {
+    row("gpu.intel.com/product", "`Max_1550`, `Pro_B60`", "model", &[Fact::Product, Fact::Model], |scope| {
         of_devices(scope, |device| {
             let model = device.product.value()?.model.value()?;
             Some(model.replace('-', "_"))
@@ -99,7 +105,7 @@ const ROWS: &[CompatLabel] = &[
         "gpu.intel.com/family",
         "`Max_Series`, `B_Series`",
         "family of products",
-        &[Fact::Product],
+        &[Fact::Product, Fact::Architecture],
         |scope| of_devices(scope, |device| family(device).map(str::to_owned)),
     ),
     row("gpu.intel.com/memory", "`131072`", "memory of a GPU in whole MiB", &[Fact::Memory], |scope| {
