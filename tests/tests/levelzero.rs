@@ -1,5 +1,4 @@
-//! Level Zero through the real binary and the fake library: what it adds to the facts of the kernel, and that its failures affect
-//! none of those.
+//! Level Zero through the real binary and the fake library. Its failures affect no fact of the kernel.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -24,9 +23,7 @@ const MAX: &str = "intel-max1550-x2";
 const B60: &str = "intel-arc-pro-b60-x4";
 const UNPRIVILEGED: &str = "intel-max1100-unprivileged";
 const UTILIZATION: &str = "accelerator_device_utilization_ratio{";
-/// Two devices with the engines compute and copy.
-const SAMPLED: usize = 4;
-/// From the kernel.
+const SAMPLED: usize = 4; // Two devices, compute and copy.
 const LIMIT: &str = "accelerator_device_power_limit_watts{";
 const RESTARTS: &str = "afd_probe_restarts_total{probe=\"intel\"}";
 
@@ -149,7 +146,7 @@ async fn a_pod_is_known_by_the_card_of_its_device_also_at_the_door() {
     kubelet.set_pods(vec![pod("decode-0", "gpu.intel.com/i915", &["card2-0"])]);
     kubelet.start(folder.path()).expect("a socket can be made");
     let mut command = host.afd(RUN);
-    command.arg("--pod-resources").arg(folder.path());
+    command.arg("--pod-resources").arg(folder.path()).args(["--compat-metrics", "intel"]);
     let agent = Agent::start(command);
     agent.until("the pod is known", |agent| agent.count("accelerator_device_allocation{") == 1);
     agent.until("the library is sampled", |agent| utilizations(agent) == SAMPLED);
@@ -162,6 +159,9 @@ async fn a_pod_is_known_by_the_card_of_its_device_also_at_the_door() {
     let metrics = agent.get("/metrics").text().to_owned();
     let held = series(&metrics, "accelerator_device_allocation", "0000:99:00.0");
     assert!(held.len() == 1 && held[0].contains("pod=\"decode-0\""), "{held:?}");
+    for (page, name) in [("xpum", "xpum_engine_group_ratio{"), ("xpumd", "hw_gpu_utilization_ratio{")] {
+        assert!(agent.get(&format!("/compat/{page}")).text().contains(name), "{page}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
