@@ -30,8 +30,8 @@ fn pipeline(criterion: &mut Criterion) {
     let mut probes = Probes::new(host, &options, &launcher);
     criterion.bench_function("discover 8 devices", |bencher| bencher.iter(|| black_box(probes.discover())));
     let inventory = probes.discover();
-    criterion.bench_function("sample 8 devices", |bencher| bencher.iter(|| black_box(probes.sample())));
-    let sampling = probes.sample();
+    criterion.bench_function("sample 8 devices", |bencher| bencher.iter(|| black_box(probes.sample(None))));
+    let sampling = probes.sample(None);
     let rules = PathRules::built_in();
     criterion.bench_function("evaluate the path rules", |bencher| {
         bencher.iter(|| black_box(rules.verdicts(&inventory, false).len()));

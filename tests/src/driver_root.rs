@@ -26,8 +26,8 @@ pub struct FakeLibrary {
     built: OnceLock<PathBuf>,
 }
 
-/// NVML, AMD SMI and ROCm SMI.
-pub static FAKE_LIBRARIES: [FakeLibrary; 3] = [
+/// NVML, AMD SMI, ROCm SMI, Level Zero and HLML.
+pub static FAKE_LIBRARIES: [FakeLibrary; 5] = [
     FakeLibrary {
         recording: "nvml.json",
         option: "--nvidia-driver-root",
@@ -53,6 +53,24 @@ pub static FAKE_LIBRARIES: [FakeLibrary; 3] = [
         library: "librocm_smi64.so",
         package: "afd-fake-rocmsmi",
         file: "libafd_fake_rocmsmi.so",
+        built: OnceLock::new(),
+    },
+    FakeLibrary {
+        recording: "levelzero.json",
+        option: "--intel-root",
+        directory: "usr/lib/x86_64-linux-gnu",
+        library: "libze_loader.so.1",
+        package: "afd-fake-levelzero",
+        file: "libafd_fake_levelzero.so",
+        built: OnceLock::new(),
+    },
+    FakeLibrary {
+        recording: "hlml.json",
+        option: "--habana-root",
+        directory: "usr/lib/habanalabs",
+        library: "libhlml.so",
+        package: "afd-fake-hlml",
+        file: "libafd_fake_hlml.so",
         built: OnceLock::new(),
     },
 ];

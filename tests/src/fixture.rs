@@ -7,6 +7,7 @@ use std::{
     process::Command,
 };
 
+use afd_fake_habanalabs::FakeDriver;
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -41,6 +42,9 @@ struct OversizedFile {
     bytes: usize,
 }
 
+/// The file with the answers of a driver to ioctls.
+const DRIVER_RECORDING: &str = "habanalabs.json";
+
 /// A user that owns no file and may read only what is readable for all.
 const UNPRIVILEGED_UID: u32 = 65534;
 
@@ -50,6 +54,7 @@ pub struct FixtureHost {
     root: PathBuf,
     unprivileged: bool,
     driver_root: Option<FakeDriverRoot>,
+    driver: Option<(TempDir, FakeDriver)>,
     _folder: Option<TempDir>,
 }
 
@@ -88,11 +93,20 @@ impl Fixture {
         self.folder.join("expected").join(file)
     }
 
+    /// The same, with further files that cannot be read.
+    #[must_use]
+    pub fn with_unreadable(mut self, files: Vec<String>) -> Fixture {
+        self.manifest.unreadable.extend(files);
+        self
+    }
+
     /// The host in place, or a copy where the repository cannot hold it as it is.
     pub fn lay_out(&self) -> FixtureHost {
         if self.manifest.unreadable.is_empty() && self.manifest.oversized.is_empty() {
+            let root = self.folder.join("root");
             return FixtureHost {
-                root: self.folder.join("root"),
+                driver: self.driver(&root),
+                root,
                 unprivileged: false,
                 driver_root: self.driver_root(),
                 _folder: None,
@@ -122,12 +136,28 @@ impl Fixture {
                 .unwrap_or_else(|error| panic!("{path} of {}: {error}", self.name));
         }
         let unprivileged = !self.manifest.unreadable.is_empty();
-        FixtureHost { root, unprivileged, driver_root: self.driver_root(), _folder: Some(folder) }
+        FixtureHost {
+            driver: self.driver(&root),
+            root,
+            unprivileged,
+            driver_root: self.driver_root(),
+            _folder: Some(folder),
+        }
     }
 
     /// Whether NVML was recorded on the host.
     pub fn has_nvml(&self) -> bool {
         self.folder.join("libraries/nvml.json").exists()
+    }
+
+    /// A driver that answers ioctls, where the fixture has a recording of it.
+    fn driver(&self, root: &Path) -> Option<(TempDir, FakeDriver)> {
+        let recording = fs::read(self.folder.join("libraries").join(DRIVER_RECORDING)).ok()?;
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let path = folder.path().join(DRIVER_RECORDING);
+        fs::write(&path, recording).expect("a file can be written");
+        let driver = FakeDriver::new(&path, root);
+        Some((folder, driver))
     }
 
     /// A driver root with the fake library, where the fixture has a recording of one.
@@ -199,6 +229,29 @@ impl FixtureHost {
         self.driver_root.as_ref().expect("the host has a recording of a library")
     }
 
+    /// The driver that answers ioctls.
+    ///
+    /// # Panics
+    /// When the host has no recording of one.
+    pub fn driver(&self) -> &FakeDriver {
+        &self.driver.as_ref().expect("the host has a recording of a driver").1
+    }
+
+    /// Changes the recording from which the driver answers, atomically.
+    ///
+    /// # Panics
+    /// When the host has none.
+    pub fn update_driver(&self, change: impl FnOnce(&mut serde_json::Value)) {
+        let (folder, _) = self.driver.as_ref().expect("the host has a recording of a driver");
+        let path = folder.path().join(DRIVER_RECORDING);
+        let text = fs::read(&path).expect("the recording can be read");
+        let mut recording = serde_json::from_slice(&text).expect("the recording is JSON");
+        change(&mut recording);
+        let new = path.with_extension("new");
+        fs::write(&new, recording.to_string()).expect("it can be written");
+        fs::rename(new, path).expect("a file can be replaced");
+    }
+
     /// A command of the binary on this host; as an unprivileged user where the host has unreadable files.
     pub fn afd<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = afd([]);
@@ -212,6 +265,11 @@ impl FixtureHost {
             command.env_remove("AFD_LOG").uid(UNPRIVILEGED_UID).gid(UNPRIVILEGED_UID);
         }
         command.args(arguments).arg("--host-root").arg(&self.root);
+        if let Some((_, driver)) = &self.driver {
+            // It is no recording from elsewhere.
+            command.arg("--libraries");
+            driver.serve(&mut command);
+        }
         if let Some(driver_root) = &self.driver_root {
             command.arg(driver_root.option()).arg(driver_root.path());
         }

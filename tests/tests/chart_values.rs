@@ -51,6 +51,14 @@ const OPTIONS: &[(&str, Source)] = &[
         Source::Value("labelPrefix", || json!("gpu.example.com"), "--label-prefix=gpu.example.com"),
     ),
     ("rocm-root", Source::Value("amd.driverRoot", || json!("/c d"), "--rocm-root=/host/c d")),
+    ("intel-root", Source::Value("intel.driverRoot", || json!("/g h"), "--intel-root=/host/g h")),
+    ("habana-root", Source::Value("gaudi.driverRoot", || json!("/e f"), "--habana-root=/host/e f")),
+    ("tpu-exporter", Source::Value("tpu.exporter", || json!("[::1]:2113"), "--tpu-exporter=[::1]:2113")),
+    ("tpu-runtime", Source::Value("tpu.runtime", || json!("off"), "--tpu-runtime=off")),
+    (
+        "tpu-metadata-server",
+        Source::Value("tpu.metadataServer", || json!("10.0.0.1:80"), "--tpu-metadata-server=10.0.0.1:80"),
+    ),
     ("include-integrated", Source::Value("includeIntegrated", || json!(true), "--include-integrated")),
     ("compat", Source::Value("compat.nvidia", || json!("off"), "--compat=nvidia=off")),
     (
@@ -270,7 +278,7 @@ fn camel_case(name: &str) -> String {
 async fn refused_values() -> anyhow::Result<()> {
     let bed = Bed::builder().start().await?;
     let paths = ["relative", "/a: b", "/a\nb", "/../etc", "/a/./b", "/a/..", "/$(NODE_NAME)"];
-    let places = ["nvidia.driverRoot", "amd.driverRoot", "hostRoot", "kubeletRoot"];
+    let places = ["nvidia.driverRoot", "amd.driverRoot", "gaudi.driverRoot", "hostRoot", "kubeletRoot"];
     let mut wrong: Vec<(&str, Value)> =
         places.iter().flat_map(|place| paths.map(|path| (*place, json!(path)))).collect();
     wrong.extend([
@@ -283,6 +291,8 @@ async fn refused_values() -> anyhow::Result<()> {
         ("metrics.compat", json!(["other"])),
         ("priorityClassName", json!("a: b")),
         ("nvidia.runtimeClassName", json!("a #b")),
+        ("tpu.exporter", json!("localhost:2112")),
+        ("tpu.exporter", json!("127.0.0.1:2112 --no-libraries")),
     ]);
     for (path, value) in wrong {
         let mut values = json!({});
@@ -334,7 +344,9 @@ async fn mounts() -> anyhow::Result<()> {
         (json!({ "nvidia": { "driverRoot": "/" } }), &[pods, "/usr"]),
         (json!({ "nvidia": { "driverRoot": "/run/nvidia/driver/" } }), &[pods, "/run/nvidia/driver"]),
         (json!({ "amd": { "driverRoot": "/" } }), &[pods, "/opt", "/usr"]),
+        (json!({ "gaudi": { "driverRoot": "/" } }), &[pods, "/usr"]),
         (json!({ "amd": { "debugfs": true } }), &[pods, "/sys/kernel/debug"]),
+        (json!({ "tpu": { "metadata": true } }), &[pods, "/etc/tpu"]),
     ] {
         let paths = host_paths(&bed, &values)?;
         ensure!(paths == with(more), "with {values} it mounts {paths:#?}");

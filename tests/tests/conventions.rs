@@ -42,17 +42,17 @@ const VENDORS: [VendorFiles; 5] = [
             "crates/derive/src/vendors/intel",
             "crates/derive/src/vendors/gaudi",
         ],
-        shared_files: 3,
+        shared_files: 5,
     },
     VendorFiles {
         words: &["gaudi", "habana"],
         own: &["crates/gaudi/", "crates/derive/src/vendors/gaudi"],
-        shared_files: 4,
+        shared_files: 5,
     },
     VendorFiles {
         words: &["tpu", "tpus", "google"],
         own: &["crates/tpu/", "crates/derive/src/vendors/tpu"],
-        shared_files: 3,
+        shared_files: 5,
     },
 ];
 

@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// The workspace crates that a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never
 /// sees a probe.
-const ALLOWED: [(&str, &[&str]); 23] = [
+const ALLOWED: [(&str, &[&str]); 26] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
     ("afd-probe", &["afd-host", "afd-model"]),
@@ -50,6 +50,7 @@ const ALLOWED: [(&str, &[&str]); 23] = [
             "afd-agent",
             "afd-apiserver",
             "afd-derive",
+            "afd-fake-habanalabs",
             "afd-host",
             "afd-kubelet",
             "afd-model",
@@ -62,6 +63,9 @@ const ALLOWED: [(&str, &[&str]); 23] = [
     ("afd-fake-nvml", &["afd-fake-recorded", "afd-nvidia"]),
     ("afd-fake-amdsmi", &["afd-amd", "afd-fake-recorded"]),
     ("afd-fake-rocmsmi", &["afd-amd", "afd-fake-recorded"]),
+    ("afd-fake-hlml", &["afd-fake-recorded", "afd-gaudi"]),
+    ("afd-fake-habanalabs", &["afd-gaudi"]),
+    ("afd-fake-levelzero", &["afd-fake-recorded", "afd-intel", "afd-probe"]),
     ("afd-fake-clock", &[]),
     ("afd-fake-hostile", &[]),
     ("afd-test-cluster", &[]),

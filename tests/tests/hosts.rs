@@ -15,15 +15,32 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const MIG_STRATEGIES: [&str; 3] = ["none", "single", "mixed"];
 
 /// A kind of output, the command that prints it, and the file with the expected output.
-const OUTPUTS: [(&str, &[&str], &str); 8] = [
+const OUTPUTS: [(&str, &[&str], &str); 10] = [
     ("inventory", &["show", "--output", "json"], "inventory.json"),
     ("labels", &["show", "--output", "labels"], "labels.txt"),
-    ("labels-compat", &["show", "--output", "labels", "--compat", "amd=on"], "labels-compat.txt"),
+    (
+        "labels-compat",
+        &[
+            "show", "--output", "labels", "--compat", "amd=on", "--compat", "gaudi=on", "--compat",
+            "intel=on", "--compat", "tpu=on",
+        ],
+        "labels-compat.txt",
+    ),
     ("metrics", &["show", "--output", "metrics", "--per-process"], "metrics.txt"),
     (
         "metrics-compat-amd",
         &["show", "--output", "metrics", "--per-process", "--compat-metrics", "amd"],
         "metrics-compat-amd.txt",
+    ),
+    (
+        "metrics-compat-gaudi",
+        &["show", "--output", "metrics", "--compat-metrics", "gaudi"],
+        "metrics-compat-gaudi.txt",
+    ),
+    (
+        "metrics-compat-intel",
+        &["show", "--output", "metrics", "--compat-metrics", "intel"],
+        "metrics-compat-intel.txt",
     ),
     ("table", &["show"], "table.txt"),
     ("topology", &["topology"], "topology.txt"),

@@ -12,6 +12,8 @@ mod devices;
 mod latency;
 #[path = "kubernetes/ownership.rs"]
 mod ownership;
+#[path = "kubernetes/platform_labels.rs"]
+mod platform_labels;
 #[path = "kubernetes/setup.rs"]
 mod setup;
 
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         )
         .test("cleanup_removes_everything_of_ours_and_nothing_of_others", ownership::cleanup)
         .test("a_driver_is_released_while_the_node_says_that_it_is_upgraded", devices::upgraded_driver)
+        .test("a_node_that_its_platform_labels_gets_no_keys_of_the_set", platform_labels::platform_labels)
         .test("an_xid_event_is_enough_to_change_the_condition_and_the_labels", devices::xid)
         .main()
 }

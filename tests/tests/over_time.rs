@@ -27,6 +27,8 @@ mod scene;
 mod setup;
 #[path = "over_time/witness.rs"]
 mod witness;
+#[path = "over_time/workload.rs"]
+mod workload;
 
 use std::process::ExitCode;
 
@@ -50,6 +52,10 @@ fn main() -> ExitCode {
         .test("an_announced_upgrade_of_the_driver_is_no_fault", maintenance::announced_upgrade)
         .test("an_upgrade_of_the_driver_without_an_announcement_is_no_fault", maintenance::silent_upgrade)
         .test("a_reconfiguration_of_mig_finds_no_process_that_holds_the_library", maintenance::mig)
+        .test(
+            "a_device_that_is_reset_after_a_job_changes_no_label_and_no_condition",
+            workload::reset_after_release,
+        )
         .test("a_lost_gpu_fails_at_once_and_is_a_problem_after_its_grace", faults::lost)
         .test("an_xid_is_a_fault_until_an_operator_clears_it", faults::xid)
         .test("devices_without_a_plugin_are_not_allocatable_after_their_grace", offers::late_plugin)

@@ -126,6 +126,19 @@ fn a_node_with_rdma_is_explained() {
 }
 
 #[test]
+fn a_host_of_a_larger_slice_serves_no_path_of_the_guides() {
+    let host = Fixture::named("tpu-7x-x4").copy();
+    let folder = host.root().join("etc/tpu");
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    for (topology, ready) in [("2x2x1", true), ("2x2x2", false)] {
+        let text = format!("TOPOLOGY: {topology}\nCHIPS_PER_HOST_BOUNDS: 2,2,1\n");
+        fs::write(folder.join("tpu-env"), text).expect("a file can be written");
+        let (is_ready, reasons) = explained(&host, "optimized-baseline", &[]);
+        assert_eq!((is_ready, reasons.is_empty()), (Some(ready), ready), "{topology}: {reasons:?}");
+    }
+}
+
+#[test]
 fn an_unknown_fact_gives_no_label_and_no_series() {
     let host = Fixture::named("nvidia-h100x8").lay_out();
     assert_eq!(

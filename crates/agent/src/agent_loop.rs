@@ -208,8 +208,12 @@ impl<'o> AgentLoop<'o> {
 
     /// Takes in what was observed, and publishes the desired state of the Node.
     fn track(&mut self) -> ClusterView {
-        let inventory = self.is_new.then_some(&self.discovered);
         let node = self.parts.reports.node.borrow().clone();
+        // Nothing is written that a probe would not say beside this Node.
+        if node.as_ref().is_some_and(|node| self.parts.probes.set_node(node)) {
+            self.rediscover();
+        }
+        let inventory = self.is_new.then_some(&self.discovered);
         self.tracker.observe(inventory, &self.parts.probes, node.as_ref());
         self.is_new = false;
         self.recall_incidents(node.as_ref());
@@ -269,7 +273,7 @@ impl<'o> AgentLoop<'o> {
 
     /// Samples and renders the pages, and requests the discovery that the sample requires.
     fn sample_and_render(&mut self, view: &ClusterView) {
-        let sampling = self.parts.probes.sample();
+        let sampling = self.parts.probes.sample(view.allocations.as_deref());
         let expected = self.tracker.believed().expected.as_deref();
         let inputs = PageInputs {
             inventory: &self.shown.inventory,

@@ -6,9 +6,10 @@ mod options;
 mod plugin_options;
 mod values;
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use afd_derive::labels::DEFAULT_PREFIX;
+use afd_model::PciAddress;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -136,15 +137,21 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = CONTROL_SOCKET)]
         control_socket: PathBuf,
     },
-    /// Query a vendor's library: requests on standard input, responses on standard output. The agent starts this itself.
+    /// Query a vendor's library or servers: requests on standard input, responses on standard output. The agent starts this itself.
     #[command(hide = true)]
     Probe {
         /// Vendor.
-        #[arg(value_parser = values::library())]
+        #[arg(value_parser = values::queried())]
         vendor: &'static str,
         /// Path of the library.
-        #[arg(long, value_name = "FILE")]
-        library: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present_any = ["connect", "node"])]
+        library: Option<PathBuf>,
+        /// The PCI address of a device and its device node, for what there is no library or it does not report.
+        #[arg(long, value_name = "ADDRESS=FILE", conflicts_with = "connect", value_parser = values::node)]
+        node: Vec<(PciAddress, PathBuf)>,
+        /// A server and its address, where the vendor has no library.
+        #[arg(long, value_name = "SOURCE=ADDRESS:PORT", conflicts_with = "library", value_parser = values::server)]
+        connect: Vec<(String, SocketAddr)>,
     },
     /// Print a completion script for a shell.
     Completions {

@@ -147,7 +147,13 @@ pub fn execute(
             let message = control::send(&control_socket, &ControlRequest::Clear(device))?;
             output.write_all(visible(&message).as_bytes())?;
         }
-        Command::Probe { vendor, library } => library_process::serve(vendor, &library)?,
+        Command::Probe { vendor, library, node, connect } => {
+            if connect.is_empty() {
+                library_process::serve(vendor, library.as_deref(), node)?;
+            } else {
+                library_process::serve_network(vendor, &connect)?;
+            }
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "afd", output);
         }
@@ -162,6 +168,7 @@ fn probe_options(libraries: &LibraryArgs, metrics: &MetricArgs) -> ProbeOptions 
         no_libraries: libraries.no_libraries,
         withhold_host_libraries: false,
         library_roots: libraries.roots.clone(),
+        servers: libraries.servers.clone(),
         per_process: metrics.per_process,
         compat_metrics: metrics.compat_metrics.clone(),
     }

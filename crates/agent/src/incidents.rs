@@ -66,7 +66,7 @@ impl IncidentMemory {
             return Decision::Undecided;
         }
         let is_same = |a: &IncidentRecord, b: &IncidentRecord| {
-            (a.device, &a.uuid, &a.partition, &a.code) == (b.device, &b.uuid, &b.partition, &b.code)
+            (a.device, &a.load.uuid, &a.partition, &a.code) == (b.device, &b.load.uuid, &b.partition, &b.code)
         };
         let earlier = std::mem::take(&mut self.open);
         let open = probes.incidents().into_iter().map(|mut record| {
@@ -97,7 +97,7 @@ fn text(open: &[IncidentRecord], boot_id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::PciAddress;
+    use afd_model::{DriverLoad, PciAddress};
 
     use super::*;
 
@@ -106,13 +106,15 @@ mod tests {
         let incident = |bus: u8| IncidentRecord {
             probe: "nvidia".to_owned(),
             device: PciAddress { domain: 0, bus, device: 0, function: 0 }.into(),
-            pci_id: "10de:2330".to_owned(),
-            uuid: Some("GPU-00000000-0000-0000-0000-000000000000".to_owned()),
+            load: DriverLoad {
+                pci_id: Some("10de:2330".to_owned()),
+                uuid: Some("GPU-00000000-0000-0000-0000-000000000000".to_owned()),
+                driver_version: Some("580.105.08".to_owned()),
+                driver_binding: Some(4_321),
+            },
             partition: None,
             code: "Xid48".to_owned(),
             first_seen: Some(i64::from(bus)),
-            driver_version: Some("580.105.08".to_owned()),
-            driver_binding: None,
         };
         let many: Vec<IncidentRecord> = (0..64).rev().map(incident).collect();
         let text = text(&many, "boot");

@@ -17,6 +17,7 @@ pub mod control;
 mod device_text;
 pub mod discovery_pace;
 pub mod explain;
+pub mod grpc;
 pub mod incidents;
 pub mod library_process;
 mod listeners;

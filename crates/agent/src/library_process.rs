@@ -1,12 +1,17 @@
-//! `afd probe`: the process that queries a vendor's library for the agent.
+//! `afd probe`: the process that queries a vendor's library or servers for the agent.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use afd_derive::vendors::{self, VendorLibrary};
 use afd_host::{
     child::{ChildChannel, EventSender, ServeError},
     sandbox::{Sandbox, SandboxPolicy},
 };
+use afd_model::PciAddress;
 use afd_probe::library::DISCOVER;
 use anyhow::Context;
 use rustix::process::Signal;
@@ -17,11 +22,12 @@ use crate::probes;
 /// Responds to a request to a vendor's library, and sends events.
 pub type LibraryService = Box<dyn FnMut(&str, &EventSender) -> anyhow::Result<Value>>;
 
-/// Serves requests to the library of a probe until the agent ends. The process confines itself before it loads the library.
+/// Serves requests to the library of a probe, or to its driver by device nodes, until the agent ends. The process confines itself
+/// before it loads the library.
 ///
 /// # Errors
 /// When the library cannot be loaded, or the process cannot be confined.
-pub fn serve(probe: &str, library: &Path) -> anyhow::Result<()> {
+pub fn serve(probe: &str, library: Option<&Path>, nodes: Vec<(PciAddress, PathBuf)>) -> anyhow::Result<()> {
     // An agent that was killed cannot close our standard input while the library hangs.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("binding this process to the agent")?;
@@ -29,10 +35,19 @@ pub fn serve(probe: &str, library: &Path) -> anyhow::Result<()> {
         .and_then(|record| record.library.as_ref())
         .with_context(|| format!("{probe} has no library"))?;
     let channel = ChildChannel::claim().context("claiming standard output")?;
-    let sandbox = Sandbox::enter(&policy(record, library)).context("confining this process")?;
+    let patterns: BTreeSet<String> = nodes.iter().filter_map(|(_, path)| numbered_files(path)).collect();
+    let mut device_files: Vec<&str> = patterns.iter().map(String::as_str).collect();
+    if library.is_some() {
+        device_files.extend(record.device_files);
+    }
+    let policy = policy(record, library, &device_files);
+    let sandbox = Sandbox::enter(&policy).context("confining this process")?;
     channel.report_confinement(sandbox.to_string())?;
-    let mut service =
-        probes::open_library(probe, library).with_context(|| format!("loading {}", library.display()))?;
+    let mut service = match library {
+        Some(library) if nodes.is_empty() => probes::open_library(probe, library),
+        _ => probes::open_nodes(probe, library, nodes),
+    }
+    .with_context(|| format!("loading {}", library.unwrap_or(Path::new("nothing")).display()))?;
     channel.serve(|request, events| {
         // A driver that is loaded later makes device files which this process may not open.
         if request == DISCOVER && sandbox.has_new_device_files() {
@@ -42,13 +57,53 @@ pub fn serve(probe: &str, library: &Path) -> anyhow::Result<()> {
     })
 }
 
-fn policy<'a>(record: &VendorLibrary, library: &'a Path) -> SandboxPolicy<'a> {
+/// Serves requests to servers on the node until the agent ends. The process confines itself to their ports first.
+///
+/// # Errors
+/// When a server is none of the probe's, or the process cannot be confined.
+pub fn serve_network(probe: &str, servers: &[(String, SocketAddr)]) -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("binding this process to the agent")?;
+    let record = vendors::by_probe(probe)
+        .and_then(|record| record.network.as_ref())
+        .with_context(|| format!("{probe} queries no server"))?;
+    let channel = ChildChannel::claim().context("claiming standard output")?;
+    let ports: Vec<u16> = servers.iter().map(|(_, address)| address.port()).collect();
+    let policy = SandboxPolicy {
+        library: None,
+        ports: &ports,
+        read_paths: &[],
+        device_files: &[],
+        shared_folders: &[],
+        programs: &[],
+        max_data_bytes: record.max_data_bytes,
+    };
+    let sandbox = Sandbox::enter(&policy).context("confining this process")?;
+    channel.report_confinement(sandbox.to_string())?;
+    let mut service = probes::open_network(probe, servers)?;
+    channel.serve(|request, events| Ok(service(request, events)?))
+}
+
+/// The pattern of all device files that differ in their number only.
+fn numbered_files(path: &Path) -> Option<String> {
+    let name = path.to_str()?.trim_end_matches(|c: char| c.is_ascii_digit());
+    Some(format!("{name}*"))
+}
+
+/// Without a library the process makes ioctls alone.
+fn policy<'a>(
+    record: &VendorLibrary,
+    library: Option<&'a Path>,
+    device_files: &'a [&'a str],
+) -> SandboxPolicy<'a> {
+    let of_library = |paths: &'static [&'static str]| if library.is_some() { paths } else { &[] };
     SandboxPolicy {
         library,
-        read_paths: record.read_paths,
-        device_files: record.device_files,
-        shared_folders: record.shared_folders,
-        programs: record.programs,
+        ports: &[],
+        read_paths: of_library(record.read_paths),
+        device_files,
+        shared_folders: of_library(record.shared_folders),
+        programs: of_library(record.programs),
         max_data_bytes: record.max_data_bytes,
     }
 }

@@ -2,18 +2,20 @@
 
 mod entries;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use afd_derive::{
     compat::CompatSet,
-    vendors::{self, VENDORS, VendorRecord},
+    vendors::{self, NetworkSource, VENDORS, VendorRecord},
 };
 use afd_host::{Host, child::Launcher};
-use afd_model::{DeviceId, ErrorCountRecord, IncidentRecord, Inventory, LibraryStatus, Sampling};
+use afd_model::{
+    Allocation, DeviceId, ErrorCountRecord, IncidentRecord, Inventory, LibraryStatus, NodeFacts, Sampling,
+};
 use afd_probe::{PciBus, Probe, node, plausible};
 
 use self::entries::{PROBES, ProbeEntry, ProbeSettings};
-pub use self::entries::{blank, open_library};
+pub use self::entries::{blank, open_library, open_network, open_nodes};
 use crate::agent_metrics::AgentMetrics;
 
 /// How all probes are constructed.
@@ -25,6 +27,8 @@ pub struct ProbeOptions {
     pub withhold_host_libraries: bool,
     /// The root under which a vendor's library is looked up, by the name of the probe; the host root by default.
     pub library_roots: BTreeMap<&'static str, PathBuf>,
+    /// The addresses of servers that are given, by their options; none for one that is not queried.
+    pub servers: BTreeMap<&'static str, Option<SocketAddr>>,
     /// Whether to sample the memory used by each process.
     pub per_process: bool,
     /// The vendors' own metrics that are requested.
@@ -33,13 +37,16 @@ pub struct ProbeOptions {
 
 /// Starts the process that queries the library of a probe, with the environment and the limits of the vendor's record.
 fn launcher_of(probe: &'static str, launcher: &Launcher) -> Launcher {
-    let Some(library) = vendors::by_probe(probe).and_then(|record| record.library.as_ref()) else {
-        return launcher.clone();
+    let record = vendors::by_probe(probe);
+    let network = record.and_then(|record| record.network.as_ref());
+    let (environment, max_resident_bytes) = match record.and_then(|record| record.library.as_ref()) {
+        Some(library) => (library.environment, library.max_resident_bytes),
+        None => (launcher.environment, network.map_or(u64::MAX, |network| network.max_resident_bytes)),
     };
     let (span, log) = (tracing::info_span!("library", probe), Arc::clone(&launcher.log));
     Launcher {
-        environment: library.environment,
-        max_resident_bytes: library.max_resident_bytes,
+        environment,
+        max_resident_bytes,
         log: Arc::new(move |note| span.in_scope(|| log(note))),
         ..launcher.clone()
     }
@@ -59,14 +66,30 @@ impl ProbeOptions {
     fn may_load(&self, probe: &str) -> bool {
         !self.no_libraries && (!self.withhold_host_libraries || self.library_roots.contains_key(probe))
     }
+
+    /// The addresses of the servers of a probe that may be queried, by their names. Those of another host are elsewhere, so that
+    /// they must be given.
+    fn servers_of(&self, probe: &str) -> BTreeMap<&'static str, SocketAddr> {
+        let network = vendors::by_probe(probe).and_then(|record| record.network.as_ref());
+        let sources = network.filter(|_| !self.no_libraries).map_or(&[][..], |network| network.sources);
+        let address = |source: &NetworkSource| match self.servers.get(source.option) {
+            Some(given) => *given,
+            None if self.withhold_host_libraries => None,
+            None => source.default.parse().ok(),
+        };
+        sources.iter().filter_map(|source| Some((source.name, address(source)?))).collect()
+    }
 }
 
 impl Probes {
     /// Constructs all probes. `launcher` starts the processes that query vendor libraries.
     pub fn new(host: Host, options: &ProbeOptions, launcher: &Launcher) -> Probes {
         let construct = |entry: &ProbeEntry| {
+            let servers = options.servers_of(entry.name);
+            let may_query = options.may_load(entry.name) || !servers.is_empty();
             (entry.construct)(ProbeSettings {
-                launcher: options.may_load(entry.name).then(|| launcher_of(entry.name, launcher)),
+                servers,
+                launcher: may_query.then(|| launcher_of(entry.name, launcher)),
                 library_root: options.library_roots.get(entry.name).cloned(),
                 per_process: options.per_process,
                 exporter: options.compat_metrics.iter().any(|set| set.as_str() == entry.name),
@@ -124,10 +147,17 @@ impl Probes {
         }
     }
 
-    /// Samples the devices of the last discovery.
-    pub fn sample(&mut self) -> Sampling {
+    /// Takes in what the Node says; whether a discovery can find something else by it.
+    pub fn set_node(&mut self, node: &NodeFacts) -> bool {
+        // All of them are given it.
+        self.probes.iter_mut().filter_map(|probe| probe.set_node(node).then_some(())).count() > 0
+    }
+
+    /// Samples the devices of the last discovery. `allocations` is what the kubelet reports, if it does.
+    pub fn sample(&mut self, allocations: Option<&[Allocation]>) -> Sampling {
         let mut all = Sampling::default();
         for probe in &mut self.probes {
+            probe.set_allocations(allocations);
             let started = Instant::now();
             let mut sampling = probe.sample(&self.host, started);
             plausible::retain(&mut sampling, probe.name());

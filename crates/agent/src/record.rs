@@ -49,7 +49,7 @@ fn write_recording(mut probes: Probes, directory: &Path, redact: bool) -> anyhow
     std::fs::create_dir(&root)?;
 
     let inventory = probes.discover();
-    probes.sample();
+    probes.sample(None);
     let recording = probes.host().recording();
 
     let mut redaction = Redaction::new(recording.reads());

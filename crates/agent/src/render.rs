@@ -8,7 +8,7 @@ use std::{
 use afd_derive::{
     compat::{
         CompatSet,
-        metrics::{CompatInput, ENDPOINT_PICKER_PAGE},
+        metrics::{CompatInput, ENDPOINT_PICKER_PAGE, MetricSet},
     },
     paths::PathVerdict,
     series::{self, InCluster},
@@ -61,16 +61,17 @@ pub fn metrics(inputs: PageInputs<'_>, own: &[MetricFamily]) -> prometheus::Resu
 /// # Errors
 /// When a family has no series, which the table never returns.
 pub fn dcgm(inputs: PageInputs<'_>, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
-    let set = CompatSet::of_page(ENDPOINT_PICKER_PAGE).expect("a record has the page");
-    compat_metrics(set, inputs, node)
+    let (set, page) = CompatSet::of_page(ENDPOINT_PICKER_PAGE).expect("a record has the page");
+    compat_metrics(set, page, inputs, node)
 }
 
-/// `/compat/<set>`.
+/// `/compat/<page>`.
 ///
 /// # Errors
 /// When a family has no series, which no set returns.
 pub fn compat_metrics(
     set: CompatSet,
+    page: &'static MetricSet,
     inputs: PageInputs<'_>,
     node: Option<&str>,
 ) -> prometheus::Result<Vec<u8>> {
@@ -82,7 +83,7 @@ pub fn compat_metrics(
         allocations: cluster.allocations.unwrap_or_default(),
         node,
     };
-    TextEncoder::new().encode(&set.metric_families(&input), &mut text)?;
+    TextEncoder::new().encode(&set.page_families(page, &input), &mut text)?;
     Ok(text)
 }
 
@@ -122,13 +123,14 @@ pub fn pages(
     own: &[MetricFamily],
     settings: PageSettings<'_>,
 ) -> anyhow::Result<RenderedPages> {
-    let compat_page = |set: &CompatSet| {
-        let text = compat_metrics(*set, inputs, settings.node)?;
-        Ok((set.as_str(), Page::new(TEXT_FORMAT, text)))
+    let compat_pages = settings.compat_metrics.iter().flat_map(|set| set.pages().map(|page| (*set, page)));
+    let compat_page = |(set, page): (CompatSet, &'static MetricSet)| {
+        let text = compat_metrics(set, page, inputs, settings.node)?;
+        Ok((page.page, Page::new(TEXT_FORMAT, text)))
     };
     Ok(RenderedPages {
         status_page: Arc::clone(&rendered.status_page),
-        compat: settings.compat_metrics.iter().map(compat_page).collect::<prometheus::Result<_>>()?,
+        compat: compat_pages.map(compat_page).collect::<prometheus::Result<_>>()?,
         metrics: Page::new(TEXT_FORMAT, metrics(inputs, own)?),
         dcgm: Page::new(TEXT_FORMAT, dcgm(inputs, settings.node)?),
         inventory: Arc::clone(&rendered.inventory),

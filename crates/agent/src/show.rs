@@ -49,7 +49,7 @@ pub fn metrics(
     include_integrated: bool,
 ) -> anyhow::Result<String> {
     let inventory = probes.discover();
-    let sampling = probes.sample();
+    let sampling = probes.sample(None);
     let cluster = InCluster::default();
     if sets.is_empty() {
         let paths = rules.verdicts(&inventory, include_integrated);
@@ -57,8 +57,9 @@ pub fn metrics(
         return Ok(String::from_utf8(render::metrics(inputs, &[])?)?);
     }
     let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster };
+    let pages = sets.iter().flat_map(|set| set.pages().map(|page| (*set, page)));
     let pages: Result<Vec<_>, _> =
-        sets.iter().map(|set| render::compat_metrics(*set, inputs, None)).collect();
+        pages.map(|(set, page)| render::compat_metrics(set, page, inputs, None)).collect();
     Ok(String::from_utf8(pages?.concat())?)
 }
 
@@ -68,7 +69,7 @@ pub fn metrics(
 /// When they cannot be encoded.
 pub fn dcgm(probes: &mut Probes, node: Option<&str>) -> anyhow::Result<String> {
     let inventory = probes.discover();
-    let sampling = probes.sample();
+    let sampling = probes.sample(None);
     let cluster = InCluster::default();
     let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster };
     Ok(String::from_utf8(render::dcgm(inputs, node)?)?)

@@ -108,9 +108,15 @@ impl CompatSet {
         VENDORS.into_iter().filter_map(|record| Some((CompatSet(record), record.labels.as_ref()?)))
     }
 
-    /// The sets that have metrics.
+    /// The sets that have metrics, once for each page.
     pub fn with_metrics() -> impl Iterator<Item = (CompatSet, &'static MetricSet)> {
-        VENDORS.into_iter().filter_map(|record| Some((CompatSet(record), record.metrics.as_ref()?)))
+        let sets = VENDORS.into_iter().map(CompatSet);
+        sets.flat_map(|set| set.pages().map(move |page| (set, page)))
+    }
+
+    /// The pages of its metrics.
+    pub fn pages(self) -> impl Iterator<Item = &'static MetricSet> {
+        self.0.metrics.iter().chain(self.0.further_metrics)
     }
 
     /// Its name on the command line: that of the vendor's probe.

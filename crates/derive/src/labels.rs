@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use afd_model::{Decision, Device, Fact, Inventory};
 
 pub(crate) use self::products::{primary_product, primary_product_is_undecided};
+pub(crate) use self::table::GUIDE_VARIANT_KEY;
 pub use self::table::{LABELS, Label, PRODUCT_KEY};
 use self::{
     products::{ProductGroup, groups, primary},
@@ -19,6 +20,7 @@ use crate::{
     paths::PATH_KEY,
     rdma,
     value::{MAX_LENGTH, label_value},
+    vendors,
 };
 
 /// The default prefix of our own labels.
@@ -130,8 +132,24 @@ impl<'a> LabelledNode<'a> {
         self.groups.len() == 1
     }
 
+    /// What the guides call llm-d's variant of the primary product.
+    fn guide_variant(&self) -> &'static str {
+        let model = self.agreed(|device| device.product.value()?.model.value());
+        let own = self.guide_variants().iter().find(|(own, _)| Some(*own) == model.map(String::as_str));
+        own.map_or(self.primary.variant.as_str(), |(_, variant)| variant)
+    }
+
+    fn guide_variants(&self) -> &'static [(&'static str, &'static str)] {
+        self.devices().find_map(vendors::of_device).map_or(&[], |record| record.guide_variants)
+    }
+
     fn is_undecided(&self, origin: LabelOrigin) -> bool {
         match origin {
+            LabelOrigin::GuideVariant => {
+                self.is_undecided(LabelOrigin::Kind)
+                    || !self.guide_variants().is_empty()
+                        && (self.products_are_undecided() || is_undecided(self.devices(), &[Fact::Model]))
+            }
             LabelOrigin::Kind => {
                 let kind = |device: &Device| (device.vendor, device.variant);
                 let several =

@@ -17,6 +17,7 @@ use crate::{
     offer::OfferCount,
     paths::{PathAnswer, PathVerdict},
     rdma::nearest_device,
+    vendors,
 };
 
 /// What the cluster reports of the devices; nothing outside of one, or before it has reported.
@@ -67,13 +68,15 @@ pub fn families(
 }
 
 /// Whether the UUID is still to be reported. A label of a series never changes while the device is there, so the device has no
-/// series until then. One that cannot be read is not waited for.
+/// series until then. One that cannot be read is not waited for, nor one that the vendor's library does not report.
 fn uuid_is_pending(device: &Device) -> bool {
     let cannot_be_read = matches!(
         device.uuid.missing(),
         Some(Missing::NotPermitted | Missing::Unreadable | Missing::Malformed)
     );
-    device.undecided.contains(Fact::Uuid) && !cannot_be_read
+    let library = vendors::of_device(device).and_then(|record| record.library.as_ref());
+    let may_come = library.is_none_or(|library| library.reports_uuids);
+    device.undecided.contains(Fact::Uuid) && !cannot_be_read && may_come
 }
 
 /// The values of the labels of a family's subject.

@@ -11,6 +11,7 @@ mod host_mount;
 mod intel;
 mod library;
 mod maintenance;
+mod network;
 mod nvidia;
 mod offering;
 mod plugin_option;
@@ -26,11 +27,15 @@ pub use self::{
     host_mount::{HostMount, MountCondition, SHARED_MOUNTS},
     library::VendorLibrary,
     maintenance::{MaintenanceSignal, SignalPlace, SignalValues},
+    network::{NetworkSource, VendorNetwork},
     offering::{Offering, ResourceQuery},
     plugin_option::{PluginOption, PluginOptionValue},
     redactions::{Redactions, SecretForm},
 };
-use crate::compat::{labels::LabelSet, metrics::MetricSet};
+use crate::{
+    compat::{labels::LabelSet, metrics::MetricSet},
+    labels::GUIDE_VARIANT_KEY,
+};
 
 /// Everything that shared code needs to know of one vendor's kind of device.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub struct VendorRecord {
     pub vendor: Vendor,
     /// The kind of device.
     pub variant: Variant,
+    /// What llm-d's guides call models, by model, where that is not the kind of device.
+    pub guide_variants: &'static [(&'static str, &'static str)],
     /// What the devices are called in sentences: `NVIDIA GPUs`.
     pub title: &'static str,
     /// Values of AFD's own labels as they occur with these devices, by key.
@@ -53,6 +60,8 @@ pub struct VendorRecord {
     pub labels: Option<LabelSet>,
     /// Metrics as the vendor's exporter spells them.
     pub metrics: Option<MetricSet>,
+    /// Further pages of metrics, where the exporter has another generation with other names.
+    pub further_metrics: &'static [MetricSet],
     /// Name of the device node by which the vendor's tools call a device.
     pub device_node: fn(&Device) -> Option<String>,
     /// Subsystems whose uevents can change what the probe finds, besides those of every PCI device.
@@ -61,6 +70,8 @@ pub struct VendorRecord {
     pub redactions: Redactions,
     /// The vendor's library; `None` if there is nothing to load, and so nothing to release.
     pub library: Option<VendorLibrary>,
+    /// Servers on the node that the probe queries; `None` if it queries none.
+    pub network: Option<VendorNetwork>,
     /// Paths of the host that the probe and the library read besides [`SHARED_MOUNTS`].
     pub mounts: &'static [HostMount],
     /// PCI vendor ids of the devices.
@@ -107,6 +118,7 @@ impl VendorRecord {
         match key {
             "vendor" => Some(self.vendor.as_str()),
             "variant" => Some(self.variant.as_str()),
+            GUIDE_VARIANT_KEY => Some(self.guide_variants.first().map_or(self.variant.as_str(), |own| own.1)),
             _ => self.label_examples.iter().find(|(own, _)| *own == key).map(|(_, value)| *value),
         }
     }

@@ -1,37 +1,56 @@
 //! Interprets the files of habanalabs. Pure functions; no file is read here.
 
-use afd_model::{Health, HealthState, Sensor};
+use afd_model::Sensor;
 
-/// The health for the attribute `status` (`sysfs-driver-habanalabs`).
-///
-/// The driver resets the device whenever the workload has closed it. That follows every job and is no fault: this status says
-/// nothing of the device's health.
+pub(crate) mod library;
+
+/// What the driver, or HLML, says a device does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum GaudiStatus {
+    /// It accepts work.
+    Operational,
+    /// The driver resets it.
+    InReset,
+    /// The driver initialises it.
+    InCreation,
+    /// The driver resets it because its last workload has closed it. That follows every job.
+    InReleaseReset,
+    /// The driver has disabled it.
+    Disabled,
+    /// It works again after a reset only.
+    NeedsReset,
+    /// It does not work.
+    Malfunction,
+}
+
+/// The attribute `status` (`sysfs-driver-habanalabs`).
 ///
 /// # Errors
 /// When the driver has no such status.
-pub(crate) fn health(status: &str) -> Result<Health, &'static str> {
-    match status {
-        "Operational" => Ok(Health::healthy()),
-        "In reset" | "In device creation" => Ok(Health::failed(
-            "InReset",
-            format!("the driver reports \"{status}\"; the device accepts no work until it is finished"),
-        )),
-        "In reset after device release" => Ok(Health {
-            state: HealthState::Unknown,
-            ..Health::failed(
-                "WorkloadReset",
-                "the driver resets the device after its last workload; it accepts work when that is finished",
-            )
-        }),
-        "Disabled" => {
-            Ok(Health::failed("Disabled", "the driver has disabled the device; see the kernel log"))
-        }
-        "Needs reset" | "Malfunction" => Ok(Health::failed(
-            "NeedsReset",
-            format!("the driver reports \"{status}\"; reset the device and see the kernel log"),
-        )),
-        _ => Err("unknown status; expected one like \"Operational\""),
-    }
+pub(crate) fn status(text: &str) -> Result<GaudiStatus, &'static str> {
+    Ok(match text.trim().replace('_', " ").to_ascii_lowercase().as_str() {
+        "operational" => GaudiStatus::Operational,
+        "in reset" => GaudiStatus::InReset,
+        "in device creation" => GaudiStatus::InCreation,
+        "in reset after device release" => GaudiStatus::InReleaseReset,
+        "disabled" => GaudiStatus::Disabled,
+        "needs reset" => GaudiStatus::NeedsReset,
+        "malfunction" => GaudiStatus::Malfunction,
+        _ => return Err("unknown status; expected one like \"Operational\""),
+    })
+}
+
+/// `enum hl_device_status`.
+pub(crate) fn numbered_status(number: u32) -> Option<GaudiStatus> {
+    Some(match number {
+        0 => GaudiStatus::Operational,
+        1 => GaudiStatus::InReset,
+        2 => GaudiStatus::Malfunction,
+        3 => GaudiStatus::NeedsReset,
+        4 => GaudiStatus::InCreation,
+        5 => GaudiStatus::InReleaseReset,
+        _ => return None,
+    })
 }
 
 /// The version in `fw_os_ver`: `hl-gaudi2-1.16.0-fw-50.0.0-sec-9` in
@@ -62,19 +81,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_operational_device_is_healthy() {
-        let state = |status| health(status).map(|health| health.state);
-        assert_eq!(state("Operational"), Ok(HealthState::Healthy));
-        assert_eq!(state("In reset"), Ok(HealthState::Failed));
-        assert_eq!(state("Needs reset"), Ok(HealthState::Failed));
-        assert!(state("operational?").is_err());
-    }
-
-    #[test]
-    fn a_reset_after_a_workload_is_no_fault() {
-        let health = health("In reset after device release").expect("the driver has this status");
-        assert_eq!(health.state, HealthState::Unknown);
-        assert_eq!(health.reasons[0].code, "WorkloadReset");
+    fn a_status_is_one_of_the_driver() {
+        assert_eq!(status("Operational"), Ok(GaudiStatus::Operational));
+        assert_eq!(status("In reset after device release"), Ok(GaudiStatus::InReleaseReset));
+        assert_eq!(status("NEEDS_RESET"), Ok(GaudiStatus::NeedsReset));
+        assert!(status("operational?").is_err());
     }
 
     #[test]
@@ -87,7 +98,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_input_panics(text in ".*") {
-            let _ = health(&text);
+            let _ = status(&text);
             let _ = firmware_version(&text);
             let _ = sensor(Some(&text));
         }

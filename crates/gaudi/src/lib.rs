@@ -9,20 +9,41 @@
 //! - The second die of a Gaudi 3 (1061) is a function that computes and counts as a device.
 //! - The Ethernet ports are RDMA devices of the same PCI function (`hbl_0`, `hlib_0`); if one is up, RoCE is the
 //!   interconnect.
-//! - The health comes from the attribute `status`. The device is reset after each workload, which is no fault: its health is then
-//!   unknown, with the reason `WorkloadReset`.
+//! - The driver resets the device after each workload, which is no fault: its health is then unknown, with the reason
+//!   `WorkloadReset`. The health and its sources are the table [`health::RULES`].
+//! - HLML, if it is there, is queried by a process of its own (`afd probe gaudi`) for what sysfs does not report ([`hlml`]). It
+//!   fails for a device that is being reset. Where it is not installed, the process asks the driver itself ([`control`]). What
+//!   sysfs reports depends on neither.
 
+pub mod control;
+pub mod health;
+pub mod hlml;
+mod incidents;
 mod interpret;
 mod products;
 mod sysfs;
 
-use std::time::Instant;
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
-use afd_host::Host;
-use afd_model::{Device, Findings, Sample, Sampling};
-use afd_probe::{Facts, PciBus, Probe};
+use afd_host::{
+    Host,
+    child::{DroppedMessages, Launcher},
+};
+use afd_model::{
+    Device, DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, Sample, Sampling,
+};
+use afd_probe::{
+    Facts, PciBus, Probe, device,
+    library::{Enrichment, SAMPLE},
+};
 
-use crate::sysfs::GaudiSource;
+use crate::{
+    control::throttle::ThrottledPeriods,
+    health::{GaudiEvidence, GaudiHistory, LibraryEvidence},
+    hlml::{HlmlStatuses, calls::REGISTER_EVENTS, readings},
+    incidents::GaudiIncidents,
+    sysfs::GaudiSource,
+};
 
 const NAME: &str = "gaudi";
 const VENDOR_ID: u16 = 0x1da3;
@@ -31,6 +52,72 @@ const VENDOR_ID: u16 = 0x1da3;
 #[derive(Debug, Default)]
 pub struct Gaudi {
     sources: Vec<GaudiSource>,
+    histories: BTreeMap<DeviceId, GaudiHistory>,
+    /// What the library last reported for the health of each device.
+    library_evidence: BTreeMap<DeviceId, LibraryEvidence>,
+    /// The ports of each device, and whether they leave the server.
+    ports: BTreeMap<DeviceId, BTreeMap<u8, bool>>,
+    /// Critical errors, by the library's events.
+    incidents: GaudiIncidents,
+    /// For how long the clocks of each device were lowered.
+    throttled: BTreeMap<DeviceId, ThrottledPeriods>,
+    enrichment: Option<Enrichment<HlmlStatuses>>,
+}
+
+impl Gaudi {
+    /// A probe that also queries HLML in processes that `launcher` starts. The library is looked up under `root`, or under the
+    /// host root.
+    #[must_use]
+    pub fn with_library(launcher: Launcher, root: Option<PathBuf>) -> Gaudi {
+        Gaudi { enrichment: Some(Enrichment::new(&hlml::LIBRARY, launcher, root)), ..Gaudi::default() }
+    }
+
+    /// Adds what the library reported to the findings of the kernel.
+    fn enrich(&mut self, host: &Host, findings: &mut Findings) {
+        let Some(enrichment) = &mut self.enrichment else { return };
+        for event in enrichment.events() {
+            self.incidents.add(&event);
+        }
+        enrichment.set_nodes(sysfs::control_nodes(host, &findings.devices));
+        enrichment.discover(host, findings, false);
+        let Some(report) = enrichment.report() else {
+            self.library_evidence.clear();
+            return;
+        };
+        let mut of_devices = Vec::new();
+        for device in &mut findings.devices {
+            let Some(reported) = report.device(device.id.0, hlml::unit_of) else { continue };
+            interpret::library::enrich(device, &report.system, &reported.answers);
+            of_devices.push((device.id, &reported.answers));
+            self.ports.insert(device.id, hlml::ports(&reported.answers).into_iter().collect());
+            if enrichment.is_fresh() {
+                let is_watched = reported.answers.known::<u64>(REGISTER_EVENTS).is_known();
+                self.incidents.watched(device.id, is_watched);
+                self.library_evidence.insert(device.id, LibraryEvidence::of(&reported.answers));
+            }
+        }
+        let count = findings.devices.len();
+        findings.links = interpret::library::links(&of_devices, count);
+        findings.problems.extend(self.incidents.problem());
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.enrichment.as_ref().is_some_and(Enrichment::is_fresh)
+    }
+
+    /// What is known for the health of each device. The status is read after the library was asked: calls that failed because
+    /// a reset had begun are then seen as such.
+    fn evidence(&self, facts: &mut Facts<'_>) -> BTreeMap<DeviceId, GaudiEvidence> {
+        let is_fresh = self.is_fresh();
+        let of_source = |source: &GaudiSource| {
+            facts.about(Some(source.device));
+            let library = self.library_evidence.get(&source.device).cloned().unwrap_or_default();
+            let (status, resets) = (source.status(facts), source.resets(facts));
+            let evidence = GaudiEvidence { status, library, is_fresh, resets, ..GaudiEvidence::default() };
+            (source.device, evidence)
+        };
+        self.sources.iter().map(of_source).collect()
+    }
 }
 
 impl Probe for Gaudi {
@@ -44,7 +131,27 @@ impl Probe for Gaudi {
         let devices: Vec<Device>;
         (devices, self.sources) =
             functions.into_iter().map(|function| sysfs::describe(&mut facts, bus, function)).unzip();
-        Findings { devices, problems: facts.into_problems(), ..Findings::default() }
+        let mut findings = Findings { devices, ..Findings::default() };
+        let is_there = |device: &DeviceId| findings.devices.iter().any(|other| other.id == *device);
+        self.library_evidence.retain(|device, _| is_there(device));
+        self.ports.retain(|device, _| is_there(device));
+        self.throttled.retain(|device, _| is_there(device));
+        self.incidents.retain(is_there);
+        self.enrich(host, &mut findings);
+        sysfs::connect_cards(&mut findings.devices);
+        let mut evidence = self.evidence(&mut facts);
+        for device in &findings.devices {
+            let Some(evidence) = evidence.get_mut(&device.id) else { continue };
+            let binding = device::driver_binding(host, device.id);
+            self.incidents.discovered(device, binding, evidence.is_operational(), evidence.resets);
+            evidence.has_critical_error = self.incidents.is_open(device.id);
+        }
+        // The library answers no call for a device in reset.
+        let is_in_reset = |device: &DeviceId| evidence.get(device).is_some_and(GaudiEvidence::is_in_reset);
+        findings.problems.retain(|problem| !problem.device.as_ref().is_some_and(is_in_reset));
+        health::judge(&mut findings.devices, &evidence, &mut self.histories);
+        findings.problems.extend(facts.into_problems());
+        findings
     }
 
     fn sample(&mut self, host: &Host, _now: Instant) -> Sampling {
@@ -54,7 +161,69 @@ impl Probe for Gaudi {
             Sample { unit: source.device.into(), readings: source.read(&mut facts) }
         };
         let samples = self.sources.iter().map(sample).collect();
-        Sampling { samples, problems: facts.into_problems(), ..Sampling::default() }
+        let mut sampling = Sampling { samples, problems: facts.into_problems(), ..Sampling::default() };
+        for event in self.enrichment.iter_mut().flat_map(Enrichment::events) {
+            sampling.has_news |= self.incidents.add(&event);
+        }
+        if let Some(enrichment) = &mut self.enrichment
+            && enrichment.sample(host, SAMPLE, &mut sampling, false)
+        {
+            let is_external = |device, port| self.ports.get(&device)?.get(&port).copied();
+            let (devices, sampled) = (enrichment.devices(), enrichment.sampled());
+            readings::add(&mut sampling, devices, sampled, is_external, &mut self.throttled);
+        }
+        // Also while the library does not answer.
+        for (device, reading) in self.incidents.readings() {
+            let mut samples = sampling.samples.iter_mut();
+            if let Some(sample) = samples.find(|sample| sample.unit == device.into()) {
+                sample.readings.push(reading);
+            }
+        }
+        sampling
+    }
+
+    fn incidents(&self) -> Vec<IncidentRecord> {
+        self.incidents.records()
+    }
+
+    fn restore_incidents(&mut self, records: Vec<IncidentRecord>) {
+        self.incidents.restore(records);
+    }
+
+    fn error_counts(&self) -> Vec<ErrorCountRecord> {
+        self.incidents.count_records()
+    }
+
+    fn restore_error_counts(&mut self, records: Vec<ErrorCountRecord>) {
+        self.incidents.restore_counts(records);
+    }
+
+    fn clear_incidents(&mut self, device: DeviceId) -> bool {
+        self.incidents.close(device)
+    }
+
+    fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
+        self.enrichment.as_ref()?.recording()
+    }
+
+    fn release(&mut self) -> Vec<u32> {
+        self.enrichment.as_mut().map(Enrichment::release).unwrap_or_default()
+    }
+
+    fn reacquire(&mut self) {
+        self.enrichment.iter_mut().for_each(Enrichment::reacquire);
+    }
+
+    fn library(&self) -> LibraryStatus {
+        self.enrichment.as_ref().map(Enrichment::status).unwrap_or_default()
+    }
+
+    fn restarts(&self) -> Option<u64> {
+        self.enrichment.as_ref().map(Enrichment::restarts)
+    }
+
+    fn dropped(&self) -> Option<DroppedMessages> {
+        self.enrichment.as_ref().map(Enrichment::dropped)
     }
 }
 

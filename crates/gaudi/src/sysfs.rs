@@ -1,8 +1,11 @@
 //! What the kernel reports about a Gaudi: PCI, the accel class and the attributes of habanalabs (`sysfs-driver-habanalabs`).
 
+use std::path::PathBuf;
+
+use afd_host::Host;
 use afd_model::{
-    Clock, Device, DeviceId, ErrorDetail, ErrorKind, Handle, HandleKind, Known, LinkKind, MemorySource,
-    Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor,
+    Clock, Device, DeviceId, ErrorDetail, ErrorKind, GaudiFacts, Handle, HandleKind, Known, LinkKind,
+    MemorySource, Missing, Partitioning, PortState, Quantity, Reading, Sensor, Variant, Vendor, VendorFacts,
 };
 use afd_probe::{
     Facts, PciBus, PciFunction, device, hwmon,
@@ -12,10 +15,16 @@ use afd_probe::{
 };
 
 use crate::{
-    interpret::{firmware_version, health, sensor},
+    interpret::{GaudiStatus, firmware_version, sensor, status},
     products,
 };
 
+/// The maker of the server.
+const SERVER_VENDOR: &str = "/sys/class/dmi/id/sys_vendor";
+/// Names of PCIe cards in `device_type`.
+const CARD_FORMS: [&str; 2] = ["HL-288", "HL-338"];
+/// The PCI id of HL-338.
+const CARD_ID: u16 = 0x1063;
 const PROCESSING_ACCELERATOR_CLASS: u16 = 0x1200;
 
 /// Where to sample one device.
@@ -52,18 +61,20 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     if let Some((name, _)) = node {
         device.handles.push(Handle::new(HandleKind::Accel, name));
     }
-    // The device plugin uses the serial number, which the kernel does not expose.
+    // The device plugin uses the serial number, which only the library reports.
     let dra_name = dra_name(&device);
     device.handles.extend(dra_name);
     if let Known::Value(module) = facts.number::<u32>("module", &format!("{attributes}/module_id")) {
         device.handles.push(Handle::new(HandleKind::Module, module.to_string()));
     }
-    device.firmware_version = facts
-        .text("firmware_version", &format!("{attributes}/fw_os_ver"))
-        .map(|text| firmware_version(&text));
-    if let Known::Value(health) = facts.parse("health", &format!("{attributes}/status"), health) {
-        device.health = health;
-    }
+    let firmware_text = facts.text("firmware_version", &format!("{attributes}/fw_os_ver"));
+    device.firmware_version = firmware_text.as_ref().map(|text: &String| firmware_version(text));
+    device.vendor_facts = Some(VendorFacts::Gaudi(Box::new(GaudiFacts {
+        device_type: facts.text("device_type", &format!("{attributes}/device_type")),
+        firmware_text,
+        server_vendor: facts.text("server_vendor", SERVER_VENDOR),
+        ..GaudiFacts::default()
+    })));
     device.partitioning.fill(|| Known::Value(Partitioning::Whole));
     if has_active_port(facts, function) {
         device.interconnect = Known::Value(LinkKind::Roce);
@@ -73,10 +84,45 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     (device, source)
 }
 
+/// Sets PCIe as the interconnect of several cards for which no port was reported: those have none, or none that is connected.
+pub(crate) fn connect_cards(devices: &mut [Device]) {
+    let cards = devices.iter().filter(|device| is_card(device)).count();
+    for device in devices.iter_mut().filter(|device| cards > 1 && is_card(device)) {
+        if device.interconnect.missing() == Some(Missing::NotExposed) {
+            device.interconnect = Known::Value(LinkKind::Pcie);
+        }
+    }
+}
+
+/// Whether a device is a PCIe card, and not a module on a board that connects it with others.
+fn is_card(device: &Device) -> bool {
+    let by_form = |form: &str| CARD_FORMS.iter().any(|card| form.contains(card));
+    let is_named =
+        device.gaudi().and_then(|facts| facts.device_type.value()).is_some_and(|form| by_form(form));
+    is_named || device.pci.device_id.value().is_some_and(|id| id.0 == CARD_ID)
+}
+
 /// The name in the DRA driver: `0000-33-00-0-0x1020`.
 fn dra_name(device: &Device) -> Option<Handle> {
     let id = device.pci.device_id.value()?;
     Some(Handle::new(HandleKind::Dra, format!("{}-0x{id}", device.id.to_string().replace([':', '.'], "-"))))
+}
+
+/// The control nodes of devices, where they are visible: under the host root, or else in the agent's own container.
+///
+/// The driver gives the control node the number of the accel node.
+pub(crate) fn control_nodes(host: &Host, devices: &[Device]) -> Vec<(DeviceId, PathBuf)> {
+    let container = Host::open("/").ok();
+    let node = |device: &Device| {
+        let name = device.handle(HandleKind::Accel)?;
+        let path = match (numbered(name, "accel"), numbered(name, "hl")) {
+            (Some(number), _) => format!("/dev/accel/accel_controlD{number}"),
+            (None, number) => format!("/dev/hl_controlD{}", number?),
+        };
+        let under = |host: &Host| host.real_path(&path).ok();
+        Some((device.id, under(host).or_else(|| under(container.as_ref()?))?))
+    };
+    devices.iter().filter_map(node).collect()
 }
 
 /// The accel node of a function, or `hl<N>` on kernels before 6.2: its name and its class directory.
@@ -130,6 +176,18 @@ fn has_active_port(facts: &mut Facts<'_>, function: &PciFunction) -> bool {
 }
 
 impl GaudiSource {
+    /// What the driver says that the device does.
+    pub(crate) fn status(&self, facts: &mut Facts<'_>) -> Option<GaudiStatus> {
+        facts.parse("health", &format!("{}/status", self.attributes), status).into_value()
+    }
+
+    /// Hard and soft resets since the driver was loaded.
+    pub(crate) fn resets(&self, facts: &mut Facts<'_>) -> Option<u64> {
+        let mut count =
+            |file: &str| facts.number::<u64>(file, &format!("{}/{file}", self.attributes)).into_value();
+        count("hard_reset_cnt")?.checked_add(count("soft_reset_cnt").unwrap_or(0))
+    }
+
     /// Reads the changing values: clocks in MHz, the power limit in milliwatts, resets, hwmon, the PCIe link.
     pub(crate) fn read(&self, facts: &mut Facts<'_>) -> Vec<Reading> {
         let scaled = [

@@ -94,6 +94,24 @@ fn an_active_port_makes_roce_the_interconnect() {
 }
 
 #[test]
+fn several_cards_reach_each_other_over_pcie() {
+    let card = |folder: TestHost, bus: &str| {
+        let function = format!("/sys/bus/pci/devices/0000:{bus}:00.0");
+        folder
+            .file(&format!("{function}/vendor"), "0x1da3\n")
+            .file(&format!("{function}/device"), "0x1063\n")
+            .file(&format!("{function}/class"), "0x120000\n")
+    };
+    let one = card(TestHost::new(), "21");
+    let kind = |folder: &TestHost| discover(folder).1.devices[0].interconnect;
+    assert_eq!(kind(&one).missing(), Some(Missing::NotExposed), "there is no other one");
+    let two = card(one, "22");
+    assert_eq!(kind(&two).value(), Some(&LinkKind::Pcie));
+    let module = two.file("/sys/bus/pci/devices/0000:21:00.0/device", "0x1060\n");
+    assert_eq!(kind(&module).missing(), Some(Missing::NotExposed), "its board may connect it");
+}
+
+#[test]
 fn an_unknown_id_is_a_device_only_in_the_accelerator_class() {
     let unknown = gaudi3().file(&format!("{GAUDI3}/device"), "0x1099\n");
     let (_, findings) = discover(&unknown);

@@ -1,5 +1,7 @@
 //! Interprets the files of i915 and xe. Pure functions; no file is read here.
 
+pub(crate) mod library;
+
 use std::time::Instant;
 
 use afd_model::{MemorySource, Sensor, ThrottleCause};

@@ -11,18 +11,38 @@
 //! - Virtual functions on the host are partitions; there is no other partitioning. A virtual function in a guest has the
 //!   id of the physical GPU, so the memory size of the table is that of the physical GPU.
 //! - An idle GPU has an actual clock of 0 MHz, which is a valid value.
+//! - Level Zero, if it is there, is queried by a process of its own (`afd probe intel`) for what the kernel does not report
+//!   ([`levelzero`]). What the kernel reports never depends on it. While a GPU is suspended the library is not queried, since that
+//!   would wake it; one that is integrated into the processor of a node with other GPUs does not count, since it always sleeps.
 
+pub mod health;
 mod interpret;
+pub mod levelzero;
 mod products;
 mod sysfs;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
-use afd_host::Host;
-use afd_model::{Device, DeviceId, Findings, Sample, Sampling};
-use afd_probe::{Facts, PciBus, Probe};
+use afd_host::{
+    Host,
+    child::{DroppedMessages, Launcher},
+};
+use afd_model::{
+    Device, DeviceId, Findings, LibraryStatus, Missing, PciAddress, Problem, Sample, Sampling, UnitId,
+};
+use afd_probe::{
+    Facts, PciBus, Probe,
+    library::{Enrichment, SAMPLE},
+};
 
-use crate::sysfs::sampling::{IntelSource, energy::EnergyCounter};
+use crate::{
+    health::{IntelEvidence, IntelHistory, SysmanEvidence},
+    levelzero::{
+        LevelZeroReport, SysmanStatuses,
+        readings::{AddedReadings, KernelReadings, is_memory_hidden},
+    },
+    sysfs::sampling::{IntelSource, energy::EnergyCounter},
+};
 
 const NAME: &str = "intel";
 const VENDOR_ID: u16 = 0x8086;
@@ -33,6 +53,82 @@ pub struct Intel {
     sources: Vec<IntelSource>,
     /// The energy counter of each GPU, which keeps its file as long as the GPU is there.
     energies: BTreeMap<DeviceId, EnergyCounter>,
+    histories: BTreeMap<DeviceId, IntelHistory>,
+    /// What the library last reported for the health of each GPU.
+    library_evidence: BTreeMap<DeviceId, SysmanEvidence>,
+    /// The virtual functions that are partitions.
+    functions: Vec<(PciAddress, UnitId)>,
+    enrichment: Option<Enrichment<SysmanStatuses>>,
+    /// The last answers of the library, from which its counters grow.
+    before: LevelZeroReport,
+    /// Whether the values of components are sampled, for the metrics of Intel's own exporters.
+    exporter: bool,
+}
+
+impl Intel {
+    /// A probe that also queries Level Zero in processes that `launcher` starts. The library is looked up under `root`, or under
+    /// the host root. `exporter`: sample what only Intel's own exporters publish.
+    #[must_use]
+    pub fn with_library(launcher: Launcher, root: Option<PathBuf>, exporter: bool) -> Intel {
+        let enrichment = Some(Enrichment::new(&levelzero::LIBRARY, launcher, root));
+        Intel { enrichment, exporter, ..Intel::default() }
+    }
+
+    /// Adds what the library reported to the findings of the kernel.
+    fn enrich(&mut self, host: &Host, findings: &mut Findings, is_suspended: bool) {
+        let Some(enrichment) = &mut self.enrichment else { return };
+        enrichment.discover(host, findings, is_suspended);
+        let Some(report) = enrichment.report() else {
+            self.before = LevelZeroReport::default();
+            self.library_evidence.clear();
+            return;
+        };
+        interpret::library::enrich(findings, report);
+        if enrichment.is_fresh() {
+            self.before.clone_from(report);
+            for device in &findings.devices {
+                if let Some(reported) = report.device(device.id.0, levelzero::unit_of) {
+                    self.library_evidence.insert(device.id, SysmanEvidence::of(&reported.answers));
+                }
+            }
+        }
+        let hidden = findings.devices.iter().filter(|device| !device.integrated).filter(|device| {
+            report
+                .device(device.id.0, levelzero::unit_of)
+                .is_some_and(|found| is_memory_hidden(&found.answers))
+        });
+        let problems: Vec<Problem> = hidden.map(|device| memory_problem(device.id)).collect();
+        findings.problems.extend(problems);
+    }
+
+    /// What is known for the health of each device.
+    fn evidence(&self, facts: &mut Facts<'_>) -> BTreeMap<DeviceId, IntelEvidence> {
+        let is_fresh = self.enrichment.as_ref().is_some_and(Enrichment::is_fresh);
+        let of_source = |source: &IntelSource| {
+            let library = self.library_evidence.get(&source.device).cloned().unwrap_or_default();
+            (source.device, IntelEvidence { library, is_fresh, ..source.health(facts) })
+        };
+        self.sources.iter().map(of_source).collect()
+    }
+
+    /// Whether reading the devices by the library would wake one.
+    fn is_suspended(&self, facts: &mut Facts<'_>) -> bool {
+        let has_discrete = self.sources.iter().any(|source| !source.is_integrated);
+        let counts = |source: &&IntelSource| !has_discrete || !source.is_integrated;
+        self.sources.iter().filter(counts).any(|source| source.is_suspended(facts))
+    }
+}
+
+fn memory_problem(device: DeviceId) -> Problem {
+    Problem {
+        probe: NAME.to_owned(),
+        device: Some(device),
+        fact: "memory_used".to_owned(),
+        reason: Missing::NotPermitted,
+        path: None,
+        message: "the driver reports all memory as free, as it does to processes without CAP_PERFMON"
+            .to_owned(),
+    }
 }
 
 impl Probe for Intel {
@@ -51,18 +147,76 @@ impl Probe for Intel {
             facts.about(Some(source.device));
             source.choose_energy(&mut facts, self.energies.entry(source.device).or_default());
         }
-        Findings { devices, problems: facts.into_problems(), ..Findings::default() }
+        self.library_evidence.retain(|id, _| devices.iter().any(|device| device.id == *id));
+        let partitions = devices.iter().flat_map(|device| &device.partitions);
+        self.functions = partitions
+            .filter_map(|partition| Some((partition.function.value()?.address, partition.id.into())))
+            .collect();
+        let mut findings = Findings { devices, ..Findings::default() };
+        let is_suspended = self.is_suspended(&mut facts);
+        self.enrich(host, &mut findings, is_suspended);
+        let evidence = self.evidence(&mut facts);
+        health::judge(&mut findings.devices, &evidence, &mut self.histories);
+        findings.problems.extend(facts.into_problems());
+        findings
     }
 
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
         let mut facts = Facts::new(host, NAME);
         let mut samples = Vec::new();
+        let is_suspended = self.is_suspended(&mut facts);
         for source in &self.sources {
             facts.about(Some(source.device));
             let readings = source.read(&mut facts, now, self.energies.get_mut(&source.device));
             samples.push(Sample { unit: source.device.into(), readings });
         }
-        Sampling { samples, problems: facts.into_problems(), ..Sampling::default() }
+        let mut sampling = Sampling { samples, problems: facts.into_problems(), ..Sampling::default() };
+        if let Some(enrichment) = &mut self.enrichment
+            && enrichment.sample(host, SAMPLE, &mut sampling, is_suspended)
+            && let Some(discovered) = enrichment.report()
+        {
+            let kernel = |source: &IntelSource| {
+                let counts_energy = self.energies.get(&source.device).is_some_and(EnergyCounter::is_chosen);
+                let kernel = KernelReadings { counts_energy, is_integrated: source.is_integrated };
+                (source.device.0, source.device.into(), kernel)
+            };
+            let virtual_functions =
+                self.functions.iter().map(|(address, unit)| (*address, *unit, KernelReadings::default()));
+            let functions: Vec<_> = self.sources.iter().map(kernel).chain(virtual_functions).collect();
+            let added = AddedReadings {
+                discovered,
+                sampled: enrichment.sampled(),
+                before: &self.before,
+                with_components: self.exporter,
+            };
+            added.add(&mut sampling, &functions);
+            self.before.clone_from(enrichment.sampled());
+        }
+        sampling
+    }
+
+    fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
+        self.enrichment.as_ref()?.recording()
+    }
+
+    fn release(&mut self) -> Vec<u32> {
+        self.enrichment.as_mut().map(Enrichment::release).unwrap_or_default()
+    }
+
+    fn reacquire(&mut self) {
+        self.enrichment.iter_mut().for_each(Enrichment::reacquire);
+    }
+
+    fn library(&self) -> LibraryStatus {
+        self.enrichment.as_ref().map(Enrichment::status).unwrap_or_default()
+    }
+
+    fn restarts(&self) -> Option<u64> {
+        self.enrichment.as_ref().map(Enrichment::restarts)
+    }
+
+    fn dropped(&self) -> Option<DroppedMessages> {
+        self.enrichment.as_ref().map(Enrichment::dropped)
     }
 }
 

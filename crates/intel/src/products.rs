@@ -13,11 +13,11 @@ use afd_model::{Known, Product};
 use afd_probe::products::{ProductRow, rows_of};
 
 /// A GPU of the table.
-pub(crate) type IntelGpu = ProductRow<IntelFacts>;
+pub(crate) type IntelGpu = ProductRow<IntelProductFacts>;
 
 /// What a device id determines besides the names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct IntelFacts {
+pub(crate) struct IntelProductFacts {
     /// Integrated into a processor.
     pub(crate) integrated: bool,
     /// The memory capacities of products with this id in GiB, smallest first. Empty if unknown.
@@ -58,13 +58,13 @@ const fn gpu(
     name: &'static str,
     model: Option<&'static str>,
     architecture: &'static str,
-    facts: IntelFacts,
+    facts: IntelProductFacts,
 ) -> IntelGpu {
     ProductRow { ids, name, model, architecture, facts }
 }
 
-const fn discrete(capacities_gib: &'static [u64]) -> IntelFacts {
-    IntelFacts { integrated: false, capacities_gib }
+const fn discrete(capacities_gib: &'static [u64]) -> IntelProductFacts {
+    IntelProductFacts { integrated: false, capacities_gib }
 }
 
 const DISCRETE: &[IntelGpu] = &[

@@ -4,8 +4,8 @@
 pub(crate) mod sampling;
 
 use afd_model::{
-    Device, Handle, HandleKind, Health, Known, MemorySource, Missing, Partitioning, PciAddress, PciId,
-    PcieLink, Variant, Vendor,
+    Device, Handle, HandleKind, Known, MemorySource, Missing, Partitioning, PciAddress, PciId, PcieLink,
+    Variant, Vendor,
 };
 use afd_probe::{Facts, PciBus, PciFunction, device, pci, products::unrecognized};
 
@@ -57,12 +57,6 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
         Some(port) => (pci::pcie_link(facts, port, "current"), pci::pcie_link(facts, port, "max")),
         None => (unknown_link(), unknown_link()),
     };
-    if facts.host().exists(&function.attribute("survivability_mode")) {
-        device.health = Health::failed(
-            "SurvivabilityMode",
-            "the GPU firmware failed and the driver is in survivability mode; flash the firmware",
-        );
-    }
     add_allocatable_names(facts, bus, &mut device);
     let source = IntelSource::find(facts, function, &device, link);
     (device, source)

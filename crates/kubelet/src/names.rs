@@ -102,10 +102,11 @@ impl UnitNames {
         let owner = (self.owner)(resource);
         let NameIndexes { plugin, hardware, .. } = &self.indexes;
         let exact = |id: &str| {
-            let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
-            // A number is a name only among the devices of its resource.
-            let named = if is_number && owner.is_none() { None } else { plugin.unit(id, owner) };
-            named.or_else(|| hardware.unit(id, owner))
+            let of_hardware = hardware.unit(id, owner);
+            // A name that a plugin made up, such as `0` or `accel0`, is one only among the devices of its resource.
+            let is_name = owner.is_some() || of_hardware.is_some();
+            let named = if is_name { plugin.unit(id, owner) } else { None };
+            named.or(of_hardware)
         };
         without_share(id).find_map(|id| {
             let has_upper_case = || id.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -210,6 +211,7 @@ mod tests {
         match name {
             "nvidia.com/gpu" | "gpu.nvidia.com" => Some((Vendor::Nvidia, Variant::Gpu)),
             "amd.com/gpu" | "gpu.amd.com" => Some((Vendor::Amd, Variant::Gpu)),
+            "gpu.intel.com/xe" => Some((Vendor::Intel, Variant::Xpu)),
             "google.com/tpu" | "tpu.google.com" => Some((Vendor::Google, Variant::Tpu)),
             _ => None,
         }
@@ -255,7 +257,13 @@ mod tests {
             partition(&amd, PartitionName::Xcp(1), &[(DevicePlugin, "amdgpu_xcp_1"), (Dra, "gpu-2-130")]),
         ];
         let intel = device(3, Vendor::Intel, Variant::Xpu, &[(DevicePlugin, "card9")]);
-        let google_names = [(DevicePlugin, "7"), (Dra, "7")];
+        let google_names = [
+            (DevicePlugin, "7"),
+            (DevicePlugin, "accel3"),
+            (DevicePlugin, "0000:c0:02"),
+            (Dra, "7"),
+            (Dra, "accel3"),
+        ];
         let google = device(4, Vendor::Google, Variant::Tpu, &google_names);
         Inventory { devices: vec![nvidia, amd, intel, google], ..Inventory::default() }
     }
@@ -314,11 +322,20 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_a_name_only_where_the_owner_is_known() {
-        assert_eq!(plugin("google.com/tpu", "7"), Some((4, None)));
-        assert_eq!(plugin("unknown", "7"), None);
-        assert_eq!(dra("tpu.google.com", "7"), Some((4, None)));
-        assert_eq!(dra("gpu.nvidia.com", "7"), None);
+    fn a_name_that_a_plugin_made_up_is_one_only_under_its_own_resource_or_driver() {
+        for id in ["7", "accel3", "0000:c0:02"] {
+            assert_eq!(plugin("google.com/tpu", id), Some((4, None)), "{id}");
+            for resource in ["unknown", "nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/xe"] {
+                assert_eq!(plugin(resource, id), None, "{resource} {id}");
+            }
+        }
+        for name in ["7", "accel3"] {
+            assert_eq!(dra("tpu.google.com", name), Some((4, None)));
+            for driver in ["unknown", "gpu.nvidia.com", "gpu.amd.com"] {
+                assert_eq!(dra(driver, name), None, "{driver} {name}");
+            }
+        }
+        assert_eq!(plugin("google.com/tpu", "gpu-0"), None, "nor another vendor's name under its resource");
     }
 
     #[test]

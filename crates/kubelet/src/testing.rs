@@ -13,8 +13,8 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
 use crate::v1::{
-    AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices, ContainerResources,
-    ListPodResourcesRequest, ListPodResourcesResponse, PodResources,
+    AllocatableResourcesRequest, AllocatableResourcesResponse, ClaimResource, ContainerDevices,
+    ContainerResources, DynamicResource, ListPodResourcesRequest, ListPodResourcesResponse, PodResources,
     pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer},
 };
 
@@ -73,6 +73,21 @@ impl PodResourcesLister for FakeKubelet {
     ) -> Result<Response<AllocatableResourcesResponse>, Status> {
         Err(Status::unimplemented("not part of the fake kubelet"))
     }
+}
+
+/// A pod in the namespace `serving` whose container `vllm` holds devices of a DRA driver, which it has published in a pool of the
+/// node.
+pub fn claiming_pod(name: &str, driver: &str, devices: &[&str]) -> PodResources {
+    let resources = devices.iter().map(|device| ClaimResource {
+        driver_name: driver.to_owned(),
+        pool_name: "node".to_owned(),
+        device_name: (*device).to_owned(),
+        ..ClaimResource::default()
+    });
+    let claim = DynamicResource { claim_resources: resources.collect(), ..DynamicResource::default() };
+    let mut pod = pod(name, "", &[]);
+    pod.containers[0].dynamic_resources = vec![claim];
+    pod
 }
 
 /// A pod in the namespace `serving` whose container `vllm` holds devices of a resource.

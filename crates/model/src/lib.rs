@@ -35,7 +35,7 @@ pub use device::{Device, Handle, HandleKind, MemorySource, Product};
 pub use fact::{Fact, FactSet};
 pub use health::{Health, HealthReason, HealthState};
 pub use host::HostFacts;
-pub use incident::{ErrorCountRecord, IncidentRecord};
+pub use incident::{DriverLoad, ErrorCountRecord, IncidentRecord};
 pub use inventory::{Findings, Inventory, NumaNode, Scanned};
 pub use known::{Known, Missing};
 pub use library::LibraryStatus;

@@ -11,6 +11,8 @@ pub struct NodeFacts {
     pub annotations: BTreeMap<String, String>,
     /// Keys of the taints, with their values.
     pub taints: BTreeMap<String, String>,
+    /// Whether each of the Node's conditions is `True`, by its type, without our own ones.
+    pub conditions: BTreeMap<String, bool>,
     /// `status.nodeInfo.systemUUID`; empty where the kubelet has not written it.
     pub system_uuid: String,
     /// `status.nodeInfo.machineID`; empty where the kubelet has not written it.

@@ -1,5 +1,6 @@
 //! The reasons of health and conditions: one table, from which `docs/conditions.md` is generated.
 
+mod effects;
 mod table;
 
 pub use self::table::REASONS;

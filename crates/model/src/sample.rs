@@ -114,6 +114,8 @@ pub enum Engine {
     Decode,
     /// Optical flow.
     Ofa,
+    /// Copies.
+    Copy,
     /// Video units where the source does not distinguish encoder and decoder.
     Media,
     /// JPEG decoder.
@@ -139,6 +141,8 @@ pub enum Sensor {
     Package,
     /// Board.
     Board,
+    /// Hottest voltage regulator.
+    Regulator,
     /// A sensor that the driver does not name.
     Device,
 }
@@ -201,12 +205,20 @@ pub enum ErrorKind {
     EccUncorrectable,
     /// Deferred memory error: poison not yet consumed.
     EccDeferred,
+    /// Error that the hardware corrected, by category.
+    RasCorrectable,
+    /// Error that the hardware could not correct, by category.
+    RasUncorrectable,
     /// PCIe replays.
     PcieReplay,
+    /// Failures and degradations of device-to-device links.
+    Link,
     /// Resets of the device.
     Reset,
     /// XIDs: errors that a driver reports by number.
     Xid,
+    /// Errors after which a device has to be reset, as its library reports them.
+    Critical,
 }
 
 /// What an error count is about within the device (metric label `detail`).
@@ -263,6 +275,8 @@ pub enum LinkCounter {
     Xgmi,
     /// All NVLinks of the device.
     Nvlink,
+    /// All Xe Link ports of the device.
+    Xelink,
 }
 
 /// Direction, as seen from the device (metric label `direction`).
@@ -287,11 +301,11 @@ macro_rules! spelling {
 
 spelling!(Engine {
     Compute => "compute", Memory => "memory", Graphics => "graphics", Sm => "sm", Tensor => "tensor",
-    Encode => "encode", Decode => "decode", Ofa => "ofa", Media => "media", Jpeg => "jpeg",
+    Encode => "encode", Decode => "decode", Ofa => "ofa", Copy => "copy", Media => "media", Jpeg => "jpeg",
 });
 spelling!(Sensor {
     Gpu => "gpu", Edge => "edge", Junction => "junction", Memory => "memory", Vrsoc => "vrsoc", Soc => "soc", Package => "package",
-    Board => "board", Device => "device",
+    Board => "board", Regulator => "regulator", Device => "device",
 });
 spelling!(Clock { Compute => "compute", Memory => "memory", Soc => "soc", Media => "media" });
 spelling!(ThrottleCause {
@@ -305,9 +319,10 @@ spelling!(Rows {
 spelling!(PageState { Retired => "retired", Pending => "pending", Failed => "failed" });
 spelling!(ErrorKind {
     EccCorrectable => "ecc_correctable", EccUncorrectable => "ecc_uncorrectable",
-    EccDeferred => "ecc_deferred", PcieReplay => "pcie_replay", Reset => "reset",
-    Xid => "xid",
+    EccDeferred => "ecc_deferred", RasCorrectable => "ras_correctable",
+    RasUncorrectable => "ras_uncorrectable", PcieReplay => "pcie_replay", Link => "link", Reset => "reset",
+    Xid => "xid", Critical => "critical",
 });
 spelling!(Which { Current => "current", Max => "max" });
-spelling!(LinkCounter { Xgmi => "xgmi", Nvlink => "nvlink" });
+spelling!(LinkCounter { Xgmi => "xgmi", Nvlink => "nvlink", Xelink => "xelink" });
 spelling!(Direction { Receive => "receive", Transmit => "transmit" });

@@ -8,7 +8,7 @@ mod record;
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, Known, PciAddress};
+use afd_model::{Device, DriverLoad, Known, PciAddress};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -80,11 +80,7 @@ pub(crate) struct MigPlace {
 /// What was last read of the GPU at an address.
 #[derive(Debug, Default)]
 struct KnownGpu {
-    pci_id: String,
-    uuid: Option<String>,
-    driver_version: Option<String>,
-    /// The binding to the driver, which is another one after the driver was loaded again.
-    driver_binding: Option<u64>,
+    load: DriverLoad,
     recovery_action: Option<u64>,
     energy: Option<f64>,
     counts: XidCounts,
@@ -147,13 +143,7 @@ impl Incidents {
         }
         let address = device.id.0;
         let gpu = self.gpus.entry(address).or_default();
-        if let Some(id) = device.pci.id() {
-            gpu.pci_id = id;
-        }
-        let is_another_gpu = replace(&mut gpu.uuid, device.uuid.value());
-        let is_another_driver = replace(&mut gpu.driver_version, device.driver_version.value());
-        let is_another_binding = replace(&mut gpu.driver_binding, binding.as_ref());
-        if is_another_gpu || is_another_driver || is_another_binding {
+        if gpu.load.update(DriverLoad::of(device, binding)) {
             gpu.restart();
             self.close(address);
         }
@@ -210,16 +200,9 @@ impl Incidents {
 impl KnownGpu {
     /// The driver or the GPU is another one: what the last one counted and requested is over.
     fn restart(&mut self) {
-        let KnownGpu { pci_id, uuid, driver_version, driver_binding, is_watched, .. } = std::mem::take(self);
-        *self = KnownGpu { pci_id, uuid, driver_version, driver_binding, is_watched, ..KnownGpu::default() };
+        let KnownGpu { load, is_watched, .. } = std::mem::take(self);
+        *self = KnownGpu { load, is_watched, ..KnownGpu::default() };
     }
-}
-
-/// Stores a fact that was read; whether it was another one before.
-fn replace<T: Clone + PartialEq>(stored: &mut Option<T>, read: Option<&T>) -> bool {
-    let Some(read) = read else { return false };
-    let before = stored.replace(read.clone());
-    before.is_some_and(|before| before != *read)
 }
 
 /// Severity and message of a code.

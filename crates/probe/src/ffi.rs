@@ -148,7 +148,6 @@ macro_rules! call_handles {
 }
 
 /// More handles than a library has of anything: devices of a node, partitions of a device, sensors.
-#[doc(hidden)]
 pub const MAX_HANDLES: usize = 256;
 
 /// Memory for a struct whose size depends on the release, zeroed, so that what the library does not fill is 0.
@@ -165,6 +164,14 @@ impl StructBuffer {
     /// Where the library writes.
     pub fn pointer(&mut self) -> *mut StructBuffer {
         self
+    }
+
+    /// Sets bytes that the library reads, such as the type of the struct.
+    ///
+    /// # Panics
+    /// When they are not within the buffer.
+    pub fn put(&mut self, offset: usize, bytes: &[u8]) {
+        self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
     /// What the library wrote.

@@ -23,7 +23,9 @@ pub mod status;
 use std::time::Instant;
 
 use afd_host::{Host, child::DroppedMessages};
-use afd_model::{DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, Sampling};
+use afd_model::{
+    Allocation, DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, NodeFacts, Sampling,
+};
 
 pub use facts::Facts;
 pub use pci::{PciBus, PciFunction};
@@ -38,6 +40,15 @@ pub trait Probe {
 
     /// Reads the changing values of the devices of the last discovery. `now` is the time of the sample, for rates.
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling;
+
+    /// Takes in which containers hold which devices, before a sample; none where the kubelet does not report it. For a source that
+    /// names the container and not the device.
+    fn set_allocations(&mut self, _allocations: Option<&[Allocation]>) {}
+
+    /// Takes in what the Node says, once it was read; whether a discovery can find something else by it.
+    fn set_node(&mut self, _node: &NodeFacts) -> bool {
+        false
+    }
 
     /// What the vendor's library last reported, for a recording of the node: the name of the file and its content.
     fn recording(&self) -> Option<(&'static str, serde_json::Value)> {

@@ -55,7 +55,10 @@ use std::{
 use afd_host::{Host, child::RequestError};
 use afd_model::{DeviceId, Missing, Problem};
 
-pub use self::{enrichment::Enrichment, process::LibraryProcess};
+pub use self::{
+    enrichment::Enrichment,
+    process::{DeviceNodes, LibraryProcess, QueriedSource},
+};
 use crate::{
     answers::LibraryCall,
     report::{LibraryReport, Retention, UnitOf},

@@ -11,7 +11,7 @@ use crate::{
 
 const CLASS: &str = "/sys/class/infiniband";
 
-/// Vendors whose accelerators have RDMA ports: Habana Labs.
+/// PCI ids of the vendors whose accelerators have RDMA ports.
 const ACCELERATOR_VENDORS: [u16; 1] = [0x1da3];
 const AMAZON: u16 = 0x1d0f;
 

@@ -4,21 +4,39 @@
 //!
 //! - A TPU is identified by its device id only: its PCI class is not that of an accelerator, and Google's vendor id is also
 //!   used by network cards, disks and fabrics. An unknown id is reported as a problem and not counted.
-//! - A chip may have several functions in one slot (7x); the lowest is the device. The number of devices that a framework
-//!   sees per chip depends on the generation.
+//! - A chip of 7x has two functions in one slot, each with an IOMMU group of its own; the lowest is the device. The number of
+//!   devices that a framework sees per chip depends on the generation.
 //! - From v5e on the driver is vfio-pci and the device node is that of the IOMMU group; v2 to v4 have Google's own driver
 //!   and `/dev/accel<N>`, a class that other vendors use, too.
-//! - Sysfs exposes no changing values but the PCIe link: utilization and used memory are reported by the runtime in the
-//!   workload. libtpu is never loaded.
+//! - Sysfs exposes no changing values but the PCIe link. Utilization and used memory are reported by the runtime in the workload,
+//!   and by the exporter of GKE's device plugin, which queries it; the slice is described by the metadata of the machine and by the
+//!   Node. A process of its own queries servers ([`servers`]). libtpu is never loaded.
 
+mod exporter;
+mod health;
+mod holding;
+mod http;
+mod machine;
+pub mod metadata;
+mod node;
 mod products;
+pub mod report;
+pub mod runtime;
+pub mod servers;
+mod slice;
+mod sources;
 mod sysfs;
 
 use std::time::Instant;
 
-use afd_host::Host;
-use afd_model::{Findings, Known, LinkKind, Sample, Sampling};
+use afd_host::{
+    Host,
+    child::{DroppedMessages, Launcher},
+};
+use afd_model::{Allocation, Findings, Health, HealthState, Known, LinkKind, NodeFacts, Sample, Sampling};
 use afd_probe::{Facts, PciBus, PciFunction, Probe, pci};
+
+use crate::{holding::OrderedChip, node::TpuNode, servers::SourceAddresses, sources::TpuSources};
 
 const NAME: &str = "tpu";
 const VENDOR_ID: u16 = 0x1ae0;
@@ -27,6 +45,38 @@ const VENDOR_ID: u16 = 0x1ae0;
 #[derive(Debug, Default)]
 pub struct Tpu {
     functions: Vec<PciFunction>,
+    chips: Vec<OrderedChip>,
+    sources: Option<TpuSources>,
+    /// What the Node says, once it was read.
+    node: Option<TpuNode>,
+    /// Which containers hold the chips, as far as the kubelet reports it.
+    allocations: Option<Vec<Allocation>>,
+}
+
+impl Tpu {
+    /// A probe that queries sources outside of the kernel, by processes of `launcher`.
+    pub fn with_sources(launcher: &Launcher, addresses: SourceAddresses) -> Tpu {
+        Tpu { sources: Some(TpuSources::new(launcher, addresses)), ..Tpu::default() }
+    }
+
+    /// Adds what the sources report to the samples of the kernel.
+    fn sample_sources(&mut self, now: Instant, sampling: &mut Sampling) {
+        let Some(sources) = &mut self.sources else { return };
+        if self.chips.is_empty() {
+            sources.end();
+            return;
+        }
+        let news = sources.sample(now);
+        sampling.library_answered = news.values;
+        sampling.rediscover |= news.metadata;
+        sampling.problems.extend(sources.problems());
+        let attributed = holding::attribute(sources.values(), &self.chips, self.allocations.as_deref());
+        sampling.problems.extend(attributed.problem.map(sources::problem));
+        for (chip, reading) in attributed.readings {
+            let sample = sampling.samples.iter_mut().find(|sample| sample.unit == chip.into());
+            sample.into_iter().for_each(|sample| sample.readings.push(reading));
+        }
+    }
 }
 
 impl Probe for Tpu {
@@ -38,11 +88,13 @@ impl Probe for Tpu {
         let mut facts = Facts::new(host, NAME);
         let mut devices = Vec::new();
         self.functions.clear();
+        self.chips.clear();
         let mut has_ici = Vec::new();
         for chip in sysfs::chips(&mut facts, bus, VENDOR_ID) {
             let Some(function) = chip.first() else { continue };
             let (device, generation) = sysfs::describe(&mut facts, bus, function, &chip);
             has_ici.push(generation.is_some_and(|generation| generation.facts.has_ici));
+            self.chips.push(OrderedChip { numa_node: device.numa_node.value().copied(), id: device.id });
             devices.push(device);
             self.functions.push((*function).clone());
         }
@@ -52,10 +104,19 @@ impl Probe for Tpu {
                 device.interconnect = Known::Value(LinkKind::Ici);
             }
         }
+        if !devices.is_empty() {
+            let found = slice::find(&mut facts, self.sources.as_mut(), self.node.as_ref());
+            slice::describe(&mut facts, &found, &mut devices);
+            let verdicts = self.node.as_ref().map_or(&[][..], |node| &node.verdicts);
+            for device in devices.iter_mut().filter(|device| device.health.state != HealthState::Unknown) {
+                let own = std::mem::replace(&mut device.health, Health::unknown());
+                device.health = Health::worst_of([own].into_iter().chain(verdicts.iter().cloned()));
+            }
+        }
         Findings { devices, problems: facts.into_problems(), ..Findings::default() }
     }
 
-    fn sample(&mut self, host: &Host, _now: Instant) -> Sampling {
+    fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
         let mut facts = Facts::new(host, NAME);
         let sample = |function: &PciFunction| {
             let device = function.address.into();
@@ -63,7 +124,28 @@ impl Probe for Tpu {
             Sample { unit: device.into(), readings: pci::link_readings(&mut facts, function) }
         };
         let samples = self.functions.iter().map(sample).collect();
-        Sampling { samples, problems: facts.into_problems(), ..Sampling::default() }
+        let mut sampling = Sampling { samples, problems: facts.into_problems(), ..Sampling::default() };
+        self.sample_sources(now, &mut sampling);
+        sampling
+    }
+
+    fn set_allocations(&mut self, allocations: Option<&[Allocation]>) {
+        self.allocations = allocations.map(<[Allocation]>::to_vec);
+    }
+
+    fn set_node(&mut self, node: &NodeFacts) -> bool {
+        let view = Some(TpuNode::new(node));
+        let has_changed = self.node != view;
+        self.node = view;
+        has_changed && !self.chips.is_empty()
+    }
+
+    fn restarts(&self) -> Option<u64> {
+        self.sources.as_ref().map(TpuSources::restarts)
+    }
+
+    fn dropped(&self) -> Option<DroppedMessages> {
+        self.sources.as_ref().map(TpuSources::dropped)
     }
 }
 

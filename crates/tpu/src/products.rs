@@ -3,7 +3,8 @@
 //! Ids: `device.py` of tpu-info and `jax/_src/hardware_utils.py`, which agree where both have one; 0056 is in JAX
 //! only. The DRA driver also lists "v4 lite" under 005e, unlike both of them; v4 is used. v2 and v3 share an id and
 //! differ by the subsystem. Logical devices: tpu-info. Memory: the nominal HBM of a chip in Google's documentation;
-//! the runtime leaves less to workloads (v6e: 31.25 of 32 GiB). ICI: every generation but v4i.
+//! the runtime leaves less to workloads (v6e: 31.25 of 32 GiB). ICI: every generation but v4i. Functions: GKE's device plugin
+//! (ai-on-gke/tpu-device-plugin) refuses a TPU 7x whose slot has any other number than two.
 
 use afd_probe::products::{ProductRow, rows_of};
 
@@ -21,6 +22,8 @@ pub(crate) struct TpuFacts {
     pub(crate) logical_devices: u32,
     /// Whether its chips are connected by ICI.
     pub(crate) has_ici: bool,
+    /// The number of PCI functions of a chip, all in one slot.
+    pub(crate) functions: usize,
 }
 
 /// The kind of device that a Google device id stands for.
@@ -68,6 +71,10 @@ impl TpuFacts {
         TpuFacts { subsystem_id: Some(id), ..self }
     }
 
+    const fn of_functions(self, functions: usize) -> TpuFacts {
+        TpuFacts { functions, ..self }
+    }
+
     const fn without_ici(self) -> TpuFacts {
         TpuFacts { has_ici: false, ..self }
     }
@@ -78,7 +85,7 @@ impl TpuFacts {
 const OTHER_DEVICE_IDS: [u16; 7] = [0x001d, 0x001f, 0x002d, 0x0042, 0x0065, 0x0084, 0xabcd];
 
 const fn chip(memory_gib: u64, logical_devices: u32) -> TpuFacts {
-    TpuFacts { subsystem_id: None, memory_gib, logical_devices, has_ici: true }
+    TpuFacts { subsystem_id: None, memory_gib, logical_devices, has_ici: true, functions: 1 }
 }
 
 const fn generation(
@@ -99,7 +106,7 @@ const GENERATIONS: &[TpuGeneration] = &[
     generation(&[0x0063], "Google TPU v5e", "v5e", "v5e", chip(16, 1)),
     generation(&[0x0062], "Google TPU v5p", "v5p", "v5p", chip(95, 1)),
     generation(&[0x006f], "Google TPU v6e", "v6e", "trillium", chip(32, 1)),
-    generation(&[0x0076], "Google TPU 7x", "7x", "ironwood", chip(192, 2)),
+    generation(&[0x0076], "Google TPU 7x", "7x", "ironwood", chip(192, 2).of_functions(2)),
 ];
 
 #[cfg(test)]

@@ -6,9 +6,13 @@ use afd_model::{
 };
 use afd_probe::{Facts, PciBus, PciFunction, device, pci::numbered};
 
-use crate::products::{self, GoogleDeviceKind, TpuGeneration};
+use crate::{
+    health,
+    products::{self, GoogleDeviceKind, TpuGeneration},
+};
 
 const ACCEL_CLASS: &str = "/sys/class/accel";
+const VFIO_DRIVER: &str = "vfio-pci";
 
 /// The functions of one chip, lowest first.
 pub(crate) type TpuChip<'b> = Vec<&'b PciFunction>;
@@ -49,6 +53,10 @@ pub(crate) fn describe(
     chip: &TpuChip<'_>,
 ) -> (Device, Option<&'static TpuGeneration>) {
     let mut device = device::begin(facts, bus, function, Vendor::Google, Variant::Tpu);
+    // vfio-pci is part of the kernel and no driver of the chip: its version says nothing of a TPU.
+    if device.driver.value().is_some_and(|driver| driver == VFIO_DRIVER) {
+        device.driver_version = Missing::NotExposed.into();
+    }
     let generation = function.device_id().and_then(|id| {
         let subsystem = device.pci.subsystem_device_id.value().map(|id| id.0);
         products::find(id, subsystem)
@@ -63,22 +71,23 @@ pub(crate) fn describe(
         device.logical_devices = Known::Value(generation.facts.logical_devices);
     }
     device.partitioning.fill(|| Known::Value(Partitioning::Whole));
-    for function in chip {
-        device.handles.extend(handles(facts, function));
-    }
-    let names = allocatable_names(&device);
+    let nodes: Vec<_> = chip.iter().map(|function| (function.address, handles(facts, function))).collect();
+    device.health = health::verdict(&device, generation, &nodes);
+    device.handles.extend(nodes.into_iter().flat_map(|(_, handles)| handles));
+    let names = allocatable_names(&device, generation);
     device.handles.extend(names);
     (device, generation)
 }
 
 /// The names of a chip in GKE's device plugin and in the DRA driver: its accel node or its VFIO group. On TPU 7x, which
-/// the DRA driver does not support, the device plugin uses the PCI slot.
-fn allocatable_names(device: &Device) -> Vec<Handle> {
-    if device.logical_devices.value().is_some_and(|count| *count > 1) {
+/// the DRA driver does not support, the device plugin uses the PCI slot; either group names the chip as well.
+fn allocatable_names(device: &Device, generation: Option<&TpuGeneration>) -> Vec<Handle> {
+    let plugin_name = |name: &str| Handle::new(HandleKind::DevicePlugin, name);
+    if generation.is_some_and(|generation| generation.facts.functions > 1) {
         let address = device.id.to_string();
-        let slot =
-            address.rsplit_once('.').map(|(slot, _function)| Handle::new(HandleKind::DevicePlugin, slot));
-        return slot.into_iter().collect();
+        let slot = address.rsplit_once('.').map(|(slot, _function)| plugin_name(slot));
+        let groups = device.handles.iter().filter(|handle| handle.kind == HandleKind::VfioGroup);
+        return slot.into_iter().chain(groups.map(|group| plugin_name(&group.value))).collect();
     }
     let is_node = |handle: &&Handle| matches!(handle.kind, HandleKind::Accel | HandleKind::VfioGroup);
     let names = |node: &Handle| {
@@ -107,7 +116,7 @@ fn unknown_generation(facts: &mut Facts<'_>, function: &PciFunction, device: &De
 fn handles(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Handle> {
     let mut handles = Vec::new();
     let driver = facts.link_name("driver", &function.attribute("driver"));
-    if driver.value().is_some_and(|name| name == "vfio-pci")
+    if driver.value().is_some_and(|name| name == VFIO_DRIVER)
         && let Known::Value(group) = facts.link_name("vfio_group", &function.attribute("iommu_group"))
     {
         handles.push(Handle::new(HandleKind::VfioGroup, group));

@@ -1,5 +1,5 @@
 use afd_host::testing::TestHost;
-use afd_model::{HandleKind, Missing};
+use afd_model::{HandleKind, Health, HealthState, Missing};
 
 use super::*;
 
@@ -54,17 +54,64 @@ fn chips_have_their_vfio_group_with_any_number_of_digits_as_a_handle() {
 }
 
 #[test]
-fn a_chip_with_one_or_two_functions_is_one_device_with_two_logical_devices() {
-    let one = function(TestHost::new(), "0000:00:04.0", "0x0076");
+fn the_two_functions_of_a_slot_are_one_chip_whose_groups_and_slot_are_its_names() {
+    let two = function(TestHost::new(), "0000:c0:02.0", "0x0076");
+    let two = vfio(function(two, "0000:c0:02.1", "0x0076"), "0000:c0:02.1", 3);
+    let devices = discover(&vfio(two, "0000:c0:02.0", 2)).devices;
+    assert_eq!((devices.len(), devices[0].logical_devices), (1, Known::Value(2)));
+    assert_eq!(devices[0].id.to_string(), "0000:c0:02.0");
+    let values = |kind| {
+        let handles = devices[0].handles.iter().filter(move |handle| handle.kind == kind);
+        handles.map(|handle| handle.value.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(values(HandleKind::VfioGroup), ["2", "3"]);
+    assert_eq!(values(HandleKind::DevicePlugin), ["0000:c0:02", "2", "3"]);
+    assert!(values(HandleKind::Dra).is_empty(), "the DRA driver does not support it");
+    assert_eq!(devices[0].health, Health::healthy());
+}
+
+#[test]
+fn a_slot_without_its_second_function_is_one_degraded_device() {
+    let one = vfio(function(TestHost::new(), "0000:00:04.1", "0x0076"), "0000:00:04.1", 3);
     let devices = discover(&one).devices;
-    assert_eq!((devices.len(), devices[0].logical_devices), (1, Known::Value(2)));
-    let two = vfio(function(one, "0000:00:04.1", "0x0076"), "0000:00:04.1", 3);
-    let devices = discover(&vfio(two, "0000:00:04.0", 2)).devices;
-    assert_eq!((devices.len(), devices[0].logical_devices), (1, Known::Value(2)));
-    assert_eq!(devices[0].id.to_string(), "0000:00:04.0");
-    let groups = devices[0].handles.iter().filter(|handle| handle.kind == HandleKind::VfioGroup);
-    assert_eq!(groups.map(|handle| handle.value.as_str()).collect::<Vec<_>>(), ["2", "3"]);
-    assert_eq!(devices[0].handle(HandleKind::DevicePlugin), Some("0000:00:04"), "the plugin uses the slot");
+    assert_eq!(devices.len(), 1);
+    assert_eq!(devices[0].health.state, HealthState::Degraded);
+    assert_eq!(devices[0].health.reasons[0].code, "ChipIncomplete");
+}
+
+#[test]
+fn a_chip_that_no_pod_can_be_given_has_failed() {
+    let code = |folder: &TestHost| {
+        let health = discover(folder).devices.remove(0).health;
+        (health.state, health.reasons.into_iter().next().map(|reason| reason.code))
+    };
+    let failed = |code: &str| (HealthState::Failed, Some(code.to_owned()));
+    let unbound = function(TestHost::new(), "0000:00:04.0", "0x006f");
+    assert_eq!(code(&unbound), failed("DriverMissing"));
+    let without_group =
+        unbound.link("/sys/bus/pci/devices/0000:00:04.0/driver", "../../../bus/pci/drivers/vfio-pci");
+    assert_eq!(code(&without_group), failed("DeviceNodeMissing"));
+    let half = vfio(function(TestHost::new(), "0000:00:04.0", "0x0076"), "0000:00:04.0", 3);
+    assert_eq!(code(&function(half, "0000:00:04.1", "0x0076")), failed("DeviceNodeMissing"));
+}
+
+#[test]
+fn a_kernel_release_is_no_version_of_a_tpus_driver() {
+    let folder = vfio(function(TestHost::new(), "0000:00:04.0", "0x006f"), "0000:00:04.0", 9)
+        .file("/sys/module/vfio_pci/initstate", "live\n")
+        .file("/proc/sys/kernel/osrelease", "6.8.0\n");
+    assert_eq!(discover(&folder).devices[0].driver_version.missing(), Some(Missing::NotExposed));
+    let own = function(TestHost::new(), "0000:00:04.0", "0x005e")
+        .link("/sys/bus/pci/devices/0000:00:04.0/driver", "../../../bus/pci/drivers/tpu_v4")
+        .file("/sys/module/tpu_v4/version", "1.2\n");
+    assert_eq!(discover(&own).devices[0].driver_version, Known::Value("1.2".to_owned()));
+}
+
+#[test]
+fn the_class_does_not_decide() {
+    let folder = function(TestHost::new(), "0000:00:04.0", "0x006f")
+        .file("/sys/bus/pci/devices/0000:00:04.0/class", "0x120000\n");
+    assert_eq!(discover(&folder).devices.len(), 1);
 }
 
 #[test]
@@ -103,4 +150,68 @@ fn only_the_link_is_sampled() {
     tpu.discover(&host, &PciBus::read(&host));
     let sampling = tpu.sample(&host, Instant::now());
     assert_eq!(sampling.samples[0].readings.len(), 1);
+}
+
+fn with_metadata(text: &str) -> Findings {
+    discover(
+        &vfio(function(TestHost::new(), "0000:00:04.0", "0x0063"), "0000:00:04.0", 9)
+            .file(metadata::PATH, text),
+    )
+}
+
+#[test]
+fn the_metadata_of_the_machine_describe_the_slice_and_fewer_chips_are_a_problem() {
+    let findings = with_metadata("TPU_ACCELERATOR_TYPE: v5litepod-4\nCHIPS_PER_HOST_BOUNDS: 2,2,1\n");
+    let slice = findings.devices[0].tpu_slice().expect("it is described");
+    assert_eq!(slice.accelerator_type, Known::Value("v5litepod-4".to_owned()));
+    assert_eq!(findings.problems[0].message, "the machine has 1 of the 4 chips that its metadata say");
+    let complete = with_metadata("CHIPS_PER_HOST_BOUNDS: '1,1,1'\n");
+    assert_eq!((complete.problems.len(), complete.devices[0].tpu_slice().is_some()), (0, true));
+}
+
+#[test]
+fn an_empty_file_of_metadata_says_nothing_and_a_huge_one_is_a_problem() {
+    let empty = with_metadata("");
+    assert!(empty.devices[0].tpu_slice().is_none() && empty.problems.is_empty());
+    let huge = with_metadata(&"TOPOLOGY: 1x1\n".repeat(1 << 17));
+    assert!(huge.devices[0].tpu_slice().is_none());
+    assert_eq!(huge.problems[0].reason, Missing::Unreadable);
+}
+
+#[test]
+fn metadata_are_not_read_without_a_tpu() {
+    let findings = discover(&TestHost::new().file(metadata::PATH, "x".repeat(1 << 20)));
+    assert_eq!(findings, Findings::default());
+}
+
+#[test]
+fn what_the_node_says_is_compared_with_the_chips_and_its_conditions_degrade_them() {
+    let folder = vfio(function(TestHost::new(), "0000:00:04.0", "0x006f"), "0000:00:04.0", 9);
+    let host = folder.open();
+    let mut tpu = Tpu::default();
+    let mut node = NodeFacts::default();
+    assert!(!tpu.set_node(&node), "there is no chip yet");
+    tpu.discover(&host, &PciBus::read(&host));
+    assert!(!tpu.set_node(&node), "it is the same Node");
+    for (key, value) in [("gke-tpu-accelerator", "tpu-v5p-slice"), ("gke-accelerator-count", "4")] {
+        node.labels.insert(format!("cloud.google.com/{key}"), value.to_owned());
+    }
+    node.conditions.insert("SliceErrorDetected".to_owned(), true);
+    assert!(tpu.set_node(&node));
+    let findings = tpu.discover(&host, &PciBus::read(&host));
+    let messages: Vec<&str> = findings.problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "the machine has 1 of the 4 chips that the labels of its Node say",
+            "the machine has a chip of v6e by its PCI id, and not tpu-v5p-slice (v5p), which the labels of its Node say"
+        ]
+    );
+    let device = &findings.devices[0];
+    assert_eq!(
+        (device.health.state, device.health.reasons[0].code.as_str()),
+        (HealthState::Degraded, "SliceError")
+    );
+    let labelled = device.tpu_slice().map(|slice| slice.labelled_by_platform);
+    assert_eq!(labelled, Some(Known::Value(true)));
 }

@@ -3,13 +3,18 @@
 {{ printf "%s%s" (.root | trimSuffix "/") (.path | trimSuffix "/") | default "/" }}
 {{- end -}}
 
-{{/* Whether a value such as amd.debugfs is true. */}}
-{{- define "afd.isOn" -}}
+{{/* A value such as amd.debugfs. */}}
+{{- define "afd.value" -}}
 {{- $value := .values -}}
 {{- range splitList "." .name -}}
 {{- $value = index $value . -}}
 {{- end -}}
-{{- if $value -}}on{{- end -}}
+{{ $value }}
+{{- end -}}
+
+{{/* Whether such a value is true. */}}
+{{- define "afd.isOn" -}}
+{{- if eq (include "afd.value" .) "true" -}}on{{- end -}}
 {{- end -}}
 
 {{/*

@@ -54,7 +54,12 @@ pub(crate) struct Scene {
 
 /// A Node with eight GPUs whose machine is known.
 pub(crate) async fn node() -> anyhow::Result<NodeSetup> {
-    let setup = NodeSetup::new(KubernetesVersion::V1_37, "nvidia-h100x8-nvml").await?;
+    node_of("nvidia-h100x8-nvml").await
+}
+
+/// A Node whose host is a fixture, and whose machine is known.
+pub(crate) async fn node_of(fixture: &str) -> anyhow::Result<NodeSetup> {
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, fixture).await?;
     let folder = setup.host.root().join("proc/sys/kernel/random");
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("boot_id"), format!("{BOOT_ID}\n"))?;

@@ -1,11 +1,11 @@
 //! Options that several commands share, and those of `afd run`.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use afd_derive::{
     compat::{CompatOptions, CompatSet, CompatSwitch},
     labels::{DEFAULT_PREFIX, LabelOptions},
-    vendors::{VENDORS, VendorRecord},
+    vendors::{NetworkSource, VENDORS, VendorRecord},
 };
 use afd_track::{AdminExpectation, TrackOptions};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum, value_parser};
@@ -14,13 +14,18 @@ use super::{
     graces::GraceArgs,
     http_options::HttpArgs,
     plugin_options::{PluginArgs, PluginConfigError},
-    values::{self, SecondsRange},
+    values::{self, SecondsRange, ServerAddress},
 };
 
 const NO_LIBRARIES: &str = "no-libraries";
 const LIBRARIES: &str = "libraries";
 
-/// How vendor libraries are found. The vendor records define an option for each library.
+/// All servers that are queried.
+fn network_sources() -> impl Iterator<Item = &'static NetworkSource> {
+    VENDORS.iter().filter_map(|record| record.network.as_ref()).flat_map(|network| network.sources)
+}
+
+/// How vendor libraries are found, and which servers are queried. The vendor records define an option for each library.
 #[derive(Clone, Debug, Default)]
 pub struct LibraryArgs {
     /// Read only the kernel's files.
@@ -29,6 +34,8 @@ pub struct LibraryArgs {
     pub libraries: bool,
     /// The root under which a vendor's library is looked up, by the name of the probe; the host root by default.
     pub roots: BTreeMap<&'static str, PathBuf>,
+    /// The addresses of servers that are given, by their options; none for one that is not queried.
+    pub servers: BTreeMap<&'static str, Option<SocketAddr>>,
 }
 
 impl Args for LibraryArgs {
@@ -37,7 +44,7 @@ impl Args for LibraryArgs {
             .long(NO_LIBRARIES)
             .global(true)
             .action(ArgAction::SetTrue)
-            .help("Read only the kernel's files; load no vendor library");
+            .help("Read only the kernel's files; load no vendor library and query no server");
         let libraries = Arg::new(LIBRARIES)
             .long(LIBRARIES)
             .global(true)
@@ -55,7 +62,15 @@ impl Args for LibraryArgs {
                 .value_parser(value_parser!(PathBuf))
                 .help(library.root_help)
         });
-        command.args([no_libraries, libraries]).args(roots)
+        let servers = network_sources().map(|source| {
+            Arg::new(source.option)
+                .long(source.option)
+                .global(true)
+                .value_name("ADDRESS:PORT")
+                .value_parser(values::server_address)
+                .help(source.help)
+        });
+        command.args([no_libraries, libraries]).args(roots).args(servers)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -69,7 +84,11 @@ impl FromArgMatches for LibraryArgs {
             let option = record.library.as_ref()?.root_option;
             Some((record.probe, matches.get_one::<PathBuf>(option)?.clone()))
         };
+        let server = |source: &'static NetworkSource| {
+            Some((source.option, matches.get_one::<ServerAddress>(source.option)?.0))
+        };
         Ok(LibraryArgs {
+            servers: network_sources().filter_map(server).collect(),
             no_libraries: matches.get_flag(NO_LIBRARIES),
             libraries: matches.get_flag(LIBRARIES),
             roots: VENDORS.iter().filter_map(root).collect(),

@@ -1,11 +1,12 @@
 //! Parsers of option values.
 
-use std::time::Duration;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use afd_derive::{
     compat::{CompatSet, CompatSwitch},
-    vendors::VENDORS,
+    vendors::{VENDORS, VendorRecord},
 };
+use afd_model::PciAddress;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// A day, in seconds.
@@ -55,10 +56,46 @@ pub(super) fn library() -> impl TypedValueParser<Value = &'static str> {
     })
 }
 
-/// A set whose metrics are served at `/compat/<set>` on request; the help lists them.
+/// A vendor with a library or with servers that are queried, by the name of its probe.
+pub(super) fn queried() -> impl TypedValueParser<Value = &'static str> {
+    let probes = || {
+        let is_queried = |record: &&&VendorRecord| record.library.is_some() || record.network.is_some();
+        VENDORS.iter().filter(is_queried).map(|record| record.probe)
+    };
+    PossibleValuesParser::new(probes()).try_map(move |name| {
+        probes().find(|probe| *probe == name).ok_or_else(|| format!("nothing of {name:?} is queried"))
+    })
+}
+
+/// A server by its name, and its address.
+pub(super) fn server(text: &str) -> Result<(String, SocketAddr), String> {
+    let (name, address) = text.split_once('=').ok_or_else(|| "not a source and its address".to_owned())?;
+    Ok((name.to_owned(), address.parse().map_err(|_| "not an address and a port".to_owned())?))
+}
+
+/// A device node, with the address of its device before it.
+pub(super) fn node(text: &str) -> Result<(PciAddress, PathBuf), String> {
+    let (address, path) = text.split_once('=').ok_or_else(|| "not an address and a file".to_owned())?;
+    Ok((address.parse().map_err(|_| "not a PCI address".to_owned())?, path.into()))
+}
+
+/// The address of a server, or none where it is not queried.
+pub(super) fn server_address(text: &str) -> Result<ServerAddress, String> {
+    if text == "off" {
+        return Ok(ServerAddress(None));
+    }
+    let address = text.parse().map_err(|_| "neither an address and a port nor off".to_owned())?;
+    Ok(ServerAddress(Some(address)))
+}
+
+/// The address of a server; none where it is not queried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct ServerAddress(pub(super) Option<SocketAddr>);
+
+/// A set whose metrics are served at `/compat/<page>` on request; the help lists them.
 pub(super) fn metric_set() -> impl TypedValueParser<Value = CompatSet> {
-    let on_request = CompatSet::with_metrics().filter(|(_, metrics)| !metrics.always_served);
-    PossibleValuesParser::new(on_request.map(|(set, _)| set.as_str())).try_map(|name| name.parse())
+    let on_request = CompatSet::all().filter(|set| set.pages().any(|page| !page.always_served));
+    PossibleValuesParser::new(on_request.map(CompatSet::as_str)).try_map(|name| name.parse())
 }
 
 /// A label set and its switch: `<set>=on`.

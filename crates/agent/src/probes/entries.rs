@@ -1,15 +1,25 @@
 //! The list of probes: the only list of vendors in shared code.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use afd_host::child::{EventSender, Launcher};
+use afd_model::PciAddress;
 use afd_probe::{
     Probe,
     library::{DISCOVER, SAMPLE},
 };
+use afd_tpu::runtime::{RuntimeCallError, RuntimeConnection};
 use anyhow::{anyhow, bail};
 
-use crate::library_process::LibraryService;
+use crate::{
+    grpc::{GrpcConnection, GrpcError},
+    library_process::LibraryService,
+};
 
 /// A vendor's probe.
 pub(super) struct ProbeEntry {
@@ -19,19 +29,32 @@ pub(super) struct ProbeEntry {
     pub(super) construct: fn(ProbeSettings) -> Box<dyn Probe + Send>,
     /// Opens the vendor's library, in `afd probe <name>`; none if there is no library.
     open_library: Option<fn(&Path) -> anyhow::Result<LibraryService>>,
-    /// Removes identifiers from the vendor's binary files, which the record names.
+    /// Queries the driver by device nodes, in `afd probe <name>`, and the library where there is one; none where only a library is
+    /// queried.
+    open_nodes: Option<OpenNodes>,
+    /// Queries servers on the node, in `afd probe <name>`; none if there are none.
+    open_network: Option<OpenNetwork>,
+    /// Removes identifiers from the vendor's files that the record names.
     blank: Option<BlankContent>,
 }
+
+/// Opens the library, if there is one, and starts to query the driver by the device nodes of these devices.
+type OpenNodes = fn(Option<&Path>, Vec<(PciAddress, PathBuf)>) -> anyhow::Result<LibraryService>;
+
+/// Starts to query servers, each with its name.
+type OpenNetwork = fn(&[(String, SocketAddr)]) -> anyhow::Result<LibraryService>;
 
 /// The content of a file without identifiers.
 type BlankContent = fn(&[u8]) -> Vec<u8>;
 
 /// What a probe is constructed from.
 pub(super) struct ProbeSettings {
-    /// Starts the process that queries the library; none where no library may be queried.
+    /// Starts the process that queries the library or the servers; none where neither may be queried.
     pub(super) launcher: Option<Launcher>,
     /// The root under which the library is looked up; the host root by default.
     pub(super) library_root: Option<PathBuf>,
+    /// The addresses of servers that may be queried, by their names.
+    pub(super) servers: BTreeMap<&'static str, SocketAddr>,
     /// Whether to sample the memory used by each process.
     pub(super) per_process: bool,
     /// Whether the metrics of the vendor's own exporter are requested.
@@ -51,6 +74,8 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             Box::new(afd_nvidia::Nvidia::with_library(launcher, options))
         },
         open_library: Some(open_nvml),
+        open_nodes: None,
+        open_network: None,
         blank: None,
     },
     ProbeEntry {
@@ -65,25 +90,57 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             })
         },
         open_library: Some(open_smi),
+        open_nodes: None,
+        open_network: None,
         blank: Some(afd_amd::cper::blank),
     },
     ProbeEntry {
         name: "intel",
-        construct: |_| Box::new(afd_intel::Intel::default()),
-        open_library: None,
+        construct: |settings| {
+            Box::new(match settings.launcher {
+                Some(launcher) => {
+                    afd_intel::Intel::with_library(launcher, settings.library_root, settings.exporter)
+                }
+                None => afd_intel::Intel::default(),
+            })
+        },
+        open_library: Some(open_levelzero),
+        open_nodes: None,
+        open_network: None,
         blank: None,
     },
     ProbeEntry {
         name: "gaudi",
-        construct: |_| Box::new(afd_gaudi::Gaudi::default()),
-        open_library: None,
+        construct: |settings| {
+            Box::new(match settings.launcher {
+                Some(launcher) => afd_gaudi::Gaudi::with_library(launcher, settings.library_root),
+                None => afd_gaudi::Gaudi::default(),
+            })
+        },
+        open_library: Some(|path| open_gaudi(Some(path), Vec::new())),
+        open_nodes: Some(open_gaudi),
+        open_network: None,
         blank: None,
     },
     ProbeEntry {
         name: "tpu",
-        construct: |_| Box::new(afd_tpu::Tpu::default()),
+        construct: |settings| {
+            use afd_tpu::servers::{EXPORTER, METADATA_SERVER, RUNTIME, SourceAddresses};
+            let address = |name| settings.servers.get(name).copied();
+            let addresses = SourceAddresses {
+                exporter: address(EXPORTER),
+                runtimes: address(RUNTIME).into_iter().collect(),
+                metadata: address(METADATA_SERVER),
+            };
+            Box::new(match settings.launcher {
+                Some(launcher) => afd_tpu::Tpu::with_sources(&launcher, addresses),
+                None => afd_tpu::Tpu::default(),
+            })
+        },
         open_library: None,
-        blank: None,
+        open_nodes: None,
+        open_network: Some(open_tpu),
+        blank: Some(afd_tpu::metadata::blank),
     },
 ];
 
@@ -118,6 +175,115 @@ fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
     }))
 }
 
+fn open_levelzero(path: &Path) -> anyhow::Result<LibraryService> {
+    let mut library =
+        afd_intel::levelzero::LevelZero::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
+    Ok(Box::new(move |request, _| {
+        let report = match request {
+            DISCOVER => library.discover(),
+            SAMPLE => library.sample(),
+            other => bail!("unknown request {other:?}"),
+        };
+        Ok(serde_json::to_value(report)?)
+    }))
+}
+
+fn open_gaudi(library: Option<&Path>, nodes: Vec<(PciAddress, PathBuf)>) -> anyhow::Result<LibraryService> {
+    let mut nodes = afd_gaudi::control::ControlNodes::new(nodes);
+    let Some(path) = library else {
+        return Ok(Box::new(move |request, _| {
+            let report = match request {
+                DISCOVER => nodes.discover(),
+                SAMPLE => nodes.sample(),
+                other => bail!("unknown request {other:?}"),
+            };
+            Ok(serde_json::to_value(report)?)
+        }));
+    };
+    let mut library = afd_gaudi::hlml::Hlml::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
+    Ok(Box::new(move |request, events| {
+        let report = match request {
+            DISCOVER => {
+                let mut report = library.discover();
+                let events: EventSender = events.clone();
+                library.watch(&mut report, move |event| events.send(event));
+                report
+            }
+            SAMPLE => {
+                let mut report = library.sample();
+                nodes.add_throttling(&mut report);
+                report
+            }
+            other => bail!("unknown request {other:?}"),
+        };
+        Ok(serde_json::to_value(report)?)
+    }))
+}
+
+fn open_tpu(servers: &[(String, SocketAddr)]) -> anyhow::Result<LibraryService> {
+    let addresses =
+        afd_tpu::servers::SourceAddresses::from_named(servers).map_err(|name| anyhow!("no source {name}"))?;
+    Ok(Box::new(move |request, _| match request {
+        DISCOVER => Ok(serde_json::to_value(addresses.query_metadata())?),
+        SAMPLE => Ok(serde_json::to_value(addresses.query(connect_runtime))?),
+        other => bail!("unknown request {other:?}"),
+    }))
+}
+
+/// A connection to the runtime of a workload.
+struct GrpcRuntime(GrpcConnection);
+
+impl RuntimeConnection for GrpcRuntime {
+    fn call(&mut self, path: &'static str, message: Vec<u8>) -> Result<Vec<u8>, RuntimeCallError> {
+        self.0.call(path, message).map_err(runtime_error)
+    }
+}
+
+fn connect_runtime(
+    address: SocketAddr,
+    deadline: Duration,
+) -> Result<Box<dyn RuntimeConnection>, RuntimeCallError> {
+    let connection = GrpcConnection::open(address, deadline).map_err(runtime_error)?;
+    Ok(Box::new(GrpcRuntime(connection)))
+}
+
+fn runtime_error(error: GrpcError) -> RuntimeCallError {
+    match error {
+        GrpcError::Absent => RuntimeCallError::Absent,
+        GrpcError::Late => RuntimeCallError::Late,
+        GrpcError::Unimplemented => RuntimeCallError::Unimplemented,
+        GrpcError::Failed(message) => RuntimeCallError::Failed(message),
+    }
+}
+
+/// Starts to query servers of the probe with this name.
+///
+/// # Errors
+/// When the probe has no such server.
+pub fn open_network(probe: &str, servers: &[(String, SocketAddr)]) -> anyhow::Result<LibraryService> {
+    let entry = PROBES.iter().find(|entry| entry.name == probe);
+    match entry.and_then(|entry| entry.open_network) {
+        Some(open) => open(servers),
+        None => bail!("{probe} queries no server"),
+    }
+}
+
+/// Starts to query the driver of the probe with this name by device nodes, and opens its library if there is one.
+///
+/// # Errors
+/// When the library cannot be loaded, or the probe queries a library alone.
+pub fn open_nodes(
+    probe: &str,
+    library: Option<&Path>,
+    nodes: Vec<(PciAddress, PathBuf)>,
+) -> anyhow::Result<LibraryService> {
+    let entry = PROBES.iter().find(|entry| entry.name == probe);
+    match entry.and_then(|entry| entry.open_nodes) {
+        Some(open) => open(library, nodes),
+        None => bail!("{probe} queries no device nodes"),
+    }
+}
+
 /// Opens the library of the probe with this name.
 ///
 /// # Errors
@@ -149,9 +315,15 @@ mod tests {
         assert_eq!(names, records);
         for (entry, record) in PROBES.iter().zip(VENDORS) {
             assert_eq!(entry.open_library.is_some(), record.library.is_some(), "{}", entry.name);
+            assert_eq!(entry.open_network.is_some(), record.network.is_some(), "{}", entry.name);
             assert_eq!(entry.blank.is_some(), !record.redactions.binary_files.is_empty(), "{}", entry.name);
-            let settings =
-                ProbeSettings { launcher: None, library_root: None, per_process: false, exporter: false };
+            let settings = ProbeSettings {
+                launcher: None,
+                library_root: None,
+                servers: BTreeMap::new(),
+                per_process: false,
+                exporter: false,
+            };
             assert_eq!((entry.construct)(settings).name(), entry.name);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, DeviceId, HandleKind, Health, IncidentRecord, Known, Missing};
+use afd_model::{Device, DeviceId, DriverLoad, HandleKind, Health, IncidentRecord, Known, Missing};
 
 use super::{FATAL_ERROR_RECORD, HealthEvidence};
 use crate::{
@@ -37,40 +37,10 @@ pub(super) struct OpenFaults {
     pub(super) uncorrectable: BTreeMap<&'static str, u64>,
 }
 
-/// What differs after another load of the driver, or on another board; what was never read is none.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct DriverLoad {
-    pci_id: Option<String>,
-    version: Option<String>,
-    unique_id: Option<String>,
-    binding: Option<u64>,
-}
-
-impl DriverLoad {
-    fn of(device: &Device, evidence: &HealthEvidence) -> DriverLoad {
-        DriverLoad {
-            pci_id: device.pci.id(),
-            version: device.driver_version.value().cloned(),
-            unique_id: device.handle(HandleKind::UniqueId).map(str::to_owned),
-            binding: evidence.binding,
-        }
-    }
-
-    /// Takes over what was read now. Returns whether something differs: what could not be read now is no difference.
-    fn update(&mut self, now: DriverLoad) -> bool {
-        fn replace<T: PartialEq>(known: &mut Option<T>, now: Option<T>) -> bool {
-            let differs = known.as_ref().zip(now.as_ref()).is_some_and(|(known, now)| known != now);
-            *known = now.or(known.take());
-            differs
-        }
-        let differs = [
-            replace(&mut self.pci_id, now.pci_id),
-            replace(&mut self.version, now.version),
-            replace(&mut self.unique_id, now.unique_id),
-            replace(&mut self.binding, now.binding),
-        ];
-        differs.contains(&true)
-    }
+/// AMD's devices have a unique id in place of a UUID.
+fn load_of(device: &Device, evidence: &HealthEvidence) -> DriverLoad {
+    let unique_id = device.handle(HandleKind::UniqueId).map(str::to_owned);
+    DriverLoad { uuid: unique_id, ..DriverLoad::of(device, evidence.binding) }
 }
 
 impl HealthHistory {
@@ -82,7 +52,7 @@ impl HealthHistory {
             return;
         }
         let Some(evidence) = evidence else { return };
-        let is_loaded_again = self.load.update(DriverLoad::of(device, evidence));
+        let is_loaded_again = self.load.update(load_of(device, evidence));
         let in_reset = evidence.is_in_reset();
         let has_been_reset = std::mem::replace(&mut self.was_in_reset, in_reset) && !in_reset
             || self.before.as_ref().is_some_and(|before| shows_reset(before, evidence))
@@ -119,28 +89,17 @@ impl HealthHistory {
         (self.faults.fatal_records > 0).then(|| IncidentRecord {
             probe: NAME.to_owned(),
             device,
-            pci_id: self.load.pci_id.clone().unwrap_or_default(),
-            uuid: self.load.unique_id.clone(),
+            load: self.load.clone(),
             partition: None,
             code: FATAL_ERROR_RECORD.to_owned(),
             first_seen: None,
-            driver_version: self.load.version.clone(),
-            driver_binding: self.load.binding,
         })
     }
 
     /// Opens the fault of a record, unless it is of another device or load of the driver. The next discovery drops it if there is
     /// evidence that it has ended.
     pub(crate) fn restore(&mut self, record: IncidentRecord) {
-        let recorded = DriverLoad {
-            pci_id: Some(record.pci_id),
-            version: record.driver_version,
-            unique_id: record.uuid,
-            binding: record.driver_binding,
-        };
-        if record.code == FATAL_ERROR_RECORD && !self.load.clone().update(recorded.clone()) {
-            let now = std::mem::replace(&mut self.load, recorded);
-            self.load.update(now);
+        if record.code == FATAL_ERROR_RECORD && self.load.adopt(record.load) {
             self.faults.fatal_records = self.faults.fatal_records.max(1);
         }
     }

@@ -8,7 +8,7 @@ use afd_model::{Allocation, Inventory, Sample};
 use prometheus::proto::MetricFamily;
 
 pub use self::units::ExporterUnit;
-pub(crate) use self::units::{allocatable_units, sampled_units};
+pub(crate) use self::units::{allocatable_units, sampled_units, whole_units};
 use super::CompatSet;
 use crate::{
     families::MetricKind,
@@ -110,6 +110,10 @@ pub(crate) enum SeriesSource {
     Node(fn(&[ExporterUnit<'_>]) -> f64),
     /// Series of each device or partition.
     Unit(fn(&ExporterUnit<'_>) -> UnitSeries),
+    /// The same of those alone that a container holds.
+    Held(fn(&ExporterUnit<'_>) -> UnitSeries),
+    /// The same without the container that holds it.
+    Alone(fn(&ExporterUnit<'_>) -> UnitSeries),
 }
 
 /// Series of a device or partition: the values of the family's own labels, and the value.
@@ -127,13 +131,16 @@ pub struct LeftOutFamilies {
 /// A table of families: kind, name, own labels, help, source.
 macro_rules! compat_families {
     ($($kind:ident $name:expr, [$($label:literal),*], $help:expr, $source:expr;)*) => {
+        $crate::compat::metrics::compat_families! { Unit: $($kind $name, [$($label),*], $help, $source;)* }
+    };
+    ($of:ident: $($kind:ident $name:expr, [$($label:literal),*], $help:expr, $source:expr;)*) => {
         &[$($crate::compat::metrics::CompatFamily {
             name: $name,
             kind: $crate::families::MetricKind::$kind,
             labels: &[$($label),*],
             help: $help,
             every_vendor: false,
-            source: $crate::compat::metrics::SeriesSource::Unit($source),
+            source: $crate::compat::metrics::SeriesSource::$of($source),
         }),*]
     };
 }
@@ -152,14 +159,18 @@ impl MetricSet {
 }
 
 impl CompatSet {
-    /// The set whose metrics are the page of this name.
-    pub fn of_page(page: &str) -> Option<CompatSet> {
-        CompatSet::with_metrics().find(|(_, metrics)| metrics.page == page).map(|(set, _)| set)
+    /// The set that has the page of this name, and the page.
+    pub fn of_page(page: &str) -> Option<(CompatSet, &'static MetricSet)> {
+        CompatSet::with_metrics().find(|(_, metrics)| metrics.page == page)
     }
 
-    /// The families of the set with the values of the last samples; none if it has none, or the node has no device of it.
+    /// The families of all pages of the set with the values of the last samples; none if the node has no device of it.
     pub fn metric_families(self, input: &CompatInput<'_>) -> Vec<MetricFamily> {
-        let Some(set) = &self.record().metrics else { return Vec::new() };
+        self.pages().flat_map(|page| self.page_families(page, input)).collect()
+    }
+
+    /// The families of one of its pages.
+    pub fn page_families(self, set: &'static MetricSet, input: &CompatInput<'_>) -> Vec<MetricFamily> {
         let units = (set.units)(self.record(), input);
         if units.is_empty() {
             return Vec::new();
@@ -186,6 +197,8 @@ impl CompatSet {
 struct UnitLabels {
     before: Vec<(&'static str, String)>,
     after: Vec<Vec<(&'static str, String)>>,
+    /// Whether a container holds it.
+    is_held: bool,
 }
 
 impl UnitLabels {
@@ -200,10 +213,11 @@ impl UnitLabels {
             .collect();
         after.sort_unstable();
         after.dedup();
+        let is_held = !after.is_empty();
         if after.is_empty() {
             after.push(set.holder_labels.iter().map(|label| (label.name, String::new())).collect());
         }
-        UnitLabels { before: before.collect(), after }
+        UnitLabels { before: before.collect(), after, is_held }
     }
 }
 
@@ -218,19 +232,23 @@ impl MetricPage<'_> {
     fn series(&self, family: &CompatFamily) -> Vec<SeriesWithLabels> {
         let of_unit = match family.source {
             SeriesSource::Node(value) => return vec![(Vec::new(), value(&self.units))],
-            SeriesSource::Unit(series) => series,
+            SeriesSource::Unit(series) | SeriesSource::Held(series) | SeriesSource::Alone(series) => series,
         };
+        let without_holder = [Vec::new()];
         let mut all = Vec::new();
         for (unit, labels) in self.units.iter().zip(&self.labels) {
             if !family.every_vendor && !self.record.covers(unit.device) {
                 continue;
             }
+            let after = match family.source {
+                SeriesSource::Held(_) if !labels.is_held => continue,
+                SeriesSource::Alone(_) => &without_holder[..],
+                _ => &labels.after,
+            };
             for (own, value) in of_unit(unit) {
                 let own = family.labels.iter().copied().zip(own);
                 let before: Vec<(&str, String)> = labels.before.iter().cloned().chain(own).collect();
-                all.extend(
-                    labels.after.iter().map(|after| (before.iter().chain(after).cloned().collect(), value)),
-                );
+                all.extend(after.iter().map(|after| (before.iter().chain(after).cloned().collect(), value)));
             }
         }
         all
@@ -247,7 +265,7 @@ mod tests {
     fn families_and_pages_have_one_owner() {
         let mut pages = BTreeMap::new();
         for (set, metrics) in CompatSet::with_metrics() {
-            assert_eq!(CompatSet::of_page(metrics.page), Some(set));
+            assert_eq!(CompatSet::of_page(metrics.page).map(|(set, _)| set), Some(set));
             assert_eq!(pages.insert(metrics.page, set), None, "{} is there twice", metrics.page);
             let mut names = BTreeMap::new();
             for family in metrics.families() {

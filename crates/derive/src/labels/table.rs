@@ -24,6 +24,8 @@ pub struct Label {
 pub(super) enum LabelOrigin {
     /// Vendor and kind of the primary product. The products matter only where devices of several kinds are present.
     Kind,
+    /// The same, and the model where the guides distinguish models of this kind.
+    GuideVariant,
     /// These facts of the devices of the primary product, and which product that is.
     PrimaryProduct(&'static [Fact]),
     /// These facts of all devices that count.
@@ -34,7 +36,7 @@ pub(super) enum LabelOrigin {
     Offers,
 }
 
-use LabelOrigin::{Devices, Kind, Offers, Ports, PrimaryProduct};
+use LabelOrigin::{Devices, GuideVariant, Kind, Offers, Ports, PrimaryProduct};
 
 impl Label {
     /// Values as they occur, as Markdown.
@@ -226,17 +228,20 @@ pub const LABELS: [Label; 24] = [
         value: |node| Some(node.primary.vendor.as_str().to_owned()),
     },
     Label {
-        key: "llm-d.ai/accelerator-variant",
-        examples: "as `variant`",
-        meaning: "likewise",
-        made_from: Kind,
-        value: |node| Some(node.primary.variant.as_str().to_owned()),
+        key: GUIDE_VARIANT_KEY,
+        examples: "",
+        meaning: "likewise; `variant`, or the guides' own name of the model",
+        made_from: GuideVariant,
+        value: |node| Some(node.guide_variant().to_owned()),
     },
 ];
 
 /// Prefix of the key that each product has. The rest is the value of the label `product`, truncated so that Kubernetes accepts
 /// the key. Its value is the number of devices.
 pub const PRODUCT_KEY: &str = "product.";
+
+/// The key of what llm-d's guides call the accelerators.
+pub(crate) const GUIDE_VARIANT_KEY: &str = "llm-d.ai/accelerator-variant";
 
 /// The key of the one label that a node without devices may have.
 pub(super) const MISSING_KEY: &str = "missing";

@@ -214,3 +214,28 @@ fn a_driver_that_also_publishes_devices_that_do_not_count_is_compared_by_those_t
     };
     check(&inventory, &twice, Some("both"), "duplicate");
 }
+
+#[test]
+fn an_accelerator_that_is_no_gpu_is_compared_by_its_own_plugin_and_driver() {
+    const PLUGIN: &str = "habana.ai/gaudi";
+    const HPU_DRIVER: &str = "gaudi.intel.com";
+    let devices = (1..=8).map(|bus| Device::bare(id(bus).0, Vendor::Intel, Variant::Hpu));
+    let inventory = Inventory { devices: devices.collect(), ..Inventory::default() };
+    let plugin = |allocatable| Offers {
+        resources: resources(&[(PLUGIN, 8, allocatable)]),
+        published: no_slices(),
+        ..Offers::default()
+    };
+    check(&inventory, &plugin(8), Some("device-plugin"), "complete");
+    let incomplete = "incomplete: 8 devices have not failed and 7 are allocatable as habana.ai/gaudi";
+    check(&inventory, &plugin(7), Some("device-plugin"), incomplete);
+    let driver = |buses: &[u8]| {
+        let drivers = BTreeSet::from([HPU_DRIVER.to_owned()]);
+        let published =
+            PublishedOffers { units: units(HPU_DRIVER, buses), drivers, incomplete: BTreeSet::new() };
+        Offers { resources: resources(&[]), published: Some(published), ..Offers::default() }
+    };
+    check(&inventory, &driver(&[1, 2, 3, 4, 5, 6, 7, 8]), Some("dra"), "complete");
+    let message = "incomplete: the DRA driver gaudi.intel.com does not publish 0000:08:00.0";
+    check(&inventory, &driver(&[1, 2, 3, 4, 5, 6, 7]), Some("dra"), message);
+}

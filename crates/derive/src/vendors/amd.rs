@@ -17,6 +17,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
     probe: "amd",
     vendor: Vendor::Amd,
     variant: Variant::Gpu,
+    guide_variants: &[],
     title: "AMD GPUs",
     label_examples: &[
         ("product", "AMD-Instinct-MI300X"),
@@ -40,6 +41,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
     plugin_options: &[],
     labels: Some(labels::LABELS),
     metrics: Some(metrics::METRICS),
+    further_metrics: &[],
     device_node: accel_node,
     uevent_subsystems: &["drm", "kfd", "platform"],
     redactions: Redactions {
@@ -56,6 +58,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         root_option: "rocm-root",
         root_help: "A root with AMD SMI or ROCm SMI, if it is not under the host root: / where the image has it",
         chart_value: Some("amd.driverRoot"),
+        reports_uuids: true,
         environment: &[],
         max_resident_bytes: MAX_RESIDENT_BYTES,
         max_data_bytes: MAX_DATA_BYTES,
@@ -66,6 +69,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         programs: &[],
         device_files: &["/dev/kfd", "/dev/dri/card*", "/dev/dri/renderD*"],
     }),
+    network: None,
     mounts: &[
         USR,
         HostMount {

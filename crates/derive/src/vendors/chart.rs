@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{HostMount, MountCondition, SHARED_MOUNTS, VENDORS, VendorLibrary, VendorRecord};
+use super::{HostMount, MountCondition, NetworkSource, SHARED_MOUNTS, VENDORS, VendorLibrary, VendorRecord};
 
 /// One vendor as the chart's templates read it.
 #[derive(Serialize)]
@@ -18,8 +18,17 @@ struct ChartVendor {
     label_key_patterns: Vec<String>,
     /// The library of the vendor.
     library: Option<ChartLibrary>,
+    /// Servers on the node that are queried.
+    network: Vec<ChartNetworkSource>,
     /// Paths of the host that are mounted besides those of every vendor.
     mounts: Vec<ChartMount>,
+}
+
+#[derive(Serialize)]
+struct ChartNetworkSource {
+    option: &'static str,
+    /// The value that sets the address.
+    value: &'static str,
 }
 
 #[derive(Serialize)]
@@ -65,8 +74,13 @@ fn chart_vendor(record: &VendorRecord) -> ChartVendor {
             value: library.chart_value,
             device_files: library.device_files,
         }),
+        network: record.network.iter().flat_map(|network| network.sources).map(chart_source).collect(),
         mounts: record.mounts.iter().map(chart_mount).collect(),
     }
+}
+
+fn chart_source(source: &NetworkSource) -> ChartNetworkSource {
+    ChartNetworkSource { option: source.option, value: source.chart_value }
 }
 
 fn chart_mount(mount: &HostMount) -> ChartMount {

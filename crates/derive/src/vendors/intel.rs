@@ -1,9 +1,14 @@
 //! Intel's GPUs.
 
+mod labels;
+mod metrics;
+
 use afd_model::{Device, Variant, Vendor};
 
 use super::{
-    Offering, Redactions, VFIO_DRIVERS, VendorRecord, accel_node,
+    Offering, Redactions, VFIO_DRIVERS, VendorLibrary, VendorRecord, accel_node,
+    host_mount::USR,
+    library::{MAX_DATA_BYTES, MAX_RESIDENT_BYTES},
     offering::{ResourceQuery, units},
 };
 
@@ -11,6 +16,7 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
     probe: "intel",
     vendor: Vendor::Intel,
     variant: Variant::Xpu,
+    guide_variants: &[],
     title: "Intel GPUs",
     label_examples: &[
         ("product", "Intel-Data-Center-GPU-Max-1550"),
@@ -23,13 +29,30 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
         unit_counts,
     },
     plugin_options: &[],
-    labels: None,
-    metrics: None,
+    labels: Some(labels::LABELS),
+    metrics: Some(metrics::XPUM),
+    further_metrics: &[metrics::XPUMD],
     device_node: accel_node,
     uevent_subsystems: &["drm"],
-    redactions: Redactions::NONE,
-    library: None,
-    mounts: &[],
+    redactions: Redactions { fields: &["serialNumber", "boardNumber"], ..Redactions::NONE },
+    library: Some(VendorLibrary {
+        fact: "levelzero",
+        title: "Level Zero",
+        root_option: "intel-root",
+        root_help: "A root with Level Zero and Intel's GPU driver for it, if they are not under the host root: / where the image has them",
+        chart_value: Some("intel.driverRoot"),
+        reports_uuids: false,
+        // The driver is chosen by the process itself, by the folder of the library.
+        environment: &[],
+        max_resident_bytes: MAX_RESIDENT_BYTES,
+        max_data_bytes: MAX_DATA_BYTES,
+        read_paths: &[],
+        shared_folders: &[],
+        programs: &[],
+        device_files: &["/dev/dri/card*", "/dev/dri/renderD*"],
+    }),
+    network: None,
+    mounts: &[USR],
     pci_vendors: &[0x8086],
     passthrough_drivers: VFIO_DRIVERS,
     maintenance: &[],

@@ -18,6 +18,8 @@ pub struct VendorLibrary {
     pub root_help: &'static str,
     /// The value of the chart that sets that root; `None` if the chart has none.
     pub chart_value: Option<&'static str>,
+    /// Whether it reports UUIDs. If so, series of a device begin when it has answered, since they have the UUID as a label.
+    pub reports_uuids: bool,
     /// The environment of the process, which inherits nothing of the agent's.
     pub environment: &'static [(&'static str, &'static str)],
     /// Resident memory above which the process is killed, since the library leaks then.

@@ -20,6 +20,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     probe: "nvidia",
     vendor: Vendor::Nvidia,
     variant: Variant::Gpu,
+    guide_variants: &[],
     title: "NVIDIA GPUs",
     label_examples: &[
         ("product", "NVIDIA-H100-80GB-HBM3"),
@@ -35,6 +36,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     plugin_options: device_plugin::PLUGIN_OPTIONS,
     labels: Some(labels::LABELS),
     metrics: Some(metrics::METRICS),
+    further_metrics: &[],
     device_node,
     uevent_subsystems: &[],
     redactions: Redactions {
@@ -52,6 +54,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         root_help: "A root with NVIDIA's driver, if it is not under the host root: / where a container runtime injected \
                     the library",
         chart_value: Some("nvidia.driverRoot"),
+        reports_uuids: true,
         environment: &[],
         max_resident_bytes: MAX_RESIDENT_BYTES,
         max_data_bytes: MAX_DATA_BYTES,
@@ -61,6 +64,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         programs: &["/usr/bin/nvidia-modprobe"],
         device_files: &["/dev/nvidiactl", "/dev/nvidia*", "/dev/nvidia-caps/*"],
     }),
+    network: None,
     mounts: &[directory("/proc/driver", "what the driver reports of its GPUs"), USR],
     pci_vendors: &[0x10de],
     passthrough_drivers: &["vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci"],

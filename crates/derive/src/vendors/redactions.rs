@@ -8,7 +8,7 @@ pub struct Redactions {
     pub files: &'static [(&'static str, SecretForm)],
     /// Beginnings of lines, in files of many lines, that hold one secret each.
     pub lines: &'static [(&'static str, SecretForm)],
-    /// Names of binary files with records that may name the board; the vendor's crate blanks them.
+    /// Names of files with more secrets than such lines, such as binary records; the vendor's crate blanks them.
     pub binary_files: &'static [&'static str],
     /// Library calls that answer with a secret.
     pub calls: &'static [&'static str],

@@ -1,4 +1,4 @@
-//! Which files the process of a library may use, by Landlock.
+//! Which files and ports the process of a library may use, by Landlock.
 
 use std::{
     collections::BTreeSet,
@@ -7,8 +7,9 @@ use std::{
 };
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
+    PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
+    RulesetStatus, Scope,
 };
 
 use super::SandboxPolicy;
@@ -93,7 +94,7 @@ pub(super) fn restrict(
             .scope(Scope::from_all(NEWEST))?
             .create()?,
     );
-    let own_folder = policy.library.parent().into_iter();
+    let own_folder = policy.library.and_then(Path::parent).into_iter();
     let paths = READ_PATHS.iter().chain(policy.read_paths).map(Path::new);
     rules = rules.add(paths.chain(own_folder), read)?;
     rules = rules.add(WRITE_PATHS.iter().map(Path::new), write)?;
@@ -107,7 +108,9 @@ pub(super) fn restrict(
         rules = rules.add(programs, AccessFs::Execute | AccessFs::ReadFile)?;
         rules = rules.add([Path::new(DEVICES)].into_iter(), AccessFs::MakeChar.into())?;
     }
-    let status = rules.0.restrict_self()?;
+    let ports =
+        policy.ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
+    let status = rules.0.add_rules(ports)?.restrict_self()?;
     Ok(match (status.ruleset, status.landlock) {
         (RulesetStatus::NotEnforced, _) => "no Landlock".to_owned(),
         (_, LandlockStatus::Available { effective_abi, .. }) => {

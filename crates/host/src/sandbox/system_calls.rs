@@ -14,9 +14,6 @@ use super::SandboxError;
 
 /// Forbidden whatever their arguments.
 const FORBIDDEN: &[i64] = &[
-    // Sockets: no library needs one, and the agent's host has many that would serve root.
-    libc::SYS_socket,
-    libc::SYS_connect,
     libc::SYS_bind,
     libc::SYS_listen,
     libc::SYS_accept,
@@ -88,6 +85,14 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_setrlimit,
 ];
 
+/// Forbidden where no port may be connected to: no library needs a socket, and the agent's host has many that would serve root.
+const FORBIDDEN_OFFLINE: [i64; 2] = [libc::SYS_socket, libc::SYS_connect];
+
+/// Kinds of sockets that no process may make: those without a connection, of which Landlock knows no port.
+const FORBIDDEN_SOCKETS: [i32; 4] = [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_RDM, libc::SOCK_SEQPACKET];
+/// The kind of a socket; its flags are in the same argument.
+const SOCKET_KIND: u64 = 0xf;
+
 /// Forbidden on x86 in addition: access to ports.
 #[cfg(target_arch = "x86_64")]
 const FORBIDDEN_HERE: &[i64] = &[libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_modify_ldt];
@@ -114,12 +119,13 @@ const FORBIDDEN_CLONES: [i32; 8] = [
     libc::CLONE_PARENT,
 ];
 
-/// Installs the filters; what was applied.
-pub(super) fn filter() -> Result<&'static str, SandboxError> {
-    install(|program| apply_filter(program))
+/// Installs the filters; what was applied. A process that may connect can make sockets of TCP and no other ones.
+pub(super) fn filter(may_connect: bool) -> Result<&'static str, SandboxError> {
+    install(may_connect, |program| apply_filter(program))
 }
 
 fn install(
+    may_connect: bool,
     mut apply: impl FnMut(&BpfProgram) -> Result<(), seccompiler::Error>,
 ) -> Result<&'static str, SandboxError> {
     let mut is_applied = |rules, errno| {
@@ -134,7 +140,7 @@ fn install(
             result => result.map(|()| true).map_err(SandboxError::SystemCalls),
         }
     };
-    let forbidden = is_applied(rules(), libc::EPERM)?;
+    let forbidden = is_applied(rules(may_connect), libc::EPERM)?;
     // Its flags are in memory, where no filter sees them. The C library falls back to `clone`.
     let unknown = is_applied(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?;
     Ok(match (forbidden, unknown) {
@@ -152,10 +158,15 @@ fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<BpfProg
 }
 
 /// The forbidden calls, each with the conditions under which it is; without conditions always.
-fn rules() -> BTreeMap<i64, Vec<SeccompRule>> {
+fn rules(may_connect: bool) -> BTreeMap<i64, Vec<SeccompRule>> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in FORBIDDEN.iter().chain(FORBIDDEN_HERE) {
         rules.insert(*call, Vec::new());
+    }
+    if may_connect {
+        rules.insert(libc::SYS_socket, socket_conditions());
+    } else {
+        rules.extend(FORBIDDEN_OFFLINE.map(|call| (call, Vec::new())));
     }
     let own = u64::from(std::process::id());
     // Signals to itself are how a process aborts.
@@ -176,6 +187,17 @@ fn rules() -> BTreeMap<i64, Vec<SeccompRule>> {
         rules.extend(X32_OWN.iter().map(|call| (call | X32, Vec::new())));
     }
     rules
+}
+
+/// Sockets that are not of IP, or not of TCP.
+fn socket_conditions() -> Vec<SeccompRule> {
+    let is_not = |family: i32| {
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family as u64)
+            .expect("a system call has six arguments")
+    };
+    let of_ip = SeccompRule::new(vec![is_not(libc::AF_INET), is_not(libc::AF_INET6)]);
+    let kinds = FORBIDDEN_SOCKETS.map(|kind| when(1, SeccompCmpOp::MaskedEq(SOCKET_KIND), kind as u64));
+    kinds.into_iter().chain(of_ip).collect()
 }
 
 fn when(argument: u8, operator: SeccompCmpOp, value: u64) -> SeccompRule {
@@ -200,8 +222,10 @@ mod tests {
 
     #[test]
     fn the_filters_can_be_installed() {
-        let length = program(rules(), libc::EPERM).expect("it compiles").len();
-        assert!(length < 4096, "the limit of the kernel");
+        for may_connect in [false, true] {
+            let length = program(rules(may_connect), libc::EPERM).expect("it compiles").len();
+            assert!(length < 4096, "the limit of the kernel");
+        }
     }
 
     #[test]
@@ -214,7 +238,7 @@ mod tests {
             ([true, true], "no seccomp"),
         ] {
             let mut filters = refused.into_iter();
-            let applied = install(|_| match filters.next() {
+            let applied = install(false, |_| match filters.next() {
                 Some(true) => Err(refuse(libc::EINVAL)),
                 Some(false) => Ok(()),
                 None => panic!("there are two filters"),
@@ -222,6 +246,6 @@ mod tests {
             assert_eq!(applied.expect("a refusal is no error"), expected);
             assert_eq!(filters.next(), None, "both were tried");
         }
-        assert!(install(|_| Err(refuse(libc::EFAULT))).is_err(), "any other failure is an error");
+        assert!(install(false, |_| Err(refuse(libc::EFAULT))).is_err(), "any other failure is an error");
     }
 }

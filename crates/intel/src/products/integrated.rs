@@ -5,10 +5,10 @@
 //! PCI id list. Where Intel sells many products under one name, the platform in parentheses distinguishes them. The ids
 //! 0be0, 0be1 and 0be5 are left out: the kernel lists them for both Cedarview and Ponte Vecchio.
 
-use super::{IntelFacts, IntelGpu, gpu};
+use super::{IntelGpu, IntelProductFacts, gpu};
 
 const fn integrated(ids: &'static [u16], name: &'static str, architecture: &'static str) -> IntelGpu {
-    gpu(ids, name, None, architecture, IntelFacts { integrated: true, capacities_gib: &[] })
+    gpu(ids, name, None, architecture, IntelProductFacts { integrated: true, capacities_gib: &[] })
 }
 
 pub(super) const ROWS: &[IntelGpu] = &[

@@ -12,13 +12,20 @@ use afd_model::{Clock, Device, HandleKind, Quantity, Reading, ThrottleCause};
 use afd_probe::{Facts, PciFunction, hwmon, pci};
 
 use self::energy::EnergyCounter;
-use crate::interpret::{sensor, throttle_cause};
+use crate::{
+    health::IntelEvidence,
+    interpret::{sensor, throttle_cause},
+};
 
 /// Where to sample one GPU.
 #[derive(Debug)]
 pub(crate) struct IntelSource {
     /// The GPU.
     pub(crate) device: afd_model::DeviceId,
+    /// Whether it is a part of the processor.
+    pub(crate) is_integrated: bool,
+    /// Its directory.
+    directory: String,
     /// The function whose link files are read.
     pub(crate) link: Option<PciFunction>,
     /// The hwmon directory of the driver, and the name of the driver.
@@ -49,7 +56,31 @@ impl IntelSource {
             gts = i915_gts(facts, &function.attribute(&format!("drm/{card}")), device.integrated);
         }
         let hwmon = hwmon::directories(facts, function).into_iter().find(drivers);
-        IntelSource { device: device.id, link: link.cloned(), hwmon, gts }
+        IntelSource {
+            device: device.id,
+            is_integrated: device.integrated,
+            directory: function.directory.clone(),
+            link: link.cloned(),
+            hwmon,
+            gts,
+        }
+    }
+
+    /// Whether the device is suspended, so that the library would wake it.
+    pub(crate) fn is_suspended(&self, facts: &mut Facts<'_>) -> bool {
+        facts.about(Some(self.device));
+        let runtime = facts.text("power_state", &format!("{}/power/runtime_status", self.directory));
+        runtime.value().is_some_and(|status| status == "suspended")
+    }
+
+    /// What the driver says of the health of the device.
+    pub(crate) fn health(&self, facts: &mut Facts<'_>) -> IntelEvidence {
+        facts.about(Some(self.device));
+        IntelEvidence {
+            is_survivable: facts.host().exists(&format!("{}/survivability_mode", self.directory)),
+            gpu_health: facts.text("health", &format!("{}/gpu_health", self.directory)).into_value(),
+            ..IntelEvidence::default()
+        }
     }
 
     /// Chooses the source of the energy counter, unless it has one.

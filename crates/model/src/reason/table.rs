@@ -1,74 +1,13 @@
 //! The rows.
 
 use super::{
-    ReasonClass::{self, Degraded, DeviceFault, Driver, Fabric, Fine, Library, Maintenance, Offer, Unknown},
-    ReasonEffect, ReasonRow, XID,
+    ReasonClass::{DeviceFault, Driver, Fabric, Library, Maintenance, Offer, Unknown},
+    ReasonRow, XID,
+    effects::{
+        BY_SEVERITY, MAINTENANCE, MISSING, NEVER_PROBLEM, NO_CONDITION, NO_DRIVER, NO_FABRIC, NO_HEALTH,
+        NOT_OFFERED, SILENT_LIBRARY, UNKNOWN, UNKNOWN_OFFER, WORKLOAD, degraded, fault, fine, row,
+    },
 };
-
-const fn effect(ready: &'static str, problem: &'static str, grace: &'static str) -> ReasonEffect {
-    ReasonEffect { ready, problem, grace }
-}
-
-const FINE: ReasonEffect = effect("`True`", "`False`", "none");
-const DEGRADED: ReasonEffect = effect("`True`, reason `Degraded`", "`False`", "none");
-const FAULT: ReasonEffect = effect(
-    "`False`",
-    "`True`",
-    "none for `Ready`; 2 minutes for `Problem`, which ends 5 minutes after the fault",
-);
-const BY_SEVERITY: ReasonEffect = effect(
-    "`False`, or `True` with reason `Degraded`",
-    "`True` where the device has failed",
-    "as for every device fault",
-);
-const MISSING: ReasonEffect =
-    effect("`False`", "`True`", "30 seconds; 5 minutes in the first 5 minutes after boot");
-const NO_DRIVER: ReasonEffect =
-    effect("`False`", "`True`", "30 minutes after boot, and after the driver went");
-const NEVER_PROBLEM: ReasonEffect = effect("`False`", "`False`", "none");
-const SILENT_LIBRARY: ReasonEffect = effect(
-    "`Unknown`",
-    "`True`",
-    "1 minute for `Ready`, 2 minutes while it starts; for `Problem` 10 minutes and two new processes without an answer",
-);
-const NO_FABRIC: ReasonEffect = effect("`False`", "`False`", "10 minutes");
-const NOT_OFFERED: ReasonEffect =
-    effect("`False`", "`False`", "2 minutes; 5 minutes in the first 5 minutes after boot");
-const UNKNOWN_OFFER: ReasonEffect =
-    effect("`Unknown`", "`False`", "2 minutes; 5 minutes in the first 5 minutes after boot");
-const NO_HEALTH: ReasonEffect =
-    effect("`Unknown`", "`False`", "none; 2 minutes after the agent started, where the vendor has a library");
-const MAINTENANCE: ReasonEffect = effect(
-    "`Unknown`",
-    "unchanged",
-    "none; until 10 minutes after the signal, at most 2 hours, and 30 minutes without a driver",
-);
-const UNKNOWN: ReasonEffect = effect("`Unknown`", "`False`", "none");
-const WORKLOAD: ReasonEffect = effect("`Unknown`", "`False`", "2 minutes, in which the last verdict holds");
-const NO_CONDITION: ReasonEffect =
-    effect("unchanged", "unchanged", "none: it is counted as a problem of the agent");
-
-const fn row(
-    code: &'static str,
-    class: ReasonClass,
-    effect: ReasonEffect,
-    meaning: &'static str,
-    action: &'static str,
-) -> ReasonRow {
-    ReasonRow { code, class, effect, meaning, action }
-}
-
-const fn fine(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
-    row(code, Fine, FINE, meaning, action)
-}
-
-const fn degraded(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
-    row(code, Degraded, DEGRADED, meaning, action)
-}
-
-const fn fault(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
-    row(code, DeviceFault, FAULT, meaning, action)
-}
 
 /// All reasons, in the order of the documentation.
 pub const REASONS: &[ReasonRow] = &[
@@ -187,6 +126,11 @@ pub const REASONS: &[ReasonRow] = &[
         "see the kernel log; reset or replace it",
     ),
     fault(
+        "DeviceNodeMissing",
+        "the driver is bound, and the device has no device node that a pod could be given",
+        "check the driver, the IOMMU and the image of the machine",
+    ),
+    fault(
         "GpuNotListed",
         "the driver is bound to the device, and the library does not list it",
         "see the kernel log; reset or replace the device",
@@ -210,11 +154,36 @@ pub const REASONS: &[ReasonRow] = &[
         "the driver reports that the device malfunctions or needs a reset",
         "reset it; see the kernel log",
     ),
+    fault(
+        "CriticalEvent",
+        "the driver has reported a critical error, and the device was not reset since",
+        "drain the node and reset the device; see the kernel log",
+    ),
+    fault(
+        "DeviceLost",
+        "the library has lost the device, and the driver does not reset it",
+        "see the kernel log; reset or replace the device",
+    ),
     fault("InReset", "the driver resets the device", "wait; see the kernel log if it persists"),
     fault(
         "Disabled",
         "the driver has disabled the device",
         "see the kernel log; reset or replace the device",
+    ),
+    fault(
+        "Wedged",
+        "the driver has given the device up after resets that did not help",
+        "see the kernel log; rebind the driver or restart the node",
+    ),
+    fault(
+        "GpuHealthCritical",
+        "the driver reports that the device is in a critical state or has failed",
+        "drain the node; see the kernel log; reset or replace the device",
+    ),
+    fault(
+        "MemoryFailed",
+        "the memory of the device is to be replaced",
+        "drain the node and replace the device",
     ),
     fault("SurvivabilityMode", "the firmware of the device has failed", "flash the firmware"),
     row(
@@ -262,6 +231,21 @@ pub const REASONS: &[ReasonRow] = &[
         "replace the device: the driver may refuse it at its next start",
     ),
     // A device that works, with a fault.
+    degraded(
+        "ChipIncomplete",
+        "a PCI function of the chip is missing",
+        "see the kernel log; restart or repair the machine",
+    ),
+    degraded(
+        "SliceError",
+        "the platform reports an error of the slice to which the chip belongs",
+        "see the log of the workload and the events of the slice's hosts",
+    ),
+    degraded(
+        "SliceHang",
+        "the platform reports that a workload over several slices hangs",
+        "see the log of the workload; restart it if it does not go on",
+    ),
     degraded(
         "RowRemapPending",
         "a faulty memory row is replaced at the next reset",
@@ -319,8 +303,38 @@ pub const REASONS: &[ReasonRow] = &[
     ),
     degraded(
         "LinkDown",
-        "fewer device-to-device links are up than there are other devices",
+        "device-to-device links are down while others of the device are up, or fewer are up than there are other devices",
         "reset all devices; check the board if the link stays down",
+    ),
+    degraded(
+        "MemoryDegraded",
+        "the memory of the device has errors that may become too many to correct",
+        "reset the device when it is idle; replace it if the state stays",
+    ),
+    degraded(
+        "GpuHealthWarning",
+        "the driver warns of the health of the device",
+        "see the kernel log; reset the device when it is idle",
+    ),
+    degraded(
+        "RepairPending",
+        "the device needs a reset to complete repairs",
+        "reset the device when it is idle",
+    ),
+    degraded(
+        "UncorrectableRasErrors",
+        "the hardware has counted uncorrectable errors since the driver was loaded",
+        "reset the device when it is idle; replace it if the errors continue",
+    ),
+    degraded(
+        "RowReplacementPending",
+        "a faulty row of the memory waits for its replacement",
+        "reset the device when it is idle",
+    ),
+    degraded(
+        "UncorrectedEccGrows",
+        "more uncorrected memory errors were counted since the last reset",
+        "reset the device when it is idle; replace it if the errors continue",
     ),
     degraded(
         "ThermalSlowdown",

@@ -13,13 +13,10 @@ impl Incidents {
             IncidentRecord {
                 probe: NAME.to_owned(),
                 device: incident.address.into(),
-                pci_id: gpu.map(|gpu| gpu.pci_id.clone()).unwrap_or_default(),
-                uuid: gpu.and_then(|gpu| gpu.uuid.clone()),
+                load: gpu.map(|gpu| gpu.load.clone()).unwrap_or_default(),
                 partition: incident.instance.map(MigPlace::name),
                 code: incident.code.clone(),
                 first_seen: incident.first_seen,
-                driver_version: gpu.and_then(|gpu| gpu.driver_version.clone()),
-                driver_binding: gpu.and_then(|gpu| gpu.driver_binding),
             }
         };
         self.open.iter().map(record).collect()
@@ -36,13 +33,9 @@ impl Incidents {
                 None => None,
             };
             let gpu = self.gpus.entry(address).or_default();
-            if !gpu.adopt(record.uuid, record.driver_version, record.driver_binding) {
-                continue;
+            if gpu.load.adopt(record.load) {
+                self.open(address, record.code, instance, record.first_seen);
             }
-            if gpu.pci_id.is_empty() {
-                gpu.pci_id = record.pci_id;
-            }
-            self.open(address, record.code, instance, record.first_seen);
         }
     }
 }
@@ -55,9 +48,7 @@ impl Incidents {
             Some(ErrorCountRecord {
                 probe: NAME.to_owned(),
                 device: (*address).into(),
-                uuid: gpu.uuid.clone(),
-                driver_version: gpu.driver_version.clone(),
-                driver_binding: gpu.driver_binding,
+                load: gpu.load.clone(),
                 counts,
                 last,
             })
@@ -69,34 +60,10 @@ impl Incidents {
     pub(crate) fn restore_counts(&mut self, records: Vec<ErrorCountRecord>) {
         for record in records.into_iter().filter(|record| record.probe == NAME) {
             let gpu = self.gpus.entry(record.device.0).or_default();
-            if gpu.adopt(record.uuid, record.driver_version, record.driver_binding) {
+            if gpu.load.adopt(record.load) {
                 gpu.counts.restore(&record.counts, record.last);
             }
         }
-    }
-}
-
-impl KnownGpu {
-    /// Takes over what a record says of the GPU and its driver; false where it is of another GPU or driver.
-    fn adopt(
-        &mut self,
-        uuid: Option<String>,
-        driver_version: Option<String>,
-        driver_binding: Option<u64>,
-    ) -> bool {
-        fn is_another<T: PartialEq>(known: &Option<T>, record: &Option<T>) -> bool {
-            known.as_ref().zip(record.as_ref()).is_some_and(|(known, record)| known != record)
-        }
-        if is_another(&self.uuid, &uuid)
-            || is_another(&self.driver_version, &driver_version)
-            || is_another(&self.driver_binding, &driver_binding)
-        {
-            return false;
-        }
-        self.driver_binding = self.driver_binding.or(driver_binding);
-        self.uuid = self.uuid.take().or(uuid);
-        self.driver_version = self.driver_version.take().or(driver_version);
-        true
     }
 }
 

@@ -98,7 +98,7 @@ fn incidents_survive_in_records_unless_gpu_or_driver_is_another_one() {
     });
     first.add(&of_instance);
     let mut records = first.records();
-    assert_eq!(records[0].pci_id, "10de:2330");
+    assert_eq!(records[0].load.pci_id.as_deref(), Some("10de:2330"));
     assert_eq!((records[1].code.as_str(), records[1].partition.as_deref()), ("Xid95", Some("gi1")));
     records[0].first_seen = Some(1_700_000_000);
     let text = serde_json::to_string(&records).expect("it can be written");

@@ -9,7 +9,9 @@ use afd_host::{
 use afd_model::{Device, DeviceId, Findings, LibraryStatus, Problem, Sampling};
 use serde_json::Value;
 
-use super::{DISCOVER, LibraryProcess, LibrarySpec, responsiveness::Responsiveness};
+use super::{
+    DISCOVER, DeviceNodes, LibraryProcess, LibrarySpec, QueriedSource, responsiveness::Responsiveness,
+};
 use crate::{
     report::LibraryReport,
     status::{StatusCode, StatusTable},
@@ -22,6 +24,8 @@ pub struct Enrichment<T: StatusTable> {
     spec: &'static LibrarySpec<T>,
     process: LibraryProcess,
     root: Option<PathBuf>,
+    /// Device nodes by which the process can query the driver itself.
+    nodes: DeviceNodes,
     /// The devices that the library knows, with the number of their partitions.
     devices: Vec<(DeviceId, usize)>,
     report: Option<LibraryReport<T>>,
@@ -62,6 +66,7 @@ impl<T: StatusTable> Enrichment<T> {
             spec,
             process: LibraryProcess::new(launcher, spec.probe),
             root,
+            nodes: Vec::new(),
             devices: Vec::new(),
             report: None,
             refused: None,
@@ -75,6 +80,12 @@ impl<T: StatusTable> Enrichment<T> {
             is_discovery_requested: false,
             responsiveness: Responsiveness::default(),
         }
+    }
+
+    /// Device nodes by which the process queries the driver itself from now on: for what the library does not report, or for all
+    /// where there is none.
+    pub fn set_nodes(&mut self, nodes: DeviceNodes) {
+        self.nodes = nodes;
     }
 
     /// Queries the library for what does not change, and adds its problems to those of the kernel's findings. What it reported
@@ -99,7 +110,12 @@ impl<T: StatusTable> Enrichment<T> {
         }
         if !is_suspended {
             match self.request(host, DISCOVER) {
-                Ok(Some(report)) => self.take(report, &findings.devices),
+                Ok(Some(report)) => {
+                    self.take(report, &findings.devices);
+                    if self.spec.find(host, self.root.as_deref()).is_none() {
+                        self.problems.extend(self.spec.absence(false, self.root.as_deref()));
+                    }
+                }
                 // A driver that is replaced takes its library away for a while.
                 Ok(None) => {
                     let absence = self.spec.absence(self.report.is_some(), self.root.as_deref());
@@ -208,11 +224,19 @@ impl<T: StatusTable> Enrichment<T> {
         request: &'static str,
     ) -> Result<Option<LibraryReport<T>>, RequestError> {
         let deadline = self.deadline(request);
-        let response = self.process.request(self.spec.find(host, self.root.as_deref()), request, deadline);
+        let response = self.process.request(self.source(host), request, deadline);
         if matches!(response, Ok(None)) {
             self.responsiveness.absent();
         }
         response
+    }
+
+    fn source(&self, host: &Host) -> Option<QueriedSource> {
+        let nodes = || self.nodes.clone();
+        match self.spec.find(host, self.root.as_deref()) {
+            Some(library) => Some(QueriedSource::Library(library, nodes())),
+            None => (!self.nodes.is_empty()).then(|| QueriedSource::Nodes(nodes())),
+        }
     }
 
     /// Within which time a request has to be answered. A library that has been initialised before has half of the time: two

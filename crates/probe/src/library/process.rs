@@ -3,48 +3,78 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use afd_host::child::{Child, DroppedMessages, Launcher, RequestError};
+use afd_model::DeviceId;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The process, for the library at whatever path it is. There is never more than one: another path ends it, and while it has
+/// The process, for the library at whatever path it is. There is never more than one: another source ends it, and while it has
 /// not ended no other one is started.
 #[derive(Debug)]
 pub struct LibraryProcess {
     vendor: &'static str,
     child: Child,
-    path: Option<PathBuf>,
+    source: Option<QueriedSource>,
     released: bool,
+}
+
+/// What the process queries.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum QueriedSource {
+    /// The library at a path, and the driver for what the library does not report.
+    Library(PathBuf, DeviceNodes),
+    /// The driver itself.
+    Nodes(DeviceNodes),
+}
+
+/// Device nodes of the driver, each with its device.
+pub type DeviceNodes = Vec<(DeviceId, PathBuf)>;
+
+impl QueriedSource {
+    fn arguments(&self, vendor: &'static str) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["probe".into(), vendor.into()];
+        let nodes = match self {
+            QueriedSource::Library(path, nodes) => {
+                arguments.extend(["--library".into(), path.into()]);
+                nodes
+            }
+            QueriedSource::Nodes(nodes) => nodes,
+        };
+        arguments.extend(nodes.iter().flat_map(|(device, path)| {
+            let mut value = OsString::from(format!("{device}="));
+            value.push(path);
+            ["--node".into(), value]
+        }));
+        arguments
+    }
 }
 
 impl LibraryProcess {
     /// For the library of the vendor whose probe has this name.
     pub fn new(launcher: Launcher, vendor: &'static str) -> LibraryProcess {
-        LibraryProcess { vendor, child: launcher.child([]), path: None, released: false }
+        LibraryProcess { vendor, child: launcher.child([]), source: None, released: false }
     }
 
-    /// The response of the process for the library at a path. Without a path there is none, and the process ends. Another path is
-    /// another library, with a process of its own: a replaced driver may have its library elsewhere.
+    /// The response of the process for a source. Without one there is none, and the process ends. Another source has a process of
+    /// its own: a replaced driver may have its library elsewhere.
     ///
     /// # Errors
     /// When there is no response (yet).
     pub fn request<R: DeserializeOwned>(
         &mut self,
-        path: Option<PathBuf>,
+        source: Option<QueriedSource>,
         request: &'static str,
         deadline: Duration,
     ) -> Result<Option<R>, RequestError> {
         if self.released {
             return Err(RequestError::Released);
         }
-        let Some(path) = path else {
+        let Some(source) = source else {
             self.end();
             return Ok(None);
         };
-        if self.path.as_ref() != Some(&path) {
-            let arguments: [OsString; 4] =
-                ["probe".into(), self.vendor.into(), "--library".into(), path.clone().into()];
-            self.child.stop(arguments.into());
-            self.path = Some(path);
+        if self.source.as_ref() != Some(&source) {
+            self.child.stop(source.arguments(self.vendor));
+            self.source = Some(source);
         }
         serde_json::from_value(self.child.request(request, deadline)?)
             .map(Some)
@@ -76,7 +106,7 @@ impl LibraryProcess {
 
     /// Ends the process; the next request starts another one.
     pub fn end(&mut self) {
-        if self.path.take().is_some() {
+        if self.source.take().is_some() {
             self.child.stop(Vec::new());
         }
     }

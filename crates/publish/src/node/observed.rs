@@ -226,6 +226,12 @@ impl ObservedNode {
             labels,
             annotations,
             taints: self.taints.clone(),
+            conditions: self
+                .conditions
+                .iter()
+                .filter(|condition| !is_under(&condition.kind, prefix))
+                .map(|condition| (condition.kind.clone(), condition.status == "True"))
+                .collect(),
             system_uuid: self.info.system_uuid.clone(),
             machine_id: self.info.machine_id.clone(),
             boot_id: self.info.boot_id.clone(),

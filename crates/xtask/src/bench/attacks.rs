@@ -14,7 +14,7 @@ use super::{
 use crate::{test_run::BUILD_FOLDER, workspace::Workspace};
 
 /// The tests that play an attack, and print a line of what it cost.
-const TESTS: &str = "test --quiet --package afd-tests --test hostile_http --test hostile_kubelet -- --nocapture --test-threads=1 \
+const TESTS: &str = "test --quiet --no-fail-fast --package afd-tests --test hostile_http --test hostile_kubelet -- --nocapture --test-threads=1 \
                      clients_that_never_read_are_withstood huge_headers_are_withstood hundreds_of_thousands_of_ids";
 const ATTACKS: usize = 3;
 const LINE: &str = "memory under attack: ";

@@ -73,6 +73,16 @@ pub(crate) fn allocatable_units<'i>(record: &VendorRecord, input: &CompatInput<'
     units.collect()
 }
 
+/// The vendor's devices with their readings, in the order of their addresses. Partitions count for nothing.
+pub(crate) fn whole_units<'i>(record: &VendorRecord, input: &CompatInput<'i>) -> Vec<ExporterUnit<'i>> {
+    let devices = input.inventory.devices.iter().filter(|device| record.covers(device));
+    let units = devices.enumerate().map(|(number, device)| {
+        let readings = readings_of(input.samples, device.id.into());
+        ExporterUnit { number, device, partition: None, node: input.node, own: readings.len(), readings }
+    });
+    units.collect()
+}
+
 /// Every device and every partition of any vendor that was sampled, in the order of the inventory and of the samples.
 pub(crate) fn sampled_units<'i>(_: &VendorRecord, input: &CompatInput<'i>) -> Vec<ExporterUnit<'i>> {
     let mut units = Vec::new();

@@ -1,6 +1,6 @@
 //! The rows of the view.
 
-use afd_model::{Inventory, Missing, Partition};
+use afd_model::{Device, Inventory, Missing, Partition};
 use cel::Value;
 
 use super::{
@@ -92,6 +92,12 @@ pub(super) const NODE: &[ViewRow<NodeValue>] = &[
         FieldKind::Bool,
         "whether all devices are in one scale-up fabric with devices of other nodes",
         in_fabric,
+    ),
+    row(
+        "part_of_slice",
+        FieldKind::Bool,
+        "whether the devices are a part of a slice that other hosts have parts of, too",
+        |node| node.agreed(Device::is_part_of_slice).map(Value::Bool),
     ),
     row(
         "rdma",

@@ -45,6 +45,11 @@ impl EnergyCounter {
         }
     }
 
+    /// Whether the driver has a file that counts.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The energy in joules, and the power in watts since the last reading.
     pub(crate) fn read(&mut self, facts: &mut Facts<'_>, now: Instant) -> (Option<f64>, Option<f64>) {
         if self.file.is_none() {

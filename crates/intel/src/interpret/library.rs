@@ -1,0 +1,236 @@
+//! From what Level Zero reported to facts that the kernel did not report. Pure.
+
+use afd_model::{
+    Device, DeviceId, Findings, IntelComponent, IntelFacts, IntelFirmware, Known, Link, LinkKind,
+    MemorySource, Missing, VendorFacts, XelinkPort,
+};
+use afd_probe::answers::{LibraryCall, trimmed};
+use serde_json::Value;
+
+use crate::levelzero::{
+    LevelZeroAnswers, LevelZeroReport,
+    calls::{
+        ECC, ENGINE_PROPERTIES, FIRMWARE_PROPERTIES, FREQUENCY_PROPERTIES, MEMORY_PROPERTIES, MEMORY_STATE,
+        PORT_PROPERTIES, PORT_STATE, PORTS, POWER_PROPERTIES, PROPERTIES, RAS_PROPERTIES,
+        TEMPERATURE_PROPERTIES,
+    },
+    parts::{
+        ENGINES, FREQUENCIES, MEMORY_TYPES, POWER_DOMAINS, RAS_TYPES, SENSORS, kind_name, name_of, tile,
+    },
+    unit_of,
+};
+
+/// `ZES_DEVICE_ECC_STATE_ENABLED`.
+const ECC_ENABLED: u32 = 1;
+/// The firmware images that a device is known by, preferred first.
+const MAIN_FIRMWARE: [&str; 2] = ["GFX", "GSC"];
+
+/// Fills in what the kernel did not report of the devices, and adds the links between them.
+pub(crate) fn enrich(findings: &mut Findings, report: &LevelZeroReport) {
+    let ends = PortEnds::of(report, &findings.devices);
+    for device in &mut findings.devices {
+        let Some(reported) = report.device(device.id.0, unit_of) else { continue };
+        let facts = facts(&reported.answers, &ends);
+        fill(device, &reported.answers, &facts);
+        device.vendor_facts = Some(VendorFacts::Intel(Box::new(facts)));
+    }
+    for partition in findings.devices.iter_mut().flat_map(|device| &mut device.partitions) {
+        let Some(address) = partition.function.value().map(|function| function.address) else { continue };
+        let reported = report.device(address, unit_of);
+        if let Some(bytes) = reported.and_then(|reported| memory(&reported.answers)) {
+            partition.memory_bytes.fill(|| Known::Value(bytes));
+        }
+    }
+    let links = links(&findings.devices, report);
+    let has_peers = findings.devices.len() > 1;
+    for device in &mut findings.devices {
+        let is_linked = links.iter().any(|link| link.a == device.id || link.b == device.id);
+        // Where the library does not say which ports there are, there may be one.
+        let is_known = report.device(device.id.0, unit_of).is_some_and(|reported| {
+            let ports: Known<u32> = reported.answers.known(PORTS);
+            ports.is_known() || ports.missing() == Some(Missing::NotAvailable)
+        });
+        if is_linked {
+            device.interconnect = Known::Value(LinkKind::Xelink);
+        } else if has_peers && is_known && !device.integrated {
+            device.interconnect = Known::Value(LinkKind::Pcie);
+        }
+    }
+    findings.links.extend(links);
+}
+
+fn fill(device: &mut Device, answers: &LevelZeroAnswers, facts: &IntelFacts) {
+    device.serial.fill(|| serial(answers));
+    let main = MAIN_FIRMWARE.iter().find_map(|name| facts.firmware.iter().find(|image| image.name == *name));
+    device
+        .firmware_version
+        .fill(|| Known::from_option(main.map(|image| image.version.clone()), Missing::NotAvailable));
+    if !device.integrated
+        && !device.memory_bytes.is_known()
+        && let Some(bytes) = memory(answers)
+    {
+        device.memory_bytes = Known::Value(bytes);
+        device.memory_source = Known::Value(MemorySource::Library);
+    }
+}
+
+/// The serial number of the board. The driver writes `unknown` where it does not know.
+fn serial(answers: &LevelZeroAnswers) -> Known<String> {
+    trimmed(answers.field(PROPERTIES, "serialNumber")).and_then(|text| {
+        if text.eq_ignore_ascii_case("unknown") { Missing::NotAvailable.into() } else { Known::Value(text) }
+    })
+}
+
+/// The sum of the device's modules.
+fn memory(answers: &LevelZeroAnswers) -> Option<u64> {
+    let number = |value: &Known<Value>, field: &str| value.value()?.get(field)?.as_u64();
+    let list = |call| answers.components(call).into_value().unwrap_or_default();
+    let (properties, states): (Vec<Known<Value>>, Vec<Known<Value>>) =
+        (list(MEMORY_PROPERTIES), list(MEMORY_STATE));
+    let of_device =
+        properties.iter().zip(&states).filter(|(properties, _)| number(properties, "location") == Some(1));
+    let sum: Option<u64> = of_device.map(|(_, state)| number(state, "size")).sum();
+    sum.filter(|bytes| *bytes > 0)
+}
+
+fn facts(answers: &LevelZeroAnswers, ends: &PortEnds) -> IntelFacts {
+    let kinds = |call, names: &'static [&'static str]| {
+        components(answers, call, |properties| kind_name(properties, names).into_value().unwrap_or_default())
+    };
+    IntelFacts {
+        tiles: answers.field(PROPERTIES, "numSubdevices"),
+        ecc_enabled: answers.field::<u32>(ECC, "currentState").and_then(|state| match state {
+            0 => Missing::NotAvailable.into(),
+            state => Known::Value(state == ECC_ENABLED),
+        }),
+        firmware: list(answers, FIRMWARE_PROPERTIES).iter().filter_map(firmware).collect(),
+        memory_modules: kinds(MEMORY_PROPERTIES, &MEMORY_TYPES),
+        engines: kinds(ENGINE_PROPERTIES, &ENGINES),
+        power_domains: components(answers, POWER_PROPERTIES, |properties| {
+            name_of(&POWER_DOMAINS, properties["domain"].as_u64().unwrap_or(0))
+        }),
+        sensors: kinds(TEMPERATURE_PROPERTIES, &SENSORS),
+        frequency_domains: kinds(FREQUENCY_PROPERTIES, &FREQUENCIES),
+        error_sets: kinds(RAS_PROPERTIES, &RAS_TYPES),
+        ports: ports(answers, ends),
+    }
+}
+
+/// The values of a call on components, null where one has none.
+fn list(answers: &LevelZeroAnswers, call: LibraryCall) -> Vec<Value> {
+    let values: Vec<Known<Value>> = answers.components(call).into_value().unwrap_or_default();
+    values.into_iter().map(|value| value.into_value().unwrap_or_default()).collect()
+}
+
+fn components(
+    answers: &LevelZeroAnswers,
+    call: LibraryCall,
+    kind: impl Fn(&Value) -> String,
+) -> Vec<IntelComponent> {
+    let component = |properties: &Value| IntelComponent { kind: kind(properties), tile: tile(properties) };
+    list(answers, call).iter().map(component).collect()
+}
+
+/// A firmware image. The driver writes `unknown` for the version of one that it cannot read.
+fn firmware(properties: &Value) -> Option<IntelFirmware> {
+    let text = |field: &str| properties[field].as_str().map(str::trim).filter(|text| !text.is_empty());
+    let (name, version) = (text("name")?, text("version")?);
+    if version.eq_ignore_ascii_case("unknown") {
+        return None;
+    }
+    Some(IntelFirmware { name: name.to_owned(), version: version.to_owned(), tile: tile(properties) })
+}
+
+/// The tile of each port of the fabric: which device it is on. The first two numbers of a port's id identify a tile.
+struct PortEnds(Vec<(TileId, DeviceId, Option<u32>)>);
+
+/// `fabricId` and `attachId`.
+type TileId = (u64, u64);
+
+impl PortEnds {
+    fn of(report: &LevelZeroReport, devices: &[Device]) -> PortEnds {
+        let mut ends = Vec::new();
+        for reported in &report.devices {
+            let unit = unit_of(&reported.answers);
+            let is_unit = |device: &&Device| unit.is_some_and(|unit| unit.is_device(device.id.0));
+            let Some(device) = devices.iter().find(is_unit) else { continue };
+            for properties in list(&reported.answers, PORT_PROPERTIES) {
+                let Some(id) = tile_id(&properties["portId"]) else { continue };
+                ends.push((id, device.id, tile(&properties)));
+            }
+        }
+        PortEnds(ends)
+    }
+
+    fn find(&self, port: &Value) -> Option<(DeviceId, Option<u32>)> {
+        let id = tile_id(port)?;
+        self.0.iter().find(|(known, ..)| *known == id).map(|(_, device, tile)| (*device, *tile))
+    }
+}
+
+fn tile_id(port: &Value) -> Option<TileId> {
+    Some((port["fabricId"].as_u64()?, port["attachId"].as_u64()?))
+}
+
+fn ports(answers: &LevelZeroAnswers, ends: &PortEnds) -> Vec<XelinkPort> {
+    let states = list(answers, PORT_STATE);
+    let port = |(index, properties): (usize, Value)| {
+        // A port that is not up has no other end.
+        let is_up = |state: &&Value| matches!(state["status"].as_u64(), Some(1 | 2));
+        let peer = states.get(index).filter(is_up).and_then(|state| ends.find(&state["remotePortId"]));
+        XelinkPort {
+            number: properties["portId"]["portNumber"].as_u64().and_then(|n| n.try_into().ok()).unwrap_or(0),
+            tile: tile(&properties),
+            peer: Known::from_option(peer.map(|(device, _)| device), Missing::NotAvailable),
+            peer_tile: peer.and_then(|(_, tile)| tile),
+            lanes: Known::from_option(
+                properties["maxTxSpeed"]["width"].as_u64().and_then(|width| width.try_into().ok()),
+                Missing::NotAvailable,
+            ),
+        }
+    };
+    list(answers, PORT_PROPERTIES).into_iter().enumerate().map(port).collect()
+}
+
+/// One link for each pair of devices with a port between them, with the bandwidth of all its ports in one direction.
+fn links(devices: &[Device], report: &LevelZeroReport) -> Vec<Link> {
+    let mut links: Vec<Link> = Vec::new();
+    for device in devices {
+        let (Some(facts), Some(reported)) = (device.intel(), report.device(device.id.0, unit_of)) else {
+            continue;
+        };
+        let properties = list(&reported.answers, PORT_PROPERTIES);
+        for (port, properties) in facts.ports.iter().zip(properties) {
+            // Each link has two ends, of which one is counted. Tiles of one device are linked as well.
+            let Known::Value(peer) = port.peer else { continue };
+            if peer <= device.id {
+                continue;
+            }
+            let bandwidth = bandwidth(&properties["maxTxSpeed"]);
+            match links.iter_mut().find(|link| (link.a, link.b) == (device.id, peer)) {
+                Some(link) => {
+                    let sum =
+                        link.bandwidth_bytes_per_second.value().copied().zip(bandwidth).map(|(a, b)| a + b);
+                    link.bandwidth_bytes_per_second = Known::from_option(sum, Missing::NotAvailable);
+                }
+                None => links.push(Link {
+                    a: device.id,
+                    b: peer,
+                    kind: LinkKind::Xelink,
+                    weight: Missing::NotExposed.into(),
+                    bandwidth_bytes_per_second: Known::from_option(bandwidth, Missing::NotAvailable),
+                }),
+            }
+        }
+    }
+    links
+}
+
+/// The bit rate is that of one lane.
+fn bandwidth(speed: &Value) -> Option<u64> {
+    let (rate, width) = (speed["bitRate"].as_u64()?, speed["width"].as_u64()?);
+    rate.checked_mul(width).map(|bits| bits / 8).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+use afd_model::{PciAddress, Variant, Vendor};
+use afd_probe::report::DeviceAnswers;
+use serde_json::json;
+
+use super::*;
+use crate::levelzero::calls::PCI_PROPERTIES;
+
+fn address(bus: u8) -> PciAddress {
+    PciAddress { domain: 0, bus, device: 0, function: 0 }
+}
+
+/// Ports as (tile, tile at the other end by (fabric, tile), status).
+fn reported(
+    bus: u8,
+    fabric: u32,
+    ports: &[(u32, (u32, u32), u32)],
+) -> DeviceAnswers<crate::levelzero::SysmanStatuses> {
+    let mut answers = LevelZeroAnswers::default();
+    let pci = json!({ "address": { "domain": 0, "bus": bus, "device": 0, "function": 0 } });
+    answers.put(PCI_PROPERTIES, Ok(pci));
+    answers.put(PORTS, Ok(json!(ports.len())));
+    let speed = json!({ "bitRate": 50_000_000_000_u64, "width": 4 });
+    let properties = ports.iter().map(|(tile, ..)| {
+        Ok(json!({
+            "onSubdevice": true, "subdeviceId": tile, "maxTxSpeed": speed,
+            "portId": { "fabricId": fabric, "attachId": tile, "portNumber": 1 },
+        }))
+    });
+    answers.put_components(PORT_PROPERTIES, properties);
+    let states = ports.iter().map(|(_, (fabric, tile), status)| {
+        let remote = json!({ "fabricId": fabric, "attachId": tile, "portNumber": 1 });
+        Ok(json!({ "status": status, "remotePortId": remote }))
+    });
+    answers.put_components(PORT_STATE, states);
+    DeviceAnswers { answers, ..DeviceAnswers::default() }
+}
+
+fn enriched(devices: Vec<DeviceAnswers<crate::levelzero::SysmanStatuses>>) -> Findings {
+    let buses = [1, 2, 3];
+    let mut findings = Findings {
+        devices: buses.map(|bus| Device::bare(address(bus), Vendor::Intel, Variant::Xpu)).to_vec(),
+        ..Findings::default()
+    };
+    enrich(&mut findings, &LevelZeroReport { devices, ..LevelZeroReport::default() });
+    findings
+}
+
+#[test]
+fn ports_link_the_devices_whose_tiles_they_name() {
+    // Two ports from 1 to 2, one within 1, one that is down, one to a device that the library does not list.
+    let first = [(0, (20, 0), 1), (1, (20, 1), 2), (0, (10, 1), 1), (0, (30, 0), 4), (0, (99, 0), 1)];
+    let second = [(0, (10, 0), 1), (1, (10, 1), 1)];
+    let findings = enriched(vec![reported(2, 20, &second), reported(1, 10, &first), reported(3, 30, &[])]);
+    let links: Vec<_> = findings.links.iter().map(|link| (link.a.0.bus, link.b.0.bus, link.kind)).collect();
+    assert_eq!(links, [(1, 2, LinkKind::Xelink)]);
+    assert_eq!(findings.links[0].bandwidth_bytes_per_second, Known::Value(50_000_000_000));
+    let interconnects: Vec<_> =
+        findings.devices.iter().map(|device| device.interconnect.value().copied()).collect();
+    assert_eq!(interconnects, [Some(LinkKind::Xelink), Some(LinkKind::Xelink), Some(LinkKind::Pcie)]);
+    let ports = &findings.devices[0].intel().expect("it was reported").ports;
+    let peers: Vec<_> =
+        ports.iter().map(|port| (port.peer.value().map(|peer| peer.0.bus), port.peer_tile)).collect();
+    assert_eq!(
+        peers,
+        [(Some(2), Some(0)), (Some(2), Some(1)), (Some(1), Some(1)), (None, None), (None, None)]
+    );
+}
+
+#[test]
+fn a_device_whose_ports_are_not_known_has_no_interconnect() {
+    let mut unknown = reported(1, 10, &[]);
+    unknown.answers.put(PORTS, Err(crate::levelzero::SysmanStatus::named("UNKNOWN")));
+    let mut unsupported = reported(2, 10, &[]);
+    unsupported.answers.put(PORTS, Err(crate::levelzero::SysmanStatus::named("UNSUPPORTED_FEATURE")));
+    let findings = enriched(vec![unknown, unsupported]);
+    let interconnects: Vec<_> =
+        findings.devices.iter().map(|device| device.interconnect.value().copied()).collect();
+    assert_eq!(interconnects, [None, Some(LinkKind::Pcie), None]);
+}
+
+#[test]
+fn what_the_driver_does_not_know_is_no_fact() {
+    let mut device = reported(1, 10, &[]);
+    device.answers.put(PROPERTIES, Ok(json!({ "numSubdevices": 2, "serialNumber": "unknown" })));
+    device.answers.put(ECC, Ok(json!({ "currentState": 0 })));
+    let firmware =
+        |name: &str, version: &str| Ok(json!({ "name": name, "version": version, "onSubdevice": false }));
+    device.answers.put_components(
+        FIRMWARE_PROPERTIES,
+        [firmware("OptionROM", "1.0"), firmware("GSC", "unknown"), firmware("GFX", "PVC2_1")],
+    );
+    let module = |location: u32| Ok(json!({ "type": 23, "location": location, "onSubdevice": false }));
+    device.answers.put_components(MEMORY_PROPERTIES, [module(1), module(1), module(0)]);
+    let state = Ok(json!({ "size": 1_u64 << 30, "free": 0 }));
+    device.answers.put_components(MEMORY_STATE, [state.clone(), state.clone(), state]);
+    let findings = enriched(vec![device]);
+    let device = &findings.devices[0];
+    let facts = device.intel().expect("it was reported");
+    assert_eq!(device.serial.missing(), Some(Missing::NotAvailable));
+    assert_eq!(facts.ecc_enabled.missing(), Some(Missing::NotAvailable));
+    assert_eq!(device.firmware_version, Known::Value("PVC2_1".to_owned()));
+    assert_eq!(facts.firmware.len(), 2);
+    assert_eq!(device.memory_bytes, Known::Value(2 << 30), "without that of the system");
+    assert_eq!(device.memory_source, Known::Value(MemorySource::Library));
+    assert_eq!(facts.memory_modules[0].kind, "hbm2e");
+}

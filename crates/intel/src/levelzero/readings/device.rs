@@ -1,0 +1,325 @@
+//! The readings of a whole device.
+
+use std::collections::BTreeMap;
+
+use afd_model::{
+    Clock, Direction, Engine, ErrorDetail, ErrorKind, LinkCounter, Quantity, Reading, Sensor, ThrottleCause,
+};
+use serde_json::Value;
+
+use super::{KernelReadings, reading};
+use crate::levelzero::{
+    LevelZeroAnswers,
+    calls::{
+        ENGINE_ACTIVITY, ENGINE_PROPERTIES, FREQUENCY_PROPERTIES, FREQUENCY_STATE, MEMORY_BANDWIDTH,
+        MEMORY_PROPERTIES, MEMORY_STATE, PCI_PROPERTIES, PCI_STATS, PORT_ERRORS, PORT_PROPERTIES,
+        PORT_THROUGHPUT, POWER_ENERGY, POWER_LIMITS, POWER_PROPERTIES, RAS_PROPERTIES, RAS_STATE,
+        RAS_STATE_EXP, TEMPERATURE, TEMPERATURE_PROPERTIES, THROTTLE_TIME,
+    },
+    parts::{RAS_CATEGORIES, SampledComponent, SampledDevice, rate},
+};
+
+/// The groups of engines by which an engine is known, preferred first (`zes_engine_group_t`).
+const ENGINE_GROUPS: [(Engine, &[u64]); 5] = [
+    // All compute engines; where the device has none of its own, those that compute and render.
+    (Engine::Compute, &[1, 11, 4, 5]),
+    (Engine::Copy, &[3, 8]),
+    (Engine::Media, &[2]),
+    (Engine::Decode, &[6]),
+    (Engine::Encode, &[7]),
+];
+const SENSORS: [(u64, Sensor); 4] =
+    [(1, Sensor::Gpu), (2, Sensor::Memory), (6, Sensor::Board), (8, Sensor::Regulator)];
+const CLOCKS: [(u64, Clock); 3] = [(0, Clock::Compute), (1, Clock::Memory), (2, Clock::Media)];
+/// The bits of the throttle reasons. Those of ranges and of the voltage have no cause: a clock that was set is no throttling.
+const THROTTLE_BITS: [(ThrottleCause, u64); 4] = [
+    (ThrottleCause::Power, 1 << 0 | 1 << 1 | 1 << 9),
+    (ThrottleCause::Current, 1 << 2),
+    (ThrottleCause::Thermal, 1 << 3 | 1 << 8),
+    (ThrottleCause::PowerBrake, 1 << 4),
+];
+/// `ZES_MEM_LOC_DEVICE`.
+const DEVICE_MEMORY: u64 = 1;
+/// `ZES_POWER_LEVEL_SUSTAINED` and `ZES_LIMIT_UNIT_POWER`.
+const SUSTAINED: u64 = 1;
+const MILLIWATTS: u64 = 2;
+const FABRIC_ERRORS: [&str; 4] = ["linkFailureCount", "fwCommErrorCount", "fwErrorCount", "linkDegradeCount"];
+
+/// The readings of a device.
+pub(super) fn readings(device: &SampledDevice<'_>, kernel: KernelReadings) -> Vec<Reading> {
+    let mut readings = engines(device);
+    if !kernel.is_integrated {
+        readings.extend(memory(device));
+    }
+    readings.extend(power(device, kernel.counts_energy));
+    readings.extend(temperatures(device));
+    readings.extend(clocks(device));
+    readings.extend(errors(device));
+    readings.extend(pcie(device));
+    readings.extend(links(device));
+    readings
+}
+
+fn engines(device: &SampledDevice<'_>) -> Vec<Reading> {
+    let groups = device.components(ENGINE_PROPERTIES, ENGINE_ACTIVITY);
+    let utilization = |(engine, kinds): (Engine, &[u64])| {
+        let group =
+            kinds.iter().map(|kind| whole_or_tiles(&groups, *kind)).find(|group| !group.is_empty())?;
+        let shares: Option<Vec<f64>> = group.iter().map(|group| share(group.rate("activeTime")?)).collect();
+        Some(reading(Quantity::Utilization(engine), mean(&shares?)))
+    };
+    ENGINE_GROUPS.into_iter().filter_map(utilization).collect()
+}
+
+/// The components of a type for the whole device, else those of its tiles.
+fn whole_or_tiles(components: &[SampledComponent], kind: u64) -> Vec<&SampledComponent> {
+    let of_kind = || components.iter().filter(|component| component.kind() == Some(kind));
+    let whole: Vec<_> = of_kind().filter(|component| component.tile().is_none()).collect();
+    if whole.is_empty() { of_kind().collect() } else { whole }
+}
+
+/// A share of the time: the counters are read one after the other, so that a full one may exceed 1 a little.
+pub(super) fn share(ratio: f64) -> Option<f64> {
+    (ratio <= 1.5).then(|| ratio.min(1.0))
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn modules(device: &SampledDevice<'_>, call: afd_probe::answers::LibraryCall) -> Vec<SampledComponent> {
+    let is_own = |module: &SampledComponent| {
+        module.properties.get("location").and_then(Value::as_u64) == Some(DEVICE_MEMORY)
+    };
+    device.components(MEMORY_PROPERTIES, call).into_iter().filter(is_own).collect()
+}
+
+/// The bytes of all modules, and those that are free. None if a module did not answer.
+fn memory_bytes(device: &SampledDevice<'_>) -> Option<(f64, f64)> {
+    let modules = modules(device, MEMORY_STATE);
+    let sum = |field: &str| modules.iter().map(|module| module.number(field)).sum::<Option<f64>>();
+    let (size, free) = (sum("size")?, sum("free")?);
+    (size > 0.0 && free <= size).then_some((size, free))
+}
+
+/// Whether the driver reports all memory as free. It does so to readers without `CAP_PERFMON`; to others it reports at least what
+/// it uses itself.
+pub(crate) fn is_memory_hidden(answers: &LevelZeroAnswers) -> bool {
+    let device = SampledDevice { discovered: answers, now: answers, before: None };
+    memory_bytes(&device).is_some_and(|(size, free)| (size - free).abs() < 1.0)
+}
+
+fn memory(device: &SampledDevice<'_>) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    if let Some((size, free)) = memory_bytes(device)
+        && free < size
+    {
+        readings.push(reading(Quantity::MemoryUsedBytes, size - free));
+    }
+    let modules = modules(device, MEMORY_BANDWIDTH);
+    let shares: Option<Vec<f64>> = modules.iter().map(bandwidth_share).collect();
+    if let Some(shares) = shares.filter(|shares| !shares.is_empty()) {
+        readings.push(reading(Quantity::MemoryBandwidthRatio, mean(&shares)));
+    }
+    readings
+}
+
+/// The share of a module's bandwidth that was used. Timestamps are in microseconds.
+pub(super) fn bandwidth_share(module: &SampledComponent) -> Option<f64> {
+    let limit = module.number("maxBandwidth").filter(|limit| *limit > 0.0)?;
+    share((module.rate("readCounter")? + module.rate("writeCounter")?) * 1e6 / limit)
+}
+
+/// The domain of the card, else of the package, else any that is of the whole device.
+fn main_domain(domains: &[SampledComponent]) -> Option<&SampledComponent> {
+    let whole = || domains.iter().filter(|domain| domain.tile().is_none());
+    let of_kind = |kind: u64| {
+        whole().find(|domain| domain.properties.get("domain").and_then(Value::as_u64) == Some(kind))
+    };
+    of_kind(1).or_else(|| of_kind(2)).or_else(|| whole().next())
+}
+
+fn power(device: &SampledDevice<'_>, kernel_counts: bool) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    let domains = device.components(POWER_PROPERTIES, POWER_ENERGY);
+    if let Some(domain) = main_domain(&domains).filter(|_| !kernel_counts) {
+        if let Some(microjoules) = domain.number("energy").filter(|energy| *energy > 0.0) {
+            readings.push(reading(Quantity::EnergyJoules, microjoules / 1e6));
+        }
+        // Microjoules in a microsecond.
+        if let Some(watts) = domain.rate("energy") {
+            readings.push(reading(Quantity::PowerWatts, watts));
+        }
+    }
+    let domains = device.components(POWER_PROPERTIES, POWER_LIMITS);
+    let limits = main_domain(&domains).and_then(|domain| domain.now.as_array());
+    let sustained = limits.into_iter().flatten().filter(|limit| limit["level"] == SUSTAINED);
+    if let Some(watts) = sustained.filter_map(limit_watts).next() {
+        readings.push(reading(Quantity::PowerLimitWatts, watts));
+    }
+    readings
+}
+
+/// A limit that is in force, in watts.
+pub(super) fn limit_watts(limit: &Value) -> Option<f64> {
+    let is_in_force = limit["enabled"] == true && limit["limitUnit"] == MILLIWATTS;
+    let milliwatts = limit["limit"].as_f64().filter(|milliwatts| *milliwatts > 0.0);
+    milliwatts.filter(|_| is_in_force).map(|milliwatts| milliwatts / 1e3)
+}
+
+fn temperatures(device: &SampledDevice<'_>) -> Vec<Reading> {
+    let sensors = device.components(TEMPERATURE_PROPERTIES, TEMPERATURE);
+    let hottest = |(kind, sensor): (u64, Sensor)| {
+        let of_kind = sensors.iter().filter(|component| component.kind() == Some(kind));
+        // 0 is what a sensor reports that does not measure.
+        let values = of_kind.filter_map(|sensor| sensor.now.as_f64()).filter(|celsius| *celsius > 0.0);
+        Some(reading(Quantity::TemperatureCelsius(sensor), values.reduce(f64::max)?))
+    };
+    SENSORS.into_iter().filter_map(hottest).collect()
+}
+
+fn clocks(device: &SampledDevice<'_>) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    let domains = device.components(FREQUENCY_PROPERTIES, FREQUENCY_STATE);
+    for (kind, clock) in CLOCKS {
+        let of_kind = || domains.iter().filter(move |domain| domain.kind() == Some(kind));
+        let highest = |megahertz: fn(&SampledComponent) -> Option<f64>| {
+            // A negative number is unknown.
+            of_kind().filter_map(megahertz).filter(|megahertz| *megahertz >= 0.0).reduce(f64::max)
+        };
+        if let Some(megahertz) = highest(|domain| domain.number("actual")) {
+            readings.push(reading(Quantity::ClockHertz(clock), megahertz * 1e6));
+        }
+        let max = highest(|domain| domain.properties.get("max")?.as_f64());
+        if let Some(megahertz) = max.filter(|megahertz| *megahertz > 0.0) {
+            readings.push(reading(Quantity::ClockMaxHertz(clock), megahertz * 1e6));
+        }
+    }
+    let reasons = domains.iter().filter_map(|domain| domain.now["throttleReasons"].as_u64());
+    if let Some(reasons) = reasons.reduce(|all, reasons| all | reasons) {
+        let any = THROTTLE_BITS.iter().fold(0, |bits, (_, own)| bits | own);
+        for (cause, bits) in THROTTLE_BITS.into_iter().chain([(ThrottleCause::Any, any)]) {
+            readings.push(reading(Quantity::Throttled(cause), f64::from(u8::from(reasons & bits != 0))));
+        }
+    }
+    let times = device.components(FREQUENCY_PROPERTIES, THROTTLE_TIME);
+    let longest = times.iter().filter_map(|domain| domain.number("throttleTime")).reduce(f64::max);
+    if let Some(microseconds) = longest {
+        readings.push(reading(Quantity::ThrottleSeconds(ThrottleCause::Any), microseconds / 1e6));
+    }
+    readings
+}
+
+fn errors(device: &SampledDevice<'_>) -> Vec<Reading> {
+    let kind = |set: &SampledComponent| match set.kind() {
+        Some(0) => Some(ErrorKind::RasCorrectable),
+        Some(1) => Some(ErrorKind::RasUncorrectable),
+        _ => None,
+    };
+    let sets = device.components(RAS_PROPERTIES, RAS_STATE);
+    let mut counts: BTreeMap<(ErrorKind, &str), (usize, f64)> = BTreeMap::new();
+    for (set, category, count) in ras(device) {
+        let Some(kind) = kind(&set) else { continue };
+        let (added, sum) = counts.entry((kind, category)).or_default();
+        *added += 1;
+        *sum += count;
+    }
+    // Without one of its sets a sum would fall.
+    let is_complete =
+        |of: ErrorKind, added: usize| sets.iter().filter(|set| kind(set) == Some(of)).count() == added;
+    let of_category = |((kind, category), (added, sum))| {
+        is_complete(kind, added).then(|| reading(Quantity::Errors(kind, ErrorDetail::Block(category)), sum))
+    };
+    counts.into_iter().filter_map(of_category).collect()
+}
+
+/// Categories of errors of the hardware; the others are of software, of the display, or resets.
+const OF_HARDWARE: [&str; 8] =
+    ["compute", "non_compute", "cache", "memory", "scale", "l3fabric", "fabric", "soc_internal"];
+
+/// The uncorrectable errors of the hardware that the answers of one time count, by category.
+pub(crate) fn uncorrectable_errors(answers: &LevelZeroAnswers) -> Vec<(&'static str, f64)> {
+    let device = SampledDevice { discovered: answers, now: answers, before: None };
+    let mut counts: Vec<(&'static str, f64)> = Vec::new();
+    for (set, category, count) in ras(&device) {
+        if set.kind() != Some(1) || !OF_HARDWARE.contains(&category) || count == 0.0 {
+            continue;
+        }
+        match counts.iter_mut().find(|(known, _)| *known == category) {
+            Some((_, sum)) => *sum += count,
+            None => counts.push((category, count)),
+        }
+    }
+    counts
+}
+
+/// The error counters of each set by category. The older call has those of the first seven categories.
+pub(super) fn ras(device: &SampledDevice<'_>) -> Vec<(SampledComponent, &'static str, f64)> {
+    let mut counters: Vec<(SampledComponent, &'static str, f64)> = Vec::new();
+    for set in device.components(RAS_PROPERTIES, RAS_STATE) {
+        let counts = set.now["category"].as_array().cloned().unwrap_or_default();
+        for (category, count) in RAS_CATEGORIES.into_iter().zip(counts) {
+            counters.extend(count.as_f64().map(|count| (set.clone(), category, count)));
+        }
+    }
+    for set in device.components(RAS_PROPERTIES, RAS_STATE_EXP) {
+        for counter in set.now.as_array().cloned().unwrap_or_default() {
+            let number = counter["category"].as_u64().and_then(|number| usize::try_from(number).ok());
+            let category = number.and_then(|number| RAS_CATEGORIES.get(number).copied());
+            let (Some(category), Some(count)) = (category, counter["errorCounter"].as_f64()) else {
+                continue;
+            };
+            let known =
+                counters.iter_mut().find(|(known, own, _)| known.index == set.index && *own == category);
+            match known {
+                Some((_, _, known)) => *known = count,
+                None => counters.push((set.clone(), category, count)),
+            }
+        }
+    }
+    counters
+}
+
+/// The counters of PCIe, where the device has them.
+pub(super) fn pcie_counters(device: &SampledDevice<'_>, having: &str) -> Option<Value> {
+    let has = device.discovered.field(PCI_PROPERTIES, having).into_value() == Some(true);
+    has.then(|| device.now.known::<Value>(PCI_STATS).into_value())?
+}
+
+fn pcie(device: &SampledDevice<'_>) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    if let Some(replays) =
+        pcie_counters(device, "haveReplayCounters").and_then(|stats| stats["replayCounter"].as_f64())
+    {
+        readings.push(reading(Quantity::Errors(ErrorKind::PcieReplay, ErrorDetail::Device), replays));
+    }
+    let stats = pcie_counters(device, "haveBandwidthCounters");
+    let before = device.before.and_then(|before| before.known::<Value>(PCI_STATS).into_value());
+    if let (Some(now), Some(before)) = (stats, before) {
+        for (direction, field) in [(Direction::Receive, "rxCounter"), (Direction::Transmit, "txCounter")] {
+            if let Some(per_microsecond) = rate(&now, &before, field) {
+                readings.push(reading(Quantity::PcieBytesPerSecond(direction), per_microsecond * 1e6));
+            }
+        }
+    }
+    readings
+}
+
+fn links(device: &SampledDevice<'_>) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    let ports = device.components(PORT_PROPERTIES, PORT_THROUGHPUT);
+    for (direction, field) in [(Direction::Receive, "rxCounter"), (Direction::Transmit, "txCounter")] {
+        let bytes: Option<f64> = ports.iter().map(|port| port.number(field)).sum();
+        if let Some(bytes) = bytes.filter(|_| !ports.is_empty()) {
+            readings.push(reading(Quantity::LinkBytes(LinkCounter::Xelink, direction), bytes));
+        }
+    }
+    let ports = device.components(PORT_PROPERTIES, PORT_ERRORS);
+    let count =
+        |port: &SampledComponent| FABRIC_ERRORS.iter().map(|field| port.number(field)).sum::<Option<f64>>();
+    let errors: Option<f64> = ports.iter().map(count).sum();
+    if let Some(errors) = errors.filter(|_| !ports.is_empty()) {
+        readings.push(reading(Quantity::Errors(ErrorKind::Link, ErrorDetail::Device), errors));
+    }
+    readings
+}

@@ -1,0 +1,132 @@
+//! The servers that are queried for what the kernel does not report: the side of `afd probe tpu`.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    NAME, exporter, http,
+    metadata::ServerMetadata,
+    report::{MetadataAnswer, RuntimeValue, SourceAnswer, TpuReport},
+    runtime::{self, ConnectRuntime, RuntimeCallError},
+};
+
+/// The name of the exporter of GKE's device plugin among the sources.
+pub const EXPORTER: &str = "exporter";
+/// The name of the runtime of a workload.
+pub const RUNTIME: &str = "runtime";
+/// The name of the metadata server of the machine.
+pub const METADATA_SERVER: &str = "metadata";
+/// How long one source of values may take.
+const SOURCE_DEADLINE: Duration = Duration::from_secs(1);
+/// How long the metadata server may take for all that is read of it, once.
+const METADATA_DEADLINE: Duration = Duration::from_secs(3);
+/// The header by which the metadata server and its clients know each other.
+const FLAVOR: (&str, &str) = ("Metadata-Flavor", "Google");
+
+/// Addresses of the sources; one without an address is off.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SourceAddresses {
+    /// The exporter of GKE's device plugin.
+    pub exporter: Option<SocketAddr>,
+    /// The runtimes of workloads.
+    pub runtimes: Vec<SocketAddr>,
+    /// The metadata server of the machine.
+    pub metadata: Option<SocketAddr>,
+}
+
+impl SourceAddresses {
+    /// The addresses of sources by their names.
+    ///
+    /// # Errors
+    /// With a name that is none of a source.
+    pub fn from_named(servers: &[(String, SocketAddr)]) -> Result<SourceAddresses, String> {
+        let mut addresses = SourceAddresses::default();
+        for (name, address) in servers {
+            match name.as_str() {
+                EXPORTER => addresses.exporter = Some(*address),
+                RUNTIME => addresses.runtimes.push(*address),
+                METADATA_SERVER => addresses.metadata = Some(*address),
+                other => return Err(other.to_owned()),
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Queries the sources of values, in the process of `afd probe tpu`.
+    pub fn query(&self, connect: ConnectRuntime) -> TpuReport {
+        let exporter = self.exporter.and_then(query_exporter);
+        let has_values = matches!(&exporter, Some(SourceAnswer::Values(values)) if !values.is_empty());
+        let runtime = if has_values { None } else { query_runtimes(&self.runtimes, connect) };
+        TpuReport { exporter, runtime }
+    }
+
+    /// Queries the metadata server, in the process of `afd probe tpu`.
+    pub fn query_metadata(&self) -> MetadataAnswer {
+        self.metadata.map_or(MetadataAnswer::Absent, query_metadata)
+    }
+
+    /// The options of `afd probe tpu`.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let named = |name: &'static str| move |address: &SocketAddr| (name, *address);
+        let all = self.exporter.iter().map(named(EXPORTER));
+        let all = all.chain(self.runtimes.iter().map(named(RUNTIME)));
+        let all = all.chain(self.metadata.iter().map(named(METADATA_SERVER)));
+        let options =
+            all.flat_map(|(name, address)| ["--connect".into(), format!("{name}={address}").into()]);
+        ["probe".into(), NAME.into()].into_iter().chain(options).collect()
+    }
+}
+
+/// None: nothing listens, as on a node without the plugin.
+fn query_exporter(address: SocketAddr) -> Option<SourceAnswer> {
+    let body = match http::get(address, "/metrics", None, SOURCE_DEADLINE) {
+        Ok(body) => body,
+        Err(http::HttpError::Absent(_)) => return None,
+        Err(error) => return Some(SourceAnswer::Failed(error.to_string())),
+    };
+    let parsed = match std::str::from_utf8(&body) {
+        Ok(text) => exporter::parse(text),
+        Err(_) => Err("it sends no UTF-8".to_owned()),
+    };
+    Some(parsed.map_or_else(SourceAnswer::Failed, SourceAnswer::Values))
+}
+
+/// None: nothing listens, as long as no workload has started its runtime. Without one of several runtimes it is not certain whose
+/// the others' values are.
+fn query_runtimes(addresses: &[SocketAddr], connect: ConnectRuntime) -> Option<SourceAnswer> {
+    let mut all: Option<Vec<RuntimeValue>> = None;
+    for address in addresses {
+        let values = connect(*address, SOURCE_DEADLINE).and_then(|mut runtime| runtime::read(&mut *runtime));
+        match values {
+            Ok(values) => all.get_or_insert_default().extend(values),
+            Err(RuntimeCallError::Absent) => {}
+            Err(error) => return Some(SourceAnswer::Failed(format!("port {}: {error}", address.port()))),
+        }
+    }
+    all.map(SourceAnswer::Values)
+}
+
+fn query_metadata(address: SocketAddr) -> MetadataAnswer {
+    let started = Instant::now();
+    let attribute = |name: &str| {
+        let path = format!("/computeMetadata/v1/instance/attributes/{name}");
+        let remaining = METADATA_DEADLINE.saturating_sub(started.elapsed());
+        match http::get(address, &path, Some(FLAVOR), remaining.max(Duration::from_millis(1))) {
+            Ok(body) => Ok(String::from_utf8_lossy(&body).into_owned()),
+            Err(http::HttpError::NotFound) => Ok(String::new()),
+            Err(error) => Err(error),
+        }
+    };
+    let read = || {
+        let (kube_labels, tpu_env) = (attribute("kube-labels")?, attribute("tpu-env")?);
+        Ok(ServerMetadata { kube_labels, tpu_env, topology_ids: attribute("accelerator_topology_id")? })
+    };
+    match read() {
+        Ok(metadata) => MetadataAnswer::Slice(Box::new(metadata.slice())),
+        Err(http::HttpError::Absent(_)) => MetadataAnswer::Absent,
+        Err(error) => MetadataAnswer::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,291 @@
+//! Fakes of the servers that report of TPUs: the runtime of a workload, and a server in front of it that can fail.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io::{Read, Write, copy},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    thread,
+};
+
+use prost::Message;
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    codegen::http,
+    server::{Grpc, NamedService, UnaryService},
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_prost::ProstCodec;
+use tower::Service;
+
+/// How a server answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// As the server at this address.
+    Forward(SocketAddr),
+    /// To GET, with the text of the path as the metadata server, else 404.
+    Metadata(BTreeMap<&'static str, String>),
+    /// With these bytes.
+    Bytes(Vec<u8>),
+    /// Not at all, as long as the connection is open.
+    Nothing,
+}
+
+/// A server whose answers a test sets.
+pub(crate) struct FakeServer {
+    pub(crate) address: SocketAddr,
+    answer: Arc<Mutex<Answer>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl FakeServer {
+    pub(crate) fn start(answer: Answer) -> FakeServer {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let server = FakeServer {
+            address: listener.local_addr().expect("it is bound"),
+            answer: Arc::new(Mutex::new(answer)),
+            connections: Arc::default(),
+        };
+        let (shared, connections) = (Arc::clone(&server.answer), Arc::clone(&server.connections));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                connections.fetch_add(1, Ordering::Relaxed);
+                let answer = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                thread::spawn(move || serve(stream.expect("a client connects"), answer));
+            }
+        });
+        server
+    }
+
+    pub(crate) fn set(&self, answer: Answer) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+
+    /// How many clients have connected.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// The client may have gone at any time.
+fn serve(mut stream: TcpStream, answer: Answer) {
+    let mut request = [0; 2048];
+    let _ = match answer {
+        Answer::Forward(address) => {
+            let server = TcpStream::connect(address).expect("the server listens");
+            let ends = [&stream, &server].map(|end| end.try_clone().expect("a socket can be cloned"));
+            let [mut client, mut back] = ends;
+            thread::spawn(move || {
+                let _ = copy(&mut back, &mut client);
+                let _ = client.shutdown(Shutdown::Both);
+            });
+            let copied = copy(&mut stream, &mut &server);
+            let _ = server.shutdown(Shutdown::Both);
+            copied.map(drop)
+        }
+        Answer::Metadata(texts) => {
+            let length = stream.read(&mut request).unwrap_or_default();
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            assert!(request.contains("Metadata-Flavor: Google\r\n"), "{request}");
+            let path = request.split(' ').nth(1).unwrap_or_default();
+            let name = path.strip_prefix("/computeMetadata/v1/instance/attributes/");
+            match name.and_then(|name| texts.get(name)) {
+                Some(text) => {
+                    write!(stream, "HTTP/1.0 200 OK\r\nMetadata-Flavor: Google\r\n\r\n{text}")
+                }
+                None => write!(stream, "HTTP/1.0 404 Not Found\r\nMetadata-Flavor: Google\r\n\r\n"),
+            }
+        }
+        Answer::Bytes(bytes) => stream.write_all(&bytes),
+        Answer::Nothing => stream.read(&mut request).and_then(|_| stream.read(&mut request)).map(drop),
+    };
+}
+
+/// The values of devices by the name of a metric.
+pub(crate) type RuntimeMetrics = BTreeMap<&'static str, Vec<(AttrValue, Gauge)>>;
+
+/// A fake runtime: gRPC with the messages of `tpu_metric_service.proto`.
+#[derive(Clone)]
+pub(crate) struct FakeRuntime {
+    metrics: Arc<Mutex<RuntimeMetrics>>,
+}
+
+impl FakeRuntime {
+    /// Serves these metrics; the address at which it does.
+    pub(crate) async fn start(metrics: RuntimeMetrics) -> (FakeRuntime, SocketAddr) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let runtime = FakeRuntime { metrics: Arc::new(Mutex::new(metrics)) };
+        let serving = Server::builder().add_service(runtime.clone());
+        tokio::spawn(serving.serve_with_incoming(TcpIncoming::from(listener)));
+        (runtime, address)
+    }
+
+    pub(crate) fn set(&self, metrics: RuntimeMetrics) {
+        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+    }
+
+    fn metrics(&self) -> RuntimeMetrics {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+type Served<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl NamedService for FakeRuntime {
+    const NAME: &'static str = "tpu.monitoring.runtime.RuntimeMetricService";
+}
+
+impl Service<http::Request<Body>> for FakeRuntime {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Served<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let runtime = self.clone();
+        Box::pin(async move {
+            Ok(match request.uri().path().rsplit('/').next() {
+                Some("ListSupportedMetrics") => {
+                    Grpc::new(ProstCodec::default()).unary(Supported(runtime), request).await
+                }
+                Some("GetRuntimeMetric") => {
+                    Grpc::new(ProstCodec::default()).unary(Values(runtime), request).await
+                }
+                _ => Status::unimplemented("").into_http(),
+            })
+        })
+    }
+}
+
+struct Supported(FakeRuntime);
+
+impl UnaryService<ListRequest> for Supported {
+    type Response = ListResponse;
+    type Future = Served<Result<Response<ListResponse>, Status>>;
+
+    fn call(&mut self, _: Request<ListRequest>) -> Self::Future {
+        let names = self.0.metrics().into_keys().map(|name| SupportedName { name: name.to_owned() });
+        let response = ListResponse { names: names.collect() };
+        Box::pin(async move { Ok(Response::new(response)) })
+    }
+}
+
+struct Values(FakeRuntime);
+
+impl UnaryService<MetricRequest> for Values {
+    type Response = MetricResponse;
+    type Future = Served<Result<Response<MetricResponse>, Status>>;
+
+    fn call(&mut self, request: Request<MetricRequest>) -> Self::Future {
+        let name = request.into_inner().name;
+        let values = self.0.metrics().remove(name.as_str());
+        Box::pin(async move {
+            let values = values.ok_or_else(|| Status::not_found("no such metric"))?;
+            let metrics = values.into_iter().map(|(number, gauge)| Metric {
+                attribute: Some(Attribute { key: "device-id".to_owned(), value: Some(number) }),
+                gauge: Some(gauge),
+            });
+            let metric = Some(TpuMetric { name, metrics: metrics.collect() });
+            Ok(Response::new(MetricResponse { metric }))
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ListRequest {
+    #[prost(string, tag = "1")]
+    filter: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ListResponse {
+    #[prost(message, repeated, tag = "1")]
+    names: Vec<SupportedName>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SupportedName {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MetricRequest {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bool, tag = "2")]
+    skip_node_aggregation: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MetricResponse {
+    #[prost(message, optional, tag = "1")]
+    metric: Option<TpuMetric>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TpuMetric {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, repeated, tag = "3")]
+    metrics: Vec<Metric>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Metric {
+    #[prost(message, optional, tag = "1")]
+    attribute: Option<Attribute>,
+    #[prost(message, optional, tag = "3")]
+    gauge: Option<Gauge>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Attribute {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<AttrValue>,
+}
+
+/// The number of a device.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AttrValue {
+    #[prost(oneof = "DeviceNumber", tags = "1, 3")]
+    pub(crate) number: Option<DeviceNumber>,
+}
+
+/// As it is in newer and in older versions.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(crate) enum DeviceNumber {
+    #[prost(string, tag = "1")]
+    Text(String),
+    #[prost(int64, tag = "3")]
+    Integer(i64),
+}
+
+/// A value.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Gauge {
+    #[prost(oneof = "GaugeValue", tags = "1, 2")]
+    pub(crate) value: Option<GaugeValue>,
+}
+
+/// As a share is, and as bytes are.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(crate) enum GaugeValue {
+    #[prost(double, tag = "1")]
+    Double(f64),
+    #[prost(int64, tag = "2")]
+    Integer(i64),
+}
