@@ -158,7 +158,7 @@ async fn side_by_side() -> anyhow::Result<()> {
         } } } })
     };
     for (name, constraint, node) in [
-        ("by-variant", selects("llm-d.ai/accelerator-variant", "tpu"), "tpu-v6e-x8"),
+        ("by-variant", selects("llm-d.ai/accelerator-variant", "tpu-v6e"), "tpu-v6e-x8"),
         ("by-model", selects("accelerator.llm-d.ai/model", "H100"), "nvidia-h100x8-nvml"),
         ("by-product-count", compares("accelerator.llm-d.ai/product.Intel-Gaudi-2", "7"), "gaudi2-x8"),
         (

@@ -209,7 +209,7 @@ impl<'o> AgentLoop<'o> {
     /// Takes in what was observed, and publishes the desired state of the Node.
     fn track(&mut self) -> ClusterView {
         let node = self.parts.reports.node.borrow().clone();
-        // Nothing is written that a probe would not say beside this Node.
+        // A probe may report something else for this Node: discover again before anything is written.
         if node.as_ref().is_some_and(|node| self.parts.probes.set_node(node)) {
             self.rediscover();
         }

@@ -47,7 +47,10 @@ pub fn serve(probe: &str, library: Option<&Path>, nodes: Vec<(PciAddress, PathBu
         Some(library) if nodes.is_empty() => probes::open_library(probe, library),
         _ => probes::open_nodes(probe, library, nodes),
     }
-    .with_context(|| format!("loading {}", library.unwrap_or(Path::new("nothing")).display()))?;
+    .with_context(|| match library {
+        Some(library) => format!("loading {}", library.display()),
+        None => "opening the device nodes".to_owned(),
+    })?;
     channel.serve(|request, events| {
         // A driver that is loaded later makes device files which this process may not open.
         if request == DISCOVER && sandbox.has_new_device_files() {

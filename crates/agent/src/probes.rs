@@ -86,7 +86,8 @@ impl Probes {
     pub fn new(host: Host, options: &ProbeOptions, launcher: &Launcher) -> Probes {
         let construct = |entry: &ProbeEntry| {
             let servers = options.servers_of(entry.name);
-            let may_query = options.may_load(entry.name) || !servers.is_empty();
+            let has_library = vendors::by_probe(entry.name).is_some_and(|record| record.library.is_some());
+            let may_query = has_library && options.may_load(entry.name) || !servers.is_empty();
             (entry.construct)(ProbeSettings {
                 servers,
                 launcher: may_query.then(|| launcher_of(entry.name, launcher)),

@@ -142,6 +142,7 @@ async fn list_and_watch(
         let ended = loop {
             let event = timeout_at(begun + MAX_WATCH_DURATION, stream.next()).await;
             let Ok(Some(Ok(event))) = event else { break event };
+            let before = slices.bytes();
             match event {
                 WatchEvent::Added(slice) | WatchEvent::Modified(slice) => {
                     resource_version = slice.resource_version();
@@ -149,13 +150,7 @@ async fn list_and_watch(
                 }
                 WatchEvent::Deleted(slice) => {
                     resource_version = slice.resource_version();
-                    let was_full = slices.skipped() > 0;
                     slices.remove(&slice.name());
-                    if was_full {
-                        // There may be room for what was left out.
-                        send(sender, slices.published());
-                        return Ok(SliceWatchEnd::Ended(Duration::ZERO));
-                    }
                 }
                 WatchEvent::Bookmark(bookmark) => {
                     resource_version = bookmark.metadata.resource_version;
@@ -168,6 +163,9 @@ async fn list_and_watch(
                 return Ok(too_many(sender));
             }
             send(sender, slices.published());
+            if slices.has_more_room(before) {
+                return Ok(SliceWatchEnd::Ended(Duration::ZERO));
+            }
         };
         // Only a watch that the server ended by its timeout is resumed.
         let duration = begun.elapsed();

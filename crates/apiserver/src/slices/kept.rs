@@ -1,6 +1,9 @@
 //! The slices of a node that are kept, within a bound of their sum, and what they publish together. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     PublishedDevice, PublishedDevices,
@@ -20,6 +23,8 @@ const DEVICE_BYTES: usize = 1024;
 pub(super) struct KeptSlices {
     slices: BTreeMap<String, SliceSpec>,
     bytes: usize,
+    /// The slices whose devices were left out because there was no room.
+    left_out: BTreeSet<String>,
 }
 
 impl KeptSlices {
@@ -34,6 +39,7 @@ impl KeptSlices {
             let SliceDevices { read, skipped } = &spec.devices;
             let skipped = skipped.saturating_add(u64::try_from(read.len()).unwrap_or(u64::MAX));
             spec.devices = SliceDevices { read: Vec::new(), skipped };
+            self.left_out.insert(name.clone());
         }
         self.bytes = self.bytes.saturating_add(bytes(&name, &spec));
         self.slices.insert(name, spec);
@@ -41,9 +47,20 @@ impl KeptSlices {
 
     /// Removes a slice.
     pub(super) fn remove(&mut self, name: &str) {
+        self.left_out.remove(name);
         if let Some(spec) = self.slices.remove(name) {
             self.bytes = self.bytes.saturating_sub(bytes(name, &spec));
         }
+    }
+
+    /// What is kept takes this much.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a list may have devices that were left out, now that less is kept than `before`.
+    pub(super) fn has_more_room(&self, before: usize) -> bool {
+        self.bytes < before && !self.left_out.is_empty()
     }
 
     /// Whether there are more slices than any node has.
@@ -175,6 +192,13 @@ mod tests {
         assert_eq!(published.skipped + published.devices.len() as u64, 128 * SLICES as u64 + 1);
         assert_eq!(published.incomplete, BTreeSet::from(["many.example.com".to_owned()]));
         assert!(published.devices.iter().any(|device| device.driver == DRIVER), "of other drivers as well");
+
+        let full = kept.bytes();
+        let emptied = slice_of("many.example.com", &format!("{:0253}", 0), json!({ "name": "p" }), json!([]));
+        let mut shrunk = kept.clone();
+        shrunk.insert(emptied);
+        assert!(shrunk.has_more_room(full), "a slice that shrinks makes room as one that is deleted does");
+        assert!(!kept.has_more_room(full), "nothing was freed");
 
         let again = |kept: &mut KeptSlices| {
             (0..SLICES).map(largest).for_each(|slice| kept.insert(slice));

@@ -1,7 +1,8 @@
 //! Servers on the node that a vendor's probe queries.
 
 /// What a vendor's probe queries over the network, by `afd probe <name>`: a process of its own that loads no library and may
-/// connect to these servers alone.
+/// connect to the ports of these servers alone, at any address; where Landlock has no rules of ports (before Linux 6.7), by TCP to
+/// any port.
 #[derive(Debug)]
 pub struct VendorNetwork {
     /// The servers.

@@ -88,10 +88,14 @@ const FORBIDDEN: &[i64] = &[
 /// Forbidden where no port may be connected to: no library needs a socket, and the agent's host has many that would serve root.
 const FORBIDDEN_OFFLINE: [i64; 2] = [libc::SYS_socket, libc::SYS_connect];
 
-/// Kinds of sockets that no process may make: those without a connection, of which Landlock knows no port.
-const FORBIDDEN_SOCKETS: [i32; 4] = [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_RDM, libc::SOCK_SEQPACKET];
+/// Kinds of sockets that no process may make: those that are no stream, of which Landlock knows no port. The C library has no names
+/// for the last two, DCCP and packets of a link.
+const FORBIDDEN_SOCKETS: [i32; 6] =
+    [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_RDM, libc::SOCK_SEQPACKET, 6, 10];
 /// The kind of a socket; its flags are in the same argument.
 const SOCKET_KIND: u64 = 0xf;
+/// Calls that connect with this flag, past Landlock, and the argument that has their flags.
+const SENDING: [(i64, u8); 3] = [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)];
 
 /// Forbidden on x86 in addition: access to ports.
 #[cfg(target_arch = "x86_64")]
@@ -165,6 +169,9 @@ fn rules(may_connect: bool) -> BTreeMap<i64, Vec<SeccompRule>> {
     }
     if may_connect {
         rules.insert(libc::SYS_socket, socket_conditions());
+        let fast_open = libc::MSG_FASTOPEN as u64;
+        let connects = |flags| when(flags, SeccompCmpOp::MaskedEq(fast_open), fast_open);
+        rules.extend(SENDING.map(|(call, flags)| (call, vec![connects(flags)])));
     } else {
         rules.extend(FORBIDDEN_OFFLINE.map(|call| (call, Vec::new())));
     }
@@ -189,15 +196,18 @@ fn rules(may_connect: bool) -> BTreeMap<i64, Vec<SeccompRule>> {
     rules
 }
 
-/// Sockets that are not of IP, or not of TCP.
+/// Sockets that are not of IP, or not of TCP: SCTP and MPTCP have streams as well.
 fn socket_conditions() -> Vec<SeccompRule> {
-    let is_not = |family: i32| {
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family as u64)
-            .expect("a system call has six arguments")
+    let is_none_of = |argument: u8, values: [i32; 2]| {
+        let is_not = |value: i32| {
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value as u64)
+                .expect("a system call has six arguments")
+        };
+        SeccompRule::new(values.map(is_not).into()).expect("it has conditions")
     };
-    let of_ip = SeccompRule::new(vec![is_not(libc::AF_INET), is_not(libc::AF_INET6)]);
     let kinds = FORBIDDEN_SOCKETS.map(|kind| when(1, SeccompCmpOp::MaskedEq(SOCKET_KIND), kind as u64));
-    kinds.into_iter().chain(of_ip).collect()
+    let others = [is_none_of(0, [libc::AF_INET, libc::AF_INET6]), is_none_of(2, [0, libc::IPPROTO_TCP])];
+    kinds.into_iter().chain(others).collect()
 }
 
 fn when(argument: u8, operator: SeccompCmpOp, value: u64) -> SeccompRule {
@@ -226,6 +236,37 @@ mod tests {
             let length = program(rules(may_connect), libc::EPERM).expect("it compiles").len();
             assert!(length < 4096, "the limit of the kernel");
         }
+    }
+
+    /// A filter is of the thread that installs it.
+    #[test]
+    fn a_process_that_may_connect_makes_sockets_of_tcp_alone() {
+        use rustix::{
+            io::Errno,
+            net::{AddressFamily, Protocol, RawProtocol, SendFlags, SocketType, ipproto, send, socket},
+        };
+        let thread = std::thread::spawn(|| {
+            if filter(true).expect("the filters can be installed") != "seccomp" {
+                return;
+            }
+            let tcp = |kind, protocol| socket(AddressFamily::INET, kind, protocol);
+            let stream = tcp(SocketType::STREAM, Some(ipproto::TCP)).expect("TCP is allowed");
+            tcp(SocketType::STREAM, None).expect("it is TCP by default");
+            let raw = |number| RawProtocol::new(number).map(Protocol::from_raw);
+            for (kind, protocol) in [
+                (SocketType::STREAM, raw(libc::IPPROTO_MPTCP as u32)),
+                (SocketType::STREAM, raw(libc::IPPROTO_SCTP as u32)),
+                (SocketType::DGRAM, None),
+                (SocketType::from_raw(6), raw(33)),
+            ] {
+                assert_eq!(tcp(kind, protocol).err(), Some(Errno::PERM), "{kind:?} {protocol:?}");
+            }
+            assert_eq!(socket(AddressFamily::UNIX, SocketType::STREAM, None).err(), Some(Errno::PERM));
+            let fast_open = SendFlags::from_bits_retain(libc::MSG_FASTOPEN as u32);
+            assert_eq!(send(&stream, b"x", fast_open), Err(Errno::PERM));
+            assert_eq!(send(&stream, b"x", SendFlags::NOSIGNAL), Err(Errno::PIPE), "it is not connected");
+        });
+        thread.join().expect("the thread ends");
     }
 
     #[test]

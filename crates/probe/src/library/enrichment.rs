@@ -172,7 +172,7 @@ impl<T: StatusTable> Enrichment<T> {
 
     /// Queries the library for what changes; whether it answered. What it reported is then [`Enrichment::sampled`].
     ///
-    /// Asks for another discovery where an event has arrived, and where the process or the library is not that of the last one.
+    /// Asks for another discovery where the process or the library is not that of the last one.
     pub fn sample(
         &mut self,
         host: &Host,
