@@ -209,11 +209,11 @@ async fn a_pod_is_known_by_the_name_that_the_dra_driver_gave_its_device() {
     let held = text.lines().find(|line| line.starts_with("accelerator_device_allocation{"));
     let held = held.expect("the allocation is published");
     assert!(held.contains(&device.id.to_string()) && held.contains("pod=\"decode-0\""), "{held}");
-    let door = agent.get("/compat/dcgm").text().to_owned();
-    let of_pod = door
+    let page = agent.get("/compat/dcgm").text().to_owned();
+    let of_pod = page
         .lines()
         .filter(|line| line.starts_with("DCGM_FI_DEV_GPU_UTIL{") && line.contains("pod=\"decode-0\""));
-    assert_eq!(of_pod.count(), 1, "{door}");
+    assert_eq!(of_pod.count(), 1, "{page}");
 }
 
 #[test]

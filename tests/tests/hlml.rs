@@ -128,7 +128,7 @@ fn a_device_in_reset_has_no_problem_and_the_others_are_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_is_known_by_the_serial_number_of_its_device_also_at_the_door() {
+async fn a_pod_is_known_by_the_serial_number_of_its_device_also_on_the_page_of_dcgm_exporter() {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let host = Fixture::named(GAUDI2).lay_out();
     // The second device of the library; its utilization is 10 %.
@@ -140,10 +140,10 @@ async fn a_pod_is_known_by_the_serial_number_of_its_device_also_at_the_door() {
     command.arg("--pod-resources").arg(folder.path());
     let agent = Agent::start(command);
     agent.until("the pod is known", |agent| agent.count("accelerator_device_allocation{") == 1);
-    let door = agent.get("/compat/dcgm").text().to_owned();
+    let page = agent.get("/compat/dcgm").text().to_owned();
     let of_pod = |line: &&str| line.starts_with("DCGM_FI_DEV_GPU_UTIL{") && line.contains("pod=\"decode-0\"");
-    let lines: Vec<&str> = door.lines().filter(of_pod).collect();
-    assert_eq!(lines.len(), 1, "{door}");
+    let lines: Vec<&str> = page.lines().filter(of_pod).collect();
+    assert_eq!(lines.len(), 1, "{page}");
     assert!(lines[0].ends_with("} 10"), "{lines:?}");
     let metrics = agent.get("/metrics").text().to_owned();
     let held = metrics.lines().find(|line| line.starts_with("accelerator_device_allocation{"));
