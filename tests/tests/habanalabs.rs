@@ -127,6 +127,11 @@ fn a_reset_after_a_job_changes_no_verdict_and_is_no_problem() {
     for port in 0..24 {
         answer(&host, WORKING, &format!("HL_INFO_NIC_LINK_STATE({port})"), busy());
     }
+    // Its links are those of the others as well.
+    for device in agent.inventory().devices.iter().filter(|device| device.id.to_string() != WORKING) {
+        let address = device.id.to_string();
+        answer(&host, &address, "HL_INFO_NIC_LINK_STATE(0)", json!({ "value": false }));
+    }
     agent.until("its samples are absent", |agent| utilizations(agent) == 6);
     std::thread::sleep(Duration::from_secs(3));
     let inventory = agent.inventory();

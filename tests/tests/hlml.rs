@@ -254,6 +254,69 @@ fn a_device_that_the_library_loses_has_failed_unless_the_driver_resets_it() {
 }
 
 #[test]
+fn a_device_that_the_library_does_not_list_has_failed_unless_the_driver_resets_it() {
+    const ADDRESS: &str = "0000:99:00.0";
+    let host = Fixture::named(GAUDI2).copy();
+    let agent = start(&host);
+    let device = || {
+        let devices = agent.inventory().devices;
+        devices.into_iter().find(|device| device.id.to_string() == ADDRESS).expect("the device is there")
+    };
+    let index = index_of(&host, ADDRESS);
+    assert_eq!(index, 7, "the last one can be left out");
+    let before = device();
+    let refuse = || {
+        let refused = json!({ "error": "AIP_IS_LOST" });
+        host.driver_root().answer(index, "hlml_device_get_handle_by_index", refused);
+    };
+    let answer = || {
+        let handle = json!({ "value": Value::Null });
+        host.driver_root().answer(index, "hlml_device_get_handle_by_index", handle);
+    };
+
+    set_status(host.root(), ADDRESS, "In reset after device release");
+    refuse();
+    agent.until("its samples are absent", |agent| utilizations(agent) == 7);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((&device().serial, &device().health), (&before.serial, &before.health));
+
+    set_status(host.root(), ADDRESS, "Operational");
+    agent.until("it has failed", |_| device().health.state == HealthState::Failed);
+    assert_eq!(device().health.reasons[0].code, "DeviceLost");
+    assert_eq!(device().uuid, before.uuid, "static facts stay");
+    answer();
+    agent.until("it has recovered", |_| device().health.state == HealthState::Healthy);
+
+    let mut left_out = Value::Null;
+    host.driver_root().update(|recording| {
+        left_out = recording["devices"].as_array_mut().and_then(Vec::pop).expect("it is there");
+    });
+    agent.until("it has failed again", |_| device().health.state == HealthState::Failed);
+    assert_eq!(device().health.reasons[0].code, "DeviceLost");
+    host.driver_root()
+        .update(|recording| recording["devices"].as_array_mut().expect("a list").push(left_out.clone()));
+    agent.until("it is sampled", |agent| utilizations(agent) == 8);
+    agent.until("it has recovered", |_| device().health.state == HealthState::Healthy);
+    assert_eq!(restarts(&agent), 0.0, "no process failed");
+}
+
+#[test]
+fn what_a_library_reported_that_was_removed_is_no_evidence() {
+    let host = Fixture::named(GAUDI2).copy();
+    host.driver_root().answer(2, "hlml_device_get_replaced_rows_pending_status", json!({ "value": 1 }));
+    let agent = start(&host);
+    let degraded = |agent: &Agent| {
+        let devices = agent.inventory().devices;
+        devices.iter().filter(|device| device.health.state == HealthState::Degraded).count()
+    };
+    agent.until("a row is pending", |agent| degraded(agent) == 1);
+    fs::remove_file(host.driver_root().library()).expect("it can be removed");
+    agent.until("nothing says so any more", |agent| degraded(agent) == 0);
+    let devices = agent.inventory().devices;
+    assert!(devices.iter().all(|device| device.serial.is_known()), "static facts stay");
+}
+
+#[test]
 fn a_critical_event_is_counted_and_fails_its_device_until_it_works_after_a_reset() {
     const ADDRESS: &str = "0000:99:00.0";
     let host = Fixture::named(GAUDI2).copy();

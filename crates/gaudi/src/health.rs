@@ -45,6 +45,7 @@ pub(crate) struct GaudiEvidence {
 pub(crate) struct LibraryEvidence {
     status: Option<GaudiStatus>,
     is_lost: bool,
+    is_unlisted: bool,
     are_rows_pending: bool,
     uncorrected: Option<u64>,
     internal_up: u32,
@@ -101,7 +102,7 @@ impl LibraryEvidence {
 impl LibraryEvidence {
     /// What is known of a device that the library does not list.
     pub(crate) fn unlisted() -> LibraryEvidence {
-        LibraryEvidence { is_lost: true, ..LibraryEvidence::default() }
+        LibraryEvidence { is_lost: true, is_unlisted: true, ..LibraryEvidence::default() }
     }
 }
 
@@ -114,6 +115,11 @@ impl GaudiEvidence {
     /// Whether it is known to accept work.
     pub(crate) fn is_operational(&self) -> bool {
         self.status() == Some(GaudiStatus::Operational)
+    }
+
+    /// Whether the library does not list the device, although the driver does not reset it.
+    pub(crate) fn is_unlisted(&self) -> bool {
+        self.library.is_unlisted && !self.is_in_reset()
     }
 
     /// Whether the driver resets the device, so that the library is expected to fail.

@@ -24,7 +24,11 @@ mod products;
 mod sysfs;
 mod unlisted;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Instant,
+};
 
 use afd_host::{
     Host,
@@ -56,6 +60,8 @@ pub struct Gaudi {
     histories: BTreeMap<DeviceId, GaudiHistory>,
     /// What the library last reported for the health of each device.
     library_evidence: BTreeMap<DeviceId, LibraryEvidence>,
+    /// Devices that HLML does not list.
+    unlisted: BTreeSet<DeviceId>,
     /// The ports of each device, and whether they leave the server.
     ports: BTreeMap<DeviceId, BTreeMap<u8, bool>>,
     /// Critical errors, by the library's events.
@@ -125,6 +131,20 @@ impl Gaudi {
         sysfs::connect_cards(&mut findings.devices);
     }
 
+    /// Initialises HLML again where it lacks another device: it enumerates the devices when it is initialised, and may lack one
+    /// that was being reset then.
+    fn enumerate_again(&mut self, evidence: &BTreeMap<DeviceId, GaudiEvidence>) {
+        let Some(enrichment) = self.enrichment.as_mut().filter(|enrichment| enrichment.is_fresh()) else {
+            return;
+        };
+        let unlisted = evidence.iter().filter(|(_, evidence)| evidence.is_unlisted());
+        let unlisted: BTreeSet<DeviceId> = unlisted.map(|(device, _)| *device).collect();
+        if !unlisted.is_subset(&self.unlisted) {
+            enrichment.enumerate_again();
+        }
+        self.unlisted = unlisted;
+    }
+
     /// What is known for the health of each device. The status is read after the library was asked: calls that failed because
     /// a reset had begun are then seen as such.
     fn evidence(&self, facts: &mut Facts<'_>) -> BTreeMap<DeviceId, GaudiEvidence> {
@@ -173,6 +193,7 @@ impl Probe for Gaudi {
             self.incidents.discovered(device, binding, evidence.is_operational(), evidence.resets);
             evidence.has_critical_error = self.incidents.is_open(device.id);
         }
+        self.enumerate_again(&evidence);
         // The library answers no call for a device in reset.
         let is_in_reset = |device: &DeviceId| evidence.get(device).is_some_and(GaudiEvidence::is_in_reset);
         findings.problems.retain(|problem| !problem.device.as_ref().is_some_and(is_in_reset));

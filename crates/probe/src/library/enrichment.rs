@@ -279,6 +279,11 @@ impl<T: StatusTable> Enrichment<T> {
         self.responsiveness.reset(LibraryStatus::Unused);
     }
 
+    /// Lets another process enumerate the devices, for a library that does so when it is initialised. Reports stay.
+    pub fn enumerate_again(&mut self) {
+        self.process.end();
+    }
+
     /// What the library reported when it was last discovered, with what it reported earlier and the spec retains.
     pub fn report(&self) -> Option<&LibraryReport<T>> {
         self.report.as_ref()
