@@ -230,8 +230,8 @@ pub fn markdown() -> String {
          no rule applies any more. What HLML or the ioctl reported counts while it answers. If several rules apply, the most severe\n\
          state counts: failed, then unknown, then degraded.\n\n\
          The driver resets a device after every workload (`reset_upon_device_release`, on by default from Gaudi 2 on). While it does,\n\
-         the last verdict stays for 120 seconds: no label and no condition changes between two jobs. While a device\n\
-         is being reset HLML answers no call for it, and the ioctl few, which is no problem.\n\n\
+         the last verdict stays for 120 seconds: no label and no condition changes between two jobs. While a device is being reset\n\
+         HLML answers no call for it, and the ioctl few, which is no problem; nor is that the links of other devices with it are down.\n\n\
          | reason | state | condition | source | action |\n|---|---|---|---|---|\n\
          | `DriverMissing` | failed | no kernel driver is bound to the device | PCI | load the driver; check the kernel log |\n"
         .to_owned();
