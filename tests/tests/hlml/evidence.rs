@@ -3,7 +3,10 @@
 use std::{fs, path::Path, time::Duration};
 
 use afd_model::HealthState;
-use afd_tests::fixture::{Fixture, FixtureHost};
+use afd_tests::{
+    agent::Agent,
+    fixture::{Fixture, FixtureHost},
+};
 use serde_json::{Value, json};
 
 use super::{GAUDI2, restarts, start, utilizations};
@@ -108,6 +111,8 @@ fn a_device_that_the_library_does_not_list_has_failed_unless_the_driver_resets_i
 #[test]
 fn what_a_library_reported_that_was_removed_is_no_evidence() {
     let host = Fixture::named(GAUDI2).copy();
+    // Nor can the driver be asked.
+    let _ = fs::remove_dir_all(host.root().join("dev/accel"));
     host.driver_root().answer(2, "hlml_device_get_replaced_rows_pending_status", json!({ "value": 1 }));
     let agent = start(&host);
     let degraded = |agent: &Agent| {
