@@ -104,6 +104,23 @@ async fn the_values_of_pods_reach_the_chips_that_they_hold_and_the_metrics_of_dc
         "{of_dcgm:?}"
     );
     assert!(agent.lines("/metrics", PROBLEMS).is_empty());
+    // Without values of its cores a chip has none, and the other chip keeps its own.
+    let cores = [(4, "10"), (5, "30"), (6, "NaN"), (7, "NaN")];
+    exporter.set(Answer::Text(series("duty_cycle", "prefill", &cores)));
+    let first = [("0000:00:04.0".to_owned(), 0.2)];
+    agent.until("values of one chip are left", |agent| values(agent, COMPUTE) == first);
+    assert!(agent.lines("/metrics", PROBLEMS).is_empty());
+}
+
+#[test]
+fn two_of_four_chips_that_no_kubelet_reports_have_no_values() {
+    let cores = [(4, "10"), (5, "30"), (6, "50"), (7, "70")];
+    let exporter = FakeServer::start(Answer::Text(series("duty_cycle", "train", &cores)));
+    let agent = start("tpu-7x-x4", exporter.address, None);
+    agent.until("it is a problem", |agent| {
+        agent.lines("/metrics", PROBLEMS) == [format!("{PROBLEMS},reason=\"unreadable\"}} 1")]
+    });
+    assert!(agent.lines("/metrics", COMPUTE).is_empty());
 }
 
 #[test]

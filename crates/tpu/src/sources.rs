@@ -250,8 +250,30 @@ impl LatestValues {
 
 #[cfg(test)]
 mod tests {
+    use afd_host::child::ChildRegistry;
+
     use super::*;
     use crate::report::RuntimeQuantity;
+
+    #[test]
+    fn a_process_that_fails_is_a_problem_until_it_answers() {
+        let launcher = Launcher::new("/bin/false".into(), Duration::ZERO, ChildRegistry::default());
+        let mut sources = TpuSources::new(&launcher, SourceAddresses::default());
+        let start = Instant::now();
+        while sources.problems().is_empty() {
+            assert!(start.elapsed() < Duration::from_mins(1), "it ends at once");
+            sources.sample(start);
+        }
+        for _ in 0..10 {
+            sources.sample(start);
+            let problems = sources.problems();
+            assert_eq!(problems.len(), 1, "it is restarted after a back-off");
+            let message = &problems[0].message;
+            assert!(message.starts_with("the process that queries the servers ended ("), "{message}");
+        }
+        sources.end();
+        assert!(sources.problems().is_empty());
+    }
 
     #[test]
     fn values_of_a_source_that_fails_count_for_a_minute_and_those_of_an_absent_one_not_at_all() {
