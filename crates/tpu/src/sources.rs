@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_process_that_fails_is_a_problem_until_it_answers() {
-        let launcher = Launcher::new("/bin/false".into(), Duration::ZERO, ChildRegistry::default());
+        let launcher = Launcher::new("/bin/false".into(), Duration::ZERO, ChildRegistry::adopting_orphans());
         let mut sources = TpuSources::new(&launcher, SourceAddresses::default());
         let start = Instant::now();
         while sources.problems().is_empty() {
