@@ -13,7 +13,7 @@ use std::{
 
 /// How a server answers.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum FakeAnswer {
     /// As the server at this address.
     Forward(SocketAddr),
     /// To GET, with the text of the path, else 404. The request and the response have this line in their heads.
@@ -36,7 +36,7 @@ pub enum Answer {
 pub struct FakeServer {
     /// Where it listens.
     pub address: SocketAddr,
-    answer: Arc<Mutex<Answer>>,
+    answer: Arc<Mutex<FakeAnswer>>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -45,7 +45,7 @@ impl FakeServer {
     ///
     /// # Panics
     /// When no port is free.
-    pub fn start(answer: Answer) -> FakeServer {
+    pub fn start(answer: FakeAnswer) -> FakeServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let server = FakeServer {
             address: listener.local_addr().expect("it is bound"),
@@ -64,7 +64,7 @@ impl FakeServer {
     }
 
     /// Sets the answer to connections from now on.
-    pub fn set(&self, answer: Answer) {
+    pub fn set(&self, answer: FakeAnswer) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
@@ -75,10 +75,10 @@ impl FakeServer {
 }
 
 /// The client may have gone at any time.
-fn serve(mut stream: TcpStream, answer: Answer) {
+fn serve(mut stream: TcpStream, answer: FakeAnswer) {
     let mut request = [0; 2048];
     let _ = match answer {
-        Answer::Forward(address) => {
+        FakeAnswer::Forward(address) => {
             let server = TcpStream::connect(address).expect("the server listens");
             let ends = [&stream, &server].map(|end| end.try_clone().expect("a socket can be cloned"));
             let [mut client, mut back] = ends;
@@ -90,7 +90,7 @@ fn serve(mut stream: TcpStream, answer: Answer) {
             let _ = server.shutdown(Shutdown::Both);
             copied.map(drop)
         }
-        Answer::Paths { header, texts } => {
+        FakeAnswer::Paths { header, texts } => {
             let length = stream.read(&mut request).unwrap_or_default();
             let request = String::from_utf8_lossy(&request[..length]).into_owned();
             assert!(request.contains(&format!("{header}\r\n")), "{request}");
@@ -99,17 +99,17 @@ fn serve(mut stream: TcpStream, answer: Answer) {
                 None => write!(stream, "HTTP/1.0 404 Not Found\r\n{header}\r\n\r\n"),
             }
         }
-        Answer::Text(text) => {
+        FakeAnswer::Text(text) => {
             let _ = stream.read(&mut request);
             let length = text.len();
             let head =
                 format!("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");
             stream.write_all([head, text].concat().as_bytes())
         }
-        Answer::Bytes(bytes) => {
+        FakeAnswer::Bytes(bytes) => {
             let _ = stream.read(&mut request);
             stream.write_all(&bytes)
         }
-        Answer::Nothing => stream.read(&mut request).and_then(|_| stream.read(&mut request)).map(drop),
+        FakeAnswer::Nothing => stream.read(&mut request).and_then(|_| stream.read(&mut request)).map(drop),
     };
 }

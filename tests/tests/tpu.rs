@@ -17,7 +17,7 @@ use std::{
 use afd_kubelet::testing::{FakeKubelet, pod};
 use afd_tests::{
     agent::{Agent, TIMEOUT},
-    fake_server::{Answer, FakeServer},
+    fake_server::{FakeAnswer, FakeServer},
     fixture::Fixture,
     stdout,
 };
@@ -79,7 +79,7 @@ async fn the_values_of_pods_reach_the_chips_that_they_hold_and_the_metrics_of_dc
         pod("other", "example.com/nic", &["0000:80:04", "4"]),
     ]);
     kubelet.start(folder.path()).expect("a socket can be made");
-    let exporter = FakeServer::start(Answer::Text(
+    let exporter = FakeServer::start(FakeAnswer::Text(
         [
             series("duty_cycle", "prefill", &[(4, "10"), (5, "30"), (6, "50"), (7, "70")]),
             series("duty_cycle", "decode", &[(12, "90")]),
@@ -106,7 +106,7 @@ async fn the_values_of_pods_reach_the_chips_that_they_hold_and_the_metrics_of_dc
     assert!(agent.lines("/metrics", PROBLEMS).is_empty());
     // Without values of its cores a chip has none, and the other chip keeps its own.
     let cores = [(4, "10"), (5, "30"), (6, "NaN"), (7, "NaN")];
-    exporter.set(Answer::Text(series("duty_cycle", "prefill", &cores)));
+    exporter.set(FakeAnswer::Text(series("duty_cycle", "prefill", &cores)));
     let first = [("0000:00:04.0".to_owned(), 0.2)];
     agent.until("values of one chip are left", |agent| values(agent, COMPUTE) == first);
     assert!(agent.lines("/metrics", PROBLEMS).is_empty());
@@ -115,7 +115,7 @@ async fn the_values_of_pods_reach_the_chips_that_they_hold_and_the_metrics_of_dc
 #[test]
 fn two_of_four_chips_that_no_kubelet_reports_have_no_values() {
     let cores = [(4, "10"), (5, "30"), (6, "50"), (7, "70")];
-    let exporter = FakeServer::start(Answer::Text(series("duty_cycle", "train", &cores)));
+    let exporter = FakeServer::start(FakeAnswer::Text(series("duty_cycle", "train", &cores)));
     let agent = start("tpu-7x-x4", exporter.address, None);
     agent.until("it is a problem", |agent| {
         agent.lines("/metrics", PROBLEMS) == [format!("{PROBLEMS},reason=\"unreadable\"}} 1")]
@@ -126,7 +126,7 @@ fn two_of_four_chips_that_no_kubelet_reports_have_no_values() {
 #[test]
 fn numbers_of_a_second_host_follow_the_order_of_its_chips() {
     let ids = [(7, "70"), (4, "40"), (6, "60"), (5, "50")];
-    let exporter = FakeServer::start(Answer::Text(series("duty_cycle", "train", &ids)));
+    let exporter = FakeServer::start(FakeAnswer::Text(series("duty_cycle", "train", &ids)));
     let host = Fixture::named("tpu-v5p-x4").lay_out();
     let address = exporter.address.to_string();
     let text = stdout(&mut host.afd(["show", "--output", "metrics", "--tpu-exporter", &address]));
@@ -138,23 +138,23 @@ fn numbers_of_a_second_host_follow_the_order_of_its_chips() {
 #[test]
 fn a_server_that_fails_costs_its_own_values_and_is_one_problem() {
     let all = [(0, "25"), (1, "25"), (2, "25"), (3, "25")];
-    let good = Answer::Text(series("duty_cycle", "train", &all));
-    let exporter = FakeServer::start(Answer::Text(String::new()));
+    let good = FakeAnswer::Text(series("duty_cycle", "train", &all));
+    let exporter = FakeServer::start(FakeAnswer::Text(String::new()));
     let agent = start("tpu-v5p-x4", exporter.address, None);
     let long = "# a comment that is as long as a mebibyte\n".repeat((1 << 20) / 42);
-    let response = |text: &str| Answer::Bytes(format!("HTTP/1.0 200 OK\r\n\r\n{text}").into_bytes());
+    let response = |text: &str| FakeAnswer::Bytes(format!("HTTP/1.0 200 OK\r\n\r\n{text}").into_bytes());
     let dying = b"HTTP/1.0 200 OK\r\nContent-Length: 9999\r\n\r\nduty_cycle{".to_vec();
     let three = series("duty_cycle", "train", &all[..3]);
     for (what, answer) in [
-        ("slow", Answer::Nothing),
-        ("dying", Answer::Bytes(dying)),
-        ("garbage", Answer::Bytes(vec![0xff; 4096])),
+        ("slow", FakeAnswer::Nothing),
+        ("dying", FakeAnswer::Bytes(dying)),
+        ("garbage", FakeAnswer::Bytes(vec![0xff; 4096])),
         (
             "an endless body",
-            Answer::Bytes([b"HTTP/1.0 200 OK\r\n\r\n".to_vec(), vec![b'#'; 8 << 20]].concat()),
+            FakeAnswer::Bytes([b"HTTP/1.0 200 OK\r\n\r\n".to_vec(), vec![b'#'; 8 << 20]].concat()),
         ),
         ("no exposition", response("<html>")),
-        ("three numbers of four chips", Answer::Text(three)),
+        ("three numbers of four chips", FakeAnswer::Text(three)),
     ] {
         exporter.set(answer);
         agent.until(what, |agent| {
@@ -166,14 +166,14 @@ fn a_server_that_fails_costs_its_own_values_and_is_one_problem() {
             values(agent, COMPUTE).len() == 4 && agent.lines("/metrics", PROBLEMS).is_empty()
         });
     }
-    exporter.set(Answer::Text(format!(
+    exporter.set(FakeAnswer::Text(format!(
         "{long}{}",
         series("duty_cycle", "train", &[(0, "50"), (1, "50"), (2, "50"), (3, "50")])
     )));
     agent.until("a body of a mebibyte is read", |agent| {
         values(agent, COMPUTE).iter().map(|(_, value)| *value).collect::<Vec<_>>() == [0.5; 4]
     });
-    exporter.set(Answer::Text(String::new()));
+    exporter.set(FakeAnswer::Text(String::new()));
     agent.until("values that are not reported are absent", |agent| values(agent, COMPUTE).is_empty());
     assert!(agent.lines("/metrics", PROBLEMS).is_empty());
 }
@@ -192,7 +192,7 @@ fn a_node_without_the_exporter_has_no_utilization_and_no_problem() {
 
 #[test]
 fn the_process_is_confined_and_ends_with_the_agent() {
-    let exporter = FakeServer::start(Answer::Text(String::new()));
+    let exporter = FakeServer::start(FakeAnswer::Text(String::new()));
     let agent = start("tpu-v5p-x4", exporter.address, None);
     let parent = format!("PPid:\t{}", agent.pid());
     let child = || {

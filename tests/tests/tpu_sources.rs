@@ -22,7 +22,7 @@ use afd_derive::compat::CompatSet;
 use afd_kubelet::testing::{FakeKubelet, pod};
 use afd_tests::{
     agent::Agent,
-    fake_server::{Answer, FakeServer},
+    fake_server::{FakeAnswer, FakeServer},
     fixture::{Fixture, FixtureHost},
     stdout,
 };
@@ -128,7 +128,7 @@ async fn the_values_of_a_runtime_are_of_the_chips_that_its_pod_holds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_that_fails_costs_its_own_values_and_is_one_problem() {
     let (runtime, address) = FakeRuntime::start(per_chip()).await;
-    let server = FakeServer::start(Answer::Forward(address));
+    let server = FakeServer::start(FakeAnswer::Forward(address));
     // The machine names the port of its runtime.
     let host = with_ports("tpu-v5p-x4", &[server.address.port()]);
     let agent = start(&host, ["off", "127.0.0.1:1"], None, &[]);
@@ -145,14 +145,14 @@ async fn a_runtime_that_fails_costs_its_own_values_and_is_one_problem() {
     };
     answering();
     for (what, answer) in [
-        ("slow", Answer::Nothing),
-        ("dying", Answer::Bytes(Vec::new())),
-        ("garbage", Answer::Bytes(vec![0xff; 4096])),
-        ("of another protocol", Answer::Bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())),
+        ("slow", FakeAnswer::Nothing),
+        ("dying", FakeAnswer::Bytes(Vec::new())),
+        ("garbage", FakeAnswer::Bytes(vec![0xff; 4096])),
+        ("of another protocol", FakeAnswer::Bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())),
     ] {
         server.set(answer);
         failing(what);
-        server.set(Answer::Forward(address));
+        server.set(FakeAnswer::Forward(address));
         answering();
     }
     runtime.set(RuntimeMetrics::from([(DUTY_CYCLE, duty_cycles(&[(4, 1.0), (5, 1.0), (6, 1.0)]))]));
@@ -214,7 +214,7 @@ async fn the_page_of_the_plugin_has_its_families() {
     ];
     let families = families.map(of_chips).concat();
     let exporter = format!("HTTP/1.0 200 OK\r\n\r\n{families}");
-    let exporter = FakeServer::start(Answer::Bytes(exporter.into_bytes()));
+    let exporter = FakeServer::start(FakeAnswer::Bytes(exporter.into_bytes()));
     let host = Fixture::named("tpu-v5p-x4").lay_out();
     let exporter = exporter.address.to_string();
     let options = ["--compat-metrics", "tpu", "--node-name", "node-7"];
@@ -250,10 +250,10 @@ fn promtool(text: &str) -> Vec<String> {
     String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
 }
 
-fn metadata(texts: &[(&str, &str)]) -> Answer {
+fn metadata(texts: &[(&str, &str)]) -> FakeAnswer {
     let path = |name: &str| format!("/computeMetadata/v1/instance/attributes/{name}");
     let texts = texts.iter().map(|(name, text)| (path(name), (*text).to_owned())).collect();
-    Answer::Paths { header: "Metadata-Flavor: Google", texts }
+    FakeAnswer::Paths { header: "Metadata-Flavor: Google", texts }
 }
 
 /// The labels of a fixture that depend on the metadata server.
@@ -294,9 +294,9 @@ fn the_metadata_server_decides_the_labels_of_a_machine_without_the_file() {
     assert_eq!(labels("tpu-v5e-x8", &server.address.to_string()), device);
     // Without a server, with one that lacks the header of Google's, and one that sends garbage.
     assert_eq!(labels("tpu-v5e-x8", "off"), count);
-    server.set(Answer::Bytes(b"HTTP/1.0 200 OK\r\n\r\nTOPOLOGY: 2x4\n".to_vec()));
+    server.set(FakeAnswer::Bytes(b"HTTP/1.0 200 OK\r\n\r\nTOPOLOGY: 2x4\n".to_vec()));
     assert_eq!(labels("tpu-v5e-x8", &server.address.to_string()), count);
-    server.set(Answer::Bytes(vec![0xff; 100]));
+    server.set(FakeAnswer::Bytes(vec![0xff; 100]));
     assert_eq!(labels("tpu-v5e-x8", &server.address.to_string()), count);
     // It is not queried where the machine has the file, nor without a TPU.
     let before = server.connections();
@@ -321,7 +321,7 @@ fn an_answer_of_the_metadata_server_is_shown_without_waiting_for_the_next_discov
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_metadata_server_that_hangs_costs_its_deadline_once_and_is_one_problem() {
-    let server = FakeServer::start(Answer::Nothing);
+    let server = FakeServer::start(FakeAnswer::Nothing);
     let (_runtime, address) = FakeRuntime::start(per_chip()).await;
     let host = Fixture::named("tpu-v5p-x4").lay_out();
     let metadata = server.address.to_string();
