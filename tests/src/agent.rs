@@ -147,6 +147,11 @@ impl Agent {
         HttpResponse { status: status.expect("a response has a status"), headers, body }
     }
 
+    /// The lines of a page that begin so.
+    pub fn lines(&self, path: &str, prefix: &str) -> Vec<String> {
+        self.get(path).text().lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
+    }
+
     /// The number of lines of `/metrics` that start with a prefix.
     pub fn count(&self, prefix: &str) -> usize {
         self.get("/metrics").text().lines().filter(|line| line.starts_with(prefix)).count()

@@ -127,6 +127,11 @@ fn a_reset_after_a_job_changes_no_verdict_and_is_no_problem() {
     for port in 0..24 {
         answer(&host, WORKING, &format!("HL_INFO_NIC_LINK_STATE({port})"), busy());
     }
+    // Its links are those of the others as well.
+    for device in agent.inventory().devices.iter().filter(|device| device.id.to_string() != WORKING) {
+        let address = device.id.to_string();
+        answer(&host, &address, "HL_INFO_NIC_LINK_STATE(0)", json!({ "value": false }));
+    }
     agent.until("its samples are absent", |agent| utilizations(agent) == 6);
     std::thread::sleep(Duration::from_secs(3));
     let inventory = agent.inventory();
@@ -209,11 +214,11 @@ async fn a_pod_is_known_by_the_name_that_the_dra_driver_gave_its_device() {
     let held = text.lines().find(|line| line.starts_with("accelerator_device_allocation{"));
     let held = held.expect("the allocation is published");
     assert!(held.contains(&device.id.to_string()) && held.contains("pod=\"decode-0\""), "{held}");
-    let door = agent.get("/compat/dcgm").text().to_owned();
-    let of_pod = door
+    let page = agent.get("/compat/dcgm").text().to_owned();
+    let of_pod = page
         .lines()
         .filter(|line| line.starts_with("DCGM_FI_DEV_GPU_UTIL{") && line.contains("pod=\"decode-0\""));
-    assert_eq!(of_pod.count(), 1, "{door}");
+    assert_eq!(of_pod.count(), 1, "{page}");
 }
 
 #[test]

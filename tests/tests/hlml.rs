@@ -6,7 +6,10 @@
     reason = "tests lay out hosts and start programs"
 )]
 
-use std::{fs, path::Path, process::Stdio, time::Duration};
+#[path = "hlml/evidence.rs"]
+mod evidence;
+
+use std::{fs, process::Stdio, time::Duration};
 
 use afd_kubelet::testing::{FakeKubelet, pod};
 use afd_model::{HandleKind, HealthState, Inventory, Known, Missing};
@@ -62,25 +65,6 @@ fn assert_facts(agent: &Agent) {
     assert!(scrape < Duration::from_secs(1), "scrapes took {scrape:?}");
 }
 
-/// The answers of one device, by its PCI address.
-fn index_of(host: &FixtureHost, address: &str) -> usize {
-    let mut index = None;
-    host.driver_root().update(|recording| {
-        let devices = recording["devices"].as_array().expect("a list");
-        let is_it =
-            |device: &Value| device["answers"]["hlml_device_get_pci_info"]["value"]["bus_id"] == address;
-        index = devices.iter().position(is_it);
-    });
-    index.expect("the recording has the device")
-}
-
-/// Sets the attribute `status` of a device.
-fn set_status(root: &Path, address: &str, status: &str) {
-    let function =
-        fs::canonicalize(root.join("sys/bus/pci/devices").join(address)).expect("the device is there");
-    fs::write(function.join("status"), format!("{status}\n")).expect("a file can be written");
-}
-
 #[test]
 fn a_missing_library_is_no_problem_and_affects_no_fact_of_the_kernel() {
     let host = Fixture::named(GAUDI2).lay_out();
@@ -128,7 +112,7 @@ fn a_device_in_reset_has_no_problem_and_the_others_are_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_is_known_by_the_serial_number_of_its_device_also_at_the_door() {
+async fn a_pod_is_known_by_the_serial_number_of_its_device_also_on_the_page_of_dcgm_exporter() {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let host = Fixture::named(GAUDI2).lay_out();
     // The second device of the library; its utilization is 10 %.
@@ -140,10 +124,10 @@ async fn a_pod_is_known_by_the_serial_number_of_its_device_also_at_the_door() {
     command.arg("--pod-resources").arg(folder.path());
     let agent = Agent::start(command);
     agent.until("the pod is known", |agent| agent.count("accelerator_device_allocation{") == 1);
-    let door = agent.get("/compat/dcgm").text().to_owned();
+    let page = agent.get("/compat/dcgm").text().to_owned();
     let of_pod = |line: &&str| line.starts_with("DCGM_FI_DEV_GPU_UTIL{") && line.contains("pod=\"decode-0\"");
-    let lines: Vec<&str> = door.lines().filter(of_pod).collect();
-    assert_eq!(lines.len(), 1, "{door}");
+    let lines: Vec<&str> = page.lines().filter(of_pod).collect();
+    assert_eq!(lines.len(), 1, "{page}");
     assert!(lines[0].ends_with("} 10"), "{lines:?}");
     let metrics = agent.get("/metrics").text().to_owned();
     let held = metrics.lines().find(|line| line.starts_with("accelerator_device_allocation{"));
@@ -220,74 +204,6 @@ fn a_library_that_cannot_be_initialised_is_a_problem_and_is_retried() {
     host.driver_root().update(|recording| recording["system"]["hlml_init"] = json!({ "value": Value::Null }));
     agent.until("the library is sampled", |agent| utilizations(agent) == 8);
     assert!(agent.inventory().problems.is_empty());
-}
-
-#[test]
-fn a_device_that_the_library_loses_has_failed_unless_the_driver_resets_it() {
-    const ADDRESS: &str = "0000:99:00.0";
-    let host = Fixture::named(GAUDI2).copy();
-    let agent = start(&host);
-    let device = || {
-        let devices = agent.inventory().devices;
-        devices.into_iter().find(|device| device.id.to_string() == ADDRESS).expect("the device is there")
-    };
-    let index = index_of(&host, ADDRESS);
-    let before = device();
-    let info = json!({ "value": { "bus_id": ADDRESS, "pci_device_id": 0x1020_1da3 } });
-
-    set_status(host.root(), ADDRESS, "In reset after device release");
-    host.driver_root().answer(index, "hlml_device_get_pci_info", json!({ "error": "AIP_IS_LOST" }));
-    agent.until("its samples are absent", |agent| utilizations(agent) == 7);
-    std::thread::sleep(Duration::from_secs(2));
-    let now = device();
-    assert_eq!((&now.serial, &now.uuid, &now.health), (&before.serial, &before.uuid, &before.health));
-    assert!(agent.inventory().problems.is_empty());
-
-    set_status(host.root(), ADDRESS, "Operational");
-    agent.until("it has failed", |_| device().health.state == HealthState::Failed);
-    assert_eq!(device().health.reasons[0].code, "DeviceLost");
-    assert_eq!(device().uuid, before.uuid, "static facts stay");
-    host.driver_root().answer(index, "hlml_device_get_pci_info", info);
-    agent.until("it has recovered", |_| device().health.state == HealthState::Healthy);
-    agent.until("it is sampled", |agent| utilizations(agent) == 8);
-    assert_eq!(restarts(&agent), 0.0, "nothing was restarted");
-}
-
-#[test]
-fn a_critical_event_is_counted_and_fails_its_device_until_it_works_after_a_reset() {
-    const ADDRESS: &str = "0000:99:00.0";
-    let host = Fixture::named(GAUDI2).copy();
-    let agent = start(&host);
-    let series = |agent: &Agent| {
-        let text = agent.get("/metrics").text().to_owned();
-        let is_it = |line: &&str| {
-            line.starts_with("accelerator_device_errors_total{")
-                && line.contains(ADDRESS)
-                && line.contains("kind=\"critical\"")
-        };
-        text.lines().find(is_it)?.rsplit_once(' ')?.1.parse::<f64>().ok()
-    };
-    let health = |agent: &Agent| {
-        let devices = agent.inventory().devices;
-        let device = devices.into_iter().find(|device| device.id.to_string() == ADDRESS);
-        device.expect("the device is there").health
-    };
-    agent.until("the events are registered", |agent| series(agent) == Some(0.0));
-    let event = json!({ "device": index_of(&host, ADDRESS), "eventType": 2 });
-    host.driver_root().raise(event.clone());
-    agent.until("it has failed", |agent| health(agent).state == HealthState::Failed);
-    assert_eq!(health(&agent).reasons[0].code, "CriticalEvent");
-    assert_eq!(series(&agent), Some(1.0));
-    let failed =
-        agent.inventory().devices.iter().filter(|device| device.health.state == HealthState::Failed).count();
-    assert_eq!(failed, 1, "the others work");
-
-    let counter = host.root().join("sys/bus/pci/devices").join(ADDRESS).join("hard_reset_cnt");
-    let resets: u64 = fs::read_to_string(&counter).expect("it is a file").trim().parse().expect("a number");
-    fs::write(&counter, format!("{}\n", resets + 1)).expect("it can be written");
-    agent.until("it has recovered", |agent| health(agent).state == HealthState::Healthy);
-    host.driver_root().raise(event);
-    agent.until("the second one is counted", |agent| series(agent) == Some(2.0));
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn refused_engines_are_one_problem_of_each_device_and_hidden_memory_is_another()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_is_known_by_the_card_of_its_device_also_at_the_door() {
+async fn a_pod_is_known_by_the_card_of_its_device_also_on_the_page_of_dcgm_exporter() {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let host = Fixture::named(MAX).lay_out();
     let kubelet = FakeKubelet::default();
@@ -150,17 +150,17 @@ async fn a_pod_is_known_by_the_card_of_its_device_also_at_the_door() {
     let agent = Agent::start(command);
     agent.until("the pod is known", |agent| agent.count("accelerator_device_allocation{") == 1);
     agent.until("the library is sampled", |agent| utilizations(agent) == SAMPLED);
-    let door = agent.get("/compat/dcgm").text().to_owned();
+    let page = agent.get("/compat/dcgm").text().to_owned();
     let of_pod = |line: &&str| line.starts_with("DCGM_FI_DEV_GPU_UTIL{") && line.contains("pod=\"decode-0\"");
-    let lines: Vec<&str> = door.lines().filter(of_pod).collect();
-    assert_eq!(lines.len(), 1, "{door}");
+    let lines: Vec<&str> = page.lines().filter(of_pod).collect();
+    assert_eq!(lines.len(), 1, "{page}");
     // The mean of its tiles.
     assert!(lines[0].ends_with("} 50"), "{lines:?}");
     let metrics = agent.get("/metrics").text().to_owned();
     let held = series(&metrics, "accelerator_device_allocation", "0000:99:00.0");
     assert!(held.len() == 1 && held[0].contains("pod=\"decode-0\""), "{held:?}");
-    for (page, name) in [("xpum", "xpum_engine_group_ratio{"), ("xpumd", "hw_gpu_utilization_ratio{")] {
-        assert!(agent.get(&format!("/compat/{page}")).text().contains(name), "{page}");
+    for (path, name) in [("xpum", "xpum_engine_group_ratio{"), ("xpumd", "hw_gpu_utilization_ratio{")] {
+        assert!(agent.get(&format!("/compat/{path}")).text().contains(name), "{path}");
     }
 }
 
@@ -180,7 +180,7 @@ async fn a_pod_is_known_by_the_card_of_a_virtual_function() {
     let of_function = |line: &&str| line.contains("partition=\"vf1\"") && line.contains("pod=\"decode-0\"");
     assert!(held.len() == 1 && held.iter().all(of_function), "{held:?}");
     let of_pod = |line: &&str| line.starts_with("DCGM_FI_DEV_GPU_UTIL{") && line.contains("pod=\"decode-0\"");
-    agent.until("the door has the function", |agent| {
+    agent.until("the page of dcgm-exporter has the function", |agent| {
         agent.get("/compat/dcgm").text().lines().find(of_pod).is_some_and(|line| line.ends_with("} 50"))
     });
 }
@@ -305,10 +305,13 @@ fn a_suspended_device_is_not_woken() {
     fs::create_dir_all(function.join("power")).expect("a folder can be made");
     fs::write(function.join("power/runtime_status"), "suspended\n").expect("a file can be written");
     host.driver_root().fault("abort", &["zesInit"]);
-    let inventory = shown(&host);
-    assert!(inventory.problems.is_empty(), "the library is not loaded: {:?}", inventory.problems);
+    let problems = shown(&host).problems;
+    assert_eq!(problems.len(), 1, "the library is not loaded: {problems:?}");
+    assert_eq!(problems[0].device.map(|device| device.to_string()).as_deref(), Some("0000:29:00.0"));
+    assert!(problems[0].message.starts_with("the device is suspended"), "{problems:?}");
     fs::write(function.join("power/runtime_status"), "active\n").expect("a file can be written");
-    assert_eq!(shown(&host).problems.len(), 1, "it is queried when the device is awake");
+    let problems = shown(&host).problems;
+    assert!(problems.len() == 1 && !problems[0].message.contains("suspended"), "it is queried: {problems:?}");
 }
 
 #[test]

@@ -8,10 +8,8 @@
 
 use std::{
     fmt::Write as _,
-    io::{Read, Write},
     net::{SocketAddr, TcpListener},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -19,6 +17,7 @@ use std::{
 use afd_kubelet::testing::{FakeKubelet, pod};
 use afd_tests::{
     agent::{Agent, TIMEOUT},
+    fake_server::{FakeAnswer, FakeServer},
     fixture::Fixture,
     stdout,
 };
@@ -26,59 +25,8 @@ use tempfile::TempDir;
 
 const COMPUTE: &str = "accelerator_device_utilization_ratio{";
 const USED: &str = "accelerator_device_memory_used_bytes{";
-const DOOR: &str = "DCGM_FI_DEV_GPU_UTIL{";
+const OF_DCGM: &str = "DCGM_FI_DEV_GPU_UTIL{";
 const PROBLEMS: &str = "afd_probe_problems{probe=\"tpu\"";
-
-/// How the fake exporter answers.
-#[derive(Clone, Debug)]
-enum Answer {
-    /// With this exposition.
-    Text(String),
-    /// With these bytes in place of a response.
-    Bytes(Vec<u8>),
-    /// Not at all, as long as the connection is open.
-    Nothing,
-}
-
-/// A fake exporter of GKE's device plugin.
-struct FakeExporter {
-    address: SocketAddr,
-    answer: Arc<Mutex<Answer>>,
-}
-
-impl FakeExporter {
-    fn start(text: &str) -> FakeExporter {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = listener.local_addr().expect("it is bound");
-        let answer = Arc::new(Mutex::new(Answer::Text(text.to_owned())));
-        let shared = Arc::clone(&answer);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("a client connects");
-                let answer = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                thread::spawn(move || {
-                    let mut request = [0; 1024];
-                    let _ = stream.read(&mut request);
-                    // The client may have gone.
-                    let _ = match answer {
-                        Answer::Text(text) => write!(
-                            stream,
-                            "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\r\n{text}",
-                            text.len()
-                        ),
-                        Answer::Bytes(bytes) => stream.write_all(&bytes),
-                        Answer::Nothing => stream.read(&mut request).map(drop),
-                    };
-                });
-            }
-        });
-        FakeExporter { address, answer }
-    }
-
-    fn set(&self, answer: Answer) {
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
-    }
-}
 
 /// Series of a container in the namespace `serving`.
 fn series(family: &str, pod: &str, values: &[(u32, &str)]) -> String {
@@ -111,21 +59,17 @@ fn start(fixture: &str, exporter: SocketAddr, kubelet: Option<&Path>) -> Agent {
     Agent::start(command)
 }
 
-fn lines(agent: &Agent, path: &str, family: &str) -> Vec<String> {
-    agent.get(path).text().lines().filter(|line| line.starts_with(family)).map(str::to_owned).collect()
-}
-
 /// The values of a family by the device of the series.
 fn values(agent: &Agent, family: &str) -> Vec<(String, f64)> {
     let value = |line: String| {
         let device = line.split("device=\"").nth(1)?.split('"').next()?.to_owned();
         Some((device, line.rsplit(' ').next()?.parse().ok()?))
     };
-    lines(agent, "/metrics", family).into_iter().filter_map(value).collect()
+    agent.lines("/metrics", family).into_iter().filter_map(value).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_values_of_pods_reach_the_chips_that_they_hold_and_the_door() {
+async fn the_values_of_pods_reach_the_chips_that_they_hold_and_the_metrics_of_dcgm_exporter() {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let kubelet = FakeKubelet::default();
     // By slot, and by the group of a function.
@@ -135,8 +79,8 @@ async fn the_values_of_pods_reach_the_chips_that_they_hold_and_the_door() {
         pod("other", "example.com/nic", &["0000:80:04", "4"]),
     ]);
     kubelet.start(folder.path()).expect("a socket can be made");
-    let exporter = FakeExporter::start(
-        &[
+    let exporter = FakeServer::start(FakeAnswer::Text(
+        [
             series("duty_cycle", "prefill", &[(4, "10"), (5, "30"), (6, "50"), (7, "70")]),
             series("duty_cycle", "decode", &[(12, "90")]),
             series("duty_cycle_node", "", &[(0, "1"), (1, "1"), (2, "1"), (3, "1")]),
@@ -145,24 +89,44 @@ async fn the_values_of_pods_reach_the_chips_that_they_hold_and_the_door() {
             series("tensorcore_utilization", "decode", &[(0, "1"), (1, "1"), (2, "1"), (3, "1")]),
         ]
         .concat(),
-    );
+    ));
     let agent = start("tpu-7x-x4", exporter.address, Some(folder.path()));
     agent.until("the values are published", |agent| values(agent, COMPUTE).len() == 3);
     let expected = [("0000:00:04.0", 0.2), ("0000:00:05.0", 0.6), ("0000:80:05.0", 0.9)];
     assert_eq!(values(&agent, COMPUTE), expected.map(|(device, value)| (device.to_owned(), value)));
     let used = [("0000:00:04.0", 3e9), ("0000:00:05.0", 7e9)];
     assert_eq!(values(&agent, USED), used.map(|(device, value)| (device.to_owned(), value)));
-    let door = lines(&agent, "/compat/dcgm", DOOR);
-    assert_eq!(door.len(), 3, "none of the chip without a value: {door:?}");
-    assert_eq!(door.iter().filter(|line| line.contains("pod=\"prefill\"")).count(), 2);
-    assert!(door.iter().any(|line| line.contains("pod=\"decode\"") && line.ends_with(" 90")), "{door:?}");
-    assert!(lines(&agent, "/metrics", PROBLEMS).is_empty());
+    let of_dcgm = agent.lines("/compat/dcgm", OF_DCGM);
+    assert_eq!(of_dcgm.len(), 3, "none of the chip without a value: {of_dcgm:?}");
+    assert_eq!(of_dcgm.iter().filter(|line| line.contains("pod=\"prefill\"")).count(), 2);
+    assert!(
+        of_dcgm.iter().any(|line| line.contains("pod=\"decode\"") && line.ends_with(" 90")),
+        "{of_dcgm:?}"
+    );
+    assert!(agent.lines("/metrics", PROBLEMS).is_empty());
+    // Without values of its cores a chip has none, and the other chip keeps its own.
+    let cores = [(4, "10"), (5, "30"), (6, "NaN"), (7, "NaN")];
+    exporter.set(FakeAnswer::Text(series("duty_cycle", "prefill", &cores)));
+    let first = [("0000:00:04.0".to_owned(), 0.2)];
+    agent.until("values of one chip are left", |agent| values(agent, COMPUTE) == first);
+    assert!(agent.lines("/metrics", PROBLEMS).is_empty());
+}
+
+#[test]
+fn two_of_four_chips_that_no_kubelet_reports_have_no_values() {
+    let cores = [(4, "10"), (5, "30"), (6, "50"), (7, "70")];
+    let exporter = FakeServer::start(FakeAnswer::Text(series("duty_cycle", "train", &cores)));
+    let agent = start("tpu-7x-x4", exporter.address, None);
+    agent.until("it is a problem", |agent| {
+        agent.lines("/metrics", PROBLEMS) == [format!("{PROBLEMS},reason=\"unreadable\"}} 1")]
+    });
+    assert!(agent.lines("/metrics", COMPUTE).is_empty());
 }
 
 #[test]
 fn numbers_of_a_second_host_follow_the_order_of_its_chips() {
     let ids = [(7, "70"), (4, "40"), (6, "60"), (5, "50")];
-    let exporter = FakeExporter::start(&series("duty_cycle", "train", &ids));
+    let exporter = FakeServer::start(FakeAnswer::Text(series("duty_cycle", "train", &ids)));
     let host = Fixture::named("tpu-v5p-x4").lay_out();
     let address = exporter.address.to_string();
     let text = stdout(&mut host.afd(["show", "--output", "metrics", "--tpu-exporter", &address]));
@@ -174,44 +138,44 @@ fn numbers_of_a_second_host_follow_the_order_of_its_chips() {
 #[test]
 fn a_server_that_fails_costs_its_own_values_and_is_one_problem() {
     let all = [(0, "25"), (1, "25"), (2, "25"), (3, "25")];
-    let good = Answer::Text(series("duty_cycle", "train", &all));
-    let exporter = FakeExporter::start("");
+    let good = FakeAnswer::Text(series("duty_cycle", "train", &all));
+    let exporter = FakeServer::start(FakeAnswer::Text(String::new()));
     let agent = start("tpu-v5p-x4", exporter.address, None);
     let long = "# a comment that is as long as a mebibyte\n".repeat((1 << 20) / 42);
-    let response = |text: &str| Answer::Bytes(format!("HTTP/1.0 200 OK\r\n\r\n{text}").into_bytes());
+    let response = |text: &str| FakeAnswer::Bytes(format!("HTTP/1.0 200 OK\r\n\r\n{text}").into_bytes());
     let dying = b"HTTP/1.0 200 OK\r\nContent-Length: 9999\r\n\r\nduty_cycle{".to_vec();
     let three = series("duty_cycle", "train", &all[..3]);
     for (what, answer) in [
-        ("slow", Answer::Nothing),
-        ("dying", Answer::Bytes(dying)),
-        ("garbage", Answer::Bytes(vec![0xff; 4096])),
+        ("slow", FakeAnswer::Nothing),
+        ("dying", FakeAnswer::Bytes(dying)),
+        ("garbage", FakeAnswer::Bytes(vec![0xff; 4096])),
         (
             "an endless body",
-            Answer::Bytes([b"HTTP/1.0 200 OK\r\n\r\n".to_vec(), vec![b'#'; 8 << 20]].concat()),
+            FakeAnswer::Bytes([b"HTTP/1.0 200 OK\r\n\r\n".to_vec(), vec![b'#'; 8 << 20]].concat()),
         ),
         ("no exposition", response("<html>")),
-        ("three numbers of four chips", Answer::Text(three)),
+        ("three numbers of four chips", FakeAnswer::Text(three)),
     ] {
         exporter.set(answer);
         agent.until(what, |agent| {
-            lines(agent, "/metrics", PROBLEMS) == [format!("{PROBLEMS},reason=\"unreadable\"}} 1")]
+            agent.lines("/metrics", PROBLEMS) == [format!("{PROBLEMS},reason=\"unreadable\"}} 1")]
         });
         assert_eq!(agent.get("/healthz").status, 200, "{what}");
         exporter.set(good.clone());
         agent.until("the values are back", |agent| {
-            values(agent, COMPUTE).len() == 4 && lines(agent, "/metrics", PROBLEMS).is_empty()
+            values(agent, COMPUTE).len() == 4 && agent.lines("/metrics", PROBLEMS).is_empty()
         });
     }
-    exporter.set(Answer::Text(format!(
+    exporter.set(FakeAnswer::Text(format!(
         "{long}{}",
         series("duty_cycle", "train", &[(0, "50"), (1, "50"), (2, "50"), (3, "50")])
     )));
     agent.until("a body of a mebibyte is read", |agent| {
         values(agent, COMPUTE).iter().map(|(_, value)| *value).collect::<Vec<_>>() == [0.5; 4]
     });
-    exporter.set(Answer::Text(String::new()));
+    exporter.set(FakeAnswer::Text(String::new()));
     agent.until("values that are not reported are absent", |agent| values(agent, COMPUTE).is_empty());
-    assert!(lines(&agent, "/metrics", PROBLEMS).is_empty());
+    assert!(agent.lines("/metrics", PROBLEMS).is_empty());
 }
 
 #[test]
@@ -222,13 +186,13 @@ fn a_node_without_the_exporter_has_no_utilization_and_no_problem() {
     let agent = start("tpu-v5p-x4", address, None);
     let answered = "afd_last_sample_timestamp_seconds{probe=\"tpu\",source=\"library\"}";
     agent.until("the process has answered", |agent| agent.get("/metrics").text().contains(answered));
-    assert!(lines(&agent, "/metrics", COMPUTE).is_empty() && lines(&agent, "/compat/dcgm", DOOR).is_empty());
-    assert!(lines(&agent, "/metrics", PROBLEMS).is_empty());
+    assert!(agent.lines("/metrics", COMPUTE).is_empty() && agent.lines("/compat/dcgm", OF_DCGM).is_empty());
+    assert!(agent.lines("/metrics", PROBLEMS).is_empty());
 }
 
 #[test]
 fn the_process_is_confined_and_ends_with_the_agent() {
-    let exporter = FakeExporter::start("");
+    let exporter = FakeServer::start(FakeAnswer::Text(String::new()));
     let agent = start("tpu-v5p-x4", exporter.address, None);
     let parent = format!("PPid:\t{}", agent.pid());
     let child = || {

@@ -22,18 +22,17 @@ use afd_derive::compat::CompatSet;
 use afd_kubelet::testing::{FakeKubelet, pod};
 use afd_tests::{
     agent::Agent,
+    fake_server::{FakeAnswer, FakeServer},
     fixture::{Fixture, FixtureHost},
     stdout,
 };
 use tempfile::TempDir;
 
-use crate::fakes::{
-    Answer, AttrValue, DeviceNumber, FakeRuntime, FakeServer, Gauge, GaugeValue, RuntimeMetrics,
-};
+use crate::fakes::{AttrValue, DeviceNumber, FakeRuntime, Gauge, GaugeValue, RuntimeMetrics};
 
 const COMPUTE: &str = "accelerator_device_utilization_ratio{";
 const USED: &str = "accelerator_device_memory_used_bytes{";
-const DOOR: &str = "DCGM_FI_DEV_GPU_UTIL{";
+const OF_DCGM: &str = "DCGM_FI_DEV_GPU_UTIL{";
 const PROBLEMS: &str = "afd_probe_problems{probe=\"tpu\"";
 const DUTY_CYCLE: &str = "tpu.runtime.tensorcore.dutycycle.percent";
 const MEMORY_USED: &str = "tpu.runtime.hbm.memory.usage.bytes";
@@ -78,13 +77,22 @@ fn start(host: &FixtureHost, [exporter, runtime]: [&str; 2], kubelet: Option<&Pa
     Agent::start(command)
 }
 
-fn lines(agent: &Agent, path: &str, family: &str) -> Vec<String> {
-    agent.get(path).text().lines().filter(|line| line.starts_with(family)).map(str::to_owned).collect()
+/// A process without a server to query would end at once, be started again, and be a problem.
+#[test]
+fn no_process_is_started_where_every_server_is_off() {
+    let host = Fixture::named("tpu-v6e-x8").lay_out();
+    let agent = start(&host, ["off", "off"], None, &[]);
+    let sampled = "afd_last_sample_timestamp_seconds{probe=\"tpu\",source=\"kernel\"}";
+    agent.until("a sample was taken", |agent| agent.value(sampled).is_some());
+    let first = agent.value(sampled);
+    agent.until("another sample was taken", |agent| agent.value(sampled) > first);
+    assert_eq!(agent.count(PROBLEMS), 0);
+    assert_eq!(agent.library_process(), None);
 }
 
 /// The values of a family, by device.
 fn values(agent: &Agent, family: &str) -> Vec<f64> {
-    lines(agent, "/metrics", family).iter().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()
+    agent.lines("/metrics", family).iter().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()
 }
 
 /// A kubelet with pods that hold VFIO groups.
@@ -104,9 +112,9 @@ async fn the_values_of_a_runtime_are_of_the_chips_that_its_pod_holds() {
     let agent = start(&host, ["off", &address.to_string()], Some(folder.path()), &[]);
     agent.until("values are published", |agent| values(agent, COMPUTE) == [0.4, 0.5, 0.6, 0.7]);
     assert_eq!(values(&agent, USED), [(3 * GIB) as f64; 4]);
-    agent.until("the door has each chip of the pod", |agent| {
-        let door = lines(agent, "/compat/dcgm", DOOR);
-        door.len() == 4 && door.iter().all(|line| line.contains("pod=\"train\""))
+    agent.until("the page of dcgm-exporter has each chip of the pod", |agent| {
+        let of_dcgm = agent.lines("/compat/dcgm", OF_DCGM);
+        of_dcgm.len() == 4 && of_dcgm.iter().all(|line| line.contains("pod=\"train\""))
     });
     // Newer versions report each TensorCore.
     let cores: Vec<(i64, f64)> =
@@ -119,55 +127,82 @@ async fn the_values_of_a_runtime_are_of_the_chips_that_its_pod_holds() {
     // What is not reported is absent, and an idle runtime reports nothing.
     runtime.set(RuntimeMetrics::from([(DUTY_CYCLE, Vec::new())]));
     agent.until("there are no values", |agent| values(agent, COMPUTE).is_empty());
-    assert!(values(&agent, USED).is_empty() && lines(&agent, "/metrics", PROBLEMS).is_empty());
+    assert!(values(&agent, USED).is_empty() && agent.lines("/metrics", PROBLEMS).is_empty());
     // Two pods: the runtime does not say of which one it is.
     runtime.set(per_chip());
     agent.until("values are published", |agent| values(agent, COMPUTE).len() == 4);
     let two = [("a", "0"), ("b", "1")].map(|(name, group)| pod(name, "google.com/tpu", &[group]));
     kubelet.set_pods(two.to_vec());
     agent.until("values of unknown pods are a problem", |agent| {
-        values(agent, COMPUTE).is_empty() && !lines(agent, "/metrics", PROBLEMS).is_empty()
+        values(agent, COMPUTE).is_empty() && !agent.lines("/metrics", PROBLEMS).is_empty()
     });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_that_fails_costs_its_own_values_and_is_one_problem() {
     let (runtime, address) = FakeRuntime::start(per_chip()).await;
-    let server = FakeServer::start(Answer::Forward(address));
-    // The machine names the ports of its runtimes; nothing listens at the second one.
-    let host = Fixture::named("tpu-v5p-x4").copy();
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let free = free.expect("loopback has a free port").port();
-    fs::create_dir_all(host.root().join("etc/tpu")).expect("a folder can be made");
-    let ports = format!("TPU_RUNTIME_METRICS_PORTS: '{},{free}'\n", server.address.port());
-    fs::write(host.root().join("etc/tpu/tpu-env"), ports).expect("a file can be written");
+    let server = FakeServer::start(FakeAnswer::Forward(address));
+    // The machine names the port of its runtime.
+    let host = with_ports("tpu-v5p-x4", &[server.address.port()]);
     let agent = start(&host, ["off", "127.0.0.1:1"], None, &[]);
     let failing = |what: &str| {
         agent.until(what, |agent| {
-            lines(agent, "/metrics", PROBLEMS) == [format!("{PROBLEMS},reason=\"unreadable\"}} 1")]
+            agent.lines("/metrics", PROBLEMS) == [format!("{PROBLEMS},reason=\"unreadable\"}} 1")]
         });
         assert_eq!(agent.get("/healthz").status, 200, "{what}");
     };
     let answering = || {
         agent.until("values are published", |agent| {
-            values(agent, COMPUTE) == [0.4, 0.5, 0.6, 0.7] && lines(agent, "/metrics", PROBLEMS).is_empty()
+            values(agent, COMPUTE) == [0.4, 0.5, 0.6, 0.7] && agent.lines("/metrics", PROBLEMS).is_empty()
         });
     };
     answering();
     for (what, answer) in [
-        ("slow", Answer::Nothing),
-        ("dying", Answer::Bytes(Vec::new())),
-        ("garbage", Answer::Bytes(vec![0xff; 4096])),
-        ("of another protocol", Answer::Bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())),
+        ("slow", FakeAnswer::Nothing),
+        ("dying", FakeAnswer::Bytes(Vec::new())),
+        ("garbage", FakeAnswer::Bytes(vec![0xff; 4096])),
+        ("of another protocol", FakeAnswer::Bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())),
     ] {
         server.set(answer);
         failing(what);
-        server.set(Answer::Forward(address));
+        server.set(FakeAnswer::Forward(address));
         answering();
     }
     runtime.set(RuntimeMetrics::from([(DUTY_CYCLE, duty_cycles(&[(4, 1.0), (5, 1.0), (6, 1.0)]))]));
     failing("three numbers of four chips");
     assert!(values(&agent, COMPUTE).is_empty());
+}
+
+/// A host whose machine names the ports of its runtimes.
+fn with_ports(fixture: &str, ports: &[u16]) -> FixtureHost {
+    let host = Fixture::named(fixture).copy();
+    fs::create_dir_all(host.root().join("etc/tpu")).expect("a folder can be made");
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let text = format!("TPU_RUNTIME_METRICS_PORTS: '{}'\n", ports.join(","));
+    fs::write(host.root().join("etc/tpu/tpu-env"), text).expect("a file can be written");
+    host
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_runtimes_of_a_machine_has_no_values_and_is_one_problem() {
+    let cores = |count: i64| {
+        let cores: Vec<(i64, f64)> = (0..count).map(|core| (core, 50.0)).collect();
+        RuntimeMetrics::from([(DUTY_CYCLE, duty_cycles(&cores))])
+    };
+    let (runtime, address) = FakeRuntime::start(cores(4)).await;
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let free = free.expect("loopback has a free port").port();
+    let host = with_ports("tpu-7x-x4", &[address.port(), free]);
+    let agent = start(&host, ["off", "127.0.0.1:1"], None, &[]);
+    agent.until("there is one problem", |agent| {
+        agent.lines("/metrics", PROBLEMS) == [format!("{PROBLEMS},reason=\"unreadable\"}} 1")]
+    });
+    assert!(values(&agent, COMPUTE).is_empty(), "four cores are no four chips");
+    // One process that has every core needs no other one.
+    runtime.set(cores(8));
+    agent.until("values are published", |agent| {
+        values(agent, COMPUTE) == [0.5; 4] && agent.lines("/metrics", PROBLEMS).is_empty()
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,12 +227,12 @@ async fn the_page_of_the_plugin_has_its_families() {
     ];
     let families = families.map(of_chips).concat();
     let exporter = format!("HTTP/1.0 200 OK\r\n\r\n{families}");
-    let exporter = FakeServer::start(Answer::Bytes(exporter.into_bytes()));
+    let exporter = FakeServer::start(FakeAnswer::Bytes(exporter.into_bytes()));
     let host = Fixture::named("tpu-v5p-x4").lay_out();
     let exporter = exporter.address.to_string();
     let options = ["--compat-metrics", "tpu", "--node-name", "node-7"];
     let agent = start(&host, [&exporter, "off"], Some(folder.path()), &options);
-    agent.until("the page has values", |agent| lines(agent, "/compat/tpu", "duty_cycle{").len() == 4);
+    agent.until("the page has values", |agent| agent.lines("/compat/tpu", "duty_cycle{").len() == 4);
     let held = "accelerator_id=\"node-7-1\",make=\"cloud-tpu\",model=\"tpu-v5p-slice\",tpu_topology=\"\",\
                 namespace=\"serving\",pod=\"train\",container=\"vllm\"";
     let text = agent.get("/compat/tpu").text().to_owned();
@@ -228,8 +263,10 @@ fn promtool(text: &str) -> Vec<String> {
     String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
 }
 
-fn metadata(texts: &[(&'static str, &str)]) -> Answer {
-    Answer::Metadata(texts.iter().map(|(name, text)| (*name, (*text).to_owned())).collect())
+fn metadata(texts: &[(&str, &str)]) -> FakeAnswer {
+    let path = |name: &str| format!("/computeMetadata/v1/instance/attributes/{name}");
+    let texts = texts.iter().map(|(name, text)| (path(name), (*text).to_owned())).collect();
+    FakeAnswer::Paths { header: "Metadata-Flavor: Google", texts }
 }
 
 /// The labels of a fixture that depend on the metadata server.
@@ -268,11 +305,11 @@ fn the_metadata_server_decides_the_labels_of_a_machine_without_the_file() {
     let mut device = count.clone();
     device.insert("tpu.google.com/accelerator".to_owned(), "tpu-v5-lite-device".to_owned());
     assert_eq!(labels("tpu-v5e-x8", &server.address.to_string()), device);
-    // Without a server, with one that is another one, and one that sends garbage.
+    // Without a server, with one that lacks the header of Google's, and one that sends garbage.
     assert_eq!(labels("tpu-v5e-x8", "off"), count);
-    server.set(Answer::Bytes(b"HTTP/1.0 200 OK\r\n\r\nTOPOLOGY: 2x4\n".to_vec()));
+    server.set(FakeAnswer::Bytes(b"HTTP/1.0 200 OK\r\n\r\nTOPOLOGY: 2x4\n".to_vec()));
     assert_eq!(labels("tpu-v5e-x8", &server.address.to_string()), count);
-    server.set(Answer::Bytes(vec![0xff; 100]));
+    server.set(FakeAnswer::Bytes(vec![0xff; 100]));
     assert_eq!(labels("tpu-v5e-x8", &server.address.to_string()), count);
     // It is not queried where the machine has the file, nor without a TPU.
     let before = server.connections();
@@ -296,8 +333,8 @@ fn an_answer_of_the_metadata_server_is_shown_without_waiting_for_the_next_discov
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_metadata_server_that_hangs_costs_its_deadline_once() {
-    let server = FakeServer::start(Answer::Nothing);
+async fn a_metadata_server_that_hangs_costs_its_deadline_once_and_is_one_problem() {
+    let server = FakeServer::start(FakeAnswer::Nothing);
     let (_runtime, address) = FakeRuntime::start(per_chip()).await;
     let host = Fixture::named("tpu-v5p-x4").lay_out();
     let metadata = server.address.to_string();
@@ -315,11 +352,13 @@ async fn a_metadata_server_that_hangs_costs_its_deadline_once() {
     agent.until("the runtime is queried", |agent| values(agent, COMPUTE).len() == 4);
     let discoveries = || {
         let count = "afd_probe_duration_seconds_count{probe=\"tpu\",step=\"discover\"}";
-        let line = lines(&agent, "/metrics", count).pop().expect("it is counted");
+        let line = agent.lines("/metrics", count).pop().expect("it is counted");
         line.rsplit(' ').next().and_then(|count| count.parse::<f64>().ok()).expect("it is a number")
     };
     let before = discoveries();
     agent.until("it is discovered again and again", |_| discoveries() >= before + 3.0);
     assert_eq!(server.connections(), 1);
-    assert!(lines(&agent, "/metrics", PROBLEMS).is_empty());
+    // It is a problem of its own, beside which the values of the runtime are as before.
+    assert_eq!(agent.lines("/metrics", PROBLEMS), [format!("{PROBLEMS},reason=\"unreadable\"}} 1")]);
+    assert_eq!(values(&agent, COMPUTE), [0.4, 0.5, 0.6, 0.7]);
 }

@@ -115,6 +115,7 @@ mod tests {
             partition: None,
             code: "Xid48".to_owned(),
             first_seen: Some(i64::from(bus)),
+            resets: None,
         };
         let many: Vec<IncidentRecord> = (0..64).rev().map(incident).collect();
         let text = text(&many, "boot");

@@ -117,7 +117,7 @@ fn compat_metrics(set: CompatSet, metrics: &MetricSet) -> String {
         "# Metrics of the set `{name}` compared with those of {}\n\n\
          Generated from the tables in `crates/derive/src/vendors/{name}/metrics.rs`; `cargo xtask bless` updates it.\n\n\
          {served}\n{}\n\
-         Every series of a GPU has the labels {}; a label without a value is empty.\n\n\
+         Every series of a device has the labels {}; a label without a value is empty.\n\n\
          ## Families\n\n| family | type | labels | meaning |\n|---|---|---|---|\n",
         metrics.exporter,
         metrics.notes,

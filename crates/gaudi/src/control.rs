@@ -16,8 +16,9 @@
 //! | NIC ports with their links | `HL_INFO_HW_IP_INFO` (masks of ports), `HL_INFO_NIC_LINK_STATE` |
 //! | throughput of PCIe | `HL_INFO_PCI_COUNTERS`, every [`SLOW_INTERVAL`] |
 //!
-//! Where HLML is installed, only for how long clocks were lowered is asked here. The driver reports no serial number and no UUID. A device in reset answers `EBUSY` to most operations. The nodes are closed after each
-//! request: an open one would keep the driver from being removed.
+//! Where HLML is installed, only for how long clocks were lowered is asked here. The driver reports no serial number and no UUID.
+//! A device in reset answers `EBUSY` to most operations. The nodes are closed after each request: an open one would keep the
+//! driver from being removed.
 
 mod ffi;
 pub(crate) mod operations;

@@ -1,13 +1,15 @@
-//! Critical errors, which HLML reports by events. Each is counted, and fails its device until the device was reset and works again.
+//! Critical errors, which HLML reports by events. Each is counted, and fails its device until the device was reset and works
+//! again.
 //!
-//! Events of memory errors open nothing: they cause a discovery, which reads the counters of the errors.
+//! Events of memory errors open nothing: they request a discovery, which reads the counters of the errors.
 
 use std::collections::BTreeMap;
 
 use afd_model::{
     Device, DeviceId, DriverLoad, ErrorCountRecord, ErrorDetail, ErrorKind, IncidentRecord, Missing, Problem,
-    Quantity, Reading,
+    Quantity, Reading, Sampling,
 };
+use afd_probe::library::events::EventWait;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -29,17 +31,11 @@ struct HlmlEvent {
     event_type: u64,
 }
 
-/// That events cannot be waited for, or can again.
-#[derive(Debug, Deserialize)]
-struct EventWaitState {
-    error: Option<String>,
-}
-
 /// The critical errors of all devices.
 #[derive(Debug, Default)]
 pub(crate) struct GaudiIncidents {
     devices: BTreeMap<DeviceId, CriticalErrors>,
-    wait_error: Option<String>,
+    wait: EventWait,
 }
 
 /// The critical errors of a device.
@@ -61,34 +57,32 @@ struct OpenError {
 }
 
 impl GaudiIncidents {
-    /// Adds an event; whether it changes what a discovery shows. Ignores what is not an event of a device.
-    pub(crate) fn add(&mut self, event: &Value) -> bool {
+    /// Adds an event, and notes in `sampling` whether it changes what a discovery shows. Ignores what is not an event of a device.
+    pub(crate) fn add(&mut self, event: &Value, sampling: &mut Sampling) {
         let Ok(event) = HlmlEvent::deserialize(event) else {
-            return EventWaitState::deserialize(event).is_ok_and(|state| {
-                let is_changed = self.wait_error != state.error;
-                self.wait_error = state.error;
-                is_changed
-            });
+            sampling.has_news |= self.wait.update(event);
+            return;
         };
         let text = event.bus_id.unwrap_or_default();
         let address = text.parse().or_else(|_| format!("0000:{text}").parse());
         let Ok(device) = address.map(|address: afd_model::PciAddress| DeviceId::from(address)) else {
-            return false;
+            return;
         };
         if event.event_type & CRITICAL == 0 {
-            return event.event_type & MEMORY_EVENTS != 0;
+            // What it changes is not known, and they may be many: such discoveries become rare while they find nothing.
+            sampling.rediscover |= event.event_type & MEMORY_EVENTS != 0;
+            return;
         }
         let errors = self.devices.entry(device).or_default();
         errors.events = errors.events.saturating_add(1);
-        let is_new = errors.open.is_none();
+        sampling.has_news |= errors.open.is_none();
         // A reset that follows another error ends that one, not this one.
         errors.open =
             Some(OpenError { first_seen: errors.open.take().and_then(|open| open.first_seen), resets: None });
-        is_new
     }
 
-    /// Notes what a discovery read of a device, and closes the error of another device or load of the driver, and that of a device that works
-    /// after a reset.
+    /// Notes what a discovery read of a device, and closes the error of another device or load of the driver, and that of a
+    /// device that works after a reset.
     pub(crate) fn discovered(
         &mut self,
         device: &Device,
@@ -140,7 +134,7 @@ impl GaudiIncidents {
 
     /// That events cannot be waited for, if they cannot.
     pub(crate) fn problem(&self) -> Option<Problem> {
-        let error = self.wait_error.as_deref()?;
+        let error = self.wait.error()?;
         Some(Problem {
             probe: NAME.to_owned(),
             device: None,
@@ -162,17 +156,19 @@ impl GaudiIncidents {
                 partition: None,
                 code: CODE.to_owned(),
                 first_seen: open.first_seen,
+                resets: open.resets,
             })
         };
         self.devices.iter().filter_map(record).collect()
     }
 
-    /// Opens the errors of records, unless they are of another device or driver. Resets count from the next discovery on.
+    /// Opens the errors of records, unless they are of another device or driver. A reset while no agent ran counts, where the
+    /// record says how many there were before.
     pub(crate) fn restore(&mut self, records: Vec<IncidentRecord>) {
         for record in records.into_iter().filter(|record| record.probe == NAME && record.code == CODE) {
             let errors = self.devices.entry(record.device).or_default();
             if errors.load.adopt(record.load) {
-                errors.open = Some(OpenError { first_seen: record.first_seen, resets: None });
+                errors.open = Some(OpenError { first_seen: record.first_seen, resets: record.resets });
             }
         }
     }
@@ -221,12 +217,20 @@ mod tests {
         json!({ "busId": "0000:19:00.0", "eventType": CRITICAL })
     }
 
+    /// Whether an event is news, and whether it only requests a discovery.
+    fn add(incidents: &mut GaudiIncidents, event: &Value) -> (bool, bool) {
+        let mut sampling = Sampling::default();
+        incidents.add(event, &mut sampling);
+        (sampling.has_news, sampling.rediscover)
+    }
+
     #[test]
     fn an_error_is_open_until_the_device_works_after_a_reset() {
         let mut incidents = GaudiIncidents::default();
         let is_open = |incidents: &GaudiIncidents| incidents.is_open(ADDRESS.into());
-        assert!(incidents.add(&critical()) && is_open(&incidents));
-        assert!(!incidents.add(&critical()), "nothing new for a discovery");
+        assert_eq!(add(&mut incidents, &critical()), (true, false));
+        assert!(is_open(&incidents));
+        assert_eq!(add(&mut incidents, &critical()), (false, false), "nothing new for a discovery");
         incidents.discovered(&device("A"), Some(7), true, Some(3));
         assert!(is_open(&incidents), "it says that it is operational before it is reset as well");
         incidents.discovered(&device("A"), Some(7), false, Some(4));
@@ -238,11 +242,16 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_the_memory_causes_a_discovery_and_one_of_the_clock_does_not() {
+    fn an_event_of_the_memory_requests_a_discovery_and_is_no_news() {
         let mut incidents = GaudiIncidents::default();
-        assert!(incidents.add(&json!({ "busId": "19:00.0", "eventType": 1 })));
-        assert!(!incidents.add(&json!({ "busId": "19:00.0", "eventType": 4 })));
-        assert!(!incidents.add(&json!({ "busId": null, "eventType": CRITICAL })), "no one's event");
+        let mut of = |event: Value| add(&mut incidents, &event);
+        assert_eq!(
+            of(json!({ "busId": "19:00.0", "eventType": 1 })),
+            (false, true),
+            "a storm of them backs off"
+        );
+        assert_eq!(of(json!({ "busId": "19:00.0", "eventType": 4 })), (false, false), "of the clock");
+        assert_eq!(of(json!({ "busId": null, "eventType": CRITICAL })), (false, false), "no one's event");
         assert!(incidents.records().is_empty());
     }
 
@@ -250,7 +259,7 @@ mod tests {
     fn another_agent_continues_and_another_device_does_not() {
         let mut first = GaudiIncidents::default();
         first.discovered(&device("A"), Some(7), true, Some(1));
-        first.add(&critical());
+        add(&mut first, &critical());
         let restored = |uuid: &str| {
             let mut next = GaudiIncidents::default();
             next.restore(first.records());
@@ -263,11 +272,27 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_while_no_agent_runs_ends_an_error() {
+        let mut first = GaudiIncidents::default();
+        add(&mut first, &critical());
+        first.discovered(&device("A"), Some(7), true, Some(1));
+        let text = serde_json::to_string(&first.records()).expect("records are JSON");
+        let is_open_after = |resets: u64| {
+            let mut next = GaudiIncidents::default();
+            next.restore(serde_json::from_str(&text).expect("they are read back"));
+            next.discovered(&device("A"), Some(7), true, Some(resets));
+            next.is_open(ADDRESS.into())
+        };
+        assert!(is_open_after(1));
+        assert!(!is_open_after(2));
+    }
+
+    #[test]
     fn a_wait_that_fails_is_a_problem_until_it_works() {
         let mut incidents = GaudiIncidents::default();
-        assert!(incidents.add(&json!({ "error": "UNKNOWN" })));
+        assert_eq!(add(&mut incidents, &json!({ "error": "UNKNOWN" })), (true, false));
         assert!(incidents.problem().is_some_and(|problem| problem.message.contains("UNKNOWN")));
-        assert!(incidents.add(&json!({ "error": null })));
+        assert_eq!(add(&mut incidents, &json!({ "error": null })), (true, false));
         assert_eq!(incidents.problem(), None);
     }
 }

@@ -11,8 +11,8 @@
 //!   interconnect.
 //! - The driver resets the device after each workload, which is no fault: its health is then unknown, with the reason
 //!   `WorkloadReset`. The health and its sources are the table [`health::RULES`].
-//! - HLML, if it is there, is queried by a process of its own (`afd probe gaudi`) for what sysfs does not report ([`hlml`]). It
-//!   fails for a device that is being reset. Where it is not installed, the process asks the driver itself ([`control`]). What
+//! - HLML, if it is there, is queried by a process of its own (`afd probe gaudi`) for what sysfs does not report ([`hlml`]).
+//!   It fails for a device that is being reset. Where it is not installed, the process asks the driver itself ([`control`]). What
 //!   sysfs reports depends on neither.
 
 pub mod control;
@@ -22,8 +22,13 @@ mod incidents;
 mod interpret;
 mod products;
 mod sysfs;
+mod unlisted;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Instant,
+};
 
 use afd_host::{
     Host,
@@ -55,12 +60,16 @@ pub struct Gaudi {
     histories: BTreeMap<DeviceId, GaudiHistory>,
     /// What the library last reported for the health of each device.
     library_evidence: BTreeMap<DeviceId, LibraryEvidence>,
+    /// Devices that HLML does not list.
+    unlisted: BTreeSet<DeviceId>,
     /// The ports of each device, and whether they leave the server.
     ports: BTreeMap<DeviceId, BTreeMap<u8, bool>>,
     /// Critical errors, by the library's events.
     incidents: GaudiIncidents,
     /// For how long the clocks of each device were lowered.
     throttled: BTreeMap<DeviceId, ThrottledPeriods>,
+    /// The largest number of devices that were there at one time: that of the board.
+    count: usize,
     enrichment: Option<Enrichment<HlmlStatuses>>,
 }
 
@@ -76,7 +85,7 @@ impl Gaudi {
     fn enrich(&mut self, host: &Host, findings: &mut Findings) {
         let Some(enrichment) = &mut self.enrichment else { return };
         for event in enrichment.events() {
-            self.incidents.add(&event);
+            self.incidents.add(&event, &mut Sampling::default());
         }
         enrichment.set_nodes(sysfs::control_nodes(host, &findings.devices));
         enrichment.discover(host, findings, false);
@@ -84,36 +93,75 @@ impl Gaudi {
             self.library_evidence.clear();
             return;
         };
-        let mut of_devices = Vec::new();
+        let is_fresh = enrichment.is_fresh();
+        if is_fresh {
+            // A device that this report lacks has no evidence.
+            self.library_evidence.clear();
+        }
         for device in &mut findings.devices {
             let Some(reported) = report.device(device.id.0, hlml::unit_of) else { continue };
             interpret::library::enrich(device, &report.system, &reported.answers);
-            of_devices.push((device.id, &reported.answers));
             self.ports.insert(device.id, hlml::ports(&reported.answers).into_iter().collect());
-            if enrichment.is_fresh() {
+            if is_fresh {
                 let is_watched = reported.answers.known::<u64>(REGISTER_EVENTS).is_known();
                 self.incidents.watched(device.id, is_watched);
                 self.library_evidence.insert(device.id, LibraryEvidence::of(&reported.answers));
             }
         }
-        let count = findings.devices.len();
-        findings.links = interpret::library::links(&of_devices, count);
+        if is_fresh {
+            let unlisted = unlisted::unlisted(&findings.devices, report).into_iter();
+            self.library_evidence.extend(unlisted.map(|device| (device, LibraryEvidence::unlisted())));
+        }
         findings.problems.extend(self.incidents.problem());
     }
 
-    fn is_fresh(&self) -> bool {
-        self.enrichment.as_ref().is_some_and(Enrichment::is_fresh)
+    /// Adds which devices are connected with each other, by their ports.
+    fn connect(&mut self, findings: &mut Findings) {
+        self.count = self.count.max(findings.devices.len());
+        let mut connected = Vec::new();
+        if let Some(report) = self.enrichment.as_ref().and_then(Enrichment::report) {
+            for device in &mut findings.devices {
+                let Some(reported) = report.device(device.id.0, hlml::unit_of) else { continue };
+                let are_unused = self.histories.get(&device.id).is_some_and(GaudiHistory::are_ports_unused);
+                device.interconnect.fill(|| interpret::library::interconnect(&reported.answers, are_unused));
+                connected.extend((!are_unused).then_some((device.id, &reported.answers)));
+            }
+        }
+        findings.links = interpret::library::links(&connected, self.count);
+        sysfs::connect_cards(&mut findings.devices);
+    }
+
+    /// Initialises HLML again where it lacks another device: it enumerates the devices when it is initialised, and may lack one
+    /// that was being reset then.
+    fn enumerate_again(&mut self, evidence: &BTreeMap<DeviceId, GaudiEvidence>) {
+        let Some(enrichment) = self.enrichment.as_mut().filter(|enrichment| enrichment.is_fresh()) else {
+            return;
+        };
+        let unlisted = evidence.iter().filter(|(_, evidence)| evidence.is_unlisted());
+        let unlisted: BTreeSet<DeviceId> = unlisted.map(|(device, _)| *device).collect();
+        if !unlisted.is_subset(&self.unlisted) {
+            enrichment.enumerate_again();
+        }
+        self.unlisted = unlisted;
     }
 
     /// What is known for the health of each device. The status is read after the library was asked: calls that failed because
     /// a reset had begun are then seen as such.
     fn evidence(&self, facts: &mut Facts<'_>) -> BTreeMap<DeviceId, GaudiEvidence> {
-        let is_fresh = self.is_fresh();
+        let is_fresh = self.enrichment.as_ref().is_some_and(Enrichment::is_fresh);
+        // An answer of a library that has fallen silent, or was removed, is no evidence any more.
+        let is_answering = self.library() == LibraryStatus::Answering;
         let of_source = |source: &GaudiSource| {
             facts.about(Some(source.device));
-            let library = self.library_evidence.get(&source.device).cloned().unwrap_or_default();
-            let (status, resets) = (source.status(facts), source.resets(facts));
-            let evidence = GaudiEvidence { status, library, is_fresh, resets, ..GaudiEvidence::default() };
+            let library = self.library_evidence.get(&source.device).filter(|_| is_answering);
+            let evidence = GaudiEvidence {
+                status: source.status(facts),
+                library: library.cloned().unwrap_or_default(),
+                is_answering,
+                is_fresh,
+                resets: source.resets(facts),
+                has_critical_error: false,
+            };
             (source.device, evidence)
         };
         self.sources.iter().map(of_source).collect()
@@ -138,7 +186,6 @@ impl Probe for Gaudi {
         self.throttled.retain(|device, _| is_there(device));
         self.incidents.retain(is_there);
         self.enrich(host, &mut findings);
-        sysfs::connect_cards(&mut findings.devices);
         let mut evidence = self.evidence(&mut facts);
         for device in &findings.devices {
             let Some(evidence) = evidence.get_mut(&device.id) else { continue };
@@ -146,10 +193,12 @@ impl Probe for Gaudi {
             self.incidents.discovered(device, binding, evidence.is_operational(), evidence.resets);
             evidence.has_critical_error = self.incidents.is_open(device.id);
         }
+        self.enumerate_again(&evidence);
         // The library answers no call for a device in reset.
         let is_in_reset = |device: &DeviceId| evidence.get(device).is_some_and(GaudiEvidence::is_in_reset);
         findings.problems.retain(|problem| !problem.device.as_ref().is_some_and(is_in_reset));
-        health::judge(&mut findings.devices, &evidence, &mut self.histories);
+        health::judge(&mut findings.devices, &evidence, &mut self.histories, Instant::now());
+        self.connect(&mut findings);
         findings.problems.extend(facts.into_problems());
         findings
     }
@@ -163,7 +212,7 @@ impl Probe for Gaudi {
         let samples = self.sources.iter().map(sample).collect();
         let mut sampling = Sampling { samples, problems: facts.into_problems(), ..Sampling::default() };
         for event in self.enrichment.iter_mut().flat_map(Enrichment::events) {
-            sampling.has_news |= self.incidents.add(&event);
+            self.incidents.add(&event, &mut sampling);
         }
         if let Some(enrichment) = &mut self.enrichment
             && enrichment.sample(host, SAMPLE, &mut sampling, false)

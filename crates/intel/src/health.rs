@@ -7,13 +7,14 @@ mod rules;
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, DeviceId, Health, HealthState, Known};
+use afd_model::{Device, DeviceId, Health, HealthState};
 use serde_json::Value;
 
 pub use self::rules::{IntelRule, RULES};
 use crate::levelzero::{
     LevelZeroAnswers, SysmanStatus,
     calls::{MEMORY_STATE, PORT_STATE, STATE},
+    parts::values,
     readings::uncorrectable_errors,
 };
 
@@ -70,10 +71,6 @@ impl SysmanEvidence {
         let number = |field: &str| answers.field::<u64>(STATE, field).into_value();
         let (reset, flags) = (number("reset"), number("flags").unwrap_or(0));
         let has_failed = |status: SysmanStatus| answers.errors().any(|(_, code)| code == status);
-        let values = |call| -> Vec<Value> {
-            let values: Vec<Known<Value>> = answers.components(call).into_value().unwrap_or_default();
-            values.into_iter().map(|value| value.into_value().unwrap_or_default()).collect()
-        };
         let is_failed = |(_, port): &(usize, Value)| port["status"] == FAILED_PORT;
         SysmanEvidence {
             has_state: reset.is_some(),
@@ -82,12 +79,13 @@ impl SysmanEvidence {
             is_survivable: flags & EXT_SURVIVABILITY != 0 || has_failed(IN_SURVIVABILITY_MODE),
             is_lost: has_failed(LOST),
             requires_reset: has_failed(REQUIRES_RESET),
-            memory_health: values(MEMORY_STATE)
+            memory_health: values(answers, MEMORY_STATE)
                 .iter()
                 .filter_map(|module| module["health"].as_u64())
+                .filter(|health| *health <= WORST_MEMORY)
                 .max()
                 .unwrap_or(0),
-            failed_ports: values(PORT_STATE)
+            failed_ports: values(answers, PORT_STATE)
                 .into_iter()
                 .enumerate()
                 .filter(is_failed)
@@ -98,6 +96,8 @@ impl SysmanEvidence {
     }
 }
 
+/// `ZES_MEM_HEALTH_REPLACE`, the last of `zes_mem_health_t`.
+const WORST_MEMORY: u64 = 4;
 /// `ZES_FABRIC_PORT_STATUS_FAILED`.
 const FAILED_PORT: u64 = 3;
 

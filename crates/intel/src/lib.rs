@@ -7,13 +7,15 @@
 //! - Upstream drivers report the memory size by ioctl only, which needs the device node. Otherwise it comes from i915's
 //!   `lmem_total_bytes` (of one tile), the product table, or a BAR of the full size.
 //! - On Arc, Flex and Battlemage the GPU is behind a PCIe switch on the board, and its own link files always report 2.5 GT/s
-//!   x1. The relevant link is that of the switch's upstream port.
+//!   x1. The relevant link is that of the switch's upstream port. DG1, Max and Crescent Island are on boards with and without one.
 //! - Virtual functions on the host are partitions; there is no other partitioning. A virtual function in a guest has the
 //!   id of the physical GPU, so the memory size of the table is that of the physical GPU.
 //! - An idle GPU has an actual clock of 0 MHz, which is a valid value.
 //! - Level Zero, if it is there, is queried by a process of its own (`afd probe intel`) for what the kernel does not report
-//!   ([`levelzero`]). What the kernel reports never depends on it. While a GPU is suspended the library is not queried, since that
-//!   would wake it; one that is integrated into the processor of a node with other GPUs does not count, since it always sleeps.
+//!   ([`levelzero`]). What the kernel reports never depends on it. While a GPU is suspended the library is not queried, since its
+//!   initialisation opens the nodes of all GPUs and would wake it; if others are awake, that is a problem of the suspended one. A GPU
+//!   that is integrated into the processor of a node with other GPUs does not count, since it always sleeps, nor does one without
+//!   a node, as of a virtual machine.
 
 pub mod health;
 mod interpret;
@@ -75,9 +77,12 @@ impl Intel {
     }
 
     /// Adds what the library reported to the findings of the kernel.
-    fn enrich(&mut self, host: &Host, findings: &mut Findings, is_suspended: bool) {
+    fn enrich(&mut self, host: &Host, findings: &mut Findings, power: &PowerStates) {
         let Some(enrichment) = &mut self.enrichment else { return };
-        enrichment.discover(host, findings, is_suspended);
+        enrichment.discover(host, findings, power.is_any_suspended());
+        if power.silences_others() && enrichment.is_installed(host) {
+            findings.problems.extend(power.suspended.iter().copied().map(suspension_problem));
+        }
         let Some(report) = enrichment.report() else {
             self.before = LevelZeroReport::default();
             self.library_evidence.clear();
@@ -86,6 +91,8 @@ impl Intel {
         interpret::library::enrich(findings, report);
         if enrichment.is_fresh() {
             self.before.clone_from(report);
+            // A device that this report lacks has no evidence.
+            self.library_evidence.clear();
             for device in &findings.devices {
                 if let Some(reported) = report.device(device.id.0, levelzero::unit_of) {
                     self.library_evidence.insert(device.id, SysmanEvidence::of(&reported.answers));
@@ -104,18 +111,60 @@ impl Intel {
     /// What is known for the health of each device.
     fn evidence(&self, facts: &mut Facts<'_>) -> BTreeMap<DeviceId, IntelEvidence> {
         let is_fresh = self.enrichment.as_ref().is_some_and(Enrichment::is_fresh);
+        // An answer of a library that has fallen silent, or was removed, is no evidence any more.
+        let is_answering = self.library() == LibraryStatus::Answering;
         let of_source = |source: &IntelSource| {
-            let library = self.library_evidence.get(&source.device).cloned().unwrap_or_default();
+            let library = self.library_evidence.get(&source.device).filter(|_| is_answering);
+            let library = library.cloned().unwrap_or_default();
             (source.device, IntelEvidence { library, is_fresh, ..source.health(facts) })
         };
         self.sources.iter().map(of_source).collect()
     }
 
-    /// Whether reading the devices by the library would wake one.
-    fn is_suspended(&self, facts: &mut Facts<'_>) -> bool {
+    /// Which devices the library would wake, as its initialisation opens the nodes of all.
+    fn power_states(&self, facts: &mut Facts<'_>) -> PowerStates {
         let has_discrete = self.sources.iter().any(|source| !source.is_integrated);
         let counts = |source: &&IntelSource| !has_discrete || !source.is_integrated;
-        self.sources.iter().filter(counts).any(|source| source.is_suspended(facts))
+        let mut states = PowerStates::default();
+        for source in self.sources.iter().filter(counts).filter(|source| source.has_node) {
+            if source.is_suspended(facts) {
+                states.suspended.push(source.device);
+            } else {
+                states.has_awake = true;
+            }
+        }
+        states
+    }
+}
+
+/// Which devices sleep, of those that count.
+#[derive(Debug, Default)]
+struct PowerStates {
+    suspended: Vec<DeviceId>,
+    has_awake: bool,
+}
+
+impl PowerStates {
+    fn is_any_suspended(&self) -> bool {
+        !self.suspended.is_empty()
+    }
+
+    /// Whether a device is not read because another one sleeps.
+    fn silences_others(&self) -> bool {
+        self.is_any_suspended() && self.has_awake
+    }
+}
+
+fn suspension_problem(device: DeviceId) -> Problem {
+    Problem {
+        probe: NAME.to_owned(),
+        device: Some(device),
+        fact: levelzero::LIBRARY.fact.to_owned(),
+        reason: Missing::NotAvailable,
+        path: None,
+        message: "the device is suspended and Level Zero would wake it, so that no GPU of the node is queried: write `on` to its \
+                  power/control to keep it awake"
+            .to_owned(),
     }
 }
 
@@ -153,8 +202,8 @@ impl Probe for Intel {
             .filter_map(|partition| Some((partition.function.value()?.address, partition.id.into())))
             .collect();
         let mut findings = Findings { devices, ..Findings::default() };
-        let is_suspended = self.is_suspended(&mut facts);
-        self.enrich(host, &mut findings, is_suspended);
+        let power = self.power_states(&mut facts);
+        self.enrich(host, &mut findings, &power);
         let evidence = self.evidence(&mut facts);
         health::judge(&mut findings.devices, &evidence, &mut self.histories);
         findings.problems.extend(facts.into_problems());
@@ -164,7 +213,7 @@ impl Probe for Intel {
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
         let mut facts = Facts::new(host, NAME);
         let mut samples = Vec::new();
-        let is_suspended = self.is_suspended(&mut facts);
+        let is_suspended = self.power_states(&mut facts).is_any_suspended();
         for source in &self.sources {
             facts.about(Some(source.device));
             let readings = source.read(&mut facts, now, self.energies.get_mut(&source.device));

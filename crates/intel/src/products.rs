@@ -41,10 +41,24 @@ pub(crate) fn product(gpu: &IntelGpu) -> Product {
     }
 }
 
-/// Whether the board has a PCIe switch, behind which the GPU's own link files always report 2.5 GT/s x1: the Arc and Flex series
-/// and Battlemage.
-pub(crate) fn is_behind_own_switch(gpu: &IntelGpu) -> bool {
-    matches!(gpu.architecture, "xe-hpg" | "xe2-hpg")
+/// Whether a GPU is on a board with a PCIe switch of its own, behind which the GPU's link files always report 2.5 GT/s x1.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum BoardSwitch {
+    /// All boards have one: the Arc and Flex series and Battlemage.
+    Always,
+    /// Some boards have one: DG1, Max and Crescent Island.
+    Sometimes,
+    /// It is a part of the processor.
+    Never,
+}
+
+/// Whether the board of a GPU has a switch.
+pub(crate) fn board_switch(gpu: &IntelGpu) -> BoardSwitch {
+    match gpu.architecture {
+        "xe-hpg" | "xe2-hpg" => BoardSwitch::Always,
+        _ if gpu.facts.integrated => BoardSwitch::Never,
+        _ => BoardSwitch::Sometimes,
+    }
 }
 
 /// The short model name: `UHD-Graphics` for `Intel UHD Graphics (Tiger Lake)`.

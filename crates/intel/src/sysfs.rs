@@ -12,7 +12,7 @@ use afd_probe::{Facts, PciBus, PciFunction, device, pci, products::unrecognized}
 use crate::{
     VENDOR_ID,
     interpret::{bar_bytes, is_display_class, memory_by_product},
-    products::{self, IntelGpu},
+    products::{self, BoardSwitch, IntelGpu},
     sysfs::sampling::IntelSource,
 };
 
@@ -126,14 +126,16 @@ fn link_function<'b>(
     device: &Device,
     gpu: Option<&IntelGpu>,
 ) -> Option<&'b PciFunction> {
-    let behind_switch = gpu.map_or(!device.integrated, products::is_behind_own_switch);
-    if !behind_switch {
-        return Some(function);
-    }
+    let unlisted = if device.integrated { BoardSwitch::Never } else { BoardSwitch::Always };
+    let own = match gpu.map_or(unlisted, products::board_switch) {
+        BoardSwitch::Always => None,
+        BoardSwitch::Sometimes => Some(function),
+        BoardSwitch::Never => return Some(function),
+    };
     let is_port = |port: &PciFunction| {
         port.vendor_id.value().is_some_and(|id| id.0 == VENDOR_ID) && port.class() == Some(BRIDGE_CLASS)
     };
-    bus.ports_above(function).map(|(upstream, _)| upstream).filter(|upstream| is_port(upstream))
+    bus.ports_above(function).map(|(upstream, _)| upstream).filter(|upstream| is_port(upstream)).or(own)
 }
 
 fn unknown_link() -> PcieLink {

@@ -137,6 +137,28 @@ fn the_link_of_a_board_with_a_switch_is_that_of_the_upstream_port() {
 }
 
 #[test]
+fn the_link_of_a_max_is_that_of_the_upstream_port_where_the_board_has_one() {
+    const PATH: &str = "/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/0000:02:01.0/0000:03:00.0";
+    let link = |folder: TestHost, directory: &str, width: &str| {
+        let folder = folder.file(&format!("{directory}/current_link_speed"), "2.5 GT/s PCIe\n");
+        folder.file(&format!("{directory}/current_link_width"), width)
+    };
+    // Max 1550, Crescent Island and DG1.
+    for id in ["0x0bd5", "0x674c", "0x4907"] {
+        let alone = link(gpu("0000:03:00.0", id, "0x038000"), GPU, "16\n");
+        assert_eq!(only(&alone).pci.link.width, Known::Value(16), "{id} without a switch");
+        let folder = TestHost::new()
+            .file(&format!("{PATH}/vendor"), "0x8086\n")
+            .file(&format!("{PATH}/device"), format!("{id}\n"))
+            .file(&format!("{PATH}/class"), "0x038000\n")
+            .link("/sys/bus/pci/devices/0000:03:00.0", &format!("../../../..{PATH}"));
+        let folder = add(link(folder, PATH, "1\n"), "0000:01:00.0", "0xe2ff", "0x060400");
+        let folder = link(folder, "/sys/bus/pci/devices/0000:01:00.0", "8\n");
+        assert_eq!(only(&folder).pci.link.width, Known::Value(8), "{id} behind a switch");
+    }
+}
+
+#[test]
 fn a_gpu_in_survivability_mode_has_failed() {
     let folder =
         gpu("0000:03:00.0", "0xe20b", "0x030000").file(&format!("{GPU}/survivability_mode"), "Boot\n");
@@ -274,4 +296,30 @@ fn i915_reports_the_clock_of_the_fastest_tile() {
     let sampling = intel.sample(&folder.open(), Instant::now());
     assert_eq!(value(&sampling, Quantity::ClockHertz(Clock::Compute)), Some(1.6e9));
     assert_eq!(value(&sampling, Quantity::Throttled(ThrottleCause::Prochot)), Some(1.0));
+}
+
+#[test]
+fn a_device_without_a_node_sleeps_without_effect() {
+    let suspended = |folder: TestHost, address: &str| {
+        folder.file(&format!("/sys/bus/pci/devices/{address}/power/runtime_status"), "suspended\n")
+    };
+    let with_node = |folder: TestHost, address: &str, node: &str| {
+        folder.file(&format!("/sys/bus/pci/devices/{address}/drm/{node}/dev"), "226:128\n")
+    };
+    let states = |folder: &TestHost| {
+        let (intel, _) = discover(folder);
+        let host = folder.open();
+        let states = intel.power_states(&mut Facts::new(&host, NAME));
+        (states.is_any_suspended(), states.silences_others())
+    };
+    let folder = || {
+        let folder = gpu("0000:03:00.0", "0xe211", "0x030000");
+        with_node(add(folder, "0000:13:00.0", "0xe211", "0x030000"), "0000:13:00.0", "renderD129")
+    };
+    assert_eq!(states(&folder()), (false, false));
+    let passed_through = suspended(folder(), "0000:03:00.0");
+    assert_eq!(states(&passed_through), (false, false), "the library has nothing to open");
+    let one = with_node(passed_through, "0000:03:00.0", "renderD128");
+    assert_eq!(states(&one), (true, true));
+    assert_eq!(states(&suspended(one, "0000:13:00.0")), (true, false), "none is awake");
 }

@@ -89,6 +89,9 @@ pub struct IncidentRecord {
     /// When it was first seen, in seconds since 1970. Who stores it writes the time; a probe only keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_seen: Option<i64>,
+    /// The resets that the driver had counted when it was noted, where a reset ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resets: Option<u64>,
 }
 
 /// How often a device reported each error since its driver was loaded, in the form in which it is remembered.

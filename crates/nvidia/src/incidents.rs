@@ -1,14 +1,15 @@
 //! Errors that the driver reports by events: NVML's events to incidents of GPUs and MIG devices, and counts of XIDs.
 //!
 //! An incident is open until there is evidence that it ended: the recovery action that the driver requests went to none, another
-//! version of the driver is loaded, or the driver was unloaded or bound to the GPU again, another GPU is in the place, an energy counter began again, or an
-//! operator cleared it. The counts restart with the driver and with the GPU.
+//! version of the driver is loaded, or the driver was unloaded or bound to the GPU again, another GPU is in the place, an energy
+//! counter began again, or an operator cleared it. The counts restart with the driver and with the GPU.
 
 mod record;
 
 use std::collections::BTreeMap;
 
 use afd_model::{Device, DriverLoad, Known, PciAddress};
+use afd_probe::library::events::EventWait;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -44,18 +45,12 @@ struct NvmlEvent {
     compute_instance_id: u32,
 }
 
-/// That events cannot be waited for, or can again.
-#[derive(Debug, Deserialize)]
-struct WaitState {
-    error: Option<String>,
-}
-
 /// The open incidents, and what ends them.
 #[derive(Debug, Default)]
 pub(crate) struct Incidents {
     open: Vec<Incident>,
     gpus: BTreeMap<PciAddress, KnownGpu>,
-    wait_error: Option<String>,
+    wait: EventWait,
 }
 
 /// An error that still counts.
@@ -92,11 +87,7 @@ impl Incidents {
     /// Adds an event; whether it changes what a discovery shows. Ignores what is not an event of a GPU.
     pub(crate) fn add(&mut self, event: &Value) -> bool {
         let Ok(event) = NvmlEvent::deserialize(event) else {
-            return WaitState::deserialize(event).is_ok_and(|state| {
-                let is_changed = self.wait_error != state.error;
-                self.wait_error = state.error;
-                is_changed
-            });
+            return self.wait.update(event);
         };
         let Some(address) = event.bus_id.as_deref().and_then(|id| id.parse::<PciAddress>().ok()) else {
             return false;
@@ -193,7 +184,7 @@ impl Incidents {
 
     /// Why events cannot be waited for, if they cannot.
     pub(crate) fn wait_error(&self) -> Option<&str> {
-        self.wait_error.as_deref()
+        self.wait.error()
     }
 }
 

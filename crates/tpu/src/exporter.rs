@@ -5,7 +5,7 @@
 
 use crate::report::{RuntimeContainer, RuntimeQuantity, RuntimeValue};
 
-/// How many values are read: a pod has eight families of at most 16 devices.
+/// How many values are read: a pod has five families that are read, of at most 16 devices.
 const MAX_VALUES: usize = 4096;
 const MAKE: &str = "cloud-tpu";
 
@@ -16,8 +16,9 @@ const MAKE: &str = "cloud-tpu";
 pub(crate) fn parse(text: &str) -> Result<Vec<RuntimeValue>, String> {
     let mut values = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let series = Series::parse(line).ok_or_else(|| "it sends no Prometheus text format".to_owned())?;
-        let Some(value) = series.value() else { continue };
+        let series =
+            Series::parse(line).ok_or_else(|| "its response is not in Prometheus' text format".to_owned())?;
+        let Some(value) = series.value()? else { continue };
         if values.len() == MAX_VALUES {
             return Err(format!("it sends more than {MAX_VALUES} values"));
         }
@@ -61,24 +62,29 @@ impl<'t> Series<'t> {
         self.labels.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
     }
 
-    /// Its value, if it is one of a pod's device.
-    fn value(&self) -> Option<RuntimeValue> {
-        let quantity = quantity(self.family)?;
-        if self.label("make") != Some(MAKE) || !self.value.is_finite() {
-            return None;
+    /// Its value, if it is one of a pod's device. A device without a number is an error: how many devices a container has decides
+    /// whose the values of the others are.
+    fn value(&self) -> Result<Option<RuntimeValue>, String> {
+        let Some((quantity, container)) = quantity(self.family).zip(self.container()) else {
+            return Ok(None);
+        };
+        if self.label("make") != Some(MAKE) {
+            return Ok(None);
         }
-        let name = |label| self.label(label).filter(|value| !value.is_empty()).map(str::to_owned);
         // `<id of the machine>-<number of the device>`
-        let (_, device) = self.label("accelerator_id")?.rsplit_once('-')?;
-        Some(RuntimeValue {
-            quantity,
-            container: Some(RuntimeContainer {
-                namespace: name("namespace")?,
-                pod: name("pod")?,
-                container: name("container")?,
-            }),
-            device: device.parse().ok()?,
-            value: self.value,
+        let number = self.label("accelerator_id").and_then(|id| id.rsplit_once('-')?.1.parse().ok());
+        let device =
+            number.ok_or_else(|| format!("it reports {} of a device without a number", self.family))?;
+        let value = Some(self.value).filter(|value| value.is_finite());
+        Ok(Some(RuntimeValue { quantity, container: Some(container), device, value }))
+    }
+
+    fn container(&self) -> Option<RuntimeContainer> {
+        let name = |label| self.label(label).filter(|value| !value.is_empty()).map(str::to_owned);
+        Some(RuntimeContainer {
+            namespace: name("namespace")?,
+            pod: name("pod")?,
+            container: name("container")?,
         })
     }
 }
@@ -134,8 +140,10 @@ mod tests {
         );
         let values = parse(&text).expect("it is an exposition");
         let read: Vec<_> = values.iter().map(|value| (value.quantity, value.device, value.value)).collect();
-        let expected =
-            [(RuntimeQuantity::DutyCycle, 4, 12.5), (RuntimeQuantity::MemoryUsed, 5, 203_465_670_656.0)];
+        let expected = [
+            (RuntimeQuantity::DutyCycle, 4, Some(12.5)),
+            (RuntimeQuantity::MemoryUsed, 5, Some(203_465_670_656.0)),
+        ];
         assert_eq!(read, expected);
         assert_eq!(values[0].container.as_ref().map(|container| container.pod.as_str()), Some("train-0"));
     }
@@ -143,10 +151,6 @@ mod tests {
     #[test]
     fn what_is_not_of_a_pods_tpu_is_left_out() {
         for text in [
-            line("duty_cycle", "4711-4", "NaN"),
-            line("duty_cycle", "4711-4", "+Inf"),
-            line("duty_cycle", "4711-x", "1"),
-            line("duty_cycle", "4711", "1"),
             line("duty_cycle_node", "4711-4", "1"),
             line("grpc_tcp_packets_sent_count", "4711-4", "1"),
             line("duty_cycle", "4711-4", "1").replace("cloud-tpu", "other"),
@@ -154,6 +158,18 @@ mod tests {
             "go_goroutines 7\n".to_owned(),
         ] {
             assert_eq!(parse(&text), Ok(Vec::new()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_device_without_a_value_is_counted_and_one_without_a_number_is_an_error() {
+        for value in ["NaN", "+Inf", "-Inf"] {
+            let values = parse(&line("duty_cycle", "4711-4", value)).expect("it is an exposition");
+            assert_eq!((values[0].device, values[0].value), (4, None), "{value}");
+        }
+        for id in ["4711-x", "4711", ""] {
+            let error = parse(&line("duty_cycle", id, "1")).expect_err("it has no number");
+            assert_eq!(error, "it reports duty_cycle of a device without a number", "{id}");
         }
     }
 

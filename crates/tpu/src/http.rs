@@ -17,7 +17,7 @@ pub(crate) enum HttpError {
     #[error("nothing listens at {0}")]
     Absent(SocketAddr),
     /// The server did not respond in time.
-    #[error("it does not answer within {} s", .0.as_secs())]
+    #[error("it does not respond within {} s", .0.as_secs())]
     Late(Duration),
     /// The server has nothing of this name.
     #[error("its response is not 200")]
@@ -70,7 +70,7 @@ pub(crate) fn get(
 /// The body of a response that is complete.
 fn body(response: Vec<u8>, header: Option<(&str, &str)>) -> Result<Vec<u8>, HttpError> {
     let end = response.windows(4).position(|window| window == b"\r\n\r\n");
-    let Some(end) = end else { return Err(HttpError::Response("it sends no HTTP")) };
+    let Some(end) = end else { return Err(HttpError::Response("its response is not HTTP")) };
     let head = String::from_utf8_lossy(&response[..end]).into_owned();
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1));
@@ -79,7 +79,7 @@ fn body(response: Vec<u8>, header: Option<(&str, &str)>) -> Result<Vec<u8>, Http
         Some("200") => {}
         Some("404") => return Err(HttpError::NotFound),
         Some(_) => return Err(HttpError::Response("its response is not 200")),
-        None => return Err(HttpError::Response("it sends no HTTP")),
+        None => return Err(HttpError::Response("its response is not HTTP")),
     }
     let body = response[end + 4..].to_vec();
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
@@ -93,7 +93,11 @@ fn body(response: Vec<u8>, header: Option<(&str, &str)>) -> Result<Vec<u8>, Http
             return Err(HttpError::Response("its response has an encoding that was not requested"));
         }
     }
-    if is_expected { Ok(body) } else { Err(HttpError::Response("it is another server")) }
+    if is_expected {
+        Ok(body)
+    } else {
+        Err(HttpError::Response("its response lacks the header of the server that was expected"))
+    }
 }
 
 #[cfg(test)]
@@ -129,8 +133,8 @@ mod tests {
     #[test]
     fn what_is_no_complete_successful_response_is_an_error() {
         for (response, message) in [
-            (&b"garbage\r\n\r\n"[..], "it sends no HTTP"),
-            (b"HTTP/1.1 200 OK\r\n", "it sends no HTTP"),
+            (&b"garbage\r\n\r\n"[..], "its response is not HTTP"),
+            (b"HTTP/1.1 200 OK\r\n", "its response is not HTTP"),
             (b"HTTP/1.1 503 No\r\n\r\n", "its response is not 200"),
             (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\na 1", "its response is incomplete"),
             (
@@ -148,8 +152,8 @@ mod tests {
         let flavor = Some(("Metadata-Flavor", "Google"));
         let own = b"HTTP/1.0 200 OK\r\nmetadata-flavor: Google\r\n\r\nx".to_vec();
         assert_eq!(body(own, flavor).expect("it is the server"), b"x");
-        let error = body(b"HTTP/1.0 200 OK\r\n\r\nx".to_vec(), flavor).expect_err("it is another one");
-        assert_eq!(error.to_string(), "it is another server");
+        let error = body(b"HTTP/1.0 200 OK\r\n\r\nx".to_vec(), flavor).expect_err("the header is missing");
+        assert_eq!(error.to_string(), "its response lacks the header of the server that was expected");
         let nothing = body(b"HTTP/1.0 404 Not Found\r\n\r\n".to_vec(), flavor);
         assert!(matches!(nothing, Err(HttpError::NotFound)));
     }

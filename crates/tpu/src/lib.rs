@@ -70,7 +70,12 @@ impl Tpu {
         sampling.library_answered = news.values;
         sampling.rediscover |= news.metadata;
         sampling.problems.extend(sources.problems());
-        let attributed = holding::attribute(sources.values(), &self.chips, self.allocations.as_deref());
+        let attributed = holding::attribute(
+            sources.values(),
+            &self.chips,
+            self.allocations.as_deref(),
+            sources.silent_ports(),
+        );
         sampling.problems.extend(attributed.problem.map(sources::problem));
         for (chip, reading) in attributed.readings {
             let sample = sampling.samples.iter_mut().find(|sample| sample.unit == chip.into());
@@ -94,7 +99,7 @@ impl Probe for Tpu {
             let Some(function) = chip.first() else { continue };
             let (device, generation) = sysfs::describe(&mut facts, bus, function, &chip);
             has_ici.push(generation.is_some_and(|generation| generation.facts.has_ici));
-            self.chips.push(OrderedChip { numa_node: device.numa_node.value().copied(), id: device.id });
+            self.chips.push(sysfs::ordered(&device, generation));
             devices.push(device);
             self.functions.push((*function).clone());
         }

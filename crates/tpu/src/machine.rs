@@ -1,18 +1,26 @@
-//! The metadata of the machine as its server has answered: queried once, and again a while after it did not answer.
+//! The metadata of the machine as its server has answered: queried until it describes a slice, with a pause after each query.
 
 use std::time::{Duration, Instant};
 
 use afd_host::child::RequestError;
 use afd_model::{Known, Missing, TpuSlice};
 
-use crate::report::MetadataAnswer;
+use crate::{report::MetadataAnswer, sources};
 
-/// How long a server that did not answer is left alone.
+/// How long a server that did not answer, or had no metadata of a slice, is left alone. Attributes can be set after the start of
+/// the machine.
 const PAUSE: Duration = Duration::from_mins(10);
 
 /// What the metadata server has answered.
 #[derive(Debug, Default)]
-pub(crate) enum MachineMetadata {
+pub(crate) struct MachineMetadata {
+    state: MetadataState,
+    /// Why it last sent no answer; until it sends one.
+    failure: Option<String>,
+}
+
+#[derive(Debug, Default)]
+enum MetadataState {
     /// It was not queried.
     #[default]
     Unasked,
@@ -20,8 +28,8 @@ pub(crate) enum MachineMetadata {
     Pending,
     /// The slice that it describes.
     Answered(Box<TpuSlice>),
-    /// There is no such server.
-    Absent,
+    /// It has no metadata of a slice, or there is no such server.
+    Empty(Instant),
     /// It did not answer when it was last queried.
     Silent(Instant),
 }
@@ -29,42 +37,58 @@ pub(crate) enum MachineMetadata {
 impl MachineMetadata {
     /// Whether to query it now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        match self {
-            MachineMetadata::Unasked => true,
-            MachineMetadata::Silent(since) => now.saturating_duration_since(*since) >= PAUSE,
-            _ => false,
+        match self.state {
+            MetadataState::Unasked => true,
+            MetadataState::Empty(since) | MetadataState::Silent(since) => {
+                now.saturating_duration_since(since) >= PAUSE
+            }
+            MetadataState::Pending | MetadataState::Answered(_) => false,
         }
     }
 
     /// Whether an answer is still to come.
     pub(crate) fn is_pending(&self) -> bool {
-        matches!(self, MachineMetadata::Pending)
+        matches!(self.state, MetadataState::Pending)
     }
 
     /// Takes in the answer to a query.
     pub(crate) fn take(&mut self, answer: Result<MetadataAnswer, RequestError>, now: Instant) {
-        *self = match answer {
-            Ok(MetadataAnswer::Slice(slice)) => MachineMetadata::Answered(slice),
-            Ok(MetadataAnswer::Absent) => MachineMetadata::Absent,
-            Err(RequestError::Pending) => MachineMetadata::Pending,
-            Ok(MetadataAnswer::Failed(_)) | Err(_) => MachineMetadata::Silent(now),
+        let failure = match &answer {
+            Ok(MetadataAnswer::Failed(reason)) => Some(reason.clone()),
+            Err(RequestError::Pending) => self.failure.take(),
+            Err(error) => Some(sources::failure(error)),
+            Ok(_) => None,
+        };
+        self.failure = failure;
+        self.state = match answer {
+            Ok(MetadataAnswer::Slice(slice)) if *slice != TpuSlice::default() => {
+                MetadataState::Answered(slice)
+            }
+            Ok(MetadataAnswer::Slice(_) | MetadataAnswer::Absent) => MetadataState::Empty(now),
+            Err(RequestError::Pending) => MetadataState::Pending,
+            Ok(MetadataAnswer::Failed(_)) | Err(_) => MetadataState::Silent(now),
         };
     }
 
     /// Forgets a query whose answer will not come.
     pub(crate) fn forget_pending(&mut self) {
         if self.is_pending() {
-            *self = MachineMetadata::Unasked;
+            self.state = MetadataState::Unasked;
         }
+    }
+
+    /// Why it sent no answer, if it did not.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// The slice; what a server that has not answered may have is not decided.
     pub(crate) fn slice(&self) -> TpuSlice {
-        match self {
-            MachineMetadata::Answered(slice) => (**slice).clone(),
-            MachineMetadata::Pending => undecided(Missing::Pending),
-            MachineMetadata::Silent(_) => undecided(Missing::Unreadable),
-            MachineMetadata::Unasked | MachineMetadata::Absent => TpuSlice::default(),
+        match &self.state {
+            MetadataState::Answered(slice) => (**slice).clone(),
+            MetadataState::Pending => undecided(Missing::Pending),
+            MetadataState::Silent(_) => undecided(Missing::Unreadable),
+            MetadataState::Unasked | MetadataState::Empty(_) => TpuSlice::default(),
         }
     }
 }
@@ -88,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_queried_once_and_a_silent_one_again_after_a_pause() {
+    fn a_server_is_queried_until_it_answers_and_a_silent_one_again_after_a_pause() {
         let (mut metadata, start) = (MachineMetadata::default(), Instant::now());
         assert!(metadata.is_due(start));
         metadata.take(Err(RequestError::Pending), start);
@@ -96,12 +120,24 @@ mod tests {
         assert_eq!(metadata.slice().topology.missing(), Some(Missing::Pending));
         metadata.take(Ok(MetadataAnswer::Failed("late".to_owned())), start);
         assert!(!metadata.is_due(start) && metadata.is_due(start + PAUSE));
+        assert_eq!(metadata.failure(), Some("late"));
         assert_eq!(metadata.slice().topology.missing(), Some(Missing::Unreadable));
+        metadata.take(Err(RequestError::Pending), start + PAUSE);
+        assert_eq!(metadata.failure(), Some("late"), "it is kept until there is an answer");
         let slice = TpuSlice { hosts: Known::Value(2), ..TpuSlice::default() };
         metadata.take(Ok(MetadataAnswer::Slice(Box::new(slice.clone()))), start);
         assert!(!metadata.is_due(start + PAUSE));
-        assert_eq!(metadata.slice(), slice);
-        metadata.take(Ok(MetadataAnswer::Absent), start);
-        assert_eq!(metadata.slice(), TpuSlice::default());
+        assert_eq!((metadata.slice(), metadata.failure()), (slice, None));
+    }
+
+    #[test]
+    fn a_server_without_metadata_of_a_slice_is_no_problem_and_queried_again_after_a_pause() {
+        let empty = MetadataAnswer::Slice(Box::default());
+        for answer in [empty, MetadataAnswer::Absent] {
+            let (mut metadata, start) = (MachineMetadata::default(), Instant::now());
+            metadata.take(Ok(answer), start);
+            assert_eq!((metadata.slice(), metadata.failure()), (TpuSlice::default(), None));
+            assert!(!metadata.is_due(start) && metadata.is_due(start + PAUSE));
+        }
     }
 }

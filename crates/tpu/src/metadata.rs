@@ -4,7 +4,7 @@
 //! Lines `KEY: 'value'`, on newer images without quotes. Two keys have another name on newer images. Unknown keys are ignored, and
 //! so is a value that is none of its key: others decide by these values which devices a node has.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use afd_model::{Known, TpuSlice};
 
@@ -31,13 +31,14 @@ const ZONE: &str = "ZONE";
 pub(crate) fn parse(text: &str) -> Option<TpuSlice> {
     let one_of = |keys: &[&str]| keys.iter().find_map(|key| value(text, key));
     let name = value(text, NAME).zip(value(text, ZONE)).map(|(name, zone)| format!("{name}.{zone}"));
+    let named = one_of(&ACCELERATOR_TYPE).filter(|name| is_type(name));
     let slice = TpuSlice {
-        accelerator: known(one_of(&ACCELERATOR_TYPE).and_then(accelerator).map(str::to_owned)),
-        accelerator_type: known(one_of(&ACCELERATOR_TYPE).filter(|name| is_type(name)).map(str::to_owned)),
+        accelerator: known(named.and_then(accelerator).map(str::to_owned)),
+        accelerator_type: known(named.map(str::to_owned)),
         topology: known(value(text, TOPOLOGY).filter(|shape| is_shape(shape)).map(str::to_owned)),
         chips_per_host: known(value(text, CHIPS_PER_HOST).and_then(product)),
         hosts: known(value(text, HOSTS).and_then(product)),
-        worker: known(one_of(&WORKER).and_then(|number| number.parse().ok())),
+        worker: known(one_of(&WORKER).and_then(natural)),
         ici_resiliency: known(value(text, ICI_RESILIENCY).and_then(|flag| flag.parse().ok())),
         identity: known(name.filter(|name| is_name(name))),
         labelled_by_platform: Known::default(),
@@ -47,8 +48,8 @@ pub(crate) fn parse(text: &str) -> Option<TpuSlice> {
 
 /// The ports at which the runtimes of the machine report; none if the file names none.
 pub(crate) fn runtime_ports(text: &str) -> Vec<u16> {
-    let ports = value(text, PORTS).unwrap_or_default().split(',').map(|port| port.trim().parse::<u16>());
-    let ports: Result<Vec<u16>, _> = ports.filter(|port| *port != Ok(0)).take(MAX_PORTS).collect();
+    let ports = value(text, PORTS).unwrap_or_default().split(',').map(|port| natural::<u16>(port.trim()));
+    let ports: Option<Vec<u16>> = ports.filter(|port| *port != Some(0)).take(MAX_PORTS).collect();
     ports.unwrap_or_default()
 }
 
@@ -117,25 +118,38 @@ fn value<'t>(text: &'t str, key: &str) -> Option<&'t str> {
 
 /// A name or an id: it fits into a label.
 fn is_name(name: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    (1..=63).contains(&name.len()) && name.chars().all(fits)
+    is_label(name, "-_.")
 }
 
 pub(crate) fn is_type(name: &str) -> bool {
-    name.len() <= 63 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    is_label(name, "-")
+}
+
+/// Whether it is a label value of Kubernetes, with these characters between letters and digits.
+fn is_label(text: &str, separators: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || separators.contains(c);
+    text.len() <= 63
+        && text.chars().all(fits)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// A number of digits alone: `str::parse` takes a sign as well.
+pub(crate) fn natural<N: FromStr>(text: &str) -> Option<N> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// `2x4` or `2x2x1`.
 pub(crate) fn is_shape(shape: &str) -> bool {
     let mut dimensions = shape.split('x');
     (2..=3).contains(&dimensions.clone().count())
-        && dimensions.all(|size| size.parse::<u16>().is_ok_and(|size| size > 0))
+        && dimensions.all(|size| natural::<u16>(size).is_some_and(|size| size > 0))
 }
 
 /// The product of bounds: 4 of `2,2,1`.
 fn product(bounds: &str) -> Option<u32> {
     let product =
-        bounds.split(',').try_fold(1_u32, |product, bound| product.checked_mul(bound.trim().parse().ok()?));
+        bounds.split(',').try_fold(1_u32, |product, bound| product.checked_mul(natural(bound.trim())?));
     product.filter(|product| *product > 0)
 }
 
@@ -188,6 +202,15 @@ mod tests {
             "TOPOLOGY: 4",
             "TOPOLOGY: 0x4",
             "TOPOLOGY: 2x2x2x2",
+            "TOPOLOGY: +2x4",
+            "TOPOLOGY: 2x+4",
+            "ACCELERATOR_TYPE: -",
+            "ACCELERATOR_TYPE: v6e-",
+            "ACCELERATOR_TYPE: -v6e",
+            "NODE_ID: ..\nZONE: -",
+            "CHIPS_PER_HOST_BOUNDS: +2,2",
+            "HOST_BOUNDS: +1",
+            "WORKER_ID: +1",
             "ACCELERATOR_TYPE: a b",
             "CHIPS_PER_HOST_BOUNDS: 2,0,1",
             "CHIPS_PER_HOST_BOUNDS: 65536,65536",
@@ -216,6 +239,7 @@ mod tests {
             "",
             "TPU_RUNTIME_METRICS_PORTS: ''",
             "TPU_RUNTIME_METRICS_PORTS: x",
+            "TPU_RUNTIME_METRICS_PORTS: +8431",
             "TPU_RUNTIME_METRICS_PORTS: 0",
         ] {
             assert!(runtime_ports(text).is_empty(), "{text}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use afd_model::{Health, Known, NodeFacts, TpuSlice};
 
-use crate::metadata::{is_shape, is_type};
+use crate::metadata::{is_shape, is_type, natural};
 
 /// Every Node of GKE has labels that begin so.
 const GKE: &str = "cloud.google.com/gke-";
@@ -86,7 +86,7 @@ fn slice_of(labels: &BTreeMap<String, String>, keys: &[SliceKeys]) -> TpuSlice {
             .filter(|value| !value.is_empty())
     };
     let known = |value: Option<&str>| value.map(str::to_owned).map_or_else(Known::default, Known::Value);
-    let number = first(|keys| keys.chips).and_then(|count| count.parse().ok());
+    let number = first(|keys| keys.chips).and_then(natural);
     let mut slice = TpuSlice {
         accelerator: known(first(|keys| keys.accelerator).filter(|name| is_type(name))),
         topology: known(first(|keys| keys.topology).filter(|shape| is_shape(shape))),

@@ -2,7 +2,8 @@
 //!
 //! Ids: `device.py` of tpu-info and `jax/_src/hardware_utils.py`, which agree where both have one; 0056 is in JAX
 //! only. The DRA driver also lists "v4 lite" under 005e, unlike both of them; v4 is used. v2 and v3 share an id and
-//! differ by the subsystem. Logical devices: tpu-info. Memory: the nominal HBM of a chip in Google's documentation;
+//! differ by the subsystem. Logical devices: tpu-info. TensorCores: Google's documentation (cloud.google.com/tpu/docs, system
+//! architecture). Memory: the nominal HBM of a chip in Google's documentation;
 //! the runtime leaves less to workloads (v6e: 31.25 of 32 GiB). ICI: every generation but v4i. Functions: GKE's device plugin
 //! (ai-on-gke/tpu-device-plugin) refuses a TPU 7x whose slot has any other number than two.
 
@@ -22,6 +23,10 @@ pub(crate) struct TpuFacts {
     pub(crate) logical_devices: u32,
     /// Whether its chips are connected by ICI.
     pub(crate) has_ici: bool,
+    /// Its TensorCores; a framework may see two of them as one device.
+    pub(crate) cores: usize,
+    /// Whether vfio-pci is its driver, which the image of the machine binds at boot; else Google's own.
+    pub(crate) has_vfio: bool,
     /// The number of PCI functions of a chip, all in one slot.
     pub(crate) functions: usize,
 }
@@ -75,6 +80,14 @@ impl TpuFacts {
         TpuFacts { functions, ..self }
     }
 
+    const fn of_cores(self, cores: usize) -> TpuFacts {
+        TpuFacts { cores, ..self }
+    }
+
+    const fn with_vfio(self) -> TpuFacts {
+        TpuFacts { has_vfio: true, ..self }
+    }
+
     const fn without_ici(self) -> TpuFacts {
         TpuFacts { has_ici: false, ..self }
     }
@@ -85,7 +98,15 @@ impl TpuFacts {
 const OTHER_DEVICE_IDS: [u16; 7] = [0x001d, 0x001f, 0x002d, 0x0042, 0x0065, 0x0084, 0xabcd];
 
 const fn chip(memory_gib: u64, logical_devices: u32) -> TpuFacts {
-    TpuFacts { subsystem_id: None, memory_gib, logical_devices, has_ici: true, functions: 1 }
+    TpuFacts {
+        subsystem_id: None,
+        memory_gib,
+        logical_devices,
+        has_ici: true,
+        cores: logical_devices as usize,
+        has_vfio: false,
+        functions: 1,
+    }
 }
 
 const fn generation(
@@ -102,11 +123,11 @@ const GENERATIONS: &[TpuGeneration] = &[
     generation(&[0x0027], "Google TPU v2", "v2", "v2", chip(16, 2).subsystem(0x004e)),
     generation(&[0x0027], "Google TPU v3", "v3", "v3", chip(32, 2).subsystem(0x004f)),
     generation(&[0x0056], "Google TPU v4i", "v4i", "v4i", chip(8, 1).without_ici()),
-    generation(&[0x005e], "Google TPU v4", "v4", "v4", chip(32, 1)),
-    generation(&[0x0063], "Google TPU v5e", "v5e", "v5e", chip(16, 1)),
-    generation(&[0x0062], "Google TPU v5p", "v5p", "v5p", chip(95, 1)),
-    generation(&[0x006f], "Google TPU v6e", "v6e", "trillium", chip(32, 1)),
-    generation(&[0x0076], "Google TPU 7x", "7x", "ironwood", chip(192, 2).of_functions(2)),
+    generation(&[0x005e], "Google TPU v4", "v4", "v4", chip(32, 1).of_cores(2)),
+    generation(&[0x0063], "Google TPU v5e", "v5e", "v5e", chip(16, 1).with_vfio()),
+    generation(&[0x0062], "Google TPU v5p", "v5p", "v5p", chip(95, 1).of_cores(2).with_vfio()),
+    generation(&[0x006f], "Google TPU v6e", "v6e", "trillium", chip(32, 1).with_vfio()),
+    generation(&[0x0076], "Google TPU 7x", "7x", "ironwood", chip(192, 2).of_functions(2).with_vfio()),
 ];
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 use afd_model::TpuSlice;
 use serde::{Deserialize, Serialize};
 
+/// The largest share in percent, with the tolerance of a measurement.
+const MAX_PERCENT: f64 = 100.5;
+
 /// What the sources report. None: the source is off, or nothing listens at its address.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct TpuReport {
@@ -11,6 +14,9 @@ pub struct TpuReport {
     /// The runtimes on this node; they are not queried where the exporter has values.
     #[serde(default)]
     pub runtime: Option<SourceAnswer>,
+    /// Ports of runtimes at which nothing listens, where other ones answered.
+    #[serde(default)]
+    pub silent_ports: Vec<u16>,
 }
 
 /// What the metadata server of the machine reports.
@@ -45,8 +51,8 @@ pub struct RuntimeValue {
     pub container: Option<RuntimeContainer>,
     /// The number that the runtime gives the device: unique within the slice, not a number of this host.
     pub device: u64,
-    /// The value in the unit of its quantity; finite.
-    pub value: f64,
+    /// The value in the unit of its quantity, finite; none where the runtime has the device and no value of it.
+    pub value: Option<f64>,
 }
 
 /// A container.
@@ -80,6 +86,14 @@ impl RuntimeQuantity {
     /// Whether the values of the parts of a chip add up to that of the chip; else the chip has their mean.
     pub(crate) fn adds_up(self) -> bool {
         matches!(self, RuntimeQuantity::MemoryUsed | RuntimeQuantity::MemoryTotal)
+    }
+
+    /// Whether it can be a value of this quantity. A share may be rounded up a little.
+    pub(crate) fn accepts(self, value: f64) -> bool {
+        match self {
+            RuntimeQuantity::MemoryUsed | RuntimeQuantity::MemoryTotal => value >= 0.0,
+            _ => (0.0..=MAX_PERCENT).contains(&value),
+        }
     }
 
     /// Whether each container is reported with the values of all chips of the host.

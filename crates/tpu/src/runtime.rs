@@ -70,13 +70,18 @@ pub(crate) fn read(connection: &mut dyn RuntimeConnection) -> Result<Vec<Runtime
         if metrics.len() > MAX_DEVICES {
             return Err(RuntimeCallError::Failed(format!("it reports more than {MAX_DEVICES} devices")));
         }
-        values.extend(metrics.into_iter().filter_map(|metric| metric.value(quantity)));
+        for metric in metrics {
+            values.push(metric.value(quantity).ok_or_else(|| {
+                RuntimeCallError::Failed(format!("it reports {name} of a device without a number"))
+            })?);
+        }
     }
     Ok(values)
 }
 
 fn decode<M: Message + Default>(message: &[u8]) -> Result<M, RuntimeCallError> {
-    M::decode(message).map_err(|_| RuntimeCallError::Failed("it sends no message of its protocol".to_owned()))
+    M::decode(message)
+        .map_err(|_| RuntimeCallError::Failed("its response is not a message of the protocol".to_owned()))
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -142,13 +147,15 @@ struct SupportedMetric {
 }
 
 impl DeviceMetric {
+    /// The value, or that there is none; `None` if the device has no number. How many devices a runtime has decides whose the
+    /// values are, so that none may be left out.
     fn value(self, quantity: RuntimeQuantity) -> Option<RuntimeValue> {
         let number = self.attribute?.value?;
         let of_text = || number.text.as_ref()?.trim().parse().ok();
         let device = number.integer.and_then(|number| u64::try_from(number).ok()).or_else(of_text)?;
-        let gauge = self.gauge?;
-        let value = gauge.double.or(gauge.integer.map(|integer| integer as f64))?;
-        value.is_finite().then_some(RuntimeValue { quantity, container: None, device, value })
+        let number = |gauge: RuntimeGauge| gauge.double.or(gauge.integer.map(|integer| integer as f64));
+        let value = self.gauge.and_then(number).filter(|value| value.is_finite());
+        Some(RuntimeValue { quantity, container: None, device, value })
     }
 }
 
@@ -198,14 +205,27 @@ mod tests {
         let metrics = [
             device(&[0x18, 4], &double(12.5)),
             device(&field(1, b"5"), &[0x10, 50]),
-            device(&[], &double(1.0)),
+            device(&[0x18, 7], &[]),
         ];
         let metric = [field(1, b"name"), metrics.concat(), device(&[0x18, 6], &double(f64::NAN))].concat();
         let mut runtime = Answers { duty_cycle: field(1, &metric), ..Answers::default() };
         let values = read(&mut runtime).expect("it answers");
         let read: Vec<_> = values.iter().map(|value| (value.device, value.value)).collect();
-        assert_eq!(read, [(4, 12.5), (5, 50.0)]);
+        // A device without a value is counted.
+        assert_eq!(read, [(4, Some(12.5)), (5, Some(50.0)), (7, None), (6, None)]);
         assert_eq!(runtime.asked.len(), METRICS.len(), "an older runtime is asked for all");
+    }
+
+    #[test]
+    fn a_device_without_a_number_is_an_error() {
+        for attribute in
+            [Vec::new(), field(1, b"x"), vec![0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]]
+        {
+            let metrics = [device(&[0x18, 4], &double(12.5)), device(&attribute, &double(1.0))].concat();
+            let mut runtime = Answers { duty_cycle: field(1, &metrics), ..Answers::default() };
+            let error = read(&mut runtime).expect_err("whose values these are is not certain");
+            assert!(error.to_string().ends_with("of a device without a number"), "{error}");
+        }
     }
 
     #[test]

@@ -59,8 +59,9 @@ impl SourceAddresses {
     pub fn query(&self, connect: ConnectRuntime) -> TpuReport {
         let exporter = self.exporter.and_then(query_exporter);
         let has_values = matches!(&exporter, Some(SourceAnswer::Values(values)) if !values.is_empty());
-        let runtime = if has_values { None } else { query_runtimes(&self.runtimes, connect) };
-        TpuReport { exporter, runtime }
+        let (runtime, silent_ports) =
+            if has_values { Default::default() } else { query_runtimes(&self.runtimes, connect) };
+        TpuReport { exporter, runtime, silent_ports }
     }
 
     /// Queries the metadata server, in the process of `afd probe tpu`.
@@ -89,24 +90,31 @@ fn query_exporter(address: SocketAddr) -> Option<SourceAnswer> {
     };
     let parsed = match std::str::from_utf8(&body) {
         Ok(text) => exporter::parse(text),
-        Err(_) => Err("it sends no UTF-8".to_owned()),
+        Err(_) => Err("its response is not UTF-8".to_owned()),
     };
     Some(parsed.map_or_else(SourceAnswer::Failed, SourceAnswer::Values))
 }
 
 /// None: nothing listens, as long as no workload has started its runtime. Without one of several runtimes it is not certain whose
-/// the others' values are.
-fn query_runtimes(addresses: &[SocketAddr], connect: ConnectRuntime) -> Option<SourceAnswer> {
+/// the others' values are: the ports at which nothing listens are part of the answer.
+fn query_runtimes(addresses: &[SocketAddr], connect: ConnectRuntime) -> (Option<SourceAnswer>, Vec<u16>) {
     let mut all: Option<Vec<RuntimeValue>> = None;
+    let mut silent_ports = Vec::new();
     for address in addresses {
         let values = connect(*address, SOURCE_DEADLINE).and_then(|mut runtime| runtime::read(&mut *runtime));
         match values {
             Ok(values) => all.get_or_insert_default().extend(values),
-            Err(RuntimeCallError::Absent) => {}
-            Err(error) => return Some(SourceAnswer::Failed(format!("port {}: {error}", address.port()))),
+            Err(RuntimeCallError::Absent) => silent_ports.push(address.port()),
+            Err(error) => {
+                let reason = format!("port {}: {error}", address.port());
+                return (Some(SourceAnswer::Failed(reason)), Vec::new());
+            }
         }
     }
-    all.map(SourceAnswer::Values)
+    match all {
+        Some(values) => (Some(SourceAnswer::Values(values)), silent_ports),
+        None => (None, Vec::new()),
+    }
 }
 
 fn query_metadata(address: SocketAddr) -> MetadataAnswer {

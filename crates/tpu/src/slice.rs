@@ -12,7 +12,7 @@ use crate::{
     sources::TpuSources,
 };
 
-/// What the sources say of the slice, each with the words for it in a problem.
+/// What the sources say of the slice, each with its name in a problem.
 pub(crate) struct FoundSlice {
     /// Whether parts of it can be slices of their own.
     has_parts: bool,
@@ -33,20 +33,20 @@ pub(crate) fn find(
     if let Some(sources) = sources {
         sources.set_runtime_ports(&metadata::runtime_ports(&text));
         if of_file.is_none() {
-            found.sources.push(("its metadata server says", sources.metadata(Instant::now())));
+            found.sources.push(("its metadata server", sources.metadata(Instant::now())));
         }
     }
-    found.sources.extend(of_file.map(|slice| ("its metadata say", slice)));
-    found.sources.extend(node.map(|node| ("the labels of its Node say", node.slice.clone())));
+    found.sources.extend(of_file.map(|slice| ("its metadata", slice)));
+    found.sources.extend(node.map(|node| ("the labels of its Node", node.slice.clone())));
     found
 }
 
 /// Adds the slice to the devices. That they are fewer or of another generation than a source says is a problem.
 pub(crate) fn describe(facts: &mut Facts<'_>, found: &FoundSlice, devices: &mut [Device]) {
     facts.about(None);
-    for (says, slice) in &found.sources {
+    for (source, slice) in &found.sources {
         for contradiction in contradictions(slice, devices) {
-            let message = format!("the machine has {contradiction} {says}");
+            let message = format!("the machine has {contradiction} according to {source}");
             let _: Known<()> = facts.missing("devices", Missing::Unrecognized, None, message);
         }
     }
@@ -57,7 +57,7 @@ pub(crate) fn describe(facts: &mut Facts<'_>, found: &FoundSlice, devices: &mut 
     if slice == TpuSlice::default() {
         return;
     }
-    slice.hosts = if found.has_parts { Known::default() } else { hosts(&slice, devices.len()) };
+    slice.hosts = if found.has_parts { Known::default() } else { hosts(&slice) };
     for device in devices {
         device.fabric_domain = match slice.hosts {
             Known::Value(0 | 1) => Known::default(),
@@ -68,11 +68,11 @@ pub(crate) fn describe(facts: &mut Facts<'_>, found: &FoundSlice, devices: &mut 
     }
 }
 
-/// The hosts of the slice, as a source says or its topology has them.
-fn hosts(slice: &TpuSlice, found: usize) -> Known<u32> {
-    let per_host = slice.chips_per_host.value().copied().or_else(|| u32::try_from(found).ok());
+/// The hosts of the slice, as a source says or its topology has them. The chips that were found are no substitute for those that
+/// each host should have: one may be missing.
+fn hosts(slice: &TpuSlice) -> Known<u32> {
     let of_topology = || {
-        let (chips, per_host) = (slice.chips()?, per_host?);
+        let (chips, per_host) = (slice.chips()?, *slice.chips_per_host.value()?);
         chips.checked_div(per_host).filter(|hosts| hosts * per_host == chips)
     };
     match slice.hosts {
@@ -81,19 +81,19 @@ fn hosts(slice: &TpuSlice, found: usize) -> Known<u32> {
     }
 }
 
-/// What was found, and what a source says instead.
+/// What was found, and what a source has instead.
 fn contradictions(slice: &TpuSlice, devices: &[Device]) -> Vec<String> {
     let found = devices.len();
     let mut contradictions = Vec::new();
     if let Some(expected) = slice.chips_per_host.value().filter(|expected| found < **expected as usize) {
-        contradictions.push(format!("{found} of the {expected} chips that"));
+        contradictions.push(format!("{found} of the {expected} chips that it should have"));
     }
     let named = slice.accelerator.value().and_then(|name| Some((name, node::model_of_accelerator(name)?)));
     let models = devices.iter().filter_map(|device| device.product.value()?.model.value());
     if let (Some((name, expected)), Some(model)) =
         (named, models.into_iter().find(|model| named.is_some_and(|(_, expected)| *model != expected)))
     {
-        contradictions.push(format!("a chip of {model} by its PCI id, and not {name} ({expected}), which"));
+        contradictions.push(format!("a {model} chip according to its PCI id, but {name} ({expected})"));
     }
     contradictions
 }
@@ -106,13 +106,13 @@ mod tests {
     fn the_hosts_are_those_of_a_source_or_of_the_topology() {
         let topology =
             |shape: &str| TpuSlice { topology: Known::Value(shape.to_owned()), ..TpuSlice::default() };
-        assert_eq!(hosts(&topology("4x4"), 4), Known::Value(4));
-        assert_eq!(hosts(&topology("2x2x1"), 4), Known::Value(1));
-        assert_eq!(hosts(&topology("4x4"), 3), Known::default(), "a chip is missing");
-        let all = TpuSlice { chips_per_host: Known::Value(4), ..topology("4x4") };
-        assert_eq!(hosts(&all, 3), Known::Value(4));
-        assert_eq!(hosts(&TpuSlice { hosts: Known::Value(2), ..all }, 3), Known::Value(2));
+        assert_eq!(hosts(&topology("4x4")), Known::default(), "how many chips each has is not known");
+        let of_four = |shape: &str| TpuSlice { chips_per_host: Known::Value(4), ..topology(shape) };
+        assert_eq!(hosts(&of_four("4x4")), Known::Value(4));
+        assert_eq!(hosts(&of_four("2x2x1")), Known::Value(1));
+        assert_eq!(hosts(&of_four("2x3")), Known::default());
+        assert_eq!(hosts(&TpuSlice { hosts: Known::Value(2), ..of_four("4x4") }), Known::Value(2));
         let pending = TpuSlice { hosts: Missing::Pending.into(), ..TpuSlice::default() };
-        assert_eq!(hosts(&pending, 4).missing(), Some(Missing::Pending));
+        assert_eq!(hosts(&pending).missing(), Some(Missing::Pending));
     }
 }

@@ -35,7 +35,9 @@ pub(crate) struct TpuSources {
     exporter: LatestValues,
     runtime: LatestValues,
     metadata: MachineMetadata,
-    /// Why the process did not answer, if it did not.
+    /// Ports of runtimes at which nothing listened when others answered.
+    silent_ports: Vec<u16>,
+    /// Why the process did not answer, if it did not; until it does.
     failure: Option<String>,
 }
 
@@ -49,6 +51,7 @@ impl TpuSources {
             exporter: LatestValues::new("the exporter of the TPU device plugin"),
             runtime: LatestValues::new("the TPU runtime of a workload"),
             metadata: MachineMetadata::default(),
+            silent_ports: Vec::new(),
             failure: None,
         }
     }
@@ -100,14 +103,22 @@ impl TpuSources {
                 return news;
             }
         }
+        if self.addresses.exporter.is_none() && self.addresses.runtimes.is_empty() {
+            return news;
+        }
         let report = self.request::<TpuReport>(SAMPLE);
         self.failure = match &report {
-            Ok(_) | Err(RequestError::Pending | RequestError::BackingOff(_)) => None,
-            Err(error) => Some(error.to_string()),
+            Ok(_) => None,
+            // The reason for both is the last failure, if there was one.
+            Err(RequestError::Pending | RequestError::BackingOff(_)) => self.failure.take(),
+            Err(error) => Some(failure(error)),
         };
         match report {
             Ok(report) => {
                 self.exporter.take(report.exporter, now);
+                if matches!(report.runtime, None | Some(SourceAnswer::Values(_))) {
+                    self.silent_ports = report.silent_ports;
+                }
                 self.runtime.take(report.runtime, now);
                 news.values = true;
             }
@@ -125,6 +136,7 @@ impl TpuSources {
         self.child.stop(self.addresses.arguments());
         self.exporter.values = None;
         self.runtime.values = None;
+        self.failure = None;
         self.metadata.forget_pending();
     }
 
@@ -135,12 +147,22 @@ impl TpuSources {
         values.find(|values| !values.is_empty()).unwrap_or_default()
     }
 
-    /// Why there are no newer values.
+    /// Ports of runtimes at which nothing listened when others sent these values.
+    pub(crate) fn silent_ports(&self) -> &[u16] {
+        &self.silent_ports
+    }
+
+    /// Why there are no newer values, and why the slice is not known.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let of_source =
             |source: &LatestValues| Some(format!("{}: {}", source.title, source.failure.as_ref()?));
         let of_sources = [&self.exporter, &self.runtime].into_iter().filter_map(of_source);
-        self.failure.iter().cloned().chain(of_sources).map(problem).collect()
+        let of_values = self.failure.iter().cloned().chain(of_sources).map(problem);
+        let of_metadata = self.metadata.failure().map(|reason| {
+            let message = format!("the metadata server of the machine: {reason}");
+            Problem { fact: "slice".to_owned(), ..problem(message) }
+        });
+        of_values.chain(of_metadata).collect()
     }
 
     /// How often a process had to be started again.
@@ -170,6 +192,20 @@ fn off_the_loop(launcher: &Launcher) -> Launcher {
         return launcher.clone();
     }
     Launcher { timeout: launcher.timeout.min(LOOP_TIMEOUT), wake: Arc::new(|| ()), ..launcher.clone() }
+}
+
+/// Why the process did not answer, in words for one that loads no library.
+pub(crate) fn failure(error: &RequestError) -> String {
+    const PROCESS: &str = "the process that queries the servers";
+    match error {
+        RequestError::Ended(status) => format!("{PROCESS} ended ({status})"),
+        RequestError::Killed(reason) => format!("{PROCESS} was killed: {reason}"),
+        RequestError::NotEnded(_) => format!("{PROCESS} was killed and has not ended"),
+        RequestError::BackingOff(_) => format!("{PROCESS} failed; it is restarted after a back-off"),
+        RequestError::Start(error) => format!("{PROCESS} could not be started ({error})"),
+        RequestError::TimedOut { .. } => format!("{PROCESS} did not answer in time and was killed"),
+        RequestError::Pending | RequestError::Released => error.to_string(),
+    }
 }
 
 /// A problem of a source.
@@ -217,13 +253,39 @@ impl LatestValues {
 
 #[cfg(test)]
 mod tests {
+    use afd_host::child::ChildRegistry;
+
     use super::*;
     use crate::report::RuntimeQuantity;
 
     #[test]
+    fn a_process_that_fails_is_a_problem_until_it_answers() {
+        let launcher = Launcher::new("/bin/false".into(), Duration::ZERO, ChildRegistry::adopting_orphans());
+        let mut sources = TpuSources::new(&launcher, SourceAddresses::default());
+        let start = Instant::now();
+        while sources.problems().is_empty() {
+            assert!(start.elapsed() < Duration::from_mins(1), "it ends at once");
+            sources.sample(start);
+        }
+        for _ in 0..10 {
+            sources.sample(start);
+            let problems = sources.problems();
+            assert_eq!(problems.len(), 1, "it is restarted after a back-off");
+            let message = &problems[0].message;
+            assert!(message.starts_with("the process that queries the servers ended ("), "{message}");
+        }
+        sources.end();
+        assert!(sources.problems().is_empty());
+    }
+
+    #[test]
     fn values_of_a_source_that_fails_count_for_a_minute_and_those_of_an_absent_one_not_at_all() {
-        let value =
-            RuntimeValue { quantity: RuntimeQuantity::DutyCycle, container: None, device: 0, value: 1.0 };
+        let value = RuntimeValue {
+            quantity: RuntimeQuantity::DutyCycle,
+            container: None,
+            device: 0,
+            value: Some(1.0),
+        };
         let (mut latest, start) = (LatestValues::new("x"), Instant::now());
         let failed = || Some(SourceAnswer::Failed("late".to_owned()));
         latest.take(Some(SourceAnswer::Values(vec![value.clone()])), start);

@@ -7,12 +7,17 @@ use afd_model::{
 use afd_probe::{Facts, PciBus, PciFunction, device, pci::numbered};
 
 use crate::{
-    health,
+    health::{self, DeviceNode},
+    holding::OrderedChip,
     products::{self, GoogleDeviceKind, TpuGeneration},
 };
 
 const ACCEL_CLASS: &str = "/sys/class/accel";
 const VFIO_DRIVER: &str = "vfio-pci";
+/// Files of VFIO groups.
+const VFIO_FILES: &str = "/dev/vfio";
+/// No host has more chips.
+const MAX_CHIPS: u32 = 16;
 
 /// The functions of one chip, lowest first.
 pub(crate) type TpuChip<'b> = Vec<&'b PciFunction>;
@@ -71,12 +76,23 @@ pub(crate) fn describe(
         device.logical_devices = Known::Value(generation.facts.logical_devices);
     }
     device.partitioning.fill(|| Known::Value(Partitioning::Whole));
-    let nodes: Vec<_> = chip.iter().map(|function| (function.address, handles(facts, function))).collect();
+    let nodes: Vec<_> = chip.iter().map(|function| (function.address, node(facts, function))).collect();
     device.health = health::verdict(&device, generation, &nodes);
-    device.handles.extend(nodes.into_iter().flat_map(|(_, handles)| handles));
+    device.handles.extend(nodes.into_iter().flat_map(|(_, node)| node.handles()));
     let names = allocatable_names(&device, generation);
     device.handles.extend(names);
     (device, generation)
+}
+
+/// The chip as values of its TensorCores are attributed to it. One of an unknown generation is taken for one with most of them.
+pub(crate) fn ordered(device: &Device, generation: Option<&TpuGeneration>) -> OrderedChip {
+    let facts = generation.map(|generation| generation.facts);
+    OrderedChip {
+        numa_node: device.numa_node.value().copied(),
+        id: device.id,
+        cores: facts.map_or(2, |facts| facts.cores),
+        is_shareable: facts.is_none_or(|facts| facts.functions > 1),
+    }
 }
 
 /// The names of a chip in GKE's device plugin and in the DRA driver: its accel node or its VFIO group. On TPU 7x, which
@@ -112,29 +128,71 @@ fn unknown_generation(facts: &mut Facts<'_>, function: &PciFunction, device: &De
     Missing::Unrecognized.into()
 }
 
-/// The handles of a function: its VFIO group, or the accel node of Google's driver.
-fn handles(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Handle> {
-    let mut handles = Vec::new();
+/// The device node of a function: that of its VFIO group, or the accel node of Google's driver.
+fn node(facts: &mut Facts<'_>, function: &PciFunction) -> DeviceNode {
     let driver = facts.link_name("driver", &function.attribute("driver"));
-    if driver.value().is_some_and(|name| name == VFIO_DRIVER)
-        && let Known::Value(group) = facts.link_name("vfio_group", &function.attribute("iommu_group"))
-    {
-        handles.push(Handle::new(HandleKind::VfioGroup, group));
+    let is_vfio = driver.value().is_some_and(|name| name == VFIO_DRIVER);
+    let group = if is_vfio {
+        facts.link_name("vfio_group", &function.attribute("iommu_group"))
+    } else {
+        Known::default()
+    };
+    let accel = accel_nodes(facts, function);
+    let is_unread = |reason: Option<Missing>| reason.is_some_and(|reason| reason != Missing::NotExposed);
+    let has_gap = [driver.missing(), group.missing(), accel.missing()].into_iter().any(is_unread);
+    let accel = accel.into_value().unwrap_or_default();
+    let is_file_missing = group.value().is_some_and(|group| lacks_group_file(facts, group))
+        || accel.iter().any(|name| lacks_accel_file(facts, name));
+    let group = group.into_value().map(|group| Handle::new(HandleKind::VfioGroup, group));
+    let accel = accel.into_iter().map(|name| Handle::new(HandleKind::Accel, name));
+    let handles: Vec<Handle> = group.into_iter().chain(accel).collect();
+    match (handles.is_empty(), is_file_missing) {
+        (true, _) if has_gap => DeviceNode::Unread,
+        (true, _) => DeviceNode::Absent,
+        (false, true) => DeviceNode::WithoutFile(handles),
+        (false, false) => DeviceNode::Present(handles),
     }
-    let names = facts.names("accel_node", &function.attribute("accel"));
-    let mut nodes: Vec<String> = names.into_iter().filter(|name| numbered(name, "accel").is_some()).collect();
-    if nodes.is_empty() {
-        let names = facts.names("accel_node", ACCEL_CLASS);
-        let is_of_function = |name: &String| {
-            let parent = facts.link_name("accel_node", &format!("{ACCEL_CLASS}/{name}/device"));
-            parent.value().is_some_and(|name| name.parse() == Ok(function.address))
-        };
-        nodes = names
-            .into_iter()
-            .filter(|name| numbered(name, "accel").is_some())
-            .filter(is_of_function)
-            .collect();
+}
+
+fn is_accel(name: &str) -> bool {
+    numbered(name, "accel").is_some()
+}
+
+/// The accel nodes of a function, in its own directory or in that of the class.
+fn accel_nodes(facts: &mut Facts<'_>, function: &PciFunction) -> Known<Vec<String>> {
+    let own = facts.listing("accel_node", &function.attribute("accel"));
+    let own_reason = own.missing();
+    let mut nodes: Vec<String> = own.into_value().unwrap_or_default();
+    nodes.retain(|name| is_accel(name));
+    if !nodes.is_empty() {
+        return Known::Value(nodes);
     }
-    handles.extend(nodes.into_iter().map(|name| Handle::new(HandleKind::Accel, name)));
-    handles
+    let class = facts.listing("accel_node", ACCEL_CLASS);
+    let mut reasons = vec![own_reason, class.missing()];
+    for name in class.into_value().unwrap_or_default().into_iter().filter(|name| is_accel(name)) {
+        let parent = facts.link_name("accel_node", &format!("{ACCEL_CLASS}/{name}/device"));
+        reasons.push(parent.missing());
+        if parent.value().is_some_and(|parent| parent.parse() == Ok(function.address)) {
+            nodes.push(name);
+        }
+    }
+    if !nodes.is_empty() {
+        return Known::Value(nodes);
+    }
+    let unread = reasons.into_iter().flatten().find(|reason| *reason != Missing::NotExposed);
+    unread.unwrap_or(Missing::NotExposed).into()
+}
+
+/// Whether a VFIO group has no file, although other groups have: where none has one, the device files of the host cannot be seen,
+/// as in the agent's container.
+fn lacks_group_file(facts: &Facts<'_>, group: &str) -> bool {
+    let files = facts.host().list(VFIO_FILES).unwrap_or_default();
+    let is_group = |file: &String| file.bytes().all(|byte| byte.is_ascii_digit());
+    files.iter().any(is_group) && !files.iter().any(|file| file == group)
+}
+
+/// The same of an accel node. Other names in `/dev` are not looked at: a recording has what was listed.
+fn lacks_accel_file(facts: &Facts<'_>, name: &str) -> bool {
+    let has_file = |name: &str| facts.host().exists(&format!("/dev/{name}"));
+    !has_file(name) && (0..MAX_CHIPS).any(|number| has_file(&format!("accel{number}")))
 }

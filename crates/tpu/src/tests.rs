@@ -96,6 +96,59 @@ fn a_chip_that_no_pod_can_be_given_has_failed() {
 }
 
 #[test]
+fn without_vfio_pci_the_image_of_the_machine_is_the_advice_and_no_driver_of_a_vendor() {
+    let message = |id: &str| {
+        let device = discover(&function(TestHost::new(), "0000:00:04.0", id)).devices.remove(0);
+        device.health.reasons[0].message.clone()
+    };
+    let (vfio, own) = (message("0x006f"), message("0x005e"));
+    assert!(vfio.contains("the image of a TPU machine binds vfio-pci") && !vfio.contains("vendor"), "{vfio}");
+    assert!(own.contains("load the vendor's driver"), "{own}");
+}
+
+#[test]
+fn a_device_node_without_its_file_has_failed_where_device_files_can_be_seen() {
+    let chips = || {
+        let one = vfio(function(TestHost::new(), "0000:00:04.0", "0x006f"), "0000:00:04.0", 9);
+        vfio(function(one, "0000:00:05.0", "0x006f"), "0000:00:05.0", 12)
+    };
+    let states = |folder: &TestHost| {
+        let devices = discover(folder).devices;
+        devices.iter().map(|device| device.health.state).collect::<Vec<_>>()
+    };
+    const HEALTHY: HealthState = HealthState::Healthy;
+    assert_eq!(states(&chips().file("/dev/vfio/vfio", "")), [HEALTHY, HEALTHY], "no group can be seen");
+    assert_eq!(states(&chips().file("/dev/vfio/12", "")), [HealthState::Failed, HEALTHY]);
+    let both = chips().file("/dev/vfio/12", "").file("/dev/vfio/9", "");
+    assert_eq!(states(&both), [HEALTHY, HEALTHY]);
+    let accel = || {
+        function(TestHost::new(), "0000:00:04.0", "0x005e")
+            .link("/sys/bus/pci/devices/0000:00:04.0/driver", "../../../bus/pci/drivers/tpu_v4")
+            .link("/sys/class/accel/accel1/device", "../../../devices/pci0000:00/0000:00:04.0")
+    };
+    assert_eq!(states(&accel()), [HEALTHY]);
+    assert_eq!(states(&accel().file("/dev/accel0", "")), [HealthState::Failed]);
+    assert_eq!(states(&accel().file("/dev/accel1", "")), [HEALTHY]);
+}
+
+#[test]
+fn a_device_node_that_cannot_be_read_is_none_that_is_missing() {
+    let directory = "/sys/bus/pci/devices/0000:00:04.0";
+    // A file in place of a link cannot be read as one.
+    let group = function(TestHost::new(), "0000:00:04.0", "0x006f")
+        .link(&format!("{directory}/driver"), "../../../bus/pci/drivers/vfio-pci")
+        .file(&format!("{directory}/iommu_group"), "");
+    let class = function(TestHost::new(), "0000:00:04.0", "0x005e")
+        .link(&format!("{directory}/driver"), "../../../bus/pci/drivers/tpu_v4")
+        .link("/sys/class/accel", "accel");
+    for folder in [group, class] {
+        let findings = discover(&folder);
+        assert_eq!(findings.devices[0].health, Health::unknown());
+        assert_eq!(findings.problems.len(), 1, "{:?}", findings.problems);
+    }
+}
+
+#[test]
 fn a_kernel_release_is_no_version_of_a_tpus_driver() {
     let folder = vfio(function(TestHost::new(), "0000:00:04.0", "0x006f"), "0000:00:04.0", 9)
         .file("/sys/module/vfio_pci/initstate", "live\n")
@@ -164,7 +217,10 @@ fn the_metadata_of_the_machine_describe_the_slice_and_fewer_chips_are_a_problem(
     let findings = with_metadata("TPU_ACCELERATOR_TYPE: v5litepod-4\nCHIPS_PER_HOST_BOUNDS: 2,2,1\n");
     let slice = findings.devices[0].tpu_slice().expect("it is described");
     assert_eq!(slice.accelerator_type, Known::Value("v5litepod-4".to_owned()));
-    assert_eq!(findings.problems[0].message, "the machine has 1 of the 4 chips that its metadata say");
+    assert_eq!(
+        findings.problems[0].message,
+        "the machine has 1 of the 4 chips that it should have according to its metadata"
+    );
     let complete = with_metadata("CHIPS_PER_HOST_BOUNDS: '1,1,1'\n");
     assert_eq!((complete.problems.len(), complete.devices[0].tpu_slice().is_some()), (0, true));
 }
@@ -203,8 +259,8 @@ fn what_the_node_says_is_compared_with_the_chips_and_its_conditions_degrade_them
     assert_eq!(
         messages,
         [
-            "the machine has 1 of the 4 chips that the labels of its Node say",
-            "the machine has a chip of v6e by its PCI id, and not tpu-v5p-slice (v5p), which the labels of its Node say"
+            "the machine has 1 of the 4 chips that it should have according to the labels of its Node",
+            "the machine has a v6e chip according to its PCI id, but tpu-v5p-slice (v5p) according to the labels of its Node"
         ]
     );
     let device = &findings.devices[0];

@@ -10,9 +10,12 @@ use crate::scene::{HEALTHY, Scene, lines, node_of, writes};
 
 /// How long the reset takes. It is several discoveries, and less than the grace, which is 120 seconds.
 const RESET: Duration = Duration::from_secs(20);
+/// How much later than the device its links work.
+const LATE_LINKS: Duration = Duration::from_secs(5);
 const UTILIZATION: &str = "accelerator_device_utilization_ratio{";
 
-/// A job ends; its device is reset, during which HLML has lost it. No label and no condition moves.
+/// A job ends; its device is reset, during which HLML has lost it, and the links of the other devices with it are down. They go
+/// up some time after the reset. No label and no condition moves.
 pub(crate) async fn reset_after_release() -> anyhow::Result<()> {
     let scene = Scene::start(node_of("gaudi2-x8").await?, &[]).await?;
     scene.until_settled().await?;
@@ -24,6 +27,7 @@ pub(crate) async fn reset_after_release() -> anyhow::Result<()> {
     let call = "hlml_device_get_pci_info";
     library.answer(0, call, json!({ "error": "AIP_IS_LOST" }));
     fs::write(&status, "In reset after device release\n")?;
+    set_links_of_others(&scene, false);
     until_sampled(7).await?;
     tokio::time::sleep(RESET).await;
     ensure!(lines("accelerator_device_info{").len() == 8, "the device stays");
@@ -31,6 +35,8 @@ pub(crate) async fn reset_after_release() -> anyhow::Result<()> {
     library.answer(0, call, json!({ "value": { "bus_id": ADDRESS, "pci_device_id": 0x1020_1da3 } }));
     fs::write(&status, "Operational\n")?;
     until_sampled(8).await?;
+    tokio::time::sleep(LATE_LINKS).await;
+    set_links_of_others(&scene, true);
     scene.until_idle().await?;
     scene.witness.since(mark).await?.ensure_unwritten()?;
     ensure!(writes() == written, "the agent sent {} writes", writes() - written);
@@ -45,6 +51,16 @@ pub(crate) async fn reset_after_release() -> anyhow::Result<()> {
 
 /// The device of which the library reports first.
 const ADDRESS: &str = "0000:33:00.0";
+
+/// Sets the state of the links that the other devices have to the first one.
+fn set_links_of_others(scene: &Scene, up: bool) {
+    for index in 1..8 {
+        for port in 0..3 {
+            let call = format!("hlml_nic_get_link({port})");
+            scene.setup.host.driver_root().answer(index, &call, json!({ "value": up }));
+        }
+    }
+}
 
 fn status_file(scene: &Scene) -> anyhow::Result<PathBuf> {
     let function = scene.setup.host.root().join("sys/bus/pci/devices").join(ADDRESS);

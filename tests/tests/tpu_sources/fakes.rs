@@ -1,17 +1,12 @@
-//! Fakes of the servers that report of TPUs: the runtime of a workload, and a server in front of it that can fail.
+//! A fake of the runtime of a workload, which reports of its TPUs.
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    io::{Read, Write, copy},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    thread,
 };
 
 use prost::Message;
@@ -24,89 +19,6 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 use tower::Service;
-
-/// How a server answers.
-#[derive(Clone, Debug)]
-pub(crate) enum Answer {
-    /// As the server at this address.
-    Forward(SocketAddr),
-    /// To GET, with the text of the path as the metadata server, else 404.
-    Metadata(BTreeMap<&'static str, String>),
-    /// With these bytes.
-    Bytes(Vec<u8>),
-    /// Not at all, as long as the connection is open.
-    Nothing,
-}
-
-/// A server whose answers a test sets.
-pub(crate) struct FakeServer {
-    pub(crate) address: SocketAddr,
-    answer: Arc<Mutex<Answer>>,
-    connections: Arc<AtomicUsize>,
-}
-
-impl FakeServer {
-    pub(crate) fn start(answer: Answer) -> FakeServer {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let server = FakeServer {
-            address: listener.local_addr().expect("it is bound"),
-            answer: Arc::new(Mutex::new(answer)),
-            connections: Arc::default(),
-        };
-        let (shared, connections) = (Arc::clone(&server.answer), Arc::clone(&server.connections));
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                connections.fetch_add(1, Ordering::Relaxed);
-                let answer = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                thread::spawn(move || serve(stream.expect("a client connects"), answer));
-            }
-        });
-        server
-    }
-
-    pub(crate) fn set(&self, answer: Answer) {
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
-    }
-
-    /// How many clients have connected.
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-}
-
-/// The client may have gone at any time.
-fn serve(mut stream: TcpStream, answer: Answer) {
-    let mut request = [0; 2048];
-    let _ = match answer {
-        Answer::Forward(address) => {
-            let server = TcpStream::connect(address).expect("the server listens");
-            let ends = [&stream, &server].map(|end| end.try_clone().expect("a socket can be cloned"));
-            let [mut client, mut back] = ends;
-            thread::spawn(move || {
-                let _ = copy(&mut back, &mut client);
-                let _ = client.shutdown(Shutdown::Both);
-            });
-            let copied = copy(&mut stream, &mut &server);
-            let _ = server.shutdown(Shutdown::Both);
-            copied.map(drop)
-        }
-        Answer::Metadata(texts) => {
-            let length = stream.read(&mut request).unwrap_or_default();
-            let request = String::from_utf8_lossy(&request[..length]).into_owned();
-            assert!(request.contains("Metadata-Flavor: Google\r\n"), "{request}");
-            let path = request.split(' ').nth(1).unwrap_or_default();
-            let name = path.strip_prefix("/computeMetadata/v1/instance/attributes/");
-            match name.and_then(|name| texts.get(name)) {
-                Some(text) => {
-                    write!(stream, "HTTP/1.0 200 OK\r\nMetadata-Flavor: Google\r\n\r\n{text}")
-                }
-                None => write!(stream, "HTTP/1.0 404 Not Found\r\nMetadata-Flavor: Google\r\n\r\n"),
-            }
-        }
-        Answer::Bytes(bytes) => stream.write_all(&bytes),
-        Answer::Nothing => stream.read(&mut request).and_then(|_| stream.read(&mut request)).map(drop),
-    };
-}
 
 /// The values of devices by the name of a metric.
 pub(crate) type RuntimeMetrics = BTreeMap<&'static str, Vec<(AttrValue, Gauge)>>;

@@ -93,6 +93,7 @@ impl HealthHistory {
             partition: None,
             code: FATAL_ERROR_RECORD.to_owned(),
             first_seen: None,
+            resets: None,
         })
     }
 

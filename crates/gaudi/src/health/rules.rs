@@ -92,10 +92,11 @@ pub const RULES: [GaudiRule; 9] = [
         code: "DeviceLost",
         state: HealthState::Failed,
         condition: "the library has lost the device in two discoveries in succession, and the driver does not reset it",
-        source: "code 15 (`AIP_IS_LOST`) of any call of HLML",
+        source: "code 15 (`AIP_IS_LOST`) of any call of HLML, or a device that HLML does not list or of which it refuses the handle",
         action: "see the kernel log; reset or replace the device",
-        applies: |_, history| {
-            (history.lost > 1).then(|| format!("AIP_IS_LOST in {} discoveries", history.lost))
+        applies: |evidence, history| {
+            let is_lost = evidence.is_answering && history.lost > 1;
+            is_lost.then(|| format!("AIP_IS_LOST or not listed in {} discoveries", history.lost))
         },
     },
     GaudiRule {
@@ -127,11 +128,11 @@ pub const RULES: [GaudiRule; 9] = [
     GaudiRule {
         code: "LinkDown",
         state: HealthState::Degraded,
-        condition: "the link of an internal port is down while others are up",
+        condition: "the link of an internal port has been down for 30 seconds in which no device was reset, while others are up",
         source: "`hlml_get_mac_addr_info` and `hlml_nic_get_link`, or `HL_INFO_HW_IP_INFO` and `HL_INFO_NIC_LINK_STATE`",
         action: "check the devices at the other ends; reset them, and check the board if the link stays down",
-        applies: |evidence, _| {
-            let (up, down) = (evidence.library.internal_up, &evidence.library.internal_down);
+        applies: |evidence, history| {
+            let (up, down) = (evidence.library.internal_up, &history.down);
             let numbers: Vec<String> = down.iter().map(u8::to_string).collect();
             (up > 0 && !down.is_empty()).then(|| format!("ports {}; {up} are up", numbers.join(", ")))
         },

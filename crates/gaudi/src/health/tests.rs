@@ -13,19 +13,32 @@ fn by_library(fill: impl FnOnce(&mut HlmlAnswers)) -> GaudiEvidence {
     fill(&mut answers);
     GaudiEvidence {
         library: LibraryEvidence::of(&answers),
+        is_answering: true,
         is_fresh: true,
         ..by_status(GaudiStatus::Operational)
     }
 }
 
-/// The states and first reasons of a device over several discoveries.
+/// The states and first reasons of a device over several discoveries, a minute apart.
 fn judged(discoveries: &[GaudiEvidence]) -> Vec<(HealthState, Option<String>)> {
+    let discoveries: Vec<_> =
+        (0..).step_by(60).zip(discoveries.iter().cloned().map(|own| (own, None))).collect();
+    judged_with_peer(&discoveries)
+}
+
+/// The same, each discovery with its time in seconds, and with the status of another device of the node.
+fn judged_with_peer(
+    discoveries: &[(u64, (GaudiEvidence, Option<GaudiStatus>))],
+) -> Vec<(HealthState, Option<String>)> {
+    let start = Instant::now();
+    let peer = PciAddress { domain: 0, bus: 0x1a, device: 0, function: 0 };
     let address = PciAddress { domain: 0, bus: 0x19, device: 0, function: 0 };
     let mut histories = BTreeMap::new();
-    let verdict = |evidence: &GaudiEvidence| {
+    let verdict = |(seconds, (evidence, status)): &(u64, (GaudiEvidence, Option<GaudiStatus>))| {
         let mut devices = [Device::bare(address, Vendor::Intel, Variant::Hpu)];
-        let evidence = BTreeMap::from([(address.into(), evidence.clone())]);
-        judge(&mut devices, &evidence, &mut histories);
+        let of_peer = GaudiEvidence { status: *status, ..GaudiEvidence::default() };
+        let evidence = BTreeMap::from([(address.into(), evidence.clone()), (peer.into(), of_peer)]);
+        judge(&mut devices, &evidence, &mut histories, start + Duration::from_secs(*seconds));
         let [device] = devices;
         (device.health.state, device.health.reasons.first().map(|reason| reason.code.clone()))
     };
@@ -96,7 +109,7 @@ fn what_the_driver_reports_by_ioctl_counts_where_hlml_is_not_installed() {
 }
 
 fn operational_and_fresh(evidence: GaudiEvidence) -> GaudiEvidence {
-    GaudiEvidence { is_fresh: true, ..evidence }
+    GaudiEvidence { is_fresh: true, is_answering: true, ..evidence }
 }
 
 #[test]
@@ -112,26 +125,82 @@ fn a_lost_device_has_failed_when_that_is_confirmed() {
     );
     let silent = GaudiEvidence { is_fresh: false, ..lost.clone() };
     assert_eq!(judged(&[lost.clone(), silent.clone(), silent]), vec![healthy; 3], "it was reported once");
+    let removed = by_status(GaudiStatus::Operational);
+    let of_removed = judged(&[lost.clone(), lost.clone(), removed]).pop();
+    assert_eq!(of_removed, Some((HealthState::Healthy, None)), "the library does not answer any more");
     let in_reset = GaudiEvidence { status: Some(GaudiStatus::InReleaseReset), ..lost };
     let reset = reason(HealthState::Unknown, "WorkloadReset");
     assert_eq!(judged(&[in_reset.clone(), in_reset]), vec![reset; 2]);
 }
 
 #[test]
-fn pending_rows_and_a_link_that_is_down_degrade() {
+fn pending_rows_degrade() {
     let pending = by_library(|answers| answers.put(ROWS_PENDING, Ok(json!(1))));
     assert_eq!(first(pending), reason(HealthState::Degraded, "RowReplacementPending"));
-    let ports = |internal: [bool; 2], external: bool| {
-        by_library(|answers| {
-            answers.put(NIC_PORTS, Ok(json!({ "mask": [7, 0], "ext_mask": [4, 0] })));
-            for (port, up) in [internal[0], internal[1], external].into_iter().enumerate() {
-                answers.put(NIC_LINK.with(&[port as u32]), Ok(json!(up)));
-            }
-        })
+}
+
+/// A device with two internal ports and an external one.
+fn with_ports(internal: [bool; 2], external: bool) -> GaudiEvidence {
+    by_library(|answers| {
+        answers.put(NIC_PORTS, Ok(json!({ "mask": [7, 0], "ext_mask": [4, 0] })));
+        for (port, up) in [internal[0], internal[1], external].into_iter().enumerate() {
+            answers.put(NIC_LINK.with(&[port as u32]), Ok(json!(up)));
+        }
+    })
+}
+
+#[test]
+fn a_link_that_stays_down_degrades() {
+    let states = |internal, external| judged(&vec![with_ports(internal, external); 2]);
+    let down = reason(HealthState::Degraded, "LinkDown");
+    let healthy = (HealthState::Healthy, None);
+    assert_eq!(states([true, false], true), [healthy.clone(), down]);
+    assert_eq!(states([true, true], false), vec![healthy.clone(); 2], "the switch may be off");
+    assert_eq!(states([false, false], false), vec![healthy; 2], "the ports are not in use");
+}
+
+#[test]
+fn a_link_is_not_down_while_a_device_is_reset_and_until_it_had_time_to_go_up() {
+    use GaudiStatus::{InReleaseReset, Operational};
+    let (up, down) = (with_ports([true, true], true), with_ports([true, false], true));
+    let at = |seconds: u64, evidence: &GaudiEvidence, peer| (seconds, (evidence.clone(), Some(peer)));
+    let sequence = [
+        at(0, &up, Operational),
+        at(60, &down, InReleaseReset),
+        at(120, &down, InReleaseReset),
+        at(121, &down, Operational),
+        at(140, &down, Operational),
+        at(150, &up, Operational),
+        at(200, &down, Operational),
+        at(229, &down, Operational),
+    ];
+    assert_eq!(judged_with_peer(&sequence), vec![(HealthState::Healthy, None); 8]);
+    let fault = reason(HealthState::Degraded, "LinkDown");
+    let sequence = [
+        at(0, &down, Operational),
+        at(60, &down, Operational),
+        at(120, &down, InReleaseReset),
+        at(180, &up, Operational),
+    ];
+    let verdicts = judged_with_peer(&sequence);
+    let healthy = (HealthState::Healthy, None);
+    assert_eq!(verdicts, [healthy.clone(), fault.clone(), fault, healthy], "jobs do not hide a fault");
+}
+
+#[test]
+fn ports_that_are_all_down_are_unused_once_that_is_certain() {
+    let mut history = GaudiHistory::default();
+    let start = Instant::now();
+    let mut unused = |seconds: u64, up: bool, has_reset: bool| {
+        history.observe(&with_ports([up; 2], true), has_reset, start + Duration::from_secs(seconds));
+        history.are_ports_unused()
     };
-    assert_eq!(first(ports([true, false], true)), reason(HealthState::Degraded, "LinkDown"));
-    assert_eq!(first(ports([true, true], false)).0, HealthState::Healthy, "the switch may be off");
-    assert_eq!(first(ports([false, false], false)).0, HealthState::Healthy, "the ports are not in use");
+    assert!(unused(0, false, false), "none was ever up");
+    assert!(!unused(60, true, false));
+    assert!(!unused(120, false, true));
+    assert!(!unused(121, false, false), "they go up late");
+    assert!(!unused(150, false, false));
+    assert!(unused(151, false, false));
 }
 
 #[test]
@@ -149,6 +218,10 @@ fn uncorrected_errors_degrade_while_they_grow_until_a_reset() {
         [Healthy, Degraded, Degraded, Healthy, Healthy]
     );
     assert_eq!(states(&[errors(5, 1), errors(0, 1)]), [Healthy, Healthy], "another load of the driver");
+    // The library is silent while the device is reset, which adds an error.
+    let silent = GaudiEvidence { is_fresh: false, ..errors(5, 2) };
+    assert_eq!(states(&[errors(5, 1), silent.clone(), errors(6, 2)]), vec![Healthy; 3]);
+    assert_eq!(states(&[errors(4, 1), errors(5, 1), silent]), [Healthy, Degraded, Healthy]);
 }
 
 #[test]

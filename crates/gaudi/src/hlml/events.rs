@@ -4,9 +4,9 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
 };
 
+use afd_probe::library::events::forward_events;
 use serde_json::{Value, json};
 
 use super::{
@@ -21,11 +21,6 @@ pub(crate) const MEMORY_EVENTS: u64 = 1 | 1 << 3;
 /// The events that are registered. Those of corrected errors and of clocks are many, and their values are sampled.
 const REGISTERED: u64 = CRITICAL | MEMORY_EVENTS;
 
-/// How long one call waits for an event.
-const WAIT_MILLISECONDS: u32 = 5000;
-/// Pause after a failed wait; it doubles each time.
-const INITIAL_PAUSE: Duration = Duration::from_secs(5);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
 const TIMEOUT: HlmlStatus = HlmlStatus::named("TIMEOUT");
 
 /// The devices whose events are forwarded.
@@ -66,33 +61,15 @@ impl HlmlEventWatch {
         let has_devices = !self.devices.lock().is_empty();
         let Some(set) = self.set.as_ref().filter(|_| has_devices && !self.is_forwarding) else { return };
         let (api, set, devices) = (Arc::clone(api), Arc::clone(set), Arc::clone(&self.devices));
-        thread::spawn(move || forward_events(&api, &set, &devices, &forward));
-        self.is_forwarding = true;
-    }
-}
-
-fn forward_events(api: &HlmlApi, set: &HlmlEventSet, devices: &WatchedDevices, forward: &dyn Fn(Value)) {
-    let (mut failure, mut pause) = (None, INITIAL_PAUSE);
-    loop {
-        match api.wait(set, WAIT_MILLISECONDS) {
+        let wait = move |milliseconds| match api.wait(&set, milliseconds) {
             Ok((device, kind)) => {
                 let bus_id = devices.lock().get(&device.key()).cloned();
-                forward(json!({ "busId": bus_id, "eventType": kind }));
+                Ok(Some(json!({ "busId": bus_id, "eventType": kind })))
             }
-            Err(TIMEOUT) => {}
-            Err(code) => {
-                // Only a change: each event causes a discovery.
-                if failure.replace(code) != Some(code) {
-                    forward(json!({ "error": code.to_string() }));
-                }
-                thread::sleep(pause);
-                pause = (pause * 2).min(MAX_PAUSE);
-                continue;
-            }
-        }
-        pause = INITIAL_PAUSE;
-        if failure.take().is_some() {
-            forward(json!({ "error": null }));
-        }
+            Err(TIMEOUT) => Ok(None),
+            Err(code) => Err(code),
+        };
+        thread::spawn(move || forward_events(wait, forward));
+        self.is_forwarding = true;
     }
 }

@@ -44,7 +44,6 @@ pub(crate) fn enrich(device: &mut Device, system: &HlmlAnswers, answers: &HlmlAn
         device.memory_bytes = Known::Value(bytes);
         device.memory_source = Known::Value(MemorySource::Library);
     }
-    device.interconnect.fill(|| interconnect(answers));
     if let Some(VendorFacts::Gaudi(facts)) = &mut device.vendor_facts {
         facts.firmware_text.fill(|| firmware);
         facts.fit_version = trimmed(answers.known(FIT_VERSION));
@@ -66,12 +65,13 @@ fn internal_links(answers: &HlmlAnswers) -> Vec<Option<bool>> {
     internal.map(|(port, _)| is_link_up(answers, port)).collect()
 }
 
-/// RoCE if a port to another device of the server is up. A device in reset answers for none of its ports.
-fn interconnect(answers: &HlmlAnswers) -> Known<LinkKind> {
+/// RoCE if a port to another device of the server is up. A device in reset answers for none of its ports; when several were
+/// reset all their ports are down for a while, so `are_unused` says whether such ports are not in use.
+pub(crate) fn interconnect(answers: &HlmlAnswers, are_unused: bool) -> Known<LinkKind> {
     let links = internal_links(answers);
     if links.contains(&Some(true)) {
         Known::Value(LinkKind::Roce)
-    } else if links.is_empty() || links.contains(&Some(false)) {
+    } else if links.is_empty() || are_unused {
         Missing::NotExposed.into()
     } else {
         Missing::Unreadable.into()
@@ -81,17 +81,15 @@ fn interconnect(answers: &HlmlAnswers) -> Known<LinkKind> {
 /// The links between the devices of a server.
 ///
 /// No source reports which device is at the other end of a port. On the boards whose internal ports divide evenly among the other
-/// devices (21, 14 or 7 for eight devices) each device is connected with each other one. Devices all of whose internal ports are
-/// down have no links.
+/// devices (21, 14 or 7 for eight devices) each device is connected with each other one.
 ///
-/// `count` is the number of all devices, also of those that were never reported.
+/// `devices`: those whose ports are in use. `count` is the number of all devices of the server, also of those that were never
+/// reported or are gone: the wiring of a board stays.
 pub(crate) fn links(devices: &[(DeviceId, &HlmlAnswers)], count: usize) -> Vec<Link> {
     let Some(others) = count.checked_sub(1).filter(|others| *others > 0) else { return Vec::new() };
     let is_linked = |(_, answers): &&(DeviceId, &HlmlAnswers)| {
         let links = internal_links(answers);
-        !links.is_empty()
-            && links.len().is_multiple_of(others)
-            && !links.iter().all(|link| *link == Some(false))
+        !links.is_empty() && links.len().is_multiple_of(others)
     };
     let mut linked: Vec<DeviceId> = devices.iter().filter(is_linked).map(|(device, _)| *device).collect();
     linked.sort();
@@ -134,9 +132,11 @@ mod tests {
 
     #[test]
     fn internal_ports_that_are_up_make_roce_the_interconnect() {
-        let of = |states: &[Option<bool>]| interconnect(&with_ports(states));
+        let of = |states: &[Option<bool>]| interconnect(&with_ports(states), false);
         assert_eq!(of(&[Some(false), Some(true)]), Known::Value(LinkKind::Roce));
-        assert_eq!(of(&[Some(false), None]).missing(), Some(Missing::NotExposed));
+        assert_eq!(of(&[Some(false), Some(false)]).missing(), Some(Missing::Unreadable), "they may go up");
+        let unused = interconnect(&with_ports(&[Some(false), Some(false)]), true);
+        assert_eq!(unused.missing(), Some(Missing::NotExposed));
         assert_eq!(of(&[]).missing(), Some(Missing::NotExposed), "the external port does not count");
         assert_eq!(of(&[None, None]).missing(), Some(Missing::Unreadable), "what was published stays");
     }
@@ -148,10 +148,8 @@ mod tests {
             let devices: Vec<_> = (1..).map(device).zip(each.iter().copied()).collect();
             links(&devices, devices.len()).len()
         };
-        let (up, down, unknown) =
-            (with_ports(&[Some(true); 6]), with_ports(&[Some(false); 6]), with_ports(&[None; 6]));
+        let (up, unknown) = (with_ports(&[Some(true); 6]), with_ports(&[None; 6]));
         assert_eq!(count(&[&up, &up, &up, &up]), 6);
-        assert_eq!(count(&[&up, &up, &down, &up]), 3);
         assert_eq!(count(&[&up, &up, &unknown, &up]), 6, "it is reset, and its links stay");
         assert_eq!(count(&[&up; 5]), 0, "six ports do not divide among four others");
         assert_eq!(count(&[&up]), 0);

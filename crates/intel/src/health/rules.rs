@@ -65,7 +65,7 @@ pub const RULES: [IntelRule; 11] = [
     IntelRule {
         code: "Wedged",
         state: HealthState::Failed,
-        condition: "the driver has given the GPU up after resets that did not help",
+        condition: "the driver has marked the GPU as wedged, since resets did not help",
         source: "`zesDeviceGetState`: reset reason 0, or flag 1 of `zes_device_ext_state_t`",
         action: "see the kernel log; rebind the driver or restart the node",
         applies: |evidence, _| text(evidence.library.is_wedged, "Level Zero reports it"),

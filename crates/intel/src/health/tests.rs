@@ -66,6 +66,9 @@ fn the_state_of_the_library_decides() {
     assert_eq!(memory(1), (HealthState::Healthy, None));
     assert_eq!(memory(3), reason(HealthState::Degraded, "MemoryDegraded"));
     assert_eq!(memory(4), reason(HealthState::Failed, "MemoryFailed"));
+    let modules = [Ok(json!({ "health": 4 })), Ok(json!({ "health": 9 }))];
+    let with_unlisted = first(by_library(|answers| answers.put_components(MEMORY_STATE, modules)));
+    assert_eq!(with_unlisted, reason(HealthState::Failed, "MemoryFailed"), "9 is no health");
     let port = |status: u32| {
         first(by_library(|answers| answers.put_components(PORT_STATE, [Ok(json!({ "status": status }))])))
     };

@@ -15,13 +15,16 @@ use crate::levelzero::{
         TEMPERATURE_PROPERTIES,
     },
     parts::{
-        ENGINES, FREQUENCIES, MEMORY_TYPES, POWER_DOMAINS, RAS_TYPES, SENSORS, kind_name, name_of, tile,
+        DEVICE_MEMORY, ENGINES, FREQUENCIES, MEMORY_TYPES, POWER_DOMAINS, RAS_TYPES, SENSORS, kind_name,
+        name_of, tile, values,
     },
     unit_of,
 };
 
 /// `ZES_DEVICE_ECC_STATE_ENABLED`.
 const ECC_ENABLED: u32 = 1;
+/// `ZES_MEM_LOC_SYSTEM`.
+const SYSTEM_MEMORY: u64 = 0;
 /// The firmware images that a device is known by, preferred first.
 const MAIN_FIRMWARE: [&str; 2] = ["GFX", "GSC"];
 
@@ -83,13 +86,14 @@ fn serial(answers: &LevelZeroAnswers) -> Known<String> {
 
 /// The sum of the device's modules.
 fn memory(answers: &LevelZeroAnswers) -> Option<u64> {
-    let number = |value: &Known<Value>, field: &str| value.value()?.get(field)?.as_u64();
-    let list = |call| answers.components(call).into_value().unwrap_or_default();
-    let (properties, states): (Vec<Known<Value>>, Vec<Known<Value>>) =
-        (list(MEMORY_PROPERTIES), list(MEMORY_STATE));
-    let of_device =
-        properties.iter().zip(&states).filter(|(properties, _)| number(properties, "location") == Some(1));
-    let sum: Option<u64> = of_device.map(|(_, state)| number(state, "size")).sum();
+    let (properties, states) = (values(answers, MEMORY_PROPERTIES), values(answers, MEMORY_STATE));
+    let of_device = properties.iter().zip(&states).filter(|(module, _)| module["location"] == DEVICE_MEMORY);
+    if properties.iter().any(Value::is_null) {
+        return None;
+    }
+    let mut sizes = of_device.map(|(_, state)| state["size"].as_u64());
+    // A library may report any number.
+    let sum = sizes.try_fold(0_u64, |sum, bytes| sum.checked_add(bytes?));
     sum.filter(|bytes| *bytes > 0)
 }
 
@@ -103,7 +107,7 @@ fn facts(answers: &LevelZeroAnswers, ends: &PortEnds) -> IntelFacts {
             0 => Missing::NotAvailable.into(),
             state => Known::Value(state == ECC_ENABLED),
         }),
-        firmware: list(answers, FIRMWARE_PROPERTIES).iter().filter_map(firmware).collect(),
+        firmware: values(answers, FIRMWARE_PROPERTIES).iter().filter_map(firmware).collect(),
         memory_modules: kinds(MEMORY_PROPERTIES, &MEMORY_TYPES),
         engines: kinds(ENGINE_PROPERTIES, &ENGINES),
         power_domains: components(answers, POWER_PROPERTIES, |properties| {
@@ -116,19 +120,17 @@ fn facts(answers: &LevelZeroAnswers, ends: &PortEnds) -> IntelFacts {
     }
 }
 
-/// The values of a call on components, null where one has none.
-fn list(answers: &LevelZeroAnswers, call: LibraryCall) -> Vec<Value> {
-    let values: Vec<Known<Value>> = answers.components(call).into_value().unwrap_or_default();
-    values.into_iter().map(|value| value.into_value().unwrap_or_default()).collect()
-}
-
 fn components(
     answers: &LevelZeroAnswers,
     call: LibraryCall,
     kind: impl Fn(&Value) -> String,
 ) -> Vec<IntelComponent> {
-    let component = |properties: &Value| IntelComponent { kind: kind(properties), tile: tile(properties) };
-    list(answers, call).iter().map(component).collect()
+    let component = |properties: &Value| IntelComponent {
+        kind: kind(properties),
+        tile: tile(properties),
+        is_of_system: properties["location"] == SYSTEM_MEMORY,
+    };
+    values(answers, call).iter().map(component).collect()
 }
 
 /// A firmware image. The driver writes `unknown` for the version of one that it cannot read.
@@ -154,7 +156,7 @@ impl PortEnds {
             let unit = unit_of(&reported.answers);
             let is_unit = |device: &&Device| unit.is_some_and(|unit| unit.is_device(device.id.0));
             let Some(device) = devices.iter().find(is_unit) else { continue };
-            for properties in list(&reported.answers, PORT_PROPERTIES) {
+            for properties in values(&reported.answers, PORT_PROPERTIES) {
                 let Some(id) = tile_id(&properties["portId"]) else { continue };
                 ends.push((id, device.id, tile(&properties)));
             }
@@ -173,13 +175,16 @@ fn tile_id(port: &Value) -> Option<TileId> {
 }
 
 fn ports(answers: &LevelZeroAnswers, ends: &PortEnds) -> Vec<XelinkPort> {
-    let states = list(answers, PORT_STATE);
+    let states = values(answers, PORT_STATE);
     let port = |(index, properties): (usize, Value)| {
         // A port that is not up has no other end.
         let is_up = |state: &&Value| matches!(state["status"].as_u64(), Some(1 | 2));
         let peer = states.get(index).filter(is_up).and_then(|state| ends.find(&state["remotePortId"]));
         XelinkPort {
-            number: properties["portId"]["portNumber"].as_u64().and_then(|n| n.try_into().ok()).unwrap_or(0),
+            number: Known::from_option(
+                properties["portId"]["portNumber"].as_u64().and_then(|number| number.try_into().ok()),
+                Missing::Unreadable,
+            ),
             tile: tile(&properties),
             peer: Known::from_option(peer.map(|(device, _)| device), Missing::NotAvailable),
             peer_tile: peer.and_then(|(_, tile)| tile),
@@ -189,7 +194,7 @@ fn ports(answers: &LevelZeroAnswers, ends: &PortEnds) -> Vec<XelinkPort> {
             ),
         }
     };
-    list(answers, PORT_PROPERTIES).into_iter().enumerate().map(port).collect()
+    values(answers, PORT_PROPERTIES).into_iter().enumerate().map(port).collect()
 }
 
 /// One link for each pair of devices with a port between them, with the bandwidth of all its ports in one direction.
@@ -199,7 +204,7 @@ fn links(devices: &[Device], report: &LevelZeroReport) -> Vec<Link> {
         let (Some(facts), Some(reported)) = (device.intel(), report.device(device.id.0, unit_of)) else {
             continue;
         };
-        let properties = list(&reported.answers, PORT_PROPERTIES);
+        let properties = values(&reported.answers, PORT_PROPERTIES);
         for (port, properties) in facts.ports.iter().zip(properties) {
             // Each link has two ends, of which one is counted. Tiles of one device are linked as well.
             let Known::Value(peer) = port.peer else { continue };
@@ -209,8 +214,8 @@ fn links(devices: &[Device], report: &LevelZeroReport) -> Vec<Link> {
             let bandwidth = bandwidth(&properties["maxTxSpeed"]);
             match links.iter_mut().find(|link| (link.a, link.b) == (device.id, peer)) {
                 Some(link) => {
-                    let sum =
-                        link.bandwidth_bytes_per_second.value().copied().zip(bandwidth).map(|(a, b)| a + b);
+                    let known = link.bandwidth_bytes_per_second.value().copied();
+                    let sum = known.zip(bandwidth).and_then(|(a, b): (u64, u64)| a.checked_add(b));
                     link.bandwidth_bytes_per_second = Known::from_option(sum, Missing::NotAvailable);
                 }
                 None => links.push(Link {

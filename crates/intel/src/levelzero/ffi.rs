@@ -117,9 +117,13 @@ impl SysmanApi {
             &mut count => *mut u32,
             ptr::null_mut() => *mut StructBuffer,
         ))?;
-        let mut count = count.min(MAX_STRUCTS as u32);
+        let passed = count.min(MAX_STRUCTS as u32);
+        if passed == 0 {
+            return Ok(json!([]));
+        }
+        let mut count = passed;
         let mut buffer = StructBuffer::new();
-        for index in 0..count as usize {
+        for index in 0..passed as usize {
             if let Some(stype) = layout.stype {
                 buffer.put(index * layout.bytes, &stype.to_ne_bytes());
             }
@@ -129,8 +133,7 @@ impl SysmanApi {
             &mut count => *mut u32,
             buffer.pointer() => *mut StructBuffer,
         ))?;
-        let structs = buffer.bytes().chunks_exact(layout.bytes).take(count.min(MAX_STRUCTS as u32) as usize);
-        structs.map(|bytes| layout.read(bytes)).collect::<Option<Value>>().ok_or(StatusCode::UNEXPECTED_DATA)
+        layout.read_list(buffer.bytes(), passed, count).ok_or(StatusCode::UNEXPECTED_DATA)
     }
 
     /// `zesRasGetState`. Its second argument clears the counters, which this program never does.

@@ -64,6 +64,13 @@ impl StructLayout {
         });
         Some(Value::Object(fields.collect::<Option<Map<_, _>>>()?))
     }
+
+    /// The first structs of an array of `passed`, of which a call says that there are `reported`. It may say more, but has written
+    /// no more than it was passed.
+    pub fn read_list(&self, bytes: &[u8], passed: u32, reported: u32) -> Option<Value> {
+        let structs = bytes.chunks_exact(self.bytes).take(passed.min(reported) as usize);
+        structs.map(|bytes| self.read(bytes)).collect()
+    }
 }
 
 impl FieldType {

@@ -1,6 +1,6 @@
 //! The components of a device with what the library sampled of each, and how fast counters grew since the last sample. Pure.
 
-use afd_model::{Known, Missing};
+use afd_model::{Direction, Known, Missing};
 use afd_probe::answers::LibraryCall;
 use serde_json::Value;
 
@@ -33,15 +33,11 @@ pub(crate) struct SampledComponent {
 impl SampledDevice<'_> {
     /// The components that have properties, with the values of a call; none if the library refused the call as a whole.
     pub(crate) fn components(&self, properties: LibraryCall, call: LibraryCall) -> Vec<SampledComponent> {
-        let list =
-            |answers: &LevelZeroAnswers, call| answers.components(call).into_value().unwrap_or_default();
-        let (properties, now) = (list(self.discovered, properties), list(self.now, call));
-        let before = self.before.map(|before| list(before, call)).unwrap_or_default();
-        let component = |((index, properties), now): ((u8, Known<Value>), Known<Value>)| {
-            let before =
-                before.get(usize::from(index)).and_then(|value: &Known<Value>| value.value().cloned());
-            let (properties, now) = (properties.into_value()?, now.into_value().unwrap_or_default());
-            Some(SampledComponent { index, properties, now, before })
+        let (properties, now) = (values(self.discovered, properties), values(self.now, call));
+        let before = self.before.map(|before| values(before, call)).unwrap_or_default();
+        let component = |((index, properties), now): ((u8, Value), Value)| {
+            let before = before.get(usize::from(index)).filter(|value| !value.is_null()).cloned();
+            (!properties.is_null()).then_some(SampledComponent { index, properties, now, before })
         };
         (0..=u8::MAX).zip(properties).zip(now).filter_map(component).collect()
     }
@@ -68,6 +64,16 @@ impl SampledComponent {
         rate(&self.now, self.before.as_ref()?, field)
     }
 }
+
+/// The values of a call on components, null where one has none; empty if the library refused the call as a whole.
+pub(crate) fn values(answers: &LevelZeroAnswers, call: LibraryCall) -> Vec<Value> {
+    let values: Vec<Known<Value>> = answers.components(call).into_value().unwrap_or_default();
+    values.into_iter().map(|value| value.into_value().unwrap_or_default()).collect()
+}
+
+/// The counters of bytes of PCIe and of a port, which have the same names.
+pub(crate) const BYTE_COUNTERS: [(Direction, &str); 2] =
+    [(Direction::Receive, "rxCounter"), (Direction::Transmit, "txCounter")];
 
 /// The tile of properties.
 pub(crate) fn tile(properties: &Value) -> Option<u32> {
@@ -169,6 +175,8 @@ pub(crate) const THROTTLE_REASONS: [&str; 10] = [
     "thermal_limit",
     "power_limit",
 ];
+/// `ZES_MEM_LOC_DEVICE`.
+pub(crate) const DEVICE_MEMORY: u64 = 1;
 /// `zes_mem_type_t`; those that no GPU of Intel has are empty.
 pub(crate) const MEMORY_TYPES: [&str; 28] = [
     "hbm", "ddr", "ddr3", "ddr4", "ddr5", "lpddr", "lpddr3", "lpddr4", "lpddr5", "sram", "l1", "l3", "grf",

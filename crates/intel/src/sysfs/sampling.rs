@@ -24,6 +24,8 @@ pub(crate) struct IntelSource {
     pub(crate) device: afd_model::DeviceId,
     /// Whether it is a part of the processor.
     pub(crate) is_integrated: bool,
+    /// Whether the driver has a node for it, which the library would open.
+    pub(crate) has_node: bool,
     /// Its directory.
     directory: String,
     /// The function whose link files are read.
@@ -59,6 +61,7 @@ impl IntelSource {
         IntelSource {
             device: device.id,
             is_integrated: device.integrated,
+            has_node: device.handle(HandleKind::DrmRender).is_some(),
             directory: function.directory.clone(),
             link: link.cloned(),
             hwmon,

@@ -172,7 +172,7 @@ pub const REASONS: &[ReasonRow] = &[
     ),
     fault(
         "Wedged",
-        "the driver has given the device up after resets that did not help",
+        "the driver has marked the device as wedged, since resets did not help",
         "see the kernel log; rebind the driver or restart the node",
     ),
     fault(

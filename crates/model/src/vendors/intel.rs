@@ -38,6 +38,9 @@ pub struct IntelComponent {
     /// The tile that it belongs to; none where it is of the whole GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tile: Option<u32>,
+    /// Whether it is memory of the system, which an integrated GPU uses.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_of_system: bool,
 }
 
 /// A firmware image of an Intel GPU.
@@ -56,7 +59,7 @@ pub struct IntelFirmware {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct XelinkPort {
     /// Its number on the tile.
-    pub number: u32,
+    pub number: Known<u32>,
     /// The tile that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tile: Option<u32>,

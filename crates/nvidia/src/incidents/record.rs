@@ -17,6 +17,7 @@ impl Incidents {
                 partition: incident.instance.map(MigPlace::name),
                 code: incident.code.clone(),
                 first_seen: incident.first_seen,
+                resets: None,
             }
         };
         self.open.iter().map(record).collect()

@@ -6,9 +6,9 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
 };
 
+use afd_probe::library::events::forward_events;
 use serde_json::{Value, json};
 
 use self::ffi::NvmlEventSet;
@@ -18,11 +18,6 @@ use super::{
     table::call,
 };
 
-/// How long one call waits for an event.
-const WAIT_MILLISECONDS: u32 = 5000;
-/// Pause after a failed wait; it doubles each time.
-const INITIAL_BACKOFF: Duration = Duration::from_secs(5);
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
 const TIMEOUT: NvmlCode = NvmlCode::named("TIMEOUT");
 
 /// The GPUs whose events are forwarded.
@@ -72,40 +67,22 @@ impl NvmlEventWatch {
             return;
         };
         let (api, set, gpus) = (Arc::clone(api), Arc::clone(set), Arc::clone(&self.gpus));
-        thread::spawn(move || forward_events(&api, &set, &gpus, &forward));
-        self.is_forwarding = true;
-    }
-}
-
-fn forward_events(api: &NvmlApi, set: &NvmlEventSet, gpus: &WatchedGpus, forward: &dyn Fn(Value)) {
-    let (mut failure, mut backoff) = (None, INITIAL_BACKOFF);
-    loop {
-        match api.wait(set, WAIT_MILLISECONDS) {
+        let wait = move |milliseconds| match api.wait(&set, milliseconds) {
             Ok(event) => {
                 let watched = gpus.lock().get(&event.gpu.key()).map(|gpu| gpu.bus_id.clone());
                 let ask = || Some(api.ask(event.gpu, call::PCI_INFO, &[]).ok()?["busId"].clone());
-                forward(json!({
+                Ok(Some(json!({
                     "busId": watched.or_else(ask),
                     "eventType": event.kind,
                     "eventData": event.value,
                     "gpuInstanceId": event.gpu_instance,
                     "computeInstanceId": event.compute_instance,
-                }));
+                })))
             }
-            Err(TIMEOUT) => {}
-            Err(code) => {
-                // Only a change: each event causes a discovery.
-                if failure.replace(code) != Some(code) {
-                    forward(json!({ "error": code }));
-                }
-                thread::sleep(backoff);
-                backoff = (backoff * 2).min(MAX_BACKOFF);
-                continue;
-            }
-        }
-        backoff = INITIAL_BACKOFF;
-        if failure.take().is_some() {
-            forward(json!({ "error": null }));
-        }
+            Err(TIMEOUT) => Ok(None),
+            Err(code) => Err(code),
+        };
+        thread::spawn(move || forward_events(wait, forward));
+        self.is_forwarding = true;
     }
 }

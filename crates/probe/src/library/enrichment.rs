@@ -129,6 +129,11 @@ impl<T: StatusTable> Enrichment<T> {
         findings.library = self.status();
     }
 
+    /// Whether the library is there, be it that no process may query it now.
+    pub fn is_installed(&self, host: &Host) -> bool {
+        self.spec.find(host, self.root.as_deref()).is_some()
+    }
+
     /// The devices of the drivers that the library works with.
     fn known_devices(&self, devices: &[Device]) -> Vec<(DeviceId, usize)> {
         let drivers = self.spec.drivers;
@@ -277,6 +282,11 @@ impl<T: StatusTable> Enrichment<T> {
         self.problems.clear();
         self.sampling = SamplingState::Unavailable;
         self.responsiveness.reset(LibraryStatus::Unused);
+    }
+
+    /// Lets another process enumerate the devices, for a library that does so when it is initialised. Reports stay.
+    pub fn enumerate_again(&mut self) {
+        self.process.end();
     }
 
     /// What the library reported when it was last discovered, with what it reported earlier and the spec retains.

@@ -4,7 +4,12 @@ use super::*;
 
 fn chip(numa_node: u32, device: u8) -> OrderedChip {
     let id = PciAddress { domain: 0, bus: 0, device, function: 0 }.into();
-    OrderedChip { numa_node: Some(numa_node), id }
+    OrderedChip { numa_node: Some(numa_node), id, cores: 1, is_shareable: false }
+}
+
+/// A chip of a host whose chips several containers can have.
+fn shared(device: u8) -> OrderedChip {
+    OrderedChip { cores: 2, is_shareable: true, ..chip(0, device) }
 }
 
 fn container(pod: &str) -> RuntimeContainer {
@@ -16,7 +21,7 @@ fn values(pod: &str, quantity: RuntimeQuantity, values: &[(u64, f64)]) -> Vec<Ru
         quantity,
         container: Some(container(pod)),
         device: *device,
-        value: *value,
+        value: Some(*value),
     };
     values.iter().map(value).collect()
 }
@@ -31,6 +36,21 @@ fn held(pod: &str, chip: OrderedChip) -> Allocation {
         resource: "google.com/tpu".to_owned(),
         mechanism: AllocationMechanism::DevicePlugin,
     }
+}
+
+/// Values of which these devices have none.
+fn without(mut values: Vec<RuntimeValue>, devices: &[u64]) -> Vec<RuntimeValue> {
+    values.iter_mut().filter(|value| devices.contains(&value.device)).for_each(|value| value.value = None);
+    values
+}
+
+/// As [`super::attribute`], where every port of a runtime answers.
+fn attribute(
+    values: &[RuntimeValue],
+    chips: &[OrderedChip],
+    allocations: Option<&[Allocation]>,
+) -> Attributed {
+    super::attribute(values, chips, allocations, &[])
 }
 
 /// The values by the number of the chip's slot.
@@ -54,11 +74,113 @@ fn numbers_of_the_slice_follow_the_order_of_numa_nodes_and_addresses() {
 fn values_of_two_cores_are_one_of_their_chip() {
     let chips = [chip(0, 1), chip(0, 2)];
     let mut both = values("a", DUTY, &[(4, 10.0), (5, 30.0), (6, 50.0), (7, 70.0)]);
-    both.extend(values("a", USED, &[(4, 1.0), (5, 2.0)]));
+    both.extend(values("a", USED, &[(4, 1.0), (5, 2.0), (6, 4.0), (7, 8.0)]));
     let attributed = attribute(&both, &chips, None);
-    assert_eq!(read(&attributed), [(1, 0.2), (2, 0.6), (1, 1.0), (2, 2.0)]);
-    let summed = attribute(&values("a", USED, &[(0, 1.0), (1, 2.0), (2, 4.0), (3, 8.0)]), &chips, None);
-    assert_eq!(read(&summed), [(1, 3.0), (2, 12.0)]);
+    assert_eq!(read(&attributed), [(1, 0.2), (1, 3.0), (2, 0.6), (2, 12.0)]);
+}
+
+#[test]
+fn a_chip_without_a_value_of_each_core_has_none_and_moves_no_value_of_another() {
+    let chips = [chip(0, 1), chip(0, 2)];
+    let cores = [(4, 10.0), (5, 30.0), (6, 50.0), (7, 70.0)];
+    let of = |devices: &[u64]| attribute(&without(values("a", DUTY, &cores), devices), &chips, None);
+    assert_eq!(of(&[6, 7]), Attributed { problem: None, ..attribute_only(&chips, &[(1, 0.2)]) });
+    assert_eq!(read(&of(&[4])), [(2, 0.6)]);
+    assert_eq!(read(&of(&[5, 6])), []);
+    let by_chip = without(values("a", DUTY, &cores[..2]), &[4]);
+    assert_eq!(read(&attribute(&by_chip, &chips, None)), [(2, 0.3)]);
+}
+
+/// Shares of these chips.
+fn attribute_only(chips: &[OrderedChip], shares: &[(u8, f64)]) -> Attributed {
+    let id = |device: u8| chips.iter().find(|chip| chip.id.0.device == device).expect("it is a chip").id;
+    let reading = |(device, value): &(u8, f64)| {
+        (id(*device), Reading { quantity: Quantity::Utilization(Engine::Compute), value: *value })
+    };
+    Attributed { readings: shares.iter().map(reading).collect(), problem: None }
+}
+
+#[test]
+fn a_device_that_one_quantity_lacks_is_one_without_a_value() {
+    let chips = [chip(0, 1), chip(0, 2)];
+    let of = |duty: &[(u64, f64)], used: &[(u64, f64)]| {
+        let both = [values("a", DUTY, duty), values("a", USED, used)].concat();
+        let attributed = attribute(&both, &chips, None);
+        (read(&attributed), attributed.problem.is_some())
+    };
+    let cores = [(4, 1.0), (5, 1.0), (6, 1.0), (7, 1.0)];
+    assert_eq!(of(&[(4, 10.0), (5, 30.0), (6, 50.0)], &cores), (vec![(1, 0.2), (1, 2.0), (2, 2.0)], false));
+    assert_eq!(of(&[(5, 30.0)], &cores[..2]), (vec![(1, 1.0), (2, 0.3), (2, 1.0)], false));
+    // Those of the first chip, or one of each.
+    assert_eq!(of(&[(4, 10.0), (5, 30.0)], &cores), (vec![(1, 2.0), (2, 2.0)], true));
+    // An older version numbers chips in one and cores in the other.
+    let older = vec![(1, 0.1), (1, 2.0), (2, 0.3), (2, 2.0)];
+    assert_eq!(of(&[(2, 10.0), (3, 30.0)], &cores), (older, false));
+}
+
+#[test]
+fn values_that_no_chip_can_have_are_dropped_with_a_problem() {
+    let chips = [chip(0, 1), chip(0, 2)];
+    let of = |quantity, value| {
+        let attributed = attribute(&values("a", quantity, &[(0, value), (1, 50.0)]), &chips, None);
+        (read(&attributed).len(), attributed.problem.is_some())
+    };
+    let [kept, dropped] = [(2, false), (1, true)];
+    for (quantity, value, expected) in [
+        (DUTY, 0.0, kept),
+        (DUTY, 100.2, kept),
+        (DUTY, 101.0, dropped),
+        (DUTY, -0.1, dropped),
+        (RuntimeQuantity::BandwidthUtilization, 1e9, dropped),
+        (USED, 0.0, kept),
+        (USED, -1.0, dropped),
+        (RuntimeQuantity::MemoryTotal, -1.0, dropped),
+    ] {
+        assert_eq!(of(quantity, value), expected, "{quantity:?} {value}");
+    }
+    let total = values("a", RuntimeQuantity::MemoryTotal, &[(0, 2.0), (1, 2.0)]);
+    let both = [values("a", USED, &[(0, 2.0), (1, 3.0)]), total].concat();
+    let attributed = attribute(&both, &chips, None);
+    assert_eq!(read(&attributed), [(1, 2.0), (1, 2.0)]);
+    let problem = "0000:00:02.0: more memory in use than there is was dropped";
+    assert_eq!(attributed.problem.as_deref(), Some(problem));
+}
+
+#[test]
+fn a_container_whose_chips_are_not_known_has_values_only_if_it_must_have_all() {
+    let chips = [shared(1), shared(2), shared(3), shared(4)];
+    let numbers = |count: u64| (0..count).map(|id| (id, 50.0)).collect::<Vec<_>>();
+    let of = |count| attribute(&values("a", DUTY, &numbers(count)), &chips, None);
+    // Four devices are the chips of the host or the cores of two of them.
+    assert!(of(4).readings.is_empty() && of(4).problem.is_some());
+    assert_eq!((of(8).readings.len(), of(8).problem), (4, None));
+    let mut own = values("", DUTY, &numbers(4));
+    own.iter_mut().for_each(|value| value.container = None);
+    assert!(attribute(&own, &chips, Some(&[])).readings.is_empty(), "a process without a pod");
+    // Values of the host do not show how many devices the container has.
+    let host = values("a", RuntimeQuantity::TensorUtilization, &numbers(8));
+    assert!(attribute(&host, &chips, None).readings.is_empty());
+    // What the kubelet reports decides.
+    let held = [held("a", chips[0]), held("a", chips[3])];
+    assert_eq!(read(&attribute(&values("a", DUTY, &numbers(4)), &chips, Some(&held))), [(1, 0.5), (4, 0.5)]);
+}
+
+#[test]
+fn some_of_several_runtimes_count_only_if_they_have_every_core() {
+    let of = |chips: &[OrderedChip], count: u64, silent: &[u16]| {
+        let numbers: Vec<_> = (0..count).map(|id| (id, 50.0)).collect();
+        let mut own = values("", DUTY, &numbers);
+        own.iter_mut().for_each(|value| value.container = None);
+        let held: Vec<_> = chips.iter().map(|chip| held("a", *chip)).collect();
+        let attributed = super::attribute(&own, chips, Some(&held), silent);
+        (attributed.readings.len(), attributed.problem.is_some())
+    };
+    let of_two_cores = [shared(1), shared(2), shared(3), shared(4)];
+    assert_eq!(of(&of_two_cores, 4, &[8435, 8436]), (0, true));
+    assert_eq!(of(&of_two_cores, 8, &[8435, 8436]), (4, false), "one process has all of them");
+    assert_eq!(of(&of_two_cores, 4, &[]), (4, false));
+    assert_eq!(of(&[chip(0, 1), chip(0, 2)], 2, &[8432]), (2, false));
+    assert_eq!(of(&[chip(0, 1), chip(0, 2)], 1, &[8432]), (0, true));
 }
 
 #[test]

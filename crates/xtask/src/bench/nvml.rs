@@ -131,7 +131,6 @@ pub(super) fn measure(afd: &Path, library: &Path, host: &Path) -> anyhow::Result
             budgets::IDLE_PERCENT,
             percent,
         ),
-        // Most of it is that of the fake, which polls for events fifty times a second where NVML sleeps.
         Figure::at_most(
             "CPU of the child process, of one core",
             share(idle_child, IDLE),

@@ -44,7 +44,7 @@ pub(super) const LABELS: LabelSet = LabelSet {
         "`device.count` is the number of Intel GPUs, whatever their ids. The rules set it for four ids, and the last rule that matches \
          decides.",
         "`product` and `family` are also set for the ids that the rules lack: `product` is the model with underscores (`Pro_B60`), and \
-         the family of Battlemage is `B_Series`. They are absent where devices differ; the last rule that matches decides upstream.",
+         the family of Battlemage is `B_Series`: a later version of the rules sets it, whose value has not been compared. They are absent where devices differ; the last rule that matches decides upstream.",
         "`gpu` is set if the driver i915 or xe is bound to a GPU. The rule looks for the loaded module.",
         "A GPU that is integrated into a processor counts only with `--include-integrated`, as for AFD's own labels. The rules count \
          every display function of Intel.",

@@ -58,3 +58,6 @@ fn own(quantity: &Quantity) -> Option<(IntelValue, usize)> {
 fn tile(tile: Option<u32>) -> String {
     tile.map(|tile| tile.to_string()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

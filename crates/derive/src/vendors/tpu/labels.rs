@@ -2,7 +2,10 @@
 
 use afd_model::{Device, Fact, Known, Missing, TpuSlice};
 
-use crate::compat::labels::{CompatLabel, LabelFill, LabelScope, LabelSet, agreed};
+use crate::{
+    compat::labels::{CompatLabel, LabelFill, LabelScope, LabelSet, agreed},
+    value::{MAX_LENGTH, label_value},
+};
 
 pub(super) const LABELS: LabelSet = LabelSet {
     tool: "the DRA driver for TPUs (kubernetes-sigs/dra-driver-google-tpu), which reads them",
@@ -66,7 +69,8 @@ const ROWS: &[CompatLabel] = &[
     },
 ];
 
-/// The value that all chips have, unless the platform labels the Node.
+/// The value that all chips have, unless the platform labels the Node. One that is no label value is none: a changed one would mean
+/// something else.
 fn of_chips(scope: &LabelScope<'_>, value: impl Fn(&Device) -> Option<String>) -> Option<String> {
     let is_labelled = |device: &&Device| {
         device.tpu_slice().is_some_and(|slice| slice.labelled_by_platform == Known::Value(true))
@@ -75,7 +79,8 @@ fn of_chips(scope: &LabelScope<'_>, value: impl Fn(&Device) -> Option<String>) -
         return None;
     }
     let values: Option<Vec<String>> = scope.devices.iter().map(|device| value(device)).collect();
-    agreed(&values?)
+    let value = agreed(&values?)?;
+    (label_value(&value, MAX_LENGTH)? == value).then_some(value)
 }
 
 fn slice_fact<T>(device: &Device, fact: impl Fn(&TpuSlice) -> &Known<T>) -> Option<Missing> {
@@ -121,9 +126,10 @@ pub(super) fn topology(device: &Device, chips: usize) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::{PciAddress, Product, Variant, Vendor, VendorFacts};
+    use afd_model::{Inventory, PciAddress, Product, Variant, Vendor, VendorFacts};
 
     use super::*;
+    use crate::vendors::VendorOptions;
 
     fn chip(model: &str, slice: TpuSlice) -> Device {
         let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
@@ -157,6 +163,21 @@ mod tests {
         let known = TpuSlice { topology: Known::Value("4x4".to_owned()), ..TpuSlice::default() };
         assert_eq!(topology(&chip("v6e", known), 4).as_deref(), Some("4x4"));
         assert_eq!(topology(&chip("v6e", TpuSlice::default()), 4), None);
+    }
+
+    #[test]
+    fn what_is_no_label_value_is_no_label() {
+        let (inventory, options) = (Inventory::default(), VendorOptions::default());
+        let of = |text: &str| {
+            let named = TpuSlice { accelerator: Known::Value(text.to_owned()), ..TpuSlice::default() };
+            let device = chip("v5e", named);
+            let scope = LabelScope { inventory: &inventory, devices: vec![&device], options: &options };
+            of_chips(&scope, accelerator)
+        };
+        assert_eq!(of("tpu-v5-lite-device").as_deref(), Some("tpu-v5-lite-device"));
+        for text in ["-", "", "tpu v5", "+2x4 ", "tpu-v5-"] {
+            assert_eq!(of(text), None, "{text:?}");
+        }
     }
 
     #[test]

@@ -103,4 +103,46 @@ fn what_the_driver_does_not_know_is_no_fact() {
     assert_eq!(device.memory_bytes, Known::Value(2 << 30), "without that of the system");
     assert_eq!(device.memory_source, Known::Value(MemorySource::Library));
     assert_eq!(facts.memory_modules[0].kind, "hbm2e");
+    let of_system: Vec<bool> = facts.memory_modules.iter().map(|module| module.is_of_system).collect();
+    assert_eq!(of_system, [false, false, true]);
+}
+
+#[test]
+fn numbers_too_great_to_be_summed_are_no_value() {
+    let mut first = reported(1, 10, &[(0, (20, 0), 1), (0, (20, 0), 1)]);
+    let module = || Ok(json!({ "type": 23, "location": 1, "onSubdevice": false }));
+    first.answers.put_components(MEMORY_PROPERTIES, [module(), module()]);
+    let state = || Ok(json!({ "size": u64::MAX, "free": 0 }));
+    first.answers.put_components(MEMORY_STATE, [state(), state()]);
+    let port = || {
+        Ok(json!({
+            "onSubdevice": false, "maxTxSpeed": { "bitRate": i64::MAX, "width": 2 },
+            "portId": { "fabricId": 10, "attachId": 0, "portNumber": 1 },
+        }))
+    };
+    let ports = [port(), port(), port(), port(), port(), port(), port(), port(), port()];
+    first.answers.put_components(PORT_PROPERTIES, ports.clone());
+    let remote = || Ok(json!({ "status": 1, "remotePortId": { "fabricId": 20, "attachId": 0 } }));
+    first.answers.put_components(PORT_STATE, ports.map(|_| remote()));
+    let findings = enriched(vec![first, reported(2, 20, &[(0, (10, 0), 1)])]);
+    assert!(!findings.devices[0].memory_bytes.is_known());
+    let bandwidth = &findings.links[0].bandwidth_bytes_per_second;
+    assert_eq!(bandwidth.missing(), Some(Missing::NotAvailable));
+}
+
+#[test]
+fn a_component_without_properties_is_not_guessed() {
+    const FAILED: crate::levelzero::SysmanStatus = crate::levelzero::SysmanStatus::named("UNKNOWN");
+    let mut device = reported(1, 10, &[(0, (20, 0), 1), (0, (20, 0), 1)]);
+    let port = json!({ "onSubdevice": false, "portId": { "fabricId": 10, "attachId": 0, "portNumber": 4 } });
+    device.answers.put_components(PORT_PROPERTIES, [Err(FAILED), Ok(port)]);
+    let module = json!({ "type": 23, "location": 1, "onSubdevice": false });
+    device.answers.put_components(MEMORY_PROPERTIES, [Ok(module), Err(FAILED)]);
+    let state = || Ok(json!({ "size": 1_u64 << 30, "free": 0 }));
+    device.answers.put_components(MEMORY_STATE, [state(), state()]);
+    let findings = enriched(vec![device]);
+    let ports = &findings.devices[0].intel().expect("it was reported").ports;
+    let numbers: Vec<_> = ports.iter().map(|port| port.number.value().copied()).collect();
+    assert_eq!(numbers, [None, Some(4)], "no port 0");
+    assert!(!findings.devices[0].memory_bytes.is_known(), "one module is not the memory");
 }

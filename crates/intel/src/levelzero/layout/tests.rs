@@ -177,3 +177,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_list_has_no_struct_that_was_not_written() {
+    let mut bytes = vec![0_u8; 4 * RAS_STATE_EXP.bytes];
+    // Two counters of category 5 and 7; behind them is what the caller left there.
+    for (index, category) in [5_u32, 7].into_iter().enumerate() {
+        let start = index * RAS_STATE_EXP.bytes;
+        bytes[start..start + 4].copy_from_slice(&category.to_ne_bytes());
+    }
+    let categories = |passed: u32, reported: u32| -> Vec<u64> {
+        let list = RAS_STATE_EXP.read_list(&bytes, passed, reported).expect("the bytes are there");
+        let list = list.as_array().expect("it is a list");
+        list.iter().filter_map(|counter| counter["category"].as_u64()).collect()
+    };
+    assert_eq!(categories(2, 2), [5, 7]);
+    assert_eq!(categories(2, 1), [5], "one has gone");
+    assert_eq!(categories(2, 3), [5, 7], "a third has come, and was not written");
+}

@@ -4,7 +4,7 @@ use afd_model::{Direction, IntelQuantity, IntelValue, Reading};
 use serde_json::Value;
 
 use super::{
-    device::{bandwidth_share, limit_watts, pcie_counters, ras, share},
+    device::{bandwidth_share, celsius, joules, limit_watts, pcie_counters, ras, share, watts},
     reading,
 };
 use crate::levelzero::{
@@ -13,7 +13,7 @@ use crate::levelzero::{
         MEMORY_BANDWIDTH, MEMORY_PROPERTIES, MEMORY_STATE, PCI_STATE, PORT_PROPERTIES, PORT_STATE,
         PORT_THROUGHPUT, POWER_ENERGY, POWER_LIMITS, POWER_PROPERTIES, TEMPERATURE, TEMPERATURE_PROPERTIES,
     },
-    parts::{POWER_LEVELS, POWER_SOURCES, SampledComponent, SampledDevice, THROTTLE_REASONS},
+    parts::{BYTE_COUNTERS, POWER_LEVELS, POWER_SOURCES, SampledComponent, SampledDevice, THROTTLE_REASONS},
 };
 
 const MEMORY_HEALTH: [&str; 5] = ["unknown", "ok", "degraded", "critical", "replace"];
@@ -25,8 +25,6 @@ const PCIE_ISSUES: [(&str, u64, &str); 3] = [
 ];
 /// `ZES_FABRIC_PORT_STATUS_HEALTHY` and `_DEGRADED`.
 const UP: [u64; 2] = [1, 2];
-const COUNTERS: [(Direction, &str); 2] =
-    [(Direction::Receive, "rxCounter"), (Direction::Transmit, "txCounter")];
 
 /// The readings of the components of a device.
 pub(super) fn readings(device: &SampledDevice<'_>) -> Vec<Reading> {
@@ -37,7 +35,7 @@ pub(super) fn readings(device: &SampledDevice<'_>) -> Vec<Reading> {
     memory(device, &mut readings);
     power(device, &mut readings);
     for sensor in device.components(TEMPERATURE_PROPERTIES, TEMPERATURE) {
-        readings.add(&sensor, IntelValue::Temperature, sensor.now.as_f64());
+        readings.add(&sensor, IntelValue::Temperature, celsius(&sensor));
     }
     frequencies(device, &mut readings);
     for (set, category, count) in ras(device) {
@@ -61,16 +59,21 @@ impl ComponentReadings {
 }
 
 fn memory(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
-    for module in device.components(MEMORY_PROPERTIES, MEMORY_STATE) {
-        let (size, free) = (module.number("size"), module.number("free"));
-        readings.add(&module, IntelValue::MemorySize, size.filter(|size| *size > 0.0));
-        // All free is what a reader without privilege sees.
-        let used = size.zip(free).map(|(size, free)| size - free).filter(|used| *used > 0.0);
-        readings.add(&module, IntelValue::MemoryUsed, used);
+    let modules = device.components(MEMORY_PROPERTIES, MEMORY_STATE);
+    let used = |module: &SampledComponent| Some(module.number("size")? - module.number("free")?);
+    // All free is what a reader without privilege sees; of several modules one may be unused.
+    let location = |module: &SampledComponent| module.properties["location"].as_u64();
+    let is_shown = |of: Option<u64>| {
+        modules.iter().filter(|module| location(module) == of).filter_map(used).any(|used| used > 0.0)
+    };
+    for module in &modules {
+        readings.add(module, IntelValue::MemorySize, module.number("size").filter(|size| *size > 0.0));
+        let used = used(module).filter(|used| *used >= 0.0 && is_shown(location(module)));
+        readings.add(module, IntelValue::MemoryUsed, used);
         let health = module.now["health"].as_u64().and_then(|number| usize::try_from(number).ok());
         for (number, name) in MEMORY_HEALTH.into_iter().enumerate() {
             let state = health.map(|health| f64::from(u8::from(health == number)));
-            readings.add(&module, IntelValue::MemoryHealth(name), state);
+            readings.add(module, IntelValue::MemoryHealth(name), state);
         }
     }
     for module in device.components(MEMORY_PROPERTIES, MEMORY_BANDWIDTH) {
@@ -88,8 +91,8 @@ fn memory(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
 
 fn power(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
     for domain in device.components(POWER_PROPERTIES, POWER_ENERGY) {
-        readings.add(&domain, IntelValue::Energy, domain.number("energy").map(|energy| energy / 1e6));
-        readings.add(&domain, IntelValue::Power, domain.rate("energy"));
+        readings.add(&domain, IntelValue::Energy, joules(&domain));
+        readings.add(&domain, IntelValue::Power, watts(&domain));
     }
     for domain in device.components(POWER_PROPERTIES, POWER_LIMITS) {
         let name = |names: &[&'static str], number: &Value| {
@@ -131,7 +134,7 @@ fn ports(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
         );
     }
     for port in device.components(PORT_PROPERTIES, PORT_THROUGHPUT) {
-        for (direction, field) in COUNTERS {
+        for (direction, field) in BYTE_COUNTERS {
             readings.add(&port, IntelValue::PortBytes(direction), port.number(field));
             let rate = port.rate(field).map(|rate| rate * 1e6);
             readings.add(&port, IntelValue::PortBytesPerSecond(direction), rate);
@@ -141,7 +144,7 @@ fn ports(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
 
 fn pcie(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
     if let Some(stats) = pcie_counters(device, "haveBandwidthCounters") {
-        for (direction, field) in COUNTERS {
+        for (direction, field) in BYTE_COUNTERS {
             readings.put(0, IntelValue::PcieBytes(direction), stats[field].as_f64());
         }
     }

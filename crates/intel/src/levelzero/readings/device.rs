@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use afd_model::{
-    Clock, Direction, Engine, ErrorDetail, ErrorKind, LinkCounter, Quantity, Reading, Sensor, ThrottleCause,
+    Clock, Engine, ErrorDetail, ErrorKind, LinkCounter, Quantity, Reading, Sensor, ThrottleCause,
 };
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::levelzero::{
         PORT_THROUGHPUT, POWER_ENERGY, POWER_LIMITS, POWER_PROPERTIES, RAS_PROPERTIES, RAS_STATE,
         RAS_STATE_EXP, TEMPERATURE, TEMPERATURE_PROPERTIES, THROTTLE_TIME,
     },
-    parts::{RAS_CATEGORIES, SampledComponent, SampledDevice, rate},
+    parts::{BYTE_COUNTERS, DEVICE_MEMORY, RAS_CATEGORIES, SampledComponent, SampledDevice, rate, values},
 };
 
 /// The groups of engines by which an engine is known, preferred first (`zes_engine_group_t`).
@@ -38,8 +38,6 @@ const THROTTLE_BITS: [(ThrottleCause, u64); 4] = [
     (ThrottleCause::Thermal, 1 << 3 | 1 << 8),
     (ThrottleCause::PowerBrake, 1 << 4),
 ];
-/// `ZES_MEM_LOC_DEVICE`.
-const DEVICE_MEMORY: u64 = 1;
 /// `ZES_POWER_LEVEL_SUSTAINED` and `ZES_LIMIT_UNIT_POWER`.
 const SUSTAINED: u64 = 1;
 const MILLIWATTS: u64 = 2;
@@ -130,26 +128,21 @@ pub(super) fn bandwidth_share(module: &SampledComponent) -> Option<f64> {
     share((module.rate("readCounter")? + module.rate("writeCounter")?) * 1e6 / limit)
 }
 
-/// The domain of the card, else of the package, else any that is of the whole device.
+/// The domain of the card, else of the package, else one of the whole device that the driver does not name.
 fn main_domain(domains: &[SampledComponent]) -> Option<&SampledComponent> {
     let whole = || domains.iter().filter(|domain| domain.tile().is_none());
     let of_kind = |kind: u64| {
         whole().find(|domain| domain.properties.get("domain").and_then(Value::as_u64) == Some(kind))
     };
-    of_kind(1).or_else(|| of_kind(2)).or_else(|| whole().next())
+    of_kind(1).or_else(|| of_kind(2)).or_else(|| of_kind(0))
 }
 
 fn power(device: &SampledDevice<'_>, kernel_counts: bool) -> Vec<Reading> {
     let mut readings = Vec::new();
     let domains = device.components(POWER_PROPERTIES, POWER_ENERGY);
     if let Some(domain) = main_domain(&domains).filter(|_| !kernel_counts) {
-        if let Some(microjoules) = domain.number("energy").filter(|energy| *energy > 0.0) {
-            readings.push(reading(Quantity::EnergyJoules, microjoules / 1e6));
-        }
-        // Microjoules in a microsecond.
-        if let Some(watts) = domain.rate("energy") {
-            readings.push(reading(Quantity::PowerWatts, watts));
-        }
+        readings.extend(joules(domain).map(|joules| reading(Quantity::EnergyJoules, joules)));
+        readings.extend(watts(domain).map(|watts| reading(Quantity::PowerWatts, watts)));
     }
     let domains = device.components(POWER_PROPERTIES, POWER_LIMITS);
     let limits = main_domain(&domains).and_then(|domain| domain.now.as_array());
@@ -158,6 +151,21 @@ fn power(device: &SampledDevice<'_>, kernel_counts: bool) -> Vec<Reading> {
         readings.push(reading(Quantity::PowerLimitWatts, watts));
     }
     readings
+}
+
+/// The energy of a domain. 0 is what one reports that does not count.
+pub(super) fn joules(domain: &SampledComponent) -> Option<f64> {
+    domain.number("energy").filter(|microjoules| *microjoules > 0.0).map(|microjoules| microjoules / 1e6)
+}
+
+/// The power of a domain that counts energy: microjoules in a microsecond.
+pub(super) fn watts(domain: &SampledComponent) -> Option<f64> {
+    joules(domain).and_then(|_| domain.rate("energy"))
+}
+
+/// The temperature of a sensor. 0 is what one reports that does not measure.
+pub(super) fn celsius(sensor: &SampledComponent) -> Option<f64> {
+    sensor.now.as_f64().filter(|celsius| *celsius > 0.0)
 }
 
 /// A limit that is in force, in watts.
@@ -171,9 +179,7 @@ fn temperatures(device: &SampledDevice<'_>) -> Vec<Reading> {
     let sensors = device.components(TEMPERATURE_PROPERTIES, TEMPERATURE);
     let hottest = |(kind, sensor): (u64, Sensor)| {
         let of_kind = sensors.iter().filter(|component| component.kind() == Some(kind));
-        // 0 is what a sensor reports that does not measure.
-        let values = of_kind.filter_map(|sensor| sensor.now.as_f64()).filter(|celsius| *celsius > 0.0);
-        Some(reading(Quantity::TemperatureCelsius(sensor), values.reduce(f64::max)?))
+        Some(reading(Quantity::TemperatureCelsius(sensor), of_kind.filter_map(celsius).reduce(f64::max)?))
     };
     SENSORS.into_iter().filter_map(hottest).collect()
 }
@@ -211,15 +217,15 @@ fn clocks(device: &SampledDevice<'_>) -> Vec<Reading> {
 }
 
 fn errors(device: &SampledDevice<'_>) -> Vec<Reading> {
-    let kind = |set: &SampledComponent| match set.kind() {
+    let kind = |properties: &Value| match properties["type"].as_u64() {
         Some(0) => Some(ErrorKind::RasCorrectable),
         Some(1) => Some(ErrorKind::RasUncorrectable),
         _ => None,
     };
-    let sets = device.components(RAS_PROPERTIES, RAS_STATE);
+    let sets = values(device.discovered, RAS_PROPERTIES);
     let mut counts: BTreeMap<(ErrorKind, &str), (usize, f64)> = BTreeMap::new();
     for (set, category, count) in ras(device) {
-        let Some(kind) = kind(&set) else { continue };
+        let Some(kind) = kind(&set.properties) else { continue };
         let (added, sum) = counts.entry((kind, category)).or_default();
         *added += 1;
         *sum += count;
@@ -296,7 +302,7 @@ fn pcie(device: &SampledDevice<'_>) -> Vec<Reading> {
     let stats = pcie_counters(device, "haveBandwidthCounters");
     let before = device.before.and_then(|before| before.known::<Value>(PCI_STATS).into_value());
     if let (Some(now), Some(before)) = (stats, before) {
-        for (direction, field) in [(Direction::Receive, "rxCounter"), (Direction::Transmit, "txCounter")] {
+        for (direction, field) in BYTE_COUNTERS {
             if let Some(per_microsecond) = rate(&now, &before, field) {
                 readings.push(reading(Quantity::PcieBytesPerSecond(direction), per_microsecond * 1e6));
             }
@@ -308,7 +314,7 @@ fn pcie(device: &SampledDevice<'_>) -> Vec<Reading> {
 fn links(device: &SampledDevice<'_>) -> Vec<Reading> {
     let mut readings = Vec::new();
     let ports = device.components(PORT_PROPERTIES, PORT_THROUGHPUT);
-    for (direction, field) in [(Direction::Receive, "rxCounter"), (Direction::Transmit, "txCounter")] {
+    for (direction, field) in BYTE_COUNTERS {
         let bytes: Option<f64> = ports.iter().map(|port| port.number(field)).sum();
         if let Some(bytes) = bytes.filter(|_| !ports.is_empty()) {
             readings.push(reading(Quantity::LinkBytes(LinkCounter::Xelink, direction), bytes));

@@ -103,6 +103,19 @@ fn memory_that_is_all_free_is_no_value() {
         is_memory_hidden(&answers(&[(MEMORY_PROPERTIES, vec![module(1)]), (MEMORY_STATE, vec![state(free)])]))
     };
     assert!(hidden(100) && !hidden(99));
+    let of_module = |states: Vec<Value>, component: u8| {
+        let discovered = answers(&[(MEMORY_PROPERTIES, vec![module(1), module(1), module(0)])]);
+        let now = answers(&[(MEMORY_STATE, states)]);
+        let quantity = IntelQuantity { value: IntelValue::MemoryUsed, component };
+        value(&read(&discovered, &now, &now), quantity)
+    };
+    let unused = of_module(vec![state(40), state(100), state(50)], 1);
+    assert_eq!(unused, Some(0.0), "the driver shows the use of the other module");
+    assert_eq!(
+        of_module(vec![state(100), state(100), state(50)], 1),
+        None,
+        "the system's memory shows nothing"
+    );
     let system = answers(&[(MEMORY_PROPERTIES, vec![module(0)]), (MEMORY_STATE, vec![state(100)])]);
     assert!(!is_memory_hidden(&system), "it is the system's memory");
 }
@@ -130,6 +143,35 @@ fn energy_and_limits_are_those_of_the_card() {
         KernelReadings { counts_energy: true, is_integrated: false },
     );
     assert_eq!(value(&counted, Quantity::EnergyJoules), None, "the kernel's counter is another one");
+    let of_only = |kind: u32| {
+        let discovered = answers(&[(POWER_PROPERTIES, vec![domain(kind, false)])]);
+        let counter = |microjoules, time| answers(&[(POWER_ENERGY, vec![energy(microjoules, time)])]);
+        let readings = read(&discovered, &counter(9_000_000, 1_000_000), &counter(1_000_000, 0));
+        (value(&readings, Quantity::EnergyJoules), value(&readings, Quantity::PowerWatts))
+    };
+    assert_eq!(of_only(0), (Some(9.0), Some(8.0)), "a domain without a name is that of the device");
+    for part in [3, 4, 5] {
+        assert_eq!(of_only(part), (None, None), "domain {part} is a part of the device");
+    }
+}
+
+#[test]
+fn a_counter_that_does_not_count_is_no_value_of_its_component() {
+    let domain = json!({ "domain": 1, "onSubdevice": false, "subdeviceId": 0 });
+    let discovered =
+        answers(&[(POWER_PROPERTIES, vec![domain]), (TEMPERATURE_PROPERTIES, vec![whole(1), whole(2)])]);
+    let at = |timestamp: u64| {
+        let energy = json!({ "energy": 0, "timestamp": timestamp });
+        answers(&[(POWER_ENERGY, vec![energy]), (TEMPERATURE, vec![json!(0.0), json!(41.0)])])
+    };
+    let readings = read(&discovered, &at(1), &at(0));
+    let of_component =
+        |of: IntelValue, component: u8| value(&readings, IntelQuantity { value: of, component });
+    for of in [IntelValue::Energy, IntelValue::Power, IntelValue::Temperature] {
+        assert_eq!(of_component(of, 0), None, "{of:?}");
+    }
+    assert_eq!(of_component(IntelValue::Temperature, 1), Some(41.0));
+    assert_eq!(value(&readings, Quantity::PowerWatts), None);
 }
 
 #[test]
@@ -161,6 +203,17 @@ fn errors_are_the_sums_of_complete_sets() {
     assert_eq!(value(&readings, correctable("memory")), Some(6.0));
     let uncorrectable = Quantity::Errors(ErrorKind::RasUncorrectable, ErrorDetail::Block("cache"));
     assert_eq!(value(&readings, uncorrectable), Some(5.0));
+    let newer = |last: Value| {
+        let of_set = |category: u32, count: u64| json!([{ "category": category, "errorCounter": count }]);
+        let mut now = answers(&[(RAS_STATE_EXP, vec![of_set(7, 3), of_set(7, 4), last])]);
+        now.put(RAS_STATE, Err(REFUSED));
+        read(&discovered, &now, &now)
+    };
+    let only_newer = newer(json!([{ "category": 12, "errorCounter": 9 }]));
+    assert_eq!(value(&only_newer, correctable("memory")), Some(7.0), "the older call was refused");
+    let soc = Quantity::Errors(ErrorKind::RasUncorrectable, ErrorDetail::Block("soc_internal"));
+    assert_eq!(value(&only_newer, soc), Some(9.0));
+    assert_eq!(value(&newer(Value::Null), soc), None);
     let partial = answers(&[(RAS_STATE, vec![set(1), Value::Null, set(5)])]);
     let readings = read(&discovered, &partial, &partial);
     assert_eq!(value(&readings, correctable("cache")), None, "the sum would fall");

@@ -58,7 +58,8 @@ pub(crate) const XPUM: MetricSet = MetricSet {
         },
     ],
     differences: &[
-        "A value that was not read is an absent series.",
+        "A value that was not read is an absent series: a `sum` or `avg` needs the values of all tiles.",
+        "Memory of the system, which an integrated GPU uses, is not counted.",
         "Names of counters end in `_total`, as the exporter's client library writes them; its series `_created` are left out.",
         "Ratios are 0 to 1, as in the exporter; its help texts say percent.",
         "`uuid` is empty: Level Zero makes it of the PCI ids and the address, so that it is the same on every node.",
@@ -98,7 +99,8 @@ impl Combined {
     }
 }
 
-/// The series of components: own labels, `sub_dev`, `src`.
+/// The series of components: own labels, `sub_dev`, `src`. Without one of its components there is no series, since a counter would
+/// fall and a share would be of something else.
 fn series(
     unit: &ExporterUnit<'_>,
     list: ComponentList,
@@ -106,6 +108,13 @@ fn series(
     labels: impl Fn(usize, &IntelComponent) -> Option<Vec<String>>,
     combined: Combined,
 ) -> UnitSeries {
+    let Some(facts) = unit.device.intel() else { return Vec::new() };
+    let mut counts: BTreeMap<(Vec<String>, Option<u32>), usize> = BTreeMap::new();
+    for (index, component) in list(facts).iter().enumerate() {
+        if let Some(labels) = labels(index, component) {
+            *counts.entry((labels, component.tile)).or_default() += 1;
+        }
+    }
     let mut values: BTreeMap<(Vec<String>, Option<u32>), Vec<f64>> = BTreeMap::new();
     for reading in component_readings(unit, list, is_wanted) {
         if let Some(labels) = labels(reading.index, reading.component) {
@@ -113,17 +122,23 @@ fn series(
         }
     }
     let mut series = Vec::new();
-    let mut of_tiles: BTreeMap<Vec<String>, Vec<f64>> = BTreeMap::new();
-    for ((labels, of_tile), values_of_tile) in &values {
-        let value = combined.of(values_of_tile);
-        series.push((with(labels, &tile(*of_tile), "direct"), value));
-        let has_whole = values.contains_key(&(labels.clone(), None));
-        if of_tile.is_some() && !has_whole {
-            of_tiles.entry(labels.clone()).or_default().push(value);
+    let mut of_tiles: BTreeMap<&Vec<String>, Option<Vec<f64>>> = BTreeMap::new();
+    for (key, count) in &counts {
+        let (labels, of_tile) = key;
+        let complete = values.get(key).filter(|values| values.len() == *count);
+        let value = complete.map(|values| combined.of(values));
+        series.extend(value.map(|value| (with(labels, &tile(*of_tile), "direct"), value)));
+        if of_tile.is_some() && !counts.contains_key(&(labels.clone(), None)) {
+            let known = of_tiles.remove(labels).unwrap_or_else(|| Some(Vec::new()));
+            let with_this = known.zip(value).map(|(known, value)| [known, vec![value]].concat());
+            of_tiles.insert(labels, with_this);
         }
     }
     if let Some(name) = combined.name() {
-        series.extend(of_tiles.iter().map(|(labels, values)| (with(labels, "", name), combined.of(values))));
+        let of_device = |(labels, values): (&Vec<String>, Option<Vec<f64>>)| {
+            Some((with(labels, "", name), combined.of(&values?)))
+        };
+        series.extend(of_tiles.into_iter().filter_map(of_device));
     }
     series
 }
@@ -132,8 +147,9 @@ fn with(labels: &[String], sub_device: &str, source: &str) -> Vec<String> {
     labels.iter().cloned().chain([sub_device.to_owned(), source.to_owned()]).collect()
 }
 
-fn no_labels(_: usize, _: &IntelComponent) -> Option<Vec<String>> {
-    Some(Vec::new())
+/// Memory of the system is none of the device.
+fn of_device(_: usize, module: &IntelComponent) -> Option<Vec<String>> {
+    (!module.is_of_system).then(Vec::new)
 }
 
 fn engines(
@@ -203,7 +219,7 @@ fn frequencies(unit: &ExporterUnit<'_>) -> UnitSeries {
 }
 
 fn memory(unit: &ExporterUnit<'_>, value: IntelValue, combined: Combined) -> UnitSeries {
-    series(unit, |facts| &facts.memory_modules, |read| read == value, no_labels, combined)
+    series(unit, |facts| &facts.memory_modules, |read| read == value, of_device, combined)
 }
 
 fn memory_ratio(unit: &ExporterUnit<'_>) -> UnitSeries {
@@ -231,20 +247,33 @@ fn pcie(unit: &ExporterUnit<'_>, direction: Direction) -> UnitSeries {
     bytes.into_iter().map(|(_, (), bytes)| (vec![String::new(), "direct".to_owned()], bytes)).collect()
 }
 
-/// The sum of a value over the ports that have the same labels.
+/// A port of which the library says where it is.
+fn is_known(port: &XelinkPort) -> bool {
+    port.number.is_known()
+}
+
+/// The sum of a value over the ports that have the same labels, if all of them have one.
 fn ports(
     unit: &ExporterUnit<'_>,
     wanted: IntelValue,
     labels: impl Fn(&XelinkPort) -> Option<Vec<String>>,
 ) -> UnitSeries {
     let Some(facts) = unit.device.intel() else { return Vec::new() };
-    let mut sums: BTreeMap<Vec<String>, f64> = BTreeMap::new();
+    let labels = |port: &XelinkPort| if is_known(port) { labels(port) } else { None };
+    let mut counts: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+    for labels in facts.ports.iter().filter_map(labels) {
+        *counts.entry(labels).or_default() += 1;
+    }
+    let mut sums: BTreeMap<Vec<String>, (usize, f64)> = BTreeMap::new();
     for (index, (), number) in own_readings(unit, |value| (value == wanted).then_some(())) {
-        if let Some(labels) = facts.ports.get(index).and_then(&labels) {
-            *sums.entry(labels).or_default() += number;
+        if let Some(labels) = facts.ports.get(index).and_then(labels) {
+            let (added, sum) = sums.entry(labels).or_default();
+            *added += 1;
+            *sum += number;
         }
     }
-    sums.into_iter().collect()
+    sums.retain(|labels, (added, _)| counts.get(labels) == Some(added));
+    sums.into_iter().map(|(labels, (_, sum))| (labels, sum)).collect()
 }
 
 fn fabric_sent(unit: &ExporterUnit<'_>) -> UnitSeries {
@@ -257,19 +286,22 @@ fn link_ends(unit: &ExporterUnit<'_>, port: &XelinkPort) -> Option<[String; 4]> 
     Some([unit.device.id.to_string(), tile(port.tile), port.peer.value()?.to_string(), tile(port.peer_tile)])
 }
 
-/// The lanes of all ports between two tiles.
+/// The lanes of all ports between two tiles; empty where those of one are not known.
 fn topology(unit: &ExporterUnit<'_>) -> UnitSeries {
     let Some(facts) = unit.device.intel() else { return Vec::new() };
-    let mut lanes: BTreeMap<[String; 4], u32> = BTreeMap::new();
-    for port in &facts.ports {
-        if let Some(ends) = link_ends(unit, port) {
-            *lanes.entry(ends).or_default() += port.lanes.value().copied().unwrap_or(0);
-        }
+    let mut lanes: BTreeMap<[String; 4], Option<u32>> = BTreeMap::new();
+    for port in facts.ports.iter().filter(|port| is_known(port)) {
+        let Some(ends) = link_ends(unit, port) else { continue };
+        let own = port.lanes.value().copied();
+        // A library may report any number.
+        let add = |sum: &mut Option<u32>| *sum = sum.zip(own).and_then(|(sum, own)| sum.checked_add(own));
+        lanes.entry(ends).and_modify(add).or_insert(own);
     }
     let numa = unit.device.numa_node.value().map(u32::to_string).unwrap_or_default();
-    let link = |([local, local_tile, remote, remote_tile], lanes): ([String; 4], u32)| {
+    let link = |([local, local_tile, remote, remote_tile], lanes): ([String; 4], Option<u32>)| {
+        let lanes = lanes.map(|lanes| lanes.to_string()).unwrap_or_default();
         let on_tile = (!local_tile.is_empty()).to_string();
-        (vec![local, numa.clone(), on_tile, local_tile, remote, remote_tile, lanes.to_string()], 1.0)
+        (vec![local, numa.clone(), on_tile, local_tile, remote, remote_tile, lanes], 1.0)
     };
     lanes.into_iter().map(link).collect()
 }
@@ -283,7 +315,8 @@ fn link_throughput(unit: &ExporterUnit<'_>) -> UnitSeries {
 
 fn port_status(unit: &ExporterUnit<'_>) -> UnitSeries {
     ports(unit, IntelValue::PortUp, |port| {
-        Some(vec![unit.device.id.to_string(), format!("port {} of tile {}", port.number, tile(port.tile))])
+        let description = format!("port {} of tile {}", port.number.value()?, tile(port.tile));
+        Some(vec![unit.device.id.to_string(), description])
     })
 }
 

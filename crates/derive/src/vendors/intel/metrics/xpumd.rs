@@ -1,6 +1,6 @@
 //! XPU Manager 2.x: `hw_*`, by the semantic conventions of OpenTelemetry.
 
-use afd_model::{Direction, HealthState, IntelComponent, IntelValue};
+use afd_model::{Direction, HealthState, IntelComponent, IntelValue, Missing};
 
 use super::{ComponentList, component_readings, own_readings, tile};
 use crate::compat::metrics::{
@@ -32,7 +32,10 @@ pub(crate) const XPUMD: MetricSet = MetricSet {
         "A value that was not read is an absent series.",
         "`hw_power_limit_watts` is in watts; the exporter publishes a number that is a million times too great.",
         "Power above 2000 W is published, and errors are published at 0, so that their first increase is seen.",
-        "`hw_status` has all states of a component from the beginning; the exporter publishes issues from when they first occur.",
+        "`hw_status` has the states of memory and of the PCIe link from the beginning; the exporter publishes issues from when they \
+         first occur. Of the GPU it has `ok` and `reset_needed`, and none while AFD does not know the health. It has no series of the \
+         types `frequency` and `temperature`, nor the other states of the GPU: throttling is `hw_frequency_throttle_status`.",
+        "`hw_memory_ecc` is `available`, `unavailable` or, where it was not read, `unknown`; never `configurable`.",
         "`hw_frequency_hertz` has the aggregation `avg` alone, and `hw_temperature_celsius` the statistic `max`: they are the last \
          sample.",
         "`hw_id` is the PCI address with `hw_name`; the exporter makes it of a UUID that is the same on every node.",
@@ -106,7 +109,12 @@ fn info(unit: &ExporterUnit<'_>) -> UnitSeries {
         number(device.pci.max_link.width.value().copied()),
         number(generation),
         String::new(),
-        if facts.ecc_enabled.is_known() { "available" } else { "unknown" }.to_owned(),
+        match facts.ecc_enabled.missing() {
+            None => "available",
+            Some(Missing::NotAvailable) => "unavailable",
+            Some(_) => "unknown",
+        }
+        .to_owned(),
     ];
     let own: Vec<&str> = own.iter().map(String::as_str).collect();
     vec![(labels(unit, format!("gpu-{}", unit.number), None, &own), 1.0)]
@@ -165,9 +173,15 @@ fn engines(unit: &ExporterUnit<'_>) -> UnitSeries {
     readings.iter().filter_map(of_reading).collect()
 }
 
+fn location(module: &IntelComponent) -> &'static str {
+    if module.is_of_system { "system" } else { "device" }
+}
+
 /// The values of one quantity of memory modules.
 fn memory(unit: &ExporterUnit<'_>, wanted: IntelValue) -> UnitSeries {
-    series(unit, MEMORY, |module, value| (value == wanted).then(|| vec!["device", module.kind.as_str()]))
+    series(unit, MEMORY, |module, value| {
+        (value == wanted).then(|| vec![location(module), module.kind.as_str()])
+    })
 }
 
 fn memory_utilization(unit: &ExporterUnit<'_>) -> UnitSeries {
@@ -182,7 +196,9 @@ fn memory_utilization(unit: &ExporterUnit<'_>) -> UnitSeries {
 
 fn memory_bytes(unit: &ExporterUnit<'_>) -> UnitSeries {
     series(unit, MEMORY, |module, value| match value {
-        IntelValue::MemoryBytes(direction) => Some(vec!["device", module.kind.as_str(), name_of(direction)]),
+        IntelValue::MemoryBytes(direction) => {
+            Some(vec![location(module), module.kind.as_str(), name_of(direction)])
+        }
         _ => None,
     })
 }
@@ -274,8 +290,8 @@ fn status(unit: &ExporterUnit<'_>) -> UnitSeries {
         link.into_iter()
             .map(|(_, state, set)| (labels(unit, pci_name(unit), None, &["pci_link", state]), set)),
     );
-    if unit.device.intel().is_some() {
-        let health = &unit.device.health;
+    let health = &unit.device.health;
+    if unit.device.intel().is_some() && health.state != HealthState::Unknown {
         let needs_reset = health.reasons.iter().any(|reason| NEED_RESET.contains(&reason.code.as_str()));
         for (state, is_set) in [("ok", health.state == HealthState::Healthy), ("reset_needed", needs_reset)] {
             let labels = labels(unit, format!("gpu-{}", unit.number), None, &["gpu", state]);
