@@ -259,12 +259,15 @@ fn a_call_that_requires_a_reset_fails_its_gpu_and_causes_no_loop() {
     assert_unhurried(&agent);
 }
 
-/// While nothing changes, samples keep their interval and cause no discovery.
+/// While nothing changes, samples keep their interval and cause no discovery. Two that were requested before may still follow; a
+/// loop that backs off would make four in this time.
 fn assert_unhurried(agent: &Agent) {
-    let (discoveries, samples) = (agent.value(DISCOVERIES), agent.value(SAMPLES).unwrap_or(0.0));
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(agent.value(DISCOVERIES), discoveries);
-    assert!(agent.value(SAMPLES).unwrap_or(0.0) <= samples + 11.0, "0.2 s apart");
+    let counts = || (agent.value(DISCOVERIES).unwrap_or(0.0), agent.value(SAMPLES).unwrap_or(0.0));
+    let (discoveries, samples) = counts();
+    std::thread::sleep(Duration::from_secs(4));
+    let (discoveries_now, samples_now) = counts();
+    assert!(discoveries_now <= discoveries + 2.0, "{discoveries_now} after {discoveries}");
+    assert!(samples_now <= samples + 21.0, "0.2 s apart");
 }
 
 #[test]
