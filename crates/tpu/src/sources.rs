@@ -261,7 +261,9 @@ mod tests {
     #[test]
     fn a_process_that_fails_is_a_problem_until_it_answers() {
         let launcher = Launcher::new("/bin/false".into(), Duration::ZERO, ChildRegistry::adopting_orphans());
-        let mut sources = TpuSources::new(&launcher, SourceAddresses::default());
+        let exporter = Some(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let addresses = SourceAddresses { exporter, ..SourceAddresses::default() };
+        let mut sources = TpuSources::new(&launcher, addresses);
         let start = Instant::now();
         while sources.problems().is_empty() {
             assert!(start.elapsed() < Duration::from_mins(1), "it ends at once");
