@@ -14,7 +14,7 @@ use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 use self::ffi::CodeMapping;
 
 /// The least time between two returns, shorter than the default interval of samples so that one follows each of them. A return costs
-/// a tenth of a millisecond, with the page faults that follow.
+/// one to two milliseconds of CPU time, most of it for the page faults that follow.
 const INTERVAL: Duration = Duration::from_secs(4);
 
 /// A larger buffer is a mapping of its own, and an arena keeps at most this much at its end: what the C library begins with. It
