@@ -22,7 +22,7 @@ use afd_tests::{
     agent::Agent,
     attack::{Attack, BadClient, connect_from},
     fixture::{self, Fixture, FixtureHost},
-    memory::AttackMemory,
+    memory::{AttackMemory, RETURNED},
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -82,13 +82,12 @@ fn withstands(kind: BadClient, connections: usize) {
     let warm_up = Attack::start(ATTACKER, agent.address(), kind, connections);
     serve_during(&agent, &warm_up, Duration::from_secs(3), &mut AttackMemory::before(&agent));
     drop(warm_up);
-    thread::sleep(Duration::from_secs(10));
+    thread::sleep(RETURNED);
     let mut memory = AttackMemory::before(&agent);
     let attack = Attack::start(ATTACKER, agent.address(), kind, connections);
     let Service { median, slowest } = serve_during(&agent, &attack, Duration::from_secs(8), &mut memory);
     let opened = attack.opened();
     drop(attack);
-    thread::sleep(Duration::from_secs(10));
     println!("{kind:?}: {opened} connections; median response {median:?}, slowest {slowest:?}");
     assert!(opened >= connections, "the attack took place: {opened}");
     memory.assert_within_limits(&format!("{connections} clients, {kind:?}"), &agent, MAX_GROWTH_KIB);

@@ -122,6 +122,8 @@ impl<'o> AgentLoop<'o> {
         let options = parts.args.track_options();
         let mut tracker = Tracker::new(parts.probes.host(), options, parts.args.state_dir.as_deref());
         parts.probes.restore_error_counts(&tracker.take_error_counts());
+        let mut memory = UnusedMemory::new();
+        memory.request();
         AgentLoop {
             tracker,
             shown: ShownInventory::new(discovered.clone(), node_options, parts.args.node_name.as_deref()),
@@ -134,7 +136,7 @@ impl<'o> AgentLoop<'o> {
             deadline: None,
             desired_for: None,
             incidents: IncidentMemory::default(),
-            memory: UnusedMemory::new(),
+            memory,
         }
     }
 
@@ -337,6 +339,7 @@ impl<'o> AgentLoop<'o> {
         self.discovered = discovered;
         self.discovered_at = Instant::now();
         self.is_new = true;
+        self.memory.request();
     }
 }
 

@@ -13,9 +13,9 @@ use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
 use self::ffi::CodeMapping;
 
-/// The least time between two returns, shorter than the default interval of samples so that one follows each of them. A return costs
-/// one to two milliseconds of CPU time, most of it for the page faults that follow.
-const INTERVAL: Duration = Duration::from_secs(4);
+/// The least time between two returns that were not requested, a little less than two of the default intervals of samples: one follows
+/// every second sample. A return costs one to two milliseconds of CPU time, most of it for the page faults that follow.
+const INTERVAL: Duration = Duration::from_secs(9);
 
 /// A larger buffer is a mapping of its own, and an arena keeps at most this much at its end: what the C library begins with. It
 /// would raise both with the first large buffer.
@@ -31,17 +31,24 @@ pub(crate) fn keep_little() {
 pub(crate) struct UnusedMemory {
     code: Option<CodeMapping>,
     returned_at: Instant,
+    is_requested: bool,
 }
 
 impl UnusedMemory {
-    /// For this process. Nothing is returned in the first interval, in which the agent starts.
+    /// For this process.
     pub(crate) fn new() -> UnusedMemory {
-        UnusedMemory { code: own_code(), returned_at: Instant::now() }
+        UnusedMemory { code: own_code(), returned_at: Instant::now(), is_requested: false }
     }
 
-    /// Returns what is unused, if the interval has passed.
+    /// Has the next call of [`UnusedMemory::return_if_due`] return memory, whatever the interval: after work that is rare and needs
+    /// much code.
+    pub(crate) fn request(&mut self) {
+        self.is_requested = true;
+    }
+
+    /// Returns what is unused, if the interval has passed or it was requested.
     pub(crate) fn return_if_due(&mut self) {
-        if self.returned_at.elapsed() >= INTERVAL {
+        if std::mem::take(&mut self.is_requested) || self.returned_at.elapsed() >= INTERVAL {
             self.returned_at = Instant::now();
             ffi::trim_heap();
             if let Some(code) = &self.code {
@@ -74,20 +81,34 @@ mod tests {
     #[test]
     fn the_program_runs_on_after_its_code_was_unmapped() {
         let mut memory = UnusedMemory::new();
-        let code = memory.code.as_ref().expect("the code of a program is mapped from its file");
+        let start = memory.code.as_ref().expect("the code of a program is mapped from its file").start();
         let resident = || {
             let maps =
                 Process::myself().and_then(|process| process.smaps()).expect("the kernel lists the mappings");
-            let map =
-                maps.iter().find(|map| map.address.0 == code.start() && is_code(map)).expect("still mapped");
+            let map = maps.iter().find(|map| map.address.0 == start && is_code(map)).expect("still mapped");
             map.extension.map["Rss"]
         };
         let before = resident();
-        memory.returned_at = Instant::now().checked_sub(INTERVAL).expect("the machine runs for longer");
-        let mut due = UnusedMemory { code: own_code(), returned_at: memory.returned_at };
-        due.return_if_due();
+        memory.request();
+        memory.return_if_due();
         let after = resident();
         assert!(after < before, "{after} of {before} bytes are still mapped");
-        assert!(due.returned_at > memory.returned_at);
+    }
+
+    #[test]
+    fn memory_is_returned_once_for_a_request_and_after_the_interval() {
+        let mut memory = UnusedMemory::new();
+        let started = memory.returned_at;
+        memory.return_if_due();
+        assert_eq!(memory.returned_at, started, "nothing is due");
+        memory.request();
+        memory.return_if_due();
+        let returned_at = memory.returned_at;
+        assert!(returned_at > started);
+        memory.return_if_due();
+        assert_eq!(memory.returned_at, returned_at, "a request is for one return");
+        memory.returned_at = returned_at.checked_sub(INTERVAL).expect("the machine runs for longer");
+        memory.return_if_due();
+        assert!(memory.returned_at > returned_at);
     }
 }

@@ -36,7 +36,7 @@ pub(super) const LISTENER_RATE: u32 = 320;
 pub(super) const LISTENER_P99: Duration = Duration::from_micros(500);
 /// CPU under that load, in percent of one core.
 pub(super) const LISTENER_PERCENT: f64 = 2.0;
-/// Growth of anonymous memory under a minute of that load: a few pages of the allocator.
+/// Growth of anonymous memory under that load: a few pages of the allocator.
 pub(super) const LISTENER_GROWTH_KIBIBYTES: u64 = 64;
 /// Resident memory under any attack: 24 MiB.
 pub(super) const ATTACKED_KIBIBYTES: u64 = 24 * 1024;

@@ -15,15 +15,20 @@ use super::{
     budgets,
     figures::{Figure, Spread, kibibytes, milliseconds, percent, share},
     http::KeptConnection,
-    process::ServingProcess,
+    process::{MeasuredProcess, ServingProcess},
 };
 
 /// Each picker keeps a connection to each pod's address.
 const CONNECTIONS: u32 = 16;
 /// Between two requests on a connection.
 const PERIOD: Duration = Duration::from_millis(50);
-/// How long the load lasts.
-pub(super) const LOAD: Duration = Duration::from_secs(60);
+/// How long the load lasts, of which the first and the last window are compared.
+pub(super) const LOAD: Duration = Duration::from_secs(180);
+/// The agent takes memory for a sample and returns what it no longer needs after every second one: the least that it holds in a few
+/// such cycles is what it cannot return.
+const WINDOW: Duration = Duration::from_secs(30);
+/// Between two readings of its memory.
+const READING: Duration = Duration::from_millis(100);
 /// Load before the measurement, after which the agent has all the memory that it needs.
 const WARM_UP: Duration = Duration::from_secs(5);
 /// A path of the listener, and a family that it must contain.
@@ -39,13 +44,17 @@ pub(super) fn measure(afd: &Path, fixture: &Path) -> anyhow::Result<Vec<Figure>>
         .arg(fixture);
     let agent = ServingProcess::agent(command)?;
     load(&address, WARM_UP)?;
-    let (memory, cpu) = (agent.process().memory()?, agent.process().cpu_time()?);
-    let times = load(&address, LOAD)?;
-    let (grown, spent) = (agent.process().memory()?, agent.process().cpu_time()?.saturating_sub(cpu));
+    let cpu = agent.process().cpu_time()?;
+    let (memory, times) = thread::scope(|scope| {
+        let memory = scope.spawn(|| held(agent.process()));
+        let times = load(&address, LOAD);
+        (memory.join(), times)
+    });
+    let spent = agent.process().cpu_time()?.saturating_sub(cpu);
+    let HeldMemory { first, last } = memory.ok().context("the thread that reads the memory panicked")??;
+    let times = times?;
     let requests = times.len();
     let spread = Spread::new(times);
-    // What the agent holds. Pages of its code come and go.
-    let growth = grown.anonymous.saturating_sub(memory.anonymous);
     let rate = (requests as f64 / LOAD.as_secs_f64()).round();
     let others = format!("(p50 {}, max {})", milliseconds(spread.p50), milliseconds(spread.max));
     Ok(vec![
@@ -65,12 +74,42 @@ pub(super) fn measure(afd: &Path, fixture: &Path) -> anyhow::Result<Vec<Figure>>
         ),
         Figure::at_most(
             "picker listener: growth of anonymous memory",
-            growth,
+            last.saturating_sub(first),
             budgets::LISTENER_GROWTH_KIBIBYTES,
             kibibytes,
+        )
+        .with_detail(&format!("(from {} to {})", kibibytes(first), kibibytes(last))),
+        Figure::unbudgeted(
+            "picker listener: resident memory afterwards",
+            kibibytes(agent.process().memory()?.resident),
         ),
-        Figure::unbudgeted("picker listener: resident memory afterwards", kibibytes(grown.resident)),
     ])
+}
+
+/// The anonymous memory that an agent holds, in KiB.
+struct HeldMemory {
+    /// The least in the first window of the load.
+    first: u64,
+    /// The least in its last window.
+    last: u64,
+}
+
+/// What an agent holds under the load that begins now. Pages of its code come and go: only anonymous memory counts.
+fn held(agent: MeasuredProcess) -> anyhow::Result<HeldMemory> {
+    let first = least(agent, WINDOW)?;
+    thread::sleep(LOAD - 2 * WINDOW);
+    Ok(HeldMemory { first, last: least(agent, WINDOW)? })
+}
+
+/// The least anonymous memory of a process in a time from now on.
+fn least(process: MeasuredProcess, time: Duration) -> anyhow::Result<u64> {
+    let begun = Instant::now();
+    let mut least = process.memory()?.anonymous;
+    while begun.elapsed() < time {
+        thread::sleep(READING);
+        least = least.min(process.memory()?.anonymous);
+    }
+    Ok(least)
 }
 
 /// Scrapes on all connections for a time, evenly spread; how long each response took.
