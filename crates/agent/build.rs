@@ -1,6 +1,7 @@
-//! Packs the relative relocations of the release binary, which are a tenth of its size and are all read at every start.
+//! Makes the release binary smaller (docs/decisions/small-binary.md): packs its relative relocations, and discards the tables for
+//! unwinding the stack.
 //!
-//! glibc understands the packed form since version 2.36. A binary that is built with an older one, or for another system, keeps
+//! glibc understands packed relocations since version 2.36. A binary that is built with an older one, or for another system, keeps
 //! the usual form.
 #![expect(
     clippy::disallowed_methods,
@@ -12,14 +13,21 @@ use std::{env, process::Command};
 
 /// The first version of glibc whose loader reads packed relocations.
 const GLIBC: (u32, u32) = (2, 36);
+/// The linker script that discards the tables, as GNU's linkers and LLVM's understand it.
+const SCRIPT: &str = "discard-unwind-tables.ld";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={SCRIPT}");
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let is_native = env::var("HOST").ok() == env::var("TARGET").ok();
-    if is_release && is_native && glibc().is_some_and(|version| version >= GLIBC) {
+    let Some(glibc) = glibc().filter(|_| is_release && is_native) else { return };
+    if glibc >= GLIBC {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
+    // The linker refuses a header without the table that it lists.
+    let folder = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{folder}/{SCRIPT}");
 }
 
 /// The version of the system's glibc: `glibc 2.36`.
