@@ -24,11 +24,8 @@ const CONNECTIONS: u32 = 16;
 const PERIOD: Duration = Duration::from_millis(50);
 /// How long the load lasts, of which the first and the last window are compared.
 pub(super) const LOAD: Duration = Duration::from_secs(180);
-/// The agent takes memory for a sample and returns what it no longer needs after every second one: the least that it holds in a few
-/// such cycles is what it cannot return.
+/// A few cycles in which the agent returns memory: the least that it holds in them is what it cannot return.
 const WINDOW: Duration = Duration::from_secs(30);
-/// Between two readings of its memory.
-const READING: Duration = Duration::from_millis(100);
 /// Load before the measurement, after which the agent has all the memory that it needs.
 const WARM_UP: Duration = Duration::from_secs(5);
 /// A path of the listener, and a family that it must contain.
@@ -96,20 +93,9 @@ struct HeldMemory {
 
 /// What an agent holds under the load that begins now. Pages of its code come and go: only anonymous memory counts.
 fn held(agent: MeasuredProcess) -> anyhow::Result<HeldMemory> {
-    let first = least(agent, WINDOW)?;
+    let first = agent.least_anonymous(WINDOW)?;
     thread::sleep(LOAD - 2 * WINDOW);
-    Ok(HeldMemory { first, last: least(agent, WINDOW)? })
-}
-
-/// The least anonymous memory of a process in a time from now on.
-fn least(process: MeasuredProcess, time: Duration) -> anyhow::Result<u64> {
-    let begun = Instant::now();
-    let mut least = process.memory()?.anonymous;
-    while begun.elapsed() < time {
-        thread::sleep(READING);
-        least = least.min(process.memory()?.anonymous);
-    }
-    Ok(least)
+    Ok(HeldMemory { first, last: agent.least_anonymous(WINDOW)? })
 }
 
 /// Scrapes on all connections for a time, evenly spread; how long each response took.

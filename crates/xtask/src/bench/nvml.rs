@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    IDLE, SETTLE, budgets,
+    CYCLE, IDLE, SETTLE, budgets,
     figures::{Figure, Spread, kibibytes, milliseconds, percent, share},
     http::KeptConnection,
     process::{ProcessMemory, ServingProcess},
@@ -83,7 +83,7 @@ pub(super) fn measure(afd: &Path, library: &Path, host: &Path) -> anyhow::Result
     command.arg("--nvidia-driver-root").arg(root.folder.path());
     let with = ServingProcess::agent(command)?;
     thread::sleep(SETTLE);
-    let memory_without = without.process().memory()?;
+    let memory_without = without.process().most_memory(CYCLE)?;
     drop(without);
 
     let (agent, child) = (with.process(), with.process().child()?);
@@ -92,7 +92,7 @@ pub(super) fn measure(afd: &Path, library: &Path, host: &Path) -> anyhow::Result
     let idle_agent = agent.cpu_time()?.saturating_sub(before.0);
     let idle_child = child.cpu_time()?.saturating_sub(before.1);
     let sampled = SampleTimes::read(&with)?.since(before.2)?;
-    let (memory, child_memory) = (agent.memory()?, child.memory()?);
+    let (memory, child_memory) = (agent.most_memory(CYCLE)?, child.memory()?);
 
     let mut connection = KeptConnection::open(with.address())?;
     let events = Spread::new(

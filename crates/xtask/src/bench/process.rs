@@ -17,6 +17,9 @@ use crate::cpu_time::CpuTime;
 /// How long a process may take until it serves.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Between two readings of a process's memory.
+const READING: Duration = Duration::from_millis(100);
+
 /// A process that serves metrics; it is killed when the value is dropped.
 #[derive(Debug)]
 pub(super) struct ServingProcess {
@@ -125,6 +128,34 @@ impl MeasuredProcess {
             })
         };
         read().context("reading the memory of a process")
+    }
+
+    /// The most of each kind of memory over a time. The agent takes memory for a sample, and returns what it no longer needs after
+    /// every second one.
+    pub(super) fn most_memory(self, time: Duration) -> anyhow::Result<ProcessMemory> {
+        let begun = Instant::now();
+        let mut most = self.memory()?;
+        while begun.elapsed() < time {
+            thread::sleep(READING);
+            let now = self.memory()?;
+            most = ProcessMemory {
+                resident: most.resident.max(now.resident),
+                anonymous: most.anonymous.max(now.anonymous),
+                private: most.private.max(now.private),
+            };
+        }
+        Ok(most)
+    }
+
+    /// The least anonymous memory over a time, in KiB: what it cannot return.
+    pub(super) fn least_anonymous(self, time: Duration) -> anyhow::Result<u64> {
+        let begun = Instant::now();
+        let mut least = self.memory()?.anonymous;
+        while begun.elapsed() < time {
+            thread::sleep(READING);
+            least = least.min(self.memory()?.anonymous);
+        }
+        Ok(least)
     }
 
     /// CPU time so far, without that of its children.
