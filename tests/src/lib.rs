@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod attack;
 pub mod chart;
+pub mod data_set;
 pub mod driver_root;
 pub mod fake_server;
 pub mod fixture;

@@ -1,17 +1,20 @@
 //! Recordings of real hosts, each with its facts, which were read from it by hand. They are not part of this repository but
-//! stand beside the checkout, in `../shared/captures/roots`. Where they are missing, one ignored test says so.
+//! stand beside the checkout, in `../shared/captures/roots`, or where `AFD_CAPTURES` says. Where they are missing, one ignored test
+//! says so.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    clippy::print_stderr,
     reason = "tests lay out hosts and start programs"
 )]
 
-use std::{collections::BTreeMap, fs::File, path::Path};
+use std::{collections::BTreeMap, fs::File};
 
 use afd_model::{Device, Inventory, Known};
-use afd_tests::{afd, stdout, workspace};
-use flate2::read::GzDecoder;
+use afd_tests::{
+    afd,
+    data_set::{CAPTURES, HostArchive},
+    stdout,
+};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::Deserialize;
 
@@ -70,35 +73,28 @@ struct TrueAccelerator {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let roots = workspace().join("../shared/captures/roots");
     let mut trials = Vec::new();
-    if let Ok(entries) = std::fs::read_dir(&roots) {
-        let mut archives: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        archives.sort();
-        for archive in archives.into_iter().filter(|path| path.extension().is_some_and(|end| end == "gz")) {
-            let name = archive.file_name().map(|name| name.to_string_lossy().replace(".tar.gz", ""));
-            let name = name.expect("a file has a name");
-            trials.push(Trial::test(name.clone(), move || check(&name, &archive)));
+    if let Some(archives) = CAPTURES.archives() {
+        for archive in archives {
+            trials.push(Trial::test(archive.name.clone(), move || check(&archive)));
         }
     } else {
-        eprintln!("no recordings of real hosts at ../shared/captures/roots: nothing is compared with them");
         trials.push(Trial::test("recordings_beside_the_checkout", || Ok(())).with_ignored_flag(true));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn check(name: &str, archive: &Path) -> Result<(), Failed> {
-    let folder = tempfile::TempDir::new()?;
-    tar::Archive::new(GzDecoder::new(File::open(archive)?)).unpack(folder.path())?;
-    let host = folder.path().join(name);
-    let truth: Truth = serde_json::from_reader(File::open(host.join("truth.json"))?)?;
-    let root = host.join("root").to_string_lossy().into_owned();
+fn check(archive: &HostArchive) -> Result<(), Failed> {
+    let folder = archive.unpack()?;
+    let root = archive.root(folder.path());
+    let truth: Truth = serde_json::from_reader(File::open(root.with_file_name("truth.json"))?)?;
+    let root = root.to_string_lossy();
     let inventory: Inventory =
         serde_json::from_str(&stdout(&mut afd(["show", "--output", "json", "--host-root", &root])))?;
     let accelerators: Vec<TrueAccelerator> =
         truth.captures.into_iter().flat_map(|capture| capture.accelerators).collect();
     let mut differences = compare(&inventory, &accelerators);
-    if let Some((_, facts, _)) = DIFFERENCES.iter().find(|(host, ..)| *host == name) {
+    if let Some((_, facts, _)) = DIFFERENCES.iter().find(|(host, ..)| *host == archive.name) {
         differences.retain(|difference| !facts.contains(&difference.fact));
     }
     let messages: Vec<String> = differences.into_iter().map(|difference| difference.message).collect();

@@ -1,16 +1,15 @@
-//! The machine-checked cases that stand beside the checkout, in `../shared/cases`: small host roots, each with what the binary
+//! The machine-checked cases that stand beside the checkout, in `../shared/cases`, or where `AFD_CASES` says: small host roots, each with what the binary
 //! publishes of it. Their own program judges the binary; this test compares its verdicts with the list of the cases that are not
 //! right yet. Where the folder is missing, one ignored test says so.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    clippy::print_stderr,
     reason = "tests read files beside the checkout and start programs"
 )]
 
 use std::{fs::File, path::Path, process::Command};
 
-use afd_tests::{binary, fake_nvml, output, workspace};
+use afd_tests::{binary, data_set::CASES, fake_nvml, output};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::Deserialize;
 
@@ -77,26 +76,19 @@ struct CaseVerdict {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let folder = workspace().join("../shared/cases");
     let mut trials = Vec::new();
-    if let Ok(entries) = std::fs::read_dir(&folder) {
-        let file_names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let mut names: Vec<String> =
-            file_names.filter_map(|name| Some(name.strip_suffix(".tar.gz")?.to_owned())).collect();
-        names.sort();
+    if let Some(cases) = CASES.archives() {
         let missing: Vec<&str> = NOT_RIGHT_YET
             .into_iter()
-            .filter_map(|(listed, _)| names.iter().all(|name| name != listed).then_some(listed))
+            .filter_map(|(listed, _)| cases.iter().all(|case| case.name != listed).then_some(listed))
             .collect();
         trials.push(Trial::test("every_case_of_the_list_exists", move || {
             if missing.is_empty() { Ok(()) } else { Err(format!("no such case: {missing:?}").into()) }
         }));
-        for name in names {
-            let folder = folder.clone();
-            trials.push(Trial::test(name.clone(), move || check(&folder, &name)));
+        for case in cases {
+            trials.push(Trial::test(case.name.clone(), move || check(&CASES.folder(), &case.name)));
         }
     } else {
-        eprintln!("no cases at ../shared/cases: nothing is compared with them");
         trials.push(Trial::test("cases_beside_the_checkout", || Ok(())).with_ignored_flag(true));
     }
     libtest_mimic::run(&arguments, trials).exit();
