@@ -37,13 +37,23 @@ fn endpoints_answer() {
     assert!(metrics.headers.contains("content-type: text/plain; version=0.0.4"), "{}", metrics.headers);
     assert_eq!(metrics.text().matches("\naccelerator_device_info{").count(), 8);
     for family in
-        ["afd_build_info{version=", "afd_probe_duration_seconds_bucket{", "process_resident_memory_bytes "]
+        ["afd_build_info{node=", "afd_probe_duration_seconds_bucket{", "process_resident_memory_bytes "]
     {
         assert!(metrics.text().contains(family), "{family} is missing");
     }
     assert_eq!(devices(&agent), 8);
     assert_eq!(agent.get("/healthz").status, 200);
     assert_eq!(agent.get("/nothing").status, 404);
+}
+
+#[test]
+fn the_build_names_the_node() {
+    let host = Fixture::named("tpu-v5e-x1").lay_out();
+    for (options, node) in [(vec![], ""), (vec!["--node-name", "node-7"], "node-7")] {
+        let agent = Agent::start(host.afd(RUN.into_iter().chain(options)));
+        let info = format!("afd_build_info{{node=\"{node}\",version=");
+        assert!(agent.get("/metrics").text().contains(&info), "{}", agent.get("/metrics").text());
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     afd_tests::binary();
     afd_tests::fake_nvml();
     Suite::new()
-        .test("the_alerts_fire_for_an_agent_that_is_gone_and_only_then", alerts::alerts)
+        .test("each_alert_is_fired_for_a_sick_node_and_none_for_a_well_one", alerts::alerts)
         .test("an_agent_may_write_only_its_own_node_and_keys_on_kubernetes_1_37", || {
             policy::policy(KubernetesVersion::V1_37)
         })

@@ -22,6 +22,7 @@ pub struct AgentMetrics {
     kubelet_errors: IntCounter,
     kubelet_skipped: GaugeVec,
     slices_skipped: GaugeVec,
+    build: GaugeVec,
     node: NodeCounters,
     http: HttpCounters,
 }
@@ -30,7 +31,7 @@ pub struct AgentMetrics {
 const BUCKETS: [f64; 9] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
 
 impl AgentMetrics {
-    /// With the version of this build, and nothing observed yet.
+    /// Nothing observed yet.
     #[expect(clippy::new_without_default, reason = "it reads the process, unlike a default value")]
     pub fn new() -> AgentMetrics {
         const CONSTANT: &str = "names and labels of the table are valid and registered once";
@@ -58,7 +59,6 @@ impl AgentMetrics {
             config_errors: counter(Family::WebConfigErrorsTotal),
         };
         let build = gauge(Family::BuildInfo);
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         registry.register(Box::new(durations.clone())).expect(CONSTANT);
         registry.register(Box::new(last_sample.clone())).expect(CONSTANT);
         registry.register(Box::new(restarts.clone())).expect(CONSTANT);
@@ -74,7 +74,7 @@ impl AgentMetrics {
         registry.register(Box::new(http.refused.clone())).expect(CONSTANT);
         registry.register(Box::new(http.taken_ports.clone())).expect(CONSTANT);
         registry.register(Box::new(http.config_errors.clone())).expect(CONSTANT);
-        registry.register(Box::new(build)).expect(CONSTANT);
+        registry.register(Box::new(build.clone())).expect(CONSTANT);
         registry.register(Box::new(ProcessCollector::for_self())).expect(CONSTANT);
         AgentMetrics {
             registry,
@@ -85,9 +85,15 @@ impl AgentMetrics {
             kubelet_errors,
             kubelet_skipped,
             slices_skipped,
+            build,
             node,
             http,
         }
+    }
+
+    /// Publishes the version of this build, and the Node where it is known.
+    pub fn publish_build(&self, node: Option<&str>) {
+        self.build.with_label_values(&[env!("CARGO_PKG_VERSION"), node.unwrap_or_default()]).set(1.0);
     }
 
     /// Records how long a step of a probe took.

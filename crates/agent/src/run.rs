@@ -81,6 +81,7 @@ pub fn run(config: AgentConfig) -> anyhow::Result<()> {
     };
     let probes = Probes::new(host, &probe_options, &launcher);
     let metrics = probes.metrics().clone();
+    metrics.publish_build(args.node_name.as_deref());
     let releases = Releases::new(waker.discover_fn());
     let (requests, loop_requests) = LoopRequests::new(waker.clone());
     let result = block_on(async {

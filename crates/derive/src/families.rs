@@ -251,8 +251,8 @@ families! {
             "Restarts of the process that queries a vendor's library, after it ended, hung or crashed.";
         LibraryMessagesDroppedTotal = "afd_library_messages_dropped_total", Counter, Agent, ["probe", "kind"],
             "Messages dropped of the process that queries a vendor's library: output that is no message, a response that was not requested, an event for which there was no room, a log line beyond the limit.";
-        BuildInfo = "afd_build_info", Gauge, Agent, ["version"],
-            "Version of the agent; always 1.";
+        BuildInfo = "afd_build_info", Gauge, Agent, ["version", "node"],
+            "Version of the agent, and its Node, empty where that is not known; always 1.";
         ProbeDurationSeconds = "afd_probe_duration_seconds", Histogram, Agent, ["probe", "step"],
             "Duration of the steps of a probe, discover and sample.";
         LastSampleTimestampSeconds = "afd_last_sample_timestamp_seconds", Gauge, Agent, ["probe", "source"],

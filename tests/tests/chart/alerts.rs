@@ -1,9 +1,14 @@
-//! The alerts of the chart, as Prometheus' own promtool evaluates them.
+//! The recording rules and alerts of the chart, as Prometheus' own promtool evaluates them.
+
+#[path = "alerts/devices.rs"]
+mod devices;
+#[path = "alerts/records.rs"]
+mod records;
 
 use std::{fs, process::Command};
 
 use afd_test_cluster::{Bed, succeed};
-use afd_tests::chart::chart;
+use afd_tests::{chart::chart, workspace};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
@@ -24,83 +29,112 @@ pub(crate) async fn alerts() -> anyhow::Result<()> {
     fs::write(&rules, groups)?;
     let checked = succeed(Command::new("promtool").args(["check", "rules"]).arg(&rules))?;
     ensure!(checked.contains("rules found"), "{checked}");
+    every_alert_is_tested_and_explained(&fs::read_to_string(&rules)?)?;
 
     let tests = json!({
         "rule_files": [rules],
         "evaluation_interval": "1m",
-        "tests": [{ "interval": "1m", "input_series": series(), "alert_rule_test": expected() }],
+        "tests": [
+            { "interval": "1m", "input_series": agents(), "alert_rule_test": agent_alerts() },
+            { "interval": "1m", "input_series": devices::series(true), "promql_expr_test": devices::alerts(), "alert_rule_test": devices::texts() },
+            { "interval": "1m", "input_series": devices::series(false), "promql_expr_test": devices::alerts() },
+            { "interval": "1m", "input_series": records::series(), "promql_expr_test": records::recorded() },
+            { "interval": "1m", "input_series": [], "alert_rule_test": [
+                { "eval_time": "14m", "alertname": "AcceleratorAgentAbsent", "exp_alerts": [] },
+                { "eval_time": "20m", "alertname": "AcceleratorAgentAbsent", "exp_alerts": [{
+                    "exp_labels": { "severity": "warning" },
+                    "exp_annotations": {
+                        "summary": "No agent is scraped",
+                        "description": "No agent runs, or Prometheus does not find them.",
+                        "runbook_url": "docs/alerts.md#acceleratoragentabsent",
+                    },
+                }] },
+            ] },
+        ],
     });
     let file = bed.folder().join("alerts.yaml");
     fs::write(&file, tests.to_string())?;
     succeed(Command::new("promtool").args(["test", "rules"]).arg(&file)).map(drop)
 }
 
-/// Nodes: one whose agent is well, one whose agent is gone, one whose agent does not answer, one whose agent is stuck, and one
-/// without accelerators.
-fn series() -> Value {
-    let up = |node: &str, values: &str| json!({ "series": format!("up{{job=\"afd/afd\", node=\"{node}\"}}"), "values": values });
+/// Each alert is in the tables below, and has a section of the runbook that its URL leads to.
+fn every_alert_is_tested_and_explained(rules: &str) -> anyhow::Result<()> {
+    let runbook = fs::read_to_string(workspace().join("docs/alerts.md"))?;
+    let alerts: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")).collect();
+    for alert in &alerts {
+        ensure!(runbook.contains(&format!("\n## {alert}\n")), "{alert} is not in docs/alerts.md");
+        ensure!(rules.contains(&format!("docs/alerts.md#{}\n", alert.to_lowercase())), "{alert} has no URL");
+        let is_tested =
+            devices::ALERTS.iter().any(|(name, ..)| name == alert) || AGENT_ALERTS.contains(alert);
+        ensure!(is_tested, "{alert} is not tested");
+    }
+    let explained = runbook.lines().filter_map(|line| line.strip_prefix("## "));
+    for section in explained {
+        ensure!(alerts.contains(&section), "there is no alert {section}");
+    }
+    Ok(())
+}
+
+/// The alerts on agents.
+const AGENT_ALERTS: [&str; 4] = [
+    "AcceleratorAgentDown",
+    "AcceleratorAgentUnavailable",
+    "AcceleratorAgentMissing",
+    "AcceleratorAgentAbsent",
+];
+
+/// Nodes: one whose agent is well, one whose agent is gone, one whose agent does not answer, and one without accelerators.
+fn agents() -> Value {
+    let up = |node: &str, values: &str| {
+        let series = format!("up{{job=\"afd/afd\", instance=\"{node}:9109\", node=\"{node}\"}}");
+        json!({ "series": series, "values": values })
+    };
+    let info = |node: &str, values: &str| {
+        let labels = format!("job=\"afd/afd\", instance=\"{node}:9109\", node=\"{node}\", version=\"1\"");
+        json!({ "series": format!("afd_build_info{{{labels}}}"), "values": values })
+    };
     let condition = |node: &str, status: &str, value: u8| {
         let series = format!("{CONDITION}, node=\"{node}\", status=\"{status}\"}}");
         json!({ "series": series, "values": format!("{value}x120") })
     };
-    let sampled = |node: &str, values: &str| {
-        let series =
-            format!("afd_last_sample_timestamp_seconds{{node=\"{node}\", probe=\"p\", source=\"kernel\"}}");
-        json!({ "series": series, "values": values })
-    };
     json!([
-        up("well", "1x120"), condition("well", "true", 1), condition("well", "false", 0), sampled("well", "0+60x120"),
+        up("well", "1x120"), info("well", "1x120"), condition("well", "true", 1), condition("well", "false", 0),
         // Its series end, as those of a target that was removed.
-        up("gone", "1x30 stale"), condition("gone", "true", 0), condition("gone", "false", 1), sampled("gone", "0+60x30 stale"),
-        up("silent", "1x30 0x90"), condition("silent", "true", 1), sampled("silent", "0+60x30 stale"),
-        up("stuck", "1x120"), condition("stuck", "true", 1), sampled("stuck", "0+60x30 1800x90"),
-        up("none", "1x120"),
+        up("gone", "1x30 stale"), info("gone", "1x30 stale"), condition("gone", "true", 0), condition("gone", "false", 1),
+        up("silent", "1x30 0x90"), info("silent", "1x30 stale"), condition("silent", "true", 1),
+        up("none", "1x120"), info("none", "1x120"),
+        // Another program.
+        { "series": "up{job=\"other\", instance=\"well:9100\"}", "values": "0x120" },
         { "series": UNAVAILABLE, "values": "0x30 2x90" },
     ])
 }
 
-fn expected() -> Value {
-    let alert = |time: &str, name: &str, labels: Value, summary: &str, description: &str| {
-        json!({ "eval_time": time, "alertname": name, "exp_alerts": [
-            { "exp_labels": labels, "exp_annotations": { "summary": summary, "description": description } },
-        ] })
+fn agent_alerts() -> Value {
+    let alert = |name: &str, labels: Value, summary: &str, description: &str| {
+        let url = format!("docs/alerts.md#{}", name.to_lowercase());
+        let texts = json!({ "summary": summary, "description": description, "runbook_url": url });
+        let fired = json!([{ "exp_labels": labels, "exp_annotations": texts }]);
+        json!({ "eval_time": "90m", "alertname": name, "exp_alerts": fired })
     };
-    let quiet = |time: &str, name: &str| json!({ "eval_time": time, "alertname": name, "exp_alerts": [] });
-    let warning = |node: &str| json!({ "severity": "warning", "node": node });
-    let mut tests: Vec<Value> = [
-        "AcceleratorAgentDown",
-        "AcceleratorAgentStuck",
-        "AcceleratorAgentUnavailable",
-        "AcceleratorAgentMissing",
-    ]
-    .map(|name| quiet("29m", name))
-    .into();
+    let quiet = |name: &str| json!({ "eval_time": "29m", "alertname": name, "exp_alerts": [] });
+    let mut tests: Vec<Value> = AGENT_ALERTS.map(quiet).into();
     tests.extend([
         alert(
-            "90m",
             "AcceleratorAgentDown",
-            json!({ "severity": "warning", "node": "silent", "job": "afd/afd" }),
-            "The agent of node silent does not answer",
+            json!({ "severity": "warning", "node": "silent", "job": "afd/afd", "instance": "silent:9109" }),
+            "The agent silent:9109 of node silent does not answer",
             "The conditions and labels of the node are not updated.",
         ),
         alert(
-            "90m",
-            "AcceleratorAgentStuck",
-            warning("stuck"),
-            "The agent of node stuck reads no sensors",
-            "The conditions and labels of the node may not be updated.",
-        ),
-        alert(
-            "90m",
             "AcceleratorAgentUnavailable",
             json!({ "severity": "warning", "namespace": "afd", "daemonset": "afd" }),
             "2 agents are not available",
             "The conditions and labels of their nodes may not be updated.",
         ),
         alert(
-            "90m",
             "AcceleratorAgentMissing",
-            warning("gone"),
+            json!({ "severity": "warning", "node": "gone" }),
             "Node gone has a condition of an agent that is gone",
             "Its conditions and labels are not updated. See lastHeartbeatTime for how old they are; `afd cleanup --node-name` \
              removes them.",
