@@ -25,18 +25,22 @@ pub struct Tracker {
     ended_for: BTreeMap<String, String>,
 }
 
+/// What the stage `track` knows of each vendor.
+pub fn tracked_vendors() -> impl Iterator<Item = TrackedVendor> {
+    VENDORS.iter().map(|record| TrackedVendor {
+        probe: record.probe,
+        vendor: record.vendor,
+        variant: record.variant,
+        pci_vendors: record.pci_vendors,
+        passthrough_drivers: record.passthrough_drivers,
+    })
+}
+
 impl Tracker {
     /// Continues from what an earlier agent saved in `state_dir`.
     pub fn new(host: &Host, options: TrackOptions, state_dir: Option<&Path>) -> Tracker {
-        let vendors = VENDORS.iter().map(|record| TrackedVendor {
-            probe: record.probe,
-            vendor: record.vendor,
-            variant: record.variant,
-            pci_vendors: record.pci_vendors,
-            passthrough_drivers: record.passthrough_drivers,
-        });
         let mut tracker = Tracker {
-            track: Track::new(options, vendors),
+            track: Track::new(options, tracked_vendors()),
             boot_id: clock::boot_id(host),
             state: state_dir.map(StateFile::new),
             error_counts: Vec::new(),

@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 /// The labels of a device.
 pub(super) const DEVICE: &str = "vendor=\"v\", device=\"0000:01:00.0\", partition=\"\"";
 
-/// The alerts: a family with its own labels, and its values over six hours, of a node of which the alert is fired and of one of
-/// which it is not. DEVICE stands for the labels of a device.
-pub(super) const ALERTS: &[(&str, &[(&str, &str, &str)])] = &[
+/// A family with its own labels, and its values over six hours, of a node of which an alert is fired and of one of which it is not.
+type Series = (&'static str, &'static str, &'static str);
+
+/// Each alert with its series. DEVICE stands for the labels of a device.
+pub(super) const ALERTS: &[(&str, &[Series])] = &[
     (
         "AcceleratorFailedInUse",
         &[
