@@ -130,7 +130,8 @@ impl Probes {
                 self.metrics.set_restarts(probe.name(), restarts);
             }
         }
-        let inventory = node::surroundings(&self.host, &bus).assemble(findings);
+        let mut inventory = node::surroundings(&self.host, &bus).assemble(findings);
+        inventory.devices.iter_mut().for_each(vendors::withdraw_foreign_facts);
         self.log_withheld(&inventory);
         inventory
     }

@@ -50,6 +50,9 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     network: None,
     mounts: &[USR],
     pci_vendors: &[0x1da3],
+    compute_drivers: &["habanalabs"],
+    host_drivers: &[],
+    obstacle: |_| None,
     passthrough_drivers: VFIO_DRIVERS,
     maintenance: &[],
 };

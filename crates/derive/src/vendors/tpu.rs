@@ -36,6 +36,9 @@ pub(super) static TPU: VendorRecord = VendorRecord {
         ..directory("/etc/tpu", "the slice to which the machine belongs; Google's images off GKE have it")
     }],
     pci_vendors: &[0x1ae0],
+    compute_drivers: &["vfio-pci", "tpu_*"],
+    host_drivers: &[],
+    obstacle: |_| None,
     passthrough_drivers: &[],
     maintenance: &[],
 };

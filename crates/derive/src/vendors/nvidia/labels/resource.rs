@@ -6,10 +6,11 @@ use afd_model::{Device, Fact, MigInstance, Partition};
 
 use super::{
     super::options::{MigStrategy, SharingStrategy},
-    is_in_mig_mode, mig_mode_is_unread, options, primary, sanitized,
+    is_in_mig_mode, mig_mode_is_unread, options, sanitized,
 };
 use crate::{
     compat::labels::{CompatLabel, LabelFill, LabelScope},
+    labels::primary_devices,
     value::{MAX_LENGTH, label_value},
 };
 
@@ -105,7 +106,7 @@ fn resources<'a>(node: &LabelScope<'a>) -> Vec<OfferedResource<'a>> {
 
 /// The GPUs of the primary model. Those in MIG mode are counted and cannot be shared.
 fn gpus<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
-    let primary = primary(&node.devices);
+    let primary = primary_devices(&node.devices);
     let first = primary.first().copied();
     let only_mig_devices =
         options(node).mig_strategy != MigStrategy::None && primary.iter().all(|gpu| is_in_mig_mode(gpu));
