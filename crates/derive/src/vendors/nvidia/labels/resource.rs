@@ -11,7 +11,7 @@ use super::{
 use crate::{
     compat::labels::{CompatLabel, LabelFill, LabelScope},
     labels::primary_devices,
-    value::{MAX_LENGTH, label_value},
+    value::{MAX_LENGTH, label_value, label_value_with_end},
 };
 
 macro_rules! of_each_resource {
@@ -43,7 +43,7 @@ const COMPUTE: &[Fact] = &[Fact::Product, Fact::Partitioning, Fact::VendorFacts,
 pub(super) const RESOURCE: &[CompatLabel] = of_each_resource! {
     "product", "`NVIDIA-L4`, `NVIDIA-L4-SHARED`",
         "model; with `-MIG-<profile>` for MIG devices, and `-SHARED` where the plugin's configuration shares them under the same name",
-        RESOURCES, |r| label_value(r.product.as_deref()?, MAX_LENGTH);
+        RESOURCES, |r| label_value_with_end(r.product.as_deref()?, &r.product_end, MAX_LENGTH);
     "count", "`8`", "number of them, before sharing", RESOURCES, |r| Some(r.count.to_string());
     "replicas", "`1`", "replicas of each; 1 where the plugin's configuration does not share it",
         RESOURCES, |r| Some(r.replicas?.to_string());
@@ -69,7 +69,10 @@ pub(super) const RESOURCE: &[CompatLabel] = of_each_resource! {
 struct OfferedResource<'a> {
     /// `gpu` or `mig-1g.10gb`.
     name: String,
+    /// The model.
     product: Option<String>,
+    /// What follows the model and distinguishes the resource from others of it.
+    product_end: String,
     count: usize,
     /// `None` while it is not known whether they are shared; so the strategy.
     replicas: Option<u32>,
@@ -113,6 +116,7 @@ fn gpus<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
     let mut resource = OfferedResource {
         name: "gpu".to_owned(),
         product: first.and_then(Device::product_name).map(sanitized),
+        product_end: String::new(),
         count: primary.len(),
         replicas: None,
         strategy: None,
@@ -140,7 +144,7 @@ fn share(node: &LabelScope<'_>, resource: &mut OfferedResource<'_>, name: &str) 
     resource.strategy = Some(replicas.map_or(SharingStrategy::None, |_| sharing.strategy).as_str());
     resource.replicas = Some(replicas.unwrap_or(1));
     if replicas.is_some_and(|replicas| replicas > 1) && !sharing.renamed {
-        resource.product = resource.product.take().map(|product| product + "-SHARED");
+        resource.product_end.push_str("-SHARED");
     }
 }
 
@@ -156,11 +160,10 @@ fn single<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
     let alike = profile.is_some() && partitions.iter().all(|partition| partition.profile.value() == profile);
     let all =
         partitioned.len() == node.devices.len() && partitioned.iter().all(|gpu| !gpu.partitions.is_empty());
-    let product = |suffix: &str| resource.product.clone().map(|product| format!("{product}-MIG-{suffix}"));
     match (profile, partitions.first()) {
         (Some(profile), Some(partition)) if alike && all => {
             let mut resource = OfferedResource {
-                product: product(&profile.replace('+', ".")),
+                product_end: format!("-MIG-{}", profile.replace('+', ".")),
                 count: partitions.len(),
                 memory_mib: partition.memory_bytes.value().map(|bytes| bytes >> 20),
                 partition: Some(partition),
@@ -170,7 +173,7 @@ fn single<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
             resource
         }
         _ => {
-            resource.product = product("INVALID");
+            "-MIG-INVALID".clone_into(&mut resource.product_end);
             (resource.count, resource.memory_mib) = (0, Some(0));
             (resource.replicas, resource.strategy) = (Some(0), Some(""));
             resource
@@ -192,7 +195,8 @@ fn mixed<'a>(node: &LabelScope<'a>) -> Vec<OfferedResource<'a>> {
         let (gpu, partition) = partitions[0];
         let mut resource = OfferedResource {
             name: format!("mig-{profile}"),
-            product: gpu.product_name().map(|name| format!("{}-MIG-{profile}", sanitized(name))),
+            product: gpu.product_name().map(sanitized),
+            product_end: format!("-MIG-{profile}"),
             count: partitions.len(),
             replicas: None,
             strategy: None,
