@@ -76,7 +76,10 @@ fn describe(device: &mut Device, index: Option<usize>, system: &NvmlAnswers, rep
     let vgpu = device.nvidia().and_then(|facts| facts.vgpu.clone());
     let facts = NvidiaFacts { vgpu, ..facts(system, answers) };
     match facts.nvlinks {
-        Known::Value(0) => {}
+        // None is up, or the GPU has none.
+        Known::Value(0) | Known::Missing { missing: Missing::NotAvailable } => {
+            device.interconnect = Known::Value(LinkKind::Pcie);
+        }
         Known::Value(_) => device.interconnect = Known::Value(LinkKind::Nvlink),
         Known::Missing { missing } if missing.is_undecided() => device.interconnect.fill(|| missing.into()),
         Known::Missing { .. } => {}
@@ -90,7 +93,10 @@ fn describe(device: &mut Device, index: Option<usize>, system: &NvmlAnswers, rep
         Known::Missing { .. } => {}
     }
     handles(device, index, answers);
-    device.partitions.extend(mig::devices(device, reported));
+    if device.partitioning == Known::Value(Partitioning::Mig) {
+        // Its virtual functions are none of them: what is allocated is the MIG devices.
+        device.partitions = mig::devices(device, reported);
+    }
     device.vendor_facts = Some(VendorFacts::Nvidia(Box::new(facts)));
 }
 

@@ -210,6 +210,7 @@ impl Probe for Nvidia {
         sysfs::adopt_names(&mut findings.devices, |address| {
             named.contains(&address) || is_named_by_library(address)
         });
+        sysfs::complete_interconnect(&mut findings.devices);
         sysfs::retract_solved(&mut findings.problems, &findings.devices);
         self.judge(host, &mut findings.devices);
         findings

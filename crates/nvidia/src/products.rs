@@ -45,7 +45,18 @@ const fn several(
     NvidiaProductRow { id, name, model: None, architecture, compute }
 }
 
+/// GPUs without NVLink of chips that have it on other boards, and of chips of the same capability that have it.
+const WITHOUT_NVLINK: [u16; 11] =
+    [0x1e37, 0x1eb4, 0x1eb8, 0x2236, 0x2237, 0x2238, 0x24b0, 0x2531, 0x2571, 0x25b6, 0x20fd];
+
 impl NvidiaProductRow {
+    /// Whether no board of this product has NVLink: before Pascal's GP100, and on Ada and the workstation boards of Blackwell there
+    /// is none; on Turing and Ampere some boards have it.
+    pub(crate) fn has_no_nvlink(&self) -> bool {
+        let never = ["2.0", "3.0", "3.5", "3.7", "5.0", "5.2", "6.1", "8.9", "12.0", "12.1"];
+        never.contains(&self.compute) || WITHOUT_NVLINK.contains(&self.id)
+    }
+
     /// The product, under the name that the driver reports if it does.
     pub(crate) fn product(&self, reported: Option<&str>) -> Product {
         Product {

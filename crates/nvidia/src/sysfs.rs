@@ -2,8 +2,8 @@
 
 use afd_host::Host;
 use afd_model::{
-    Device, Health, Known, MemorySource, Missing, NvidiaFacts, PciAddress, Problem, Product, Variant, Vendor,
-    VendorFacts,
+    Device, Health, Known, LinkKind, MemorySource, Missing, NvidiaFacts, PciAddress, Problem, Product,
+    Variant, Vendor, VendorFacts,
 };
 use afd_probe::{Facts, PciBus, PciFunction, device, node};
 
@@ -156,6 +156,21 @@ pub(crate) fn adopt_names(devices: &mut [Device], is_named: impl Fn(PciAddress) 
     }
 }
 
+/// Fills in PCIe as the link between GPUs of which the product table knows that they have no other, and removes it where there is
+/// no other GPU.
+pub(crate) fn complete_interconnect(devices: &mut [Device]) {
+    let is_alone = devices.len() < 2;
+    for device in devices {
+        let row = products::of_device(&device.pci, device.product_name());
+        if row.is_some_and(NvidiaProductRow::has_no_nvlink) {
+            device.interconnect.fill(|| Known::Value(LinkKind::Pcie));
+        }
+        if is_alone && device.interconnect == Known::Value(LinkKind::Pcie) {
+            device.interconnect = Missing::NotAvailable.into();
+        }
+    }
+}
+
 /// Removes the problem of a product that another source has reported since.
 pub(crate) fn retract_solved(problems: &mut Vec<Problem>, devices: &[Device]) {
     let is_solved = |problem: &Problem| {
@@ -233,6 +248,23 @@ mod tests {
         );
         let folder = gpu(folder, 4, "0x0001", Some("NVIDIA A16"));
         assert_eq!(names(&folder)[1], "NVIDIA A2 / A16", "the others differ");
+    }
+
+    #[test]
+    fn gpus_that_have_no_nvlink_reach_each_other_over_pcie() {
+        let interconnect = |ids: &[&str]| {
+            let folder = ids.iter().enumerate().fold(TestHost::new(), |folder, (bus, id)| {
+                function(folder, &format!("0000:{bus:02x}:00.0"), id, "0x030200")
+            });
+            discovered(&folder).devices[0].interconnect
+        };
+        for without in ["0x1eb8", "0x26b9", "0x27b8", "0x2bb5", "0x2684", "0x102d", "0x2236"] {
+            assert_eq!(interconnect(&[without, without]), Known::Value(LinkKind::Pcie), "{without}");
+            assert!(!interconnect(&[without]).is_known(), "it is alone");
+        }
+        for perhaps in ["0x2330", "0x20b5", "0x2230", "0x1db6", "0xffff"] {
+            assert!(!interconnect(&[perhaps, perhaps]).is_known(), "{perhaps}");
+        }
     }
 
     #[test]

@@ -161,12 +161,9 @@ pub const LABELS: [Label; 24] = [
     Label {
         key: "partition-count",
         examples: "`64`",
-        meaning: "number of partitions, where devices are partitioned",
+        meaning: "number of partitions of the kind that `partition` names, where devices are partitioned",
         made_from: PrimaryProduct(&[Fact::Partitioning]),
-        value: |node| {
-            let partitions: usize = node.devices().map(|device| device.partitions.len()).sum();
-            (partitions > 0).then(|| partitions.to_string())
-        },
+        value: values::partition_count,
     },
     Label {
         key: "logical-count",

@@ -52,6 +52,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     pci_vendors: &[0x1da3],
     compute_drivers: &["habanalabs"],
     host_drivers: &[],
+    has_online_memory: |_| false,
     obstacle: |_| None,
     passthrough_drivers: VFIO_DRIVERS,
     maintenance: &[],

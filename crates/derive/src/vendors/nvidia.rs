@@ -69,6 +69,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     pci_vendors: &[0x10de],
     compute_drivers: &["nvidia"],
     host_drivers: &[],
+    has_online_memory,
     obstacle,
     passthrough_drivers: &["vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci"],
     // The upgrade controller of the GPU operator (k8s-operator-libs, package `upgrade`), its driver manager
@@ -109,6 +110,14 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         },
     ],
 };
+
+/// The memory of a GPU beside a Grace processor, which the driver has online; NVML reports it as address translation services.
+fn has_online_memory(device: &Device) -> bool {
+    let addressing = device.nvidia().and_then(|facts| facts.addressing_mode.value());
+    let model = device.product.value().and_then(|product| product.model.value());
+    addressing.is_some_and(|mode| mode == "ats")
+        || model.is_some_and(|model| ["GH200", "GB200", "GB300"].contains(&model.as_str()))
+}
 
 /// Compute modes and virtualisation modes with which no program of this node can compute.
 fn obstacle(device: &Device) -> Option<&'static str> {
