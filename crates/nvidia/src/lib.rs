@@ -11,7 +11,7 @@
 //!   report stay, and samples are absent. XIDs are counted by the probe, so their counters go on as well.
 //! - A GPU is there if the kernel has it. NVML adds facts to it, or refuses it, which is a verdict.
 //! - One device id can be sold under several names, which the board's subsystem id distinguishes; so the name that the driver
-//!   reports takes precedence over the table's, and tells what a GPU of the same ids is of which it reports none.
+//!   reports takes precedence over the table's, and is that of a GPU with the same ids of which it reports none.
 
 mod handles;
 mod health;
@@ -197,6 +197,9 @@ impl Probe for Nvidia {
             described.iter().filter(|(_, is_named)| *is_named).map(|(device, _)| device.id.0).collect();
         let devices: Vec<Device> = described.into_iter().map(|(device, _)| device).collect();
         facts.about(None);
+        if devices.is_empty() {
+            sysfs::unexamined_gpu(&mut facts);
+        }
         self.gpus = devices.iter().map(|device| device.id.0).collect();
         self.signs.retain(|address, _| self.gpus.contains(address));
         self.inaccessible.retain(|address, _| self.gpus.contains(address));

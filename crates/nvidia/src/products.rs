@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn boards_of_one_id_are_told_apart_by_their_subsystem_and_by_the_drivers_name() {
+    fn boards_of_one_id_are_distinguished_by_their_subsystem_and_by_the_drivers_name() {
         assert_eq!(model(0x25b6, Some(0x14a9), None), Some("A16"));
         assert_eq!(model(0x25b6, Some(0x157e), None), Some("A2"));
         assert_eq!(model(0x25b6, Some(0x9999), Some("NVIDIA A2")), Some("A2"));

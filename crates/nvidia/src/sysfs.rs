@@ -65,6 +65,18 @@ pub(crate) fn devices_without_function(facts: &mut Facts<'_>, bus: &PciBus) -> V
         .collect()
 }
 
+/// That a Jetson has a GPU that is no PCI function, so that nothing here examines it.
+pub(crate) fn unexamined_gpu(facts: &mut Facts<'_>) {
+    const FAMILY: &str = "/sys/devices/soc0/family";
+    let is_tegra = facts.host().read(FAMILY).is_ok_and(|family| family.starts_with(b"Tegra"))
+        || facts.host().exists("/etc/nv_tegra_release");
+    if is_tegra {
+        let message =
+            "this is a Jetson (Tegra), whose integrated GPU is no PCI function and was not examined";
+        let _: Known<()> = facts.missing(PRODUCT, Missing::Unrecognized, Some(FAMILY), message);
+    }
+}
+
 /// Fills in the system's memory for GPUs that share it (GB10), of which NVML reports no memory.
 pub(crate) fn shared_memory(facts: &mut Facts<'_>, devices: &mut [Device]) {
     for device in devices {
@@ -265,6 +277,18 @@ mod tests {
         for perhaps in ["0x2330", "0x20b5", "0x2230", "0x1db6", "0xffff"] {
             assert!(!interconnect(&[perhaps, perhaps]).is_known(), "{perhaps}");
         }
+    }
+
+    #[test]
+    fn a_jetson_whose_gpu_is_no_pci_function_is_a_problem_and_one_with_a_function_is_none() {
+        let jetson = |family: &str| TestHost::new().file("/sys/devices/soc0/family", family);
+        let problems = |folder: &TestHost| discovered(folder).problems;
+        assert!(problems(&jetson("Tegra\n"))[0].message.contains("Jetson"));
+        assert!(
+            problems(&TestHost::new().file("/etc/nv_tegra_release", "# R36"))[0].message.contains("Tegra")
+        );
+        assert!(problems(&jetson("Snapdragon\n")).is_empty());
+        assert!(problems(&function(jetson("Tegra\n"), "0000:01:00.0", "0x2b00", "0x030000")).is_empty());
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     let machine = facts.text("machine", MACHINE);
     let numa_nodes = numa_nodes(&mut facts);
     let for_pods = host_facts(&mut facts);
+    unexamined_gpus(&mut facts, bus);
     let mut problems = facts.into_problems();
     let (nics, nic_problems) = rdma::nics(host, bus);
     problems.extend(nic_problems);
@@ -43,6 +44,22 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
         nics,
         problems,
         ..Inventory::default()
+    }
+}
+
+/// That GPUs of a Windows host are shared with this machine (WSL2, GPU paravirtualisation of Hyper-V): each is a function of
+/// Microsoft's that shows nothing of the GPU behind it, and no probe examines it.
+fn unexamined_gpus(facts: &mut Facts<'_>, bus: &PciBus) {
+    const MICROSOFT: u16 = 0x1414;
+    for function in bus.of_vendor(MICROSOFT) {
+        let driver = function.attribute("driver");
+        if facts.host().link(&driver).is_ok_and(|target| target.ends_with("/dxgkrnl")) {
+            let message = format!(
+                "a GPU of the Windows host (WSL2, /dev/dxg) is behind {}: it was not examined",
+                function.address
+            );
+            let _: Known<()> = facts.missing("gpu", Missing::Unrecognized, Some(&driver), message);
+        }
     }
 }
 
@@ -117,8 +134,8 @@ pub fn withdraw_device_memory(host: &Host, inventory: &mut Inventory, of_devices
             });
             *host_memory = Known::from_option(total.checked_sub(of_nodes.sum()), Missing::Malformed);
         }
-        // It is not known how much of it is the devices'.
-        _ => *host_memory = Missing::NotAvailable.into(),
+        // How much of it is the devices' is not known yet: their library may report it.
+        _ => *host_memory = Missing::Pending.into(),
     }
 }
 
@@ -192,6 +209,22 @@ mod tests {
         assert_eq!(host_facts_of(&TestHost::new()).memory_bytes.missing(), Some(Missing::NotExposed));
         let folder = TestHost::new().file("/proc/meminfo", "MemTotal: much\n");
         assert_eq!(host_facts_of(&folder).memory_bytes.missing(), Some(Missing::Malformed));
+    }
+
+    #[test]
+    fn a_gpu_of_a_windows_host_is_a_problem() {
+        let problems = |driver: &str| {
+            let path = "/sys/bus/pci/devices/1f4b:00:00.0";
+            let folder = TestHost::new()
+                .file(&format!("{path}/vendor"), "0x1414\n")
+                .file(&format!("{path}/device"), "0x008e\n")
+                .link(&format!("{path}/driver"), &format!("../../../bus/pci/drivers/{driver}"));
+            let host = folder.open();
+            let found = surroundings(&host, &PciBus::read(&host)).problems;
+            found.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
+        };
+        assert!(problems("dxgkrnl")[0].contains("1f4b:00:00.0"));
+        assert!(problems("hyperv_drm").is_empty());
     }
 
     #[test]

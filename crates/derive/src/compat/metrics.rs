@@ -252,7 +252,7 @@ impl MetricPage<'_> {
                 let before: Vec<(&str, String)> = labels.before.iter().cloned().chain(own).collect();
                 for after in after {
                     let labels: Vec<(&str, String)> = before.iter().chain(after).cloned().collect();
-                    // Of units that nothing tells apart the first one counts: two equal series would be none.
+                    // Of units with equal labels the first one counts: two equal series would be none.
                     if known.insert(labels.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>()) {
                         all.push((labels, value));
                     }

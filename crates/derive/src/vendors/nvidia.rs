@@ -52,7 +52,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         title: "NVML",
         root_option: "nvidia-driver-root",
         root_help: "A root with NVIDIA's driver, if it is not under the host root: / where a container runtime injected \
-                    the library",
+                    the library. The known places are searched under it; several roots are separated by :",
         chart_value: Some("nvidia.driverRoot"),
         reports_uuids: true,
         environment: &[],

@@ -1,4 +1,4 @@
-//! Boards that share a device id with others and are told apart by the device id of their subsystem.
+//! Boards that share a device id with others, by the device id of their subsystem.
 //!
 //! Source: the table of supported GPUs in the README of NVIDIA's open kernel modules (595.45.04); DGX Display, pci.ids.
 

@@ -53,8 +53,8 @@ pub(super) const METRICS: MetricSet = MetricSet {
          dcgm-exporter has neither.",
         "`pod`, `namespace` and `container` are always there, and empty while no container is known to hold the device. llm-d's \
          endpoint picker would count a sample without `pod` for every endpoint.",
-        "Compute instances of one GPU instance have one series, as the GPU instance has in dcgm-exporter, where nothing tells them \
-         apart: `GPU_I_PROFILE`, and the pod that holds each, may.",
+        "Compute instances of one GPU instance have one series, as the GPU instance has in dcgm-exporter, unless `GPU_I_PROFILE` or \
+         the pod that holds each distinguishes them.",
         "`gpu` of other vendors' devices, and of a GPU that NVML does not list, is a number that no GPU has.",
         "`Hostname` is absent where no node name is given (`--node-name`).",
         "`err_msg` of `DCGM_FI_DEV_XID_ERRORS` is our wording, except `No Error` and `Unknown Error`; `err_code` is the number in \

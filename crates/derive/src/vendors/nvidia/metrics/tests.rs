@@ -78,7 +78,7 @@ fn no_two_devices_have_one_number_and_nvmls_indices_stay() {
 }
 
 #[test]
-fn compute_instances_of_one_gpu_instance_are_one_series_unless_pods_tell_them_apart() {
+fn compute_instances_of_one_gpu_instance_are_one_series_unless_pods_distinguish_them() {
     let mut device = device(Vendor::Nvidia);
     let instance = |compute_instance, gpu_instance| {
         let name = afd_model::PartitionName::Mig { gpu_instance, compute_instance };
