@@ -59,11 +59,16 @@ fn fixture_hosts_are_ready_for_the_expected_paths() {
             Some(false),
             &["TooFewDevices", "DeviceMemoryTooSmall", "RdmaMissing"],
         ),
-        ("nvidia-a100x2-no-driver", "optimized-baseline", Some(false), &["TooFewDevices"]),
+        ("nvidia-a100x2-no-driver", "optimized-baseline", Some(false), &["DriverMissing", "TooFewDevices"]),
         ("nvidia-a100x8-mig-mixed", "optimized-baseline", Some(true), &[]),
         ("nvidia-a100x8-mig-single", "optimized-baseline", Some(false), &["TooFewDevices"]),
         ("nvidia-gb200x4-clique", "wide-ep", Some(true), &[]),
-        ("nvidia-t4", "multimodal-serving", Some(false), &["ComputeCapabilityTooLow", "TooFewDevices"]),
+        (
+            "nvidia-t4",
+            "multimodal-serving",
+            Some(false),
+            &["ComputeCapabilityTooLow", "TooFewDevices", "DeviceMemoryTooSmall"],
+        ),
         ("amd-mi300x8-spx", "optimized-baseline", Some(true), &[]),
         ("amd-mi300x8-spx", "pd-disaggregation", Some(false), &["RdmaMissing"]),
         ("amd-mi300x8-cpx-nps4", "optimized-baseline", Some(false), &["TooFewDevices"]),
@@ -98,6 +103,10 @@ fn a_node_with_rdma_is_explained() {
         Required:
           yes      node.count > 0
                    source: llm-d guides: model servers for CPUs are not part of these paths
+          yes      node.driven > 0
+                   source: a container cannot use a device without its vendor's driver
+          yes      node.computing > 0
+                   source: CUDA: compute mode prohibited (cudaComputeModeProhibited); NVIDIA vGPU software user guide
           yes      node.variant != 'hpu'
                    source: llm-d guides/*/guide.yaml: a missing cell means unsupported
           yes      versionAtLeast(node.compute, '8.0')
@@ -106,6 +115,8 @@ fn a_node_with_rdma_is_explained() {
                    source: NVIDIA CUDA release notes, minor version compatibility; llm-d docs/infrastructure/README.md
           yes      node.usable >= 4
                    source: llm-d guides/pd-disaggregation/guide.yaml: 1P (TP=1) + 1D (TP=4)
+          yes      node.memory_bytes >= 72600000000
+                   source: llm-d guides/pd-disaggregation/guide.yaml: openai/gpt-oss-120b, prefill TP=1
           yes      node.rdma != 'none'
                    source: llm-d guides/pd-disaggregation, docs/infrastructure/rdma
           yes      node.host.rdma_device_files > 0

@@ -10,7 +10,8 @@ use afd_derive::{
 };
 use afd_host::{Host, child::Launcher};
 use afd_model::{
-    Allocation, DeviceId, ErrorCountRecord, IncidentRecord, Inventory, LibraryStatus, NodeFacts, Sampling,
+    Allocation, Device, DeviceId, ErrorCountRecord, IncidentRecord, Inventory, LibraryStatus, NodeFacts,
+    Sampling,
 };
 use afd_probe::{PciBus, Probe, node, plausible};
 
@@ -130,7 +131,14 @@ impl Probes {
                 self.metrics.set_restarts(probe.name(), restarts);
             }
         }
-        let inventory = node::surroundings(&self.host, &bus).assemble(findings);
+        let mut inventory = node::surroundings(&self.host, &bus).assemble(findings);
+        inventory.devices.iter_mut().for_each(vendors::withdraw_foreign_facts);
+        let has_online_memory = |device: &&Device| {
+            vendors::of_device(device).is_some_and(|record| (record.has_online_memory)(device))
+        };
+        let online = inventory.devices.iter().filter(has_online_memory).map(|device| device.memory_bytes);
+        let online: Vec<_> = online.collect();
+        node::withdraw_device_memory(&self.host, &mut inventory, &online);
         self.log_withheld(&inventory);
         inventory
     }

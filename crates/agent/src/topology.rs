@@ -8,7 +8,7 @@ pub mod text;
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, DeviceId, Inventory, Known, Nic, PciAddress, PortState};
+use afd_model::{Device, DeviceId, Inventory, Known, Nic, NumaNode, PciAddress, PortState};
 
 /// What is drawn: NUMA nodes, the devices and NICs below each of their root ports, and the paths between devices.
 #[derive(Clone, Debug)]
@@ -91,7 +91,9 @@ impl<'i> TopologyPlan<'i> {
         for ((numa, ..), branch) in branches {
             groups.entry(numa).or_default().push(branch);
         }
-        for node in &inventory.numa_nodes {
+        // One without CPUs is memory of a device or an expander, and no place where something runs.
+        let has_cpus = |node: &&NumaNode| node.cpus.value().is_none_or(|cpus| !cpus.is_empty());
+        for node in inventory.numa_nodes.iter().filter(has_cpus) {
             groups.entry(Some(node.number)).or_default();
         }
         let unknown = groups.remove(&None);

@@ -100,6 +100,7 @@ pub(crate) static LIBRARY: LibrarySpec<SmiStatuses> = LibrarySpec {
         },
     ],
     drivers: &["amdgpu"],
+    needed_by: &[],
     enumerates_once: true,
     start_deadline: Duration::from_secs(60),
     discover_deadline: Duration::from_secs(60),

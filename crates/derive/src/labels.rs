@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use afd_model::{Decision, Device, Fact, Inventory};
 
-pub(crate) use self::products::{primary_product, primary_product_is_undecided};
+pub(crate) use self::products::{primary_devices, primary_product, primary_product_is_undecided};
 pub(crate) use self::table::GUIDE_VARIANT_KEY;
 pub use self::table::{LABELS, Label, PRODUCT_KEY};
 use self::{
-    products::{ProductGroup, groups, primary},
+    products::{ProductGroup, Products},
     table::LabelOrigin,
 };
 use crate::{
@@ -89,29 +89,29 @@ fn families(
         undecided,
         values: values.into_iter().map(|(key, value)| (options.key(&key), value)).collect(),
     };
-    let groups = groups(inventory, options.include_integrated);
-    let Some(primary) = primary(&groups) else {
+    let products = products::of_inventory(inventory, options.include_integrated);
+    let Some(primary) = products.primary() else {
         let missing = values::missing(inventory).map(|missing| (table::MISSING_KEY.to_owned(), missing));
         return vec![family(table::MISSING_KEY, false, missing.into_iter().collect())];
     };
-    let node = LabelledNode { inventory, groups: &groups, primary, allocation };
+    let node = LabelledNode { inventory, products: &products, primary, allocation };
     let rows = LABELS.iter().map(|label| {
         let value = (label.value)(&node).map(|value| (label.key.to_owned(), value));
         family(label.key, node.is_undecided(label.made_from), value.into_iter().collect())
     });
-    let products = groups.iter().filter_map(|group| {
+    let keys = products.0.iter().filter_map(|group| {
         let slug = label_value(group.product.as_deref()?, MAX_LENGTH - PRODUCT_KEY.len())?;
         Some((format!("{PRODUCT_KEY}{slug}"), group.devices.len().to_string()))
     });
-    let products =
-        family(&format!("{PRODUCT_KEY}<product>"), node.products_are_undecided(), products.collect());
-    rows.chain([products]).collect()
+    let undecided = is_undecided(node.counted(), &[Fact::Product]);
+    let keys = family(&format!("{PRODUCT_KEY}<product>"), undecided, keys.collect());
+    rows.chain([keys]).collect()
 }
 
 /// What the values of labels are made from.
 struct LabelledNode<'a> {
     inventory: &'a Inventory,
-    groups: &'a [ProductGroup<'a>],
+    products: &'a Products<'a>,
     primary: &'a ProductGroup<'a>,
     allocation: Decision<&'static str>,
 }
@@ -124,12 +124,7 @@ impl<'a> LabelledNode<'a> {
 
     /// All devices that count.
     fn counted(&self) -> impl Iterator<Item = &'a Device> {
-        self.groups.iter().flat_map(|group| group.devices.iter().copied())
-    }
-
-    /// Whether all of them are of one product.
-    fn is_homogeneous(&self) -> bool {
-        self.groups.len() == 1
+        self.products.0.iter().flat_map(|group| group.devices.iter().copied())
     }
 
     /// What the guides call llm-d's variant of the primary product.
@@ -148,25 +143,22 @@ impl<'a> LabelledNode<'a> {
             LabelOrigin::GuideVariant => {
                 self.is_undecided(LabelOrigin::Kind)
                     || !self.guide_variants().is_empty()
-                        && (self.products_are_undecided() || is_undecided(self.devices(), &[Fact::Model]))
+                        && (self.products.primary_is_undecided()
+                            || is_undecided(self.devices(), &[Fact::Model]))
             }
             LabelOrigin::Kind => {
                 let kind = |device: &Device| (device.vendor, device.variant);
                 let several =
                     self.counted().any(|device| kind(device) != (self.primary.vendor, self.primary.variant));
-                several && self.products_are_undecided()
+                several && self.products.primary_is_undecided()
             }
             LabelOrigin::PrimaryProduct(needs) => {
-                self.products_are_undecided() || is_undecided(self.devices(), needs)
+                self.products.primary_is_undecided() || is_undecided(self.devices(), needs)
             }
             LabelOrigin::Devices(needs) => is_undecided(self.counted(), needs),
             LabelOrigin::Ports => rdma::is_undecided(self.inventory),
             LabelOrigin::Offers => !self.allocation.is_decided(),
         }
-    }
-
-    fn products_are_undecided(&self) -> bool {
-        is_undecided(self.counted(), &[Fact::Product])
     }
 
     /// The fact in which all devices agree that have it.

@@ -26,6 +26,14 @@ pub fn label_value(text: &str, length: usize) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
+/// A string with an end that says what distinguishes it, as a label value of at most `length` characters: only the beginning is
+/// truncated. `None` if nothing is left of the beginning.
+pub fn label_value_with_end(beginning: &str, end: &str, length: usize) -> Option<String> {
+    let end = label_value(&format!("x{end}"), length)?;
+    let end = &end[1..];
+    label_value(beginning, length.checked_sub(end.len())?).map(|beginning| beginning + end)
+}
+
 fn is_separator(character: char) -> bool {
     matches!(character, '-' | '_' | '.')
 }
@@ -54,7 +62,26 @@ mod tests {
         assert_eq!(label_value("threefold", 5).as_deref(), Some("three"));
     }
 
+    #[test]
+    fn the_end_survives_the_length() {
+        let value = |beginning, end| label_value_with_end(beginning, end, 20);
+        assert_eq!(value("one two three four", "-MIG-1g+me").as_deref(), Some("one-two-MIG-1g-me"));
+        assert_eq!(value("one", "-MIG-1g").as_deref(), Some("one-MIG-1g"));
+        assert_eq!(value("one two", "").as_deref(), Some("one-two"));
+        assert_eq!(value("", "-MIG-1g"), None);
+    }
+
     proptest! {
+        #[test]
+        fn no_two_ends_give_one_value(beginning in "[A-Z][A-Za-z0-9 ]{0,90}", ends in proptest::collection::btree_set("-MIG-[1-7]g\\.[0-9]{1,3}gb(-me)?(-SHARED)?", 2..6)) {
+            let values: std::collections::BTreeSet<_> =
+                ends.iter().filter_map(|end| label_value_with_end(&beginning, end, MAX_LENGTH)).collect();
+            prop_assert_eq!(values.len(), ends.len());
+            for (value, end) in values.iter().flat_map(|value| ends.iter().map(move |end| (value, end))) {
+                prop_assert!(value.len() <= MAX_LENGTH && label_value(value, MAX_LENGTH).as_ref() == Some(value), "{} {}", value, end);
+            }
+        }
+
         #[test]
         fn every_value_is_valid_in_kubernetes(text in ".{0,100}", length in 1_usize..70) {
             if let Some(value) = label_value(&text, length) {

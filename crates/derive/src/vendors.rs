@@ -6,6 +6,7 @@
 
 mod amd;
 mod chart;
+mod driven;
 mod gaudi;
 mod host_mount;
 mod intel;
@@ -21,9 +22,9 @@ mod tpu;
 use afd_model::{Device, HandleKind, MaintenanceKind, NodeFacts, Variant, Vendor};
 
 use self::nvidia::NvidiaOptions;
-pub(crate) use self::offering::units;
 pub use self::{
     chart::{chart_mounts, chart_vendors},
+    driven::withdraw_foreign_facts,
     host_mount::{HostMount, MountCondition, SHARED_MOUNTS},
     library::VendorLibrary,
     maintenance::{MaintenanceSignal, SignalPlace, SignalValues},
@@ -31,6 +32,10 @@ pub use self::{
     offering::{Offering, ResourceQuery},
     plugin_option::{PluginOption, PluginOptionValue},
     redactions::{Redactions, SecretForm},
+};
+pub(crate) use self::{
+    driven::{can_compute, is_driven, obstacle},
+    offering::units,
 };
 use crate::{
     compat::{labels::LabelSet, metrics::MetricSet},
@@ -76,6 +81,14 @@ pub struct VendorRecord {
     pub mounts: &'static [HostMount],
     /// PCI vendor ids of the devices.
     pub pci_vendors: &'static [u16],
+    /// The kernel drivers with which a device computes on this node. A name that ends in `*` stands for all that begin so.
+    pub compute_drivers: &'static [&'static str],
+    /// The vendor's kernel drivers that only divide a device among virtual machines.
+    pub host_drivers: &'static [&'static str],
+    /// Whether the kernel has the memory of a device online as a NUMA node of its own.
+    pub has_online_memory: fn(&Device) -> bool,
+    /// Why no program can use a device although its driver is bound, in words; `None` if nothing is known against it.
+    pub(crate) obstacle: fn(&Device) -> Option<&'static str>,
     /// Drivers that give a device to virtual machines instead of computing on this node.
     pub passthrough_drivers: &'static [&'static str],
     /// What on the Node announces that the driver or the devices are about to be worked on.

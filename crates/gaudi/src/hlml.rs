@@ -100,6 +100,7 @@ pub(crate) static LIBRARY: LibrarySpec<HlmlStatuses> = LibrarySpec {
         },
     ],
     drivers: &["habanalabs"],
+    needed_by: &[],
     enumerates_once: true,
     start_deadline: Duration::from_secs(60),
     discover_deadline: Duration::from_secs(60),

@@ -89,6 +89,7 @@ pub(crate) static LIBRARY: LibrarySpec<SysmanStatuses> = LibrarySpec {
         recording: "levelzero.json",
     }],
     drivers: &["i915", "xe"],
+    needed_by: &[],
     enumerates_once: true,
     start_deadline: Duration::from_secs(60),
     discover_deadline: Duration::from_secs(60),

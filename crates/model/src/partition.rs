@@ -258,6 +258,18 @@ pub enum Partitioning {
     },
 }
 
+impl Partitioning {
+    /// Whether partitions of this kind are those of the mode.
+    pub fn makes(&self, partition: PartitionName) -> bool {
+        match self {
+            Partitioning::Whole => false,
+            Partitioning::Xcp { .. } => matches!(partition, PartitionName::Xcp(_)),
+            Partitioning::Mig => matches!(partition, PartitionName::Mig { .. }),
+            Partitioning::Sriov { .. } => matches!(partition, PartitionName::VirtualFunction(_)),
+        }
+    }
+}
+
 /// A partition of a device that can be allocated on its own.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Partition {

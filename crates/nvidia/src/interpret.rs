@@ -76,7 +76,10 @@ fn describe(device: &mut Device, index: Option<usize>, system: &NvmlAnswers, rep
     let vgpu = device.nvidia().and_then(|facts| facts.vgpu.clone());
     let facts = NvidiaFacts { vgpu, ..facts(system, answers) };
     match facts.nvlinks {
-        Known::Value(0) => {}
+        // None is up, or the GPU has none.
+        Known::Value(0) | Known::Missing { missing: Missing::NotAvailable } => {
+            device.interconnect = Known::Value(LinkKind::Pcie);
+        }
         Known::Value(_) => device.interconnect = Known::Value(LinkKind::Nvlink),
         Known::Missing { missing } if missing.is_undecided() => device.interconnect.fill(|| missing.into()),
         Known::Missing { .. } => {}
@@ -90,25 +93,29 @@ fn describe(device: &mut Device, index: Option<usize>, system: &NvmlAnswers, rep
         Known::Missing { .. } => {}
     }
     handles(device, index, answers);
-    device.partitions.extend(mig::devices(device, reported));
+    if device.partitioning == Known::Value(Partitioning::Mig) {
+        // Its virtual functions are none of them: what is allocated is the MIG devices.
+        device.partitions = mig::devices(device, reported);
+    }
     device.vendor_facts = Some(VendorFacts::Nvidia(Box::new(facts)));
 }
 
 /// NVML's name takes precedence over the table's, which adds what NVML does not report.
 fn name(device: &mut Device, answers: &NvmlAnswers) {
     let Known::Value(name) = text(answers, call::NAME) else { return };
-    let row = device.pci.device_id.value().and_then(|id| products::find(id.0));
-    let by_capability = || {
-        compute_capability(answers)
-            .into_value()
-            .and_then(|(major, minor)| products::architecture(major, minor))
+    device.display_only = products::is_display_only(&name);
+    let mut product = match products::of_device(&device.pci, Some(&name)) {
+        Some(row) => row.product(Some(&name)),
+        None => {
+            Product { name, model: Missing::Unrecognized.into(), architecture: Missing::Unrecognized.into() }
+        }
     };
-    let architecture = row.map(|row| row.architecture).or_else(by_capability);
-    device.product = Known::Value(Product {
-        model: Known::from_option(row.map(|row| row.model.to_owned()), Missing::Unrecognized),
-        architecture: Known::from_option(architecture.map(str::to_owned), Missing::Unrecognized),
-        name,
-    });
+    // As GPU Feature Discovery names it.
+    let capability = compute_capability(answers).into_value();
+    if let Some(architecture) = capability.and_then(|(major, minor)| products::architecture(major, minor)) {
+        product.architecture = Known::Value(architecture.to_owned());
+    }
+    device.product = Known::Value(product);
 }
 
 fn compute_capability(answers: &NvmlAnswers) -> Known<(u32, u32)> {

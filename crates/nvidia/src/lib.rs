@@ -11,7 +11,7 @@
 //!   report stay, and samples are absent. XIDs are counted by the probe, so their counters go on as well.
 //! - A GPU is there if the kernel has it. NVML adds facts to it, or refuses it, which is a verdict.
 //! - One device id can be sold under several names, which the board's subsystem id distinguishes; so the name that the driver
-//!   reports takes precedence over the table's.
+//!   reports takes precedence over the table's, and is that of a GPU with the same ids of which it reports none.
 
 mod handles;
 mod health;
@@ -30,7 +30,11 @@ mod watch;
 mod xid;
 mod xid_counts;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Instant,
+};
 
 use afd_host::{
     Host,
@@ -48,7 +52,7 @@ use self::{
     incidents::Incidents,
     nvml::{
         SAMPLE, SAMPLE_WITH_PROCESSES,
-        report::{NvmlStatus, accessible, address},
+        report::{NvmlStatus, accessible, address, text},
         table::call,
     },
 };
@@ -186,15 +190,31 @@ impl Probe for Nvidia {
     fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings {
         let mut facts = Facts::new(host, NAME);
         self.functions = sysfs::gpus(host, bus);
-        let mut devices: Vec<Device> =
+        let mut described: Vec<(Device, bool)> =
             self.functions.iter().map(|function| sysfs::device(&mut facts, bus, function)).collect();
-        devices.extend(sysfs::devices_without_function(&mut facts, bus));
+        described.extend(sysfs::devices_without_function(&mut facts, bus));
+        let named: BTreeSet<PciAddress> =
+            described.iter().filter(|(_, is_named)| *is_named).map(|(device, _)| device.id.0).collect();
+        let devices: Vec<Device> = described.into_iter().map(|(device, _)| device).collect();
         facts.about(None);
+        if devices.is_empty() {
+            sysfs::unexamined_gpu(&mut facts);
+        }
         self.gpus = devices.iter().map(|device| device.id.0).collect();
         self.signs.retain(|address, _| self.gpus.contains(address));
         self.inaccessible.retain(|address, _| self.gpus.contains(address));
         let mut findings = Findings { devices, problems: facts.into_problems(), ..Findings::default() };
         self.enrich(host, &mut findings);
+        let report = self.nvml.as_ref().and_then(Enrichment::report);
+        let is_named_by_library = |address| {
+            let answers = report.and_then(|report| accessible(report, address));
+            answers.is_some_and(|answers| text(answers, call::NAME).is_known())
+        };
+        sysfs::adopt_names(&mut findings.devices, |address| {
+            named.contains(&address) || is_named_by_library(address)
+        });
+        sysfs::complete_interconnect(&mut findings.devices);
+        sysfs::retract_solved(&mut findings.problems, &findings.devices);
         self.judge(host, &mut findings.devices);
         findings
     }

@@ -15,16 +15,44 @@ use crate::{
     },
 };
 
-/// Where GKE installs the driver.
-const GKE_DIRECTORIES: [&str; 1] = ["/home/kubernetes/bin/nvidia/lib64"];
+/// Where distributions and clouds install the driver's libraries besides.
+const PLACES: &[&str] = &[
+    // GKE: Container-Optimized OS, and Ubuntu.
+    "/home/kubernetes/bin/nvidia/lib64",
+    "/opt/nvidia/lib64",
+    // Container-Optimized OS elsewhere.
+    "/var/lib/nvidia/lib64",
+    // Bottlerocket, under its system root.
+    "/usr/lib/nvidia/tesla",
+    "/usr/lib/nvidia/grid",
+    // JetPack 7 and older.
+    "/usr/lib/aarch64-linux-gnu/nvidia",
+    "/usr/lib/aarch64-linux-gnu/tegra",
+    // Debian's alternatives.
+    "/usr/lib/x86_64-linux-gnu/nvidia/current",
+    "/usr/lib/aarch64-linux-gnu/nvidia/current",
+    // Flatcar: by version of driver and kernel.
+    "/opt/nvidia/*/*/usr/lib64",
+    // WSL2.
+    "/usr/lib/wsl/lib",
+    // A driver that is injected into containers.
+    "/usr/local/nvidia/lib64",
+];
 
 pub(crate) static SPEC: LibrarySpec<NvmlStatus> = LibrarySpec {
     probe: NAME,
     fact: "nvml",
     files: &["libnvidia-ml.so.1"],
-    directories: &[&DIRECTORIES, &GKE_DIRECTORIES],
-    // The host's own, and the root of the GPU operator's driver container.
-    roots: &["", "/run/nvidia/driver"],
+    directories: &[&DIRECTORIES, PLACES],
+    // The host's own, that of the GPU operator's driver container, Talos' and Bottlerocket's.
+    roots: &[
+        "",
+        "/run/nvidia/driver",
+        "/usr/local/glibc",
+        "/x86_64-bottlerocket-linux-gnu/sys-root",
+        "/aarch64-bottlerocket-linux-gnu/sys-root",
+    ],
+    needed_by: &[NAME],
     interfaces: &[LibraryInterface {
         init: call::INIT.symbol,
         required: &[call::DEVICE_COUNT],
@@ -50,3 +78,41 @@ pub(crate) static SPEC: LibrarySpec<NvmlStatus> = LibrarySpec {
         _ => "see the kernel log",
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use afd_host::testing::TestHost;
+
+    use super::*;
+
+    #[test]
+    fn the_library_is_found_where_each_distribution_has_it() {
+        for place in [
+            "/usr/lib64",
+            "/usr/lib/x86_64-linux-gnu",
+            "/usr/lib/aarch64-linux-gnu/nvidia",
+            "/usr/lib/x86_64-linux-gnu/nvidia/current",
+            "/run/nvidia/driver/usr/lib/x86_64-linux-gnu",
+            "/home/kubernetes/bin/nvidia/lib64",
+            "/var/lib/nvidia/lib64",
+            "/opt/nvidia/lib64",
+            "/opt/nvidia/550.90.07/6.6.60-flatcar/usr/lib64",
+            "/x86_64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+            "/aarch64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+            "/usr/local/glibc/lib",
+            "/usr/local/glibc/usr/lib",
+            "/run/opengl-driver/lib",
+            "/usr/lib/wsl/lib",
+        ] {
+            let folder = TestHost::new().file(&format!("{place}/libnvidia-ml.so.1"), "");
+            let host = folder.open();
+            assert!(SPEC.find(&host, None).is_some(), "{place}");
+            assert!(
+                SPEC.find(&TestHost::new().open(), Some(host.root())).is_some(),
+                "{place} under a given root"
+            );
+        }
+        let other = TestHost::new().file("/opt/other/libnvidia-ml.so.1", "");
+        assert_eq!(SPEC.find(&other.open(), None), None);
+    }
+}

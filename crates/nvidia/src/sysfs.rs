@@ -2,8 +2,8 @@
 
 use afd_host::Host;
 use afd_model::{
-    Device, Health, Known, MemorySource, Missing, NvidiaFacts, PciAddress, Product, Variant, Vendor,
-    VendorFacts,
+    Device, Health, Known, LinkKind, MemorySource, Missing, NvidiaFacts, PciAddress, Problem, Product,
+    Variant, Vendor, VendorFacts,
 };
 use afd_probe::{Facts, PciBus, PciFunction, device, node};
 
@@ -18,6 +18,8 @@ use crate::{
 const VENDOR_ID: u16 = 0x10de;
 const DISPLAY: u16 = 0x0300;
 const CONTROLLER_3D: u16 = 0x0302;
+/// The fact of the problem of an unknown product.
+const PRODUCT: &str = "product";
 
 /// The PCI functions that are GPUs.
 pub(crate) fn gpus(host: &Host, bus: &PciBus) -> Vec<PciFunction> {
@@ -31,21 +33,21 @@ pub(crate) fn gpus(host: &Host, bus: &PciBus) -> Vec<PciFunction> {
     bus.of_vendor(VENDOR_ID).filter(is_gpu).cloned().collect()
 }
 
-/// The device of a PCI function.
-pub(crate) fn device(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Device {
+/// The device of a PCI function, and whether the driver reports its name.
+pub(crate) fn device(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> (Device, bool) {
     let mut device = device::begin(facts, bus, function, Vendor::Nvidia, Variant::Gpu);
-    describe(facts, &mut device);
+    let is_named = describe(facts, &mut device);
     // An unprivileged reader gets no file or a part of it; whether it is a vGPU is unknown then.
     let configuration = facts.host().read(&function.attribute("config")).unwrap_or_default();
     if let Some(guest) = vgpu::guest(&configuration) {
         let facts = NvidiaFacts { vgpu: Some(guest), ..NvidiaFacts::default() };
         device.vendor_facts = Some(VendorFacts::Nvidia(Box::new(facts)));
     }
-    device
+    (device, is_named)
 }
 
 /// GPUs that the driver reports where PCI has none, as in partial copies of a host. Elsewhere a GPU without a function is gone.
-pub(crate) fn devices_without_function(facts: &mut Facts<'_>, bus: &PciBus) -> Vec<Device> {
+pub(crate) fn devices_without_function(facts: &mut Facts<'_>, bus: &PciBus) -> Vec<(Device, bool)> {
     if bus.of_vendor(VENDOR_ID).next().is_some() {
         return Vec::new();
     }
@@ -57,10 +59,22 @@ pub(crate) fn devices_without_function(facts: &mut Facts<'_>, bus: &PciBus) -> V
             facts.about(Some(address.into()));
             let mut device = Device::bare(address, Vendor::Nvidia, Variant::Gpu);
             device.driver = Known::Value(NAME.to_owned());
-            describe(facts, &mut device);
-            device
+            let is_named = describe(facts, &mut device);
+            (device, is_named)
         })
         .collect()
+}
+
+/// That a Jetson has a GPU that is no PCI function, so that nothing here examines it.
+pub(crate) fn unexamined_gpu(facts: &mut Facts<'_>) {
+    const FAMILY: &str = "/sys/devices/soc0/family";
+    let is_tegra = facts.host().read(FAMILY).is_ok_and(|family| family.starts_with(b"Tegra"))
+        || facts.host().exists("/etc/nv_tegra_release");
+    if is_tegra {
+        let message =
+            "this is a Jetson (Tegra), whose integrated GPU is no PCI function and was not examined";
+        let _: Known<()> = facts.missing(PRODUCT, Missing::Unrecognized, Some(FAMILY), message);
+    }
 }
 
 /// Fills in the system's memory for GPUs that share it (GB10), of which NVML reports no memory.
@@ -74,11 +88,13 @@ pub(crate) fn shared_memory(facts: &mut Facts<'_>, devices: &mut [Device]) {
     }
 }
 
-/// Fills in what the driver reports, and the facts of the product table.
-fn describe(facts: &mut Facts<'_>, device: &mut Device) {
+/// Fills in what the driver reports, and the facts of the product table; whether the driver reports the name.
+fn describe(facts: &mut Facts<'_>, device: &mut Device) -> bool {
     let information = procfs::information(facts, device.id.0);
-    let row = device.pci.device_id.value().and_then(|id| products::find(id.0));
-    device.product = product(facts, device, row, &information.model);
+    let reported = information.model.value().map(String::as_str);
+    let row = products::of_device(&device.pci, reported);
+    device.product = product(facts, device, row, reported);
+    device.display_only = device.product_name().is_some_and(products::is_display_only);
     device.compute = Known::from_option(row.map(|row| row.compute.to_owned()), Missing::Unrecognized);
     device.driver_version.fill(|| procfs::driver_version(facts));
     device.firmware_version = information.video_bios;
@@ -96,6 +112,7 @@ fn describe(facts: &mut Facts<'_>, device: &mut Device) {
             "the driver is configured to exclude this GPU (module option NVreg_ExcludedGpus)",
         );
     }
+    information.model.is_known()
 }
 
 /// The driver's name takes precedence over the table's.
@@ -103,25 +120,76 @@ fn product(
     facts: &mut Facts<'_>,
     device: &Device,
     row: Option<&NvidiaProductRow>,
-    model: &Known<String>,
+    reported: Option<&str>,
 ) -> Known<Product> {
-    let known = |text: Option<&str>| Known::from_option(text.map(str::to_owned), Missing::Unrecognized);
-    match (model.value(), row) {
+    match (reported, row) {
         (None, None) => {
             let id = device.pci.device_id.value().map_or_else(|| "????".to_owned(), ToString::to_string);
             facts.missing(
-                "product",
+                PRODUCT,
                 Missing::Unrecognized,
                 None,
                 format_args!("device id {id} is not in the table"),
             )
         }
-        (name, row) => Known::Value(Product {
-            name: name.cloned().or_else(|| row.map(|row| row.name.to_owned())).unwrap_or_default(),
-            model: known(row.map(|row| row.model)),
-            architecture: known(row.map(|row| row.architecture)),
+        (reported, Some(row)) => Known::Value(row.product(reported)),
+        (Some(reported), None) => Known::Value(Product {
+            name: reported.to_owned(),
+            model: Missing::Unrecognized.into(),
+            architecture: Missing::Unrecognized.into(),
         }),
     }
+}
+
+/// Gives a GPU of which the driver reports no name the product of others with its device and subsystem ids, where these agree: one
+/// that cannot be opened is no other product. `is_named`: whether the driver reports the name of a GPU.
+pub(crate) fn adopt_names(devices: &mut [Device], is_named: impl Fn(PciAddress) -> bool) {
+    let kind = |device: &Device| {
+        let pci = &device.pci;
+        Some((
+            pci.device_id.into_value()?,
+            pci.subsystem_vendor_id.value().copied(),
+            pci.subsystem_device_id.value().copied(),
+        ))
+    };
+    let named: Vec<_> = devices
+        .iter()
+        .filter(|device| is_named(device.id.0))
+        .filter_map(|device| Some((kind(device)?, device.product.value()?.clone())))
+        .collect();
+    for device in devices.iter_mut().filter(|device| !is_named(device.id.0)) {
+        let own = kind(device);
+        let mut products = named.iter().filter(|(kind, _)| Some(*kind) == own).map(|(_, product)| product);
+        let Some(first) = products.next() else { continue };
+        if products.all(|product| product == first) {
+            device.product = Known::Value(first.clone());
+            device.display_only = products::is_display_only(&first.name);
+        }
+    }
+}
+
+/// Fills in PCIe as the link between GPUs of which the product table knows that they have no other, and removes it where there is
+/// no other GPU.
+pub(crate) fn complete_interconnect(devices: &mut [Device]) {
+    let is_alone = devices.len() < 2;
+    for device in devices {
+        let row = products::of_device(&device.pci, device.product_name());
+        if row.is_some_and(NvidiaProductRow::has_no_nvlink) {
+            device.interconnect.fill(|| Known::Value(LinkKind::Pcie));
+        }
+        if is_alone && device.interconnect == Known::Value(LinkKind::Pcie) {
+            device.interconnect = Missing::NotAvailable.into();
+        }
+    }
+}
+
+/// Removes the problem of a product that another source has reported since.
+pub(crate) fn retract_solved(problems: &mut Vec<Problem>, devices: &[Device]) {
+    let is_solved = |problem: &Problem| {
+        problem.fact == PRODUCT
+            && devices.iter().any(|device| Some(device.id) == problem.device && device.product.is_known())
+    };
+    problems.retain(|problem| !is_solved(problem));
 }
 
 #[cfg(test)]
@@ -162,6 +230,78 @@ mod tests {
         let findings = discovered(&function(TestHost::new(), "0000:01:00.0", "0xffff", "0x030200"));
         assert_eq!(findings.devices[0].product.missing(), Some(Missing::Unrecognized));
         assert_eq!(findings.problems.len(), 1);
+    }
+
+    #[test]
+    fn a_gpu_without_a_name_is_what_those_with_its_ids_are() {
+        let gpu = |folder: TestHost, bus: u8, subsystem: &str, model: Option<&str>| {
+            let address = format!("0000:{bus:02x}:00.0");
+            let folder = function(folder, &address, "0x25b6", "0x030200")
+                .file(&format!("/sys/bus/pci/devices/{address}/subsystem_device"), format!("{subsystem}\n"));
+            match model {
+                Some(model) => folder.file(
+                    &format!("/proc/driver/nvidia/gpus/{address}/information"),
+                    format!("Model: \t\t {model}\n"),
+                ),
+                None => folder,
+            }
+        };
+        let names = |folder: &TestHost| -> Vec<String> {
+            let devices = discovered(folder).devices;
+            devices.iter().filter_map(|device| device.product_name()).map(str::to_owned).collect()
+        };
+        let folder = gpu(TestHost::new(), 1, "0x0001", Some("NVIDIA A2"));
+        let folder = gpu(folder, 2, "0x0001", None);
+        let folder = gpu(folder, 3, "0x0002", None);
+        assert_eq!(
+            names(&folder),
+            ["NVIDIA A2", "NVIDIA A2", "NVIDIA A2 / A16"],
+            "another board says nothing"
+        );
+        let folder = gpu(folder, 4, "0x0001", Some("NVIDIA A16"));
+        assert_eq!(names(&folder)[1], "NVIDIA A2 / A16", "the others differ");
+    }
+
+    #[test]
+    fn gpus_that_have_no_nvlink_reach_each_other_over_pcie() {
+        let interconnect = |ids: &[&str]| {
+            let folder = ids.iter().enumerate().fold(TestHost::new(), |folder, (bus, id)| {
+                function(folder, &format!("0000:{bus:02x}:00.0"), id, "0x030200")
+            });
+            discovered(&folder).devices[0].interconnect
+        };
+        for without in ["0x1eb8", "0x26b9", "0x27b8", "0x2bb5", "0x2684", "0x102d", "0x2236"] {
+            assert_eq!(interconnect(&[without, without]), Known::Value(LinkKind::Pcie), "{without}");
+            assert!(!interconnect(&[without]).is_known(), "it is alone");
+        }
+        for perhaps in ["0x2330", "0x20b5", "0x2230", "0x1db6", "0xffff"] {
+            assert!(!interconnect(&[perhaps, perhaps]).is_known(), "{perhaps}");
+        }
+    }
+
+    #[test]
+    fn a_jetson_whose_gpu_is_no_pci_function_is_a_problem_and_one_with_a_function_is_none() {
+        let jetson = |family: &str| TestHost::new().file("/sys/devices/soc0/family", family);
+        let problems = |folder: &TestHost| discovered(folder).problems;
+        assert!(problems(&jetson("Tegra\n"))[0].message.contains("Jetson"));
+        assert!(
+            problems(&TestHost::new().file("/etc/nv_tegra_release", "# R36"))[0].message.contains("Tegra")
+        );
+        assert!(problems(&jetson("Snapdragon\n")).is_empty());
+        assert!(problems(&function(jetson("Tegra\n"), "0000:01:00.0", "0x2b00", "0x030000")).is_empty());
+    }
+
+    #[test]
+    fn a_product_that_a_later_source_reports_is_no_problem() {
+        let findings = discovered(&function(TestHost::new(), "0000:01:00.0", "0xfffe", "0x030200"));
+        let mut problems = findings.problems.clone();
+        retract_solved(&mut problems, &findings.devices);
+        assert_eq!(problems.len(), 1);
+        let name = "NVIDIA New".to_owned();
+        let product = Product { name, model: Known::default(), architecture: Known::default() };
+        let named = Device { product: Known::Value(product), ..findings.devices[0].clone() };
+        retract_solved(&mut problems, &[named]);
+        assert!(problems.is_empty());
     }
 
     #[test]

@@ -54,7 +54,7 @@ use std::{
 };
 
 use afd_host::{Host, child::RequestError};
-use afd_model::{DeviceId, Missing, Problem};
+use afd_model::{Device, DeviceId, Missing, Problem};
 
 pub use self::{
     enrichment::Enrichment,
@@ -67,7 +67,7 @@ use crate::{
 };
 
 /// Where distributions put libraries under a root.
-pub const DIRECTORIES: [&str; 7] = [
+pub const DIRECTORIES: [&str; 9] = [
     "/usr/lib64",
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
@@ -75,6 +75,9 @@ pub const DIRECTORIES: [&str; 7] = [
     "/lib/x86_64-linux-gnu",
     "/lib/aarch64-linux-gnu",
     "/usr/lib",
+    "/lib",
+    // NixOS.
+    "/run/opengl-driver/lib",
 ];
 
 /// The request for all that does not change while the devices are there.
@@ -90,11 +93,15 @@ pub struct LibrarySpec<T: StatusTable> {
     pub fact: &'static str,
     /// The files that may be it, preferred first. Each is looked up everywhere before the next one.
     pub files: &'static [&'static str],
-    /// Lists of directories under a root, in their order: [`DIRECTORIES`] and the vendor's own.
+    /// Lists of directories under a root, in their order: [`DIRECTORIES`] and the vendor's own. A component `*` stands for every
+    /// folder, the last one by name first.
     pub directories: &'static [&'static [&'static str]],
-    /// Roots under the host in which the library may be, in their order: `""` is the host's own. Where a root is given by an
-    /// option, it is the only one.
+    /// Roots under the host in which the library may be, in their order: `""` is the host's own. They are looked up under roots
+    /// that are given by an option as well, which are the only ones then.
     pub roots: &'static [&'static str],
+    /// Drivers whose devices need it: where one is bound and the library is not there, that is a problem. Empty where other sources
+    /// report what matters.
+    pub needed_by: &'static [&'static str],
     /// The interfaces that the files may have.
     pub interfaces: &'static [LibraryInterface],
     /// The drivers of the devices that the library enumerates; empty: any.
@@ -136,26 +143,27 @@ impl<T: StatusTable> fmt::Debug for LibrarySpec<T> {
 }
 
 impl<T: StatusTable> LibrarySpec<T> {
-    /// The path of the library: under `root` if it is given, else under the host.
-    pub fn find(&self, host: &Host, root: Option<&Path>) -> Option<PathBuf> {
-        match root {
-            // Opened each time: a driver container that is replaced mounts another root at the same place.
-            Some(root) => self.find_under(&Host::open(root).ok()?, &[""]),
-            None => self.find_under(host, self.roots),
-        }
+    /// The path of the library: under one of the roots if they are given, separated by `:`, else under the host.
+    pub fn find(&self, host: &Host, roots: Option<&Path>) -> Option<PathBuf> {
+        let Some(roots) = roots else { return self.find_under(host) };
+        // Opened each time: a driver container that is replaced mounts another root at the same place.
+        std::env::split_paths(roots).find_map(|root| self.find_under(&Host::open(root).ok()?))
     }
 
-    fn find_under(&self, host: &Host, roots: &[&str]) -> Option<PathBuf> {
-        let directories: Vec<String> = roots
-            .iter()
-            .flat_map(|root| {
-                self.directories.iter().copied().flatten().map(move |directory| format!("{root}{directory}"))
-            })
-            .collect();
+    fn find_under(&self, host: &Host) -> Option<PathBuf> {
+        let directories: Vec<String> =
+            self.directories().flat_map(|directory| expanded(host, &directory)).collect();
         let path = |file: &str| {
             directories.iter().find_map(|directory| host.real_path(&format!("{directory}/{file}")).ok())
         };
         self.files.iter().find_map(|file| path(file))
+    }
+
+    /// All directories under a root of a host.
+    fn directories(&self) -> impl Iterator<Item = String> + '_ {
+        self.roots.iter().flat_map(|root| {
+            self.directories.iter().copied().flatten().map(move |directory| format!("{root}{directory}"))
+        })
     }
 
     /// Why the library could not be initialised, if it could not.
@@ -185,14 +193,24 @@ impl<T: StatusTable> LibrarySpec<T> {
         self.problem(Missing::Unreadable, format!("{title} cannot be initialised: {code}; {advice}"))
     }
 
-    /// The library is not there, although it was or a root was given.
-    fn absence(&self, was_there: bool, root: Option<&Path>) -> Option<Problem> {
+    /// The library is not there, although it was, or a root was given, or one of the devices needs it.
+    fn absence(&self, was_there: bool, roots: Option<&Path>, devices: &[Device]) -> Option<Problem> {
         let file = self.files.first().copied().unwrap_or_default();
-        let message = match root {
-            _ if was_there => format!("{file} is no longer there; static facts that it reported stay"),
-            Some(root) => format!("{file} is not under {}", root.display()),
-            None => return None,
-        };
+        if was_there {
+            let message = format!("{file} is no longer there; static facts that it reported stay");
+            return Some(self.problem(Missing::NotExposed, message));
+        }
+        let driver = devices.iter().filter_map(|device| device.driver.value());
+        let driver = driver.into_iter().find(|driver| self.needed_by.contains(&driver.as_str()));
+        if roots.is_none() && driver.is_none() {
+            return None;
+        }
+        let under = roots.map_or("the host root".into(), Path::to_string_lossy);
+        let needed = driver.map_or_else(String::new, |driver| {
+            format!(", though the driver {driver} is bound, so that most facts of its devices are not known")
+        });
+        let places: Vec<String> = self.directories().collect();
+        let message = format!("{file} is not under {under}{needed}; searched were {}", places.join(", "));
         Some(self.problem(Missing::NotExposed, message))
     }
 
@@ -239,6 +257,14 @@ impl<T: StatusTable> LibrarySpec<T> {
             message,
         }
     }
+}
+
+/// A directory with every folder that a component `*` stands for.
+fn expanded(host: &Host, directory: &str) -> Vec<String> {
+    let Some((before, after)) = directory.split_once("/*") else { return vec![directory.to_owned()] };
+    let mut names = host.list(before).unwrap_or_default();
+    names.sort_unstable_by(|left, right| right.cmp(left));
+    names.iter().flat_map(|name| expanded(host, &format!("{before}/{name}{after}"))).collect()
 }
 
 #[cfg(test)]

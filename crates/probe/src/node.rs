@@ -27,6 +27,7 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     let machine = facts.text("machine", MACHINE);
     let numa_nodes = numa_nodes(&mut facts);
     let for_pods = host_facts(&mut facts);
+    unexamined_gpus(&mut facts, bus);
     let mut problems = facts.into_problems();
     let (nics, nic_problems) = rdma::nics(host, bus);
     problems.extend(nic_problems);
@@ -43,6 +44,22 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
         nics,
         problems,
         ..Inventory::default()
+    }
+}
+
+/// That GPUs of a Windows host are shared with this machine (WSL2, GPU paravirtualisation of Hyper-V): each is a function of
+/// Microsoft's that shows nothing of the GPU behind it, and no probe examines it.
+fn unexamined_gpus(facts: &mut Facts<'_>, bus: &PciBus) {
+    const MICROSOFT: u16 = 0x1414;
+    for function in bus.of_vendor(MICROSOFT) {
+        let driver = function.attribute("driver");
+        if facts.host().link(&driver).is_ok_and(|target| target.ends_with("/dxgkrnl")) {
+            let message = format!(
+                "a GPU of the Windows host (WSL2, /dev/dxg) is behind {}: it was not examined",
+                function.address
+            );
+            let _: Known<()> = facts.missing("gpu", Missing::Unrecognized, Some(&driver), message);
+        }
     }
 }
 
@@ -79,9 +96,53 @@ pub fn parse_memory_total(text: &str) -> Result<u64, &'static str> {
     kibibytes.checked_mul(1024).ok_or(EXPECTED)
 }
 
+/// Takes the memory of devices out of that of the host: the kernel has it online as NUMA nodes without CPUs, and counts it, but no
+/// pod can have it as memory of the host. `of_devices` is the memory of each such device.
+///
+/// A NUMA node without CPUs may be a memory expander as well, which is the host's. The nodes of the devices come first, and together
+/// have at most a little more than the devices report.
+pub fn withdraw_device_memory(host: &Host, inventory: &mut Inventory, of_devices: &[Known<u64>]) {
+    if of_devices.is_empty() || !inventory.host.memory_bytes.is_known() {
+        return;
+    }
+    let mut facts = Facts::new(host, "node");
+    let without_cpus =
+        inventory.numa_nodes.iter().filter(|node| node.cpus.value().is_some_and(String::is_empty));
+    let online: Vec<Known<u64>> = without_cpus
+        .map(|node| {
+            facts.parse("host.memory_bytes", &format!("{NODES}/node{}/meminfo", node.number), |text| {
+                let line = text.lines().find_map(|line| line.split_once("MemTotal:"));
+                parse_memory_total(&format!("MemTotal:{}", line.map_or("", |(_, size)| size)))
+            })
+        })
+        .filter(|memory| *memory != Known::Value(0))
+        .collect();
+    inventory.problems.extend(facts.into_problems());
+    let host_memory = &mut inventory.host.memory_bytes;
+    let sum = |memories: &[Known<u64>]| {
+        memories.iter().try_fold(0_u64, |sum, memory| sum.checked_add(*memory.value()?))
+    };
+    match (sum(&online), sum(of_devices), &*host_memory) {
+        (Some(0), ..) => {}
+        (Some(_), Some(of_devices), Known::Value(total)) => {
+            // The driver reserves some of the memory that the kernel has online.
+            let mut room = of_devices + of_devices / 10;
+            let of_nodes = online.into_iter().filter_map(Known::into_value).take_while(|memory| {
+                let fits = *memory <= room;
+                room -= if fits { *memory } else { 0 };
+                fits
+            });
+            *host_memory = Known::from_option(total.checked_sub(of_nodes.sum()), Missing::Malformed);
+        }
+        // How much of it is the devices' is not known yet: their library may report it.
+        _ => *host_memory = Missing::Pending.into(),
+    }
+}
+
+const NODES: &str = "/sys/devices/system/node";
+
 /// `/sys/devices/system/node/node<N>/cpulist`.
 fn numa_nodes(facts: &mut Facts<'_>) -> Vec<NumaNode> {
-    const NODES: &str = "/sys/devices/system/node";
     let mut nodes: Vec<NumaNode> = facts
         .names("numa_nodes", NODES)
         .iter()
@@ -148,6 +209,59 @@ mod tests {
         assert_eq!(host_facts_of(&TestHost::new()).memory_bytes.missing(), Some(Missing::NotExposed));
         let folder = TestHost::new().file("/proc/meminfo", "MemTotal: much\n");
         assert_eq!(host_facts_of(&folder).memory_bytes.missing(), Some(Missing::Malformed));
+    }
+
+    #[test]
+    fn a_gpu_of_a_windows_host_is_a_problem() {
+        let problems = |driver: &str| {
+            let path = "/sys/bus/pci/devices/1f4b:00:00.0";
+            let folder = TestHost::new()
+                .file(&format!("{path}/vendor"), "0x1414\n")
+                .file(&format!("{path}/device"), "0x008e\n")
+                .link(&format!("{path}/driver"), &format!("../../../bus/pci/drivers/{driver}"));
+            let host = folder.open();
+            let found = surroundings(&host, &PciBus::read(&host)).problems;
+            found.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
+        };
+        assert!(problems("dxgkrnl")[0].contains("1f4b:00:00.0"));
+        assert!(problems("hyperv_drm").is_empty());
+    }
+
+    #[test]
+    fn memory_of_devices_that_is_online_is_not_the_hosts() {
+        const GIB: u64 = 1 << 30;
+        let node = |folder: TestHost, number: usize, cpus: &str, gibibytes: u64| {
+            let file = |name: &str| format!("/sys/devices/system/node/node{number}/{name}");
+            folder.file(&file("cpulist"), format!("{cpus}\n")).file(
+                &file("meminfo"),
+                format!(
+                    "Node {number} MemTotal:       {} kB\nNode {number} MemFree: 1 kB\n",
+                    gibibytes << 20
+                ),
+            )
+        };
+        let host = |sizes: &[(&str, u64)]| {
+            let total: u64 = sizes.iter().map(|(_, gibibytes)| gibibytes << 20).sum();
+            let folder = TestHost::new().file("/proc/meminfo", format!("MemTotal: {total} kB\n"));
+            sizes
+                .iter()
+                .enumerate()
+                .fold(folder, |folder, (number, (cpus, gibibytes))| node(folder, number, cpus, *gibibytes))
+        };
+        let left = |sizes: &[(&str, u64)], of_devices: &[Known<u64>]| {
+            let folder = host(sizes);
+            let host = folder.open();
+            let mut inventory = surroundings(&host, &PciBus::read(&host));
+            withdraw_device_memory(&host, &mut inventory, of_devices);
+            inventory.host.memory_bytes.into_value().map(|bytes| bytes / GIB)
+        };
+        let gpu = Known::Value(186 * GIB);
+        let sizes = [("0-71", 480), ("72-143", 480), ("", 188), ("", 188), ("", 0), ("", 256)];
+        assert_eq!(left(&sizes, &[gpu, gpu]), Some(960 + 256), "the last one is a memory expander");
+        assert_eq!(left(&sizes, &[]), Some(960 + 376 + 256), "no device has memory online");
+        assert_eq!(left(&sizes, &[gpu, Missing::Pending.into()]), None, "it is not known how much is theirs");
+        assert_eq!(left(&[("0-71", 480), ("", 0)], &[Missing::Pending.into()]), Some(480));
+        assert_eq!(left(&[("0-71", 480), ("", 512)], &[gpu]), Some(992), "too large for the device");
     }
 
     proptest! {

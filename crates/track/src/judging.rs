@@ -107,9 +107,12 @@ impl Track {
     }
 }
 
-/// Without devices that cannot compute beside others of another product that can: a display card without a driver.
+/// Without devices that cannot compute beside others of another product that can: a display card, or one without its driver.
 fn without_bystanders(devices: Vec<&Device>) -> Vec<&Device> {
-    let can_compute = |device: &&Device| device.driver.is_known();
+    let can_compute = |device: &&Device| {
+        let has_other_driver = device.health.reasons.iter().any(|reason| reason.code == "OtherDriver");
+        device.driver.is_known() && !device.display_only && !has_other_driver
+    };
     let computing: Vec<_> = devices.iter().copied().filter(can_compute).map(PciKind::of).collect();
     let is_bystander = |device: &&Device| {
         !can_compute(device) && !computing.is_empty() && !computing.contains(&PciKind::of(device))

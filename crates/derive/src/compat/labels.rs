@@ -8,7 +8,7 @@ use crate::{
     decided::{MadeFamily, is_undecided},
     labels::LabelOptions,
     value::{MAX_LENGTH, label_value},
-    vendors::{VendorOptions, VendorRecord},
+    vendors::{VendorOptions, VendorRecord, is_driven},
 };
 
 /// The labels of one vendor's tool.
@@ -58,7 +58,7 @@ pub(crate) enum LabelFill {
 pub(crate) struct LabelScope<'i> {
     /// The whole node.
     pub(crate) inventory: &'i Inventory,
-    /// The vendor's devices, at least one.
+    /// The vendor's devices that its driver is bound to.
     pub(crate) devices: Vec<&'i Device>,
     /// How the vendors' plugins are configured.
     pub(crate) options: &'i VendorOptions,
@@ -79,7 +79,8 @@ impl LabelSet {
         self.tables.iter().copied().flatten()
     }
 
-    /// The labels of a node by family; none if it has no device of the vendor.
+    /// The labels of a node by family, of the devices that the vendor's tools list: those that its driver is bound to. None if it
+    /// has no such device.
     pub(crate) fn families(
         &self,
         record: &VendorRecord,
@@ -88,16 +89,23 @@ impl LabelSet {
         options: &VendorOptions,
     ) -> Vec<MadeFamily> {
         let counts = |device: &&Device| own.include_integrated || !device.integrated;
-        let devices: Vec<&Device> =
+        let present: Vec<&Device> =
             inventory.devices.iter().filter(|device| record.covers(device)).filter(counts).collect();
-        if devices.is_empty() {
+        // A driver that is not known now may be bound again in a moment.
+        let driver_is_undecided = is_undecided(present.iter().copied(), &[Fact::Driver]);
+        let listed = |device: &&Device| is_driven(device) && !device.display_only;
+        let devices: Vec<&Device> = present.into_iter().filter(listed).collect();
+        if devices.is_empty() && !driver_is_undecided {
             return Vec::new();
         }
+        let is_empty = devices.is_empty();
         let scope = LabelScope { inventory, devices, options };
         let family = |row: &CompatLabel| MadeFamily {
             key: row.key.to_owned(),
-            undecided: is_undecided(scope.devices.iter().copied(), row.needs) || (row.unread)(&scope),
-            values: row.labels(&scope),
+            undecided: driver_is_undecided
+                || is_undecided(scope.devices.iter().copied(), row.needs)
+                || (row.unread)(&scope),
+            values: if is_empty { Vec::new() } else { row.labels(&scope) },
         };
         self.rows().map(family).collect()
     }

@@ -4,6 +4,8 @@
 
 mod units;
 
+use std::collections::BTreeSet;
+
 use afd_model::{Allocation, Inventory, Sample};
 use prometheus::proto::MetricFamily;
 
@@ -235,7 +237,7 @@ impl MetricPage<'_> {
             SeriesSource::Unit(series) | SeriesSource::Held(series) | SeriesSource::Alone(series) => series,
         };
         let without_holder = [Vec::new()];
-        let mut all = Vec::new();
+        let (mut all, mut known) = (Vec::new(), BTreeSet::new());
         for (unit, labels) in self.units.iter().zip(&self.labels) {
             if !family.every_vendor && !self.record.covers(unit.device) {
                 continue;
@@ -248,7 +250,13 @@ impl MetricPage<'_> {
             for (own, value) in of_unit(unit) {
                 let own = family.labels.iter().copied().zip(own);
                 let before: Vec<(&str, String)> = labels.before.iter().cloned().chain(own).collect();
-                all.extend(after.iter().map(|after| (before.iter().chain(after).cloned().collect(), value)));
+                for after in after {
+                    let labels: Vec<(&str, String)> = before.iter().chain(after).cloned().collect();
+                    // Of units with equal labels the first one counts: two equal series would be none.
+                    if known.insert(labels.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>()) {
+                        all.push((labels, value));
+                    }
+                }
             }
         }
         all

@@ -140,7 +140,7 @@ pub const LABELS: [Label; 24] = [
     Label {
         key: "driver-version",
         examples: "`580.105.08`",
-        meaning: "version of the kernel driver; the kernel's release where the driver is part of the kernel",
+        meaning: "version of the vendor's kernel driver; the kernel's release where the driver is part of the kernel; absent where another driver is bound",
         made_from: PrimaryProduct(&[Fact::DriverVersion]),
         value: |node| node.agreed_value(|device| device.driver_version.value().map(String::as_str)),
     },
@@ -161,12 +161,9 @@ pub const LABELS: [Label; 24] = [
     Label {
         key: "partition-count",
         examples: "`64`",
-        meaning: "number of partitions, where devices are partitioned",
+        meaning: "number of partitions of the kind that `partition` names, where devices are partitioned",
         made_from: PrimaryProduct(&[Fact::Partitioning]),
-        value: |node| {
-            let partitions: usize = node.devices().map(|device| device.partitions.len()).sum();
-            (partitions > 0).then(|| partitions.to_string())
-        },
+        value: values::partition_count,
     },
     Label {
         key: "logical-count",
@@ -216,9 +213,9 @@ pub const LABELS: [Label; 24] = [
     Label {
         key: "homogeneous",
         examples: "`true`, `false`",
-        meaning: "whether all accelerators are of one product",
-        made_from: Devices(&[Fact::Product]),
-        value: |node| Some(node.is_homogeneous().to_string()),
+        meaning: "whether all accelerators that can compute are of one product",
+        made_from: Devices(&[Fact::Product, Fact::Driver]),
+        value: |node| Some(node.products.is_homogeneous().to_string()),
     },
     Label {
         key: "llm-d.ai/accelerator-vendor",

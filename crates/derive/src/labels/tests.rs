@@ -94,6 +94,24 @@ fn partitions_are_named_by_their_mode() {
 }
 
 #[test]
+fn partitions_of_another_kind_are_not_counted() {
+    let partition = |name| Partition::bare(device(0).id, name);
+    let functions = || [PartitionName::VirtualFunction(0), PartitionName::VirtualFunction(1)].map(partition);
+    let instance = partition(PartitionName::Mig { gpu_instance: 1, compute_instance: 0 });
+    let xcp = partition(PartitionName::Xcp(0));
+    let memory = Known::Value(XcpMemoryMode::Nps4);
+    for (partitioning, own, count) in [
+        (Partitioning::Mig, vec![instance], "1"),
+        (Partitioning::Xcp { compute: XcpComputeMode::Cpx, memory }, vec![xcp.clone(), xcp], "2"),
+        (Partitioning::Sriov { functions: 2 }, Vec::new(), "2"),
+    ] {
+        let partitions = own.into_iter().chain(functions()).collect();
+        let mixed = Device { partitioning: Known::Value(partitioning), partitions, ..device(0) };
+        assert_eq!(labelled(vec![mixed])["partition-count"], count);
+    }
+}
+
+#[test]
 fn the_logical_count_is_there_where_it_differs() {
     let chip = |number, logical| Device { logical_devices: Known::Value(logical), ..device(number) };
     assert_eq!(labelled(vec![chip(0, 2), chip(1, 2)])["logical-count"], "4");

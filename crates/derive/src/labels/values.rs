@@ -26,6 +26,20 @@ pub(super) fn partition(node: &LabelledNode<'_>) -> Option<String> {
     if modes.all(|mode| mode == first) { label_value(&first, MAX_LENGTH) } else { Some("mixed".to_owned()) }
 }
 
+/// The number of partitions, if there are any: on each device those of the kind of its mode.
+pub(super) fn partition_count(node: &LabelledNode<'_>) -> Option<String> {
+    let of_mode = |device: &Device| {
+        let mode = device.partitioning.value();
+        device
+            .partitions
+            .iter()
+            .filter(|partition| mode.is_none_or(|mode| mode.makes(partition.name)))
+            .count()
+    };
+    let count: usize = node.devices().map(of_mode).sum();
+    (count > 0).then(|| count.to_string())
+}
+
 fn mode(device: &Device, partitioning: &Partitioning) -> String {
     match partitioning {
         Partitioning::Mig => mig_profile(device),

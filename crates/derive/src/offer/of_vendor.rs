@@ -8,7 +8,7 @@ use afd_model::{
 };
 
 use super::OfferCount;
-use crate::vendors::{ResourceQuery, VendorRecord, units};
+use crate::vendors::{ResourceQuery, VendorRecord, can_compute, units};
 
 /// The devices of one vendor, and what is offered of them.
 pub(super) struct OffersOfVendor<'a> {
@@ -128,10 +128,11 @@ impl<'a> OffersOfVendor<'a> {
         (self.record.offers.unit_counts)(&query)
     }
 
-    /// The devices that should be offered: those that have not failed.
+    /// The devices that should be offered: those that can compute and have not failed.
     fn expected(&self) -> Vec<&'a Device> {
-        let has_not_failed = |device: &&Device| device.health.state != HealthState::Failed;
-        self.devices.iter().copied().filter(has_not_failed).collect()
+        let is_expected =
+            |device: &&Device| device.health.state != HealthState::Failed && can_compute(device);
+        self.devices.iter().copied().filter(is_expected).collect()
     }
 
     /// What the driver publishes, if there is such a driver and its slices are complete.

@@ -18,7 +18,7 @@ connects them; what is not checked is listed for each path. A device counts unle
 some devices is not reported, and the label `healthy` leaves them out.\n\n\
 **false** means that a requirement of the path is known not to hold. **No label** and no series mean that no requirement is\n\
 known not to hold, and that a fact is not known; `afd explain` names it.\n\n\
-Like all labels, these describe the primary product of the node: the one with most devices.\n";
+Like all labels, these describe the primary product of the node: of the products that can compute, the one with most devices.\n";
 
 const RULES: &str = "## Your own rules\n\n\
 `--path-rules FILE` adds paths, and requirements of existing paths. The file has the format of the built-in one (TOML):\n\n\

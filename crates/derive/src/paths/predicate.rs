@@ -86,8 +86,19 @@ impl Expression {
             Err(ExecutionError::NoSuchKey(key)) => {
                 Evaluation::Unknown(format!("{} is not known", self.field(&key)))
             }
-            Err(error) => Evaluation::Unknown(error.to_string()),
+            // Its text is for those who write rules, and every rule was checked.
+            Err(_) => Evaluation::Unknown(format!("{} cannot be judged", self.read_fields().join(", "))),
         }
+    }
+
+    /// The fields that this expression reads, without those that are parents of others.
+    fn read_fields(&self) -> Vec<&str> {
+        let is_parent = |field: &String| {
+            let is_below =
+                |other: &String| other.strip_prefix(field.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            self.fields.iter().any(is_below)
+        };
+        self.fields.iter().filter(|field| !is_parent(field)).map(String::as_str).collect()
     }
 
     /// A field that this expression reads, with its parents.
@@ -164,6 +175,19 @@ mod tests {
             errors.iter().map(|(_, message)| message.as_str()).collect::<Vec<_>>(),
             ["a node has no `cuont`", "a device has no `memory`"]
         );
+    }
+
+    #[test]
+    fn an_error_within_a_rule_names_the_fields_and_no_function() {
+        let rule = Expression::predicate("versionAtLeast(node.host.kernel_release, '6.8')");
+        let host = [("kernel_release".into(), Value::from("6.8.0-1015-gcp"))];
+        let node =
+            [("host".into(), Value::from(std::collections::HashMap::<cel::objects::Key, Value>::from(host)))];
+        let view = context(Value::from(std::collections::HashMap::<cel::objects::Key, Value>::from(node)));
+        let Evaluation::Unknown(why) = rule.expect("it is valid").evaluate(&view) else {
+            panic!("it is unknown")
+        };
+        assert!(why.contains("node.host.kernel_release") && !why.contains("versionAtLeast"), "{why}");
     }
 
     proptest! {

@@ -1,7 +1,10 @@
 use afd_model::{Device, Health, HostFacts, Inventory, Known, Partitioning};
 
 use super::*;
-use crate::{labels::LabelOptions, vendors::bare_device as device};
+use crate::{
+    labels::LabelOptions,
+    vendors::{VENDORS, bare_device as device},
+};
 
 /// A host with 128 GiB, a device that is unpartitioned and healthy, and one of which nothing is known.
 fn inventory() -> Inventory {
@@ -132,5 +135,47 @@ fn every_field_of_the_view_can_be_read() {
             };
             assert!(holds(&rule).is_some(), "{rule}");
         }
+    }
+}
+
+/// Whether the memory of the devices is too small for a path of one vendor's devices.
+fn memory_is_too_small(probe: &str, path: &str, bytes: u64) -> bool {
+    let record = VENDORS.into_iter().find(|record| record.probe == probe).expect("there is such a probe");
+    let devices = (1..=8).map(|bus| Device {
+        vendor: record.vendor,
+        variant: record.variant,
+        memory_bytes: Known::Value(bytes),
+        ..device(bus)
+    });
+    let inventory = Inventory { devices: devices.collect(), ..Inventory::default() };
+    let rules = PathRules::built_in();
+    let verdicts = rules.verdicts(&inventory, false);
+    let verdict = verdicts.iter().find(|verdict| verdict.path.name == path).expect("there is such a path");
+    verdict.unmet().any(|unmet| unmet.requirement.reason == "DeviceMemoryTooSmall")
+}
+
+#[test]
+fn the_devices_of_a_pod_hold_the_model_of_the_guide() {
+    const GIB: u64 = 1 << 30;
+    for (probe, path, too_small, enough) in [
+        ("nvidia", "optimized-baseline", 24 * GIB, 40 * GIB),
+        ("nvidia", "precise-prefix-cache-routing", 32 * GIB, 48 * GIB),
+        ("nvidia", "predicted-latency-routing", 16 * GIB, 40 * GIB),
+        ("nvidia", "tiered-prefix-cache", 24 * GIB, 80 * GIB),
+        ("nvidia", "pd-disaggregation", 48 * GIB, 80 * GIB),
+        ("nvidia", "multimodal-serving", 24 * GIB, 40 * GIB),
+        ("nvidia", "e-disaggregation", 32 * GIB, 48 * GIB),
+        ("nvidia", "wide-ep", 80 * GIB, 141 * GIB),
+        ("amd", "optimized-baseline", 32 * GIB, 64 * GIB),
+        ("amd", "tiered-prefix-cache", 32 * GIB, 48 * GIB),
+        ("amd", "pd-disaggregation", 64 * GIB, 128 * GIB),
+        ("intel", "tiered-prefix-cache", 12 * GIB, 24 * GIB),
+        ("gaudi", "optimized-baseline", 16 * GIB, 32 * GIB),
+    ] {
+        assert!(memory_is_too_small(probe, path, too_small), "{probe} {path} {too_small}");
+        assert!(!memory_is_too_small(probe, path, enough), "{probe} {path} {enough}");
+    }
+    for path in ["optimized-baseline", "pd-disaggregation", "multimodal-serving"] {
+        assert!(!memory_is_too_small("intel", path, 12 * GIB), "the guide has a small model for {path}");
     }
 }

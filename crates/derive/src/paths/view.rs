@@ -3,7 +3,7 @@
 //! Each field is one row of a table with its type, its meaning and the source of its value; the documentation and the check of
 //! expressions use the same rows. A field whose value is not known is absent.
 //!
-//! As the labels do, `node` and `node.devices` describe the primary product: the one with most devices.
+//! As the labels do, `node` and `node.devices` describe the primary product.
 
 mod fields;
 
@@ -15,7 +15,10 @@ use afd_model::{
 };
 use cel::{Value, objects::Key};
 
-use crate::labels::primary_product;
+use crate::{
+    labels::primary_product,
+    vendors::{can_compute, obstacle},
+};
 
 /// The type of a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -124,11 +127,12 @@ struct PortView<'i> {
 }
 
 impl<'i> NodeView<'i> {
-    /// The devices whose common facts count: those that have not failed, unless all have. A GPU that fell off the bus reports
-    /// nothing any more.
+    /// The devices whose common facts count: those that have not failed and can compute, where there are such. A GPU that fell off
+    /// the bus, or belongs to virtual machines, reports nothing.
     fn considered(&self) -> impl Iterator<Item = &'i Device> {
-        let all_failed = self.devices.iter().all(|device| has_failed(device));
-        self.devices.iter().copied().filter(move |device| all_failed || !has_failed(device))
+        let counts = |device: &Device| !has_failed(device) && can_compute(device);
+        let any = self.devices.iter().any(|device| counts(device));
+        self.devices.iter().copied().filter(move |device| !any || counts(device))
     }
 
     /// The fact in which all of them agree; `None` if it is unknown for one.
@@ -224,9 +228,9 @@ fn is_whole(device: &Device) -> Option<bool> {
     })
 }
 
-/// Whether the device can be allocated as a whole, as far as is known: a failed device cannot.
+/// Whether the device can be allocated as a whole, as far as is known: one that has failed or cannot compute cannot.
 fn is_usable(device: &Device) -> Option<bool> {
-    if has_failed(device) { Some(false) } else { is_whole(device) }
+    if has_failed(device) || obstacle(device).is_some() { Some(false) } else { is_whole(device) }
 }
 
 fn string(text: impl Into<String>) -> Option<Value> {

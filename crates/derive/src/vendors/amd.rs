@@ -85,6 +85,10 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         },
     ],
     pci_vendors: &[0x1002],
+    compute_drivers: &["amdgpu"],
+    host_drivers: &["gim"],
+    has_online_memory: |_| false,
+    obstacle: |_| None,
     passthrough_drivers: VFIO_DRIVERS,
     // The upgrade state of AMD's GPU operator, and the taint under which its Device Config Manager changes partitions. A
     // node waits in `Upgrade-Required` and `Upgrade-Not-Started` for as long as workloads run.

@@ -50,6 +50,10 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     network: None,
     mounts: &[USR],
     pci_vendors: &[0x1da3],
+    compute_drivers: &["habanalabs"],
+    host_drivers: &[],
+    has_online_memory: |_| false,
+    obstacle: |_| None,
     passthrough_drivers: VFIO_DRIVERS,
     maintenance: &[],
 };

@@ -54,6 +54,10 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
     network: None,
     mounts: &[USR],
     pci_vendors: &[0x8086],
+    compute_drivers: &["i915", "xe"],
+    host_drivers: &[],
+    has_online_memory: |_| false,
+    obstacle: |_| None,
     passthrough_drivers: VFIO_DRIVERS,
     maintenance: &[],
 };

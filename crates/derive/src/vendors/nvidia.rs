@@ -5,7 +5,7 @@ mod labels;
 mod metrics;
 mod options;
 
-use afd_model::{Device, HandleKind, MaintenanceKind, Partitioning, Variant, Vendor};
+use afd_model::{Device, HandleKind, Known, MaintenanceKind, Partitioning, Variant, Vendor};
 
 pub(super) use self::options::NvidiaOptions;
 use super::{
@@ -52,7 +52,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         title: "NVML",
         root_option: "nvidia-driver-root",
         root_help: "A root with NVIDIA's driver, if it is not under the host root: / where a container runtime injected \
-                    the library",
+                    the library. The known places are searched under it; several roots are separated by :",
         chart_value: Some("nvidia.driverRoot"),
         reports_uuids: true,
         environment: &[],
@@ -67,6 +67,10 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     network: None,
     mounts: &[directory("/proc/driver", "what the driver reports of its GPUs"), USR],
     pci_vendors: &[0x10de],
+    compute_drivers: &["nvidia"],
+    host_drivers: &[],
+    has_online_memory,
+    obstacle,
     passthrough_drivers: &["vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci"],
     // The upgrade controller of the GPU operator (k8s-operator-libs, package `upgrade`), its driver manager
     // (k8s-driver-manager) and its MIG manager (mig-parted), which pause the other operands while they unload the driver or
@@ -107,6 +111,33 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     ],
 };
 
+/// The memory of a GPU beside a Grace processor, which the driver has online; NVML reports it as address translation services.
+fn has_online_memory(device: &Device) -> bool {
+    let addressing = device.nvidia().and_then(|facts| facts.addressing_mode.value());
+    let model = device.product.value().and_then(|product| product.model.value());
+    addressing.is_some_and(|mode| mode == "ats")
+        || model.is_some_and(|model| ["GH200", "GB200", "GB300"].contains(&model.as_str()))
+}
+
+/// Compute modes and virtualisation modes with which no program of this node can compute.
+fn obstacle(device: &Device) -> Option<&'static str> {
+    let facts = device.nvidia()?;
+    let is = |fact: &Known<String>, values: &[&str]| {
+        fact.value().is_some_and(|value| values.contains(&value.as_str()))
+    };
+    if is(&facts.compute_mode, &["prohibited"]) {
+        Some(
+            "its compute mode is prohibited, so that no program can use it; set another one with nvidia-smi -c 0",
+        )
+    } else if is(&facts.virtualization, &["host_vgpu", "host_vsga"]) {
+        Some(
+            "its driver is the vGPU manager, which computes nothing on the host; use virtual machines with vGPUs",
+        )
+    } else {
+        None
+    }
+}
+
 /// `nvidia0`.
 fn device_node(device: &Device) -> Option<String> {
     device.handle(HandleKind::Minor).map(|minor| format!("nvidia{minor}")).or_else(|| accel_node(device))
@@ -136,9 +167,48 @@ fn unit_counts(query: &ResourceQuery<'_>) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::NodeFacts;
+    use afd_model::{Inventory, NodeFacts, NvidiaFacts, VendorFacts};
 
     use super::*;
+    use crate::paths::PathRules;
+
+    #[test]
+    fn no_path_counts_gpus_that_no_program_can_use() {
+        let gpu = |bus, mode: &str, virtualization: &str| {
+            let facts = NvidiaFacts {
+                compute_mode: Known::Value(mode.to_owned()),
+                virtualization: Known::Value(virtualization.to_owned()),
+                ..NvidiaFacts::default()
+            };
+            let address = afd_model::PciAddress { domain: 0, bus, device: 0, function: 0 };
+            Device {
+                driver: Known::Value("nvidia".to_owned()),
+                partitioning: Known::Value(Partitioning::Whole),
+                vendor_facts: Some(VendorFacts::Nvidia(Box::new(facts))),
+                ..Device::bare(address, Vendor::Nvidia, Variant::Gpu)
+            }
+        };
+        let reasons = |devices: Vec<Device>| {
+            let inventory = Inventory { devices, ..Inventory::default() };
+            let rules = PathRules::built_in();
+            let verdicts = rules.verdicts(&inventory, false);
+            let path = verdicts.iter().find(|verdict| verdict.path.name == "optimized-baseline");
+            let unmet = path.expect("there is such a path").unmet();
+            unmet.map(|unmet| unmet.requirement.reason.clone()).collect::<Vec<_>>()
+        };
+        for (mode, virtualization) in
+            [("prohibited", "none"), ("default", "host_vgpu"), ("default", "host_vsga")]
+        {
+            let unusable = |bus| gpu(bus, mode, virtualization);
+            assert_eq!(
+                reasons(vec![unusable(1), unusable(2), unusable(3)]),
+                ["ComputeProhibited", "TooFewDevices"]
+            );
+            assert_eq!(reasons(vec![unusable(1), gpu(2, "default", "none")]), ["TooFewDevices"]);
+        }
+        let shared = |bus| gpu(bus, "exclusive_process", "vgpu");
+        assert!(reasons(vec![shared(1), shared(2)]).is_empty());
+    }
 
     #[test]
     fn work_is_announced_while_it_is_done_and_not_while_workloads_run() {

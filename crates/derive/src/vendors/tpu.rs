@@ -36,6 +36,10 @@ pub(super) static TPU: VendorRecord = VendorRecord {
         ..directory("/etc/tpu", "the slice to which the machine belongs; Google's images off GKE have it")
     }],
     pci_vendors: &[0x1ae0],
+    compute_drivers: &["vfio-pci", "tpu_*"],
+    host_drivers: &[],
+    has_online_memory: |_| false,
+    obstacle: |_| None,
     passthrough_drivers: &[],
     maintenance: &[],
 };

@@ -78,6 +78,13 @@ pub const REASONS: &[ReasonRow] = &[
         "load the vendor's driver; see the kernel log",
     ),
     row(
+        "OtherDriver",
+        Unknown,
+        NO_HEALTH,
+        "a driver is bound with which the device does not compute, such as that of virtual machines or of the console",
+        "nothing where that is intended; bind the vendor's driver otherwise",
+    ),
+    row(
         "DriverLibraryMismatch",
         Driver,
         NEVER_PROBLEM,

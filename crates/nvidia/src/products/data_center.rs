@@ -4,7 +4,7 @@
 //! the list of compatible GPUs in the README of NVIDIA's open kernel modules; compute capability, the list "CUDA GPUs" on
 //! NVIDIA's developer pages.
 
-use super::{NvidiaProductRow, row};
+use super::{NvidiaProductRow, row, several};
 
 pub(super) const ROWS: &[NvidiaProductRow] = &[
     row(0x06d1, "Tesla C2050 / C2070", "C2050", "fermi", "2.0"),
@@ -77,14 +77,14 @@ pub(super) const ROWS: &[NvidiaProductRow] = &[
     row(0x2336, "NVIDIA H100", "H100", "hopper", "9.0"),
     row(0x2337, "NVIDIA H100 SXM5 64GB", "H100", "hopper", "9.0"),
     row(0x2338, "NVIDIA H100 SXM5 96GB", "H100", "hopper", "9.0"),
-    row(0x2339, "NVIDIA H100 SXM5 94GB", "H100", "hopper", "9.0"),
+    row(0x2339, "NVIDIA H100", "H100", "hopper", "9.0"),
     row(0x233a, "NVIDIA H800 NVL", "H800", "hopper", "9.0"),
     row(0x233b, "NVIDIA H200 NVL", "H200", "hopper", "9.0"),
     row(0x233d, "NVIDIA H100 96GB HBM3", "H100", "hopper", "9.0"),
     row(0x2342, "NVIDIA GH200 480GB", "GH200", "hopper", "9.0"),
     row(0x2345, "NVIDIA GH200", "GH200", "hopper", "9.0"),
     row(0x2348, "NVIDIA GH200 144G HBM3e", "GH200", "hopper", "9.0"),
-    row(0x25b6, "NVIDIA A2 / A16", "A2-A16", "ampere", "8.6"),
+    several(0x25b6, "NVIDIA A2 / A16", "ampere", "8.6"),
     row(0x26b5, "NVIDIA L40", "L40", "ada-lovelace", "8.9"),
     row(0x26b7, "NVIDIA L20", "L20", "ada-lovelace", "8.9"),
     row(0x26b8, "NVIDIA L40G", "L40G", "ada-lovelace", "8.9"),
@@ -98,16 +98,19 @@ pub(super) const ROWS: &[NvidiaProductRow] = &[
     row(0x2901, "NVIDIA B200", "B200", "blackwell", "10.0"),
     row(0x2920, "NVIDIA B100", "B100", "blackwell", "10.0"),
     row(0x2941, "NVIDIA GB200", "GB200", "blackwell", "10.0"),
+    row(0x29bb, "NVIDIA DRIVE P2021", "DRIVE-P2021", "blackwell", "10.0"),
+    row(0x2b00, "NVIDIA Thor", "Thor", "blackwell", "11.0"),
     row(0x2bb1, "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "RTX-PRO-6000", "blackwell", "12.0"),
     row(0x2bb3, "NVIDIA RTX PRO 5000 Blackwell", "RTX-PRO-5000", "blackwell", "12.0"),
     row(
         0x2bb4,
         "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
-        "RTX-PRO-6000",
+        "RTX-PRO-6000-Max-Q",
         "blackwell",
         "12.0",
     ),
-    row(0x2bb5, "NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX-PRO-6000", "blackwell", "12.0"),
+    row(0x2bb5, "NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX-PRO-6000-Server", "blackwell", "12.0"),
+    row(0x2bb9, "NVIDIA RTX 6000D", "RTX-6000D", "blackwell", "12.0"),
     row(0x2e12, "NVIDIA GB10", "GB10", "blackwell", "12.1"),
     row(0x3182, "NVIDIA B300 SXM6 AC", "B300", "blackwell", "10.3"),
     row(0x31c2, "NVIDIA GB300", "GB300", "blackwell", "10.3"),

@@ -113,12 +113,17 @@ impl<T: StatusTable> Enrichment<T> {
                 Ok(Some(report)) => {
                     self.take(report, &findings.devices);
                     if self.spec.find(host, self.root.as_deref()).is_none() {
-                        self.problems.extend(self.spec.absence(false, self.root.as_deref()));
+                        self.problems.extend(self.spec.absence(
+                            false,
+                            self.root.as_deref(),
+                            &findings.devices,
+                        ));
                     }
                 }
                 // A driver that is replaced takes its library away for a while.
                 Ok(None) => {
-                    let absence = self.spec.absence(self.report.is_some(), self.root.as_deref());
+                    let was_there = self.report.is_some();
+                    let absence = self.spec.absence(was_there, self.root.as_deref(), &findings.devices);
                     self.problems = absence.into_iter().collect();
                     self.sampling = SamplingState::Unavailable;
                 }
@@ -306,7 +311,9 @@ impl<T: StatusTable> Enrichment<T> {
 
     /// Whether the library is not the host's own, but one that was placed in the container of the agent.
     pub fn is_injected(&self, host: &Host) -> bool {
-        self.root.as_ref().is_some_and(|root| !root.starts_with(host.root()))
+        self.root
+            .as_ref()
+            .is_some_and(|roots| std::env::split_paths(roots).all(|root| !root.starts_with(host.root())))
     }
 
     /// What the library reported when it was last sampled.

@@ -42,7 +42,7 @@ static SPEC: LibrarySpec<Acme> = LibrarySpec {
     probe: "acme",
     fact: "acmelib",
     files: &["libacme.so", "libacme.so.1"],
-    directories: &[&["/opt/acme/lib"], &DIRECTORIES],
+    directories: &[&["/opt/acme/lib", "/opt/acme/*/lib"], &DIRECTORIES],
     roots: &["", "/run/acme/driver"],
     interfaces: &[LibraryInterface {
         init: "acmeInit",
@@ -50,7 +50,8 @@ static SPEC: LibrarySpec<Acme> = LibrarySpec {
         required: &[COUNT],
         recording: "acme.json",
     }],
-    drivers: &["acme"],
+    drivers: &["acme", "acme-next"],
+    needed_by: &["acme-next"],
     enumerates_once: true,
     start_deadline: Duration::from_secs(1),
     discover_deadline: Duration::from_secs(1),
@@ -105,10 +106,52 @@ fn the_preferred_file_is_looked_up_everywhere_first() {
 }
 
 #[test]
-fn a_library_that_is_absent_is_a_problem_only_where_its_root_was_given() {
+fn the_known_places_are_looked_up_under_every_root_that_is_given() {
+    for place in [
+        "/opt/acme/lib",
+        "/opt/acme/2.0/lib",
+        "/usr/lib64",
+        "/usr/lib/aarch64-linux-gnu",
+        "/run/opengl-driver/lib",
+        "/run/acme/driver/usr/lib/x86_64-linux-gnu",
+        "/run/acme/driver/opt/acme/2.0/lib",
+    ] {
+        let file = format!("{place}/libacme.so");
+        let (host, other) = (TestHost::new(), TestHost::new().file(&file, ""));
+        let found = |roots: &[&Path]| {
+            let roots = std::env::join_paths(roots).expect("no path has a colon");
+            SPEC.find(&host.open(), Some(Path::new(&roots)))
+        };
+        let (empty, other) = (host.open(), other.open());
+        let expected = other.real_path(&file).expect("it is there");
+        assert_eq!(found(&[other.root()]), Some(expected.clone()), "{place}");
+        assert_eq!(
+            found(&[empty.root(), Path::new("/nonexistent"), other.root()]),
+            Some(expected),
+            "{place}"
+        );
+        assert_eq!(found(&[empty.root()]), None);
+    }
+}
+
+#[test]
+fn of_several_versions_the_last_one_is_taken() {
+    let host =
+        TestHost::new().file("/opt/acme/1.9/lib/libacme.so", "").file("/opt/acme/2.0/lib/libacme.so", "");
+    assert!(SPEC.find(&host.open(), None).is_some_and(|path| path.ends_with("opt/acme/2.0/lib/libacme.so")));
+}
+
+#[test]
+fn a_library_that_is_absent_is_a_problem_where_its_root_was_given_or_a_device_needs_it() {
     let host = TestHost::new();
     assert_eq!(discovered(&mut enrichment(None), &host, "acme"), []);
     assert_eq!(discovered(&mut enrichment(Some(host.open().root())), &host, "acme"), [Missing::NotExposed]);
+    let mut findings = findings("acme-next");
+    enrichment(None).discover(&host.open(), &mut findings, false);
+    let message = &findings.problems[0].message;
+    for part in ["libacme.so", "acme-next is bound", "/opt/acme/lib, ", "/run/acme/driver/usr/lib64"] {
+        assert!(message.contains(part), "{message}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a vendor's exporter counts as one device.
 
-use afd_model::{Device, Partition, Quantity, Reading, Sample, UnitId};
+use afd_model::{Device, HandleKind, Partition, Quantity, Reading, Sample, UnitId};
 
 use super::CompatInput;
 use crate::vendors::VendorRecord;
@@ -8,7 +8,7 @@ use crate::vendors::VendorRecord;
 /// What a vendor's exporter counts as one device: a device or a partition, with its readings.
 #[derive(Debug)]
 pub struct ExporterUnit<'i> {
-    /// Its number.
+    /// Its number on the node. No two devices share one.
     pub(crate) number: usize,
     pub(crate) device: &'i Device,
     pub(crate) partition: Option<&'i Partition>,
@@ -83,10 +83,22 @@ pub(crate) fn whole_units<'i>(record: &VendorRecord, input: &CompatInput<'i>) ->
     units.collect()
 }
 
+/// A number of each device of the inventory: the index by the library of `record`'s devices, and for the others the numbers that
+/// are left, in order.
+fn numbers(record: &VendorRecord, devices: &[Device]) -> Vec<usize> {
+    let indexed: Vec<Option<usize>> = devices
+        .iter()
+        .map(|device| device.handle(HandleKind::Index).filter(|_| record.covers(device))?.parse().ok())
+        .collect();
+    let mut left = (0..).filter(|number| !indexed.contains(&Some(*number)));
+    indexed.iter().map(|index| index.or_else(|| left.next()).unwrap_or_default()).collect()
+}
+
 /// Every device and every partition of any vendor that was sampled, in the order of the inventory and of the samples.
-pub(crate) fn sampled_units<'i>(_: &VendorRecord, input: &CompatInput<'i>) -> Vec<ExporterUnit<'i>> {
+pub(crate) fn sampled_units<'i>(record: &VendorRecord, input: &CompatInput<'i>) -> Vec<ExporterUnit<'i>> {
     let mut units = Vec::new();
-    for (number, device) in input.inventory.devices.iter().enumerate() {
+    let numbers = numbers(record, &input.inventory.devices);
+    for (number, device) in numbers.into_iter().zip(&input.inventory.devices) {
         for sample in input.samples.iter().filter(|sample| sample.unit.device == device.id) {
             let find = |name| device.partitions.iter().find(|partition: &&Partition| partition.name == name);
             let partition = sample.unit.partition.and_then(find);

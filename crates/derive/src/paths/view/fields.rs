@@ -3,6 +3,8 @@
 use afd_model::{Device, Inventory, Missing, Partition};
 use cel::Value;
 
+use crate::vendors::{can_compute, obstacle};
+
 use super::{
     DeviceView, FieldKind, NodeView, PortView, ViewField, ViewRecord, has_failed, is_healthy, is_usable,
     is_whole, number, pcie_root, string,
@@ -37,9 +39,24 @@ pub(super) const NODE: &[ViewRow<NodeValue>] = &[
         |node| number(node.count(is_healthy)?),
     ),
     row(
+        "driven",
+        FieldKind::Number,
+        "number of those that are bound to a driver with which they compute",
+        |node| number(node.count(|device| Some(can_compute(device)))?),
+    ),
+    row(
+        "computing",
+        FieldKind::Number,
+        "number of those that programs can use: `driven`, and not set so that they compute nothing on this node",
+        |node| number(node.count(|device| Some(obstacle(device).is_none()))?),
+    ),
+    row("obstacle", FieldKind::String, "why the first of the others cannot compute", |node| {
+        string(node.devices.iter().copied().find_map(obstacle)?)
+    }),
+    row(
         "usable",
         FieldKind::Number,
-        "number of those that can be allocated as a whole: not partitioned and not known to have failed",
+        "number of those that can be allocated as a whole: `computing`, not partitioned and not known to have failed",
         |node| number(node.count(is_usable)?),
     ),
     row("homogeneous", FieldKind::Bool, "whether the node has no other product", |node| {

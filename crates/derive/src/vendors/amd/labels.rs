@@ -50,6 +50,8 @@ pub(super) const LABELS: LabelSet = LabelSet {
          writes the virtual function's id with `0x`.",
         "`compute-partitioning-supported` and `memory-partitioning-supported` are absent where devices disagree; AMD's labeller \
          writes the value of the first device.",
+        "A device that is given to virtual machines as a whole (`vfio-pci`) has no labels, since pods cannot have it; the \
+         virtualisation branch of AMD's labeller describes it, with the mode `pf-passthrough`.",
         "Integrated GPUs count only with `--include-integrated`; AMD's labeller counts every device of its driver.",
     ],
 };
@@ -179,7 +181,7 @@ const OTHERS: &[CompatLabel] = &[
     },
     CompatLabel {
         key: "amd.com/gpu.mode",
-        examples: "`container`, `vf-passthrough`, `pf-passthrough`",
+        examples: "`container`, `vf-passthrough`",
         meaning: "use of the devices by their driver; only where they agree",
         needs: &[Fact::Driver],
         unread: ALL_READ,
@@ -191,9 +193,7 @@ const OTHERS: &[CompatLabel] = &[
         meaning: "the same, older prefix",
         needs: &[Fact::Driver],
         unread: ALL_READ,
-        fill: LabelFill::One(|scope| {
-            agreed(&of_devices(scope, mode)).filter(|mode| mode != "pf-passthrough")
-        }),
+        fill: LabelFill::One(|scope| agreed(&of_devices(scope, mode))),
     },
     CompatLabel {
         key: "beta.amd.com/gpu.firmware.<firmware>.fw.<version>",

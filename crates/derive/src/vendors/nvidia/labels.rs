@@ -2,7 +2,7 @@
 
 mod resource;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use afd_model::{Device, Fact, Known, Missing, VgpuGuest};
 
@@ -32,8 +32,8 @@ pub(super) const LABELS: LabelSet = LabelSet {
          shared. GPU Feature Discovery reads its own configuration, or writes that nothing is shared. Where the device alone \
          decides, the labels are there: no GPU in MIG mode is shared by MPS, and a model of which all GPUs are in MIG mode \
          is offered in 0 replicas.",
-        "`nvidia.com/gpu.*` on a node with several models describe the model with most GPUs, of equal ones the first by name, \
-         so that they never flap; `product.<slug>` under our own prefix counts every model.",
+        "`nvidia.com/gpu.*` on a node with several models describe the primary one, by the rule of our own labels, so that they \
+         never flap; `product.<slug>` under our own prefix counts every model.",
         "`nvidia.com/gpu.memory` of GB10 and other GPUs that share the system's memory is the system's memory; GPU Feature \
          Discovery has no such label then.",
         "`nvidia.com/gpu.family` of compute capability 11 is `blackwell`, which GPU Feature Discovery calls `undefined`. An \
@@ -247,18 +247,6 @@ fn runtime(node: &LabelScope<'_>, number: usize) -> Option<String> {
 
 fn vgpu(node: &LabelScope<'_>, value: impl Fn(&VgpuGuest) -> Option<String>) -> Option<String> {
     first(node, |gpu| value(gpu.nvidia()?.vgpu.as_ref()?))
-}
-
-/// The GPUs of the model with most of them, of equal ones the first by name. GPUs without a name count if none has one.
-fn primary<'a>(gpus: &[&'a Device]) -> Vec<&'a Device> {
-    let mut models: BTreeMap<Option<&str>, Vec<&'a Device>> = BTreeMap::new();
-    for gpu in gpus {
-        models.entry(gpu.product_name()).or_default().push(gpu);
-    }
-    let named: Vec<_> =
-        models.iter().filter(|(name, _)| name.is_some()).map(|(_, gpus)| gpus.clone()).collect();
-    let models = if named.is_empty() { models.into_values().collect() } else { named };
-    models.into_iter().rev().max_by_key(Vec::len).unwrap_or_default()
 }
 
 /// Removes characters that label values cannot have and replaces white space by `-`, as GPU Feature Discovery does.

@@ -5,8 +5,8 @@
 //! has no sample: the endpoint picker would route requests to a device at 0.
 
 use afd_model::{
-    Clock, Device, Direction, Engine, ErrorDetail, ErrorKind, HandleKind, Known, LinkCounter, NvidiaQuantity,
-    Quantity, Rows, Sensor,
+    Clock, Device, Direction, Engine, ErrorDetail, ErrorKind, Known, LinkCounter, NvidiaQuantity, Quantity,
+    Rows, Sensor,
 };
 
 use super::NVIDIA;
@@ -26,7 +26,7 @@ pub(super) const METRICS: MetricSet = MetricSet {
     notes: "The page has the default list of dcgm-exporter 4.8. `GPU_I_PROFILE` and `GPU_I_ID` are labels of MIG devices.",
     units: sampled_units,
     unit_labels: &[
-        UnitLabel { name: "gpu", value: |unit| Some(index(unit)) },
+        UnitLabel { name: "gpu", value: |unit| Some(unit.number.to_string()) },
         UnitLabel { name: "UUID", value: |unit| Some(text(&unit.device.uuid)) },
         UnitLabel { name: "pci_bus_id", value: |unit| Some(bus_id(unit.device)) },
         UnitLabel { name: "device", value: |unit| Some(device_node(unit.device)) },
@@ -53,6 +53,9 @@ pub(super) const METRICS: MetricSet = MetricSet {
          dcgm-exporter has neither.",
         "`pod`, `namespace` and `container` are always there, and empty while no container is known to hold the device. llm-d's \
          endpoint picker would count a sample without `pod` for every endpoint.",
+        "Compute instances of one GPU instance have one series, as the GPU instance has in dcgm-exporter, unless `GPU_I_PROFILE` or \
+         the pod that holds each distinguishes them.",
+        "`gpu` of other vendors' devices, and of a GPU that NVML does not list, is a number that no GPU has.",
         "`Hostname` is absent where no node name is given (`--node-name`).",
         "`err_msg` of `DCGM_FI_DEV_XID_ERRORS` is our wording, except `No Error` and `Unknown Error`; `err_code` is the number in \
          both.",
@@ -161,11 +164,6 @@ fn last_xid(unit: &ExporterUnit<'_>) -> UnitSeries {
 
 fn text(fact: &Known<String>) -> String {
     fact.value().cloned().unwrap_or_default()
-}
-
-/// The index by NVML, or for other vendors' devices that in the inventory.
-fn index(unit: &ExporterUnit<'_>) -> String {
-    unit.device.handle(HandleKind::Index).map_or_else(|| unit.number.to_string(), str::to_owned)
 }
 
 /// `00000000:1B:00.0`, as NVML writes it.

@@ -131,7 +131,7 @@ fn the_mode_follows_from_the_driver() {
     let driven = |driver: &str| Device { driver: Known::Value(driver.to_owned()), ..device(1) };
     let labels = labelled(vec![driven("amdgpu")]);
     assert_eq!((&*labels["amd.com/gpu.mode"], &*labels["beta.amd.com/gpu.mode"]), ("container", "container"));
-    let labels = labelled(vec![driven("vfio-pci")]);
-    assert_eq!(labels["amd.com/gpu.mode"], "pf-passthrough");
-    assert!(!labels.contains_key("beta.amd.com/gpu.mode"));
+    let labels = labelled(vec![driven("gim")]);
+    assert_eq!(labels["amd.com/gpu.mode"], "vf-passthrough");
+    assert!(labelled(vec![driven("vfio-pci")]).is_empty());
 }

@@ -135,7 +135,6 @@ pub(super) fn mode(device: &Device) -> Option<String> {
     let mode = match device.driver.value()?.as_str() {
         "amdgpu" => "container",
         "gim" => "vf-passthrough",
-        "vfio-pci" => "pf-passthrough",
         _ => return None,
     };
     Some(mode.to_owned())

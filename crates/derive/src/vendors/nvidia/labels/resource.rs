@@ -6,11 +6,12 @@ use afd_model::{Device, Fact, MigInstance, Partition};
 
 use super::{
     super::options::{MigStrategy, SharingStrategy},
-    is_in_mig_mode, mig_mode_is_unread, options, primary, sanitized,
+    is_in_mig_mode, mig_mode_is_unread, options, sanitized,
 };
 use crate::{
     compat::labels::{CompatLabel, LabelFill, LabelScope},
-    value::{MAX_LENGTH, label_value},
+    labels::primary_devices,
+    value::{MAX_LENGTH, label_value, label_value_with_end},
 };
 
 macro_rules! of_each_resource {
@@ -42,7 +43,7 @@ const COMPUTE: &[Fact] = &[Fact::Product, Fact::Partitioning, Fact::VendorFacts,
 pub(super) const RESOURCE: &[CompatLabel] = of_each_resource! {
     "product", "`NVIDIA-L4`, `NVIDIA-L4-SHARED`",
         "model; with `-MIG-<profile>` for MIG devices, and `-SHARED` where the plugin's configuration shares them under the same name",
-        RESOURCES, |r| label_value(r.product.as_deref()?, MAX_LENGTH);
+        RESOURCES, |r| label_value_with_end(r.product.as_deref()?, &r.product_end, MAX_LENGTH);
     "count", "`8`", "number of them, before sharing", RESOURCES, |r| Some(r.count.to_string());
     "replicas", "`1`", "replicas of each; 1 where the plugin's configuration does not share it",
         RESOURCES, |r| Some(r.replicas?.to_string());
@@ -68,7 +69,10 @@ pub(super) const RESOURCE: &[CompatLabel] = of_each_resource! {
 struct OfferedResource<'a> {
     /// `gpu` or `mig-1g.10gb`.
     name: String,
+    /// The model.
     product: Option<String>,
+    /// What follows the model and distinguishes the resource from others of it.
+    product_end: String,
     count: usize,
     /// `None` while it is not known whether they are shared; so the strategy.
     replicas: Option<u32>,
@@ -105,13 +109,14 @@ fn resources<'a>(node: &LabelScope<'a>) -> Vec<OfferedResource<'a>> {
 
 /// The GPUs of the primary model. Those in MIG mode are counted and cannot be shared.
 fn gpus<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
-    let primary = primary(&node.devices);
+    let primary = primary_devices(&node.devices);
     let first = primary.first().copied();
     let only_mig_devices =
         options(node).mig_strategy != MigStrategy::None && primary.iter().all(|gpu| is_in_mig_mode(gpu));
     let mut resource = OfferedResource {
         name: "gpu".to_owned(),
         product: first.and_then(Device::product_name).map(sanitized),
+        product_end: String::new(),
         count: primary.len(),
         replicas: None,
         strategy: None,
@@ -139,7 +144,7 @@ fn share(node: &LabelScope<'_>, resource: &mut OfferedResource<'_>, name: &str) 
     resource.strategy = Some(replicas.map_or(SharingStrategy::None, |_| sharing.strategy).as_str());
     resource.replicas = Some(replicas.unwrap_or(1));
     if replicas.is_some_and(|replicas| replicas > 1) && !sharing.renamed {
-        resource.product = resource.product.take().map(|product| product + "-SHARED");
+        resource.product_end.push_str("-SHARED");
     }
 }
 
@@ -155,11 +160,10 @@ fn single<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
     let alike = profile.is_some() && partitions.iter().all(|partition| partition.profile.value() == profile);
     let all =
         partitioned.len() == node.devices.len() && partitioned.iter().all(|gpu| !gpu.partitions.is_empty());
-    let product = |suffix: &str| resource.product.clone().map(|product| format!("{product}-MIG-{suffix}"));
     match (profile, partitions.first()) {
         (Some(profile), Some(partition)) if alike && all => {
             let mut resource = OfferedResource {
-                product: product(&profile.replace('+', ".")),
+                product_end: format!("-MIG-{}", profile.replace('+', ".")),
                 count: partitions.len(),
                 memory_mib: partition.memory_bytes.value().map(|bytes| bytes >> 20),
                 partition: Some(partition),
@@ -169,7 +173,7 @@ fn single<'a>(node: &LabelScope<'a>) -> OfferedResource<'a> {
             resource
         }
         _ => {
-            resource.product = product("INVALID");
+            "-MIG-INVALID".clone_into(&mut resource.product_end);
             (resource.count, resource.memory_mib) = (0, Some(0));
             (resource.replicas, resource.strategy) = (Some(0), Some(""));
             resource
@@ -191,7 +195,8 @@ fn mixed<'a>(node: &LabelScope<'a>) -> Vec<OfferedResource<'a>> {
         let (gpu, partition) = partitions[0];
         let mut resource = OfferedResource {
             name: format!("mig-{profile}"),
-            product: gpu.product_name().map(|name| format!("{}-MIG-{profile}", sanitized(name))),
+            product: gpu.product_name().map(sanitized),
+            product_end: format!("-MIG-{profile}"),
             count: partitions.len(),
             replicas: None,
             strategy: None,

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use afd_model::{
     Health, Inventory, NvidiaFacts, PciAddress, PciClass, Product, Variant, Vendor, VendorFacts,
 };
