@@ -1,13 +1,15 @@
 //! Names of AMD's products by PCI device id and revision, spelt as in `amdgpu.ids` of libdrm.
 //!
 //! One id is often sold under several names, which the revision distinguishes. Such an id has a row for each name and one
-//! for any other revision, which names the chip only: no name is composed of several.
+//! for any other revision, which names the chip only and has no model: no name is composed of several. An id that `amdgpu.ids` itself
+//! gives to two products has the models of both, told apart by the name on the board or by the compute units.
 
 mod gcn;
 mod instinct;
 mod integrated;
 mod rdna;
 
+use afd_model::{Known, Missing};
 use afd_probe::products::{ProductRow, rows_of};
 
 /// The tables.
@@ -27,6 +29,8 @@ pub struct AmdProductFacts {
     pub integrated: bool,
     /// Whether it is an SR-IOV virtual function.
     pub virtual_function: bool,
+    /// The models that have this id and revision, each with the compute units of one die; empty where it is one.
+    pub models: &'static [(&'static str, u32)],
 }
 
 const fn row(
@@ -39,8 +43,29 @@ const fn row(
     ProductRow { ids, name, model: Some(model), architecture, facts }
 }
 
+/// An id without the revision, which would say which product it is.
+const fn chip(
+    ids: &'static [u16],
+    name: &'static str,
+    architecture: &'static str,
+    facts: AmdProductFacts,
+) -> AmdProductRow {
+    ProductRow { ids, name, model: None, architecture, facts }
+}
+
+/// An id that is sold as several models.
+const fn shared(
+    ids: &'static [u16],
+    name: &'static str,
+    architecture: &'static str,
+    facts: AmdProductFacts,
+    models: &'static [(&'static str, u32)],
+) -> AmdProductRow {
+    ProductRow { ids, name, model: None, architecture, facts: AmdProductFacts { models, ..facts } }
+}
+
 const fn gfx(compute: &'static str) -> AmdProductFacts {
-    AmdProductFacts { revisions: &[], compute, integrated: false, virtual_function: false }
+    AmdProductFacts { revisions: &[], compute, integrated: false, virtual_function: false, models: &[] }
 }
 
 const fn apu(compute: &'static str) -> AmdProductFacts {
@@ -54,6 +79,28 @@ impl AmdProductFacts {
 
     const fn virtual_function(self) -> AmdProductFacts {
         AmdProductFacts { virtual_function: true, ..self }
+    }
+}
+
+/// The model of a device whose id is sold as several ones: the one that the name on the board has as a word, else the one with as
+/// many compute units.
+pub(crate) fn model_of_shared_id(
+    models: &[(&str, u32)],
+    board_name: Known<&str>,
+    compute_units: Known<u32>,
+) -> Known<String> {
+    let by_name = board_name.and_then(|name| {
+        let words = || name.split(|c: char| !c.is_ascii_alphanumeric());
+        only(models, |(model, _)| words().any(|word| word.eq_ignore_ascii_case(model)))
+    });
+    by_name.or_else(|| compute_units.and_then(|units| only(models, |(_, own)| *own == units)))
+}
+
+fn only(models: &[(&str, u32)], is_one: impl Fn(&(&str, u32)) -> bool) -> Known<String> {
+    let mut fitting = models.iter().filter(|model| is_one(model));
+    match (fitting.next(), fitting.next()) {
+        (Some((model, _)), None) => Known::Value((*model).to_owned()),
+        _ => Missing::NotAvailable.into(),
     }
 }
 
@@ -94,13 +141,52 @@ mod tests {
                 assert!(find(*id, None).is_some(), "{row:?} is not found without a revision");
                 assert!(!is_display_only(*id), "{row:?}");
             }
-            for text in [row.model.expect("AMD has model names"), row.architecture, row.facts.compute] {
+            let models = row.model.into_iter().chain(row.facts.models.iter().map(|(model, _)| *model));
+            for text in models.chain([row.architecture, row.facts.compute]) {
                 assert!(
                     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte)),
                     "{row:?}"
                 );
                 assert!(text.ends_with(|c: char| c.is_ascii_alphanumeric()), "{row:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_model_of_a_shared_id_is_unambiguous_or_absent() {
+        let instinct = |id| find(id, None).expect("the id is in the table").facts.models;
+        let model = |id, board: Option<&'static str>, units: Option<u32>| {
+            let board_name = Known::from_option(board, Missing::NotExposed);
+            let units = Known::from_option(units, Missing::NotExposed);
+            model_of_shared_id(instinct(id), board_name, units).into_value()
+        };
+        assert_eq!(
+            model(0x740c, Some("AMD INSTINCT MI250X (MCM) OAM AC MBA"), None).as_deref(),
+            Some("MI250X")
+        );
+        assert_eq!(
+            model(0x740c, Some("MI250"), Some(110)).as_deref(),
+            Some("MI250"),
+            "the board counts first"
+        );
+        assert_eq!(model(0x740c, Some("AMD Instinct MI250X / MI250"), Some(104)).as_deref(), Some("MI250"));
+        assert_eq!(model(0x740c, Some("D65209"), Some(110)).as_deref(), Some("MI250X"));
+        assert_eq!(model(0x740c, None, Some(64)), None);
+        assert_eq!(model(0x66a1, None, Some(64)).as_deref(), Some("MI60"));
+        assert_eq!(model(0x66a1, None, Some(60)).as_deref(), Some("MI50"));
+        assert_eq!(model(0x66a1, None, None), None);
+        let unread =
+            model_of_shared_id(instinct(0x66a1), Missing::NotExposed.into(), Missing::Unreadable.into());
+        assert_eq!(unread.missing(), Some(Missing::Unreadable), "what could not be read may still decide");
+    }
+
+    #[test]
+    fn every_row_has_one_model_several_or_is_a_chip() {
+        for row in TABLES.iter().copied().flatten() {
+            let is_chip = row.name.ends_with(')') && !row.facts.integrated;
+            let models = usize::from(row.model.is_some()) + row.facts.models.len();
+            assert_eq!(models == 0, is_chip, "{row:?}");
+            assert!(row.facts.models.len() != 1, "{row:?}");
         }
     }
 

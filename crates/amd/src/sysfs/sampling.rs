@@ -9,7 +9,8 @@ mod readings;
 use std::time::Instant;
 
 use afd_model::{
-    AmdQuantity, Clock, Device, DeviceId, Engine, ErrorDetail, ErrorKind, Missing, Quantity, Sample,
+    AmdQuantity, Clock, Device, DeviceId, Engine, ErrorDetail, ErrorKind, Known, MemorySource, Missing,
+    Quantity, Sample,
 };
 use afd_probe::{Facts, PciFunction, device, hwmon, pci};
 
@@ -31,6 +32,8 @@ pub(crate) struct AmdSource {
     function: PciFunction,
     device: DeviceId,
     link: PciFunction,
+    /// The file with its used memory.
+    memory_used: &'static str,
     sensors: Vec<String>,
     ras: RasFiles,
     /// Joules per count of an energy counter whose unit depends on the product.
@@ -56,6 +59,7 @@ impl AmdSource {
             function: function.clone(),
             device: device.id,
             link: link.clone(),
+            memory_used: memory_used(facts, function, device),
             joules_per_count: is_aldebaran.then_some(gpu_metrics::JOULES_PER_COUNT),
             partitions: device
                 .partitions
@@ -91,7 +95,7 @@ impl AmdSource {
         let table = self.table(facts).unwrap_or_default();
         Some(HealthEvidence {
             errors: self.ras.counts(facts),
-            pages: self.ras.pages(facts).into_value(),
+            pages: self.ras.pages(facts),
             residencies: table.residencies,
             throttle_status: table.throttle_status,
             xgmi_links_up: table.xgmi_links_up,
@@ -148,8 +152,8 @@ impl AmdSource {
     fn readings(&self, facts: &mut Facts<'_>, metrics: &GpuMetrics) -> ReadingSet {
         let mut readings = ReadingSet::default();
         let at = |name: &str| self.function.attribute(name);
-        readings
-            .add(Quantity::MemoryUsedBytes, number(facts, "memory_used_bytes", &at("mem_info_vram_used")));
+        let used = number(facts, "memory_used_bytes", &at(self.memory_used));
+        readings.add(Quantity::MemoryUsedBytes, used);
         for (engine, file) in [
             (Engine::Compute, "gpu_busy_percent"),
             (Engine::Memory, "mem_busy_percent"),
@@ -212,6 +216,15 @@ impl AmdSource {
             readings.add_extra(&only.extra);
         }
     }
+}
+
+/// The file with the used part of the memory: of the pool whose size KFD reports, where that is system memory.
+fn memory_used(facts: &mut Facts<'_>, function: &PciFunction, device: &Device) -> &'static str {
+    let is_system_memory = device.memory_source == Known::Value(MemorySource::Kfd) && {
+        let total = facts.number::<u64>("memory_bytes", &function.attribute("mem_info_gtt_total"));
+        total.is_known() && total == device.memory_bytes
+    };
+    if is_system_memory { "mem_info_gtt_used" } else { "mem_info_vram_used" }
 }
 
 /// What a die without a power limit of its own has no value of.

@@ -81,7 +81,7 @@ impl IntelSource {
         facts.about(Some(self.device));
         IntelEvidence {
             is_survivable: facts.host().exists(&format!("{}/survivability_mode", self.directory)),
-            gpu_health: facts.text("health", &format!("{}/gpu_health", self.directory)).into_value(),
+            gpu_health: facts.text("health", &format!("{}/gpu_health", self.directory)),
             ..IntelEvidence::default()
         }
     }
