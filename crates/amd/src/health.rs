@@ -49,10 +49,10 @@ impl HealthEvidence {
         let is_unread = |missing: Option<Missing>| missing.is_some_and(Missing::is_undecided);
         let blocks = self.errors.iter().filter(|(_, counts)| is_unread(counts.missing()));
         let pages = self.pages.missing();
-        let has_odd_pages = self.pages.value().is_some_and(|pages| pages.unrecognized > 0);
+        let has_unknown_pages = self.pages.value().is_some_and(|pages| pages.unrecognized > 0);
         let records = self.records.missing().filter(|missing| *missing != Missing::NotPermitted);
         let others =
-            [("bad pages", is_unread(pages) || has_odd_pages), ("error records", is_unread(records))];
+            [("bad pages", is_unread(pages) || has_unknown_pages), ("error records", is_unread(records))];
         blocks
             .map(|(block, _)| *block)
             .chain(others.into_iter().filter_map(|(name, is_unread)| is_unread.then_some(name)))

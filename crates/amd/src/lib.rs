@@ -19,7 +19,7 @@
 //! - Error records and the feature versions of firmware are in debugfs, which only root may read ([`cper`]); nothing else needs
 //!   privilege.
 //! - The health of a device, and its sources, are the table [`health::RULES`].
-//! - ES1000 and related display controllers of server boards have the same vendor id and are not accelerators.
+//! - ES1000 and other display controllers, and all cards before GCN, have the same vendor id and are not accelerators.
 
 pub mod cper;
 mod debugfs;
@@ -268,6 +268,7 @@ fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Devi
         None => product_of_driver(facts, function),
     };
     device.integrated = row.is_some_and(|row| row.facts.integrated);
+    device.display_only = row.is_some_and(products::is_display_card);
     device.virtual_function = row.is_some_and(|row| row.facts.virtual_function);
     interpret::attributes(&mut device, sysfs::attributes(facts, function), row);
     device.vendor_facts = Some(VendorFacts::Amd(Box::new(vendor_facts::read(facts, function, &device))));

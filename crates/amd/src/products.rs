@@ -2,12 +2,14 @@
 //!
 //! One id is often sold under several names, which the revision distinguishes. Such an id has a row for each name and one
 //! for any other revision, which names the chip only and has no model: no name is composed of several. An id that `amdgpu.ids` itself
-//! gives to two products has the models of both, told apart by the name on the board or by the compute units.
+//! gives to two products has the models of both, distinguished by the name on the board or by the compute units.
 
 mod gcn;
 mod instinct;
 mod integrated;
 mod rdna;
+
+use std::ops::RangeInclusive;
 
 use afd_model::{Known, Missing};
 use afd_probe::products::{ProductRow, rows_of};
@@ -104,14 +106,36 @@ fn only(models: &[(&str, u32)], is_one: impl Fn(&(&str, u32)) -> bool) -> Known<
     }
 }
 
-/// Display controllers of server boards, for the console; they do not compute.
+/// Display controllers that do not compute: those of server boards, and all before GCN, which only the driver radeon knows.
 ///
-/// Source: the public PCI id list: ES1000 (515e, 5969), RV100 (5159), the Rage XL series (4752, 474d, 4c59).
-const DISPLAY_ONLY: [u16; 6] = [0x4752, 0x474d, 0x4c59, 0x5159, 0x515e, 0x5969];
+/// Source: the ids of that driver in the kernel (`drm_pciids.h`), and the public PCI id list for the Rage XL series (474d, 4752,
+/// 4c59).
+const DISPLAY_ONLY: [RangeInclusive<u16>; 8] = [
+    // Rage to R400, with ES1000 (515e, 5969).
+    0x3000..=0x5fff,
+    // Northern Islands: Cayman, Barts, Turks, Caicos.
+    0x6700..=0x677f,
+    // Evergreen: Cypress, Juniper, Redwood, Cedar.
+    0x6880..=0x68ff,
+    // R500.
+    0x7100..=0x72ff,
+    // Chipsets with R300 to R500.
+    0x7800..=0x79ff,
+    // R600 and R700, and chipsets and processors with them.
+    0x9400..=0x97ff,
+    // Processors with Evergreen and Northern Islands.
+    0x9802..=0x980a,
+    0x9900..=0x99ff,
+];
 
-/// Whether an id is that of a console display controller.
+/// Whether an id is that of a display controller that never computes.
 pub fn is_display_only(id: u16) -> bool {
-    DISPLAY_ONLY.contains(&id)
+    DISPLAY_ONLY.iter().any(|ids| ids.contains(&id))
+}
+
+/// Whether a product, although the driver amdgpu knows it, is a display card: no release of ROCm computes with GCN 1 or 2.
+pub(crate) fn is_display_card(row: &AmdProductRow) -> bool {
+    matches!(row.architecture, "gcn1" | "gcn2")
 }
 
 /// The row of a device id and revision, else of the id for any revision.
@@ -149,6 +173,21 @@ mod tests {
                 );
                 assert!(text.ends_with(|c: char| c.is_ascii_alphanumeric()), "{row:?}");
             }
+        }
+    }
+
+    #[test]
+    fn cards_before_gcn_are_no_gpus_and_the_first_of_gcn_are_display_cards() {
+        // HD 6450, HD 5450, HD 4350, X1300, FirePro V4900, Mobility HD 6970M, HD 6310, ES1000.
+        for old in [0x6779, 0x68f9, 0x954f, 0x7183, 0x675f, 0x6720, 0x9802, 0x515e] {
+            assert!(is_display_only(old), "{old:04x}");
+        }
+        let is_card = |id| find(id, None).is_some_and(is_display_card);
+        for early in [0x6613, 0x6798, 0x67b0, 0x683f] {
+            assert!(!is_display_only(early) && is_card(early), "{early:04x}");
+        }
+        for computing in [0x67df, 0x687f, 0x66a1, 0x738c, 0x74a1, 0x744c, 0x15bf] {
+            assert!(!is_display_only(computing) && !is_card(computing), "{computing:04x}");
         }
     }
 

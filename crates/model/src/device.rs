@@ -22,6 +22,9 @@ pub struct Device {
     /// Part of a processor that shares the system's memory (a laptop's GPU, an APU). Such devices get no labels
     /// unless asked for.
     pub integrated: bool,
+    /// A display card that computes nothing, by the product table: it is no accelerator where another device is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub display_only: bool,
     /// An SR-IOV virtual function seen without its physical function, as in a virtual machine.
     pub virtual_function: bool,
     /// How it is attached to PCI.
@@ -161,6 +164,7 @@ impl Device {
             variant,
             product: Known::default(),
             integrated: false,
+            display_only: false,
             virtual_function: false,
             pci: Pci {
                 address,

@@ -109,11 +109,11 @@ impl<'h> Facts<'h> {
     /// Calls `line` with each line of a list of any length. A line that `line` refuses is skipped, and all such lines are one
     /// problem; how many they are.
     pub fn lines(&mut self, fact: &str, path: &str, mut line: impl FnMut(&str) -> bool) -> Known<u64> {
-        let (mut odd, mut first) = (0_u64, None);
+        let (mut skipped, mut first) = (0_u64, None);
         let read = self.host.read_lines(path, |bytes| {
             let text = String::from_utf8_lossy(bytes);
             if !text.trim().is_empty() && !line(text.trim()) {
-                odd += 1;
+                skipped += 1;
                 first.get_or_insert_with(|| excerpt(&text));
             }
         });
@@ -121,10 +121,11 @@ impl<'h> Facts<'h> {
             return self.unread(fact, &error);
         }
         if let Some(first) = first {
-            let message = format_args!("{odd} lines are not in the documented format, the first is {first}");
+            let message =
+                format_args!("{skipped} lines are not in the documented format, the first is {first}");
             let _: Known<()> = self.missing(fact, Missing::Malformed, Some(path), message);
         }
-        Known::Value(odd)
+        Known::Value(skipped)
     }
 
     /// The last component of a link: `xe` of `driver -> ../../../bus/pci/drivers/xe`.

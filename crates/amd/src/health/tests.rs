@@ -102,8 +102,8 @@ fn what_could_not_be_read_is_no_sign_of_health() {
         assert_eq!(codes(with(missing.into()), None), unknown, "{missing:?}");
         assert_eq!(codes(counted("sdma", missing.into()), None), unknown, "{missing:?}");
     }
-    let odd = BadPages { retired: 3, unrecognized: 1, ..BadPages::default() };
-    assert_eq!(codes(with(Known::Value(odd)), None), unknown);
+    let partly = BadPages { retired: 3, unrecognized: 1, ..BadPages::default() };
+    assert_eq!(codes(with(Known::Value(partly)), None), unknown);
     let records =
         |missing: Missing| HealthEvidence { records: missing.into(), ..with(Missing::NotExposed.into()) };
     assert_eq!(codes(records(Missing::Malformed), None), unknown);

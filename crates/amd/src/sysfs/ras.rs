@@ -82,8 +82,8 @@ impl RasFiles {
     pub(crate) fn pages(&self, facts: &mut Facts<'_>) -> Known<BadPages> {
         let Some(path) = &self.pages else { return Missing::NotExposed.into() };
         let mut pages = BadPages::default();
-        let odd = facts.lines("retired_pages", path, |line| pages.add(line));
-        odd.map(|unrecognized| BadPages { unrecognized, ..pages })
+        let skipped = facts.lines("retired_pages", path, |line| pages.add(line));
+        skipped.map(|unrecognized| BadPages { unrecognized, ..pages })
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_any_length_is_counted_and_an_odd_line_costs_only_itself() {
+    fn a_list_of_any_length_is_counted_and_a_malformed_line_costs_only_itself() {
         let text = format!("{}0x9 : 0x1000 : Q\n0x8 : 0x1000 : F\n", "0x01 : 0x00001000 : R\n".repeat(7000));
         let counted = BadPages { retired: 7000, pending: 0, failed: 1, unrecognized: 1 };
         assert_eq!(pages(&text), (Known::Value(counted), 1));

@@ -3,6 +3,7 @@
 //! `pcie_bw` is never read: the driver measures for a second before it answers. The files of a suspended device are not read:
 //! that would wake the device, or fail with EPERM although no permission is missing.
 
+mod contradiction;
 mod partition;
 mod readings;
 
@@ -15,13 +16,14 @@ use afd_model::{
 use afd_probe::{Facts, PciFunction, device, hwmon, pci};
 
 use self::{
+    contradiction::contradicted,
     partition::PartitionSource,
     readings::{ReadingSet, add_table, binary, errors, is_plausible, number, sensors},
 };
 use super::{levels::read_levels, ras::RasFiles};
 use crate::{
     debugfs,
-    gpu_metrics::{self, GpuMetrics, PartitionMetrics},
+    gpu_metrics::{self, GpuMetrics, PartitionMetrics, throttle},
     health::HealthEvidence,
     throttle_time::{self, ThrottleTime},
 };
@@ -142,10 +144,16 @@ impl AmdSource {
     }
 
     /// The table `gpu_metrics`. One that was torn while it was read has values that are impossible. Of such a table only values
-    /// are used that are checked one by one: a counter that falls would show a reset that did not happen.
+    /// are used that are checked one by one: a counter that falls would show a reset that did not happen. Some firmware sets bits
+    /// of the throttle status for good: those that a sensor contradicts are dropped.
     fn table(&self, facts: &mut Facts<'_>) -> Option<GpuMetrics> {
         let table = binary(facts, &self.function.attribute("gpu_metrics"), gpu_metrics::parse)?;
-        Some(if is_plausible(&table) { table } else { table.without_unchecked() })
+        let mut table = if is_plausible(&table) { table } else { table.without_unchecked() };
+        if let Some(status) = table.throttle_status.filter(|status| *status != 0) {
+            let causes = contradicted(facts, &self.sensors, &table);
+            table.throttle_status = Some(causes.into_iter().fold(status, throttle::without));
+        }
+        Some(table)
     }
 
     /// All readings of the device, one per quantity. A file of its own takes precedence over the table `gpu_metrics`.
