@@ -102,6 +102,13 @@ pub const RULES: [HealthRule; 13] = [
         },
     },
     HealthRule {
+        code: EVIDENCE_UNREADABLE,
+        state: HealthState::Unknown,
+        condition: "error counters, bad pages or error records could not be read, or not completely, so that a failure may be in what is missing",
+        action: "check the problems that the agent reports, and the kernel log",
+        applies: |case| joined(case.evidence.unread().into_iter().map(str::to_owned)),
+    },
+    HealthRule {
         code: "BadPagesPending",
         state: HealthState::Degraded,
         condition: "a bad page of memory is pending retirement",
@@ -165,13 +172,6 @@ pub const RULES: [HealthRule; 13] = [
             let blocks = case.evidence.inaccessible_blocks();
             (blocks > 0).then(|| format!("{blocks} blocks are not accessible"))
         },
-    },
-    HealthRule {
-        code: EVIDENCE_UNREADABLE,
-        state: HealthState::Unknown,
-        condition: "error counters, bad pages or error records could not be read, or not completely, so that a failure may be in what is missing",
-        action: "check the problems that the agent reports, and the kernel log",
-        applies: |case| joined(case.evidence.unread().into_iter().map(str::to_owned)),
     },
 ];
 

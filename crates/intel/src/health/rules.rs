@@ -105,6 +105,17 @@ pub const RULES: [IntelRule; 12] = [
         applies: |evidence, _| text(evidence.library.memory_health == 4, "health is replace"),
     },
     IntelRule {
+        code: EVIDENCE_UNREADABLE,
+        state: HealthState::Unknown,
+        condition: "the state that the driver reports could not be read, so that it may be a failure",
+        source: "`gpu_health` of the driver",
+        action: "check the problems that the agent reports, and the kernel log",
+        applies: |evidence, _| {
+            let missing = evidence.gpu_health.missing().filter(|missing| missing.is_undecided())?;
+            Some(missing.explain().to_owned())
+        },
+    },
+    IntelRule {
         code: "MemoryDegraded",
         state: HealthState::Degraded,
         condition: "the memory of the GPU has errors that may become too many to correct",
@@ -157,17 +168,6 @@ pub const RULES: [IntelRule; 12] = [
         applies: |evidence, _| {
             let ports: Vec<String> = evidence.library.failed_ports.iter().map(usize::to_string).collect();
             (!ports.is_empty()).then(|| format!("ports {}", ports.join(", ")))
-        },
-    },
-    IntelRule {
-        code: EVIDENCE_UNREADABLE,
-        state: HealthState::Unknown,
-        condition: "the state that the driver reports could not be read, so that it may be a failure",
-        source: "`gpu_health` of the driver",
-        action: "check the problems that the agent reports, and the kernel log",
-        applies: |evidence, _| {
-            let missing = evidence.gpu_health.missing().filter(|missing| missing.is_undecided())?;
-            Some(missing.explain().to_owned())
         },
     },
 ];
