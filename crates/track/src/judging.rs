@@ -108,7 +108,7 @@ impl Track {
 }
 
 /// Without devices that cannot compute beside others of another product that can: a display card without a driver.
-fn without_bystanders(devices: Vec<&Device>) -> Vec<&Device> {
+pub(crate) fn without_bystanders(devices: Vec<&Device>) -> Vec<&Device> {
     let can_compute = |device: &&Device| device.driver.is_known();
     let computing: Vec<_> = devices.iter().copied().filter(can_compute).map(PciKind::of).collect();
     let is_bystander = |device: &&Device| {
