@@ -1,6 +1,5 @@
-//! The machine-checked cases that stand beside the checkout, in `../shared/cases`, or where `AFD_CASES` says: small host roots, each with what the binary
-//! publishes of it. Their own program judges the binary; this test compares its verdicts with the list of the cases that are not
-//! right yet. Where the folder is missing, one ignored test says so.
+//! The machine-checked cases that stand beside the checkout, in `../shared/cases`, or where `AFD_CASES` says: small host roots, each
+//! with what the binary publishes of it. Their own program judges the binary. Where the folder is missing, one ignored test says so.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -12,24 +11,6 @@ use std::{fs::File, path::Path, process::Command};
 use afd_tests::{binary, data_set::CASES, fake_nvml, output};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::Deserialize;
-
-/// The cases that are not right yet, each with its kind. The list only shrinks: a case that has become right is removed from it,
-/// and none is added.
-const NOT_RIGHT_YET: [(&str, &str); 13] = [
-    ("amd-mi210-uuid", "K7"),
-    ("amd-mi250-board-name", "K6"),
-    ("amd-mi300a-drm-reports-no-memory", "K4"),
-    ("amd-mi300x-3000-bad-pages", "K2"),
-    ("amd-mi300x-under-gim", "K11"),
-    ("amd-mi300x-vfs-in-one-slot", "K14 B17"),
-    ("amd-r9700-average-power", "K11"),
-    ("amd-r9700-idle-hotspot-bit", "K1"),
-    ("amd-strix-halo-kfd-96g", "K4"),
-    ("intel-b70-b65-vram-file", "K8"),
-    ("intel-b70-vf-in-guest", "K8 B15"),
-    ("intel-b70x2-quota-of-vfs", "K8"),
-    ("intel-flex170-vf-4g", "K8 B15"),
-];
 
 /// The description of a case, as far as this test needs it.
 #[derive(Debug, Deserialize)]
@@ -49,13 +30,6 @@ fn main() {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     if let Some(cases) = CASES.archives() {
-        let missing: Vec<&str> = NOT_RIGHT_YET
-            .into_iter()
-            .filter_map(|(listed, _)| cases.iter().all(|case| case.name != listed).then_some(listed))
-            .collect();
-        trials.push(Trial::test("every_case_of_the_list_exists", move || {
-            if missing.is_empty() { Ok(()) } else { Err(format!("no such case: {missing:?}").into()) }
-        }));
         for case in cases {
             trials.push(Trial::test(case.name.clone(), move || check(&CASES.folder(), &case.name)));
         }
@@ -65,22 +39,14 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// A case is right unless it is listed, and a listed one is not right.
+/// A case is right.
 fn check(folder: &Path, name: &str) -> Result<(), Failed> {
     let description: CaseDescription =
         serde_json::from_reader(File::open(folder.join(format!("{name}.json")))?)?;
-    let listed = NOT_RIGHT_YET.into_iter().find(|(listed, _)| *listed == name);
     let verdict = judge(folder, name)?;
-    match listed {
-        None if verdict.is_right => Ok(()),
-        None => Err(format!("kind {}:\n{}", description.kind, verdict.message).into()),
-        Some(_) if verdict.is_right => {
-            Err("it is right: remove it from the list of cases that are not right yet".into())
-        }
-        Some((_, kind)) if kind != description.kind => {
-            Err(format!("its kind is {:?}, in the list {kind:?}", description.kind).into())
-        }
-        Some(_) => Ok(()),
+    match verdict.is_right {
+        true => Ok(()),
+        false => Err(format!("kind {}:\n{}", description.kind, verdict.message).into()),
     }
 }
 

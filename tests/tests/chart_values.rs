@@ -353,6 +353,15 @@ async fn mounts() -> anyhow::Result<()> {
     }
     let fewer = host_paths(&bed, &json!({ "skipHostPaths": ["/proc/driver"], "profile": "labels" }))?;
     ensure!(fewer.len() + 1 == read.len(), "{fewer:#?}");
+    // A host whose root is no shared mount refuses propagation.
+    for (propagates, count) in [(true, 1), (false, 0)] {
+        let values =
+            json!({ "nvidia": { "driverRoot": "/run/nvidia/driver" }, "mountPropagation": propagates });
+        let set = daemonset(&bed, &values)?;
+        let mounts = agent(&set)["volumeMounts"].as_array().context("there are mounts")?;
+        let later = mounts.iter().filter(|mount| mount["mountPropagation"] == "HostToContainer").count();
+        ensure!(later == count, "{mounts:#?}");
+    }
     // User 0 is for the socket of the kubelet alone.
     for (profile, is_root) in [("labels", false), ("full", true)] {
         let set = daemonset(&bed, &json!({ "profile": profile }))?;

@@ -10,7 +10,7 @@ use std::{fs, path::PathBuf};
 use afd_tests::{
     agent::Agent,
     fixture::{Fixture, FixtureHost},
-    output, stdout,
+    output, stdout, workspace,
 };
 use expect_test::expect;
 use serde_json::Value;
@@ -162,6 +162,34 @@ fn an_unknown_fact_gives_no_label_and_no_series() {
     assert!(!labels(&host, &[]).contains("path.optimized-baseline"));
     let metrics = stdout(&mut host.afd(["show", "--output", "metrics"]));
     assert!(!metrics.contains("path=\"optimized-baseline\""), "{metrics}");
+}
+
+/// A rule that compares with a name that no product has never holds, or always.
+#[test]
+fn the_names_in_the_rules_are_those_of_the_product_tables() {
+    let mut tables = String::new();
+    for vendor in fs::read_dir(workspace().join("crates")).expect("there are crates") {
+        let source = vendor.expect("it can be listed").path().join("src");
+        let files = fs::read_dir(source.join("products")).into_iter().flatten().flatten();
+        for file in files.map(|file| file.path()).chain([source.join("products.rs")]) {
+            tables += &fs::read_to_string(file).unwrap_or_default();
+        }
+    }
+    let rules = fs::read_to_string(workspace().join("crates/derive/src/paths/rules.toml"));
+    let rules: toml::Table = rules.expect("the rules are there").parse().expect("they are TOML");
+    let mut compared = 0;
+    for requirement in rules["requirement"].as_array().expect("there are requirements") {
+        let expressions = ["when", "require"].into_iter().filter_map(|key| requirement.get(key)?.as_str());
+        let terms = expressions.flat_map(|text| text.split("&&")).flat_map(|text| text.split("||"));
+        let is_name = |term: &&str| term.contains("node.architecture") || term.contains("node.model");
+        for term in terms.filter(is_name) {
+            for name in term.split('\'').skip(1).step_by(2) {
+                assert!(tables.contains(&format!("\"{name}\"")), "{term}: no product has the name {name}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 10, "{compared} names");
 }
 
 #[test]

@@ -204,6 +204,7 @@ fn fixed(table: &[u8], layout: &TableLayout) -> GpuMetrics {
     let scaled =
         |offset: Option<usize>, scale: f64| u16_at(table, offset?).map(|value| f64::from(value) / scale);
     let TableScale { celsius, percent, watts } = layout.scale;
+    let temperature = |offset| scaled(offset, celsius).and_then(sensed);
     let share = |offset| scaled(offset, percent).and_then(ratio);
     let links = |offset: Option<usize>| {
         let counters = (0..LINKS).filter_map(|link| u64_at(table, offset? + 8 * link));
@@ -217,11 +218,11 @@ fn fixed(table: &[u8], layout: &TableLayout) -> GpuMetrics {
     let residency =
         |index: usize| layout.residencies.and_then(|offset| u32_at(table, offset + 4 * index)).map(u64::from);
     GpuMetrics {
-        edge_celsius: scaled(layout.edge, celsius),
-        hotspot_celsius: scaled(layout.hotspot, celsius),
-        memory_celsius: scaled(layout.memory, celsius),
-        vrsoc_celsius: scaled(layout.vrsoc, celsius),
-        soc_celsius: scaled(layout.soc, celsius),
+        edge_celsius: temperature(layout.edge),
+        hotspot_celsius: temperature(layout.hotspot),
+        memory_celsius: temperature(layout.memory),
+        vrsoc_celsius: temperature(layout.vrsoc),
+        soc_celsius: temperature(layout.soc),
         socket_watts: scaled(layout.power, watts).or_else(wide_power),
         gfx_ratio: share(layout.gfx),
         umc_ratio: share(layout.umc),
@@ -304,6 +305,11 @@ fn u64_at(table: &[u8], offset: usize) -> Option<u64> {
 /// Percent to a ratio; more than 100 is invalid.
 fn ratio(percent: f64) -> Option<f64> {
     (percent <= 100.0).then_some(percent / 100.0)
+}
+
+/// A temperature; 0 stands for a sensor that the hardware lacks.
+fn sensed(celsius: f64) -> Option<f64> {
+    (celsius != 0.0).then_some(celsius)
 }
 
 fn joules(count: u64) -> f64 {

@@ -28,7 +28,7 @@ pub(crate) const FATAL_ERROR_RECORD: &str = "FatalErrorRecord";
 pub(crate) struct HealthEvidence {
     /// The error counts of each block that has a file.
     pub(crate) errors: Vec<(&'static str, Known<ErrorCounts>)>,
-    pub(crate) pages: Option<BadPages>,
+    pub(crate) pages: Known<BadPages>,
     pub(crate) residencies: Residencies,
     pub(crate) throttle_status: Option<u64>,
     pub(crate) xgmi_links_up: Option<u32>,
@@ -42,6 +42,21 @@ impl HealthEvidence {
     /// The blocks whose counters are not accessible, as while the driver resets the device.
     fn inaccessible_blocks(&self) -> usize {
         self.errors.iter().filter(|(_, counts)| counts.missing() == Some(Missing::NotAvailable)).count()
+    }
+
+    /// What could not be read of that from which a failure follows. The error records need a privilege that is not expected.
+    fn unread(&self) -> Vec<&'static str> {
+        let is_unread = |missing: Option<Missing>| missing.is_some_and(Missing::is_undecided);
+        let blocks = self.errors.iter().filter(|(_, counts)| is_unread(counts.missing()));
+        let pages = self.pages.missing();
+        let has_unknown_pages = self.pages.value().is_some_and(|pages| pages.unrecognized > 0);
+        let records = self.records.missing().filter(|missing| *missing != Missing::NotPermitted);
+        let others =
+            [("bad pages", is_unread(pages) || has_unknown_pages), ("error records", is_unread(records))];
+        blocks
+            .map(|(block, _)| *block)
+            .chain(others.into_iter().filter_map(|(name, is_unread)| is_unread.then_some(name)))
+            .collect()
     }
 
     /// Whether the driver resets the device.

@@ -14,7 +14,7 @@ use afd_model::{
 
 use crate::{
     kfd::{self, KfdNode},
-    products::AmdProductRow,
+    products::{self, AmdProductRow},
     sysfs::AmdAttributes,
 };
 
@@ -22,6 +22,8 @@ use crate::{
 pub(crate) struct PartitionTopology<'a> {
     /// The nodes of KFD.
     pub(crate) nodes: &'a [KfdNode],
+    /// Whether every node could be read.
+    pub(crate) is_complete: bool,
     /// The platform devices, by render minor.
     pub(crate) xcp_devices: &'a BTreeMap<u64, XcpDevice>,
 }
@@ -55,11 +57,14 @@ fn identify(device: &mut Device, unique_id: Known<u64>) {
         device.handles.push(Handle::new(HandleKind::UniqueId, format!("{id:016x}")));
     }
     let device_id = device.pci.device_id;
-    device.uuid = unique_id.and_then(|id| device_id.map(|device_id| uuid(id, 0, device_id.0)));
+    device.uuid = unique_id.and_then(|id| device_id.map(|device_id| uuid(id, WHOLE, device_id.0)));
     if let Known::Value(uuid) = &device.uuid {
         device.handles.push(Handle::new(HandleKind::Uuid, uuid.as_str()));
     }
 }
+
+/// What AMD SMI up to ROCm 7.11, and AMD's exporter with it, write for the partition in the UUID of any device.
+const WHOLE: u8 = 0xff;
 
 /// The UUID by which AMD SMI identifies a device: its unique id, partition and PCI device id in the form of a UUID.
 fn uuid(unique_id: u64, partition: u8, device_id: u16) -> String {
@@ -69,9 +74,16 @@ fn uuid(unique_id: u64, partition: u8, device_id: u16) -> String {
 
 /// Fills in the partitions, and what the attributes of amdgpu did not report, from KFD.
 pub(crate) fn partitions(device: &mut Device, topology: &PartitionTopology<'_>) {
-    let mut nodes: Vec<&KfdNode> = topology.nodes.iter().filter(|node| same_slot(node, device)).collect();
+    let mut nodes: Vec<&KfdNode> = topology.nodes.iter().filter(|node| node.device == device.id).collect();
     nodes.sort_by_key(|node| (node.partition, node.render_minor, node.number));
-    let Some(first) = nodes.first() else { return };
+    let Some(first) = nodes.first() else {
+        if let Some(VendorFacts::Amd(facts)) = &mut device.vendor_facts
+            && !topology.is_complete
+        {
+            facts.compute_units = Missing::Unreadable.into();
+        }
+        return;
+    };
     if let Some(isa) = first.gfx_target_version.and_then(kfd::isa) {
         device.compute = Known::Value(isa);
     }
@@ -82,13 +94,7 @@ pub(crate) fn partitions(device: &mut Device, topology: &PartitionTopology<'_>) 
         device.link_domain =
             Known::from_option(first.hive_id.map(|id| id.to_string()), Missing::NotAvailable);
     }
-    if !device.memory_bytes.is_known() {
-        let total = nodes.iter().try_fold(0_u64, |sum, node| sum.checked_add(*node.memory_bytes.value()?));
-        if let Some(total) = total.filter(|_| device.memory_bytes.missing() == Some(Missing::NotExposed)) {
-            device.memory_bytes = Known::Value(total);
-            device.memory_source = Known::Value(MemorySource::Kfd);
-        }
-    }
+    memory(device, &nodes);
     compute_units(device, &nodes);
     let is_partitioned = matches!(device.partitioning, Known::Value(Partitioning::Xcp { compute, .. }) if compute != XcpComputeMode::Spx);
     match nodes[..] {
@@ -98,12 +104,37 @@ pub(crate) fn partitions(device: &mut Device, topology: &PartitionTopology<'_>) 
     }
 }
 
+/// The memory by KFD, which is what ROCm can allocate: where the DRM driver has no figure (a virtual function) or 0 (MI300A), and
+/// of a processor, whose DRM figure is the memory that the firmware sets aside for the display. A figure that could not be read
+/// now is not replaced.
+fn memory(device: &mut Device, nodes: &[&KfdNode]) {
+    let may_be_replaced = match device.memory_bytes.missing() {
+        None => device.integrated,
+        Some(missing) => !missing.is_undecided(),
+    };
+    let total = nodes.iter().try_fold(0_u64, |sum, node| sum.checked_add(*node.memory_bytes.value()?));
+    if let Some(total) = total.filter(|_| may_be_replaced) {
+        device.memory_bytes = Known::Value(total);
+        device.memory_source = Known::Value(MemorySource::Kfd);
+    }
+}
+
 fn compute_units(device: &mut Device, nodes: &[&KfdNode]) {
     let Some(VendorFacts::Amd(facts)) = &mut device.vendor_facts else { return };
     let units = nodes.iter().try_fold(0_u32, |sum, node| sum.checked_add(node.compute_units?));
     facts.compute_units = Known::from_option(units, Missing::NotExposed);
     let per_unit = nodes.first().and_then(|node| node.simds_per_compute_unit);
     facts.simds_per_compute_unit = Known::from_option(per_unit, Missing::NotExposed);
+}
+
+/// Fills in the model of an id that is sold as several ones.
+pub(crate) fn model(device: &mut Device, row: &AmdProductRow) {
+    let (Some(facts), false) = (device.amd(), row.facts.models.is_empty()) else { return };
+    let board_name = facts.board_name.as_ref().map(String::as_str);
+    let model = products::model_of_shared_id(row.facts.models, board_name, facts.compute_units);
+    if let Known::Value(product) = &mut device.product {
+        product.model = model;
+    }
 }
 
 /// A device that exposes no mode is not partitioned, if no product of its architecture can be.
@@ -140,12 +171,6 @@ fn xcps(device: &Device, nodes: &[&KfdNode], xcp_devices: &BTreeMap<u64, XcpDevi
             }
         })
         .collect()
-}
-
-/// The address of a KFD node has the slot only; the function digit is the partition.
-fn same_slot(node: &KfdNode, device: &Device) -> bool {
-    let (address, own) = (node.address, device.id.0);
-    (address.domain, address.bus, address.device) == (own.domain, own.bus, own.device)
 }
 
 fn handles(node: &KfdNode, xcp_devices: &BTreeMap<u64, XcpDevice>) -> Vec<Handle> {
@@ -188,5 +213,6 @@ mod tests {
     #[test]
     fn the_uuid_is_that_of_amd_smi() {
         assert_eq!(uuid(0xe3a9_f00d_0000_0001, 0, 0x74a1), "e30074a1-0000-1000-80a9-f00d00000001");
+        assert_eq!(uuid(0x0b51_0000_dead_beef, WHOLE, 0x740c), "0bff740c-0000-1000-8051-0000deadbeef");
     }
 }

@@ -4,12 +4,15 @@
 //! A node with SIMDs is a GPU or one partition of it. Reading its files fails with EPERM unless the device cgroup of the reader
 //! allows its render node; the device then has the facts of PCI and DRM only.
 
+mod location;
 pub(crate) mod processes;
 
 use std::{collections::BTreeMap, convert::Infallible};
 
-use afd_model::{Known, Missing, PciAddress};
+use afd_model::{DeviceId, Known, Missing, PciAddress};
 use afd_probe::Facts;
+
+use self::location::KfdLocation;
 
 const NODES: &str = "/sys/class/kfd/kfd/topology/nodes";
 /// Link types of `struct crat_subtype_iolink`.
@@ -19,8 +22,8 @@ const XGMI: u64 = 11;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct KfdNode {
     pub(crate) number: u32,
-    /// The PCI function that it belongs to.
-    pub(crate) address: PciAddress,
+    /// The device that it belongs to.
+    pub(crate) device: DeviceId,
     /// The number of the partition.
     pub(crate) partition: u32,
     pub(crate) gpu_id: Option<u64>,
@@ -46,19 +49,20 @@ pub(crate) struct KfdLink {
 /// The GPU nodes of KFD.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KfdTopology {
-    /// In the order of their numbers.
+    /// Those of the devices, in the order of their numbers.
     pub(crate) nodes: Vec<KfdNode>,
     /// Whether every node could be read.
     pub(crate) complete: bool,
 }
 
-pub(crate) fn topology(facts: &mut Facts<'_>) -> KfdTopology {
+/// The nodes of the devices at these addresses.
+pub(crate) fn topology(facts: &mut Facts<'_>, devices: &[PciAddress]) -> KfdTopology {
     let mut numbers: Vec<u32> =
         facts.names("kfd_nodes", NODES).iter().filter_map(|name| name.parse().ok()).collect();
     numbers.sort_unstable();
     let mut topology = KfdTopology { nodes: Vec::new(), complete: true };
     for number in numbers {
-        match node(facts, number) {
+        match node(facts, number, devices) {
             Some(node) => topology.nodes.extend(node),
             None => topology.complete = false,
         }
@@ -71,11 +75,11 @@ pub(crate) fn used_memory_path(node: &str) -> String {
     format!("{NODES}/{node}/mem_banks/0/used_memory")
 }
 
-/// The node with a number: `None` if its properties cannot be read, `Some(None)` if it is not a GPU.
-fn node(facts: &mut Facts<'_>, number: u32) -> Option<Option<KfdNode>> {
+/// The node with a number: `None` if its properties cannot be read, `Some(None)` if it is none of the devices.
+fn node(facts: &mut Facts<'_>, number: u32, devices: &[PciAddress]) -> Option<Option<KfdNode>> {
     let directory = format!("{NODES}/{number}");
     let properties = properties(facts, "kfd_properties", &format!("{directory}/properties"))?;
-    Some(gpu(facts, number, &directory, &properties))
+    Some(gpu(facts, number, &directory, &properties, devices))
 }
 
 fn gpu(
@@ -83,22 +87,18 @@ fn gpu(
     number: u32,
     directory: &str,
     properties: &BTreeMap<String, u64>,
+    devices: &[PciAddress],
 ) -> Option<KfdNode> {
     let get = |key: &str| properties.get(key).copied();
     let simds = get("simd_count").filter(|simds| *simds > 0)?;
-    let location = get("location_id")?;
+    let location = KfdLocation { domain: get("domain"), location_id: get("location_id")? };
+    let (device, partition) = location.resolve(devices)?;
     let per_unit = get("simd_per_cu").filter(|per_unit| *per_unit > 0);
     let compute_units = per_unit.map(|per_unit| simds / per_unit);
     Some(KfdNode {
         number,
-        address: PciAddress {
-            domain: u32::try_from(get("domain").unwrap_or(0)).ok()?,
-            bus: (location >> 8) as u8,
-            device: (location >> 3) as u8 & 0x1f,
-            function: 0,
-        },
-        // The kernel has the partition in the function bits, AMD's build of the driver in the highest four.
-        partition: ((location & 7) | ((location >> 28) & 0xf)) as u32,
+        device: device.into(),
+        partition,
         gpu_id: facts.number("kfd_gpu_id", &format!("{directory}/gpu_id")).into_value(),
         render_minor: get("drm_render_minor").filter(|minor| *minor > 0),
         unique_id: get("unique_id").filter(|id| *id > 0),

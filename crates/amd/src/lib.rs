@@ -11,14 +11,15 @@
 //! - A device that does not expose its mode is unpartitioned only if no product of its architecture can be partitioned.
 //! - Many Radeon boards, and the Instincts MI25 to MI60, have a PCIe switch. The link of the device is that of the upstream
 //!   port of the switch.
-//! - The PCI domain matters: four MI300A have the same bus in four domains.
+//! - The PCI domain matters: four MI300A have the same bus in four domains. So does the function: two virtual functions of a
+//!   guest may be in one slot, and a function that is a device is no partition of another one.
 //! - A library, if there is one, is queried by a process of its own (`afd probe amd`) for facts that the kernel does not
 //!   report ([`smi`]). What the kernel reports never depends on it. While a device is suspended the library is not queried,
 //!   since it would wake the device.
 //! - Error records and the feature versions of firmware are in debugfs, which only root may read ([`cper`]); nothing else needs
 //!   privilege.
 //! - The health of a device, and its sources, are the table [`health::RULES`].
-//! - ES1000 and related display controllers of server boards have the same vendor id and are not accelerators.
+//! - ES1000 and other display controllers, and all cards before GCN, have the same vendor id and are not accelerators.
 
 pub mod cper;
 mod debugfs;
@@ -39,8 +40,8 @@ use afd_host::{
     child::{DroppedMessages, Launcher},
 };
 use afd_model::{
-    AmdQuantity, Device, DeviceId, Findings, IncidentRecord, Known, LibraryStatus, Missing, Product,
-    Quantity, Reading, Sample, Sampling, UnitId, Variant, Vendor, VendorFacts,
+    AmdQuantity, Device, DeviceId, Findings, IncidentRecord, Known, LibraryStatus, Missing, PciAddress,
+    Product, Quantity, Reading, Sample, Sampling, UnitId, Variant, Vendor, VendorFacts,
 };
 use afd_probe::{
     Facts, PciBus, PciFunction, Probe, device,
@@ -53,6 +54,7 @@ use crate::{
     health::{HealthEvidence, history::HealthHistory},
     interpret::{PartitionTopology, XcpDevice},
     kfd::processes::KfdProcessMemory,
+    products::AmdProductRow,
     smi::{SmiStatuses, readings},
     sysfs::sampling::AmdSource,
     throttle_time::ThrottleTime,
@@ -113,14 +115,19 @@ impl Probe for Amd {
             return Findings::default();
         }
         let mut facts = Facts::new(host, NAME);
-        let kfd::KfdTopology { nodes, complete } = kfd::topology(&mut facts);
+        let addresses: Vec<PciAddress> = functions.iter().map(|function| function.address).collect();
+        let kfd::KfdTopology { nodes, complete } = kfd::topology(&mut facts, &addresses);
         let xcp_devices = xcp_devices(&mut facts);
         let mut findings = Findings::default();
         self.sources.clear();
         for function in functions {
             let mut device = describe(&mut facts, bus, function);
-            let topology = PartitionTopology { nodes: &nodes, xcp_devices: &xcp_devices };
+            let topology =
+                PartitionTopology { nodes: &nodes, is_complete: complete, xcp_devices: &xcp_devices };
             interpret::partitions(&mut device, &topology);
+            if let Some(row) = row_of(function, &device) {
+                interpret::model(&mut device, row);
+            }
             interpret::unpartitioned(&mut device);
             interpret::names::add(&mut device, &topology);
             let link = sysfs::link_function(bus, function);
@@ -255,17 +262,21 @@ fn is_gpu(function: &PciFunction) -> bool {
 /// The device of a function, without its partitions.
 fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> Device {
     let mut device = device::begin(facts, bus, function, Vendor::Amd, Variant::Gpu);
-    let revision = device.pci.revision.value().copied();
-    let row = function.device_id().and_then(|id| products::find(id, revision));
+    let row = row_of(function, &device);
     device.product = match row {
         Some(row) => Known::Value(row.product()),
         None => product_of_driver(facts, function),
     };
     device.integrated = row.is_some_and(|row| row.facts.integrated);
+    device.display_only = row.is_some_and(products::is_display_card);
     device.virtual_function = row.is_some_and(|row| row.facts.virtual_function);
     interpret::attributes(&mut device, sysfs::attributes(facts, function), row);
     device.vendor_facts = Some(VendorFacts::Amd(Box::new(vendor_facts::read(facts, function, &device))));
     device
+}
+
+fn row_of(function: &PciFunction, device: &Device) -> Option<&'static AmdProductRow> {
+    products::find(function.device_id()?, device.pci.revision.value().copied())
 }
 
 /// A product that is not in the table, as the driver names it.

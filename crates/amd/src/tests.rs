@@ -1,3 +1,5 @@
+mod situations;
+
 use afd_host::testing::TestHost;
 use afd_model::{
     ErrorDetail, ErrorKind, HandleKind, HealthState, LinkKind, MemorySource, PartitionName, Partitioning,

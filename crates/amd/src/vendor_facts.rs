@@ -7,7 +7,8 @@ use afd_probe::{Facts, PciFunction};
 
 use crate::{debugfs, sysfs};
 
-const MODULE: &str = "/sys/module/amdgpu";
+/// The driver of physical functions whose virtual functions are given to virtual machines.
+const HOST_DRIVER: &str = "gim";
 
 /// The blocks whose firmware AMD's node labeller publishes, and their files in `fw_version` (`amdgpu_ucode.c`). Version 0 stands
 /// for a block without firmware.
@@ -31,12 +32,12 @@ pub(crate) fn read(facts: &mut Facts<'_>, function: &PciFunction, device: &Devic
         let exists = by_driver.then(|| facts.host().exists(&function.attribute(file)));
         Known::from_option(exists, Missing::DriverNotBound)
     };
-    let module = |facts: &mut Facts<'_>, file: &str| {
-        if by_driver {
-            facts.text("driver_version", &format!("{MODULE}/{file}"))
-        } else {
-            Missing::DriverNotBound.into()
+    let module = |facts: &mut Facts<'_>, file: &str| match device.driver.value().map(String::as_str) {
+        Some("amdgpu") => facts.text("driver_version", &format!("/sys/module/amdgpu/{file}")),
+        Some(HOST_DRIVER) => {
+            facts.text("driver_version", &format!("/sys/module/{HOST_DRIVER}/{file}")).map(released)
         }
+        _ => Missing::DriverNotBound.into(),
     };
     AmdFacts {
         board_name: sysfs::product_name(facts, function),
@@ -48,6 +49,11 @@ pub(crate) fn read(facts: &mut Facts<'_>, function: &PciFunction, device: &Devic
         firmware: blocks(facts, function, device),
         ..AmdFacts::default()
     }
+}
+
+/// A version without what the build adds after a `+`, as AMD's labeller writes it.
+fn released(version: String) -> String {
+    version.split('+').next().unwrap_or_default().to_owned()
 }
 
 /// The blocks that have firmware. Feature versions are in debugfs only.

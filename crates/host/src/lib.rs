@@ -131,6 +131,30 @@ impl Host {
         result
     }
 
+    /// Calls `line` with each line of a file, without its end: for lists that may be longer than [`MAX_FILE_BYTES`]. Nothing of it
+    /// is kept, unless the reads are recorded.
+    ///
+    /// # Errors
+    /// When it is absent, unreadable or longer than 8 MiB, or access is denied.
+    pub fn read_lines(&self, path: &str, mut line: impl FnMut(&[u8])) -> Result<(), ReadError> {
+        let mut content = Vec::new();
+        let is_recorded = self.recording.is_some();
+        let result = self
+            .open_under_root(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .and_then(|file| {
+                read::lines(file.as_fd(), |text| {
+                    if is_recorded {
+                        content.extend_from_slice(text);
+                        content.push(b'\n');
+                    }
+                    line(text);
+                })
+            })
+            .map_err(|kind| ReadError::new(path, kind));
+        self.record(path, || RecordedRead::file(&result.clone().map(|()| content)));
+        result
+    }
+
     /// The names in a directory, sorted. Names that are not UTF-8 are left out: the kernel makes none.
     ///
     /// # Errors

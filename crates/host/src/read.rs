@@ -77,6 +77,42 @@ pub(crate) fn bounded(file: BorrowedFd<'_>) -> Result<Vec<u8>, ReadErrorKind> {
     }
 }
 
+/// The greatest number of bytes of a file that is read line by line: as text, more bad pages than a memory has spare ones for.
+const MAX_LINES_BYTES: usize = 8 << 20;
+
+/// Calls `line` with each line, without its end; NULs separate lines, too.
+pub(crate) fn lines(file: BorrowedFd<'_>, mut line: impl FnMut(&[u8])) -> Result<(), ReadErrorKind> {
+    let mut chunk = [0_u8; 4096];
+    let (mut rest, mut total) = (Vec::new(), 0_usize);
+    loop {
+        let length = match rustix::io::read(file, &mut chunk) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        total += length;
+        if total > MAX_LINES_BYTES {
+            return Err(ReadErrorKind::TooLong);
+        }
+        let mut parts = chunk[..length].split(|byte| matches!(byte, b'\n' | 0)).peekable();
+        while let Some(part) = parts.next() {
+            if rest.len() + part.len() > MAX_FILE_BYTES {
+                return Err(ReadErrorKind::TooLong);
+            }
+            rest.extend_from_slice(part);
+            if parts.peek().is_some() {
+                line(&rest);
+                rest.clear();
+            }
+        }
+    }
+    if !rest.is_empty() {
+        line(&rest);
+    }
+    Ok(())
+}
+
 /// A single read call, into a buffer one page larger than the reported size.
 pub(crate) fn once(file: BorrowedFd<'_>, max_bytes: usize) -> Result<Vec<u8>, ReadErrorKind> {
     const PAGE: usize = 4096;

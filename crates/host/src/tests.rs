@@ -135,3 +135,29 @@ fn a_file_that_is_read_once_is_read_completely_or_not_at_all() {
     assert_eq!(kind("/ring", ring.len() - 1), Err(ReadErrorKind::TooLong));
     assert_eq!(kind("/absent", 1), Err(ReadErrorKind::Absent));
 }
+
+#[test]
+fn a_list_of_any_length_is_read_line_by_line() {
+    let line = "0x00327f5d : 0x00001000 : R\n";
+    let folder = TestHost::new()
+        .file("/list", line.repeat(20_000) + "the end")
+        .file("/padded", b"one\n\0\0\0two\n")
+        .file("/endless", "x".repeat(MAX_FILE_BYTES + 1));
+    let host = folder.open();
+    let read = |path: &str| {
+        let mut lines = Vec::new();
+        host.read_lines(path, |line| lines.push(String::from_utf8_lossy(line).into_owned()))
+            .map(|()| lines)
+            .map_err(|error| error.kind)
+    };
+    let list = read("/list").expect("the list is within the bound");
+    assert_eq!((list.len(), list[19_999].as_str(), list[20_000].as_str()), (20_001, line.trim(), "the end"));
+    assert_eq!(read("/padded"), Ok(["one", "", "", "", "two"].map(str::to_owned).to_vec()));
+    assert_eq!(read("/endless"), Err(ReadErrorKind::TooLong), "one line is bounded as a file is");
+    assert_eq!(read("/absent"), Err(ReadErrorKind::Absent));
+    let host = folder.open().with_recording();
+    let _ = host.read_lines("/padded", |_| {});
+    let recorded: Vec<_> =
+        host.recording().reads().map(|(path, read)| (path.to_owned(), read.clone())).collect();
+    assert_eq!(recorded, [("/padded".to_owned(), RecordedRead::File(b"one\n\n\n\ntwo\n".to_vec()))]);
+}

@@ -7,7 +7,7 @@ mod rules;
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, DeviceId, Health, HealthState};
+use afd_model::{Device, DeviceId, Health, HealthState, Known};
 use serde_json::Value;
 
 pub use self::rules::{IntelRule, RULES};
@@ -34,7 +34,7 @@ pub(crate) struct IntelEvidence {
     /// Whether the driver is in survivability mode.
     pub(crate) is_survivable: bool,
     /// The attribute `gpu_health` of the driver.
-    pub(crate) gpu_health: Option<String>,
+    pub(crate) gpu_health: Known<String>,
     /// What the library last reported.
     pub(crate) library: SysmanEvidence,
     /// Whether the library reported it now, and not earlier.
@@ -104,7 +104,7 @@ const FAILED_PORT: u64 = 3;
 impl IntelEvidence {
     /// Whether a source says that the device works.
     fn is_vouched_for(&self) -> bool {
-        self.library.has_state || self.gpu_health.as_deref() == Some("ok")
+        self.library.has_state || self.gpu_health.value().is_some_and(|health| health == "ok")
     }
 }
 

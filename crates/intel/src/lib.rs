@@ -4,12 +4,12 @@
 //!
 //! - A GPU is identified by PCI alone: Intel's display functions, with any driver. NPUs, QAT, Xeon Phi and audio
 //!   functions are not GPUs. The ids 0be0, 0be1 and 0be5 belong to two products and are in no table.
-//! - Upstream drivers report the memory size by ioctl only, which needs the device node. Otherwise it comes from i915's
-//!   `lmem_total_bytes` (of one tile), the product table, or a BAR of the full size.
+//! - Upstream drivers report the memory size by ioctl only, which needs the device node. Otherwise it comes from xe's
+//!   `physical_vram_size_bytes`, i915's `lmem_total_bytes` (both of one tile), the product table, or a BAR of the full size.
 //! - On Arc, Flex and Battlemage the GPU is behind a PCIe switch on the board, and its own link files always report 2.5 GT/s
 //!   x1. The relevant link is that of the switch's upstream port. DG1, Max and Crescent Island are on boards with and without one.
 //! - Virtual functions on the host are partitions; there is no other partitioning. A virtual function in a guest has the
-//!   id of the physical GPU, so the memory size of the table is that of the physical GPU.
+//!   id of the physical GPU: the memory size of the table counts only where something says that the function is the whole GPU.
 //! - An idle GPU has an actual clock of 0 MHz, which is a valid value.
 //! - Level Zero, if it is there, is queried by a process of its own (`afd probe intel`) for what the kernel does not report
 //!   ([`levelzero`]). What the kernel reports never depends on it. While a GPU is suspended the library is not queried, since its

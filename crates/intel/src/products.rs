@@ -113,7 +113,7 @@ const DISCRETE: &[IntelGpu] = &[
     gpu(&[0x5693], "Intel Arc A370M", Some("A370M"), "xe-hpg", discrete(&[4])),
     gpu(&[0x5694], "Intel Arc A350M", Some("A350M"), "xe-hpg", discrete(&[4])),
     gpu(&[0x56b0], "Intel Arc Pro A30M", Some("Pro-A30M"), "xe-hpg", discrete(&[])),
-    gpu(&[0x56b1], "Intel Arc Pro A40/A50", Some("Pro-A40-A50"), "xe-hpg", discrete(&[6])),
+    gpu(&[0x56b1], "Intel Arc Pro A40/A50", None, "xe-hpg", discrete(&[6])),
     gpu(&[0x56b2], "Intel Arc Pro A60M", Some("Pro-A60M"), "xe-hpg", discrete(&[])),
     gpu(&[0x56b3], "Intel Arc Pro A60", Some("Pro-A60"), "xe-hpg", discrete(&[12])),
     gpu(&[0x56ba], "Intel Arc A380E", Some("A380E"), "xe-hpg", discrete(&[])),

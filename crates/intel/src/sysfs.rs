@@ -1,17 +1,17 @@
 //! What the kernel reports about an Intel GPU: PCI (`sysfs-bus-pci`), DRM, i915 and xe. Static facts are read here, changing
 //! values in [`sampling`].
 
+mod memory;
 pub(crate) mod sampling;
 
 use afd_model::{
-    Device, Handle, HandleKind, Known, MemorySource, Missing, Partitioning, PciAddress, PciId, PcieLink,
-    Variant, Vendor,
+    Device, Handle, HandleKind, Known, Missing, Partitioning, PciAddress, PciId, PcieLink, Variant, Vendor,
 };
 use afd_probe::{Facts, PciBus, PciFunction, device, pci, products::unrecognized};
 
 use crate::{
     VENDOR_ID,
-    interpret::{bar_bytes, is_display_class, memory_by_product},
+    interpret::is_display_class,
     products::{self, BoardSwitch, IntelGpu},
     sysfs::sampling::IntelSource,
 };
@@ -47,12 +47,9 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     device.integrated =
         gpu.map_or_else(|| has_address_of_integrated_gpu(function), |gpu| gpu.facts.integrated);
     device.virtual_function = function.physical_function(facts.host()).is_some();
-    if let Some((bytes, source)) = memory(facts, function, &device, gpu) {
-        device.memory_bytes = Known::Value(bytes);
-        device.memory_source = Known::Value(source);
-    }
-    device.partitioning.fill(|| Known::Value(Partitioning::Whole));
     let link = link_function(bus, function, &device, gpu);
+    memory::add(facts, bus, function, &mut device, gpu);
+    device.partitioning.fill(|| Known::Value(Partitioning::Whole));
     (device.pci.link, device.pci.max_link) = match link {
         Some(port) => (pci::pcie_link(facts, port, "current"), pci::pcie_link(facts, port, "max")),
         None => (unknown_link(), unknown_link()),
@@ -91,33 +88,6 @@ fn has_address_of_integrated_gpu(function: &PciFunction) -> bool {
     (address.bus, address.device, address.function) == (0, 2, 0) && function.upstream.is_empty()
 }
 
-/// The memory size of the device. `lmem_total_bytes` (i915 from Intel's packages) is that of one tile. An integrated GPU
-/// has no memory of its own.
-fn memory(
-    facts: &mut Facts<'_>,
-    function: &PciFunction,
-    device: &Device,
-    gpu: Option<&IntelGpu>,
-) -> Option<(u64, MemorySource)> {
-    if device.integrated {
-        return None;
-    }
-    if let Some(card) = device.handle(HandleKind::DrmCard) {
-        let card = function.attribute(&format!("drm/{card}"));
-        if let Known::Value(bytes @ 1..) =
-            facts.number::<u64>("memory_bytes", &format!("{card}/lmem_total_bytes"))
-        {
-            let tiles = sampling::numbered(facts, &format!("{card}/gt"), "gt").len().max(1) as u64;
-            return Some((bytes.saturating_mul(tiles), MemorySource::Drm));
-        }
-    }
-    let bar = facts
-        .text("memory_bytes", &function.attribute("resource"))
-        .value()
-        .and_then(|text| bar_bytes(text, 2));
-    memory_by_product(gpu?, bar)
-}
-
 /// The function whose link files report the PCIe link of the board: the GPU itself, or the upstream port of the switch on the
 /// board. None if that port is not visible, as in a virtual machine.
 fn link_function<'b>(
@@ -132,10 +102,15 @@ fn link_function<'b>(
         BoardSwitch::Sometimes => Some(function),
         BoardSwitch::Never => return Some(function),
     };
-    let is_port = |port: &PciFunction| {
+    switch_port(bus, function).or(own)
+}
+
+/// The upstream port of the switch on the board of a GPU, where it is visible.
+fn switch_port<'b>(bus: &'b PciBus, function: &PciFunction) -> Option<&'b PciFunction> {
+    let is_port = |port: &&PciFunction| {
         port.vendor_id.value().is_some_and(|id| id.0 == VENDOR_ID) && port.class() == Some(BRIDGE_CLASS)
     };
-    bus.ports_above(function).map(|(upstream, _)| upstream).filter(|upstream| is_port(upstream)).or(own)
+    bus.ports_above(function).map(|(upstream, _)| upstream).filter(is_port)
 }
 
 fn unknown_link() -> PcieLink {

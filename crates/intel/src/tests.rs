@@ -92,7 +92,7 @@ fn virtual_functions_are_partitions_on_the_host_and_devices_in_a_guest() {
 
 #[test]
 fn memory_of_all_tiles_from_the_driver_takes_precedence_over_the_table() {
-    let table = gpu("0000:03:00.0", "0x0bd5", "0x038000");
+    let table = gpu("0000:03:00.0", "0x0bd5", "0x038000").file(&format!("{GPU}/sriov_totalvfs"), "63\n");
     let device = only(&table);
     assert_eq!(device.memory_bytes, Known::Value(128 << 30));
     assert_eq!(device.memory_source, Known::Value(MemorySource::ProductTable));

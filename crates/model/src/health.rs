@@ -52,6 +52,9 @@ impl HealthState {
     }
 }
 
+/// The reason where a source of the verdict could not be read: what is missing is no sign of health.
+pub const EVIDENCE_UNREADABLE: &str = "EvidenceUnreadable";
+
 /// One piece of evidence.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct HealthReason {

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use afd_model::{Device, Health, HealthState, Known, MigInstance};
+use afd_model::{Device, EVIDENCE_UNREADABLE, Health, HealthState, Known, MigInstance, Missing};
 
 use crate::{
     incidents::{Incident, Incidents},
@@ -38,6 +38,10 @@ pub(crate) fn judge(device: &mut Device, evidence: GpuHealthEvidence<'_>, incide
             inputs(answers).filter_map(|(input, value)| Some((input, value.into_value()?))).collect();
         let rules = inputs.iter().filter_map(|(input, value)| rule(*input, *value, &inputs));
         verdicts.extend(rules.filter_map(|(severity, code, message)| verdict(severity, code, &message)));
+        // Before the reasons of a lesser state: the first one is that of the state.
+        if verdicts.iter().all(|verdict| verdict.state != HealthState::Failed) {
+            verdicts.splice(0..0, unread(answers));
+        }
     }
     let fatal = discovered.and_then(|answers| fatal_codes(answers).map(|(_, code)| code).next());
     verdicts.extend(fatal.or(sampled.and_then(|signs| signs.fatal)).map(of_code));
@@ -59,6 +63,18 @@ pub(crate) fn judge(device: &mut Device, evidence: GpuHealthEvidence<'_>, incide
         partition.health = Health::worst_of(of_partition);
     }
     device.health = Health::worst_of(verdicts);
+}
+
+/// The verdict where it could not be read whether memory has failed. NVML refuses the other inputs of old drivers with various
+/// codes.
+fn unread(answers: &NvmlAnswers) -> Option<Health> {
+    let mut rows = inputs(answers).filter(|(input, _)| *input == HealthInput::RowRemapFailure);
+    let missing = rows.find_map(|(_, value)| value.missing())?;
+    matches!(missing, Missing::Unreadable | Missing::Malformed).then(|| {
+        let message =
+            "NVML cannot report whether a faulty memory row could not be replaced; see the kernel log";
+        Health { state: HealthState::Unknown, ..Health::failed(EVIDENCE_UNREADABLE, message) }
+    })
 }
 
 fn of_incident(incident: &Incident) -> Option<Health> {

@@ -106,6 +106,28 @@ impl<'h> Facts<'h> {
         self.parse(fact, path, str::parse)
     }
 
+    /// Calls `line` with each line of a list of any length. A line that `line` refuses is skipped, and all such lines are one
+    /// problem; how many they are.
+    pub fn lines(&mut self, fact: &str, path: &str, mut line: impl FnMut(&str) -> bool) -> Known<u64> {
+        let (mut skipped, mut first) = (0_u64, None);
+        let read = self.host.read_lines(path, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            if !text.trim().is_empty() && !line(text.trim()) {
+                skipped += 1;
+                first.get_or_insert_with(|| excerpt(&text));
+            }
+        });
+        if let Err(error) = read {
+            return self.unread(fact, &error);
+        }
+        if let Some(first) = first {
+            let message =
+                format_args!("{skipped} lines are not in the documented format, the first is {first}");
+            let _: Known<()> = self.missing(fact, Missing::Malformed, Some(path), message);
+        }
+        Known::Value(skipped)
+    }
+
     /// The last component of a link: `xe` of `driver -> ../../../bus/pci/drivers/xe`.
     pub fn link_name(&mut self, fact: &str, path: &str) -> Known<String> {
         match self.host.link(path) {

@@ -108,7 +108,7 @@ impl Track {
 }
 
 /// Without devices that cannot compute beside others of another product that can: a display card, or one without its driver.
-fn without_bystanders(devices: Vec<&Device>) -> Vec<&Device> {
+pub(crate) fn without_bystanders(devices: Vec<&Device>) -> Vec<&Device> {
     let can_compute = |device: &&Device| {
         let has_other_driver = device.health.reasons.iter().any(|reason| reason.code == "OtherDriver");
         device.driver.is_known() && !device.display_only && !has_other_driver

@@ -266,7 +266,8 @@ impl Track {
             let observed = observation.vendors.get(vendor.vendor.probe).copied().unwrap_or_default();
             let own = vendor.vendor;
             let devices = self.presence.devices.values().map(|tracked| &tracked.observed);
-            let devices = devices.filter(|device| own.covers(device));
+            let devices = judging::without_bystanders(devices.filter(|device| own.covers(device)).collect());
+            let devices = devices.into_iter();
             vendor.observe(observed, devices, self.is_offered, observation.now, &self.options.graces);
         }
     }

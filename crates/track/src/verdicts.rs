@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use afd_model::{
-    Device, Fact, Health, HealthReason, HealthState, LibraryStatus, MaintenanceKind, Missing,
-    reason::ReasonClass,
+    Device, EVIDENCE_UNREADABLE, Fact, Health, HealthReason, HealthState, LibraryStatus, MaintenanceKind,
+    Missing, reason::ReasonClass,
 };
 
 use crate::{conditions::class, graces::Graces, presence::TrackedDevice, vendor::VendorTrack};
@@ -145,6 +145,7 @@ impl TrackedDevice {
         let grace = match code {
             Some(FABRIC_NOT_READY) => view.graces.fabric,
             Some(WORKLOAD_RESET) => view.graces.workload,
+            Some(EVIDENCE_UNREADABLE) => view.graces.library,
             _ => {
                 self.tentative = None;
                 let is_unbound = device.driver.missing() == Some(Missing::DriverNotBound);

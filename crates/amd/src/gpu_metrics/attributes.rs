@@ -6,7 +6,7 @@
 
 use afd_model::{AmdQuantity, Direction, Engine, HostLimitCause};
 
-use super::{GpuMetrics, GpuMetricsError, KILOBYTE, joules, mean, ratio};
+use super::{GpuMetrics, GpuMetricsError, KILOBYTE, joules, mean, ratio, sensed};
 
 const HEADER_BYTES: usize = 4;
 
@@ -54,9 +54,9 @@ pub(super) fn parse(content: &[u8]) -> Result<GpuMetrics, GpuMetricsError> {
         let sum = || values().reduce(|left, right| left + right).map(|kilobytes| kilobytes * KILOBYTE);
         metrics.extra.extend(extra(attribute, bytes, width, kind));
         match attribute {
-            HOTSPOT => metrics.hotspot_celsius = first(),
-            MEMORY => metrics.memory_celsius = first(),
-            VRSOC => metrics.vrsoc_celsius = first(),
+            HOTSPOT => metrics.hotspot_celsius = first().and_then(sensed),
+            MEMORY => metrics.memory_celsius = first().and_then(sensed),
+            VRSOC => metrics.vrsoc_celsius = first().and_then(sensed),
             POWER => metrics.socket_watts = first(),
             GFX => metrics.gfx_ratio = first().and_then(ratio),
             UMC => metrics.umc_ratio = first().and_then(ratio),

@@ -5,7 +5,7 @@ use afd_model::{AmdQuantity, Direction, Engine, HostLimitCause};
 use super::{
     KILOBYTE, LINKS, VCNS, XCCS,
     layout::{PartitionFields, TableLayout},
-    ratio, u16_at, u32_at, u64_at,
+    ratio, sensed, u16_at, u32_at, u64_at,
 };
 
 type ExporterValues = Vec<(AmdQuantity, f64)>;
@@ -22,7 +22,7 @@ pub(super) fn of_device(table: &[u8], layout: &TableLayout) -> ExporterValues {
     let mut add = |quantity, value: Option<f64>| values.extend(value.map(|value| (quantity, value)));
     for stack in 0..STACKS {
         let celsius = layout.stacks.and_then(|offset| u16_at(table, offset + 2 * usize::from(stack)));
-        add(AmdQuantity::StackCelsius(stack), celsius.map(f64::from));
+        add(AmdQuantity::StackCelsius(stack), celsius.map(f64::from).and_then(sensed));
     }
     let bandwidth = layout.max_bandwidth.and_then(|offset| u64_at(table, offset));
     add(AmdQuantity::MemoryMaxBytesPerSecond, bandwidth.map(|bandwidth| bandwidth as f64 * GIGABYTE));

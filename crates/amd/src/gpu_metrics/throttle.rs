@@ -24,6 +24,12 @@ pub fn causes(status: u64) -> impl Iterator<Item = (ThrottleCause, bool)> {
     std::iter::once((ThrottleCause::Any, status != 0)).chain(each)
 }
 
+/// The status without the bits of a cause.
+pub(crate) fn without(status: u64, cause: ThrottleCause) -> u64 {
+    let bits = CAUSES.iter().filter(|(other, _)| *other == cause).flat_map(|(_, bits)| *bits);
+    bits.fold(status, |status, bit| status & !(1 << bit))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -34,6 +40,14 @@ mod tests {
     fn a_bit_belongs_to_one_cause() {
         let mut seen = BTreeSet::new();
         assert!(CAUSES.into_iter().flat_map(|(_, bits)| bits).all(|bit| *bit < 64 && seen.insert(bit)));
+    }
+
+    #[test]
+    fn a_cause_is_removed_with_all_of_its_bits() {
+        let (hot, strong) = (1_u64 << 36 | 1 << 42, 1_u64 << 2);
+        assert_eq!(without(hot | strong, ThrottleCause::Thermal), strong);
+        assert_eq!(without(hot | strong, ThrottleCause::Power), hot);
+        assert_eq!(without(u64::MAX, ThrottleCause::Any), u64::MAX, "it has no bits of its own");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The rules, as data: each with the state of a device to which it applies, its condition and the action to take.
 
-use afd_model::{Device, HealthState, Known, Partitioning, XcpComputeMode};
+use afd_model::{Device, EVIDENCE_UNREADABLE, HealthState, Known, Partitioning, XcpComputeMode};
 
 use super::{
     FATAL_ERROR_RECORD, HealthEvidence,
@@ -54,7 +54,7 @@ impl std::fmt::Debug for HealthRule {
 const MAX_THROTTLED_SHARE: f64 = 0.1;
 
 /// All rules, most severe first.
-pub const RULES: [HealthRule; 12] = [
+pub const RULES: [HealthRule; 13] = [
     HealthRule {
         code: "UncorrectableErrors",
         state: HealthState::Failed,
@@ -95,11 +95,18 @@ pub const RULES: [HealthRule; 12] = [
         condition: "the number of bad pages of memory has reached the threshold that AMD SMI reports",
         action: "replace the device: the driver may refuse it at its next start",
         applies: |case| {
-            let pages = case.evidence.pages.as_ref()?;
+            let pages = case.evidence.pages.value()?;
             let bad = pages.retired.saturating_add(pages.pending).saturating_add(pages.failed);
             let threshold = u64::from(*case.device.amd()?.bad_page_threshold.value()?);
             (bad >= threshold).then(|| format!("{bad} bad pages, threshold {threshold}"))
         },
+    },
+    HealthRule {
+        code: EVIDENCE_UNREADABLE,
+        state: HealthState::Unknown,
+        condition: "error counters, bad pages or error records could not be read, or not completely, so that a failure may be in what is missing",
+        action: "check the problems that the agent reports, and the kernel log",
+        applies: |case| joined(case.evidence.unread().into_iter().map(str::to_owned)),
     },
     HealthRule {
         code: "BadPagesPending",
@@ -184,7 +191,7 @@ fn joined(evidence: impl Iterator<Item = String>) -> Option<String> {
 }
 
 fn pages(case: &HealthCase<'_>, count: fn(&BadPages) -> u64) -> Option<String> {
-    let pages = count(case.evidence.pages.as_ref()?);
+    let pages = count(case.evidence.pages.value()?);
     (pages > 0).then(|| format!("pages: {pages}"))
 }
 

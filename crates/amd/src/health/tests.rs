@@ -84,13 +84,34 @@ fn deferred_errors_and_pages_degrade_and_a_page_that_stays_in_use_fails() {
         codes(counted("umc", counts(0, 0, 1)), None),
         with_reason(HealthState::Degraded, "DeferredErrors")
     );
-    let with = |pages: BadPages| HealthEvidence { pages: Some(pages), ..counted("umc", counts(0, 0, 0)) };
+    let with =
+        |pages: BadPages| HealthEvidence { pages: Known::Value(pages), ..counted("umc", counts(0, 0, 0)) };
     let retired = with(BadPages { retired: 5, ..BadPages::default() });
     assert_eq!(codes(retired, None), (HealthState::Healthy, Vec::new()));
     let pending = with(BadPages { pending: 1, ..BadPages::default() });
     assert_eq!(codes(pending, None), with_reason(HealthState::Degraded, "BadPagesPending"));
     let failed = with(BadPages { failed: 1, ..BadPages::default() });
     assert_eq!(codes(failed, None), with_reason(HealthState::Failed, "BadPagesInUse"));
+}
+
+#[test]
+fn what_could_not_be_read_is_no_sign_of_health() {
+    let unknown = with_reason(HealthState::Unknown, "EvidenceUnreadable");
+    let with = |pages: Known<BadPages>| HealthEvidence { pages, ..counted("umc", counts(0, 0, 0)) };
+    for missing in [Missing::Unreadable, Missing::NotPermitted, Missing::Malformed] {
+        assert_eq!(codes(with(missing.into()), None), unknown, "{missing:?}");
+        assert_eq!(codes(counted("sdma", missing.into()), None), unknown, "{missing:?}");
+    }
+    let partly = BadPages { retired: 3, unrecognized: 1, ..BadPages::default() };
+    assert_eq!(codes(with(Known::Value(partly)), None), unknown);
+    let records =
+        |missing: Missing| HealthEvidence { records: missing.into(), ..with(Missing::NotExposed.into()) };
+    assert_eq!(codes(records(Missing::Malformed), None), unknown);
+    let healthy = (HealthState::Healthy, Vec::new());
+    assert_eq!(codes(records(Missing::NotPermitted), None), healthy, "a privilege that is not expected");
+    assert_eq!(codes(with(Missing::NotExposed.into()), None), healthy, "a product without the list");
+    let failed = HealthEvidence { pages: Missing::Unreadable.into(), ..counted("umc", counts(1, 0, 0)) };
+    assert_eq!(codes(failed, None).0, HealthState::Failed, "what was read counts");
 }
 
 fn record(severity: CperSeverity, number: u8) -> CperRecord {
@@ -209,7 +230,7 @@ fn a_suspended_device_keeps_the_verdict_it_had_while_awake() {
 #[test]
 fn bad_pages_at_the_threshold_are_a_failure() {
     let with = |retired| HealthEvidence {
-        pages: Some(BadPages { retired, ..BadPages::default() }),
+        pages: Known::Value(BadPages { retired, ..BadPages::default() }),
         ..counted("umc", counts(0, 0, 0))
     };
     let limited = || {

@@ -75,7 +75,7 @@ fn identify(device: &mut Device, answers: &AmdAnswers) {
     {
         super::identify(device, Known::Value(id));
     }
-    // Releases before ROCm 7 write `ff` for the partition of the GPU itself: others may know it by that name.
+    // Releases since ROCm 7.12 write the number of the partition: others may know the GPU by that name.
     if let Some(uuid) = uuid(answers) {
         let handle = Handle::new(HandleKind::Uuid, uuid.as_str());
         if !device.handles.contains(&handle) {

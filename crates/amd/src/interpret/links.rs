@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 
 use afd_model::{Device, DeviceId, Known, Link, LinkKind, Missing};
 
-use super::same_slot;
 use crate::kfd::KfdNode;
 
 /// The XGMI links between devices; sets the fastest interconnect of each device.
 pub(crate) fn links(devices: &mut [Device], nodes: &[KfdNode]) -> Vec<Link> {
-    let device_of =
-        |node: &KfdNode| devices.iter().find(|device| same_slot(node, device)).map(|device| device.id);
     let devices_by_node: BTreeMap<u32, DeviceId> =
-        nodes.iter().filter_map(|node| Some((node.number, device_of(node)?))).collect();
+        nodes.iter().map(|node| (node.number, node.device)).collect();
     let mut links: BTreeMap<(DeviceId, DeviceId), Link> = BTreeMap::new();
     for node in nodes {
         for to in &node.links {

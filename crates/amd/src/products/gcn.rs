@@ -3,16 +3,10 @@
 //! Names by id and revision: `amdgpu.ids` of libdrm (MIT). Ids that it leaves out: the public PCI id list. Chips: the
 //! kernel's `amdgpu_drv.c`. Instruction sets: LLVM's AMDGPU user guide.
 
-use super::{AmdProductRow, gfx, row};
+use super::{AmdProductRow, chip, gfx, row};
 
 pub(super) const ROWS: &[AmdProductRow] = &[
-    row(
-        &[0x6600, 0x6604, 0x6605, 0x6610, 0x6617],
-        "AMD Radeon Graphics (Oland)",
-        "Oland",
-        "gcn1",
-        gfx("gfx602"),
-    ),
+    chip(&[0x6600, 0x6604, 0x6605, 0x6610, 0x6617], "AMD Radeon Graphics (Oland)", "gcn1", gfx("gfx602")),
     row(&[0x6600], "AMD Radeon HD 8600 / 8700M", "HD-8600-8700M", "gcn1", gfx("gfx602").revisions(&[0x00])),
     row(&[0x6600], "AMD Radeon R7 M370", "R7-M370", "gcn1", gfx("gfx602").revisions(&[0x81])),
     row(&[0x6601], "AMD Radeon HD 8500M / 8700M", "HD-8500M-8700M", "gcn1", gfx("gfx602")),
@@ -29,7 +23,7 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x6611, 0x6613], "AMD Radeon R7 200 Series", "R7-200", "gcn1", gfx("gfx602")),
     row(&[0x6617], "AMD Radeon R7 240 Series", "R7-240", "gcn1", gfx("gfx602").revisions(&[0x00, 0xc7])),
     row(&[0x6617], "AMD Radeon R7 200 Series", "R7-200", "gcn1", gfx("gfx602").revisions(&[0x87])),
-    row(&[0x6640, 0x6646, 0x6647], "AMD Radeon Graphics (Bonaire)", "Bonaire", "gcn2", gfx("gfx704")),
+    chip(&[0x6640, 0x6646, 0x6647], "AMD Radeon Graphics (Bonaire)", "gcn2", gfx("gfx704")),
     row(&[0x6640], "AMD Radeon HD 8950", "HD-8950", "gcn2", gfx("gfx704").revisions(&[0x00])),
     row(&[0x6640, 0x6647], "AMD Radeon R9 M380", "R9-M380", "gcn2", gfx("gfx704").revisions(&[0x80])),
     row(&[0x6646], "AMD Radeon R9 M280X", "R9-M280X", "gcn2", gfx("gfx704").revisions(&[0x00])),
@@ -39,7 +33,7 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x6658, 0x665d], "AMD Radeon R7 200 Series", "R7-200", "gcn2", gfx("gfx704")),
     row(&[0x665c], "AMD Radeon HD 7700 Series", "HD-7700", "gcn2", gfx("gfx704")),
     row(&[0x665f], "AMD Radeon R7 360 Series", "R7-360", "gcn2", gfx("gfx704")),
-    row(&[0x6660, 0x6663, 0x6665], "AMD Radeon Graphics (Hainan)", "Hainan", "gcn1", gfx("gfx602")),
+    chip(&[0x6660, 0x6663, 0x6665], "AMD Radeon Graphics (Hainan)", "gcn1", gfx("gfx602")),
     row(&[0x6660], "AMD Radeon HD 8600M Series", "HD-8600M", "gcn1", gfx("gfx602").revisions(&[0x00])),
     row(&[0x6660], "AMD Radeon R5 M335", "R5-M335", "gcn1", gfx("gfx602").revisions(&[0x81])),
     row(&[0x6660], "AMD Radeon R5 M330", "R5-M330", "gcn1", gfx("gfx602").revisions(&[0x83])),
@@ -60,15 +54,14 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x679e], "AMD Radeon HD 7800 Series", "HD-7800", "gcn1", gfx("gfx600")),
     row(&[0x67a0], "AMD Radeon FirePro W9100", "FirePro-W9100", "gcn2", gfx("gfx701")),
     row(&[0x67a1], "AMD Radeon FirePro W8100", "FirePro-W8100", "gcn2", gfx("gfx701")),
-    row(&[0x67b0, 0x67b1], "AMD Radeon Graphics (Hawaii)", "Hawaii", "gcn2", gfx("gfx702")),
+    chip(&[0x67b0, 0x67b1], "AMD Radeon Graphics (Hawaii)", "gcn2", gfx("gfx702")),
     row(&[0x67b0, 0x67b1], "AMD Radeon R9 200 Series", "R9-200", "gcn2", gfx("gfx702").revisions(&[0x00])),
     row(&[0x67b0, 0x67b1], "AMD Radeon R9 390 Series", "R9-390", "gcn2", gfx("gfx702").revisions(&[0x80])),
     row(&[0x67b8], "AMD Radeon R9 290X", "R9-290X", "gcn2", gfx("gfx702")),
     row(&[0x67b9], "AMD Radeon R9 200 Series", "R9-200", "gcn2", gfx("gfx702")),
-    row(
+    chip(
         &[0x67c0, 0x67c2, 0x67c4, 0x67c7, 0x67ca, 0x67cc, 0x67cf, 0x67d0, 0x67df, 0x6fdf],
         "AMD Radeon Graphics (Polaris 10)",
-        "Polaris-10",
         "gcn4",
         gfx("gfx803"),
     ),
@@ -121,10 +114,9 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x67df], "AMD Radeon RX Series", "RX", "gcn4", gfx("gfx803").revisions(&[0xe3])),
     row(&[0x67df], "AMD Radeon RX P30PH", "RX-P30PH", "gcn4", gfx("gfx803").revisions(&[0xf7])),
     row(&[0x67e0], "AMD Radeon Pro WX Series", "Pro-WX", "gcn4", gfx("gfx803")),
-    row(
+    chip(
         &[0x67e1, 0x67e8, 0x67e9, 0x67ef, 0x67ff],
         "AMD Radeon Graphics (Polaris 11)",
-        "Polaris-11",
         "gcn4",
         gfx("gfx803"),
     ),
@@ -165,12 +157,12 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x6806], "AMD Radeon R9 M290X", "R9-M290X", "gcn1", gfx("gfx601")),
     row(&[0x6808], "AMD FirePro W7000", "FirePro-W7000", "gcn1", gfx("gfx601")),
     row(&[0x6809], "ATI FirePro W5000", "FirePro-W5000", "gcn1", gfx("gfx601")),
-    row(&[0x6810, 0x6811], "AMD Radeon Graphics (Pitcairn)", "Pitcairn", "gcn1", gfx("gfx601")),
+    chip(&[0x6810, 0x6811], "AMD Radeon Graphics (Pitcairn)", "gcn1", gfx("gfx601")),
     row(&[0x6810, 0x6811], "AMD Radeon R9 200 Series", "R9-200", "gcn1", gfx("gfx601").revisions(&[0x00])),
     row(&[0x6810], "AMD Radeon R9 370 Series", "R9-370", "gcn1", gfx("gfx601").revisions(&[0x81])),
     row(&[0x6811], "AMD Radeon R7 370 Series", "R7-370", "gcn1", gfx("gfx601").revisions(&[0x81])),
     row(&[0x6818, 0x6819], "AMD Radeon HD 7800 Series", "HD-7800", "gcn1", gfx("gfx601")),
-    row(&[0x6820, 0x6821, 0x682b], "AMD Radeon Graphics (Cape Verde)", "Cape-Verde", "gcn1", gfx("gfx601")),
+    chip(&[0x6820, 0x6821, 0x682b], "AMD Radeon Graphics (Cape Verde)", "gcn1", gfx("gfx601")),
     row(&[0x6820], "AMD Radeon R9 M275X", "R9-M275X", "gcn1", gfx("gfx601").revisions(&[0x00])),
     row(&[0x6820], "AMD Radeon R9 M375", "R9-M375", "gcn1", gfx("gfx601").revisions(&[0x81])),
     row(&[0x6820], "AMD Radeon R9 M375X", "R9-M375X", "gcn1", gfx("gfx601").revisions(&[0x83])),
@@ -198,7 +190,7 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x6869], "AMD Radeon Pro Vega 48", "Pro-Vega-48", "vega", gfx("gfx900")),
     row(&[0x686b], "AMD Radeon Pro Vega 64X", "Pro-Vega-64X", "vega", gfx("gfx900")),
     row(&[0x687f], "AMD Radeon RX Vega", "RX-Vega", "vega", gfx("gfx900")),
-    row(&[0x6900, 0x6907], "AMD Radeon Graphics (Topaz)", "Topaz", "gcn3", gfx("gfx802")),
+    chip(&[0x6900, 0x6907], "AMD Radeon Graphics (Topaz)", "gcn3", gfx("gfx802")),
     row(&[0x6900], "AMD Radeon R7 M260", "R7-M260", "gcn3", gfx("gfx802").revisions(&[0x00])),
     row(&[0x6900], "AMD Radeon R7 M360", "R7-M360", "gcn3", gfx("gfx802").revisions(&[0x81])),
     row(&[0x6900], "AMD Radeon R7 M340", "R7-M340", "gcn3", gfx("gfx802").revisions(&[0x83])),
@@ -209,7 +201,7 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x6902], "AMD Radeon Series", "Series", "gcn3", gfx("gfx802")),
     row(&[0x6907], "AMD Radeon R5 M255", "R5-M255", "gcn3", gfx("gfx802").revisions(&[0x00])),
     row(&[0x6907], "AMD Radeon R5 M315", "R5-M315", "gcn3", gfx("gfx802").revisions(&[0x87])),
-    row(&[0x6920, 0x6929, 0x6938, 0x6939], "AMD Radeon Graphics (Tonga)", "Tonga", "gcn3", gfx("gfx802")),
+    chip(&[0x6920, 0x6929, 0x6938, 0x6939], "AMD Radeon Graphics (Tonga)", "gcn3", gfx("gfx802")),
     row(&[0x6920], "AMD Radeon R9 M395X", "R9-M395X", "gcn3", gfx("gfx802").revisions(&[0x00])),
     row(&[0x6920], "AMD Radeon R9 M390X", "R9-M390X", "gcn3", gfx("gfx802").revisions(&[0x01])),
     row(&[0x6921], "AMD Radeon R9 M390X", "R9-M390X", "gcn3", gfx("gfx802")),
@@ -232,7 +224,7 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x6980, 0x6985, 0x698f], "AMD Radeon Pro WX 3100", "WX-3100", "gcn4", gfx("gfx803")),
     row(&[0x6981], "AMD Radeon Pro WX 3200 Series", "WX-3200", "gcn4", gfx("gfx803")),
     row(&[0x6986, 0x6995, 0x6997], "AMD Radeon Pro WX 2100", "WX-2100", "gcn4", gfx("gfx803")),
-    row(&[0x6987, 0x699f], "AMD Radeon Graphics (Polaris 12)", "Polaris-12", "gcn4", gfx("gfx803")),
+    chip(&[0x6987, 0x699f], "AMD Radeon Graphics (Polaris 12)", "gcn4", gfx("gfx803")),
     row(
         &[0x6987],
         "AMD Embedded Radeon E9171",
@@ -258,7 +250,7 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x69af], "AMD Radeon Pro Vega 20", "Pro-Vega-20", "vega", gfx("gfx904")),
     row(&[0x6fdf], "AMD Radeon RX 590 GME", "RX-590-GME", "gcn4", gfx("gfx803").revisions(&[0xe7])),
     row(&[0x6fdf], "AMD Radeon RX 580 2048SP", "RX-580-2048SP", "gcn4", gfx("gfx803").revisions(&[0xef])),
-    row(&[0x7300], "AMD Radeon Graphics (Fiji)", "Fiji", "gcn3", gfx("gfx803")),
+    chip(&[0x7300], "AMD Radeon Graphics (Fiji)", "gcn3", gfx("gfx803")),
     row(&[0x7300], "AMD FirePro S9300 x2", "FirePro-S9300-x2", "gcn3", gfx("gfx803").revisions(&[0xc1])),
     row(
         &[0x7300],

@@ -1,9 +1,10 @@
 //! Data-centre and workstation products.
 //!
 //! Sources: `amdgpu.ids` of libdrm for ids and names, the NFD rule of AMD's GPU operator for MI350P and the virtual
-//! functions, the device table of amdgpu (`amdgpu_drv.c`) for the chip, `gfx_target_version` of KFD for the instruction set.
+//! functions, the device table of amdgpu (`amdgpu_drv.c`) for the chip, `gfx_target_version` of KFD for the instruction set,
+//! AMD's data sheets for the compute units of a die.
 
-use super::{AmdProductRow, gfx, row};
+use super::{AmdProductRow, gfx, row, shared};
 
 pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x6860], "AMD Radeon Instinct MI25", "MI25", "vega", gfx("gfx900")),
@@ -34,11 +35,17 @@ pub(super) const ROWS: &[AmdProductRow] = &[
         gfx("gfx900").revisions(&[0x05]).virtual_function(),
     ),
     row(&[0x66a0], "AMD Radeon Instinct MI50", "MI50", "vega", gfx("gfx906")),
-    row(&[0x66a1], "AMD Instinct MI60 / MI50", "MI50", "vega", gfx("gfx906")),
+    shared(&[0x66a1], "AMD Instinct MI60 / MI50", "vega", gfx("gfx906"), &[("MI60", 64), ("MI50", 60)]),
     row(&[0x66a1], "AMD Radeon Pro VII", "Pro-VII", "vega", gfx("gfx906").revisions(&[0x06])),
     row(&[0x738c, 0x738e], "AMD Instinct MI100", "MI100", "cdna", gfx("gfx908")),
     row(&[0x7408], "AMD Instinct MI250X", "MI250X", "cdna2", gfx("gfx90a")),
-    row(&[0x740c], "AMD Instinct MI250X / MI250", "MI250X", "cdna2", gfx("gfx90a")),
+    shared(
+        &[0x740c],
+        "AMD Instinct MI250X / MI250",
+        "cdna2",
+        gfx("gfx90a"),
+        &[("MI250X", 110), ("MI250", 104)],
+    ),
     row(&[0x740f], "AMD Instinct MI210", "MI210", "cdna2", gfx("gfx90a")),
     row(&[0x7410], "AMD Instinct MI210 VF", "MI210", "cdna2", gfx("gfx90a").virtual_function()),
     row(&[0x74a0], "AMD Instinct MI300A", "MI300A", "cdna3", gfx("gfx942")),
@@ -65,7 +72,7 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x7448], "AMD Radeon PRO W7900", "W7900", "rdna3", gfx("gfx1100")),
     row(&[0x744a], "AMD Radeon PRO W7900 Dual Slot", "W7900", "rdna3", gfx("gfx1100")),
     row(&[0x744b], "AMD Radeon PRO W7900D", "W7900D", "rdna3", gfx("gfx1100")),
-    row(&[0x7449], "AMD Radeon PRO W7800 48GB", "W7800", "rdna3", gfx("gfx1100")),
+    row(&[0x7449], "AMD Radeon PRO W7800 48GB", "W7800-48GB", "rdna3", gfx("gfx1100")),
     row(&[0x745e], "AMD Radeon PRO W7800", "W7800", "rdna3", gfx("gfx1100")),
     row(&[0x7551], "AMD Radeon AI PRO R9700", "R9700", "rdna4", gfx("gfx1201")),
     row(&[0x7551], "AMD Radeon AI PRO R9700S", "R9700S", "rdna4", gfx("gfx1201").revisions(&[0xc1])),

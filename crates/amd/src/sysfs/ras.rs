@@ -52,6 +52,8 @@ pub(crate) struct BadPages {
     pub(crate) pending: u64,
     /// Could not be retired.
     pub(crate) failed: u64,
+    /// In a state that is not documented.
+    pub(crate) unrecognized: u64,
 }
 
 impl RasFiles {
@@ -76,15 +78,27 @@ impl RasFiles {
         self.blocks.iter().map(read).collect()
     }
 
-    /// The bad pages. The file is empty if there are none.
+    /// The bad pages. The file is empty if there are none, and may be longer than other files: it has a line for each.
     pub(crate) fn pages(&self, facts: &mut Facts<'_>) -> Known<BadPages> {
         let Some(path) = &self.pages else { return Missing::NotExposed.into() };
-        facts.bytes("retired_pages", path).and_then(|bytes| {
-            parse_bad_pages(&String::from_utf8_lossy(&bytes)).map_or_else(
-                |error| facts.missing("retired_pages", Missing::Malformed, Some(path), error),
-                Known::Value,
-            )
-        })
+        let mut pages = BadPages::default();
+        let skipped = facts.lines("retired_pages", path, |line| pages.add(line));
+        skipped.map(|unrecognized| BadPages { unrecognized, ..pages })
+    }
+}
+
+impl BadPages {
+    /// Adds the page of a line `0x00327f5d : 0x00001000 : R`: its number, its size and its state: `R` reserved, `P` pending, `F`
+    /// failed. Whether the line has one.
+    fn add(&mut self, line: &str) -> bool {
+        let count = match line.rsplit(':').next().map(str::trim) {
+            Some("R") => &mut self.retired,
+            Some("P") => &mut self.pending,
+            Some("F") => &mut self.failed,
+            _ => return false,
+        };
+        *count = count.saturating_add(1);
+        true
     }
 }
 
@@ -105,22 +119,9 @@ fn parse_error_counts(text: &str) -> Result<Known<ErrorCounts>, &'static str> {
     }
 }
 
-/// A line `0x00327f5d : 0x00001000 : R` per page: its number, its size and its state: `R` reserved, `P` pending, `F` failed.
-fn parse_bad_pages(text: &str) -> Result<BadPages, &'static str> {
-    let mut pages = BadPages::default();
-    for line in text.split(['\n', '\0']).map(str::trim).filter(|line| !line.is_empty()) {
-        match line.rsplit(':').next().map(str::trim) {
-            Some("R") => pages.retired += 1,
-            Some("P") => pages.pending += 1,
-            Some("F") => pages.failed += 1,
-            _ => return Err("expected bad pages such as \"0x00327f5d : 0x00001000 : R\""),
-        }
-    }
-    Ok(pages)
-}
-
 #[cfg(test)]
 mod tests {
+    use afd_host::testing::TestHost;
     use proptest::prelude::*;
 
     use super::*;
@@ -137,20 +138,35 @@ mod tests {
         assert!(parse_error_counts("nonsense").is_err());
     }
 
+    fn pages(text: &str) -> (Known<BadPages>, usize) {
+        let folder = TestHost::with_files([("/ras/gpu_vram_bad_pages", text)]);
+        let host = folder.open();
+        let mut facts = Facts::new(&host, "amd");
+        let ras = RasFiles { pages: Some("/ras/gpu_vram_bad_pages".to_owned()), ..RasFiles::default() };
+        (ras.pages(&mut facts), facts.into_problems().len())
+    }
+
     #[test]
     fn bad_pages_are_counted_by_state() {
         let text =
             "0x01 : 0x00001000 : R\n0x02 : 0x00001000 : R\n0x03 : 0x00001000 : P\n0x4 : 0x1000 : F\n\0\0";
-        assert_eq!(parse_bad_pages(text), Ok(BadPages { retired: 2, pending: 1, failed: 1 }));
-        assert_eq!(parse_bad_pages(""), Ok(BadPages::default()));
-        assert!(parse_bad_pages("0x01 : 0x00001000 : Q").is_err());
+        let counted = BadPages { retired: 2, pending: 1, failed: 1, unrecognized: 0 };
+        assert_eq!(pages(text), (Known::Value(counted), 0));
+        assert_eq!(pages(""), (Known::Value(BadPages::default()), 0));
+    }
+
+    #[test]
+    fn a_list_of_any_length_is_counted_and_a_malformed_line_costs_only_itself() {
+        let text = format!("{}0x9 : 0x1000 : Q\n0x8 : 0x1000 : F\n", "0x01 : 0x00001000 : R\n".repeat(7000));
+        let counted = BadPages { retired: 7000, pending: 0, failed: 1, unrecognized: 1 };
+        assert_eq!(pages(&text), (Known::Value(counted), 1));
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text in "(.|\n)*") {
             let _ = parse_error_counts(&text);
-            let _ = parse_bad_pages(&text);
+            let _ = BadPages::default().add(&text);
         }
     }
 }

@@ -3,24 +3,27 @@
 //! `pcie_bw` is never read: the driver measures for a second before it answers. The files of a suspended device are not read:
 //! that would wake the device, or fail with EPERM although no permission is missing.
 
+mod contradiction;
 mod partition;
 mod readings;
 
 use std::time::Instant;
 
 use afd_model::{
-    AmdQuantity, Clock, Device, DeviceId, Engine, ErrorDetail, ErrorKind, Missing, Quantity, Sample,
+    AmdQuantity, Clock, Device, DeviceId, Engine, ErrorDetail, ErrorKind, Known, MemorySource, Missing,
+    Quantity, Sample,
 };
 use afd_probe::{Facts, PciFunction, device, hwmon, pci};
 
 use self::{
+    contradiction::contradicted,
     partition::PartitionSource,
     readings::{ReadingSet, add_table, binary, errors, is_plausible, number, sensors},
 };
 use super::{levels::read_levels, ras::RasFiles};
 use crate::{
     debugfs,
-    gpu_metrics::{self, GpuMetrics, PartitionMetrics},
+    gpu_metrics::{self, GpuMetrics, PartitionMetrics, throttle},
     health::HealthEvidence,
     throttle_time::{self, ThrottleTime},
 };
@@ -31,6 +34,8 @@ pub(crate) struct AmdSource {
     function: PciFunction,
     device: DeviceId,
     link: PciFunction,
+    /// The file with its used memory.
+    memory_used: &'static str,
     sensors: Vec<String>,
     ras: RasFiles,
     /// Joules per count of an energy counter whose unit depends on the product.
@@ -56,6 +61,7 @@ impl AmdSource {
             function: function.clone(),
             device: device.id,
             link: link.clone(),
+            memory_used: memory_used(facts, function, device),
             joules_per_count: is_aldebaran.then_some(gpu_metrics::JOULES_PER_COUNT),
             partitions: device
                 .partitions
@@ -91,7 +97,7 @@ impl AmdSource {
         let table = self.table(facts).unwrap_or_default();
         Some(HealthEvidence {
             errors: self.ras.counts(facts),
-            pages: self.ras.pages(facts).into_value(),
+            pages: self.ras.pages(facts),
             residencies: table.residencies,
             throttle_status: table.throttle_status,
             xgmi_links_up: table.xgmi_links_up,
@@ -138,18 +144,24 @@ impl AmdSource {
     }
 
     /// The table `gpu_metrics`. One that was torn while it was read has values that are impossible. Of such a table only values
-    /// are used that are checked one by one: a counter that falls would show a reset that did not happen.
+    /// are used that are checked one by one: a counter that falls would show a reset that did not happen. Some firmware sets bits
+    /// of the throttle status for good: those that a sensor contradicts are dropped.
     fn table(&self, facts: &mut Facts<'_>) -> Option<GpuMetrics> {
         let table = binary(facts, &self.function.attribute("gpu_metrics"), gpu_metrics::parse)?;
-        Some(if is_plausible(&table) { table } else { table.without_unchecked() })
+        let mut table = if is_plausible(&table) { table } else { table.without_unchecked() };
+        if let Some(status) = table.throttle_status.filter(|status| *status != 0) {
+            let causes = contradicted(facts, &self.sensors, &table);
+            table.throttle_status = Some(causes.into_iter().fold(status, throttle::without));
+        }
+        Some(table)
     }
 
     /// All readings of the device, one per quantity. A file of its own takes precedence over the table `gpu_metrics`.
     fn readings(&self, facts: &mut Facts<'_>, metrics: &GpuMetrics) -> ReadingSet {
         let mut readings = ReadingSet::default();
         let at = |name: &str| self.function.attribute(name);
-        readings
-            .add(Quantity::MemoryUsedBytes, number(facts, "memory_used_bytes", &at("mem_info_vram_used")));
+        let used = number(facts, "memory_used_bytes", &at(self.memory_used));
+        readings.add(Quantity::MemoryUsedBytes, used);
         for (engine, file) in [
             (Engine::Compute, "gpu_busy_percent"),
             (Engine::Memory, "mem_busy_percent"),
@@ -212,6 +224,15 @@ impl AmdSource {
             readings.add_extra(&only.extra);
         }
     }
+}
+
+/// The file with the used part of the memory: of the pool whose size KFD reports, where that is system memory.
+fn memory_used(facts: &mut Facts<'_>, function: &PciFunction, device: &Device) -> &'static str {
+    let is_system_memory = device.memory_source == Known::Value(MemorySource::Kfd) && {
+        let total = facts.number::<u64>("memory_bytes", &function.attribute("mem_info_gtt_total"));
+        total.is_known() && total == device.memory_bytes
+    };
+    if is_system_memory { "mem_info_gtt_used" } else { "mem_info_vram_used" }
 }
 
 /// What a die without a power limit of its own has no value of.

@@ -82,6 +82,27 @@ fn a_plugin_that_offers_all_devices_is_complete_and_one_that_does_not_is_reporte
 }
 
 #[test]
+fn a_plugin_for_virtual_machines_offers_the_devices_as_well() {
+    let names =
+        ["nvidia.com/GA106_RTX_A2000_12GB", "nvidia.com/TU104GL_TESLA_T4", "nvidia.com/GRID_A100D-4C"];
+    for name in
+        names.into_iter().chain(["nvidia.com/NVIDIA_L40S-48Q", "nvidia.com/AD102GL_L40S", "nvidia.com/pgpu"])
+    {
+        let offers =
+            Offers { resources: resources(&[(name, 3, 3)]), published: no_slices(), ..Offers::default() };
+        check(&gpus(2), &offers, Some("device-plugin"), "complete");
+        let counts = offered(&gpus(2), &offers, false).counts;
+        assert_eq!((counts[0].resource.as_str(), counts[0].discovered), (name, None), "no guess");
+    }
+    let other = Offers {
+        resources: resources(&[("nvidia.com/something", 2, 2)]),
+        published: no_slices(),
+        ..Offers::default()
+    };
+    check(&gpus(2), &other, Some("none"), "incomplete");
+}
+
+#[test]
 fn a_failed_device_is_not_expected_to_be_offered() {
     let mut inventory = gpus(8);
     inventory.devices[3].health = Health::failed("GpuLost", "gone");

@@ -35,6 +35,9 @@ pub(super) static AMD: VendorRecord = VendorRecord {
             "amd.com/tpx_*",
             "amd.com/qpx_*",
             "amd.com/cpx_*",
+            // To virtual machines.
+            "amd.com/gpu_pf",
+            "amd.com/gpu_vf",
         ],
         unit_counts,
     },
@@ -124,6 +127,9 @@ fn unit_counts(query: &ResourceQuery<'_>) -> Vec<u64> {
     let has_own_resource = |device: &Device| {
         resource_of_mode(device).is_some_and(|name| query.resources_of_node.contains(&name.as_str()))
     };
+    if matches!(query.resource, "amd.com/gpu_pf" | "amd.com/gpu_vf") {
+        return Vec::new();
+    }
     let is_offered = |device: &Device| match query.resource {
         "amd.com/gpu" => !has_own_resource(device),
         name => resource_of_mode(device).as_deref() == Some(name),

@@ -30,7 +30,19 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     ],
     offers: Offering {
         dra_driver: "gpu.nvidia.com",
-        resources: &["nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-*"],
+        // The plugins for virtual machines name a resource by the chip and the product, in upper case (`GA102GL_A10`), or by the
+        // vGPU type (`GRID_T4-4Q`, `NVIDIA_A40-48Q`), unless they are given a common name.
+        resources: &[
+            "nvidia.com/gpu",
+            "nvidia.com/gpu.shared",
+            "nvidia.com/mig-*",
+            "nvidia.com/pgpu",
+            "nvidia.com/vgpu",
+            "nvidia.com/AD*",
+            "nvidia.com/G*",
+            "nvidia.com/NVIDIA_*",
+            "nvidia.com/TU*",
+        ],
         unit_counts,
     },
     plugin_options: device_plugin::PLUGIN_OPTIONS,
@@ -147,6 +159,11 @@ fn device_node(device: &Device) -> Option<String> {
 /// under the name of whole GPUs, and with `none` their GPUs are offered instead.
 fn unit_counts(query: &ResourceQuery<'_>) -> Vec<u64> {
     const MIG: &str = "nvidia.com/mig-";
+    const OF_CONTAINERS: &str = "nvidia.com/gpu";
+    if !query.resource.starts_with(MIG) && !query.resource.starts_with(OF_CONTAINERS) {
+        // How many devices are given to virtual machines, and as how many vGPUs, is up to the settings of their plugin.
+        return Vec::new();
+    }
     let name = query.resource.strip_suffix(".shared").unwrap_or(query.resource);
     if let Some(profile) = name.strip_prefix(MIG) {
         let of_profile = |device: &Device| {

@@ -1,6 +1,6 @@
 //! The rules, as data: each with the state of a GPU to which it applies, its condition, the source and the action to take.
 
-use afd_model::{Health, HealthState};
+use afd_model::{EVIDENCE_UNREADABLE, Health, HealthState};
 
 use super::{IntelEvidence, IntelHistory};
 
@@ -45,12 +45,12 @@ fn text(applies: bool, found: &str) -> Option<String> {
 
 /// The state that the driver's `gpu_health` names, if it is one of these.
 fn gpu_health(evidence: &IntelEvidence, of: &[&str]) -> Option<String> {
-    let health = evidence.gpu_health.as_deref().filter(|health| of.contains(health))?;
+    let health = evidence.gpu_health.value().filter(|health| of.contains(&health.as_str()))?;
     Some(format!("gpu_health is {health:?}"))
 }
 
 /// All rules. Where several apply, the reason of the first is the first of the device.
-pub const RULES: [IntelRule; 11] = [
+pub const RULES: [IntelRule; 12] = [
     IntelRule {
         code: "SurvivabilityMode",
         state: HealthState::Failed,
@@ -103,6 +103,17 @@ pub const RULES: [IntelRule; 11] = [
         source: "`zesMemoryGetState`: health 4",
         action: "drain the node and replace the GPU",
         applies: |evidence, _| text(evidence.library.memory_health == 4, "health is replace"),
+    },
+    IntelRule {
+        code: EVIDENCE_UNREADABLE,
+        state: HealthState::Unknown,
+        condition: "the state that the driver reports could not be read, so that it may be a failure",
+        source: "`gpu_health` of the driver",
+        action: "check the problems that the agent reports, and the kernel log",
+        applies: |evidence, _| {
+            let missing = evidence.gpu_health.missing().filter(|missing| missing.is_undecided())?;
+            Some(missing.explain().to_owned())
+        },
     },
     IntelRule {
         code: "MemoryDegraded",

@@ -1,4 +1,4 @@
-use afd_model::{PciAddress, Variant, Vendor};
+use afd_model::{Missing, PciAddress, Variant, Vendor};
 use expect_test::expect_file;
 use serde_json::json;
 
@@ -38,14 +38,25 @@ fn reason(state: HealthState, code: &str) -> (HealthState, Option<String>) {
 fn a_device_is_healthy_only_if_a_source_says_so() {
     assert_eq!(first(IntelEvidence::default()), (HealthState::Unknown, None));
     assert_eq!(first(by_library(|_| {})), (HealthState::Healthy, None));
-    let by_kernel =
-        |health: &str| IntelEvidence { gpu_health: Some(health.to_owned()), ..IntelEvidence::default() };
+    let by_kernel = |health: &str| IntelEvidence {
+        gpu_health: Known::Value(health.to_owned()),
+        ..IntelEvidence::default()
+    };
     assert_eq!(first(by_kernel("ok")), (HealthState::Healthy, None));
     assert_eq!(first(by_kernel("new word")), (HealthState::Unknown, None));
     assert_eq!(first(by_kernel("warning")), reason(HealthState::Degraded, "GpuHealthWarning"));
     for health in ["critical", "failed"] {
         assert_eq!(first(by_kernel(health)), reason(HealthState::Failed, "GpuHealthCritical"));
     }
+}
+
+#[test]
+fn a_state_that_could_not_be_read_is_no_sign_of_health() {
+    let with = |missing: Missing| IntelEvidence { gpu_health: missing.into(), ..by_library(|_| {}) };
+    for missing in [Missing::Unreadable, Missing::Malformed, Missing::NotPermitted] {
+        assert_eq!(first(with(missing)), reason(HealthState::Unknown, "EvidenceUnreadable"));
+    }
+    assert_eq!(first(with(Missing::NotExposed)), (HealthState::Healthy, None));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! Power is not reported; it is computed from two readings of the energy counter ([`energy`]). Used memory is not read: without
 //! CAP_PERFMON the drivers report 0 or "all free".
 
+mod contradiction;
 pub(crate) mod energy;
 
 use std::time::Instant;
@@ -81,7 +82,7 @@ impl IntelSource {
         facts.about(Some(self.device));
         IntelEvidence {
             is_survivable: facts.host().exists(&format!("{}/survivability_mode", self.directory)),
-            gpu_health: facts.text("health", &format!("{}/gpu_health", self.directory)).into_value(),
+            gpu_health: facts.text("health", &format!("{}/gpu_health", self.directory)),
             ..IntelEvidence::default()
         }
     }
@@ -125,7 +126,11 @@ impl IntelSource {
                 put(Quantity::ClockMaxHertz(clock), f64::from(megahertz) * 1e6);
             }
         }
-        for (cause, throttled) in self.throttled(facts) {
+        let mut causes = self.throttled(facts);
+        if let Some((directory, _)) = &self.hwmon {
+            contradiction::drop_heat(facts, directory, &mut causes);
+        }
+        for (cause, throttled) in causes {
             put(Quantity::Throttled(cause), f64::from(u8::from(throttled)));
         }
         if let Some(port) = &self.link {

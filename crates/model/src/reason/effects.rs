@@ -61,6 +61,9 @@ pub(super) const UNKNOWN: ReasonEffect = effect("`Unknown`", "`False`", "none");
 /// A state that follows the workload.
 pub(super) const WORKLOAD: ReasonEffect =
     effect("`Unknown`", "`False`", "2 minutes, in which the last verdict holds");
+/// Evidence that could not be read.
+pub(super) const UNREADABLE: ReasonEffect =
+    effect("`Unknown`", "`False`", "1 minute, in which the last verdict holds");
 /// What no condition shows.
 pub(super) const NO_CONDITION: ReasonEffect =
     effect("unchanged", "unchanged", "none: it is counted as a problem of the agent");

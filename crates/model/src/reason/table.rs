@@ -5,9 +5,11 @@ use super::{
     ReasonRow, XID,
     effects::{
         BY_SEVERITY, MAINTENANCE, MISSING, NEVER_PROBLEM, NO_CONDITION, NO_DRIVER, NO_FABRIC, NO_HEALTH,
-        NOT_OFFERED, SILENT_LIBRARY, UNKNOWN, UNKNOWN_OFFER, WORKLOAD, degraded, fault, fine, row,
+        NOT_OFFERED, SILENT_LIBRARY, UNKNOWN, UNKNOWN_OFFER, UNREADABLE, WORKLOAD, degraded, fault, fine,
+        row,
     },
 };
+use crate::EVIDENCE_UNREADABLE;
 
 /// All reasons, in the order of the documentation.
 pub const REASONS: &[ReasonRow] = &[
@@ -374,6 +376,13 @@ pub const REASONS: &[ReasonRow] = &[
         UNKNOWN,
         "the driver does not report errors, as while it resets the device",
         "wait; see the kernel log if it persists",
+    ),
+    row(
+        EVIDENCE_UNREADABLE,
+        Unknown,
+        UNREADABLE,
+        "a source from which a failure would follow could not be read",
+        "check the problems that the agent reports, and the kernel log",
     ),
     row(
         "WorkloadReset",

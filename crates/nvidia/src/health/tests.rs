@@ -38,6 +38,28 @@ fn a_gpu_without_a_reason_against_it_is_healthy() {
 }
 
 #[test]
+fn an_answer_that_failed_is_no_sign_of_health() {
+    let with = |rows: Result<Value, NvmlCode>, throttled: u64| {
+        judged(&answers(&[(call::REMAPPED_ROWS, rows), (call::CLOCKS_EVENT_REASONS, Ok(json!(throttled)))]))
+    };
+    let unreadable = |more: &[&str]| {
+        let codes = ["EvidenceUnreadable"].iter().chain(more).map(|code| (*code).to_owned());
+        (HealthState::Unknown, codes.collect::<Vec<_>>())
+    };
+    let failed = || Err(NvmlCode::named("UNKNOWN"));
+    assert_eq!(with(failed(), 0), unreadable(&[]));
+    assert_eq!(
+        with(failed(), 0x40),
+        unreadable(&["ThermalSlowdown"]),
+        "the first reason is that of the state"
+    );
+    assert_eq!(with(Err(report::FUNCTION_NOT_FOUND), 0), (HealthState::Healthy, vec![]), "an old library");
+    assert_eq!(with(Err(NvmlCode::named("NOT_SUPPORTED")), 0), (HealthState::Healthy, vec![]));
+    let lost = with(Err(GPU_IS_LOST), 0);
+    assert_eq!(lost.0, HealthState::Failed);
+}
+
+#[test]
 fn reasons_are_listed_in_the_order_of_the_inputs_and_the_worst_is_the_state() {
     let unwell = answers(&[
         (call::CLOCKS_EVENT_REASONS, Err(report::FUNCTION_NOT_FOUND)),

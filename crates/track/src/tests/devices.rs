@@ -107,6 +107,27 @@ fn a_sleeping_device_keeps_its_verdict() {
 }
 
 #[test]
+fn a_display_card_without_a_driver_turns_neither_condition() {
+    let mut player = Player::settled(2);
+    let mut card = without_library(device(9));
+    card.pci.device_id = Known::Value(afd_model::PciId(0x6613));
+    card.driver = afd_model::Missing::DriverNotBound.into();
+    card.health = afd_model::Health::failed("DriverMissing", "no driver is bound");
+    player.devices.push(card.clone());
+    for _ in 0..60 {
+        player.play(60);
+        assert_eq!(
+            (player.ready().as_str(), player.problem().as_str()),
+            ("True AllHealthy", "False NoDeviceFault")
+        );
+    }
+    // Where nothing else is, it is what the node has.
+    player.devices = vec![card];
+    player.play(4000);
+    assert_ne!(player.ready(), "True AllHealthy");
+}
+
+#[test]
 fn an_offer_that_comes_late_is_no_fault() {
     let mut player = Player::new(8, 20);
     player.offer = OfferVerdict::Incomplete("no plugin".to_owned());

@@ -120,6 +120,25 @@ fn a_fabric_that_is_not_up_is_a_failure_after_its_grace() {
 }
 
 #[test]
+fn a_verdict_whose_evidence_cannot_be_read_survives_one_minute() {
+    let mut player = Player::settled(4);
+    let (writes, healthy) = (player.writes, player.devices[1].health.clone());
+    player.devices[1].health =
+        Health { state: HealthState::Unknown, ..Health::failed("EvidenceUnreadable", "bad pages") };
+    player.play(50);
+    assert_eq!((player.writes, player.ready().as_str()), (writes, "True AllHealthy"));
+    player.devices[1].health = healthy;
+    player.play(5);
+    player.devices[1].health =
+        Health { state: HealthState::Unknown, ..Health::failed("EvidenceUnreadable", "bad pages") };
+    player.play(50);
+    assert_eq!(player.writes, writes, "the minute begins again");
+    player.play(20);
+    assert_eq!(player.ready(), "Unknown EvidenceUnreadable");
+    assert_eq!(player.problem(), "False NoDeviceFault");
+}
+
+#[test]
 fn an_old_library_beside_a_new_driver_is_judged_at_once() {
     let mut player = Player::settled(8);
     for device in &mut player.devices {

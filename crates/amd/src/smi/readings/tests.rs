@@ -62,3 +62,19 @@ fn rocm_smi_reports_the_utilization_as_well() {
     });
     assert_eq!(sampled(Vec::new(), 0, answers), [busy(Engine::Compute, 0.05)]);
 }
+
+#[test]
+fn a_failed_answer_does_not_end_the_sampling() {
+    let of = |answer: serde_json::Value| {
+        let report = json!({
+            "system": {},
+            "devices": [{ "answers": { "amdsmi_get_gpu_activity": { "value": {} }, "amdsmi_get_power_info": answer } }],
+        });
+        is_complete(&serde_json::from_value(report).expect("it is a report"))
+    };
+    assert!(of(json!({ "value": {} })));
+    assert!(of(json!({ "error": "NOT_SUPPORTED" })), "the device has no such value");
+    for error in ["TIMEOUT", "4711"] {
+        assert!(!of(json!({ "error": error })), "{error}: it may have one with the next sample");
+    }
+}

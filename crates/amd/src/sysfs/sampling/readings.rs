@@ -82,8 +82,7 @@ pub(super) fn sensors(facts: &mut Facts<'_>, directory: &str, readings: &mut Rea
     readings.add(Quantity::PowerLimitWatts, limit.map(|microwatts| microwatts / 1e6));
     for (index, sensor) in [(1, Sensor::Edge), (2, Sensor::Junction), (3, Sensor::Memory)] {
         let path = at(&format!("temp{index}_input"));
-        let celsius = facts.number::<i64>("temperature_celsius", &path).into_value();
-        readings.add(Quantity::TemperatureCelsius(sensor), celsius.map(|milli| milli as f64 / 1e3));
+        readings.add(Quantity::TemperatureCelsius(sensor), celsius(facts, &path));
     }
     for (index, clock) in [(1, Clock::Compute), (2, Clock::Memory)] {
         readings.add(
@@ -92,6 +91,12 @@ pub(super) fn sensors(facts: &mut Facts<'_>, directory: &str, readings: &mut Rea
         );
     }
     limit != Some(0.0)
+}
+
+/// The temperature in a file of hwmon. The driver writes 0 where the hardware has no such sensor.
+pub(super) fn celsius(facts: &mut Facts<'_>, path: &str) -> Option<f64> {
+    let thousandths = facts.number::<i64>("temperature_celsius", path).into_value()?;
+    (thousandths != 0).then_some(thousandths as f64 / 1e3)
 }
 
 /// Whether no value of a table is impossible.

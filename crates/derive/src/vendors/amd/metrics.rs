@@ -5,7 +5,7 @@ mod counters;
 mod left_out;
 mod values;
 
-use afd_model::{AmdQuantity, Device, HandleKind, PartitionName, Partitioning, Quantity};
+use afd_model::{AmdQuantity, Device, PartitionName, Partitioning, Quantity};
 
 use crate::compat::metrics::{
     CompatFamily, ExporterUnit, MetricSet, SeriesOrder, SeriesSource, UnitLabel, UnitSeries,
@@ -83,10 +83,9 @@ fn amd_value(unit: &ExporterUnit<'_>, quantity: AmdQuantity, factor: f64) -> Uni
     scaled(unit, quantity.into(), factor)
 }
 
+/// The exporter writes the same UUID for all partitions of a GPU.
 fn uuid(unit: &ExporterUnit<'_>) -> String {
-    let handles = unit.partition.map_or(&unit.device.handles, |partition| &partition.handles);
-    let uuid = handles.iter().find(|handle| handle.kind == HandleKind::Uuid);
-    uuid.map_or_else(String::new, |handle| handle.value.clone())
+    unit.device.uuid.value().cloned().unwrap_or_default()
 }
 
 fn partition_number(unit: &ExporterUnit<'_>) -> u32 {

@@ -73,19 +73,22 @@ fn a_value_that_was_not_read_is_absent_and_255_is_a_value() {
 
 #[test]
 fn the_generation_decides_the_name_of_the_power() {
-    let line = |architecture: &str| {
+    let line_of = |architecture: &str, integrated: bool| {
         let product = Product {
             name: String::new(),
             model: Missing::Unrecognized.into(),
             architecture: Known::Value(architecture.to_owned()),
         };
-        let gpu = Device { product: Known::Value(product), ..device(1) };
+        let gpu = Device { product: Known::Value(product), integrated, ..device(1) };
         let samples = [sample(gpu.id, &[(Quantity::PowerWatts, 9.0)])];
         lines(vec![gpu], &samples).remove(0)
     };
+    let line = |architecture: &str| line_of(architecture, false);
     assert_eq!(line("cdna3"), "gpu_package_power 0 9");
-    assert_eq!(line("cdna2"), "gpu_average_package_power 0 9");
-    assert_eq!(line("rdna3"), "gpu_power_usage 0 9");
+    for older in ["cdna2", "vega", "rdna2", "rdna3", "rdna4"] {
+        assert_eq!(line(older), "gpu_average_package_power 0 9", "{older}");
+    }
+    assert_eq!(line_of("rdna3.5", true), "gpu_power_usage 0 9", "a processor");
 }
 
 #[test]

@@ -34,13 +34,11 @@ fn clocks(unit: &ExporterUnit<'_>, quantity: fn(Clock) -> Quantity) -> UnitSerie
     CLOCKS.into_iter().enumerate().filter_map(clock).collect()
 }
 
-/// Whether it is of a generation whose power the exporter publishes as the current one, and not as an average.
+/// Whether it is of a generation whose power the exporter publishes as the current one, and not as an average: Instinct from MI300
+/// on. Older ones and Radeon cards have the average; of processors the exporter knows none.
 fn reports_current_power(unit: &ExporterUnit<'_>) -> Option<bool> {
-    match unit.device.product.value()?.architecture.value()?.as_str() {
-        "cdna3" | "cdna4" => Some(true),
-        "cdna" | "cdna2" => Some(false),
-        _ => None,
-    }
+    let architecture = unit.device.product.value()?.architecture.value()?;
+    (!unit.device.integrated).then_some(matches!(architecture.as_str(), "cdna3" | "cdna4"))
 }
 
 fn total_memory(unit: &ExporterUnit<'_>) -> Option<f64> {
@@ -66,7 +64,7 @@ pub(super) const VALUES: &[CompatFamily] = compat_families! {
         });
     Gauge "gpu_package_power", [], "Current power of the socket, W (MI300 and newer).",
         |unit| plain(unit.value(Quantity::PowerWatts, 1.0).filter(|_| reports_current_power(unit) == Some(true)));
-    Gauge "gpu_average_package_power", [], "Average power of the socket, W (before MI300).",
+    Gauge "gpu_average_package_power", [], "Average power of the socket, W (before MI300, and Radeon).",
         |unit| plain(unit.value(Quantity::PowerWatts, 1.0).filter(|_| reports_current_power(unit) == Some(false)));
     Gauge "gpu_power_usage", [], "Power, W.", |unit| scaled(unit, Quantity::PowerWatts, 1.0);
     Gauge "gpu_energy_consumed", [], "Energy since the driver was loaded, uJ.",
