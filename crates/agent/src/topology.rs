@@ -8,7 +8,7 @@ pub mod text;
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, DeviceId, Inventory, Known, Nic, NumaNode, PciAddress, PortState};
+use afd_model::{Device, DeviceId, Inventory, Known, LinkKind, Nic, NumaNode, PciAddress, PortState};
 
 /// What is drawn: NUMA nodes, the devices and NICs below each of their root ports, and the paths between devices.
 #[derive(Clone, Debug)]
@@ -44,19 +44,31 @@ pub struct RootPortBranch<'i> {
     pub nics: Vec<&'i Nic>,
 }
 
-/// The path between two devices, from near to far.
+/// The path between two devices.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DevicePath {
     /// A direct link.
     Link(&'static str),
+    /// Over PCIe.
+    Pcie {
+        /// Through what.
+        path: PciePath,
+        /// Whether no source says that they have no direct link.
+        may_be_linked: bool,
+    },
+    /// Not known.
+    Unknown,
+}
+
+/// A path over PCIe, from near to far.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PciePath {
     /// Through a PCIe switch.
     Switch,
     /// Through the CPUs of one NUMA node.
     Node,
     /// From one NUMA node to another.
     System,
-    /// Not known.
-    Unknown,
 }
 
 impl DevicePath {
@@ -64,15 +76,26 @@ impl DevicePath {
     pub fn as_str(self) -> &'static str {
         match self {
             DevicePath::Link(kind) => kind,
-            DevicePath::Switch => "switch",
-            DevicePath::Node => "node",
-            DevicePath::System => "system",
+            DevicePath::Pcie { path, may_be_linked: false } => path.as_str(),
+            DevicePath::Pcie { path: PciePath::Switch, .. } => "switch?",
+            DevicePath::Pcie { path: PciePath::Node, .. } => "node?",
+            DevicePath::Pcie { path: PciePath::System, .. } => "system?",
             DevicePath::Unknown => "?",
         }
     }
 
     /// Explains the words that a drawing may contain.
-    pub const LEGEND: &'static str = "xgmi, nvlink, xelink: direct link; switch: a PCIe switch; node: the CPUs of one NUMA node; system: from one NUMA node to another; ?: not known";
+    pub const LEGEND: &'static str = "xgmi, nvlink, xelink: direct link; switch: a PCIe switch; node: the CPUs of one NUMA node; system: from one NUMA node to another; with ?: no source says whether there is a direct link; ?: not known";
+}
+
+impl PciePath {
+    fn as_str(self) -> &'static str {
+        match self {
+            PciePath::Switch => "switch",
+            PciePath::Node => "node",
+            PciePath::System => "system",
+        }
+    }
 }
 
 impl<'i> TopologyPlan<'i> {
@@ -150,7 +173,7 @@ fn paths(inventory: &Inventory, devices: &[&Device]) -> BTreeMap<(DeviceId, Devi
     let mut paths = BTreeMap::new();
     for (index, from) in devices.iter().enumerate() {
         for to in &devices[index + 1..] {
-            paths.insert((from.id.min(to.id), from.id.max(to.id)), over_pci(from, to));
+            paths.insert((from.id.min(to.id), from.id.max(to.id)), over_pcie(inventory, from, to));
         }
     }
     for link in &inventory.links {
@@ -159,16 +182,23 @@ fn paths(inventory: &Inventory, devices: &[&Device]) -> BTreeMap<(DeviceId, Devi
     paths
 }
 
-fn over_pci(from: &Device, to: &Device) -> DevicePath {
+fn over_pcie(inventory: &Inventory, from: &Device, to: &Device) -> DevicePath {
     let (above, other) = (&from.pci.upstream, &to.pci.upstream);
-    if !above.is_empty() && above.first() == other.first() {
-        return DevicePath::Switch;
-    }
-    match (from.numa_node, to.numa_node) {
-        (Known::Value(left), Known::Value(right)) if left == right => DevicePath::Node,
-        (Known::Value(_), Known::Value(_)) => DevicePath::System,
-        _ => DevicePath::Unknown,
-    }
+    let path = match (from.numa_node, to.numa_node) {
+        _ if !above.is_empty() && above.first() == other.first() => PciePath::Switch,
+        (Known::Value(left), Known::Value(right)) if left == right => PciePath::Node,
+        (Known::Value(_), Known::Value(_)) => PciePath::System,
+        _ => return DevicePath::Unknown,
+    };
+    let may_be_linked =
+        from.vendor == to.vendor && !(links_are_known(inventory, from) && links_are_known(inventory, to));
+    DevicePath::Pcie { path, may_be_linked }
+}
+
+/// Whether the inventory has all direct links of a device.
+fn links_are_known(inventory: &Inventory, device: &Device) -> bool {
+    device.interconnect == Known::Value(LinkKind::Pcie)
+        || inventory.links.iter().any(|link| link.a == device.id || link.b == device.id)
 }
 
 /// One line about a device: its product, and how many partitions it has.
@@ -192,4 +222,49 @@ fn nic_line(nic: &Nic) -> String {
     }
     words.push(port.state.value().map_or("state not known", |state: &PortState| state.as_str()).to_owned());
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_model::{Link, Missing, Variant, Vendor};
+
+    use super::*;
+
+    fn device(bus: u8, vendor: Vendor, interconnect: Known<LinkKind>) -> Device {
+        let address = PciAddress { domain: 0, bus, device: 0, function: 0 };
+        let numa_node = Known::Value(u32::from(bus / 4));
+        Device { numa_node, interconnect, ..Device::bare(address, vendor, Variant::Gpu) }
+    }
+
+    /// The words of the table, row by row, above its diagonal.
+    fn words(inventory: &Inventory) -> Vec<&'static str> {
+        let plan = TopologyPlan::new(inventory);
+        let pairs = plan.devices.iter().enumerate();
+        let pairs =
+            pairs.flat_map(|(index, from)| plan.devices[index + 1..].iter().map(move |to| (from, to)));
+        pairs.map(|(from, to)| plan.path(from, to).as_str()).collect()
+    }
+
+    #[test]
+    fn a_path_over_pcie_is_certain_where_the_links_are_known() {
+        let unknown = || Missing::NotExposed.into();
+        let of = |devices: Vec<Device>| Inventory { devices, ..Inventory::default() };
+        let silent = of((1..=3).chain([5]).map(|bus| device(bus, Vendor::Nvidia, unknown())).collect());
+        assert_eq!(words(&silent), ["node?", "node?", "system?", "node?", "system?", "system?"]);
+        let pcie = of((1..=2).map(|bus| device(bus, Vendor::Nvidia, Known::Value(LinkKind::Pcie))).collect());
+        assert_eq!(words(&pcie), ["node"], "the library says that there are none");
+        let others = of(vec![device(1, Vendor::Nvidia, unknown()), device(2, Vendor::Amd, unknown())]);
+        assert_eq!(words(&others), ["node"], "no link goes to another vendor's device");
+
+        let mut partly =
+            of((1..=3).map(|bus| device(bus, Vendor::Amd, Known::Value(LinkKind::Xgmi))).collect());
+        partly.links.push(Link {
+            a: partly.devices[0].id,
+            b: partly.devices[1].id,
+            kind: LinkKind::Xgmi,
+            weight: Missing::NotExposed.into(),
+            bandwidth_bytes_per_second: Missing::NotExposed.into(),
+        });
+        assert_eq!(words(&partly), ["xgmi", "node?", "node?"], "of the third no link is listed");
+    }
 }

@@ -10,7 +10,7 @@ use svg::{
     node::element::{Group, Rectangle, Style, Text, Title},
 };
 
-use super::{DevicePath, NumaGroup, RootPortBranch, TopologyPlan, device_line, nic_line};
+use super::{DevicePath, NumaGroup, PciePath, RootPortBranch, TopologyPlan, device_line, nic_line};
 
 const MARGIN: f64 = 24.0;
 const GAP: f64 = 12.0;
@@ -203,9 +203,11 @@ fn draw_paths(plan: &TopologyPlan<'_>) -> DrawnBox {
             let path = plan.path(from, to);
             let (class, word) = match path {
                 _ if from.id == to.id => ("middle", "-"),
-                DevicePath::Link(_) | DevicePath::Switch => ("near", path.as_str()),
-                DevicePath::Node | DevicePath::Unknown => ("middle", path.as_str()),
-                DevicePath::System => ("far", path.as_str()),
+                DevicePath::Link(_) | DevicePath::Pcie { path: PciePath::Switch, .. } => {
+                    ("near", path.as_str())
+                }
+                DevicePath::Pcie { path: PciePath::System, may_be_linked: false } => ("far", path.as_str()),
+                DevicePath::Pcie { .. } | DevicePath::Unknown => ("middle", path.as_str()),
             };
             let cell = rectangle(class, CELL, LINE * 1.3).set("x", x).set("y", y - LINE * 0.15);
             content = content.add(cell).add(centred(word, x, y, CELL));
