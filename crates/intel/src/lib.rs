@@ -16,14 +16,21 @@
 //!   initialisation opens the nodes of all GPUs and would wake it; if others are awake, that is a problem of the suspended one. A GPU
 //!   that is integrated into the processor of a node with other GPUs does not count, since it always sleeps, nor does one without
 //!   a node, as of a virtual machine.
+//! - Where Level Zero is not there, or does not report the memory of a GPU, the process asks xe or i915 on the render nodes
+//!   ([`drm`]); a node of a suspended GPU is not opened.
 
+pub mod drm;
 pub mod health;
 mod interpret;
 pub mod levelzero;
 mod products;
 mod sysfs;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Instant,
+};
 
 use afd_host::{
     Host,
@@ -61,6 +68,8 @@ pub struct Intel {
     /// The virtual functions that are partitions.
     functions: Vec<(PciAddress, UnitId)>,
     enrichment: Option<Enrichment<SysmanStatuses>>,
+    /// The devices whose render nodes the process queries where there is no library.
+    queried: BTreeSet<DeviceId>,
     /// The last answers of the library, from which its counters grow.
     before: LevelZeroReport,
     /// Whether the values of components are sampled, for the metrics of Intel's own exporters.
@@ -79,8 +88,16 @@ impl Intel {
     /// Adds what the library reported to the findings of the kernel.
     fn enrich(&mut self, host: &Host, findings: &mut Findings, power: &PowerStates) {
         let Some(enrichment) = &mut self.enrichment else { return };
-        enrichment.discover(host, findings, power.is_any_suspended());
-        if power.silences_others() && enrichment.is_installed(host) {
+        let is_installed = enrichment.is_installed(host);
+        let mut nodes = sysfs::render_nodes(host, &findings.devices);
+        if !is_installed {
+            // A query would wake them. The library is not used at all while one of them sleeps.
+            nodes.retain(|(device, _)| !power.suspended.contains(device));
+        }
+        self.queried = nodes.iter().map(|(device, _)| *device).collect();
+        enrichment.set_nodes(nodes);
+        enrichment.discover(host, findings, is_installed && power.is_any_suspended());
+        if power.silences_others() && is_installed {
             findings.problems.extend(power.suspended.iter().copied().map(suspension_problem));
         }
         let Some(report) = enrichment.report() else {
@@ -119,6 +136,14 @@ impl Intel {
             (source.device, IntelEvidence { library, is_fresh, ..source.health(facts) })
         };
         self.sources.iter().map(of_source).collect()
+    }
+
+    /// Whether a query would wake a device: the library opens the nodes of all.
+    fn would_wake(&self, host: &Host, power: &PowerStates) -> bool {
+        let is_queried = |device: &DeviceId| self.queried.contains(device);
+        let is_installed =
+            || self.enrichment.as_ref().is_some_and(|enrichment| enrichment.is_installed(host));
+        power.suspended.iter().any(is_queried) || power.is_any_suspended() && is_installed()
     }
 
     /// Which devices the library would wake, as its initialisation opens the nodes of all.
@@ -213,7 +238,8 @@ impl Probe for Intel {
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
         let mut facts = Facts::new(host, NAME);
         let mut samples = Vec::new();
-        let is_suspended = self.power_states(&mut facts).is_any_suspended();
+        let power = self.power_states(&mut facts);
+        let is_suspended = self.would_wake(host, &power);
         for source in &self.sources {
             facts.about(Some(source.device));
             let readings = source.read(&mut facts, now, self.energies.get_mut(&source.device));
