@@ -1,14 +1,22 @@
-//! Intel GPUs without Level Zero, through the real binary: xe and i915 are asked for the memory on their render nodes. The system
-//! calls are the real ones, on files that stand for the nodes; their answers are those of a table.
+//! Intel GPUs without Level Zero, through the real binary: xe and i915 are asked for the memory on their render nodes, and the time of
+//! their clients is read of all processes. The system calls are the real ones, on files that stand for the nodes; their answers are
+//! those of a table.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "tests lay out hosts and start programs"
 )]
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    cell::Cell,
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    time::Duration,
+};
 
-use afd_model::{HealthState, Inventory, MemorySource, Missing};
+use afd_kubelet::testing::{FakeKubelet, pod};
+use afd_model::{HandleKind, HealthState, Inventory, MemorySource, Missing};
 use afd_tests::{
     agent::Agent,
     fixture::{Fixture, FixtureHost},
@@ -24,6 +32,7 @@ const B60: &str = "intel-arc-pro-b60-x4";
 const MAX: &str = "intel-max1550-x2";
 const RECORDING: &str = "intel-drm.json";
 const USED: &str = "accelerator_device_memory_used_bytes{";
+const UTILIZATION: &str = "accelerator_device_utilization_ratio{";
 const GIB: u64 = 1 << 30;
 
 /// A GPU of xe with memory in use on one tile.
@@ -223,6 +232,88 @@ fn where_level_zero_reports_no_memory_the_driver_is_asked() {
     });
     assert!(shown(&host).devices.iter().all(|device| device.serial.is_known()), "it reports the rest");
     assert_eq!(values(&metrics(&host), USED), gib(&[6, 1]));
+}
+
+/// Adds a process with a client of xe on the node of a device, in place of what it was before.
+fn write_client(root: &Path, process: u32, address: &str, client: u32, cycles: u64, clock: u64) {
+    let folder = root.join("proc").join(process.to_string());
+    for name in ["fd", "fdinfo"] {
+        fs::create_dir_all(folder.join(name)).expect("a folder can be made");
+    }
+    let function = root.join("sys/bus/pci/devices").join(address).join("drm");
+    let nodes = fs::read_dir(function).expect("it has nodes");
+    let names = nodes.filter_map(|node| node.ok()?.file_name().into_string().ok());
+    let node = names.into_iter().find(|name| name.starts_with("renderD")).expect("it has a render node");
+    symlink(format!("/dev/dri/{node}"), folder.join("fd/7")).ok();
+    let text = format!(
+        "drm-driver:\txe\ndrm-client-id:\t{client}\ndrm-pdev:\t{address}\n\
+         drm-cycles-ccs:\t{cycles}\ndrm-total-cycles-ccs:\t{clock}\n"
+    );
+    let file = folder.join("fdinfo/7");
+    fs::write(file.with_extension("new"), text).expect("a file can be written");
+    fs::rename(file.with_extension("new"), file).expect("a file can be replaced");
+}
+
+/// Makes the processes under `/proc` those of the whole node.
+fn show_processes(root: &Path) {
+    fs::create_dir_all(root.join("proc/1/ns")).expect("a folder can be made");
+    symlink("pid:[4026531836]", root.join("proc/1/ns/pid")).expect("a link can be made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_clients_is_the_utilization_of_their_device_also_for_its_pod() {
+    const BUSY: &str = "0000:23:00.0";
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let host = b60().copy();
+    let device = shown(&host).devices.into_iter().find(|device| device.id.to_string() == BUSY);
+    let device = device.expect("it is there");
+    let card = device.handle(HandleKind::DrmCard).expect("it has one");
+    let kubelet = FakeKubelet::default();
+    kubelet.set_pods(vec![pod("decode-0", "gpu.intel.com/xe", &[&format!("{card}-0")])]);
+    kubelet.start(folder.path()).expect("a socket can be made");
+    show_processes(host.root());
+    let ticks = Cell::new(0);
+    let tick = || {
+        ticks.set(ticks.get() + 1);
+        // The second process has inherited the client of the first one.
+        for process in [4711, 4712] {
+            write_client(host.root(), process, BUSY, 3, 25 * ticks.get(), 100 * ticks.get());
+        }
+    };
+    tick();
+    let mut command = host.afd(RUN);
+    command.arg("--pod-resources").arg(folder.path());
+    let agent = Agent::start(command);
+    let of_pod = |line: &&str| line.starts_with("DCGM_FI_DEV_GPU_UTIL{") && line.contains("pod=\"decode-0\"");
+    agent.until("the pod has the utilization of its device", |agent| {
+        tick();
+        agent.get("/compat/dcgm").text().lines().find(of_pod).is_some_and(|line| line.ends_with("} 25"))
+    });
+    agent.until("no other device has one", |agent| {
+        tick();
+        values(agent.get("/metrics").text(), UTILIZATION) == [0.25]
+    });
+    let problems = agent.inventory().problems;
+    assert!(problems.is_empty(), "{problems:?}");
+    for process in ["proc/4711", "proc/4712"] {
+        fs::remove_dir_all(host.root().join(process)).expect("it is there");
+    }
+    agent.until("it has ended", |agent| agent.count(UTILIZATION) == 0);
+}
+
+#[test]
+fn where_one_process_cannot_be_read_there_is_no_utilization_and_one_problem() {
+    // As a user who may not read all files.
+    let host = b60().with_unreadable(vec!["dev/dri/card0".to_owned()]).copy();
+    show_processes(host.root());
+    write_client(host.root(), 4711, "0000:23:00.0", 3, 0, 100);
+    write_client(host.root(), 4712, "0000:23:00.0", 4, 0, 100);
+    let closed = host.root().join("proc/4712/fd");
+    fs::set_permissions(closed, fs::Permissions::from_mode(0o000)).expect("it can be closed");
+    let agent = Agent::start(host.afd(RUN));
+    let refused = |agent: &Agent| agent.value("afd_probe_problems{probe=\"intel\",reason=\"not_permitted\"}");
+    agent.until("the problem is counted", |agent| refused(agent) == Some(1.0));
+    assert_eq!(agent.count(UTILIZATION), 0);
 }
 
 #[test]

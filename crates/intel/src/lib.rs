@@ -17,8 +17,10 @@
 //!   that is integrated into the processor of a node with other GPUs does not count, since it always sleeps, nor does one without
 //!   a node, as of a virtual machine.
 //! - Where Level Zero is not there, or does not report the memory of a GPU, the process asks xe or i915 on the render nodes
-//!   ([`drm`]); a node of a suspended GPU is not opened.
+//!   ([`drm`]); a node of a suspended GPU is not opened. Where Level Zero reports no engines, the utilization is that by the engine
+//!   time of all clients (`clients.rs`), if all processes of the node can be read.
 
+mod clients;
 pub mod drm;
 pub mod health;
 mod interpret;
@@ -37,7 +39,8 @@ use afd_host::{
     child::{DroppedMessages, Launcher},
 };
 use afd_model::{
-    Device, DeviceId, Findings, LibraryStatus, Missing, PciAddress, Problem, Sample, Sampling, UnitId,
+    Device, DeviceId, Engine, Findings, LibraryStatus, Missing, PciAddress, Problem, Quantity, Reading,
+    Sample, Sampling, UnitId,
 };
 use afd_probe::{
     Facts, PciBus, Probe,
@@ -45,6 +48,7 @@ use afd_probe::{
 };
 
 use crate::{
+    clients::EngineClients,
     health::{IntelEvidence, IntelHistory, SysmanEvidence},
     levelzero::{
         LevelZeroReport, SysmanStatuses,
@@ -74,6 +78,8 @@ pub struct Intel {
     before: LevelZeroReport,
     /// Whether the values of components are sampled, for the metrics of Intel's own exporters.
     exporter: bool,
+    /// Whose engine time gives the utilization that the library does not report.
+    clients: EngineClients,
 }
 
 impl Intel {
@@ -136,6 +142,34 @@ impl Intel {
             (source.device, IntelEvidence { library, is_fresh, ..source.health(facts) })
         };
         self.sources.iter().map(of_source).collect()
+    }
+
+    /// Adds the utilization by the clients of devices of which the library reports none.
+    fn add_clients(&mut self, host: &Host, now: Instant, sampling: &mut Sampling) {
+        let is_compute = |reading: &Reading| reading.quantity == Quantity::Utilization(Engine::Compute);
+        let mut facts = Facts::new(host, NAME);
+        let mut nodes = BTreeMap::new();
+        for source in self.sources.iter().filter(|source| !source.is_integrated) {
+            let mut samples = sampling.samples.iter().filter(|sample| sample.unit == source.device.into());
+            if !samples.any(|sample| sample.readings.iter().any(is_compute))
+                && !source.is_suspended(&mut facts)
+            {
+                nodes.extend(source.nodes.iter().map(|node| (node.as_str(), source.device)));
+            }
+        }
+        // Which files processes have open is nothing to record.
+        if nodes.is_empty() || host.is_recording() {
+            self.clients = EngineClients::default();
+            return;
+        }
+        let utilization = self.clients.utilization(host, now, &nodes);
+        for (device, readings) in
+            utilization.iter().filter(|(device, _)| nodes.values().any(|node| node == *device))
+        {
+            let mut samples = sampling.samples.iter_mut().filter(|sample| sample.unit == (*device).into());
+            samples.by_ref().for_each(|sample| sample.readings.extend(readings));
+        }
+        sampling.problems.extend(self.clients.is_incomplete().then(clients_problem));
     }
 
     /// Whether a query would wake a device: the library opens the nodes of all.
@@ -205,6 +239,19 @@ fn memory_problem(device: DeviceId) -> Problem {
     }
 }
 
+fn clients_problem() -> Problem {
+    Problem {
+        probe: NAME.to_owned(),
+        device: None,
+        fact: "utilization".to_owned(),
+        reason: Missing::NotPermitted,
+        path: None,
+        message: "some processes, or too many open files, cannot be read for the engine time of the GPUs' clients: it takes \
+                  CAP_SYS_PTRACE; Level Zero reports engines to user 0 without it"
+            .to_owned(),
+    }
+}
+
 impl Probe for Intel {
     fn name(&self) -> &'static str {
         NAME
@@ -267,6 +314,7 @@ impl Probe for Intel {
             added.add(&mut sampling, &functions);
             self.before.clone_from(enrichment.sampled());
         }
+        self.add_clients(host, now, &mut sampling);
         sampling
     }
 

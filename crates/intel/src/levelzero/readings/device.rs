@@ -78,7 +78,7 @@ fn whole_or_tiles(components: &[SampledComponent], kind: u64) -> Vec<&SampledCom
 }
 
 /// A share of the time: the counters are read one after the other, so that a full one may exceed 1 a little.
-pub(super) fn share(ratio: f64) -> Option<f64> {
+pub(crate) fn share(ratio: f64) -> Option<f64> {
     (ratio <= 1.5).then(|| ratio.min(1.0))
 }
 
