@@ -39,6 +39,8 @@ pub(crate) struct IntelEvidence {
     pub(crate) library: SysmanEvidence,
     /// Whether the library reported it now, and not earlier.
     pub(crate) is_fresh: bool,
+    /// Whether there is no library, so that nothing can say that what it last reported is over.
+    pub(crate) has_no_library: bool,
 }
 
 /// What Level Zero reported in a discovery.
@@ -110,7 +112,9 @@ impl IntelEvidence {
 
 impl IntelHistory {
     fn observe(&mut self, evidence: &IntelEvidence) {
-        if evidence.is_fresh {
+        if evidence.has_no_library {
+            self.lost = 0;
+        } else if evidence.is_fresh {
             self.lost = if evidence.library.is_lost { self.lost.saturating_add(1) } else { 0 };
         }
     }

@@ -136,10 +136,15 @@ impl Intel {
         let is_fresh = self.enrichment.as_ref().is_some_and(Enrichment::is_fresh);
         // An answer of a library that has fallen silent, or was removed, is no evidence any more.
         let is_answering = self.library() == LibraryStatus::Answering;
+        let is_installed =
+            self.enrichment.as_ref().is_some_and(|enrichment| enrichment.is_installed(facts.host()));
         let of_source = |source: &IntelSource| {
             let library = self.library_evidence.get(&source.device).filter(|_| is_answering);
             let library = library.cloned().unwrap_or_default();
-            (source.device, IntelEvidence { library, is_fresh, ..source.health(facts) })
+            (
+                source.device,
+                IntelEvidence { library, is_fresh, has_no_library: !is_installed, ..source.health(facts) },
+            )
         };
         self.sources.iter().map(of_source).collect()
     }
