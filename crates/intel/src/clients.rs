@@ -197,7 +197,7 @@ fn share(
         let known = before.get(client).and_then(|time| time[class]).unwrap_or_default();
         time[class].unwrap_or_default().busy.checked_sub(known.busy)
     };
-    let busy: u64 = now.iter().map(growth).sum::<Option<u64>>()?;
+    let busy = now.iter().map(growth).try_fold(0_u64, |sum, growth| sum.checked_add(growth?))?;
     let total = match clock(now) {
         // The clock is that of the device.
         Some(clock_now) => clock_now.checked_sub(clock(before)?)? as f64,
@@ -210,6 +210,7 @@ fn share(
 #[cfg(test)]
 mod tests {
     use afd_host::testing::TestHost;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -302,6 +303,21 @@ mod tests {
         };
         assert_eq!(utilization(&host(NAMESPACE_OF_NODE)), [None, Some(0.125)]);
         assert_eq!(utilization(&host("pid:[4026532447]")), [None, None]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_and_no_number_panics(text in ".{0,200}", busy in any::<[u64; 4]>(), clock in any::<[u64; 2]>()) {
+            let _ = parse(&text);
+            let scan = |busy: [u64; 2], clock: u64| {
+                let client = |busy| parse(&xe(busy, busy, clock)).map(|(_, client, time)| (client, time));
+                BTreeMap::from([(device(), busy.into_iter().filter_map(client).collect())])
+            };
+            let (earlier, now) = (scan([busy[0], busy[1]], clock[0]), scan([busy[2], busy[3]], clock[1]));
+            for readings in super::busy(&earlier, &now, Duration::ZERO).into_values() {
+                prop_assert!(readings.iter().all(|reading| (0.0..=1.0).contains(&reading.value)));
+            }
+        }
     }
 
     #[test]

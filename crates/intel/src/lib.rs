@@ -25,6 +25,7 @@ pub mod drm;
 pub mod health;
 mod interpret;
 pub mod levelzero;
+mod problems;
 mod products;
 mod sysfs;
 
@@ -39,11 +40,11 @@ use afd_host::{
     child::{DroppedMessages, Launcher},
 };
 use afd_model::{
-    Device, DeviceId, Engine, Findings, LibraryStatus, Missing, PciAddress, Problem, Quantity, Reading,
-    Sample, Sampling, UnitId,
+    Device, DeviceId, Engine, Findings, LibraryStatus, PciAddress, Problem, Quantity, Reading, Sample,
+    Sampling, UnitId,
 };
 use afd_probe::{
-    Facts, PciBus, Probe,
+    Facts, PciBus, Probe, device,
     library::{Enrichment, SAMPLE},
 };
 
@@ -67,6 +68,8 @@ pub struct Intel {
     /// The energy counter of each GPU, which keeps its file as long as the GPU is there.
     energies: BTreeMap<DeviceId, EnergyCounter>,
     histories: BTreeMap<DeviceId, IntelHistory>,
+    /// The devices that the driver has given up, with its binding in the first discovery after that.
+    given_up: BTreeMap<DeviceId, Option<u64>>,
     /// What the library last reported for the health of each GPU.
     library_evidence: BTreeMap<DeviceId, SysmanEvidence>,
     /// The virtual functions that are partitions.
@@ -104,7 +107,7 @@ impl Intel {
         enrichment.set_nodes(nodes);
         enrichment.discover(host, findings, is_installed && power.is_any_suspended());
         if power.silences_others() && is_installed {
-            findings.problems.extend(power.suspended.iter().copied().map(suspension_problem));
+            findings.problems.extend(power.suspended.iter().copied().map(problems::suspension));
         }
         let Some(report) = enrichment.report() else {
             self.before = LevelZeroReport::default();
@@ -127,7 +130,7 @@ impl Intel {
                 .device(device.id.0, levelzero::unit_of)
                 .is_some_and(|found| is_memory_hidden(&found.answers))
         });
-        let problems: Vec<Problem> = hidden.map(|device| memory_problem(device.id)).collect();
+        let problems: Vec<Problem> = hidden.map(|device| problems::memory(device.id)).collect();
         findings.problems.extend(problems);
     }
 
@@ -141,9 +144,16 @@ impl Intel {
         let of_source = |source: &IntelSource| {
             let library = self.library_evidence.get(&source.device).filter(|_| is_answering);
             let library = library.cloned().unwrap_or_default();
+            let is_given_up = self.given_up.contains_key(&source.device);
             (
                 source.device,
-                IntelEvidence { library, is_fresh, has_no_library: !is_installed, ..source.health(facts) },
+                IntelEvidence {
+                    library,
+                    is_fresh,
+                    has_no_library: !is_installed,
+                    is_given_up,
+                    ..source.health(facts)
+                },
             )
         };
         self.sources.iter().map(of_source).collect()
@@ -174,7 +184,7 @@ impl Intel {
             let mut samples = sampling.samples.iter_mut().filter(|sample| sample.unit == (*device).into());
             samples.by_ref().for_each(|sample| sample.readings.extend(readings));
         }
-        sampling.problems.extend(self.clients.is_incomplete().then(clients_problem));
+        sampling.problems.extend(self.clients.is_incomplete().then(problems::clients));
     }
 
     /// Whether a query would wake a device: the library opens the nodes of all.
@@ -219,44 +229,6 @@ impl PowerStates {
     }
 }
 
-fn suspension_problem(device: DeviceId) -> Problem {
-    Problem {
-        probe: NAME.to_owned(),
-        device: Some(device),
-        fact: levelzero::LIBRARY.fact.to_owned(),
-        reason: Missing::NotAvailable,
-        path: None,
-        message: "the device is suspended and Level Zero would wake it, so that no GPU of the node is queried: write `on` to its \
-                  power/control to keep it awake"
-            .to_owned(),
-    }
-}
-
-fn memory_problem(device: DeviceId) -> Problem {
-    Problem {
-        probe: NAME.to_owned(),
-        device: Some(device),
-        fact: "memory_used".to_owned(),
-        reason: Missing::NotPermitted,
-        path: None,
-        message: "the driver reports all memory as free, as it does to processes without CAP_PERFMON"
-            .to_owned(),
-    }
-}
-
-fn clients_problem() -> Problem {
-    Problem {
-        probe: NAME.to_owned(),
-        device: None,
-        fact: "utilization".to_owned(),
-        reason: Missing::NotPermitted,
-        path: None,
-        message: "some processes, or too many open files, cannot be read for the engine time of the GPUs' clients: it takes \
-                  CAP_SYS_PTRACE; Level Zero reports engines to user 0 without it"
-            .to_owned(),
-    }
-}
-
 impl Probe for Intel {
     fn name(&self) -> &'static str {
         NAME
@@ -281,6 +253,11 @@ impl Probe for Intel {
         let mut findings = Findings { devices, ..Findings::default() };
         let power = self.power_states(&mut facts);
         self.enrich(host, &mut findings, &power);
+        self.given_up.retain(|id, known| {
+            let is_there = self.sources.iter().any(|source| source.device == *id);
+            let binding = device::driver_binding(host, *id).filter(|_| is_there);
+            binding.is_some_and(|binding| *known.get_or_insert(binding) == binding)
+        });
         let evidence = self.evidence(&mut facts);
         health::judge(&mut findings.devices, &evidence, &mut self.histories);
         findings.problems.extend(facts.into_problems());
@@ -321,6 +298,10 @@ impl Probe for Intel {
         }
         self.add_clients(host, now, &mut sampling);
         sampling
+    }
+
+    fn wedged(&mut self, device: DeviceId) {
+        self.given_up.insert(device, None);
     }
 
     fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
