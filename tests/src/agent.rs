@@ -168,6 +168,11 @@ impl Agent {
         library_process(self.pid())
     }
 
+    /// The child processes that load the libraries of several vendors for the agent.
+    pub fn library_processes(&self) -> Vec<u32> {
+        library_processes(self.pid())
+    }
+
     /// Waits for a condition.
     ///
     /// # Panics
@@ -242,11 +247,15 @@ impl Agent {
 
 /// The child process that loads a vendor's library for the agent with a process id.
 pub fn library_process(agent: u32) -> Option<u32> {
-    // Any of its threads may have started it.
-    let tasks = fs::read_dir(format!("/proc/{agent}/task")).ok()?;
+    library_processes(agent).first().copied()
+}
+
+fn library_processes(agent: u32) -> Vec<u32> {
+    // Any of its threads may have started one.
+    let Ok(tasks) = fs::read_dir(format!("/proc/{agent}/task")) else { return Vec::new() };
     let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
     let children: String = children.collect::<Vec<_>>().join(" ");
-    children.split_whitespace().find_map(|pid| pid.parse().ok())
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 impl Drop for Agent {

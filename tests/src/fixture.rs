@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use afd_fake_habanalabs::FakeDriver;
+use afd_fake_driver::{DRIVERS, FakeDriver};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -25,6 +25,9 @@ pub struct Fixture {
     pub name: String,
     folder: PathBuf,
     manifest: FixtureManifest,
+    /// The file name and the content of a recording of a driver, in place of the fixture's own.
+    driver: Option<(&'static str, serde_json::Value)>,
+    has_library: bool,
 }
 
 /// `host.toml`: the files that a repository cannot hold as they are.
@@ -41,9 +44,6 @@ struct OversizedFile {
     path: String,
     bytes: usize,
 }
-
-/// The file with the answers of a driver to ioctls.
-const DRIVER_RECORDING: &str = "habanalabs.json";
 
 /// A user that owns no file and may read only what is readable for all.
 const UNPRIVILEGED_UID: u32 = 65534;
@@ -85,7 +85,7 @@ impl Fixture {
         let manifest = fs::read_to_string(folder.join("host.toml"))
             .unwrap_or_else(|error| panic!("{name}/host.toml cannot be read: {error}"));
         let manifest = toml::from_str(&manifest).unwrap_or_else(|error| panic!("{name}/host.toml: {error}"));
-        Fixture { name: name.to_owned(), folder, manifest }
+        Fixture { name: name.to_owned(), folder, manifest, driver: None, has_library: true }
     }
 
     /// A file with expected output of the binary.
@@ -97,6 +97,20 @@ impl Fixture {
     #[must_use]
     pub fn with_unreadable(mut self, files: Vec<String>) -> Fixture {
         self.manifest.unreadable.extend(files);
+        self
+    }
+
+    /// The same with a driver that answers ioctls from this recording, whose file name names the driver.
+    #[must_use]
+    pub fn with_driver(mut self, recording: &'static str, answers: serde_json::Value) -> Fixture {
+        self.driver = Some((recording, answers));
+        self
+    }
+
+    /// The same without the vendor's library.
+    #[must_use]
+    pub fn without_library(mut self) -> Fixture {
+        self.has_library = false;
         self
     }
 
@@ -152,9 +166,11 @@ impl Fixture {
 
     /// A driver that answers ioctls, where the fixture has a recording of it.
     fn driver(&self, root: &Path) -> Option<(TempDir, FakeDriver)> {
-        let recording = fs::read(self.folder.join("libraries").join(DRIVER_RECORDING)).ok()?;
+        let own = |name: &'static str| Some((name, fs::read(self.folder.join("libraries").join(name)).ok()?));
+        let given = self.driver.as_ref().map(|(name, answers)| (*name, answers.to_string().into_bytes()));
+        let (name, recording) = given.or_else(|| DRIVERS.iter().find_map(|driver| own(driver.recording)))?;
         let folder = TempDir::new().expect("a temporary folder can be made");
-        let path = folder.path().join(DRIVER_RECORDING);
+        let path = folder.path().join(name);
         fs::write(&path, recording).expect("a file can be written");
         let driver = FakeDriver::new(&path, root);
         Some((folder, driver))
@@ -163,7 +179,8 @@ impl Fixture {
     /// A driver root with the fake library, where the fixture has a recording of one.
     fn driver_root(&self) -> Option<FakeDriverRoot> {
         let libraries = self.folder.join("libraries");
-        let mut recordings = FAKE_LIBRARIES.iter().map(|kind| libraries.join(kind.recording));
+        let mut recordings =
+            FAKE_LIBRARIES.iter().filter(|_| self.has_library).map(|kind| libraries.join(kind.recording));
         recordings.find(|recording| recording.exists()).map(|recording| FakeDriverRoot::new(&recording))
     }
 }
@@ -242,9 +259,8 @@ impl FixtureHost {
     /// # Panics
     /// When the host has none.
     pub fn update_driver(&self, change: impl FnOnce(&mut serde_json::Value)) {
-        let (folder, _) = self.driver.as_ref().expect("the host has a recording of a driver");
-        let path = folder.path().join(DRIVER_RECORDING);
-        let text = fs::read(&path).expect("the recording can be read");
+        let path = self.driver().recording();
+        let text = fs::read(path).expect("the recording can be read");
         let mut recording = serde_json::from_slice(&text).expect("the recording is JSON");
         change(&mut recording);
         let new = path.with_extension("new");

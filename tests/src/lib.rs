@@ -13,6 +13,7 @@ pub mod driver_root;
 pub mod fake_server;
 pub mod fixture;
 pub mod hostile;
+pub mod library_faults;
 pub mod memory;
 
 use std::{

@@ -17,6 +17,7 @@ use afd_tests::{
     agent::Agent,
     driver_root::FakeDriverRoot,
     fixture::{Fixture, FixtureHost},
+    library_faults::LibraryFaults,
     stdout,
 };
 use serde_json::{Value, json};
@@ -28,6 +29,15 @@ const GAUDI3: &str = "gaudi3-x8";
 const UTILIZATION: &str = "accelerator_device_utilization_ratio{";
 const LIMIT: &str = "accelerator_device_power_limit_watts{";
 const RESTARTS: &str = "afd_probe_restarts_total{probe=\"gaudi\"}";
+
+const FAULTS: LibraryFaults = LibraryFaults {
+    fixture: GAUDI2,
+    arguments: &RUN,
+    call: "hlml_device_get_power_usage",
+    sampled: (8, UTILIZATION),
+    restarts: RESTARTS,
+    assert_facts,
+};
 
 fn utilizations(agent: &Agent) -> usize {
     agent.count(UTILIZATION)
@@ -43,12 +53,6 @@ fn shown(host: &FixtureHost) -> Inventory {
 
 fn labels(host: &FixtureHost) -> String {
     stdout(&mut host.afd(["show", "--output", "labels"]))
-}
-
-fn start(host: &FixtureHost) -> Agent {
-    let agent = Agent::start(host.afd(RUN));
-    agent.until("the library is sampled", |agent| utilizations(agent) == 8);
-    agent
 }
 
 /// Everything that the kernel reports is there, and the static facts of the library.
@@ -210,38 +214,18 @@ fn a_library_that_cannot_be_initialised_is_a_problem_and_is_retried() {
 fn a_call_that_hangs_ends_the_library_process_and_delays_no_scrape() {
     let host = Fixture::named(GAUDI2).copy();
     let before = labels(&host);
-    let agent = start(&host);
-    host.driver_root().fault("hang", &["hlml_device_get_power_usage"]);
-    agent.until("what the library reports is absent", |agent| utilizations(agent) == 0);
-    assert_facts(&agent);
-    host.driver_root().fault("hang", &[]);
-    agent.until("the library process has restarted", |agent| utilizations(agent) == 8);
-    assert!(restarts(&agent) >= 1.0);
+    FAULTS.hang(&host);
     assert_eq!(labels(&host), before);
 }
 
 #[test]
 fn the_agent_survives_a_crash_and_an_abort_in_the_library() {
-    for kind in ["crash", "abort"] {
-        let host = Fixture::named(GAUDI2).copy();
-        let agent = start(&host);
-        host.driver_root().fault(kind, &["hlml_device_get_power_usage"]);
-        agent.until("what the library reports is absent", |agent| utilizations(agent) == 0);
-        assert_facts(&agent);
-        host.driver_root().fault(kind, &[]);
-        agent.until("the library process has restarted", |agent| utilizations(agent) == 8);
-    }
+    FAULTS.crash_and_abort();
 }
 
 #[test]
 fn a_library_that_leaks_memory_is_restarted() {
-    let host = Fixture::named(GAUDI2).copy();
-    let agent = start(&host);
-    host.driver_root().update(|recording| recording["faults"] = json!({ "leak_bytes": 8 << 20 }));
-    agent.until("the library process was restarted", |agent| restarts(agent) >= 1.0);
-    host.driver_root().update(|recording| recording["faults"] = json!({}));
-    agent.until("the library process has restarted", |agent| utilizations(agent) == 8);
-    assert_facts(&agent);
+    FAULTS.leak();
 }
 
 #[test]

@@ -5,6 +5,9 @@
     reason = "tests lay out hosts and start programs"
 )]
 
+#[path = "levelzero/driver.rs"]
+mod driver;
+
 use std::{fs, process::Stdio, time::Duration};
 
 use afd_kubelet::testing::{FakeKubelet, pod};
@@ -13,6 +16,7 @@ use afd_tests::{
     agent::Agent,
     driver_root::FakeDriverRoot,
     fixture::{Fixture, FixtureHost},
+    library_faults::LibraryFaults,
     stdout,
 };
 use serde_json::{Value, json};
@@ -26,6 +30,15 @@ const UTILIZATION: &str = "accelerator_device_utilization_ratio{";
 const SAMPLED: usize = 4; // Two devices, compute and copy.
 const LIMIT: &str = "accelerator_device_power_limit_watts{";
 const RESTARTS: &str = "afd_probe_restarts_total{probe=\"intel\"}";
+
+const FAULTS: LibraryFaults = LibraryFaults {
+    fixture: MAX,
+    arguments: &RUN,
+    call: "zesMemoryGetState",
+    sampled: (SAMPLED, UTILIZATION),
+    restarts: RESTARTS,
+    assert_facts,
+};
 
 fn utilizations(agent: &Agent) -> usize {
     agent.count(UTILIZATION)
@@ -49,12 +62,6 @@ fn series<'t>(text: &'t str, family: &str, address: &str) -> Vec<&'t str> {
     text.lines()
         .filter(|line| line.starts_with(&format!("{family}{{")) && line.contains(&of_device))
         .collect()
-}
-
-fn start(host: &FixtureHost) -> Agent {
-    let agent = Agent::start(host.afd(RUN));
-    agent.until("the library is sampled", |agent| utilizations(agent) == SAMPLED);
-    agent
 }
 
 /// Everything that the kernel reports is there, and the static facts of the library.
@@ -270,7 +277,7 @@ fn a_library_that_cannot_be_initialised_is_a_problem_and_is_retried() {
 #[test]
 fn a_device_that_the_library_loses_has_failed_and_recovers() {
     let host = Fixture::named(MAX).copy();
-    let agent = start(&host);
+    let agent = FAULTS.start(&host);
     // The first of the library is the second of the bus.
     let device = || agent.inventory().devices.remove(1);
     let before = device();
@@ -298,84 +305,38 @@ fn a_device_that_the_library_loses_has_failed_and_recovers() {
 }
 
 #[test]
-fn a_suspended_device_is_not_woken() {
+fn a_loss_is_forgotten_with_the_library() {
     let host = Fixture::named(MAX).copy();
-    let function =
-        fs::canonicalize(host.root().join("sys/bus/pci/devices/0000:29:00.0")).expect("it is there");
-    fs::create_dir_all(function.join("power")).expect("a folder can be made");
-    fs::write(function.join("power/runtime_status"), "suspended\n").expect("a file can be written");
-    host.driver_root().fault("abort", &["zesInit"]);
-    let problems = shown(&host).problems;
-    assert_eq!(problems.len(), 1, "the library is not loaded: {problems:?}");
-    assert_eq!(problems[0].device.map(|device| device.to_string()).as_deref(), Some("0000:29:00.0"));
-    assert!(problems[0].message.starts_with("the device is suspended"), "{problems:?}");
-    fs::write(function.join("power/runtime_status"), "active\n").expect("a file can be written");
-    let problems = shown(&host).problems;
-    assert!(problems.len() == 1 && !problems[0].message.contains("suspended"), "it is queried: {problems:?}");
+    let mut command = host.afd(RUN);
+    command.args(["--library-grace", "1"]);
+    let agent = Agent::start(command);
+    agent.until("the library is sampled", |agent| utilizations(agent) == SAMPLED);
+    let device = || agent.inventory().devices.remove(1);
+    host.driver_root().update(|recording| {
+        for answer in recording["devices"][0]["answers"].as_object_mut().expect("an object").values_mut() {
+            *answer = json!({ "error": "DEVICE_LOST" });
+        }
+    });
+    agent.until("it has failed", |_| device().health.state == HealthState::Failed);
+    fs::remove_dir_all(host.root().join("dev/dri")).expect("the nodes can be removed");
+    fs::remove_file(host.driver_root().library()).expect("the library can be uninstalled");
+    agent.until("nothing says that it has failed", |_| device().health.state == HealthState::Unknown);
 }
 
 #[test]
 fn a_call_that_hangs_ends_the_library_process_and_delays_no_scrape() {
     let host = Fixture::named(MAX).copy();
-    let agent = start(&host);
-    host.driver_root().fault("hang", &["zesMemoryGetState"]);
-    agent.until("what the library reports is absent", |agent| utilizations(agent) == 0);
-    assert_facts(&agent);
-    host.driver_root().fault("hang", &[]);
-    agent.until("the library process has restarted", |agent| utilizations(agent) == SAMPLED);
-    assert!(restarts(&agent) >= 1.0);
+    FAULTS.hang(&host);
 }
 
 #[test]
 fn the_agent_survives_a_crash_and_an_abort_in_the_library() {
-    for kind in ["crash", "abort"] {
-        let host = Fixture::named(MAX).copy();
-        let agent = start(&host);
-        host.driver_root().fault(kind, &["zesMemoryGetState"]);
-        agent.until("what the library reports is absent", |agent| utilizations(agent) == 0);
-        assert_facts(&agent);
-        host.driver_root().fault(kind, &[]);
-        agent.until("the library process has restarted", |agent| utilizations(agent) == SAMPLED);
-    }
+    FAULTS.crash_and_abort();
 }
 
 #[test]
 fn a_library_that_leaks_memory_is_restarted() {
-    let host = Fixture::named(MAX).copy();
-    let agent = start(&host);
-    host.driver_root().update(|recording| recording["faults"] = json!({ "leak_bytes": 8 << 20 }));
-    agent.until("the library process was restarted", |agent| restarts(agent) >= 1.0);
-    host.driver_root().update(|recording| recording["faults"] = json!({}));
-    agent.until("the library process has restarted", |agent| utilizations(agent) == SAMPLED);
-    assert_facts(&agent);
-}
-
-#[test]
-fn a_released_driver_is_not_held_until_it_is_reacquired() {
-    let host = Fixture::named(MAX).copy();
-    let folder = TempDir::new().expect("a temporary folder can be made");
-    let socket = folder.path().join("control.sock");
-    let mut command = host.afd(RUN);
-    command.arg("--control-socket").arg(&socket);
-    let agent = Agent::start(command);
-    agent.until("the library is sampled", |agent| utilizations(agent) == SAMPLED);
-    let before = agent.inventory().devices;
-    let release = |more: &[&str]| {
-        stdout(afd_tests::afd(["release", "intel", "--control-socket"]).arg(&socket).args(more))
-    };
-    release(&[]);
-    assert_eq!(agent.library_process(), None, "no process has the render nodes open");
-    agent.until("the samples are absent", |agent| utilizations(agent) == 0);
-    for (now, before) in agent.inventory().devices.iter().zip(&before) {
-        assert_eq!(
-            (&now.serial, &now.memory_bytes),
-            (&before.serial, &before.memory_bytes),
-            "static facts stay"
-        );
-    }
-    release(&["--end"]);
-    agent.until("the library is sampled again", |agent| utilizations(agent) == SAMPLED);
-    assert_eq!(restarts(&agent), 0.0, "nothing failed");
+    FAULTS.leak();
 }
 
 #[test]

@@ -5,7 +5,7 @@
     reason = "tests lay out hosts and start programs"
 )]
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use afd_tests::{
     agent::Agent,
@@ -98,7 +98,7 @@ fn a_node_with_rdma_is_explained() {
     expect![[r#"
         Prefill/decode disaggregation: yes
         https://github.com/llm-d/llm-d/tree/main/guides/pd-disaggregation
-        Pods: prefill with 1 and decode with 4 GPUs (NVIDIA, AMD), 1 GPU (Intel), 8 chips of TPU v6e or 4 of TPU 7x; GPUs of NVIDIA and AMD over RDMA.
+        Pods: prefill with 1 and decode with 4 GPUs (NVIDIA, AMD), 1 GPU (Intel), 8 chips of TPU v6e or 4 of TPU 7x; GPUs of NVIDIA and AMD over RDMA, of Intel over TCP or RDMA.
 
         Required:
           yes      node.count > 0
@@ -132,8 +132,33 @@ fn a_node_with_rdma_is_explained() {
           - the resource with which pods request the RDMA devices
           - that the network connects the NICs of all nodes (cross-rail)
           - memory, CPUs and devices that other pods hold
+          - DRA with the driver gpu.intel.com, by which pods request Intel's GPUs
+          - DRANet, and a NIC on the PCIe root of the GPU, where Intel's GPUs transfer over RDMA (UCX ib,rc,ze_copy) and not over TCP
     "#]].assert_eq(&stdout(&mut host.afd(arguments)));
     assert!(labels(&host, &["--nvidia-driver-root", &root]).contains("/path.pd-disaggregation=true\n"));
+}
+
+#[test]
+fn intel_gpus_need_a_driver_for_containers_and_the_memory_of_a_pod_and_no_rdma() {
+    let host = Fixture::named("intel-max1550-x2").copy();
+    for (gib, wide_ep, baseline) in [(200, true, true), (100, false, true), (11, false, false)] {
+        let text = format!("MemTotal: {} kB\n", gib << 20);
+        fs::write(host.root().join("proc/meminfo"), text).expect("a file can be written");
+        let ready = |path: &str| explained(&host, path, &[]).0;
+        assert_eq!((ready("wide-ep"), ready("optimized-baseline")), (Some(wide_ep), Some(baseline)), "{gib}");
+    }
+    fs::write(host.root().join("proc/meminfo"), "MemTotal: 268435456 kB\n").expect("a file can be written");
+    assert_eq!(explained(&host, "pd-disaggregation", &[]), (Some(true), Vec::new()), "over TCP");
+    for address in ["0000:29:00.0", "0000:99:00.0"] {
+        let function = fs::canonicalize(host.root().join("sys/bus/pci/devices").join(address));
+        let driver = function.expect("it is there").join("driver");
+        fs::remove_file(&driver).expect("a driver is bound");
+        symlink("../../../../bus/pci/drivers/vfio-pci", driver).expect("a link can be made");
+        let (ready, reasons) = explained(&host, "pd-disaggregation", &[]);
+        let is_last = address == "0000:99:00.0";
+        assert_eq!(ready, Some(!is_last), "{reasons:?}");
+        assert_eq!(reasons.contains(&"DriverNotCovered".to_owned()), is_last, "{reasons:?}");
+    }
 }
 
 #[test]

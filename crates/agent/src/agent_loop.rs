@@ -203,6 +203,9 @@ impl<'o> AgentLoop<'o> {
                 thread::sleep(SETTLE_TIME);
             }
         }
+        for device in self.parts.wake_ups.take_wedged() {
+            self.parts.probes.wedged(device.into());
+        }
         if self.parts.wake_ups.take_discovery() {
             self.pace.request();
         }

@@ -1,8 +1,9 @@
 //! The channels between the loop, the tasks and the servers.
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
     },
@@ -11,6 +12,7 @@ use std::{
 
 use afd_apiserver::slices::NodeSlices;
 use afd_kubelet::{KubeletReport, UnitNames};
+use afd_model::PciAddress;
 use afd_publish::{
     http::LatestPages,
     node::{DesiredNode, NodeNotice},
@@ -28,6 +30,7 @@ const MAX_NOTICES: usize = 16;
 pub struct LoopWaker {
     sender: SyncSender<()>,
     discovery: Arc<AtomicBool>,
+    wedged: Arc<Mutex<BTreeSet<PciAddress>>>,
 }
 
 /// The loop's end of its wakers.
@@ -35,6 +38,7 @@ pub struct LoopWaker {
 pub struct WakeUps {
     receiver: Receiver<()>,
     discovery: Arc<AtomicBool>,
+    wedged: Arc<Mutex<BTreeSet<PciAddress>>>,
 }
 
 impl LoopWaker {
@@ -42,7 +46,14 @@ impl LoopWaker {
     pub fn new() -> (LoopWaker, WakeUps) {
         let (sender, receiver) = mpsc::sync_channel(1);
         let discovery = Arc::new(AtomicBool::new(false));
-        (LoopWaker { sender, discovery: Arc::clone(&discovery) }, WakeUps { receiver, discovery })
+        let wedged = Arc::default();
+        let waker = LoopWaker { sender, discovery: Arc::clone(&discovery), wedged: Arc::clone(&wedged) };
+        (waker, WakeUps { receiver, discovery, wedged })
+    }
+
+    /// Adds devices that their drivers have given up, for the next discovery.
+    pub fn add_wedged(&self, devices: &mut Vec<PciAddress>) {
+        self.wedged.lock().unwrap_or_else(PoisonError::into_inner).extend(devices.drain(..));
     }
 
     /// Wakes the loop, which takes in what others have reported.
@@ -77,6 +88,11 @@ impl WakeUps {
     /// When none did so in time.
     pub fn wait(&self, timeout: Duration) -> Result<(), RecvTimeoutError> {
         self.receiver.recv_timeout(timeout)
+    }
+
+    /// The devices that their drivers have given up since the last call.
+    pub fn take_wedged(&self) -> BTreeSet<PciAddress> {
+        std::mem::take(&mut *self.wedged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether a discovery was requested since the last call.

@@ -235,6 +235,11 @@ impl Probes {
         }
     }
 
+    /// Takes in that the driver of a device has given it up.
+    pub fn wedged(&mut self, device: DeviceId) {
+        self.probes.iter_mut().for_each(|probe| probe.wedged(device));
+    }
+
     /// Lets the errors of a device count no longer; whether there were any.
     pub fn clear_incidents(&mut self, device: DeviceId) -> bool {
         // All of them are asked.

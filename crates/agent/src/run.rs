@@ -198,8 +198,11 @@ fn forward_uevents(waker: &LoopWaker) {
             return;
         }
     };
+    let mut wedged = Vec::new();
     loop {
-        match uevents.wait(Duration::from_secs(3600)) {
+        let result = uevents.wait(Duration::from_secs(3600), &mut wedged);
+        waker.add_wedged(&mut wedged);
+        match result {
             Ok(true) => waker.wake_to_discover(),
             Ok(false) => {}
             Err(error) => {

@@ -1,17 +1,19 @@
 //! Kernel events that announce a change of devices or drivers (netlink, NETLINK_KOBJECT_UEVENT).
 //!
-//! An event only triggers a discovery: nothing of its content is used but the subsystem.
+//! An event only triggers a discovery: nothing of its content is used but the subsystem, and whether a DRM driver has given up its
+//! device (`WEDGED=`), which no file says.
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
 use afd_derive::vendors::VENDORS;
+use afd_model::PciAddress;
 use rustix::{
     buffer::spare_capacity,
     event::{PollFd, PollFlags, Timespec, poll},
     net::{
         AddressFamily, RecvFlags, SocketFlags, SocketType, bind,
         netlink::{KOBJECT_UEVENT, SocketAddrNetlink},
-        recv, socket_with,
+        recvfrom, socket_with,
     },
 };
 
@@ -41,11 +43,12 @@ impl Uevents {
         Ok(Uevents { socket })
     }
 
-    /// Waits for an event that may change the inventory, for `timeout` at most. Returns whether there was one.
+    /// Waits for an event that may change the inventory, for `timeout` at most. Returns whether there was one, and adds the devices
+    /// that their drivers have given up.
     ///
     /// # Errors
     /// When the socket fails.
-    pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
+    pub fn wait(&self, timeout: Duration, wedged: &mut Vec<PciAddress>) -> io::Result<bool> {
         let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
         if poll(&mut ready, Some(&timeout))? == 0 {
@@ -55,8 +58,15 @@ impl Uevents {
         let mut relevant = false;
         loop {
             message.clear();
-            match recv(&self.socket, spare_capacity(&mut message), RecvFlags::empty()) {
-                Ok(_) => relevant |= concerns_devices(&message),
+            match recvfrom(&self.socket, spare_capacity(&mut message), RecvFlags::empty()) {
+                Ok((_, _, sender)) => {
+                    relevant |= concerns_devices(&message);
+                    // Another program may send to the group as well.
+                    let sender = sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok());
+                    if sender.is_some_and(|sender| sender.pid() == 0) {
+                        wedged.extend(wedged_device(&message));
+                    }
+                }
                 Err(rustix::io::Errno::AGAIN) => return Ok(relevant),
                 // Events were lost; any of them may have been relevant.
                 Err(rustix::io::Errno::NOBUFS) => relevant = true,
@@ -75,6 +85,17 @@ fn concerns_devices(message: &[u8]) -> bool {
     })
 }
 
+/// The PCI device that its DRM driver has given up: `WEDGED=rebind,bus-reset` lists what may bring it back. `none` is a device that
+/// works again.
+fn wedged_device(message: &[u8]) -> Option<PciAddress> {
+    let value = |key: &[u8]| {
+        let text = message.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(key))?;
+        std::str::from_utf8(text).ok()
+    };
+    let is_wedged = value(b"SUBSYSTEM=")? == "drm" && value(b"WEDGED=")? != "none";
+    value(b"DEVPATH=").filter(|_| is_wedged)?.split('/').rev().find_map(|name| name.parse().ok())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -91,10 +112,27 @@ mod tests {
         assert!(!concerns_devices(b"libudev\0"));
     }
 
+    #[test]
+    fn a_device_is_wedged_that_does_not_work_again_by_itself() {
+        let event = |subsystem: &str, wedged: &str| {
+            let path = "/devices/pci0000:00/0000:00:01.0/0000:03:00.0/drm/card1";
+            format!(
+                "change@{path}\0ACTION=change\0DEVPATH={path}\0SUBSYSTEM={subsystem}\0{wedged}\0SEQNUM=9\0"
+            )
+        };
+        let device = |text: String| wedged_device(text.as_bytes()).map(|address| address.to_string());
+        let given_up = || event("drm", "WEDGED=rebind,bus-reset");
+        assert_eq!(device(given_up()).as_deref(), Some("0000:03:00.0"));
+        assert_eq!(device(event("drm", "WEDGED=none")), None);
+        assert_eq!(device(event("drm", "HOTPLUG=1")), None);
+        assert_eq!(device(event("pci", "WEDGED=rebind")), None);
+        assert_eq!(device(given_up().replace("0000:0", "virtual")), None);
+    }
+
     proptest! {
         #[test]
         fn no_message_panics(message in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = concerns_devices(&message);
+            let _ = (concerns_devices(&message), wedged_device(&message));
         }
     }
 }

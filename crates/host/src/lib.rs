@@ -162,10 +162,25 @@ impl Host {
     pub fn list(&self, path: &str) -> Result<Vec<String>, ReadError> {
         let result = self
             .open_under_root(path, OFlags::RDONLY | OFlags::DIRECTORY)
-            .and_then(|directory| read::names(directory.as_fd()))
+            .and_then(|directory| read::names(directory.as_fd(), usize::MAX))
             .map_err(|kind| ReadError::new(path, kind));
         self.record(path, || RecordedRead::listing(&result));
         result
+    }
+
+    /// The names in a directory that others can fill, of which there may be at most `max_names`. It is not recorded.
+    ///
+    /// # Errors
+    /// When there are more, or it is absent or no directory, or access is denied.
+    pub fn list_at_most(&self, path: &str, max_names: usize) -> Result<Vec<String>, ReadError> {
+        self.open_under_root(path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .and_then(|directory| read::names(directory.as_fd(), max_names))
+            .map_err(|kind| ReadError::new(path, kind))
+    }
+
+    /// Whether all reads are recorded.
+    pub fn is_recording(&self) -> bool {
+        self.recording.is_some()
     }
 
     /// The target of a symbolic link, unresolved.

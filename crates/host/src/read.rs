@@ -131,13 +131,16 @@ pub(crate) fn once(file: BorrowedFd<'_>, max_bytes: usize) -> Result<Vec<u8>, Re
     Ok(content)
 }
 
-pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>, ReadErrorKind> {
+pub(crate) fn names(directory: BorrowedFd<'_>, max_names: usize) -> Result<Vec<String>, ReadErrorKind> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         if let Ok(name) = entry?.file_name().to_str()
             && name != "."
             && name != ".."
         {
+            if names.len() == max_names {
+                return Err(ReadErrorKind::TooLong);
+            }
             names.push(name.to_owned());
         }
     }

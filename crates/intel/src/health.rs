@@ -35,10 +35,14 @@ pub(crate) struct IntelEvidence {
     pub(crate) is_survivable: bool,
     /// The attribute `gpu_health` of the driver.
     pub(crate) gpu_health: Known<String>,
+    /// Whether the driver has given the device up, and was not bound again since.
+    pub(crate) is_given_up: bool,
     /// What the library last reported.
     pub(crate) library: SysmanEvidence,
     /// Whether the library reported it now, and not earlier.
     pub(crate) is_fresh: bool,
+    /// Whether there is no library, so that nothing can say that what it last reported is over.
+    pub(crate) has_no_library: bool,
 }
 
 /// What Level Zero reported in a discovery.
@@ -110,7 +114,9 @@ impl IntelEvidence {
 
 impl IntelHistory {
     fn observe(&mut self, evidence: &IntelEvidence) {
-        if evidence.is_fresh {
+        if evidence.has_no_library {
+            self.lost = 0;
+        } else if evidence.is_fresh {
             self.lost = if evidence.library.is_lost { self.lost.saturating_add(1) } else { 0 };
         }
     }
@@ -147,10 +153,10 @@ fn verdict(evidence: &IntelEvidence, history: &IntelHistory) -> Health {
 pub fn markdown() -> String {
     let mut text = "# Health of Intel GPUs\n\n\
          Generated from the table in `crates/intel/src/health/rules.rs` by `cargo xtask bless`.\n\n\
-         AFD evaluates the rules at each discovery (`--discovery-interval`), from attributes of the driver and, if it is installed, from\n\
-         Level Zero. A GPU is *healthy* if Level Zero reports its state (`zesDeviceGetState`) or the driver's `gpu_health` is `ok`, and\n\
-         no rule below applies; where neither is there its health is *unknown* unless a rule applies. A GPU recovers when no rule\n\
-         applies any more. If several rules apply, the most severe state counts: failed, then unknown, then degraded.\n\n\
+         AFD evaluates the rules at each discovery (`--discovery-interval`), from attributes of the driver, an event of the\n\
+         kernel and, if it is installed, Level Zero. A GPU is *healthy* if Level Zero reports its state (`zesDeviceGetState`) or the\n\
+         driver's `gpu_health` is `ok`, and no rule below applies; where neither is there its health is *unknown* unless a rule\n\
+         applies. A GPU recovers when no rule applies any more. If several rules apply, the most severe state counts: failed, then unknown, then degraded.\n\n\
          Quality and stability issues of the PCIe link are metrics (`/compat/xpumd`) and no verdict.\n\n\
          | reason | state | condition | source | action |\n|---|---|---|---|---|\n\
          | `DriverMissing` | failed | no kernel driver is bound to the device | PCI | load the driver; check the kernel log |\n"

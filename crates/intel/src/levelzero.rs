@@ -37,7 +37,7 @@ use std::{
 };
 
 use afd_host::Host;
-use afd_model::PciAddress;
+use afd_model::{Known, PciAddress};
 use afd_probe::{
     ffi::LoadedLibrary,
     library::{DIRECTORIES, LibraryInterface, LibrarySpec},
@@ -54,7 +54,10 @@ use self::{
     },
     ffi::{SysmanApi, SysmanHandle},
 };
-use crate::NAME;
+use crate::{
+    NAME,
+    drm::{ADDRESS, ERRNOS, REGIONS, VERSION},
+};
 
 /// `ze_result_t`, by the name without `ZE_RESULT_ERROR_`.
 pub type SysmanStatus = StatusCode<SysmanStatuses>;
@@ -65,13 +68,13 @@ pub type LevelZeroAnswers = LibraryAnswers<SysmanStatuses>;
 /// The value of a call, or its status.
 pub(crate) type SysmanResult = Result<Value, SysmanStatus>;
 
-/// The statuses of Level Zero.
+/// The statuses of Level Zero, and the errors of the driver's queries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SysmanStatuses;
 
 impl StatusTable for SysmanStatuses {
     const C_TYPE: &'static str = "ze_result_t";
-    const TABLES: &'static [&'static [StatusRow]] = &[STATUSES];
+    const TABLES: &'static [&'static [StatusRow]] = &[STATUSES, ERRNOS];
     const UNLISTED: UnlistedStatus = UnlistedStatus::Number;
 }
 
@@ -82,12 +85,20 @@ pub(crate) static LIBRARY: LibrarySpec<SysmanStatuses> = LibrarySpec {
     files: &["libze_loader.so.1"],
     directories: &[&DIRECTORIES],
     roots: &[""],
-    interfaces: &[LibraryInterface {
-        init: INIT.symbol,
-        title: "Level Zero",
-        required: &[DRIVERS, DEVICES],
-        recording: "levelzero.json",
-    }],
+    interfaces: &[
+        LibraryInterface {
+            init: INIT.symbol,
+            title: "Level Zero",
+            required: &[DRIVERS, DEVICES],
+            recording: "levelzero.json",
+        },
+        LibraryInterface {
+            init: VERSION.symbol,
+            title: "the query of the render nodes",
+            required: &[],
+            recording: "intel-drm.json",
+        },
+    ],
     drivers: &["i915", "xe"],
     needed_by: &[],
     enumerates_once: true,
@@ -95,12 +106,20 @@ pub(crate) static LIBRARY: LibrarySpec<SysmanStatuses> = LibrarySpec {
     discover_deadline: Duration::from_secs(60),
     sample_deadline: Duration::from_secs(10),
     unit_of,
-    retains: Retention { calls: calls::is_constant, identity: &[PROPERTIES], partitions: &[] },
+    retains: Retention {
+        calls: |call| {
+            calls::is_constant(call) || REGIONS.iter().chain(&[ADDRESS]).any(|known| known.symbol == call)
+        },
+        identity: &[PROPERTIES],
+        partitions: &[],
+    },
     init_advice,
 };
 
 fn init_advice(status: SysmanStatus) -> &'static str {
-    if status == SysmanStatus::NO_SYMBOL {
+    if ERRNOS.iter().any(|(_, name, _)| SysmanStatus::named(name) == status) {
+        "this process needs the render nodes of the devices (/dev/dri/renderD*) for their memory in use"
+    } else if status == SysmanStatus::NO_SYMBOL {
         "the loader is older than 1.9 and has no Sysman of its own: install a newer Level Zero"
     } else {
         "the driver (libze_intel_gpu.so.1) may be missing or lack a library that it needs, or the render nodes may not be visible here"
@@ -109,7 +128,11 @@ fn init_advice(status: SysmanStatus) -> &'static str {
 
 /// The device that answers are about.
 pub(crate) fn unit_of(answers: &LevelZeroAnswers) -> Option<ReportedUnit> {
-    let address: Value = answers.field(PCI_PROPERTIES, "address").into_value()?;
+    let Known::Value(address) = answers.field::<Value>(PCI_PROPERTIES, "address") else {
+        // Of the driver.
+        let text: String = answers.known(ADDRESS).into_value()?;
+        return Some(ReportedUnit { address: text.parse().ok()?, partition: 0 });
+    };
     let number = |field: &str| address.get(field)?.as_u64();
     let address = PciAddress {
         domain: u32::try_from(number("domain")?).ok()?,

@@ -16,28 +16,40 @@
 //!   initialisation opens the nodes of all GPUs and would wake it; if others are awake, that is a problem of the suspended one. A GPU
 //!   that is integrated into the processor of a node with other GPUs does not count, since it always sleeps, nor does one without
 //!   a node, as of a virtual machine.
+//! - Where Level Zero is not there, or does not report the memory of a GPU, the process asks xe or i915 on the render nodes
+//!   ([`drm`]); a node of a suspended GPU is not opened. Where Level Zero reports no engines, the utilization is that by the engine
+//!   time of all clients (`clients.rs`), if all processes of the node can be read.
 
+mod clients;
+pub mod drm;
 pub mod health;
 mod interpret;
 pub mod levelzero;
+mod problems;
 mod products;
 mod sysfs;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Instant,
+};
 
 use afd_host::{
     Host,
     child::{DroppedMessages, Launcher},
 };
 use afd_model::{
-    Device, DeviceId, Findings, LibraryStatus, Missing, PciAddress, Problem, Sample, Sampling, UnitId,
+    Device, DeviceId, Engine, Findings, LibraryStatus, PciAddress, Problem, Quantity, Reading, Sample,
+    Sampling, UnitId,
 };
 use afd_probe::{
-    Facts, PciBus, Probe,
+    Facts, PciBus, Probe, device,
     library::{Enrichment, SAMPLE},
 };
 
 use crate::{
+    clients::EngineClients,
     health::{IntelEvidence, IntelHistory, SysmanEvidence},
     levelzero::{
         LevelZeroReport, SysmanStatuses,
@@ -56,15 +68,21 @@ pub struct Intel {
     /// The energy counter of each GPU, which keeps its file as long as the GPU is there.
     energies: BTreeMap<DeviceId, EnergyCounter>,
     histories: BTreeMap<DeviceId, IntelHistory>,
+    /// The devices that the driver has given up, with its binding in the first discovery after that.
+    given_up: BTreeMap<DeviceId, Option<u64>>,
     /// What the library last reported for the health of each GPU.
     library_evidence: BTreeMap<DeviceId, SysmanEvidence>,
     /// The virtual functions that are partitions.
     functions: Vec<(PciAddress, UnitId)>,
     enrichment: Option<Enrichment<SysmanStatuses>>,
+    /// The devices whose render nodes the process queries where there is no library.
+    queried: BTreeSet<DeviceId>,
     /// The last answers of the library, from which its counters grow.
     before: LevelZeroReport,
     /// Whether the values of components are sampled, for the metrics of Intel's own exporters.
     exporter: bool,
+    /// Whose engine time gives the utilization that the library does not report.
+    clients: EngineClients,
 }
 
 impl Intel {
@@ -79,9 +97,17 @@ impl Intel {
     /// Adds what the library reported to the findings of the kernel.
     fn enrich(&mut self, host: &Host, findings: &mut Findings, power: &PowerStates) {
         let Some(enrichment) = &mut self.enrichment else { return };
-        enrichment.discover(host, findings, power.is_any_suspended());
-        if power.silences_others() && enrichment.is_installed(host) {
-            findings.problems.extend(power.suspended.iter().copied().map(suspension_problem));
+        let is_installed = enrichment.is_installed(host);
+        let mut nodes = sysfs::render_nodes(host, &findings.devices);
+        if !is_installed {
+            // A query would wake them. The library is not used at all while one of them sleeps.
+            nodes.retain(|(device, _)| !power.suspended.contains(device));
+        }
+        self.queried = nodes.iter().map(|(device, _)| *device).collect();
+        enrichment.set_nodes(nodes);
+        enrichment.discover(host, findings, is_installed && power.is_any_suspended());
+        if power.silences_others() && is_installed {
+            findings.problems.extend(power.suspended.iter().copied().map(problems::suspension));
         }
         let Some(report) = enrichment.report() else {
             self.before = LevelZeroReport::default();
@@ -104,7 +130,7 @@ impl Intel {
                 .device(device.id.0, levelzero::unit_of)
                 .is_some_and(|found| is_memory_hidden(&found.answers))
         });
-        let problems: Vec<Problem> = hidden.map(|device| memory_problem(device.id)).collect();
+        let problems: Vec<Problem> = hidden.map(|device| problems::memory(device.id)).collect();
         findings.problems.extend(problems);
     }
 
@@ -113,12 +139,60 @@ impl Intel {
         let is_fresh = self.enrichment.as_ref().is_some_and(Enrichment::is_fresh);
         // An answer of a library that has fallen silent, or was removed, is no evidence any more.
         let is_answering = self.library() == LibraryStatus::Answering;
+        let is_installed =
+            self.enrichment.as_ref().is_some_and(|enrichment| enrichment.is_installed(facts.host()));
         let of_source = |source: &IntelSource| {
             let library = self.library_evidence.get(&source.device).filter(|_| is_answering);
             let library = library.cloned().unwrap_or_default();
-            (source.device, IntelEvidence { library, is_fresh, ..source.health(facts) })
+            let is_given_up = self.given_up.contains_key(&source.device);
+            (
+                source.device,
+                IntelEvidence {
+                    library,
+                    is_fresh,
+                    has_no_library: !is_installed,
+                    is_given_up,
+                    ..source.health(facts)
+                },
+            )
         };
         self.sources.iter().map(of_source).collect()
+    }
+
+    /// Adds the utilization by the clients of devices of which the library reports none.
+    fn add_clients(&mut self, host: &Host, now: Instant, sampling: &mut Sampling) {
+        let is_compute = |reading: &Reading| reading.quantity == Quantity::Utilization(Engine::Compute);
+        let mut facts = Facts::new(host, NAME);
+        let mut nodes = BTreeMap::new();
+        for source in self.sources.iter().filter(|source| !source.is_integrated) {
+            let mut samples = sampling.samples.iter().filter(|sample| sample.unit == source.device.into());
+            if !samples.any(|sample| sample.readings.iter().any(is_compute))
+                && !source.is_suspended(&mut facts)
+            {
+                nodes.extend(source.nodes.iter().map(|node| (node.as_str(), source.device)));
+            }
+        }
+        // Which files processes have open is nothing to record.
+        if nodes.is_empty() || host.is_recording() {
+            self.clients = EngineClients::default();
+            return;
+        }
+        let utilization = self.clients.utilization(host, now, &nodes);
+        for (device, readings) in
+            utilization.iter().filter(|(device, _)| nodes.values().any(|node| node == *device))
+        {
+            let mut samples = sampling.samples.iter_mut().filter(|sample| sample.unit == (*device).into());
+            samples.by_ref().for_each(|sample| sample.readings.extend(readings));
+        }
+        sampling.problems.extend(self.clients.is_incomplete().then(problems::clients));
+    }
+
+    /// Whether a query would wake a device: the library opens the nodes of all.
+    fn would_wake(&self, host: &Host, power: &PowerStates) -> bool {
+        let is_queried = |device: &DeviceId| self.queried.contains(device);
+        let is_installed =
+            || self.enrichment.as_ref().is_some_and(|enrichment| enrichment.is_installed(host));
+        power.suspended.iter().any(is_queried) || power.is_any_suspended() && is_installed()
     }
 
     /// Which devices the library would wake, as its initialisation opens the nodes of all.
@@ -155,31 +229,6 @@ impl PowerStates {
     }
 }
 
-fn suspension_problem(device: DeviceId) -> Problem {
-    Problem {
-        probe: NAME.to_owned(),
-        device: Some(device),
-        fact: levelzero::LIBRARY.fact.to_owned(),
-        reason: Missing::NotAvailable,
-        path: None,
-        message: "the device is suspended and Level Zero would wake it, so that no GPU of the node is queried: write `on` to its \
-                  power/control to keep it awake"
-            .to_owned(),
-    }
-}
-
-fn memory_problem(device: DeviceId) -> Problem {
-    Problem {
-        probe: NAME.to_owned(),
-        device: Some(device),
-        fact: "memory_used".to_owned(),
-        reason: Missing::NotPermitted,
-        path: None,
-        message: "the driver reports all memory as free, as it does to processes without CAP_PERFMON"
-            .to_owned(),
-    }
-}
-
 impl Probe for Intel {
     fn name(&self) -> &'static str {
         NAME
@@ -204,6 +253,11 @@ impl Probe for Intel {
         let mut findings = Findings { devices, ..Findings::default() };
         let power = self.power_states(&mut facts);
         self.enrich(host, &mut findings, &power);
+        self.given_up.retain(|id, known| {
+            let is_there = self.sources.iter().any(|source| source.device == *id);
+            let binding = device::driver_binding(host, *id).filter(|_| is_there);
+            binding.is_some_and(|binding| *known.get_or_insert(binding) == binding)
+        });
         let evidence = self.evidence(&mut facts);
         health::judge(&mut findings.devices, &evidence, &mut self.histories);
         findings.problems.extend(facts.into_problems());
@@ -213,7 +267,8 @@ impl Probe for Intel {
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
         let mut facts = Facts::new(host, NAME);
         let mut samples = Vec::new();
-        let is_suspended = self.power_states(&mut facts).is_any_suspended();
+        let power = self.power_states(&mut facts);
+        let is_suspended = self.would_wake(host, &power);
         for source in &self.sources {
             facts.about(Some(source.device));
             let readings = source.read(&mut facts, now, self.energies.get_mut(&source.device));
@@ -241,7 +296,12 @@ impl Probe for Intel {
             added.add(&mut sampling, &functions);
             self.before.clone_from(enrichment.sampled());
         }
+        self.add_clients(host, now, &mut sampling);
         sampling
+    }
+
+    fn wedged(&mut self, device: DeviceId) {
+        self.given_up.insert(device, None);
     }
 
     fn recording(&self) -> Option<(&'static str, serde_json::Value)> {

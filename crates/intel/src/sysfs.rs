@@ -4,10 +4,11 @@
 mod memory;
 pub(crate) mod sampling;
 
+use afd_host::Host;
 use afd_model::{
     Device, Handle, HandleKind, Known, Missing, Partitioning, PciAddress, PciId, PcieLink, Variant, Vendor,
 };
-use afd_probe::{Facts, PciBus, PciFunction, device, pci, products::unrecognized};
+use afd_probe::{Facts, PciBus, PciFunction, device, library::DeviceNodes, pci, products::unrecognized};
 
 use crate::{
     VENDOR_ID,
@@ -80,6 +81,18 @@ fn add_allocatable_names(facts: &mut Facts<'_>, bus: &PciBus, device: &mut Devic
         let card = nodes.iter().find(|name| name.starts_with("card")).map(String::as_str);
         partition.handles.extend(names(address, function.device_id.value().copied(), card));
     }
+}
+
+/// The render nodes of devices that have memory of their own, where they are visible: under the host root, or else in the agent's own
+/// container.
+pub(crate) fn render_nodes(host: &Host, devices: &[Device]) -> DeviceNodes {
+    let container = Host::open("/").ok();
+    let node = |device: &Device| {
+        let path = format!("/dev/dri/{}", device.handle(HandleKind::DrmRender)?);
+        let under = |host: &Host| host.real_path(&path).ok();
+        Some((device.id, under(host).or_else(|| under(container.as_ref()?))?))
+    };
+    devices.iter().filter(|device| !device.integrated).filter_map(node).collect()
 }
 
 /// The rule of the kernel: the integrated GPU is 00:02.0, on the root bus.

@@ -167,6 +167,29 @@ fn a_gpu_in_survivability_mode_has_failed() {
 }
 
 #[test]
+fn a_gpu_that_the_driver_has_given_up_has_failed_until_it_is_bound_again() {
+    let folder = gpu("0000:03:00.0", "0xe20b", "0x030000")
+        .link(&format!("{GPU}/driver"), "../../../../bus/pci/drivers/xe")
+        .link("/sys/other/driver", "../../../../bus/pci/drivers/xe");
+    let host = folder.open();
+    let (mut intel, _) = discover(&folder);
+    let first_reason = |intel: &mut Intel| {
+        let health = intel.discover(&host, &PciBus::read(&host)).devices.remove(0).health;
+        health.reasons.first().map(|reason| reason.code.clone())
+    };
+    assert_eq!(first_reason(&mut intel), None);
+    let id: PciAddress = "0000:03:00.0".parse().expect("it is an address");
+    intel.wedged(id.into());
+    assert_eq!(first_reason(&mut intel).as_deref(), Some("Wedged"));
+    assert_eq!(first_reason(&mut intel).as_deref(), Some("Wedged"), "nothing says that it is over");
+    // The kernel makes another link.
+    let path = |path: &str| folder.path().join(path.trim_start_matches('/'));
+    rustix::fs::rename(path("/sys/other/driver"), path(&format!("{GPU}/driver")))
+        .expect("it can be replaced");
+    assert_eq!(first_reason(&mut intel), None);
+}
+
+#[test]
 fn xe_reports_energy_limits_temperatures_clocks_and_throttling() {
     let hwmon = format!("{GPU}/hwmon/hwmon2");
     let gt = |number: u32| format!("{GPU}/tile0/gt{number}");

@@ -50,6 +50,9 @@ pub trait Probe {
         false
     }
 
+    /// Takes in that the kernel has said that the driver has given a device up, of any vendor (`WEDGED=` of an event). A discovery follows.
+    fn wedged(&mut self, _device: DeviceId) {}
+
     /// What the vendor's library last reported, for a recording of the node: the name of the file and its content.
     fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
         None

@@ -181,6 +181,16 @@ impl<T: StatusTable> LibrarySpec<T> {
         Some(self.problem(code.missing(), format!("the library refused: {call} {code}")))
     }
 
+    /// Whether another interface than one that refused says something of the devices.
+    fn is_answered_otherwise(&self, report: &LibraryReport<T>) -> bool {
+        self.interfaces.iter().any(|interface| {
+            let calls = [LibraryCall::new(interface.init)];
+            let mut calls = calls.iter().chain(interface.required);
+            report.system.get(interface.init).is_some()
+                && calls.all(|call| report.system.error(*call).is_none())
+        })
+    }
+
     /// The interface that wrote a report.
     fn interface(&self, report: &LibraryReport<T>) -> Option<&'static LibraryInterface> {
         self.interfaces.iter().find(|interface| report.system.get(interface.init).is_some())

@@ -11,8 +11,10 @@ mod dcgm_listener;
 mod figures;
 mod http;
 mod large_host;
+mod levelzero;
 mod nvml;
 mod process;
+mod sample_times;
 
 use std::{
     path::{Path, PathBuf},
@@ -61,7 +63,8 @@ pub(crate) fn bench(
         steps.run("micro-benchmarks", &mut workspace.cargo("bench --package afd-tests"))?;
     }
     steps.run("binary", &mut workspace.cargo("build --release --package afd-agent --bin afd"))?;
-    let fakes = "build --release --package afd-fake-nvml --package afd-fake-amdsmi";
+    let fakes =
+        "build --release --package afd-fake-nvml --package afd-fake-amdsmi --package afd-fake-levelzero";
     steps.run("fake libraries", &mut workspace.cargo(fakes))?;
     let afd = workspace.target.join("release/afd");
     let nvml = workspace.target.join("release/libafd_fake_nvml.so");
@@ -75,6 +78,9 @@ pub(crate) fn bench(
     figures.extend(agent(&afd, &hosts.join("amd-mi210x8-two-hives/root"))?);
     eprintln!("==> the same with NVML, for {} s and some events", (SETTLE + IDLE).as_secs());
     figures.extend(nvml::measure(&afd, &nvml, &hosts.join("nvidia-h100x8-nvml"))?);
+    eprintln!("==> eight GPUs of two tiles with Level Zero, for {} s", (SETTLE + IDLE).as_secs());
+    let library = workspace.target.join("release/libafd_fake_levelzero.so");
+    figures.extend(levelzero::measure(&afd, &library, &hosts.join("intel-max1550-x2"))?);
     eprintln!("==> the listener for endpoint pickers, for {} s", dcgm_listener::LOAD.as_secs());
     figures.extend(dcgm_listener::measure(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
     eprintln!("==> attacks, for two minutes");

@@ -9,7 +9,7 @@ use afd_tests::{
 };
 use serde_json::{Value, json};
 
-use super::{GAUDI2, restarts, start, utilizations};
+use super::{FAULTS, GAUDI2, restarts, utilizations};
 
 /// The answers of one device, by its PCI address.
 fn index_of(host: &FixtureHost, address: &str) -> usize {
@@ -34,7 +34,7 @@ fn set_status(root: &Path, address: &str, status: &str) {
 fn a_device_that_the_library_loses_has_failed_unless_the_driver_resets_it() {
     const ADDRESS: &str = "0000:99:00.0";
     let host = Fixture::named(GAUDI2).copy();
-    let agent = start(&host);
+    let agent = FAULTS.start(&host);
     let device = || {
         let devices = agent.inventory().devices;
         devices.into_iter().find(|device| device.id.to_string() == ADDRESS).expect("the device is there")
@@ -65,7 +65,7 @@ fn a_device_that_the_library_loses_has_failed_unless_the_driver_resets_it() {
 fn a_device_that_the_library_does_not_list_has_failed_unless_the_driver_resets_it() {
     const ADDRESS: &str = "0000:99:00.0";
     let host = Fixture::named(GAUDI2).copy();
-    let agent = start(&host);
+    let agent = FAULTS.start(&host);
     let device = || {
         let devices = agent.inventory().devices;
         devices.into_iter().find(|device| device.id.to_string() == ADDRESS).expect("the device is there")
@@ -114,7 +114,7 @@ fn what_a_library_reported_that_was_removed_is_no_evidence() {
     // Nor can the driver be asked.
     let _ = fs::remove_dir_all(host.root().join("dev/accel"));
     host.driver_root().answer(2, "hlml_device_get_replaced_rows_pending_status", json!({ "value": 1 }));
-    let agent = start(&host);
+    let agent = FAULTS.start(&host);
     let degraded = |agent: &Agent| {
         let devices = agent.inventory().devices;
         devices.iter().filter(|device| device.health.state == HealthState::Degraded).count()
@@ -130,7 +130,7 @@ fn what_a_library_reported_that_was_removed_is_no_evidence() {
 fn a_critical_event_is_counted_and_fails_its_device_until_it_works_after_a_reset() {
     const ADDRESS: &str = "0000:99:00.0";
     let host = Fixture::named(GAUDI2).copy();
-    let agent = start(&host);
+    let agent = FAULTS.start(&host);
     let series = |agent: &Agent| {
         let text = agent.get("/metrics").text().to_owned();
         let is_it = |line: &&str| {

@@ -104,8 +104,8 @@ pub(super) const PROBES: &[ProbeEntry] = &[
                 None => afd_intel::Intel::default(),
             })
         },
-        open_library: Some(open_levelzero),
-        open_nodes: None,
+        open_library: Some(|path| open_levelzero(Some(path), Vec::new())),
+        open_nodes: Some(open_levelzero),
         open_network: None,
         blank: None,
     },
@@ -175,15 +175,24 @@ fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
     }))
 }
 
-fn open_levelzero(path: &Path) -> anyhow::Result<LibraryService> {
-    let mut library =
-        afd_intel::levelzero::LevelZero::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
+fn open_levelzero(
+    library: Option<&Path>,
+    nodes: Vec<(PciAddress, PathBuf)>,
+) -> anyhow::Result<LibraryService> {
+    use afd_intel::levelzero::LevelZero;
+    let nodes = afd_intel::drm::RenderNodes::new(nodes);
+    let open = |path: &Path| LevelZero::open(path.as_os_str()).map_err(|error| anyhow!("{error}"));
+    let mut library = library.map(open).transpose()?;
     Ok(Box::new(move |request, _| {
-        let report = match request {
-            DISCOVER => library.discover(),
-            SAMPLE => library.sample(),
-            other => bail!("unknown request {other:?}"),
+        let mut report = match (request, &mut library) {
+            (DISCOVER, Some(library)) => library.discover(),
+            (SAMPLE, Some(library)) => library.sample(),
+            (DISCOVER | SAMPLE, None) => nodes.report(),
+            (other, _) => bail!("unknown request {other:?}"),
         };
+        if library.is_some() {
+            nodes.complete(&mut report);
+        }
         Ok(serde_json::to_value(report)?)
     }))
 }

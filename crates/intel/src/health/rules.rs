@@ -66,9 +66,12 @@ pub const RULES: [IntelRule; 12] = [
         code: "Wedged",
         state: HealthState::Failed,
         condition: "the driver has marked the GPU as wedged, since resets did not help",
-        source: "`zesDeviceGetState`: reset reason 0, or flag 1 of `zes_device_ext_state_t`",
+        source: "the event of the kernel with `WEDGED=` and a way to recover, until the driver is bound again or the agent is restarted; `zesDeviceGetState`: reset reason 0, or flag 1 of `zes_device_ext_state_t`",
         action: "see the kernel log; rebind the driver or restart the node",
-        applies: |evidence, _| text(evidence.library.is_wedged, "Level Zero reports it"),
+        applies: |evidence, _| {
+            text(evidence.is_given_up, "the kernel has said so")
+                .or_else(|| text(evidence.library.is_wedged, "Level Zero reports it"))
+        },
     },
     IntelRule {
         code: "NeedsReset",

@@ -96,6 +96,15 @@ fn a_device_is_lost_after_two_discoveries_and_recovers() {
     assert_eq!(states[1], (HealthState::Healthy, None), "an earlier answer is no second loss");
     assert_eq!(states[2], reason(HealthState::Failed, "DeviceLost"));
     assert_eq!(states[3], (HealthState::Healthy, None));
+    let uninstalled = IntelEvidence { has_no_library: true, ..IntelEvidence::default() };
+    let states = judged(&[lost(), lost(), IntelEvidence::default(), uninstalled, lost()]);
+    assert_eq!(
+        states[2],
+        reason(HealthState::Failed, "DeviceLost"),
+        "a library that is silent has not recovered it"
+    );
+    assert_eq!(states[3], (HealthState::Unknown, None));
+    assert_eq!(states[4], (HealthState::Healthy, None), "it is counted from the beginning");
 }
 
 #[test]

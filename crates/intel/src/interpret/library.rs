@@ -7,6 +7,7 @@ use afd_model::{
 use afd_probe::answers::{LibraryCall, trimmed};
 use serde_json::Value;
 
+use crate::drm;
 use crate::levelzero::{
     LevelZeroAnswers, LevelZeroReport,
     calls::{
@@ -70,10 +71,12 @@ fn fill(device: &mut Device, answers: &LevelZeroAnswers, facts: &IntelFacts) {
         .fill(|| Known::from_option(main.map(|image| image.version.clone()), Missing::NotAvailable));
     if !device.integrated
         && !device.memory_bytes.is_known()
-        && let Some(bytes) = memory(answers)
+        && let Some((bytes, source)) = memory(answers)
+            .map(|bytes| (bytes, MemorySource::Library))
+            .or_else(|| Some((drm::memory_bytes(answers)?.0, MemorySource::Drm)))
     {
         device.memory_bytes = Known::Value(bytes);
-        device.memory_source = Known::Value(MemorySource::Library);
+        device.memory_source = Known::Value(source);
     }
 }
 
@@ -108,7 +111,7 @@ fn facts(answers: &LevelZeroAnswers, ends: &PortEnds) -> IntelFacts {
             state => Known::Value(state == ECC_ENABLED),
         }),
         firmware: values(answers, FIRMWARE_PROPERTIES).iter().filter_map(firmware).collect(),
-        memory_modules: kinds(MEMORY_PROPERTIES, &MEMORY_TYPES),
+        memory_modules: memory_modules(kinds(MEMORY_PROPERTIES, &MEMORY_TYPES), answers),
         engines: kinds(ENGINE_PROPERTIES, &ENGINES),
         power_domains: components(answers, POWER_PROPERTIES, |properties| {
             name_of(&POWER_DOMAINS, properties["domain"].as_u64().unwrap_or(0))
@@ -131,6 +134,20 @@ fn components(
         is_of_system: properties["location"] == SYSTEM_MEMORY,
     };
     values(answers, call).iter().map(component).collect()
+}
+
+/// The modules by the library, or else the memory of each tile by the driver, which does not report its type.
+fn memory_modules(by_library: Vec<IntelComponent>, answers: &LevelZeroAnswers) -> Vec<IntelComponent> {
+    if !by_library.is_empty() {
+        return by_library;
+    }
+    let tiles = drm::tiles(answers);
+    let tile = |number: u32| IntelComponent {
+        kind: String::new(),
+        tile: (tiles.len() > 1).then_some(number),
+        is_of_system: false,
+    };
+    (0..).zip(&tiles).map(|(number, _)| tile(number)).collect()
 }
 
 /// A firmware image. The driver writes `unknown` for the version of one that it cannot read.

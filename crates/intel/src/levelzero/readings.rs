@@ -9,7 +9,7 @@ mod device;
 
 use afd_model::{PciAddress, Quantity, Reading, Sample, Sampling, UnitId};
 
-pub(crate) use self::device::{is_memory_hidden, uncorrectable_errors};
+pub(crate) use self::device::{is_memory_hidden, share, uncorrectable_errors};
 use super::{LevelZeroReport, parts::SampledDevice, unit_of};
 
 /// What the kernel's readings of a device say of the library's.

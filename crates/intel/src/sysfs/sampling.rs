@@ -27,6 +27,8 @@ pub(crate) struct IntelSource {
     pub(crate) is_integrated: bool,
     /// Whether the driver has a node for it, which the library would open.
     pub(crate) has_node: bool,
+    /// The names of its DRM nodes.
+    pub(crate) nodes: Vec<String>,
     /// Its directory.
     directory: String,
     /// The function whose link files are read.
@@ -63,6 +65,10 @@ impl IntelSource {
             device: device.id,
             is_integrated: device.integrated,
             has_node: device.handle(HandleKind::DrmRender).is_some(),
+            nodes: [HandleKind::DrmCard, HandleKind::DrmRender]
+                .iter()
+                .filter_map(|kind| Some(device.handle(*kind)?.to_owned()))
+                .collect(),
             directory: function.directory.clone(),
             link: link.cloned(),
             hwmon,

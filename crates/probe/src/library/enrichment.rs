@@ -29,7 +29,7 @@ pub struct Enrichment<T: StatusTable> {
     /// The devices that the library knows, with the number of their partitions.
     devices: Vec<(DeviceId, usize)>,
     report: Option<LibraryReport<T>>,
-    /// The answer of the last discovery, where the library refused it.
+    /// The answer of the last discovery, where the library refused it, be it that the driver answered in its place.
     refused: Option<LibraryReport<T>>,
     /// Whether `report` is the answer of the last discovery.
     is_fresh: bool,
@@ -150,8 +150,10 @@ impl<T: StatusTable> Enrichment<T> {
     }
 
     fn take(&mut self, mut report: LibraryReport<T>, devices: &[Device]) {
-        if let Some(problem) = self.spec.refusal(&report) {
-            self.problems = vec![problem];
+        let refusal = self.spec.refusal(&report);
+        let is_refused = refusal.is_some();
+        self.problems = refusal.into_iter().collect();
+        if is_refused && !self.spec.is_answered_otherwise(&report) {
             if self.spec.init_error(&report).is_some() {
                 self.sampling = SamplingState::Unavailable;
             }
@@ -159,7 +161,8 @@ impl<T: StatusTable> Enrichment<T> {
             self.responsiveness.refused();
             return;
         }
-        self.problems = self.refused_calls(&report, devices);
+        self.problems.extend(self.refused_calls(&report, devices));
+        self.refused = is_refused.then(|| report.clone());
         self.sampling = SamplingState::Active;
         let unit_of = self.spec.unit_of;
         self.enumerated = report.devices.iter().filter(|device| unit_of(&device.answers).is_some()).count();
@@ -167,9 +170,17 @@ impl<T: StatusTable> Enrichment<T> {
             report.retain_missing(earlier, unit_of, &self.spec.retains);
         }
         self.initialised = Some(self.process.generation());
-        (self.report, self.refused) = (Some(report), None);
+        self.report = Some(report);
         (self.is_fresh, self.retains, self.is_discovery_requested) = (true, true, false);
-        self.responsiveness.answered();
+        self.note_answer();
+    }
+
+    /// What the driver answers in place of a library that refuses is no answer of the library.
+    fn note_answer(&mut self) {
+        match self.refused {
+            Some(_) => self.responsiveness.refused(),
+            None => self.responsiveness.answered(),
+        }
     }
 
     fn refused_calls(&self, report: &LibraryReport<T>, devices: &[Device]) -> Vec<Problem> {
@@ -202,7 +213,7 @@ impl<T: StatusTable> Enrichment<T> {
             }
             Ok(Some(report)) => {
                 self.sampled = report;
-                self.responsiveness.answered();
+                self.note_answer();
                 sampling.library_answered = true;
                 true
             }

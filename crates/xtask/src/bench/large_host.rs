@@ -45,7 +45,7 @@ pub(super) fn lay_out(fixture: &Path) -> anyhow::Result<TempDir> {
 }
 
 /// Copies a tree, links as links.
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub(super) fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     for entry in from.read_dir()? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));

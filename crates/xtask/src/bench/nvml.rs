@@ -17,6 +17,7 @@ use super::{
     figures::{Figure, Spread, kibibytes, milliseconds, percent, share},
     http::KeptConnection,
     process::{ProcessMemory, ServingProcess},
+    sample_times::SampleTimes,
 };
 
 /// Events of the driver.
@@ -87,11 +88,11 @@ pub(super) fn measure(afd: &Path, library: &Path, host: &Path) -> anyhow::Result
     drop(without);
 
     let (agent, child) = (with.process(), with.process().child()?);
-    let before = (agent.cpu_time()?, child.cpu_time()?, SampleTimes::read(&with)?);
+    let before = (agent.cpu_time()?, child.cpu_time()?, SampleTimes::read(&with, "nvidia")?);
     thread::sleep(IDLE);
     let idle_agent = agent.cpu_time()?.saturating_sub(before.0);
     let idle_child = child.cpu_time()?.saturating_sub(before.1);
-    let sampled = SampleTimes::read(&with)?.since(before.2)?;
+    let sampled = SampleTimes::read(&with, "nvidia")?.since(before.2)?;
     let (memory, child_memory) = (agent.most_memory(CYCLE)?, child.memory()?);
 
     let mut connection = KeptConnection::open(with.address())?;
@@ -161,34 +162,4 @@ fn counted_xids(connection: &mut KeptConnection) -> anyhow::Result<f64> {
     let text = String::from_utf8_lossy(&page);
     let counters = text.lines().filter(|line| line.contains("kind=\"xid\""));
     counters.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
-}
-
-/// How long samples took, by the metrics of the agent.
-#[derive(Clone, Copy, Debug, Default)]
-struct SampleTimes {
-    seconds: f64,
-    samples: f64,
-}
-
-impl SampleTimes {
-    /// On a connection of its own, since the agent closes idle ones.
-    fn read(agent: &ServingProcess) -> anyhow::Result<SampleTimes> {
-        let page = KeptConnection::open(agent.address())?.get("/metrics")?;
-        let text = String::from_utf8_lossy(&page);
-        let value = |name: &str| {
-            let begin = format!("afd_probe_duration_seconds_{name}{{probe=\"nvidia\",step=\"sample\"}}");
-            text.lines().find_map(|line| line.strip_prefix(&begin)?.trim().parse().ok())
-        };
-        let sum_and_count = value("sum").zip(value("count"));
-        let (seconds, samples) =
-            sum_and_count.context("the agent does not report how long its samples take")?;
-        Ok(SampleTimes { seconds, samples })
-    }
-
-    /// The mean time of a sample since an earlier reading.
-    fn since(self, before: SampleTimes) -> anyhow::Result<Duration> {
-        let samples = self.samples - before.samples;
-        ensure!(samples > 0.0, "there was no sample");
-        Ok(Duration::from_secs_f64((self.seconds - before.seconds) / samples))
-    }
 }

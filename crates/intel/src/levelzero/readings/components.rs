@@ -7,6 +7,7 @@ use super::{
     device::{bandwidth_share, celsius, joules, limit_watts, pcie_counters, ras, share, watts},
     reading,
 };
+use crate::drm;
 use crate::levelzero::{
     calls::{
         ENGINE_ACTIVITY, ENGINE_PROPERTIES, FREQUENCY_PROPERTIES, FREQUENCY_RANGE, FREQUENCY_STATE,
@@ -74,6 +75,14 @@ fn memory(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
         for (number, name) in MEMORY_HEALTH.into_iter().enumerate() {
             let state = health.map(|health| f64::from(u8::from(health == number)));
             readings.add(module, IntelValue::MemoryHealth(name), state);
+        }
+    }
+    if modules.is_empty() {
+        let tiles = drm::tiles(device.now);
+        let is_shown = tiles.iter().any(|(size, free)| free < size);
+        for (index, (size, free)) in (0..=u8::MAX).zip(tiles) {
+            readings.put(index, IntelValue::MemorySize, Some(size as f64));
+            readings.put(index, IntelValue::MemoryUsed, is_shown.then_some((size - free) as f64));
         }
     }
     for module in device.components(MEMORY_PROPERTIES, MEMORY_BANDWIDTH) {

@@ -8,6 +8,7 @@ use afd_model::{
 use serde_json::Value;
 
 use super::{KernelReadings, reading};
+use crate::drm;
 use crate::levelzero::{
     LevelZeroAnswers,
     calls::{
@@ -77,7 +78,7 @@ fn whole_or_tiles(components: &[SampledComponent], kind: u64) -> Vec<&SampledCom
 }
 
 /// A share of the time: the counters are read one after the other, so that a full one may exceed 1 a little.
-pub(super) fn share(ratio: f64) -> Option<f64> {
+pub(crate) fn share(ratio: f64) -> Option<f64> {
     (ratio <= 1.5).then(|| ratio.min(1.0))
 }
 
@@ -92,9 +93,12 @@ fn modules(device: &SampledDevice<'_>, call: afd_probe::answers::LibraryCall) ->
     device.components(MEMORY_PROPERTIES, call).into_iter().filter(is_own).collect()
 }
 
-/// The bytes of all modules, and those that are free. None if a module did not answer.
+/// The bytes of all modules, and those that are free, by the library, or else by the driver. None if a module did not answer.
 fn memory_bytes(device: &SampledDevice<'_>) -> Option<(f64, f64)> {
     let modules = modules(device, MEMORY_STATE);
+    if modules.is_empty() {
+        return drm::memory_bytes(device.now).map(|(size, free)| (size as f64, free as f64));
+    }
     let sum = |field: &str| modules.iter().map(|module| module.number(field)).sum::<Option<f64>>();
     let (size, free) = (sum("size")?, sum("free")?);
     (size > 0.0 && free <= size).then_some((size, free))

@@ -42,6 +42,8 @@ pub(crate) const XPUMD: MetricSet = MetricSet {
         "`hw_model` is the product by AFD's table, `hw_memory_demand_paging` is empty.",
         "Names of rates and limits have the suffix that OpenTelemetry's conventions give for bytes per second.",
         "`otel_scope_*` labels are left out.",
+        "Where Level Zero does not report the memory, it is that of each tile by the driver, which does not report the type: \
+         `hw_memory_type` is empty.",
     ],
 };
 

@@ -41,7 +41,7 @@ struct HandedBackResult {
 }
 
 /// Makes the kernel hand over these ioctls of the program that is to be started. The listener is sent over the socket.
-pub(crate) fn hand_over(command: &mut Command, requests: [u32; 2], socket: OwnedFd) {
+pub(crate) fn hand_over(command: &mut Command, requests: [u32; 3], socket: OwnedFd) {
     let install = move || {
         let listener = install(requests)?;
         let descriptors = [rustix::fd::AsFd::as_fd(&listener)];
@@ -55,7 +55,7 @@ pub(crate) fn hand_over(command: &mut Command, requests: [u32; 2], socket: Owned
     unsafe { command.pre_exec(install) };
 }
 
-fn install(requests: [u32; 2]) -> io::Result<OwnedFd> {
+fn install(requests: [u32; 3]) -> io::Result<OwnedFd> {
     let code = |class: u32| class as u16;
     let load = |offset: u32| libc::sock_filter {
         code: code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS),
@@ -74,10 +74,11 @@ fn install(requests: [u32; 2]) -> io::Result<OwnedFd> {
     // `struct seccomp_data` begins with the number of the call; the second argument is at 24.
     let mut filter = [
         load(0),
-        equal(libc::SYS_ioctl as u32, 0, 4),
+        equal(libc::SYS_ioctl as u32, 0, 5),
         load(24),
-        equal(requests[0], 1, 0),
-        equal(requests[1], 0, 1),
+        equal(requests[0], 2, 0),
+        equal(requests[1], 1, 0),
+        equal(requests[2], 0, 1),
         give(RETURN_USER_NOTIFICATION),
         give(RETURN_ALLOW),
     ];
