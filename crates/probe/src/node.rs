@@ -24,7 +24,7 @@ const RDMA_CLASS: &str = "/sys/class/infiniband_verbs";
 pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     let mut facts = Facts::new(host, "node");
     let kernel_release = facts.text("kernel_release", KERNEL_RELEASE);
-    let machine = facts.text("machine", MACHINE);
+    let machine = machine(&mut facts);
     let numa_nodes = numa_nodes(&mut facts);
     let for_pods = host_facts(&mut facts);
     let mut problems = facts.into_problems();
@@ -44,6 +44,11 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
         problems,
         ..Inventory::default()
     }
+}
+
+/// Product name of the machine.
+pub fn machine(facts: &mut Facts<'_>) -> Known<String> {
+    facts.text("machine", MACHINE)
 }
 
 fn host_facts(facts: &mut Facts<'_>) -> HostFacts {

@@ -28,9 +28,9 @@ enum MetadataState {
     Pending,
     /// The slice that it describes.
     Answered(Box<TpuSlice>),
-    /// It has no metadata of a slice, or there is no such server.
+    /// It has no metadata of a slice.
     Empty(Instant),
-    /// It did not answer when it was last queried.
+    /// It did not answer when it was last queried, or nothing listened.
     Silent(Instant),
 }
 
@@ -64,7 +64,7 @@ impl MachineMetadata {
             Ok(MetadataAnswer::Slice(slice)) if *slice != TpuSlice::default() => {
                 MetadataState::Answered(slice)
             }
-            Ok(MetadataAnswer::Slice(_) | MetadataAnswer::Absent) => MetadataState::Empty(now),
+            Ok(MetadataAnswer::Slice(_)) => MetadataState::Empty(now),
             Err(RequestError::Pending) => MetadataState::Pending,
             Ok(MetadataAnswer::Failed(_)) | Err(_) => MetadataState::Silent(now),
         };
@@ -132,12 +132,9 @@ mod tests {
 
     #[test]
     fn a_server_without_metadata_of_a_slice_is_no_problem_and_queried_again_after_a_pause() {
-        let empty = MetadataAnswer::Slice(Box::default());
-        for answer in [empty, MetadataAnswer::Absent] {
-            let (mut metadata, start) = (MachineMetadata::default(), Instant::now());
-            metadata.take(Ok(answer), start);
-            assert_eq!((metadata.slice(), metadata.failure()), (TpuSlice::default(), None));
-            assert!(!metadata.is_due(start) && metadata.is_due(start + PAUSE));
-        }
+        let (mut metadata, start) = (MachineMetadata::default(), Instant::now());
+        metadata.take(Ok(MetadataAnswer::Slice(Box::default())), start);
+        assert_eq!((metadata.slice(), metadata.failure()), (TpuSlice::default(), None));
+        assert!(!metadata.is_due(start) && metadata.is_due(start + PAUSE));
     }
 }

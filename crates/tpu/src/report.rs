@@ -25,9 +25,7 @@ pub struct TpuReport {
 pub enum MetadataAnswer {
     /// The slice that it describes, as far as it does.
     Slice(Box<TpuSlice>),
-    /// There is no such server here.
-    Absent,
-    /// Why there is no answer.
+    /// Why there is no answer. That nothing listens does not mean that the machine has no slice.
     Failed(String),
 }
 

@@ -66,7 +66,8 @@ impl SourceAddresses {
 
     /// Queries the metadata server, in the process of `afd probe tpu`.
     pub fn query_metadata(&self) -> MetadataAnswer {
-        self.metadata.map_or(MetadataAnswer::Absent, query_metadata)
+        let off = || MetadataAnswer::Failed("it is not queried".to_owned());
+        self.metadata.map_or_else(off, query_metadata)
     }
 
     /// The options of `afd probe tpu`.
@@ -128,13 +129,12 @@ fn query_metadata(address: SocketAddr) -> MetadataAnswer {
             Err(error) => Err(error),
         }
     };
-    let read = || {
+    let read = || -> Result<ServerMetadata, http::HttpError> {
         let (kube_labels, tpu_env) = (attribute("kube-labels")?, attribute("tpu-env")?);
         Ok(ServerMetadata { kube_labels, tpu_env, topology_ids: attribute("accelerator_topology_id")? })
     };
     match read() {
         Ok(metadata) => MetadataAnswer::Slice(Box::new(metadata.slice())),
-        Err(http::HttpError::Absent(_)) => MetadataAnswer::Absent,
         Err(error) => MetadataAnswer::Failed(error.to_string()),
     }
 }

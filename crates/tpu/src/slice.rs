@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use afd_model::{Device, Known, Missing, TpuSlice, VendorFacts};
-use afd_probe::Facts;
+use afd_probe::{Facts, node::machine};
 
 use crate::{
-    metadata,
+    NAME, metadata,
     node::{self, TpuNode},
     sources::TpuSources,
 };
@@ -19,7 +19,12 @@ pub(crate) struct FoundSlice {
     sources: Vec<(&'static str, TpuSlice)>,
 }
 
-/// Reads the file and takes over what server and Node say. The server is queried where there is no file.
+/// Product names of the machines that have a metadata server (`internal/googlecloud` of grpc-go, `compute/metadata` of Google's
+/// client for Go).
+const GOOGLE_MACHINES: [&str; 2] = ["Google", "Google Compute Engine"];
+
+/// Reads the file and takes over what server and Node say. The server is queried where there is no file, unless the firmware names
+/// another machine than one of Google's.
 pub(crate) fn find(
     facts: &mut Facts<'_>,
     sources: Option<&mut TpuSources>,
@@ -32,13 +37,19 @@ pub(crate) fn find(
     let mut found = FoundSlice { has_parts: node.is_some_and(|node| node.has_parts), sources: Vec::new() };
     if let Some(sources) = sources {
         sources.set_runtime_ports(&metadata::runtime_ports(&text));
-        if of_file.is_none() {
+        if of_file.is_none() && may_be_google_machine(facts) {
             found.sources.push(("its metadata server", sources.metadata(Instant::now())));
         }
     }
     found.sources.extend(of_file.map(|slice| ("its metadata", slice)));
     found.sources.extend(node.map(|node| ("the labels of its Node", node.slice.clone())));
     found
+}
+
+/// Whether the firmware names a machine of Google's, or none. That it cannot be read is a problem of the node.
+fn may_be_google_machine(facts: &Facts<'_>) -> bool {
+    let name = machine(&mut Facts::new(facts.host(), NAME)).into_value();
+    name.is_none_or(|name| GOOGLE_MACHINES.contains(&name.as_str()))
 }
 
 /// Adds the slice to the devices. That they are fewer or of another generation than a source says is a problem.
