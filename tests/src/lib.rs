@@ -9,6 +9,7 @@ pub mod agent;
 pub mod attack;
 pub mod chart;
 pub mod driver_root;
+pub mod fake_runtime;
 pub mod fake_server;
 pub mod fixture;
 pub mod hostile;

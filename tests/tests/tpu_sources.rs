@@ -6,9 +6,6 @@
     reason = "tests lay out hosts and start programs"
 )]
 
-#[path = "tpu_sources/fakes.rs"]
-mod fakes;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -22,13 +19,12 @@ use afd_derive::compat::CompatSet;
 use afd_kubelet::testing::{FakeKubelet, pod};
 use afd_tests::{
     agent::Agent,
+    fake_runtime::{AttrValue, DeviceNumber, FakeRuntime, Gauge, GaugeValue, RuntimeMetrics, duty_cycles},
     fake_server::{FakeAnswer, FakeServer},
     fixture::{Fixture, FixtureHost},
     stdout,
 };
 use tempfile::TempDir;
-
-use crate::fakes::{AttrValue, DeviceNumber, FakeRuntime, Gauge, GaugeValue, RuntimeMetrics};
 
 const COMPUTE: &str = "accelerator_device_utilization_ratio{";
 const USED: &str = "accelerator_device_memory_used_bytes{";
@@ -38,14 +34,6 @@ const DUTY_CYCLE: &str = "tpu.runtime.tensorcore.dutycycle.percent";
 const MEMORY_USED: &str = "tpu.runtime.hbm.memory.usage.bytes";
 const MEMORY_TOTAL: &str = "tpu.runtime.hbm.memory.total.bytes";
 const GIB: i64 = 1 << 30;
-
-fn duty_cycles(values: &[(i64, f64)]) -> Vec<(AttrValue, Gauge)> {
-    let value = |(device, value): &(i64, f64)| {
-        let number = AttrValue { number: Some(DeviceNumber::Integer(*device)) };
-        (number, Gauge { value: Some(GaugeValue::Double(*value)) })
-    };
-    values.iter().map(value).collect()
-}
 
 /// Devices whose numbers are text, as in newer versions.
 fn memory(devices: &[i64], bytes: i64) -> Vec<(AttrValue, Gauge)> {

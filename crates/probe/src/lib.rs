@@ -24,7 +24,8 @@ use std::time::Instant;
 
 use afd_host::{Host, child::DroppedMessages};
 use afd_model::{
-    Allocation, DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, NodeFacts, Sampling,
+    Allocation, DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, NodeFacts, PodNetworks,
+    Sampling,
 };
 
 pub use facts::Facts;
@@ -44,6 +45,9 @@ pub trait Probe {
     /// Takes in which containers hold which devices, before a sample; none where the kubelet does not report it. For a source that
     /// names the container and not the device.
     fn set_allocations(&mut self, _allocations: Option<&[Allocation]>) {}
+
+    /// Takes in how the pods are reached that hold devices, before a sample and after the allocations; empty where they are not read.
+    fn set_pods(&mut self, _pods: &PodNetworks) {}
 
     /// Takes in what the Node says, once it was read; whether a discovery can find something else by it.
     fn set_node(&mut self, _node: &NodeFacts) -> bool {

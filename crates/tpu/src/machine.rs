@@ -70,6 +70,16 @@ impl MachineMetadata {
         };
     }
 
+    /// What it last answered, if it was queried.
+    pub(crate) fn answer(&self) -> Option<MetadataAnswer> {
+        Some(match &self.state {
+            MetadataState::Answered(slice) => MetadataAnswer::Slice(slice.clone()),
+            MetadataState::Empty(_) => MetadataAnswer::Slice(Box::default()),
+            MetadataState::Silent(_) => MetadataAnswer::Failed(self.failure.clone()?),
+            MetadataState::Unasked | MetadataState::Pending => return None,
+        })
+    }
+
     /// Forgets a query whose answer will not come.
     pub(crate) fn forget_pending(&mut self) {
         if self.is_pending() {

@@ -48,7 +48,12 @@ pub(crate) fn parse(text: &str) -> Option<TpuSlice> {
 
 /// The ports at which the runtimes of the machine report; none if the file names none.
 pub(crate) fn runtime_ports(text: &str) -> Vec<u16> {
-    let ports = value(text, PORTS).unwrap_or_default().split(',').map(|port| natural::<u16>(port.trim()));
+    value(text, PORTS).map(ports).unwrap_or_default()
+}
+
+/// The ports of a list; none if one of it is no port.
+pub(crate) fn ports(list: &str) -> Vec<u16> {
+    let ports = list.split(',').map(|port| natural::<u16>(port.trim()));
     let ports: Option<Vec<u16>> = ports.filter(|port| *port != Some(0)).take(MAX_PORTS).collect();
     ports.unwrap_or_default()
 }
