@@ -14,6 +14,7 @@ pub mod fake_server;
 pub mod fixture;
 pub mod hostile;
 pub mod memory;
+pub mod recorded_servers;
 
 use std::{
     io::ErrorKind,
