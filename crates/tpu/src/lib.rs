@@ -12,7 +12,7 @@
 //!   and by the exporter of GKE's device plugin, which queries it; the slice is described by the metadata of the machine and by the
 //!   Node. A process of its own queries servers ([`servers`]); their last answers are part of a recording. libtpu is never loaded.
 
-mod exporter;
+pub mod exporter;
 mod health;
 mod holding;
 mod http;

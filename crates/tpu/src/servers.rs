@@ -157,8 +157,8 @@ fn query_pods(addresses: &[SocketAddr], connect: ConnectRuntime) -> Vec<(SocketA
 
 fn query_metadata(address: SocketAddr) -> MetadataAnswer {
     let started = Instant::now();
-    let attribute = |name: &str| {
-        let path = format!("/computeMetadata/v1/instance/attributes/{name}");
+    let value = |name: &str| {
+        let path = format!("/computeMetadata/v1/instance/{name}");
         let remaining = METADATA_DEADLINE.saturating_sub(started.elapsed());
         match http::get(address, &path, Some(FLAVOR), remaining.max(Duration::from_millis(1))) {
             Ok(body) => Ok(String::from_utf8_lossy(&body).into_owned()),
@@ -167,8 +167,12 @@ fn query_metadata(address: SocketAddr) -> MetadataAnswer {
         }
     };
     let read = || -> Result<ServerMetadata, http::HttpError> {
-        let (kube_labels, tpu_env) = (attribute("kube-labels")?, attribute("tpu-env")?);
-        Ok(ServerMetadata { kube_labels, tpu_env, topology_ids: attribute("accelerator_topology_id")? })
+        Ok(ServerMetadata {
+            kube_labels: value("attributes/kube-labels")?,
+            tpu_env: value("attributes/tpu-env")?,
+            topology_ids: value("attributes/accelerator_topology_id")?,
+            machine_type: value("machine-type")?,
+        })
     };
     match read() {
         Ok(metadata) => MetadataAnswer::Slice(Box::new(metadata.slice())),
