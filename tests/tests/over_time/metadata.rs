@@ -8,7 +8,7 @@ use anyhow::ensure;
 use kube::ResourceExt;
 
 use crate::{
-    scene::{command, node_of, until_metric},
+    scene::{Scene, command, node_of, until_metric},
     setup::{COUNT, NODE},
     witness::Witness,
 };
@@ -17,6 +17,15 @@ const TOPOLOGY: &str = "tpu.google.com/topology";
 const UNREADABLE: &str = "afd_probe_problems{probe=\"tpu\",reason=\"unreadable\"}";
 /// Nothing listens there.
 const CLOSED: &str = "127.0.0.1:1";
+
+/// TPUs whose driver the machine's image has not bound.
+pub(crate) async fn without_driver() -> anyhow::Result<()> {
+    let setup = node_of("tpu-v6e-x4-no-driver").await?;
+    let scene = Scene::start(setup, &[("driver-grace", "1")]).await?;
+    let message = scene.until_condition("Ready", "False DriverMissing").await?;
+    ensure!(message.contains("use the image for this generation of TPU"), "{message}");
+    Ok(())
+}
 
 /// That nothing listens does not mean that the machine has no slice, unless it is no machine of the platform.
 pub(crate) async fn refused() -> anyhow::Result<()> {
