@@ -25,15 +25,12 @@ mod sysfs;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
-use afd_host::{
-    Host,
-    child::{DroppedMessages, Launcher},
-};
+use afd_host::{Host, child::Launcher};
 use afd_model::{
     Device, DeviceId, Findings, LibraryStatus, Missing, PciAddress, Problem, Sample, Sampling, UnitId,
 };
 use afd_probe::{
-    Facts, PciBus, Probe,
+    Facts, PciBus, Probe, ProbeProcess,
     library::{Enrichment, SAMPLE},
 };
 
@@ -244,28 +241,12 @@ impl Probe for Intel {
         sampling
     }
 
-    fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
-        self.enrichment.as_ref()?.recording()
+    fn process(&self) -> Option<&dyn ProbeProcess> {
+        self.enrichment.as_ref().map(|own| own as &dyn ProbeProcess)
     }
 
-    fn release(&mut self) -> Vec<u32> {
-        self.enrichment.as_mut().map(Enrichment::release).unwrap_or_default()
-    }
-
-    fn reacquire(&mut self) {
-        self.enrichment.iter_mut().for_each(Enrichment::reacquire);
-    }
-
-    fn library(&self) -> LibraryStatus {
-        self.enrichment.as_ref().map(Enrichment::status).unwrap_or_default()
-    }
-
-    fn restarts(&self) -> Option<u64> {
-        self.enrichment.as_ref().map(Enrichment::restarts)
-    }
-
-    fn dropped(&self) -> Option<DroppedMessages> {
-        self.enrichment.as_ref().map(Enrichment::dropped)
+    fn process_mut(&mut self) -> Option<&mut dyn ProbeProcess> {
+        self.enrichment.as_mut().map(|own| own as &mut dyn ProbeProcess)
     }
 }
 

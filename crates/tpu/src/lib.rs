@@ -31,22 +31,15 @@ mod sysfs;
 
 use std::time::Instant;
 
-use afd_host::{
-    Host,
-    child::{DroppedMessages, Launcher},
-};
+use afd_host::{Host, child::Launcher};
 use afd_model::{
     Allocation, Findings, Health, HealthState, Known, LinkKind, NodeFacts, PodNetworks, Sample, Sampling,
 };
-use afd_probe::{Facts, PciBus, PciFunction, Probe, pci};
-
-use serde_json::Value;
+use afd_probe::{Facts, PciBus, PciFunction, Probe, ProbeProcess, pci};
 
 use crate::{holding::OrderedChip, node::TpuNode, servers::SourceAddresses, sources::TpuSources};
 
 const NAME: &str = "tpu";
-/// The file of a recording with what the servers answered.
-const RECORDING: &str = "tpu.json";
 const VENDOR_ID: u16 = 0x1ae0;
 
 /// The probe of TPUs.
@@ -160,17 +153,8 @@ impl Probe for Tpu {
         has_changed && !self.chips.is_empty()
     }
 
-    fn recording(&self) -> Option<(&'static str, Value)> {
-        let recording = self.sources.as_ref()?.recording()?;
-        Some((RECORDING, serde_json::to_value(recording).ok()?))
-    }
-
-    fn restarts(&self) -> Option<u64> {
-        self.sources.as_ref().map(TpuSources::restarts)
-    }
-
-    fn dropped(&self) -> Option<DroppedMessages> {
-        self.sources.as_ref().map(TpuSources::dropped)
+    fn process(&self) -> Option<&dyn ProbeProcess> {
+        self.sources.as_ref().map(|own| own as &dyn ProbeProcess)
     }
 }
 

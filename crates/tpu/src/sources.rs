@@ -10,8 +10,12 @@ use std::{
 
 use afd_host::child::{Child, DroppedMessages, Launcher, RequestError};
 use afd_model::{Missing, Problem, TpuSlice};
-use afd_probe::library::{DISCOVER, SAMPLE};
+use afd_probe::{
+    ProbeProcess,
+    library::{DISCOVER, SAMPLE},
+};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::{
     NAME,
@@ -23,6 +27,8 @@ use crate::{
     servers::SourceAddresses,
 };
 
+/// The file of a recording with what the servers answered.
+const RECORDING: &str = "tpu.json";
 /// How long all of them may take, and the start of the process.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the agent's loop waits for a response.
@@ -210,24 +216,23 @@ impl TpuSources {
         });
         of_values.chain(of_metadata).collect()
     }
+}
 
-    /// What the servers last answered; none where no server was queried.
-    pub(crate) fn recording(&self) -> Option<TpuRecording> {
+impl ProbeProcess for TpuSources {
+    fn recording(&self) -> Option<(&'static str, Value)> {
         let recording = TpuRecording {
             exporter: self.exporter.answer(),
             runtime: self.runtime.answer(),
             metadata: self.metadata.answer(),
         };
-        (recording != TpuRecording::default()).then_some(recording)
+        (recording != TpuRecording::default()).then_some((RECORDING, serde_json::to_value(recording).ok()?))
     }
 
-    /// How often a process had to be started again.
-    pub(crate) fn restarts(&self) -> u64 {
+    fn restarts(&self) -> u64 {
         self.child.restarts()
     }
 
-    /// What was dropped of all that its processes have sent.
-    pub(crate) fn dropped(&self) -> DroppedMessages {
+    fn dropped(&self) -> DroppedMessages {
         self.child.dropped()
     }
 }
