@@ -206,9 +206,10 @@ impl TpuSources {
 
     /// Why there are no newer values, and why the slice is not known.
     pub(crate) fn problems(&self) -> Vec<Problem> {
+        let of_pods = self.pods_problem.clone().filter(|_| self.exporter.latest().is_empty());
         let sources =
             [&self.exporter, &self.runtime].into_iter().chain(self.pods.values().map(|(_, latest)| latest));
-        let of_sources = sources.filter_map(LatestValues::problem).chain(self.pods_problem.clone());
+        let of_sources = sources.filter_map(LatestValues::problem).chain(of_pods);
         let of_values = self.failure.iter().cloned().chain(of_sources).map(problem);
         let of_metadata = self.metadata.failure().map(|reason| {
             let message = format!("the metadata server of the machine: {reason}");
