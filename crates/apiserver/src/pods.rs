@@ -16,7 +16,7 @@ use tokio::{
 use crate::{ApiCalls, Backoff, CallError};
 
 /// How often a pod is read whose address is known.
-const REFRESH: Duration = Duration::from_mins(10);
+const REFRESH: Duration = Duration::from_mins(5);
 /// More pods do not hold devices of one node.
 const MAX_PODS: usize = 64;
 
