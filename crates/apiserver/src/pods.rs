@@ -119,6 +119,9 @@ pub async fn follow(
         if let Some(error) = error.as_ref().filter(|_| !failing) {
             tracing::warn!(%error, "a pod that holds devices cannot be read; retrying");
         }
+        if failing && error.is_none() {
+            backoff.reset();
+        }
         failing = error.is_some();
         let delay = if is_complete && !failing {
             backoff.reset();
@@ -129,7 +132,7 @@ pub async fn follow(
         match timeout(delay, wanted.changed()).await {
             // It is refused or overloaded: other pods do not shorten the delay.
             Ok(Ok(())) if failing => sleep(delay).await,
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => backoff.reset(),
             Ok(Err(_)) => return,
             Err(_) => {}
         }

@@ -80,7 +80,6 @@ pub(crate) async fn runtimes() -> anyhow::Result<()> {
         FakeRuntime::start_at("127.0.0.3:0", duty(&[(10, 50.0), (11, 70.0)])).await;
     let (other, other_address) = FakeRuntime::start_at("127.0.0.4:0", duty(&[(0, 99.0)])).await;
     create(&client, "first", "127.0.0.2", first_address.port(), json!({})).await?;
-    create(&client, "second", "127.0.0.3", second_address.port(), json!({})).await?;
     create(&client, "other", "127.0.0.4", other_address.port(), json!({})).await?;
     let kubelet = FakeKubelet::default();
     let of = |name: &str, slots: &[&str]| pod(name, "google.com/tpu", slots);
@@ -116,6 +115,9 @@ pub(crate) async fn runtimes() -> anyhow::Result<()> {
     .await?;
     ensure!(values().is_empty() && first.calls() == 0, "a runtime was asked");
     setup.upgrade("pods.watch=true")?;
+    until_values("the values of one pod are published", &[0.2], 0).await?;
+    // The API server shows a pod later than the kubelet does.
+    create(&client, "second", "127.0.0.3", second_address.port(), json!({})).await?;
     // Cores of one chip each.
     until_values("the values of both pods are published", &[0.2, 0.6], 0).await?;
     ensure!(other.calls() == 0, "a pod without a TPU was asked");
