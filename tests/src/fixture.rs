@@ -15,7 +15,7 @@ use crate::{
     afd, binary,
     chart::chart,
     driver_root::{FAKE_LIBRARIES, FakeDriverRoot},
-    workspace,
+    recorded_servers, workspace,
 };
 
 /// A fixture host of the repository.
@@ -55,6 +55,8 @@ pub struct FixtureHost {
     unprivileged: bool,
     driver_root: Option<FakeDriverRoot>,
     driver: Option<(TempDir, FakeDriver)>,
+    /// Options by which servers are queried that answer from a recording.
+    servers: Vec<String>,
     _folder: Option<TempDir>,
 }
 
@@ -81,11 +83,19 @@ impl Fixture {
     /// # Panics
     /// When there is none.
     pub fn named(name: &str) -> Fixture {
-        let folder = workspace().join("fixtures/hosts").join(name);
+        Fixture::in_folder(workspace().join("fixtures/hosts").join(name))
+    }
+
+    /// The fixture of a folder, as `afd record` writes one.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn in_folder(folder: PathBuf) -> Fixture {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let manifest = fs::read_to_string(folder.join("host.toml"))
             .unwrap_or_else(|error| panic!("{name}/host.toml cannot be read: {error}"));
         let manifest = toml::from_str(&manifest).unwrap_or_else(|error| panic!("{name}/host.toml: {error}"));
-        Fixture { name: name.to_owned(), folder, manifest, driver: None, has_library: true }
+        Fixture { name: name.into_owned(), folder, manifest, driver: None, has_library: true }
     }
 
     /// A file with expected output of the binary.
@@ -123,6 +133,7 @@ impl Fixture {
                 root,
                 unprivileged: false,
                 driver_root: self.driver_root(),
+                servers: self.servers(),
                 _folder: None,
             };
         }
@@ -155,6 +166,7 @@ impl Fixture {
             root,
             unprivileged,
             driver_root: self.driver_root(),
+            servers: self.servers(),
             _folder: Some(folder),
         }
     }
@@ -162,6 +174,12 @@ impl Fixture {
     /// Whether NVML was recorded on the host.
     pub fn has_nvml(&self) -> bool {
         self.folder.join("libraries/nvml.json").exists()
+    }
+
+    /// Servers that answer, where the fixture has a recording of them.
+    fn servers(&self) -> Vec<String> {
+        let recording = self.folder.join("libraries").join(recorded_servers::RECORDING);
+        if recording.exists() { recorded_servers::options(&recording) } else { Vec::new() }
     }
 
     /// A driver that answers ioctls, where the fixture has a recording of it.
@@ -280,7 +298,7 @@ impl FixtureHost {
             command = Command::new(copy);
             command.env_remove("AFD_LOG").uid(UNPRIVILEGED_UID).gid(UNPRIVILEGED_UID);
         }
-        command.args(arguments).arg("--host-root").arg(&self.root);
+        command.args(arguments).arg("--host-root").arg(&self.root).args(&self.servers);
         if let Some((_, driver)) = &self.driver {
             // It is no recording from elsewhere.
             command.arg("--libraries");

@@ -10,11 +10,13 @@ pub mod attack;
 pub mod chart;
 pub mod data_set;
 pub mod driver_root;
+pub mod fake_runtime;
 pub mod fake_server;
 pub mod fixture;
 pub mod hostile;
 pub mod library_faults;
 pub mod memory;
+pub mod recorded_servers;
 
 use std::{
     io::ErrorKind,

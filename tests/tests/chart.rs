@@ -12,6 +12,8 @@ mod alerts;
 mod events;
 #[path = "chart/ownership.rs"]
 mod ownership;
+#[path = "chart/pods.rs"]
+mod pods;
 #[path = "chart/policy.rs"]
 mod policy;
 #[path = "chart/setup.rs"]
@@ -19,7 +21,9 @@ mod setup;
 
 use std::{collections::BTreeMap, process::ExitCode};
 
-use afd_test_cluster::{Bed, KubernetesVersion, Suite, image::Image, mounts, pods, succeed, until};
+use afd_test_cluster::{
+    Bed, KubernetesVersion, Suite, image::Image, mounts, pods as test_pods, succeed, until,
+};
 use afd_tests::{
     chart::{chart, values_option},
     fixture::Fixture,
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         })
         .test("an_agent_cannot_change_what_other_managers_own_nor_become_its_owner", ownership::ownership)
         .test("an_agent_creates_events_about_its_own_node_only", events::events)
+        .test("the_runtimes_in_pods_are_queried_only_with_the_right_to_read_pods", pods::runtimes)
         .test("a_release_labels_its_node_and_its_uninstallation_removes_everything", release)
         .main()
 }
@@ -146,7 +151,7 @@ async fn scheduled(client: &Client) -> anyhow::Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
     until("the default service account exists", async || Ok(accounts.get("default").await.map(drop)?))
         .await?;
-    let bound: Api<Pod> = Api::namespaced(client.clone(), pods::NAMESPACE);
+    let bound: Api<Pod> = Api::namespaced(client.clone(), test_pods::NAMESPACE);
     let expression = json!({ "key": COUNT, "operator": "Gt", "values": ["7"] });
     for (name, constraint) in [
         ("selects", json!({ "nodeSelector": { "accelerator.llm-d.ai/vendor": "intel" } })),
@@ -157,7 +162,7 @@ async fn scheduled(client: &Client) -> anyhow::Result<()> {
             } } } }),
         ),
     ] {
-        pods::create(client, name, constraint, json!({})).await?;
+        test_pods::create(client, name, constraint, json!({})).await?;
         until("the pod is bound", async || {
             let node = bound.get(name).await?.spec.and_then(|spec| spec.node_name);
             ensure!(node.as_deref() == Some(Bed::NODE), "{name} is bound to {node:?}");

@@ -97,6 +97,7 @@ const OPTIONS: &[(&str, Source)] = &[
     ("managed-by", Source::Constant("the name of the release")),
     ("node-lock", Source::Value("hostNetwork", || json!(false), "--node-lock=file")),
     ("pod-resources", Source::Value("profile", || json!("full"), "--pod-resources=/pod-resources")),
+    ("read-pods", Source::Value("pods.watch", || json!(true), "--read-pods")),
     ("control-socket", Source::Constant("`afd release` looks for it there")),
     ("sample-interval", Source::Value("sampleIntervalSeconds", || json!(0.5), "--sample-interval=0.5")),
     (
@@ -174,6 +175,7 @@ async fn manifests() -> anyhow::Result<()> {
         "networkPolicy.enabled=true,networkPolicy.from[0].podSelector.matchLabels.app=prometheus,hostNetwork=false",
         "pathRules=[[path]],profile=labels,nvidia.devicePluginConfig=version: v1",
         "resourceQuota.enabled=true,cleanup.nodeSelector.pool=gpu",
+        "pods.watch=true,networkPolicy.enabled=true,hostNetwork=false",
         "metrics.webConfigSecret=web,metrics.dcgmWebConfigSecret=door,metrics.kubernetesAuth=true,metrics.address=10.0.0.1",
     ] {
         let file = bed.folder().join("rendered.yaml");

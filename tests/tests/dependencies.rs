@@ -21,7 +21,7 @@ const ALLOWED: [(&str, &[&str]); 26] = [
     ("afd-intel", &["afd-host", "afd-model", "afd-probe"]),
     ("afd-gaudi", &["afd-host", "afd-model", "afd-probe"]),
     ("afd-tpu", &["afd-host", "afd-model", "afd-probe"]),
-    ("afd-apiserver", &[]),
+    ("afd-apiserver", &["afd-model"]),
     ("afd-kubelet", &["afd-model"]),
     ("afd-track", &["afd-model"]),
     ("afd-derive", &["afd-model"]),

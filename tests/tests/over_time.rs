@@ -17,6 +17,8 @@ mod faults;
 mod library;
 #[path = "over_time/maintenance.rs"]
 mod maintenance;
+#[path = "over_time/metadata.rs"]
+mod metadata;
 #[path = "over_time/node.rs"]
 mod node;
 #[path = "over_time/offers.rs"]
@@ -59,6 +61,8 @@ fn main() -> ExitCode {
         .test("a_lost_gpu_fails_at_once_and_is_a_problem_after_its_grace", faults::lost)
         .test("an_xid_is_a_fault_until_an_operator_clears_it", faults::xid)
         .test("devices_without_a_plugin_are_not_allocatable_after_their_grace", offers::late_plugin)
+        .test("tpus_without_a_driver_are_not_ready_and_the_image_is_the_advice", metadata::without_driver)
+        .test("a_metadata_server_that_refuses_removes_no_label", metadata::refused)
         .test("an_old_node_under_a_new_machine_hands_nothing_down", node::other_machine)
         .test("a_node_of_an_earlier_boot_is_not_written", node::earlier_boot)
         .test("the_number_that_an_admin_expects_is_honoured_and_never_written", node::expect)

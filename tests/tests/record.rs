@@ -8,7 +8,14 @@
 use std::{fs, path::Path};
 
 use afd_model::Inventory;
-use afd_tests::{afd, fixture, fixture::Fixture, output, stdout};
+use afd_tests::{
+    afd,
+    fake_runtime::{FakeRuntime, duty_cycles},
+    fake_server::{FakeAnswer, FakeServer},
+    fixture,
+    fixture::Fixture,
+    output, stdout,
+};
 
 fn show(root: &Path) -> Inventory {
     let root = root.to_string_lossy();
@@ -73,4 +80,57 @@ fn a_directory_that_is_not_empty_is_refused() {
     let output = output(host.afd(["record"]).arg(folder.path()));
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("the directory is not empty"));
+}
+
+/// The exporter, else the runtime of the machine, and its metadata server.
+#[test]
+fn what_servers_answered_is_recorded_without_names_and_replayed() {
+    let series = |family: &str| -> String {
+        let line = |(pod, device): (&str, u8)| {
+            format!(
+                "{family}{{accelerator_id=\"4711-{device}\",make=\"cloud-tpu\",namespace=\"secret-team\",pod=\"{pod}\",\
+                 container=\"secret-main\",model=\"secret-model\"}} {device}0\n"
+            )
+        };
+        [("secret-pod", 4), ("secret-pod", 5), ("secret-pod", 6), ("secret-pod", 7)].map(line).concat()
+    };
+    let exporter = FakeServer::start(FakeAnswer::Text(["duty_cycle", "memory_used"].map(series).concat()));
+    let duty = [(8, 10.0), (9, 20.0), (10, 30.0), (11, 40.0)];
+    let runtime =
+        FakeRuntime::spawn([("tpu.runtime.tensorcore.dutycycle.percent", duty_cycles(&duty))].into());
+    let tpu_env = "TPU_ACCELERATOR_TYPE: v5p-16\nTOPOLOGY: 2x2x2\nCHIPS_PER_HOST_BOUNDS: 2,2,1\nHOST_BOUNDS: 1,1,2\nWORKER_ID: 1\n\
+                   ENABLE_ICI_RESILIENCY: true\nNODE_ID: secret-slice\nZONE: secret-zone-1b\nPROJECT: secret-project\nTOKEN: secret\n";
+    let path = "/computeMetadata/v1/instance/attributes/tpu-env".to_owned();
+    let texts = [(path, tpu_env.to_owned())].into();
+    let metadata = FakeServer::start(FakeAnswer::Paths { header: "Metadata-Flavor: Google", texts });
+    let host = Fixture::named("tpu-v5p-x4").lay_out();
+    let (exporter, runtime, metadata) =
+        (exporter.address.to_string(), runtime.to_string(), metadata.address.to_string());
+    for exporter in [exporter.as_str(), "off"] {
+        let options =
+            ["--tpu-exporter", exporter, "--tpu-runtime", &runtime, "--tpu-metadata-server", &metadata];
+        let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+        let copy = folder.path().join("copy");
+        stdout(host.afd(["record"]).args(options).arg(&copy));
+        let recorded = fs::read_to_string(copy.join("libraries/tpu.json")).expect("it is recorded");
+        assert!(!recorded.contains("secret") && !recorded.contains("4711"), "{recorded}");
+        let replayed = Fixture::in_folder(copy).lay_out();
+        for (output, known) in [
+            ("metrics", "accelerator_device_utilization_ratio{"),
+            ("labels", "tpu.google.com/topology=2x2x2"),
+        ] {
+            let arguments = ["show", "--output", output, "--compat", "tpu=on"];
+            let known_of = |text: &str| -> Vec<String> {
+                // The name of the slice is replaced.
+                let lines = text.lines().filter(|line| !line.contains("fabric-domain=")).map(str::to_owned);
+                lines.collect()
+            };
+            let (before, after) = (
+                known_of(&stdout(host.afd(arguments).args(options))),
+                known_of(&stdout(&mut replayed.afd(arguments))),
+            );
+            assert_eq!(after, before, "{output}");
+            assert!(after.iter().any(|line| line.starts_with(known)), "{known} is not in {after:?}");
+        }
+    }
 }

@@ -179,6 +179,28 @@ fn a_server_that_fails_costs_its_own_values_and_is_one_problem() {
 }
 
 #[test]
+fn a_server_that_hangs_delays_no_other_vendor() {
+    let exporter = FakeServer::start(FakeAnswer::Nothing);
+    let host = Fixture::named("tpu-v5p-x4").copy();
+    host.add(&Fixture::named("amd-mi300x8-spx").lay_out());
+    let mut command = host.afd(["run", "--no-kubernetes", "--sample-interval", "0.2"]);
+    let address = exporter.address.to_string();
+    command.args(["--tpu-exporter", &address, "--tpu-runtime", "off", "--tpu-metadata-server", "off"]);
+    let agent = Agent::start(command);
+    agent.until("it is a problem", |agent| agent.count(PROBLEMS) == 1);
+    let samples = || {
+        agent.value("afd_probe_duration_seconds_count{probe=\"amd\",step=\"sample\"}").expect("it is counted")
+    };
+    let (first, asked) = (samples(), exporter.connections());
+    // The exporter has a second each time.
+    agent.until("the other vendor is sampled again and again", |_| samples() >= first + 12.0);
+    let asked = exporter.connections() - asked;
+    assert!(asked < 12, "each sample waited for the exporter: {asked}");
+    let power = agent.lines("/metrics", "accelerator_device_power_watts{vendor=\"amd\"");
+    assert_eq!(power.len(), 8, "{power:?}");
+}
+
+#[test]
 fn a_node_without_the_exporter_has_no_utilization_and_no_problem() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = listener.local_addr().expect("it is bound");

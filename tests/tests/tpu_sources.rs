@@ -6,9 +6,6 @@
     reason = "tests lay out hosts and start programs"
 )]
 
-#[path = "tpu_sources/fakes.rs"]
-mod fakes;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -22,13 +19,12 @@ use afd_derive::compat::CompatSet;
 use afd_kubelet::testing::{FakeKubelet, pod};
 use afd_tests::{
     agent::Agent,
+    fake_runtime::{AttrValue, DeviceNumber, FakeRuntime, Gauge, GaugeValue, RuntimeMetrics, duty_cycles},
     fake_server::{FakeAnswer, FakeServer},
     fixture::{Fixture, FixtureHost},
     stdout,
 };
 use tempfile::TempDir;
-
-use crate::fakes::{AttrValue, DeviceNumber, FakeRuntime, Gauge, GaugeValue, RuntimeMetrics};
 
 const COMPUTE: &str = "accelerator_device_utilization_ratio{";
 const USED: &str = "accelerator_device_memory_used_bytes{";
@@ -38,14 +34,6 @@ const DUTY_CYCLE: &str = "tpu.runtime.tensorcore.dutycycle.percent";
 const MEMORY_USED: &str = "tpu.runtime.hbm.memory.usage.bytes";
 const MEMORY_TOTAL: &str = "tpu.runtime.hbm.memory.total.bytes";
 const GIB: i64 = 1 << 30;
-
-fn duty_cycles(values: &[(i64, f64)]) -> Vec<(AttrValue, Gauge)> {
-    let value = |(device, value): &(i64, f64)| {
-        let number = AttrValue { number: Some(DeviceNumber::Integer(*device)) };
-        (number, Gauge { value: Some(GaugeValue::Double(*value)) })
-    };
-    values.iter().map(value).collect()
-}
 
 /// Devices whose numbers are text, as in newer versions.
 fn memory(devices: &[i64], bytes: i64) -> Vec<(AttrValue, Gauge)> {
@@ -264,7 +252,10 @@ fn promtool(text: &str) -> Vec<String> {
 }
 
 fn metadata(texts: &[(&str, &str)]) -> FakeAnswer {
-    let path = |name: &str| format!("/computeMetadata/v1/instance/attributes/{name}");
+    let path = |name: &str| match name {
+        "machine-type" => format!("/computeMetadata/v1/instance/{name}"),
+        name => format!("/computeMetadata/v1/instance/attributes/{name}"),
+    };
     let texts = texts.iter().map(|(name, text)| (path(name), (*text).to_owned())).collect();
     FakeAnswer::Paths { header: "Metadata-Flavor: Google", texts }
 }
@@ -319,6 +310,17 @@ fn the_metadata_server_decides_the_labels_of_a_machine_without_the_file() {
 }
 
 #[test]
+fn fewer_chips_than_the_type_of_the_machine_has_are_a_problem() {
+    let server =
+        FakeServer::start(metadata(&[("machine-type", "projects/4711/machineTypes/ct5p-hightpu-8t")]));
+    let host = Fixture::named("tpu-v5p-x4").lay_out();
+    let options = ["--tpu-metadata-server", &server.address.to_string()].map(str::to_owned);
+    let text = stdout(host.afd(["show", "--output", "json"]).args(options));
+    let problem = "the machine has 4 of the 8 chips that it should have according to its metadata server";
+    assert!(text.contains(problem) && !text.contains("4711"), "{text}");
+}
+
+#[test]
 fn an_answer_of_the_metadata_server_is_shown_without_waiting_for_the_next_discovery() {
     let server = FakeServer::start(metadata(&[("tpu-env", "TOPOLOGY: 4x4\nCHIPS_PER_HOST_BOUNDS: 2,4,1\n")]));
     let host = Fixture::named("tpu-v5e-x8").lay_out();
@@ -329,7 +331,7 @@ fn an_answer_of_the_metadata_server_is_shown_without_waiting_for_the_next_discov
     agent.until("the slice is known", |agent| {
         agent.get("/inventory").text().contains("\"topology\": \"4x4\"")
     });
-    assert_eq!(server.connections(), 3, "one for each attribute");
+    assert_eq!(server.connections(), 4, "one for each attribute and the type of the machine");
 }
 
 #[tokio::test(flavor = "multi_thread")]

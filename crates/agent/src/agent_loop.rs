@@ -278,6 +278,8 @@ impl<'o> AgentLoop<'o> {
 
     /// Samples and renders the pages, and requests the discovery that the sample requires.
     fn sample_and_render(&mut self, view: &ClusterView) {
+        let pods = self.parts.reports.pods.borrow().clone();
+        self.parts.probes.set_pods(&pods);
         let sampling = self.parts.probes.sample(view.allocations.as_deref());
         let expected = self.tracker.believed().expected.as_deref();
         let inputs = PageInputs {

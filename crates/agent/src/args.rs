@@ -81,7 +81,7 @@ pub enum Command {
     Record {
         /// A directory that is empty or does not exist.
         directory: PathBuf,
-        /// Keep serial numbers, UUIDs, MAC addresses, GUIDs and host names instead of replacing them.
+        /// Keep serial numbers, UUIDs, MAC addresses, GUIDs and names of hosts and pods instead of replacing them.
         #[arg(long)]
         no_redact: bool,
     },

@@ -12,7 +12,7 @@ use std::{
 
 use afd_apiserver::slices::NodeSlices;
 use afd_kubelet::{KubeletReport, UnitNames};
-use afd_model::PciAddress;
+use afd_model::{PciAddress, PodNetworks};
 use afd_publish::{
     http::LatestPages,
     node::{DesiredNode, NodeNotice},
@@ -144,11 +144,27 @@ impl Channels {
         let (slices_sender, slices) = watch::channel(NodeSlices::Pending);
         let (kubelet_sender, kubelet) = watch::channel(None);
         let (names_sender, names) = watch::channel(None);
+        let (pods_sender, pods) = watch::channel(PodNetworks::new());
+        let (wanted_sender, wanted_pods) = watch::channel(BTreeSet::new());
         Channels {
-            cluster: ClusterSenders { resources: resources_sender, node: node_sender, slices: slices_sender },
+            cluster: ClusterSenders {
+                resources: resources_sender,
+                node: node_sender,
+                slices: slices_sender,
+                pods: pods_sender,
+                wanted_pods,
+            },
             kubelet: kubelet_sender,
             names,
-            reports: ClusterReceivers { resources, node, slices, kubelet, names: names_sender },
+            reports: ClusterReceivers {
+                resources,
+                node,
+                slices,
+                kubelet,
+                names: names_sender,
+                pods,
+                wanted_pods: wanted_sender,
+            },
             outputs: LoopOutputs { pages: pages_sender, desired: desired_sender, notices: notice_sender },
             pages,
             desired,

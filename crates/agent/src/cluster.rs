@@ -1,12 +1,13 @@
 //! The agent's connection to the cluster: a client of the API server, and the tasks that use it.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use afd_apiserver::{
-    MAX_LIST_BYTES,
+    MAX_LIST_BYTES, pods,
     slices::{self, NodeSlices},
 };
-use afd_model::NodeFacts;
+use afd_derive::vendors::VENDORS;
+use afd_model::{NodeFacts, PodName, PodNetworks};
 use afd_publish::node::{
     self, DesiredNode, ExtendedResources, NodeNotice, NodeObserver, NodeSettings, WriteLimits,
 };
@@ -21,7 +22,7 @@ use crate::{agent_metrics::AgentMetrics, args::RunArgs};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Receives what the API server reports.
+/// Receives what the API server reports, and what is to be read of it.
 pub struct ClusterSenders {
     /// The extended resources of the Node.
     pub resources: watch::Sender<Option<ExtendedResources>>,
@@ -29,6 +30,10 @@ pub struct ClusterSenders {
     pub node: watch::Sender<Option<NodeFacts>>,
     /// Its ResourceSlices.
     pub slices: watch::Sender<NodeSlices>,
+    /// The pods that are wanted.
+    pub pods: watch::Sender<PodNetworks>,
+    /// From the loop: the pods that hold devices whose servers are queried.
+    pub wanted_pods: watch::Receiver<BTreeSet<PodName>>,
 }
 
 /// Reconciles the own Node, and follows its offers; starts after a random delay.
@@ -55,7 +60,20 @@ pub async fn follow(
     let slices = slices::follow(client.clone(), &name, counters.calls.clone(), senders.slices);
     let observer = NodeObserver { resources: senders.resources, node: senders.node };
     let notices = node::record_notices(client.clone(), settings.clone(), counters.clone(), notices);
-    tokio::join!(node::reconcile(client, settings, counters, desired, observer), slices, notices);
+    let variables: Vec<&str> =
+        VENDORS.iter().filter_map(|record| record.pod_server()).map(|own| own.ports_variable).collect();
+    let pods = async {
+        if args.read_pods {
+            let calls = counters.calls.clone();
+            pods::follow(client.clone(), &name, calls, &variables, senders.wanted_pods, senders.pods).await;
+        }
+    };
+    tokio::join!(
+        node::reconcile(client.clone(), settings, counters.clone(), desired, observer),
+        slices,
+        notices,
+        pods
+    );
 }
 
 /// A client of the API server, by a kubeconfig or the pod's own service account.

@@ -1,6 +1,9 @@
 //! What the cluster reports of this node's devices: which pods hold them, and how they are offered.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use afd_apiserver::slices::{NodeSlices, PublishedDevices};
 use afd_derive::{
@@ -9,7 +12,8 @@ use afd_derive::{
 };
 use afd_kubelet::{DraAttributes, KubeletReport, NamedDevice, UnitNames};
 use afd_model::{
-    Allocation, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PublishedOffers, Variant, Vendor,
+    Allocation, Device, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks,
+    PublishedOffers, Variant, Vendor,
 };
 use afd_publish::node::ExtendedResources;
 use tokio::sync::watch;
@@ -27,6 +31,10 @@ pub struct ClusterReceivers {
     pub kubelet: watch::Receiver<Option<KubeletReport>>,
     /// The names of the devices, by which the kubelet's responses are joined.
     pub names: watch::Sender<Option<Arc<UnitNames>>>,
+    /// The pods that are wanted, from the API server.
+    pub pods: watch::Receiver<PodNetworks>,
+    /// The pods that hold devices whose servers are queried.
+    pub wanted_pods: watch::Sender<BTreeSet<PodName>>,
 }
 
 /// The same, joined with the inventory.
@@ -62,10 +70,11 @@ impl ClusterReceivers {
         self.publish_names(names);
         let is_present = |device: DeviceId| inventory.devices.iter().any(|present| present.id == device);
         // The kubelet's report is joined with the names that were published before.
-        let allocations = kubelet.as_ref().map(|report| {
+        let allocations: Option<Vec<Allocation>> = kubelet.as_ref().map(|report| {
             let present = report.allocations.iter().filter(|allocation| is_present(allocation.unit.device));
             present.cloned().collect()
         });
+        self.publish_wanted_pods(inventory, allocations.as_deref());
         let ready = kubelet.as_ref().and_then(|report| report.ready.as_ref());
         let offers = Offers {
             resources: resources.clone(),
@@ -79,6 +88,23 @@ impl ClusterReceivers {
         let complete = resources.is_some() && *slices != NodeSlices::Pending;
         let allocatable = complete.then_some(offered.allocatable);
         ClusterView { allocations, counts: offered.counts, allocatable, offers, complete, skipped_devices }
+    }
+
+    /// Has the pods read that hold devices whose vendor has servers within pods. Without a report of the kubelet the last ones stay.
+    fn publish_wanted_pods(&self, inventory: &Inventory, allocations: Option<&[Allocation]>) {
+        let Some(allocations) = allocations else { return };
+        let has_server =
+            |device: &&Device| vendors::of_device(device).is_some_and(|record| record.pod_server().is_some());
+        let devices: BTreeSet<DeviceId> =
+            inventory.devices.iter().filter(has_server).map(|device| device.id).collect();
+        let holders = allocations.iter().filter(|allocation| devices.contains(&allocation.unit.device));
+        let wanted: BTreeSet<PodName> =
+            holders.map(|holder| (holder.namespace.clone(), holder.pod.clone())).collect();
+        self.wanted_pods.send_if_modified(|last| {
+            let has_changed = *last != wanted;
+            *last = wanted;
+            has_changed
+        });
     }
 
     /// Has the kubelet's responses joined again if other names than before refer to devices.

@@ -125,7 +125,8 @@ pub fn execute(
                 args.condition_alias.clone(),
                 args.managed_by.clone(),
             );
-            let probe_options = probe_options(&libraries, &args.metrics);
+            let probe_options =
+                ProbeOptions { reads_pods: args.read_pods, ..probe_options(&libraries, &args.metrics) };
             run::run(AgentConfig { host: host()?, args: *args, probe_options, node_options, program })?;
         }
         Command::Cleanup { label_prefix, kubeconfig, node_name, all_nodes: _, managed_by } => {
@@ -169,6 +170,7 @@ fn probe_options(libraries: &LibraryArgs, metrics: &MetricArgs) -> ProbeOptions 
         withhold_host_libraries: false,
         library_roots: libraries.roots.clone(),
         servers: libraries.servers.clone(),
+        reads_pods: false,
         per_process: metrics.per_process,
         compat_metrics: metrics.compat_metrics.clone(),
     }

@@ -11,7 +11,7 @@ use afd_derive::{
 use afd_host::{Host, child::Launcher};
 use afd_model::{
     Allocation, Device, DeviceId, ErrorCountRecord, IncidentRecord, Inventory, LibraryStatus, NodeFacts,
-    Sampling,
+    PodNetworks, Sampling,
 };
 use afd_probe::{PciBus, Probe, node, plausible};
 
@@ -30,6 +30,8 @@ pub struct ProbeOptions {
     pub library_roots: BTreeMap<&'static str, PathBuf>,
     /// The addresses of servers that are given, by their options; none for one that is not queried.
     pub servers: BTreeMap<&'static str, Option<SocketAddr>>,
+    /// Whether servers within pods are queried.
+    pub reads_pods: bool,
     /// Whether to sample the memory used by each process.
     pub per_process: bool,
     /// The vendors' own metrics that are requested.
@@ -68,6 +70,12 @@ impl ProbeOptions {
         !self.no_libraries && (!self.withhold_host_libraries || self.library_roots.contains_key(probe))
     }
 
+    /// The port of servers within pods that a probe may query.
+    fn pod_port_of(&self, probe: &str) -> Option<u16> {
+        let server = vendors::by_probe(probe)?.pod_server()?;
+        (self.reads_pods && !self.no_libraries).then_some(server.port)
+    }
+
     /// The addresses of the servers of a probe that may be queried, by their names. Those of another host are elsewhere, so that
     /// they must be given.
     fn servers_of(&self, probe: &str) -> BTreeMap<&'static str, SocketAddr> {
@@ -88,9 +96,12 @@ impl Probes {
         let construct = |entry: &ProbeEntry| {
             let servers = options.servers_of(entry.name);
             let has_library = vendors::by_probe(entry.name).is_some_and(|record| record.library.is_some());
-            let may_query = has_library && options.may_load(entry.name) || !servers.is_empty();
+            let pod_port = options.pod_port_of(entry.name);
+            let may_query =
+                has_library && options.may_load(entry.name) || !servers.is_empty() || pod_port.is_some();
             (entry.construct)(ProbeSettings {
                 servers,
+                pod_port,
                 launcher: may_query.then(|| launcher_of(entry.name, launcher)),
                 library_root: options.library_roots.get(entry.name).cloned(),
                 per_process: options.per_process,
@@ -160,6 +171,11 @@ impl Probes {
     pub fn set_node(&mut self, node: &NodeFacts) -> bool {
         // All of them are given it.
         self.probes.iter_mut().filter_map(|probe| probe.set_node(node).then_some(())).count() > 0
+    }
+
+    /// Takes in how the pods are reached that hold devices.
+    pub fn set_pods(&mut self, pods: &PodNetworks) {
+        self.probes.iter_mut().for_each(|probe| probe.set_pods(pods));
     }
 
     /// Samples the devices of the last discovery. `allocations` is what the kubelet reports, if it does.

@@ -70,7 +70,11 @@ fn write_recording(mut probes: Probes, directory: &Path, redact: bool) -> anyhow
         inventory.devices.len(),
         inventory.nics.len(),
         directory.display(),
-        if redact { "; serial numbers, UUIDs, MAC addresses, GUIDs and host names are replaced" } else { "" },
+        if redact {
+            "; serial numbers, UUIDs, MAC addresses, GUIDs and names of hosts and pods are replaced"
+        } else {
+            ""
+        },
         root.display()
     ))
 }

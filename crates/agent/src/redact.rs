@@ -1,4 +1,4 @@
-//! Removes serial numbers, UUIDs, MAC addresses, GUIDs and host names from a recording.
+//! Removes serial numbers, UUIDs, MAC addresses, GUIDs and names of hosts and pods from a recording.
 //!
 //! Every secret is replaced by a placeholder of the same form whose digits are a counter, so that equal secrets stay equal,
 //! different ones stay different, and every parser still accepts them. Secrets are recognized by the name of the file, by

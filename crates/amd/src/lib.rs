@@ -35,16 +35,13 @@ mod vendor_facts;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
-use afd_host::{
-    Host,
-    child::{DroppedMessages, Launcher},
-};
+use afd_host::{Host, child::Launcher};
 use afd_model::{
-    AmdQuantity, Device, DeviceId, Findings, IncidentRecord, Known, LibraryStatus, Missing, PciAddress,
-    Product, Quantity, Reading, Sample, Sampling, UnitId, Variant, Vendor, VendorFacts,
+    AmdQuantity, Device, DeviceId, Findings, IncidentRecord, Known, Missing, PciAddress, Product, Quantity,
+    Reading, Sample, Sampling, UnitId, Variant, Vendor, VendorFacts,
 };
 use afd_probe::{
-    Facts, PciBus, PciFunction, Probe, device,
+    Facts, PciBus, PciFunction, Probe, ProbeProcess, device,
     library::{Enrichment, SAMPLE},
     pci::{self, numbered},
     products::unrecognized,
@@ -195,20 +192,12 @@ impl Probe for Amd {
         sampling
     }
 
-    fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
-        self.enrichment.as_ref()?.recording()
+    fn process(&self) -> Option<&dyn ProbeProcess> {
+        self.enrichment.as_ref().map(|own| own as &dyn ProbeProcess)
     }
 
-    fn release(&mut self) -> Vec<u32> {
-        self.enrichment.as_mut().map(Enrichment::release).unwrap_or_default()
-    }
-
-    fn reacquire(&mut self) {
-        self.enrichment.iter_mut().for_each(Enrichment::reacquire);
-    }
-
-    fn library(&self) -> LibraryStatus {
-        self.enrichment.as_ref().map(Enrichment::status).unwrap_or_default()
+    fn process_mut(&mut self) -> Option<&mut dyn ProbeProcess> {
+        self.enrichment.as_mut().map(|own| own as &mut dyn ProbeProcess)
     }
 
     fn incidents(&self) -> Vec<IncidentRecord> {
@@ -223,14 +212,6 @@ impl Probe for Amd {
 
     fn clear_incidents(&mut self, device: DeviceId) -> bool {
         self.histories.get_mut(&device).is_some_and(HealthHistory::clear)
-    }
-
-    fn restarts(&self) -> Option<u64> {
-        self.enrichment.as_ref().map(Enrichment::restarts)
-    }
-
-    fn dropped(&self) -> Option<DroppedMessages> {
-        self.enrichment.as_ref().map(Enrichment::dropped)
     }
 }
 

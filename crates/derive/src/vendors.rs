@@ -28,7 +28,7 @@ pub use self::{
     host_mount::{HostMount, MountCondition, SHARED_MOUNTS},
     library::VendorLibrary,
     maintenance::{MaintenanceSignal, SignalPlace, SignalValues},
-    network::{NetworkSource, VendorNetwork},
+    network::{NetworkSource, PodServer, VendorNetwork},
     offering::{Offering, ResourceQuery},
     plugin_option::{PluginOption, PluginOptionValue},
     redactions::{Redactions, SecretForm},
@@ -139,6 +139,11 @@ impl VendorRecord {
     /// Whether a device is of this vendor and kind.
     pub fn covers(&self, device: &Device) -> bool {
         (device.vendor, device.variant) == (self.vendor, self.variant)
+    }
+
+    /// The servers within pods that hold devices, where there are some.
+    pub fn pod_server(&self) -> Option<&PodServer> {
+        self.network.as_ref()?.pods.as_ref()
     }
 
     /// The fixed keys that the vendor's label set can publish.

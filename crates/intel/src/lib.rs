@@ -35,16 +35,13 @@ use std::{
     time::Instant,
 };
 
-use afd_host::{
-    Host,
-    child::{DroppedMessages, Launcher},
-};
+use afd_host::{Host, child::Launcher};
 use afd_model::{
     Device, DeviceId, Engine, Findings, LibraryStatus, PciAddress, Problem, Quantity, Reading, Sample,
     Sampling, UnitId,
 };
 use afd_probe::{
-    Facts, PciBus, Probe, device,
+    Facts, PciBus, Probe, ProbeProcess, device,
     library::{Enrichment, SAMPLE},
 };
 
@@ -304,28 +301,12 @@ impl Probe for Intel {
         self.given_up.insert(device, None);
     }
 
-    fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
-        self.enrichment.as_ref()?.recording()
+    fn process(&self) -> Option<&dyn ProbeProcess> {
+        self.enrichment.as_ref().map(|own| own as &dyn ProbeProcess)
     }
 
-    fn release(&mut self) -> Vec<u32> {
-        self.enrichment.as_mut().map(Enrichment::release).unwrap_or_default()
-    }
-
-    fn reacquire(&mut self) {
-        self.enrichment.iter_mut().for_each(Enrichment::reacquire);
-    }
-
-    fn library(&self) -> LibraryStatus {
-        self.enrichment.as_ref().map(Enrichment::status).unwrap_or_default()
-    }
-
-    fn restarts(&self) -> Option<u64> {
-        self.enrichment.as_ref().map(Enrichment::restarts)
-    }
-
-    fn dropped(&self) -> Option<DroppedMessages> {
-        self.enrichment.as_ref().map(Enrichment::dropped)
+    fn process_mut(&mut self) -> Option<&mut dyn ProbeProcess> {
+        self.enrichment.as_mut().map(|own| own as &mut dyn ProbeProcess)
     }
 }
 

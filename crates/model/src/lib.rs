@@ -23,6 +23,7 @@ mod offer;
 mod partition;
 mod pci;
 mod plausible;
+mod pod;
 mod problem;
 pub mod reason;
 mod sample;
@@ -50,6 +51,7 @@ pub use partition::{
     XcpComputeMode, XcpMemoryMode,
 };
 pub use pci::{DeviceId, Pci, PciAddress, PciAddressError, PciClass, PciId, PcieLink};
+pub use pod::{PodName, PodNetwork, PodNetworks};
 pub use problem::Problem;
 pub use sample::{
     Clock, Direction, Engine, ErrorDetail, ErrorKind, LinkCounter, PageState, Quantity, Reading, Rows,

@@ -36,16 +36,12 @@ use std::{
     time::Instant,
 };
 
-use afd_host::{
-    Host,
-    child::{DroppedMessages, Launcher},
-};
+use afd_host::{Host, child::Launcher};
 use afd_model::{
     Device, DeviceId, ErrorCountRecord, Findings, Health, IncidentRecord, Known, LibraryStatus, PciAddress,
     Sample, Sampling,
 };
-use afd_probe::{Facts, PciBus, PciFunction, Probe, device, library::Enrichment, pci};
-use serde_json::Value;
+use afd_probe::{Facts, PciBus, PciFunction, Probe, ProbeProcess, device, library::Enrichment, pci};
 
 use self::{
     health::{GpuHealthEvidence, HealthSigns},
@@ -242,22 +238,12 @@ impl Probe for Nvidia {
         sampling
     }
 
-    fn recording(&self) -> Option<(&'static str, Value)> {
-        self.nvml.as_ref()?.recording()
+    fn process(&self) -> Option<&dyn ProbeProcess> {
+        self.nvml.as_ref().map(|own| own as &dyn ProbeProcess)
     }
 
-    fn release(&mut self) -> Vec<u32> {
-        self.nvml.as_mut().map(Enrichment::release).unwrap_or_default()
-    }
-
-    fn reacquire(&mut self) {
-        if let Some(nvml) = &mut self.nvml {
-            nvml.reacquire();
-        }
-    }
-
-    fn library(&self) -> LibraryStatus {
-        self.nvml.as_ref().map(Enrichment::status).unwrap_or_default()
+    fn process_mut(&mut self) -> Option<&mut dyn ProbeProcess> {
+        self.nvml.as_mut().map(|own| own as &mut dyn ProbeProcess)
     }
 
     fn has_stale_library(&self, host: &Host) -> bool {
@@ -285,13 +271,5 @@ impl Probe for Nvidia {
 
     fn clear_incidents(&mut self, device: DeviceId) -> bool {
         self.incidents.close(device.0)
-    }
-
-    fn restarts(&self) -> Option<u64> {
-        self.nvml.as_ref().map(Enrichment::restarts)
-    }
-
-    fn dropped(&self) -> Option<DroppedMessages> {
-        self.nvml.as_ref().map(Enrichment::dropped)
     }
 }

@@ -14,6 +14,7 @@ pub mod library;
 pub mod node;
 pub mod pci;
 pub mod plausible;
+pub mod process;
 pub mod products;
 pub mod rdma;
 pub mod report;
@@ -24,11 +25,13 @@ use std::time::Instant;
 
 use afd_host::{Host, child::DroppedMessages};
 use afd_model::{
-    Allocation, DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, NodeFacts, Sampling,
+    Allocation, DeviceId, ErrorCountRecord, Findings, IncidentRecord, LibraryStatus, NodeFacts, PodNetworks,
+    Sampling,
 };
 
 pub use facts::Facts;
 pub use pci::{PciBus, PciFunction};
+pub use process::ProbeProcess;
 
 /// A reader of one vendor's devices.
 pub trait Probe {
@@ -45,6 +48,9 @@ pub trait Probe {
     /// names the container and not the device.
     fn set_allocations(&mut self, _allocations: Option<&[Allocation]>) {}
 
+    /// Takes in how the pods are reached that hold devices, before a sample and after the allocations; empty where they are not read.
+    fn set_pods(&mut self, _pods: &PodNetworks) {}
+
     /// Takes in what the Node says, once it was read; whether a discovery can find something else by it.
     fn set_node(&mut self, _node: &NodeFacts) -> bool {
         false
@@ -53,24 +59,38 @@ pub trait Probe {
     /// Takes in that the kernel has said that the driver has given a device up, of any vendor (`WEDGED=` of an event). A discovery follows.
     fn wedged(&mut self, _device: DeviceId) {}
 
+    /// The process that queries the vendor's library or servers, where there is one.
+    fn process(&self) -> Option<&dyn ProbeProcess> {
+        None
+    }
+
+    /// The same, to end it or to start it again.
+    fn process_mut(&mut self) -> Option<&mut dyn ProbeProcess> {
+        None
+    }
+
     /// What the vendor's library last reported, for a recording of the node: the name of the file and its content.
     fn recording(&self) -> Option<(&'static str, serde_json::Value)> {
-        None
+        self.process()?.recording()
     }
 
     /// Ends the process that keeps the vendor's driver open, until [`Probe::reacquire`], so that the driver can be replaced.
     /// Returns the processes that have not ended: they may hold the driver. Static facts of the devices stay. Repeated, it reports
     /// those that still have not ended.
     fn release(&mut self) -> Vec<u32> {
-        Vec::new()
+        self.process_mut().map(|process| process.release()).unwrap_or_default()
     }
 
     /// Queries the vendor's library again after a release.
-    fn reacquire(&mut self) {}
+    fn reacquire(&mut self) {
+        if let Some(process) = self.process_mut() {
+            process.reacquire();
+        }
+    }
 
     /// What the vendor's library last did, at the moment of the call: also between two discoveries.
     fn library(&self) -> LibraryStatus {
-        LibraryStatus::Unused
+        self.process().map(|process| process.status()).unwrap_or_default()
     }
 
     /// Whether the driver refuses the vendor's library because it is of another version, and the library is a copy in this
@@ -103,11 +123,11 @@ pub trait Probe {
 
     /// How often the process that queries the vendor's library had to be started again, where there is one.
     fn restarts(&self) -> Option<u64> {
-        None
+        self.process().map(|process| process.restarts())
     }
 
     /// What was dropped of all that the process that queries the vendor's library has sent, where there is one.
     fn dropped(&self) -> Option<DroppedMessages> {
-        None
+        self.process().map(|process| process.dropped())
     }
 }

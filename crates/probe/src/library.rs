@@ -35,7 +35,7 @@
 //! }
 //! ```
 //!
-//! `recording`, `release`, `reacquire` and `restarts` of the probe are those of the enrichment, and `library` is its `status`: what
+//! It returns the enrichment as its process, by which it is released and recorded; `library` is its `status`: what
 //! the library last did, which changes while a request is pending as well. A vendor that discovers again for a reason of its own
 //! sets `sampling.rediscover`. Events are taken by `enrichment.events()` before a sample and before a discovery; one that changes
 //! what a discovery shows sets `sampling.has_news` ([`events`] has what forwards them). What only an answer of this moment says,

@@ -24,7 +24,7 @@ const RDMA_CLASS: &str = "/sys/class/infiniband_verbs";
 pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     let mut facts = Facts::new(host, "node");
     let kernel_release = facts.text("kernel_release", KERNEL_RELEASE);
-    let machine = facts.text("machine", MACHINE);
+    let machine = machine(&mut facts);
     let numa_nodes = numa_nodes(&mut facts);
     let for_pods = host_facts(&mut facts);
     unexamined_gpus(&mut facts, bus);
@@ -61,6 +61,11 @@ fn unexamined_gpus(facts: &mut Facts<'_>, bus: &PciBus) {
             let _: Known<()> = facts.missing("gpu", Missing::Unrecognized, Some(&driver), message);
         }
     }
+}
+
+/// Product name of the machine.
+pub fn machine(facts: &mut Facts<'_>) -> Known<String> {
+    facts.text("machine", MACHINE)
 }
 
 fn host_facts(facts: &mut Facts<'_>) -> HostFacts {

@@ -13,7 +13,7 @@ const MAKE: &str = "cloud-tpu";
 ///
 /// # Errors
 /// When it is none, or has more values than any node.
-pub(crate) fn parse(text: &str) -> Result<Vec<RuntimeValue>, String> {
+pub fn parse(text: &str) -> Result<Vec<RuntimeValue>, String> {
     let mut values = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let series =

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afd_model::{Allocation, DeviceId, Engine, Quantity, Reading};
+use afd_model::{Allocation, DeviceId, Engine, PodNetworks, Quantity, Reading};
 
 use crate::report::{RuntimeContainer, RuntimeQuantity, RuntimeValue};
 
@@ -24,6 +24,17 @@ pub(crate) struct OrderedChip {
     pub(crate) is_shareable: bool,
 }
 
+/// Values of the devices of containers, and what is known of the servers that sent them.
+#[derive(Debug, Default)]
+pub(crate) struct SourceValues {
+    /// Those that name no container come from the runtimes of the host itself.
+    pub(crate) values: Vec<RuntimeValue>,
+    /// Whether they come from the exporter, which reports each container with the values of the host.
+    pub(crate) is_of_exporter: bool,
+    /// Ports of a container's runtimes, or of those of the host, at which nothing has answered where others may have.
+    pub(crate) silent: BTreeMap<Option<RuntimeContainer>, Vec<u16>>,
+}
+
 /// The readings of chips, and why some values are of none.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Attributed {
@@ -38,21 +49,30 @@ type DeviceValues = BTreeMap<RuntimeQuantity, BTreeMap<u64, Option<f64>>>;
 /// Attributes values to chips. `allocations` is what the kubelet reports. Values that come from the runtimes of the host itself
 /// name no container: they are of the only one that holds chips, or of a process that needs none. Where it is not known which chips
 /// a container or process has, its values count only if it must have all of the host: it is the only one, and has a device for each
-/// TensorCore or a generation whose hosts are not shared. Where nothing listens at some ports of the host's runtimes
-/// (`silent_ports`), the others must have a device for each TensorCore as well.
+/// TensorCore or a generation whose hosts are not shared. Where nothing listens at some ports of its runtimes, the others must have
+/// a device for each TensorCore as well. `pods` have networks of their own or not: the runtimes of the host are not those of the
+/// former.
 pub(crate) fn attribute(
-    values: &[RuntimeValue],
+    sources: &SourceValues,
     chips: &[OrderedChip],
     allocations: Option<&[Allocation]>,
-    silent_ports: &[u16],
+    pods: &PodNetworks,
 ) -> Attributed {
+    let values = &sources.values;
     let mut chips = chips.to_vec();
     chips.sort_unstable();
+    let shares_network = |allocation: &&Allocation| {
+        let pod = pods.get(&(allocation.namespace.clone(), allocation.pod.clone()));
+        pod.is_none_or(|pod| pod.address.is_none())
+    };
+    let of_host: Option<Vec<Allocation>> =
+        allocations.map(|all| all.iter().filter(shares_network).cloned().collect());
     let containers: BTreeSet<Option<&RuntimeContainer>> =
         values.iter().map(|value| value.container.as_ref()).collect();
     let mut attributed = Attributed::default();
     for container in &containers {
         let is_only = containers.len() == 1;
+        let allocations = if container.is_some() { allocations } else { of_host.as_deref() };
         let (held, is_known) = match chips_of(*container, is_only, &chips, allocations) {
             Ok(Some(held)) => (held, true),
             Ok(None) => (chips.clone(), false),
@@ -71,7 +91,7 @@ pub(crate) fn attribute(
             devices.entry(value.quantity).or_default().entry(value.device).or_insert(accepted);
         }
         // The exporter reports each container with these values of all chips: right where one holds them all.
-        let repeats = |quantity: RuntimeQuantity| container.is_some() && quantity.is_of_host();
+        let repeats = |quantity: RuntimeQuantity| sources.is_of_exporter && quantity.is_of_host();
         let own = devices.iter().filter(|(quantity, _)| !repeats(**quantity));
         let count = own.map(|(_, values)| values.len()).max().unwrap_or_default();
         let has_all = count >= held.iter().map(|chip| chip.cores).sum();
@@ -81,9 +101,9 @@ pub(crate) fn attribute(
             });
             continue;
         }
-        if container.is_none() && !has_all && !silent_ports.is_empty() {
+        if let Some(ports) = sources.silent.get(&container.cloned()).filter(|_| !has_all) {
             attributed.fail(|| {
-                let ports: Vec<String> = silent_ports.iter().map(u16::to_string).collect();
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 format!(
                     "nothing listens at port {}, and of which chips the other runtimes are is not certain",
                     ports.join(", ")
@@ -182,7 +202,11 @@ fn only_holder(chips: &[OrderedChip], allocations: &[Allocation]) -> Option<Runt
     holders.all(|other| other == first).then_some(first)
 }
 
-fn holders(chips: &[OrderedChip], allocations: &[Allocation]) -> impl Iterator<Item = RuntimeContainer> {
+/// The containers that hold chips, each as often as it holds one.
+pub(crate) fn holders(
+    chips: &[OrderedChip],
+    allocations: &[Allocation],
+) -> impl Iterator<Item = RuntimeContainer> {
     let is_of_chip = |allocation: &&Allocation| chips.iter().any(|chip| chip.id == allocation.unit.device);
     allocations.iter().filter(is_of_chip).map(|allocation| RuntimeContainer {
         namespace: allocation.namespace.clone(),

@@ -10,15 +10,17 @@
 //!   and `/dev/accel<N>`, a class that other vendors use, too.
 //! - Sysfs exposes no changing values but the PCIe link. Utilization and used memory are reported by the runtime in the workload,
 //!   and by the exporter of GKE's device plugin, which queries it; the slice is described by the metadata of the machine and by the
-//!   Node. A process of its own queries servers ([`servers`]). libtpu is never loaded.
+//!   Node. A process of its own queries servers ([`servers`]); their last answers are part of a recording. libtpu is never loaded.
 
-mod exporter;
+pub mod exporter;
 mod health;
 mod holding;
 mod http;
+mod latest;
 mod machine;
 pub mod metadata;
 mod node;
+mod pods;
 mod products;
 pub mod report;
 pub mod runtime;
@@ -29,12 +31,11 @@ mod sysfs;
 
 use std::time::Instant;
 
-use afd_host::{
-    Host,
-    child::{DroppedMessages, Launcher},
+use afd_host::{Host, child::Launcher};
+use afd_model::{
+    Allocation, Findings, Health, HealthState, Known, LinkKind, NodeFacts, PodNetworks, Sample, Sampling,
 };
-use afd_model::{Allocation, Findings, Health, HealthState, Known, LinkKind, NodeFacts, Sample, Sampling};
-use afd_probe::{Facts, PciBus, PciFunction, Probe, pci};
+use afd_probe::{Facts, PciBus, PciFunction, Probe, ProbeProcess, pci};
 
 use crate::{holding::OrderedChip, node::TpuNode, servers::SourceAddresses, sources::TpuSources};
 
@@ -51,12 +52,16 @@ pub struct Tpu {
     node: Option<TpuNode>,
     /// Which containers hold the chips, as far as the kubelet reports it.
     allocations: Option<Vec<Allocation>>,
+    /// How the pods that hold chips are reached.
+    pods: PodNetworks,
+    /// The port of runtimes within pods; none where these are not queried.
+    pod_port: Option<u16>,
 }
 
 impl Tpu {
-    /// A probe that queries sources outside of the kernel, by processes of `launcher`.
-    pub fn with_sources(launcher: &Launcher, addresses: SourceAddresses) -> Tpu {
-        Tpu { sources: Some(TpuSources::new(launcher, addresses)), ..Tpu::default() }
+    /// A probe that queries sources outside of the kernel, by processes of `launcher`; at `pod_port` also the runtimes within pods.
+    pub fn with_sources(launcher: &Launcher, addresses: SourceAddresses, pod_port: Option<u16>) -> Tpu {
+        Tpu { sources: Some(TpuSources::new(launcher, addresses)), pod_port, ..Tpu::default() }
     }
 
     /// Adds what the sources report to the samples of the kernel.
@@ -66,16 +71,15 @@ impl Tpu {
             sources.end();
             return;
         }
+        if let Some((port, allocations)) = self.pod_port.zip(self.allocations.as_deref()) {
+            sources.set_pods(pods::find(&self.pods, &self.chips, allocations, port));
+        }
         let news = sources.sample(now);
         sampling.library_answered = news.values;
         sampling.rediscover |= news.metadata;
         sampling.problems.extend(sources.problems());
-        let attributed = holding::attribute(
-            sources.values(),
-            &self.chips,
-            self.allocations.as_deref(),
-            sources.silent_ports(),
-        );
+        let attributed =
+            holding::attribute(&sources.values(), &self.chips, self.allocations.as_deref(), &self.pods);
         sampling.problems.extend(attributed.problem.map(sources::problem));
         for (chip, reading) in attributed.readings {
             let sample = sampling.samples.iter_mut().find(|sample| sample.unit == chip.into());
@@ -138,6 +142,10 @@ impl Probe for Tpu {
         self.allocations = allocations.map(<[Allocation]>::to_vec);
     }
 
+    fn set_pods(&mut self, pods: &PodNetworks) {
+        self.pods.clone_from(pods);
+    }
+
     fn set_node(&mut self, node: &NodeFacts) -> bool {
         let view = Some(TpuNode::new(node));
         let has_changed = self.node != view;
@@ -145,12 +153,8 @@ impl Probe for Tpu {
         has_changed && !self.chips.is_empty()
     }
 
-    fn restarts(&self) -> Option<u64> {
-        self.sources.as_ref().map(TpuSources::restarts)
-    }
-
-    fn dropped(&self) -> Option<DroppedMessages> {
-        self.sources.as_ref().map(TpuSources::dropped)
+    fn process(&self) -> Option<&dyn ProbeProcess> {
+        self.sources.as_ref().map(|own| own as &dyn ProbeProcess)
     }
 }
 

@@ -28,9 +28,9 @@ enum MetadataState {
     Pending,
     /// The slice that it describes.
     Answered(Box<TpuSlice>),
-    /// It has no metadata of a slice, or there is no such server.
-    Empty(Instant),
-    /// It did not answer when it was last queried.
+    /// It has no metadata of a slice, but may know how many chips the machine has.
+    Empty(Instant, Box<TpuSlice>),
+    /// It did not answer when it was last queried, or nothing listened.
     Silent(Instant),
 }
 
@@ -39,7 +39,7 @@ impl MachineMetadata {
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         match self.state {
             MetadataState::Unasked => true,
-            MetadataState::Empty(since) | MetadataState::Silent(since) => {
+            MetadataState::Empty(since, _) | MetadataState::Silent(since) => {
                 now.saturating_duration_since(since) >= PAUSE
             }
             MetadataState::Pending | MetadataState::Answered(_) => false,
@@ -61,13 +61,22 @@ impl MachineMetadata {
         };
         self.failure = failure;
         self.state = match answer {
-            Ok(MetadataAnswer::Slice(slice)) if *slice != TpuSlice::default() => {
-                MetadataState::Answered(slice)
-            }
-            Ok(MetadataAnswer::Slice(_) | MetadataAnswer::Absent) => MetadataState::Empty(now),
+            Ok(MetadataAnswer::Slice(slice)) if describes_slice(&slice) => MetadataState::Answered(slice),
+            Ok(MetadataAnswer::Slice(slice)) => MetadataState::Empty(now, slice),
             Err(RequestError::Pending) => MetadataState::Pending,
             Ok(MetadataAnswer::Failed(_)) | Err(_) => MetadataState::Silent(now),
         };
+    }
+
+    /// What it last answered, if it was queried.
+    pub(crate) fn answer(&self) -> Option<MetadataAnswer> {
+        Some(match &self.state {
+            MetadataState::Answered(slice) | MetadataState::Empty(_, slice) => {
+                MetadataAnswer::Slice(slice.clone())
+            }
+            MetadataState::Silent(_) => MetadataAnswer::Failed(self.failure.clone()?),
+            MetadataState::Unasked | MetadataState::Pending => return None,
+        })
     }
 
     /// Forgets a query whose answer will not come.
@@ -85,12 +94,17 @@ impl MachineMetadata {
     /// The slice; what a server that has not answered may have is not decided.
     pub(crate) fn slice(&self) -> TpuSlice {
         match &self.state {
-            MetadataState::Answered(slice) => (**slice).clone(),
+            MetadataState::Answered(slice) | MetadataState::Empty(_, slice) => (**slice).clone(),
             MetadataState::Pending => undecided(Missing::Pending),
             MetadataState::Silent(_) => undecided(Missing::Unreadable),
-            MetadataState::Unasked | MetadataState::Empty(_) => TpuSlice::default(),
+            MetadataState::Unasked => TpuSlice::default(),
         }
     }
+}
+
+/// Whether anything of it is known but how many chips the machine has, which its type says.
+fn describes_slice(slice: &TpuSlice) -> bool {
+    *slice != TpuSlice { chips_per_host: slice.chips_per_host, ..TpuSlice::default() }
 }
 
 fn undecided(reason: Missing) -> TpuSlice {
@@ -132,11 +146,11 @@ mod tests {
 
     #[test]
     fn a_server_without_metadata_of_a_slice_is_no_problem_and_queried_again_after_a_pause() {
-        let empty = MetadataAnswer::Slice(Box::default());
-        for answer in [empty, MetadataAnswer::Absent] {
+        let chips = TpuSlice { chips_per_host: Known::Value(4), ..TpuSlice::default() };
+        for slice in [TpuSlice::default(), chips] {
             let (mut metadata, start) = (MachineMetadata::default(), Instant::now());
-            metadata.take(Ok(answer), start);
-            assert_eq!((metadata.slice(), metadata.failure()), (TpuSlice::default(), None));
+            metadata.take(Ok(MetadataAnswer::Slice(Box::new(slice.clone()))), start);
+            assert_eq!((metadata.slice(), metadata.failure()), (slice, None));
             assert!(!metadata.is_due(start) && metadata.is_due(start + PAUSE));
         }
     }

@@ -28,7 +28,7 @@ const NAME: &str = "NODE_ID";
 const ZONE: &str = "ZONE";
 
 /// The slice that the file describes; none if it says nothing of one.
-pub(crate) fn parse(text: &str) -> Option<TpuSlice> {
+pub fn parse(text: &str) -> Option<TpuSlice> {
     let one_of = |keys: &[&str]| keys.iter().find_map(|key| value(text, key));
     let name = value(text, NAME).zip(value(text, ZONE)).map(|(name, zone)| format!("{name}.{zone}"));
     let named = one_of(&ACCELERATOR_TYPE).filter(|name| is_type(name));
@@ -47,28 +47,36 @@ pub(crate) fn parse(text: &str) -> Option<TpuSlice> {
 }
 
 /// The ports at which the runtimes of the machine report; none if the file names none.
-pub(crate) fn runtime_ports(text: &str) -> Vec<u16> {
-    let ports = value(text, PORTS).unwrap_or_default().split(',').map(|port| natural::<u16>(port.trim()));
+pub fn runtime_ports(text: &str) -> Vec<u16> {
+    value(text, PORTS).map(ports).unwrap_or_default()
+}
+
+/// The ports of a list; none if one of it is no port.
+pub(crate) fn ports(list: &str) -> Vec<u16> {
+    let ports = list.split(',').map(|port| natural::<u16>(port.trim()));
     let ports: Option<Vec<u16>> = ports.filter(|port| *port != Some(0)).take(MAX_PORTS).collect();
     ports.unwrap_or_default()
 }
 
 /// What the metadata server has of a machine; each is empty where it has it not.
 #[derive(Debug, Default)]
-pub(crate) struct ServerMetadata {
+pub struct ServerMetadata {
     /// Labels of GKE.
-    pub(crate) kube_labels: String,
+    pub kube_labels: String,
     /// What the file has on other machines.
-    pub(crate) tpu_env: String,
+    pub tpu_env: String,
     /// Ids of the slices to which the machine belongs, by topology.
-    pub(crate) topology_ids: String,
+    pub topology_ids: String,
+    /// The type of the machine, after the project.
+    pub machine_type: String,
 }
 
 impl ServerMetadata {
     /// The slice that they describe.
-    pub(crate) fn slice(&self) -> TpuSlice {
+    pub fn slice(&self) -> TpuSlice {
         let mut slice = node::slice_of_kube_labels(&self.kube_labels);
         slice.complete_with(parse(&self.tpu_env).unwrap_or_default());
+        slice.chips_per_host.fill(|| known(chips_of_machine(&self.machine_type)));
         let ids: BTreeMap<String, String> = serde_json::from_str(&self.topology_ids).unwrap_or_default();
         let id = slice.topology.value().and_then(|topology| ids.get(topology));
         if let Some(id) = id.filter(|id| is_name(id)) {
@@ -76,6 +84,14 @@ impl ServerMetadata {
         }
         slice
     }
+}
+
+/// The chips of a machine with TPUs: 8 of `projects/7/machineTypes/ct6e-standard-8t`.
+pub(crate) fn chips_of_machine(kind: &str) -> Option<u32> {
+    let name = kind.trim().rsplit('/').next()?;
+    let is_of_tpus = ["ct", "tpu"].iter().any(|prefix| name.starts_with(prefix));
+    let count = name.rsplit_once('-')?.1.strip_suffix('t').and_then(natural);
+    count.filter(|count| is_of_tpus && *count > 0)
 }
 
 /// The name that Google's labels have for a type, by the table of the DRA driver (`mapTpuEnvToLabels` of its `util.go`), where
@@ -247,21 +263,43 @@ mod tests {
     }
 
     #[test]
+    fn the_type_of_a_machine_with_tpus_ends_in_the_number_of_its_chips() {
+        for (kind, chips) in [
+            ("projects/1/machineTypes/ct6e-standard-8t", Some(8)),
+            ("tpu7x-standard-4t\n", Some(4)),
+            ("ct5lp-hightpu-1t", Some(1)),
+            ("n2-standard-8", None),
+            ("e2-standard-4t", None),
+            ("ct6e-standard-0t", None),
+            ("ct6e-standard-+8t", None),
+            ("ct6e", None),
+            ("", None),
+        ] {
+            assert_eq!(chips_of_machine(kind), chips, "{kind}");
+        }
+    }
+
+    #[test]
     fn the_server_has_labels_before_tpu_env_and_the_id_of_the_topology() {
         let metadata = ServerMetadata {
             kube_labels: "cloud.google.com/gke-tpu-topology=4x4,cloud.google.com/gke-accelerator-count=4"
                 .to_owned(),
             tpu_env: QUOTED.to_owned(),
             topology_ids: r#"{"2x2": "part", "4x4": "whole"}"#.to_owned(),
+            machine_type: "projects/1/machineTypes/ct5p-hightpu-8t".to_owned(),
         };
         let slice = metadata.slice();
         assert_eq!(slice.topology, Known::Value("4x4".to_owned()));
         assert_eq!((slice.hosts, slice.worker), (Known::Value(4), Known::Value(1)));
         assert_eq!(slice.identity, Known::Value("whole".to_owned()));
+        assert_eq!(slice.chips_per_host, Known::Value(4), "the type of the machine is the last to say it");
+        let alone = ServerMetadata { machine_type: metadata.machine_type, ..ServerMetadata::default() };
+        assert_eq!(alone.slice().chips_per_host, Known::Value(8));
         let garbage = ServerMetadata {
             kube_labels: "<html>".to_owned(),
             tpu_env: "\u{0}".to_owned(),
             topology_ids: "[]".to_owned(),
+            machine_type: "n2-standard-8".to_owned(),
         };
         assert_eq!(garbage.slice(), TpuSlice::default());
     }

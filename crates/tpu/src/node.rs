@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use afd_model::{Health, Known, NodeFacts, TpuSlice};
 
-use crate::metadata::{is_shape, is_type, natural};
+use crate::metadata::{chips_of_machine, is_shape, is_type, natural};
 
 /// Every Node of GKE has labels that begin so.
 const GKE: &str = "cloud.google.com/gke-";
@@ -12,6 +12,10 @@ const NODE_POOL: &str = "cloud.google.com/gke-nodepool";
 /// Labels by which the hosts of a slice, or of a part of TPU 7x that is made a slice, have something in common.
 const SLICE_IDS: [&str; 2] = ["cloud.google.com/gke-tpu-slice-", PARTITION];
 const PARTITION: &str = "cloud.google.com/gke-tpu-partition-";
+
+/// The label of Nodes that are managed by their owner, with a type of machine: `tpu-v7-standard-4t`. A hint: what sets it is not
+/// certain.
+const SELF_MANAGED: &str = "cloud.google.com/gk8s-tpu-accelerator";
 
 /// Labels of one meaning: the DRA driver's key, and GKE's.
 struct SliceKeys {
@@ -45,6 +49,8 @@ const CONDITIONS: [(&str, &str, &str); 2] = [
 pub(crate) struct TpuNode {
     /// The slice, as labels describe it.
     pub(crate) slice: TpuSlice,
+    /// What a label hints at. It is compared with the chips, and decides nothing.
+    pub(crate) hint: Option<TpuSlice>,
     /// Whether parts of the slice can be slices of their own, each made for a workload.
     pub(crate) has_parts: bool,
     /// The conditions that are `True`, as verdicts on every chip.
@@ -67,7 +73,12 @@ impl TpuNode {
             })
         };
         let has_parts = node.labels.keys().any(|key| key.starts_with(PARTITION));
-        TpuNode { slice, has_parts, verdicts: CONDITIONS.iter().filter_map(verdict).collect() }
+        let hint = node.labels.get(SELF_MANAGED).filter(|kind| is_type(kind)).map(|kind| TpuSlice {
+            accelerator: Known::Value(kind.clone()),
+            chips_per_host: chips_of_machine(kind).map_or_else(Known::default, Known::Value),
+            ..TpuSlice::default()
+        });
+        TpuNode { slice, hint, has_parts, verdicts: CONDITIONS.iter().filter_map(verdict).collect() }
     }
 }
 
@@ -128,6 +139,7 @@ pub(crate) fn model_of_accelerator(accelerator: &str) -> Option<&'static str> {
         "tpu-v5p-slice" => "v5p",
         "tpu-v6e-slice" => "v6e",
         "tpu7" | "tpu7x" => "7x",
+        kind if kind.starts_with("tpu-v7-") => "7x",
         _ => return None,
     })
 }
@@ -158,6 +170,17 @@ mod tests {
         assert_eq!((chips_per_host, hosts), (Known::Value(4), Known::Value(4)));
         assert_eq!(identity, Known::Value("pool-7".to_owned()));
         assert_eq!(labelled_by_platform, Known::Value(true));
+    }
+
+    #[test]
+    fn a_label_of_nodes_that_are_managed_by_their_owner_is_a_hint_alone() {
+        let view = TpuNode::new(&node(&[(SELF_MANAGED, "tpu-v7-standard-4t")]));
+        let elsewhere = TpuSlice { labelled_by_platform: Known::Value(false), ..TpuSlice::default() };
+        assert_eq!(view.slice, elsewhere);
+        let hint = view.hint.expect("there is one");
+        assert_eq!(hint.chips_per_host, Known::Value(4));
+        assert_eq!(hint.accelerator.value().and_then(|name| model_of_accelerator(name)), Some("7x"));
+        assert_eq!(TpuNode::new(&node(&[(SELF_MANAGED, "-")])).hint, None);
     }
 
     #[test]

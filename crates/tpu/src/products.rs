@@ -2,8 +2,9 @@
 //!
 //! Ids: `device.py` of tpu-info and `jax/_src/hardware_utils.py`, which agree where both have one; 0056 is in JAX
 //! only. The DRA driver also lists "v4 lite" under 005e, unlike both of them; v4 is used. v2 and v3 share an id and
-//! differ by the subsystem. Logical devices: tpu-info. TensorCores: Google's documentation (cloud.google.com/tpu/docs, system
-//! architecture). Memory: the nominal HBM of a chip in Google's documentation;
+//! differ by the subsystem. Logical devices: tpu-info. TensorCores: two of v4
+//! (cloud.google.com/tpu/docs/v4, system architecture) and v5p (cloud.google.com/tpu/docs/v5p-training, "Number of TensorCores
+//! per chip"), which a framework sees as one device. Memory: the nominal HBM of a chip in Google's documentation;
 //! the runtime leaves less to workloads (v6e: 31.25 of 32 GiB). ICI: every generation but v4i. Functions: GKE's device plugin
 //! (ai-on-gke/tpu-device-plugin) refuses a TPU 7x whose slot has any other number than two.
 

@@ -1,5 +1,7 @@
 //! What the sources outside of the kernel report of TPUs, as `afd probe tpu` sends it.
 
+use std::net::SocketAddr;
+
 use afd_model::TpuSlice;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,21 @@ pub struct TpuReport {
     /// Ports of runtimes at which nothing listens, where other ones answered.
     #[serde(default)]
     pub silent_ports: Vec<u16>,
+    /// The runtimes within pods, by their addresses; they are not queried where the exporter has values.
+    #[serde(default)]
+    pub pods: Vec<(SocketAddr, Option<SourceAnswer>)>,
+}
+
+/// What the servers last reported, as a recording of the machine has it. Pods have theirs only in a cluster.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct TpuRecording {
+    /// The exporter of GKE's device plugin; none where nothing listens.
+    pub exporter: Option<SourceAnswer>,
+    /// The runtimes of the machine; none where nothing listens.
+    pub runtime: Option<SourceAnswer>,
+    /// The metadata server; none where it was not queried.
+    pub metadata: Option<MetadataAnswer>,
 }
 
 /// What the metadata server of the machine reports.
@@ -25,9 +42,7 @@ pub struct TpuReport {
 pub enum MetadataAnswer {
     /// The slice that it describes, as far as it does.
     Slice(Box<TpuSlice>),
-    /// There is no such server here.
-    Absent,
-    /// Why there is no answer.
+    /// Why there is no answer. That nothing listens does not mean that the machine has no slice.
     Failed(String),
 }
 

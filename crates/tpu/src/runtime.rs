@@ -53,7 +53,10 @@ pub enum RuntimeCallError {
 }
 
 /// The values of a runtime.
-pub(crate) fn read(connection: &mut dyn RuntimeConnection) -> Result<Vec<RuntimeValue>, RuntimeCallError> {
+///
+/// # Errors
+/// When a call fails, or a response is none of the protocol or does not say of which device a value is.
+pub fn read(connection: &mut dyn RuntimeConnection) -> Result<Vec<RuntimeValue>, RuntimeCallError> {
     let supported = match connection.call(SUPPORTED, Vec::new()) {
         Ok(message) => Some(decode::<SupportedMetrics>(&message)?.supported),
         // An older runtime has the metrics alone.

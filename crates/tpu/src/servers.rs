@@ -17,10 +17,14 @@ use crate::{
 pub const EXPORTER: &str = "exporter";
 /// The name of the runtime of a workload.
 pub const RUNTIME: &str = "runtime";
+/// The name of a runtime within a pod.
+const RUNTIME_OF_POD: &str = "pod";
 /// The name of the metadata server of the machine.
 pub const METADATA_SERVER: &str = "metadata";
 /// How long one source of values may take.
 const SOURCE_DEADLINE: Duration = Duration::from_secs(1);
+/// How long all runtimes within pods may take.
+const PODS_DEADLINE: Duration = Duration::from_secs(8);
 /// How long the metadata server may take for all that is read of it, once.
 const METADATA_DEADLINE: Duration = Duration::from_secs(3);
 /// The header by which the metadata server and its clients know each other.
@@ -33,6 +37,8 @@ pub struct SourceAddresses {
     pub exporter: Option<SocketAddr>,
     /// The runtimes of workloads.
     pub runtimes: Vec<SocketAddr>,
+    /// The runtimes within pods.
+    pub pods: Vec<SocketAddr>,
     /// The metadata server of the machine.
     pub metadata: Option<SocketAddr>,
 }
@@ -48,6 +54,7 @@ impl SourceAddresses {
             match name.as_str() {
                 EXPORTER => addresses.exporter = Some(*address),
                 RUNTIME => addresses.runtimes.push(*address),
+                RUNTIME_OF_POD => addresses.pods.push(*address),
                 METADATA_SERVER => addresses.metadata = Some(*address),
                 other => return Err(other.to_owned()),
             }
@@ -59,14 +66,22 @@ impl SourceAddresses {
     pub fn query(&self, connect: ConnectRuntime) -> TpuReport {
         let exporter = self.exporter.and_then(query_exporter);
         let has_values = matches!(&exporter, Some(SourceAnswer::Values(values)) if !values.is_empty());
-        let (runtime, silent_ports) =
-            if has_values { Default::default() } else { query_runtimes(&self.runtimes, connect) };
-        TpuReport { exporter, runtime, silent_ports }
+        if has_values {
+            return TpuReport { exporter, ..TpuReport::default() };
+        }
+        let (runtime, silent_ports) = query_runtimes(&self.runtimes, connect);
+        TpuReport { exporter, runtime, silent_ports, pods: query_pods(&self.pods, connect) }
     }
 
     /// Queries the metadata server, in the process of `afd probe tpu`.
     pub fn query_metadata(&self) -> MetadataAnswer {
-        self.metadata.map_or(MetadataAnswer::Absent, query_metadata)
+        let off = || MetadataAnswer::Failed("it is not queried".to_owned());
+        self.metadata.map_or_else(off, query_metadata)
+    }
+
+    /// Whether there is a source of values.
+    pub(crate) fn have_values(&self) -> bool {
+        self.exporter.is_some() || !self.runtimes.is_empty() || !self.pods.is_empty()
     }
 
     /// The options of `afd probe tpu`.
@@ -74,6 +89,7 @@ impl SourceAddresses {
         let named = |name: &'static str| move |address: &SocketAddr| (name, *address);
         let all = self.exporter.iter().map(named(EXPORTER));
         let all = all.chain(self.runtimes.iter().map(named(RUNTIME)));
+        let all = all.chain(self.pods.iter().map(named(RUNTIME_OF_POD)));
         let all = all.chain(self.metadata.iter().map(named(METADATA_SERVER)));
         let options =
             all.flat_map(|(name, address)| ["--connect".into(), format!("{name}={address}").into()]);
@@ -101,8 +117,7 @@ fn query_runtimes(addresses: &[SocketAddr], connect: ConnectRuntime) -> (Option<
     let mut all: Option<Vec<RuntimeValue>> = None;
     let mut silent_ports = Vec::new();
     for address in addresses {
-        let values = connect(*address, SOURCE_DEADLINE).and_then(|mut runtime| runtime::read(&mut *runtime));
-        match values {
+        match query_runtime(*address, SOURCE_DEADLINE, connect) {
             Ok(values) => all.get_or_insert_default().extend(values),
             Err(RuntimeCallError::Absent) => silent_ports.push(address.port()),
             Err(error) => {
@@ -117,10 +132,33 @@ fn query_runtimes(addresses: &[SocketAddr], connect: ConnectRuntime) -> (Option<
     }
 }
 
+fn query_runtime(
+    address: SocketAddr,
+    deadline: Duration,
+    connect: ConnectRuntime,
+) -> Result<Vec<RuntimeValue>, RuntimeCallError> {
+    connect(address, deadline).and_then(|mut runtime| runtime::read(&mut *runtime))
+}
+
+/// Each by itself. One of them that hangs costs its own deadline, and all of them together no more than that of all.
+fn query_pods(addresses: &[SocketAddr], connect: ConnectRuntime) -> Vec<(SocketAddr, Option<SourceAnswer>)> {
+    let started = Instant::now();
+    let answer = |address: &SocketAddr| {
+        let remaining = PODS_DEADLINE.saturating_sub(started.elapsed()).min(SOURCE_DEADLINE);
+        let answer = match query_runtime(*address, remaining, connect) {
+            Ok(values) => Some(SourceAnswer::Values(values)),
+            Err(RuntimeCallError::Absent) => None,
+            Err(error) => Some(SourceAnswer::Failed(error.to_string())),
+        };
+        (*address, answer)
+    };
+    addresses.iter().map(answer).collect()
+}
+
 fn query_metadata(address: SocketAddr) -> MetadataAnswer {
     let started = Instant::now();
-    let attribute = |name: &str| {
-        let path = format!("/computeMetadata/v1/instance/attributes/{name}");
+    let value = |name: &str| {
+        let path = format!("/computeMetadata/v1/instance/{name}");
         let remaining = METADATA_DEADLINE.saturating_sub(started.elapsed());
         match http::get(address, &path, Some(FLAVOR), remaining.max(Duration::from_millis(1))) {
             Ok(body) => Ok(String::from_utf8_lossy(&body).into_owned()),
@@ -128,13 +166,16 @@ fn query_metadata(address: SocketAddr) -> MetadataAnswer {
             Err(error) => Err(error),
         }
     };
-    let read = || {
-        let (kube_labels, tpu_env) = (attribute("kube-labels")?, attribute("tpu-env")?);
-        Ok(ServerMetadata { kube_labels, tpu_env, topology_ids: attribute("accelerator_topology_id")? })
+    let read = || -> Result<ServerMetadata, http::HttpError> {
+        Ok(ServerMetadata {
+            kube_labels: value("attributes/kube-labels")?,
+            tpu_env: value("attributes/tpu-env")?,
+            topology_ids: value("attributes/accelerator_topology_id")?,
+            machine_type: value("machine-type")?,
+        })
     };
     match read() {
         Ok(metadata) => MetadataAnswer::Slice(Box::new(metadata.slice())),
-        Err(http::HttpError::Absent(_)) => MetadataAnswer::Absent,
         Err(error) => MetadataAnswer::Failed(error.to_string()),
     }
 }

@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use afd_model::{Device, Known, Missing, TpuSlice, VendorFacts};
-use afd_probe::Facts;
+use afd_probe::{Facts, node::machine};
 
 use crate::{
-    metadata,
+    NAME, metadata,
     node::{self, TpuNode},
     sources::TpuSources,
 };
@@ -16,10 +16,19 @@ use crate::{
 pub(crate) struct FoundSlice {
     /// Whether parts of it can be slices of their own.
     has_parts: bool,
+    /// What decides nothing, and is compared with the chips.
+    hint: Option<TpuSlice>,
     sources: Vec<(&'static str, TpuSlice)>,
 }
 
-/// Reads the file and takes over what server and Node say. The server is queried where there is no file.
+/// The labels of the Node, in a problem.
+const OF_NODE: &str = "the labels of its Node";
+/// Product names of the machines that have a metadata server (`internal/googlecloud` of grpc-go, `compute/metadata` of Google's
+/// client for Go).
+const GOOGLE_MACHINES: [&str; 2] = ["Google", "Google Compute Engine"];
+
+/// Reads the file and takes over what server and Node say. The server is queried where there is no file, unless the firmware names
+/// another machine than one of Google's.
 pub(crate) fn find(
     facts: &mut Facts<'_>,
     sources: Option<&mut TpuSources>,
@@ -29,22 +38,33 @@ pub(crate) fn find(
     let content = facts.bytes("slice", metadata::PATH).into_value().unwrap_or_default();
     let text = String::from_utf8_lossy(&content);
     let of_file = metadata::parse(&text);
-    let mut found = FoundSlice { has_parts: node.is_some_and(|node| node.has_parts), sources: Vec::new() };
+    let mut found = FoundSlice {
+        has_parts: node.is_some_and(|node| node.has_parts),
+        hint: node.and_then(|node| node.hint.clone()),
+        sources: Vec::new(),
+    };
     if let Some(sources) = sources {
         sources.set_runtime_ports(&metadata::runtime_ports(&text));
-        if of_file.is_none() {
+        if of_file.is_none() && may_be_google_machine(facts) {
             found.sources.push(("its metadata server", sources.metadata(Instant::now())));
         }
     }
     found.sources.extend(of_file.map(|slice| ("its metadata", slice)));
-    found.sources.extend(node.map(|node| ("the labels of its Node", node.slice.clone())));
+    found.sources.extend(node.map(|node| (OF_NODE, node.slice.clone())));
     found
+}
+
+/// Whether the firmware names a machine of Google's, or none. That it cannot be read is a problem of the node.
+fn may_be_google_machine(facts: &Facts<'_>) -> bool {
+    let name = machine(&mut Facts::new(facts.host(), NAME)).into_value();
+    name.is_none_or(|name| GOOGLE_MACHINES.contains(&name.as_str()))
 }
 
 /// Adds the slice to the devices. That they are fewer or of another generation than a source says is a problem.
 pub(crate) fn describe(facts: &mut Facts<'_>, found: &FoundSlice, devices: &mut [Device]) {
     facts.about(None);
-    for (source, slice) in &found.sources {
+    let hint = found.hint.iter().map(|hint| (OF_NODE, hint));
+    for (source, slice) in found.sources.iter().map(|(source, slice)| (*source, slice)).chain(hint) {
         for contradiction in contradictions(slice, devices) {
             let message = format!("the machine has {contradiction} according to {source}");
             let _: Known<()> = facts.missing("devices", Missing::Unrecognized, None, message);

@@ -2,6 +2,7 @@
 //! what a server sends is parsed in a process that has nothing to lose.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,22 +10,29 @@ use std::{
 
 use afd_host::child::{Child, DroppedMessages, Launcher, RequestError};
 use afd_model::{Missing, Problem, TpuSlice};
-use afd_probe::library::{DISCOVER, SAMPLE};
+use afd_probe::{
+    ProbeProcess,
+    library::{DISCOVER, SAMPLE},
+};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::{
     NAME,
+    holding::SourceValues,
+    latest::LatestValues,
     machine::MachineMetadata,
-    report::{RuntimeValue, SourceAnswer, TpuReport},
+    pods::PodRuntimes,
+    report::{RuntimeContainer, RuntimeValue, SourceAnswer, TpuRecording, TpuReport},
     servers::SourceAddresses,
 };
 
+/// The file of a recording with what the servers answered.
+const RECORDING: &str = "tpu.json";
 /// How long all of them may take, and the start of the process.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the agent's loop waits for a response.
 const LOOP_TIMEOUT: Duration = Duration::from_millis(100);
-/// How long values count after the source that sent them has failed.
-const MAX_AGE: Duration = Duration::from_secs(60);
 /// The process that queries the sources, and what they last reported.
 #[derive(Debug)]
 pub(crate) struct TpuSources {
@@ -37,6 +45,10 @@ pub(crate) struct TpuSources {
     metadata: MachineMetadata,
     /// Ports of runtimes at which nothing listened when others answered.
     silent_ports: Vec<u16>,
+    /// The runtimes within pods, by their addresses, each with its container.
+    pods: BTreeMap<SocketAddr, (RuntimeContainer, LatestValues)>,
+    /// Why not every runtime within a pod is queried.
+    pods_problem: Option<String>,
     /// Why the process did not answer, if it did not; until it does.
     failure: Option<String>,
 }
@@ -52,6 +64,8 @@ impl TpuSources {
             runtime: LatestValues::new("the TPU runtime of a workload"),
             metadata: MachineMetadata::default(),
             silent_ports: Vec::new(),
+            pods: BTreeMap::new(),
+            pods_problem: None,
             failure: None,
         }
     }
@@ -69,6 +83,23 @@ impl TpuSources {
         if runtimes != self.addresses.runtimes {
             self.addresses.runtimes = runtimes;
             // The process may connect to the ports alone with which it was started.
+            self.child.stop(self.addresses.arguments());
+        }
+    }
+
+    /// Sets the runtimes within pods. Values of another container at the same address end.
+    pub(crate) fn set_pods(&mut self, found: PodRuntimes) {
+        self.pods_problem = found.problem;
+        let mut earlier = std::mem::take(&mut self.pods);
+        let kept = |(address, container): (SocketAddr, RuntimeContainer)| {
+            let values = earlier.remove(&address).filter(|(own, _)| *own == container);
+            let values = values.map_or_else(|| LatestValues::of_pod(&container), |(_, values)| values);
+            (address, (container, values))
+        };
+        self.pods = found.runtimes.into_iter().map(kept).collect();
+        let addresses: Vec<SocketAddr> = self.pods.keys().copied().collect();
+        if addresses != self.addresses.pods {
+            self.addresses.pods = addresses;
             self.child.stop(self.addresses.arguments());
         }
     }
@@ -103,7 +134,7 @@ impl TpuSources {
                 return news;
             }
         }
-        if self.addresses.exporter.is_none() && self.addresses.runtimes.is_empty() {
+        if !self.addresses.have_values() {
             return news;
         }
         let report = self.request::<TpuReport>(SAMPLE);
@@ -120,12 +151,18 @@ impl TpuSources {
                     self.silent_ports = report.silent_ports;
                 }
                 self.runtime.take(report.runtime, now);
+                let mut answers: BTreeMap<SocketAddr, Option<SourceAnswer>> =
+                    report.pods.into_iter().collect();
+                for (address, (_, latest)) in &mut self.pods {
+                    latest.take(answers.remove(address).flatten(), now);
+                }
                 news.values = true;
             }
             // Values end with a process that does not answer any more as they do with a source.
             Err(_) => {
                 self.exporter.expire(now);
                 self.runtime.expire(now);
+                self.pods.values_mut().for_each(|(_, latest)| latest.expire(now));
             }
         }
         news
@@ -134,29 +171,45 @@ impl TpuSources {
     /// Ends the process: there is nothing to query the sources for.
     pub(crate) fn end(&mut self) {
         self.child.stop(self.addresses.arguments());
-        self.exporter.values = None;
-        self.runtime.values = None;
+        self.exporter.clear();
+        self.runtime.clear();
+        self.pods.clear();
+        self.addresses.pods.clear();
         self.failure = None;
         self.metadata.forget_pending();
     }
 
-    /// The values of the first source that has some.
-    pub(crate) fn values(&self) -> &[RuntimeValue] {
-        let sources = [&self.exporter, &self.runtime];
-        let mut values = sources.iter().filter_map(|source| Some(source.values.as_ref()?.1.as_slice()));
-        values.find(|values| !values.is_empty()).unwrap_or_default()
-    }
-
-    /// Ports of runtimes at which nothing listened when others sent these values.
-    pub(crate) fn silent_ports(&self) -> &[u16] {
-        &self.silent_ports
+    /// The values of the exporter, or else of the runtimes.
+    pub(crate) fn values(&self) -> SourceValues {
+        let exporter = self.exporter.latest();
+        if !exporter.is_empty() {
+            return SourceValues {
+                values: exporter.to_vec(),
+                is_of_exporter: true,
+                ..SourceValues::default()
+            };
+        }
+        let mut all = SourceValues { values: self.runtime.latest().to_vec(), ..SourceValues::default() };
+        if !self.silent_ports.is_empty() {
+            all.silent.insert(None, self.silent_ports.clone());
+        }
+        for (address, (container, latest)) in &self.pods {
+            if latest.is_silent() {
+                all.silent.entry(Some(container.clone())).or_default().push(address.port());
+            }
+            let of_container =
+                |value: &RuntimeValue| RuntimeValue { container: Some(container.clone()), ..value.clone() };
+            all.values.extend(latest.latest().iter().map(of_container));
+        }
+        all
     }
 
     /// Why there are no newer values, and why the slice is not known.
     pub(crate) fn problems(&self) -> Vec<Problem> {
-        let of_source =
-            |source: &LatestValues| Some(format!("{}: {}", source.title, source.failure.as_ref()?));
-        let of_sources = [&self.exporter, &self.runtime].into_iter().filter_map(of_source);
+        let of_pods = self.pods_problem.clone().filter(|_| self.exporter.latest().is_empty());
+        let sources =
+            [&self.exporter, &self.runtime].into_iter().chain(self.pods.values().map(|(_, latest)| latest));
+        let of_sources = sources.filter_map(LatestValues::problem).chain(of_pods);
         let of_values = self.failure.iter().cloned().chain(of_sources).map(problem);
         let of_metadata = self.metadata.failure().map(|reason| {
             let message = format!("the metadata server of the machine: {reason}");
@@ -164,14 +217,23 @@ impl TpuSources {
         });
         of_values.chain(of_metadata).collect()
     }
+}
 
-    /// How often a process had to be started again.
-    pub(crate) fn restarts(&self) -> u64 {
+impl ProbeProcess for TpuSources {
+    fn recording(&self) -> Option<(&'static str, Value)> {
+        let recording = TpuRecording {
+            exporter: self.exporter.answer(),
+            runtime: self.runtime.answer(),
+            metadata: self.metadata.answer(),
+        };
+        (recording != TpuRecording::default()).then_some((RECORDING, serde_json::to_value(recording).ok()?))
+    }
+
+    fn restarts(&self) -> u64 {
         self.child.restarts()
     }
 
-    /// What was dropped of all that its processes have sent.
-    pub(crate) fn dropped(&self) -> DroppedMessages {
+    fn dropped(&self) -> DroppedMessages {
         self.child.dropped()
     }
 }
@@ -220,43 +282,11 @@ pub(crate) fn problem(message: String) -> Problem {
     }
 }
 
-/// The last values of a source.
-#[derive(Debug)]
-struct LatestValues {
-    title: &'static str,
-    values: Option<(Instant, Vec<RuntimeValue>)>,
-    /// Why it has sent no newer ones.
-    failure: Option<String>,
-}
-
-impl LatestValues {
-    fn new(title: &'static str) -> LatestValues {
-        LatestValues { title, values: None, failure: None }
-    }
-
-    fn take(&mut self, answer: Option<SourceAnswer>, now: Instant) {
-        self.failure = None;
-        match answer {
-            Some(SourceAnswer::Values(values)) => self.values = Some((now, values)),
-            Some(SourceAnswer::Failed(reason)) => {
-                self.expire(now);
-                self.failure = Some(reason);
-            }
-            None => self.values = None,
-        }
-    }
-
-    fn expire(&mut self, now: Instant) {
-        self.values.take_if(|(taken_at, _)| now.saturating_duration_since(*taken_at) >= MAX_AGE);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use afd_host::child::ChildRegistry;
 
     use super::*;
-    use crate::report::RuntimeQuantity;
 
     #[test]
     fn a_process_that_fails_is_a_problem_until_it_answers() {
@@ -278,25 +308,5 @@ mod tests {
         }
         sources.end();
         assert!(sources.problems().is_empty());
-    }
-
-    #[test]
-    fn values_of_a_source_that_fails_count_for_a_minute_and_those_of_an_absent_one_not_at_all() {
-        let value = RuntimeValue {
-            quantity: RuntimeQuantity::DutyCycle,
-            container: None,
-            device: 0,
-            value: Some(1.0),
-        };
-        let (mut latest, start) = (LatestValues::new("x"), Instant::now());
-        let failed = || Some(SourceAnswer::Failed("late".to_owned()));
-        latest.take(Some(SourceAnswer::Values(vec![value.clone()])), start);
-        latest.take(failed(), start + Duration::from_secs(59));
-        assert!(latest.values.is_some() && latest.failure.is_some());
-        latest.take(failed(), start + MAX_AGE);
-        assert!(latest.values.is_none());
-        latest.take(Some(SourceAnswer::Values(vec![value])), start);
-        latest.take(None, start);
-        assert!(latest.values.is_none() && latest.failure.is_none());
     }
 }

@@ -253,6 +253,8 @@ fn what_the_node_says_is_compared_with_the_chips_and_its_conditions_degrade_them
         node.labels.insert(format!("cloud.google.com/{key}"), value.to_owned());
     }
     node.conditions.insert("SliceErrorDetected".to_owned(), true);
+    let hint = ("cloud.google.com/gk8s-tpu-accelerator".to_owned(), "tpu-v7-standard-4t".to_owned());
+    node.labels.extend([hint]);
     assert!(tpu.set_node(&node));
     let findings = tpu.discover(&host, &PciBus::read(&host));
     let messages: Vec<&str> = findings.problems.iter().map(|problem| problem.message.as_str()).collect();
@@ -260,7 +262,9 @@ fn what_the_node_says_is_compared_with_the_chips_and_its_conditions_degrade_them
         messages,
         [
             "the machine has 1 of the 4 chips that it should have according to the labels of its Node",
-            "the machine has a v6e chip according to its PCI id, but tpu-v5p-slice (v5p) according to the labels of its Node"
+            "the machine has a v6e chip according to its PCI id, but tpu-v5p-slice (v5p) according to the labels of its Node",
+            "the machine has 1 of the 4 chips that it should have according to the labels of its Node",
+            "the machine has a v6e chip according to its PCI id, but tpu-v7-standard-4t (7x) according to the labels of its Node"
         ]
     );
     let device = &findings.devices[0];

@@ -192,6 +192,10 @@ pub struct RunArgs {
     /// /var/lib/kubelet/pod-resources. Only user 0 may use it.
     #[arg(long, value_name = "DIR")]
     pub pod_resources: Option<PathBuf>,
+    /// Read the pods that hold devices from the API server, to query the servers of vendors at the addresses of these pods. Needs
+    /// the right to get pods, and `--pod-resources`, by which the pods are known.
+    #[arg(long, conflicts_with = "no_kubernetes")]
+    pub read_pods: bool,
     /// Socket to create for `afd release`, which connects to /run/afd/control.sock by default.
     #[arg(long, value_name = "FILE")]
     pub control_socket: Option<PathBuf>,

@@ -55,6 +55,8 @@ pub(super) struct ProbeSettings {
     pub(super) library_root: Option<PathBuf>,
     /// The addresses of servers that may be queried, by their names.
     pub(super) servers: BTreeMap<&'static str, SocketAddr>,
+    /// The port of servers within pods; none where these are not queried.
+    pub(super) pod_port: Option<u16>,
     /// Whether to sample the memory used by each process.
     pub(super) per_process: bool,
     /// Whether the metrics of the vendor's own exporter are requested.
@@ -131,9 +133,10 @@ pub(super) const PROBES: &[ProbeEntry] = &[
                 exporter: address(EXPORTER),
                 runtimes: address(RUNTIME).into_iter().collect(),
                 metadata: address(METADATA_SERVER),
+                ..SourceAddresses::default()
             };
             Box::new(match settings.launcher {
-                Some(launcher) => afd_tpu::Tpu::with_sources(&launcher, addresses),
+                Some(launcher) => afd_tpu::Tpu::with_sources(&launcher, addresses, settings.pod_port),
                 None => afd_tpu::Tpu::default(),
             })
         },
@@ -330,6 +333,7 @@ mod tests {
                 launcher: None,
                 library_root: None,
                 servers: BTreeMap::new(),
+                pod_port: None,
                 per_process: false,
                 exporter: false,
             };

@@ -79,7 +79,7 @@ pub(super) fn is_unset(secret: &str) -> bool {
 }
 
 /// A string of the same form: the digits of `number`, right-aligned, in place of the secret's digits and lower-case
-/// hexadecimal letters; every other letter becomes `x`, and punctuation stays.
+/// hexadecimal letters; every other letter becomes `x`, and punctuation stays. Digits that find no room there replace letters.
 pub(super) fn placeholder(secret: &str, number: u64) -> String {
     let prefixes = VENDORS.iter().flat_map(|record| record.redactions.uuid_prefixes).copied();
     let prefix = prefixes.chain(["0x"]).find(|prefix| secret.starts_with(prefix)).unwrap_or_default();
@@ -95,6 +95,13 @@ pub(super) fn placeholder(secret: &str, number: u64) -> String {
         } else if character.is_alphabetic() {
             *character = 'x';
         }
+    }
+    for character in characters[prefix.chars().count()..].iter_mut().rev().filter(|c| **c == 'x') {
+        if remaining == 0 {
+            break;
+        }
+        *character = char::from_digit((remaining % 10) as u32, 10).expect("a digit is less than ten");
+        remaining /= 10;
     }
     characters.into_iter().collect()
 }

@@ -33,6 +33,17 @@ fn secrets_keep_their_form() {
 }
 
 #[test]
+fn names_without_digits_stay_different() {
+    let names: Vec<String> = ('m'..='w').map(|letter| letter.to_string().repeat(3)).collect();
+    let containers = names.iter().map(|name| json!({ "pod": name, "namespace": "team" })).collect();
+    let redacted = Redaction::default().apply_to_responses(Value::Array(containers));
+    let pods: Vec<&str> =
+        redacted.as_array().into_iter().flatten().filter_map(|own| own["pod"].as_str()).collect();
+    assert_eq!((pods[0], pods[1], pods[10]), ("xx2", "xx3", "x12"));
+    assert_eq!(redacted[0]["namespace"], redacted[10]["namespace"]);
+}
+
+#[test]
 fn error_records_do_not_identify_the_board() {
     let mut ring = vec![0; 12];
     ring.extend(b"CPER\0\x01\xff\xff\xff\xff");

@@ -20,6 +20,8 @@ struct ChartVendor {
     library: Option<ChartLibrary>,
     /// Servers on the node that are queried.
     network: Vec<ChartNetworkSource>,
+    /// The port of servers within pods, which are queried with `pods.watch`.
+    pod_port: Option<u16>,
     /// Paths of the host that are mounted besides those of every vendor.
     mounts: Vec<ChartMount>,
 }
@@ -75,6 +77,7 @@ fn chart_vendor(record: &VendorRecord) -> ChartVendor {
             device_files: library.device_files,
         }),
         network: record.network.iter().flat_map(|network| network.sources).map(chart_source).collect(),
+        pod_port: record.network.as_ref().and_then(|network| Some(network.pods.as_ref()?.port)),
         mounts: record.mounts.iter().map(chart_mount).collect(),
     }
 }

@@ -7,10 +7,21 @@
 pub struct VendorNetwork {
     /// The servers.
     pub sources: &'static [NetworkSource],
+    /// The servers within pods that hold devices.
+    pub pods: Option<PodServer>,
     /// Resident memory above which the process is killed.
     pub max_resident_bytes: u64,
     /// Private memory that the process can have at all.
     pub max_data_bytes: u64,
+}
+
+/// A server within a pod, at the address of the pod.
+#[derive(Debug)]
+pub struct PodServer {
+    /// Its port.
+    pub port: u16,
+    /// The variable of a container that names other ports, as a list.
+    pub ports_variable: &'static str,
 }
 
 /// One server, or several at the following ports of one address.

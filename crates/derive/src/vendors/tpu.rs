@@ -6,8 +6,8 @@ mod metrics;
 use afd_model::{Variant, Vendor};
 
 use super::{
-    HostMount, MountCondition, NetworkSource, Offering, Redactions, VendorNetwork, VendorRecord, accel_node,
-    host_mount::directory, offering::whole_devices,
+    HostMount, MountCondition, NetworkSource, Offering, PodServer, Redactions, VendorNetwork, VendorRecord,
+    accel_node, host_mount::directory, offering::whole_devices,
 };
 
 pub(super) static TPU: VendorRecord = VendorRecord {
@@ -28,7 +28,11 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     further_metrics: &[],
     device_node: accel_node,
     uevent_subsystems: &["accel", "vfio"],
-    redactions: Redactions { binary_files: &["tpu-env"], ..Redactions::NONE },
+    redactions: Redactions {
+        binary_files: &["tpu-env"],
+        fields: &["namespace", "pod", "container", "identity"],
+        ..Redactions::NONE
+    },
     library: None,
     network: Some(NETWORK),
     mounts: &[HostMount {
@@ -74,6 +78,8 @@ const NETWORK: VendorNetwork = VendorNetwork {
             chart_value: "tpu.metadataServer",
         },
     ],
+    // GKE's plugin queries this port of each pod.
+    pods: Some(PodServer { port: 8431, ports_variable: "TPU_RUNTIME_METRICS_PORTS" }),
     max_resident_bytes: 32 << 20,
     max_data_bytes: 64 << 20,
 };

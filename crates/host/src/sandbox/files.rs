@@ -143,7 +143,47 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::ErrorKind,
+        net::{Ipv4Addr, TcpListener, TcpStream},
+        thread,
+    };
+
     use super::*;
+
+    /// The version of Landlock that has rules of ports (Linux 6.7).
+    const RULES_OF_PORTS: u32 = 4;
+
+    #[test]
+    fn a_process_connects_to_its_ports_alone() {
+        let listeners = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)].map(|address| {
+            let listener = TcpListener::bind((address, 0)).expect("loopback has a free port");
+            (listener.local_addr().expect("it is bound"), listener)
+        });
+        let [(own, _), (other, _)] = &listeners;
+        let (own, other) = (*own, *other);
+        // Landlock restricts a thread.
+        let restricted = thread::spawn(move || {
+            let ports = [own.port()];
+            let policy = SandboxPolicy {
+                library: None,
+                ports: &ports,
+                read_paths: &[],
+                device_files: &[],
+                shared_folders: &[],
+                programs: &[],
+                max_data_bytes: 0,
+            };
+            let status = restrict(&policy, &BTreeSet::new()).expect("it can be restricted");
+            let refused = |address| TcpStream::connect(address).err().map(|error| error.kind());
+            (status, refused(own), refused(other))
+        });
+        let (status, own, other) = restricted.join().expect("the thread ends");
+        let version = status.strip_prefix("Landlock ABI ").and_then(|version| version.parse::<u32>().ok());
+        let has_rules = version.is_some_and(|version| version >= RULES_OF_PORTS);
+        assert_eq!(own, None, "{status}");
+        assert_eq!(other, has_rules.then_some(ErrorKind::PermissionDenied), "{status}");
+    }
 
     #[test]
     fn a_pattern_stands_for_names_in_dev_and_for_the_whole_of_a_folder_below_it() {

@@ -77,7 +77,7 @@ pub const REASONS: &[ReasonRow] = &[
         Driver,
         NO_DRIVER,
         "no kernel driver is bound to the device",
-        "load the vendor's driver; see the kernel log",
+        "load the vendor's driver, or use the machine's image for these devices where it binds vfio-pci; see the kernel log",
     ),
     row(
         "OtherDriver",

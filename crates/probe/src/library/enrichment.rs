@@ -13,6 +13,7 @@ use super::{
     DISCOVER, DeviceNodes, LibraryProcess, LibrarySpec, QueriedSource, responsiveness::Responsiveness,
 };
 use crate::{
+    ProbeProcess,
     report::LibraryReport,
     status::{StatusCode, StatusTable},
 };
@@ -276,11 +277,6 @@ impl<T: StatusTable> Enrichment<T> {
         self.process.is_running() && self.initialised == Some(self.process.generation())
     }
 
-    /// What the library last did.
-    pub fn status(&self) -> LibraryStatus {
-        if self.process.is_released() { LibraryStatus::Released } else { self.responsiveness.status() }
-    }
-
     /// Takes no samples until the next discovery: the kernel exposes all that the library would report.
     pub fn pause_sampling(&mut self) {
         if self.sampling == SamplingState::Active {
@@ -341,33 +337,34 @@ impl<T: StatusTable> Enrichment<T> {
     pub fn events(&mut self) -> Vec<Value> {
         self.process.events()
     }
+}
 
-    /// All that the library reported, for a recording of the node: the name of the file and its content.
-    pub fn recording(&self) -> Option<(&'static str, Value)> {
+impl<T: StatusTable> ProbeProcess for Enrichment<T> {
+    fn status(&self) -> LibraryStatus {
+        if self.process.is_released() { LibraryStatus::Released } else { self.responsiveness.status() }
+    }
+
+    fn recording(&self) -> Option<(&'static str, Value)> {
         let mut report = self.refused.as_ref().or(self.report.as_ref())?.clone();
         report.extend(&self.sampled, self.spec.unit_of);
         Some((self.spec.interface(&report)?.recording, serde_json::to_value(report).ok()?))
     }
 
-    /// Ends the process, so that the driver can be replaced; the processes that have not ended. Reports stay.
-    pub fn release(&mut self) -> Vec<u32> {
+    fn release(&mut self) -> Vec<u32> {
         self.process.release()
     }
 
-    /// Queries the library again after a release.
-    pub fn reacquire(&mut self) {
+    fn reacquire(&mut self) {
         self.process.reacquire();
         self.responsiveness.reset(LibraryStatus::Starting);
         self.retains = false;
     }
 
-    /// How often the process had to be started again.
-    pub fn restarts(&self) -> u64 {
+    fn restarts(&self) -> u64 {
         self.process.restarts()
     }
 
-    /// What was dropped of all that the processes have sent.
-    pub fn dropped(&self) -> DroppedMessages {
+    fn dropped(&self) -> DroppedMessages {
         self.process.dropped()
     }
 }

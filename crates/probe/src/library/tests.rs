@@ -6,6 +6,7 @@ use afd_model::{Device, Findings, Known, PciAddress, Sampling, Variant, Vendor};
 use serde_json::json;
 
 use super::*;
+use crate::ProbeProcess;
 use crate::{
     answers::LibraryCall,
     report::{LibraryAnswers, ReportedUnit},

@@ -50,7 +50,17 @@ fn attribute(
     chips: &[OrderedChip],
     allocations: Option<&[Allocation]>,
 ) -> Attributed {
-    super::attribute(values, chips, allocations, &[])
+    let all = SourceValues {
+        is_of_exporter: is_of_exporter(values),
+        values: values.to_vec(),
+        ..SourceValues::default()
+    };
+    super::attribute(&all, chips, allocations, &PodNetworks::new())
+}
+
+/// The exporter names the container of each value.
+fn is_of_exporter(values: &[RuntimeValue]) -> bool {
+    values.iter().all(|value| value.container.is_some())
 }
 
 /// The values by the number of the chip's slot.
@@ -172,7 +182,11 @@ fn some_of_several_runtimes_count_only_if_they_have_every_core() {
         let mut own = values("", DUTY, &numbers);
         own.iter_mut().for_each(|value| value.container = None);
         let held: Vec<_> = chips.iter().map(|chip| held("a", *chip)).collect();
-        let attributed = super::attribute(&own, chips, Some(&held), silent);
+        let mut all = SourceValues { values: own, ..SourceValues::default() };
+        if !silent.is_empty() {
+            all.silent.insert(None, silent.to_vec());
+        }
+        let attributed = super::attribute(&all, chips, Some(&held), &PodNetworks::new());
         (attributed.readings.len(), attributed.problem.is_some())
     };
     let of_two_cores = [shared(1), shared(2), shared(3), shared(4)];

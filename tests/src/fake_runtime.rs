@@ -5,8 +5,13 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     task::{Context, Poll},
+    thread,
 };
 
 use prost::Message;
@@ -21,32 +26,76 @@ use tonic_prost::ProstCodec;
 use tower::Service;
 
 /// The values of devices by the name of a metric.
-pub(crate) type RuntimeMetrics = BTreeMap<&'static str, Vec<(AttrValue, Gauge)>>;
+pub type RuntimeMetrics = BTreeMap<&'static str, Vec<(AttrValue, Gauge)>>;
 
 /// A fake runtime: gRPC with the messages of `tpu_metric_service.proto`.
-#[derive(Clone)]
-pub(crate) struct FakeRuntime {
+#[derive(Clone, Debug)]
+pub struct FakeRuntime {
     metrics: Arc<Mutex<RuntimeMetrics>>,
+    calls: Arc<AtomicUsize>,
 }
 
 impl FakeRuntime {
     /// Serves these metrics; the address at which it does.
-    pub(crate) async fn start(metrics: RuntimeMetrics) -> (FakeRuntime, SocketAddr) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn start(metrics: RuntimeMetrics) -> (FakeRuntime, SocketAddr) {
+        FakeRuntime::start_at("127.0.0.1:0", metrics).await
+    }
+
+    /// Serves these metrics in a thread of its own; the address at which it does.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub fn spawn(metrics: RuntimeMetrics) -> SocketAddr {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime can be made").block_on(async {
+                let (_, address) = FakeRuntime::start(metrics).await;
+                sender.send(address).expect("the caller waits");
+                std::future::pending::<()>().await;
+            });
+        });
+        receiver.recv().expect("the thread sends its address")
+    }
+
+    /// The same at an address.
+    ///
+    /// # Panics
+    /// When the port is not free.
+    pub async fn start_at(address: &str, metrics: RuntimeMetrics) -> (FakeRuntime, SocketAddr) {
+        let listener = tokio::net::TcpListener::bind(address).await.expect("the port is free");
         let address = listener.local_addr().expect("it is bound");
-        let runtime = FakeRuntime { metrics: Arc::new(Mutex::new(metrics)) };
+        let runtime = FakeRuntime { metrics: Arc::new(Mutex::new(metrics)), calls: Arc::default() };
         let serving = Server::builder().add_service(runtime.clone());
         tokio::spawn(serving.serve_with_incoming(TcpIncoming::from(listener)));
         (runtime, address)
     }
 
-    pub(crate) fn set(&self, metrics: RuntimeMetrics) {
+    /// Sets the metrics.
+    pub fn set(&self, metrics: RuntimeMetrics) {
         *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+    }
+
+    /// How often it was called.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
     }
 
     fn metrics(&self) -> RuntimeMetrics {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Values of devices whose numbers are integers.
+pub fn duty_cycles(values: &[(i64, f64)]) -> Vec<(AttrValue, Gauge)> {
+    let value = |(device, value): &(i64, f64)| {
+        let number = AttrValue { number: Some(DeviceNumber::Integer(*device)) };
+        (number, Gauge { value: Some(GaugeValue::Double(*value)) })
+    };
+    values.iter().map(value).collect()
 }
 
 type Served<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -66,6 +115,7 @@ impl Service<http::Request<Body>> for FakeRuntime {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let runtime = self.clone();
+        runtime.calls.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             Ok(match request.uri().path().rsplit('/').next() {
                 Some("ListSupportedMetrics") => {
@@ -95,11 +145,11 @@ impl UnaryService<ListRequest> for Supported {
 
 struct Values(FakeRuntime);
 
-impl UnaryService<MetricRequest> for Values {
-    type Response = MetricResponse;
-    type Future = Served<Result<Response<MetricResponse>, Status>>;
+impl UnaryService<FakeMetricRequest> for Values {
+    type Response = FakeMetricResponse;
+    type Future = Served<Result<Response<FakeMetricResponse>, Status>>;
 
-    fn call(&mut self, request: Request<MetricRequest>) -> Self::Future {
+    fn call(&mut self, request: Request<FakeMetricRequest>) -> Self::Future {
         let name = request.into_inner().name;
         let values = self.0.metrics().remove(name.as_str());
         Box::pin(async move {
@@ -109,7 +159,7 @@ impl UnaryService<MetricRequest> for Values {
                 gauge: Some(gauge),
             });
             let metric = Some(TpuMetric { name, metrics: metrics.collect() });
-            Ok(Response::new(MetricResponse { metric }))
+            Ok(Response::new(FakeMetricResponse { metric }))
         })
     }
 }
@@ -133,7 +183,7 @@ struct SupportedName {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct MetricRequest {
+struct FakeMetricRequest {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(bool, tag = "2")]
@@ -141,7 +191,7 @@ struct MetricRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct MetricResponse {
+struct FakeMetricResponse {
     #[prost(message, optional, tag = "1")]
     metric: Option<TpuMetric>,
 }
@@ -172,32 +222,38 @@ struct Attribute {
 
 /// The number of a device.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct AttrValue {
+pub struct AttrValue {
+    /// The number.
     #[prost(oneof = "DeviceNumber", tags = "1, 3")]
-    pub(crate) number: Option<DeviceNumber>,
+    pub number: Option<DeviceNumber>,
 }
 
 /// As it is in newer and in older versions.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(crate) enum DeviceNumber {
+pub enum DeviceNumber {
+    /// Newer.
     #[prost(string, tag = "1")]
     Text(String),
+    /// Older.
     #[prost(int64, tag = "3")]
     Integer(i64),
 }
 
 /// A value.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Gauge {
+pub struct Gauge {
+    /// The value.
     #[prost(oneof = "GaugeValue", tags = "1, 2")]
-    pub(crate) value: Option<GaugeValue>,
+    pub value: Option<GaugeValue>,
 }
 
 /// As a share is, and as bytes are.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(crate) enum GaugeValue {
+pub enum GaugeValue {
+    /// A share.
     #[prost(double, tag = "1")]
     Double(f64),
+    /// Bytes.
     #[prost(int64, tag = "2")]
     Integer(i64),
 }
