@@ -8,7 +8,8 @@ pub mod text;
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, DeviceId, Inventory, Known, Nic, NumaNode, PciAddress, PortState};
+use afd_derive::vendors;
+use afd_model::{Device, DeviceId, Inventory, Known, Missing, Nic, NumaNode, PciAddress, PortState};
 
 /// What is drawn: NUMA nodes, the devices and NICs below each of their root ports, and the paths between devices.
 #[derive(Clone, Debug)]
@@ -150,13 +151,24 @@ fn paths(inventory: &Inventory, devices: &[&Device]) -> BTreeMap<(DeviceId, Devi
     let mut paths = BTreeMap::new();
     for (index, from) in devices.iter().enumerate() {
         for to in &devices[index + 1..] {
-            paths.insert((from.id.min(to.id), from.id.max(to.id)), over_pci(from, to));
+            // Over PCIe only where there is no link of their own, or where that is known not to be up.
+            let path = if may_be_linked(from, to) { DevicePath::Unknown } else { over_pci(from, to) };
+            paths.insert((from.id.min(to.id), from.id.max(to.id)), path);
         }
     }
     for link in &inventory.links {
         paths.insert((link.a.min(link.b), link.a.max(link.b)), DevicePath::Link(link.kind.as_str()));
     }
     paths
+}
+
+/// Whether two devices may have a link that only the vendor's library reports, and it has reported none of them.
+fn may_be_linked(from: &Device, to: &Device) -> bool {
+    let may_be = |device: &Device| {
+        let of_library = vendors::of_device(device).is_some_and(|record| record.links_by_library);
+        of_library && device.interconnect.missing().is_some_and(|missing| missing != Missing::NotAvailable)
+    };
+    (from.vendor, from.variant) == (to.vendor, to.variant) && may_be(from) && may_be(to)
 }
 
 fn over_pci(from: &Device, to: &Device) -> DevicePath {

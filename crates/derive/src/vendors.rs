@@ -85,6 +85,8 @@ pub struct VendorRecord {
     pub compute_drivers: &'static [&'static str],
     /// The vendor's kernel drivers that only divide a device among virtual machines.
     pub host_drivers: &'static [&'static str],
+    /// Whether only the vendor's library reports links between the devices.
+    pub links_by_library: bool,
     /// Whether the kernel has the memory of a device online as a NUMA node of its own.
     pub has_online_memory: fn(&Device) -> bool,
     /// Why no program can use a device although its driver is bound, in words; `None` if nothing is known against it.

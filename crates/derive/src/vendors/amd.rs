@@ -87,6 +87,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
     pci_vendors: &[0x1002],
     compute_drivers: &["amdgpu"],
     host_drivers: &["gim"],
+    links_by_library: false,
     has_online_memory: |_| false,
     obstacle: |_| None,
     passthrough_drivers: VFIO_DRIVERS,

@@ -52,6 +52,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     pci_vendors: &[0x1da3],
     compute_drivers: &["habanalabs"],
     host_drivers: &[],
+    links_by_library: false,
     has_online_memory: |_| false,
     obstacle: |_| None,
     passthrough_drivers: VFIO_DRIVERS,

@@ -56,6 +56,7 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
     pci_vendors: &[0x8086],
     compute_drivers: &["i915", "xe"],
     host_drivers: &[],
+    links_by_library: false,
     has_online_memory: |_| false,
     obstacle: |_| None,
     passthrough_drivers: VFIO_DRIVERS,

@@ -69,6 +69,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     pci_vendors: &[0x10de],
     compute_drivers: &["nvidia"],
     host_drivers: &[],
+    links_by_library: true,
     has_online_memory,
     obstacle,
     passthrough_drivers: &["vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci"],

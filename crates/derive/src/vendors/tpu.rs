@@ -38,6 +38,7 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     pci_vendors: &[0x1ae0],
     compute_drivers: &["vfio-pci", "tpu_*"],
     host_drivers: &[],
+    links_by_library: false,
     has_online_memory: |_| false,
     obstacle: |_| None,
     passthrough_drivers: &[],
