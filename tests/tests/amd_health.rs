@@ -144,3 +144,26 @@ fn sleep_does_not_change_the_health_of_a_gpu() {
     assert_eq!(health.state, HealthState::Unknown, "this command has never seen it awake");
     assert_eq!(health.reasons[0].code, "Suspended");
 }
+
+#[test]
+fn bad_pages_are_counted_in_a_list_of_any_length_and_none_that_was_not_read_is_a_sign_of_health() {
+    let observed = Observed::start("amd-mi300x8-dpx", |_, _| {});
+    let pages = observed.gpu.join("ras/gpu_vram_bad_pages");
+    let retired = "0x00327f5d : 0x00001000 : R\n".repeat(5000);
+    fs::write(&pages, &retired).expect("a file can be written");
+    observed.after_discoveries(2);
+    assert_eq!(observed.device().health.state, HealthState::Healthy, "all are retired");
+    fs::write(&pages, retired + "0x00400000 : 0x00001000 : F\n").expect("a file can be written");
+    observed.until(HealthState::Failed);
+    assert_eq!(observed.device().health.reasons[0].code, "BadPagesInUse");
+    fs::write(&pages, "").expect("a file can be written");
+    observed.until(HealthState::Healthy);
+    fs::remove_file(&pages).expect("a file can be removed");
+    fs::create_dir(&pages).expect("a folder can be made");
+    observed.after_discoveries(3);
+    assert_eq!(observed.device().health.state, HealthState::Healthy, "the verdict holds for a minute");
+    let devices = shown(&observed.host).devices;
+    let device = devices.iter().find(|device| device.id.to_string() == observed.id).expect("it is listed");
+    assert_eq!(device.health.state, HealthState::Unknown);
+    assert_eq!(device.health.reasons[0].code, "EvidenceUnreadable");
+}

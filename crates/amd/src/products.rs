@@ -1,8 +1,9 @@
 //! Names of AMD's products by PCI device id and revision, spelt as in `amdgpu.ids` of libdrm.
 //!
 //! One id is often sold under several names, which the revision distinguishes. Such an id has a row for each name and one
-//! for any other revision, which names the chip only and has no model: no name is composed of several. An id that `amdgpu.ids` itself
-//! gives to two products has the models of both, distinguished by the name on the board or by the compute units.
+//! for any other revision, which names the chip only and has no model: no name is composed of several. It is that of a revision
+//! with two names as well. An id that `amdgpu.ids` itself gives to two products under one name has the models of both,
+//! distinguished by the name on the board or by the compute units.
 
 mod gcn;
 mod instinct;
@@ -235,6 +236,7 @@ mod tests {
         assert_eq!(name(0x744c, Some(0xc8)), Some("AMD Radeon RX 7900 XTX"));
         assert_eq!(name(0x744c, Some(0xcc)), Some("AMD Radeon RX 7900 XT"));
         assert_eq!(name(0x744c, None), Some("AMD Radeon Graphics (Navi 31)"));
+        assert_eq!(name(0x743f, Some(0xc3)), Some("AMD Radeon Graphics (Navi 24)"), "RX 6500 or RX 6500M");
         assert_eq!(name(0x74a1, Some(0)), Some("AMD Instinct MI300X"));
         assert_eq!(name(0x14a0, None), None, "a bridge is no product");
     }

@@ -241,9 +241,12 @@ fn a_die_without_a_power_limit_of_its_own_has_no_power() {
         let hwmon = "/sys/bus/pci/devices/0000:05:00.0/hwmon/hwmon3";
         let folder = function(TestHost::new(), "0000:05:00.0", "0x740c")
             .file(&format!("{hwmon}/name"), "amdgpu\n")
-            .file(&format!("{hwmon}/power1_average"), "0\n")
-            .file(&format!("{hwmon}/power1_cap"), cap)
-            .file(&format!("{hwmon}/temp2_input"), "45000\n");
+            .file(&format!("{hwmon}/power1_average"), "0\n");
+        let folder = match cap {
+            "" => folder,
+            cap => folder.file(&format!("{hwmon}/power1_cap"), cap),
+        };
+        let folder = folder.file(&format!("{hwmon}/temp2_input"), "45000\n");
         let host = folder.open();
         let mut probe = Amd::default();
         probe.discover(&host, &PciBus::read(&host));
@@ -252,6 +255,7 @@ fn a_die_without_a_power_limit_of_its_own_has_no_power() {
     };
     assert_eq!(powers("500000000\n"), [0.0, 500.0, 45.0]);
     assert_eq!(powers("0\n"), [45.0]);
+    assert_eq!(powers(""), [45.0], "a chip that is awake draws something");
 }
 
 #[test]

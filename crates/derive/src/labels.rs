@@ -99,10 +99,15 @@ fn families(
         let value = (label.value)(&node).map(|value| (label.key.to_owned(), value));
         family(label.key, node.is_undecided(label.made_from), value.into_iter().collect())
     });
-    let keys = products.0.iter().filter_map(|group| {
-        let slug = label_value(group.product.as_deref()?, MAX_LENGTH - PRODUCT_KEY.len())?;
-        Some((format!("{PRODUCT_KEY}{slug}"), group.devices.len().to_string()))
-    });
+    // Products whose names are equal as far as a key can have them share it.
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for group in &products.0 {
+        let name = group.product.as_deref();
+        if let Some(slug) = name.and_then(|name| label_value(name, MAX_LENGTH - PRODUCT_KEY.len())) {
+            *counts.entry(format!("{PRODUCT_KEY}{slug}")).or_default() += group.devices.len();
+        }
+    }
+    let keys = counts.into_iter().map(|(key, count)| (key, count.to_string()));
     let undecided = is_undecided(node.counted(), &[Fact::Product]);
     let keys = family(&format!("{PRODUCT_KEY}<product>"), undecided, keys.collect());
     rows.chain([keys]).collect()

@@ -21,7 +21,8 @@ const BRIDGE_CLASS: u16 = 0x0604;
 
 /// Whether an Intel function is a GPU.
 ///
-/// A display function that is in no table and shares its slot with another one is the second head of an old integrated GPU.
+/// A display function that is in no table and shares the slot of integrated GPUs with another one is the second head of an old one.
+/// In another slot it is a device of its own, such as a virtual function in a guest.
 pub(crate) fn is_gpu(bus: &PciBus, function: &PciFunction) -> bool {
     let known = function.device_id().and_then(products::find).is_some();
     let display = function.class().is_some_and(is_display_class);
@@ -31,7 +32,9 @@ pub(crate) fn is_gpu(bus: &PciBus, function: &PciFunction) -> bool {
 fn is_second_head(bus: &PciBus, function: &PciFunction) -> bool {
     let mut first = function.address;
     first.function = 0;
-    function.address.function > 0
+    let is_of_processors = (first.bus, first.device) == (0, 2);
+    is_of_processors
+        && function.address.function > 0
         && bus.function(first).is_some_and(|first| {
             first.vendor_id == function.vendor_id && first.class().is_some_and(is_display_class)
         })

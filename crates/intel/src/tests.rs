@@ -70,6 +70,17 @@ fn the_second_head_of_an_old_gpu_is_not_a_second_gpu() {
 }
 
 #[test]
+fn functions_of_one_slot_are_devices_of_their_own() {
+    // An id that is in no table, and a Flex 170.
+    for id in ["0xe2f0", "0x56c0"] {
+        let folder = add(gpu("0000:00:07.0", id, "0x038000"), "0000:00:07.1", id, "0x038000");
+        let devices = discover(&folder).1.devices;
+        assert_eq!(devices.len(), 2, "{id}");
+        assert!(devices.iter().all(|device| device.partitions.is_empty()));
+    }
+}
+
+#[test]
 fn virtual_functions_are_partitions_on_the_host_and_devices_in_a_guest() {
     let host = add(gpu("0000:03:00.0", "0x0bd5", "0x038000"), "0000:03:00.1", "0x0bd5", "0x038000")
         .file(&format!("{GPU}/sriov_numvfs"), "1\n")

@@ -188,7 +188,7 @@ impl Probe for Nvidia {
         self.functions = sysfs::gpus(host, bus);
         let mut described: Vec<(Device, bool)> =
             self.functions.iter().map(|function| sysfs::device(&mut facts, bus, function)).collect();
-        described.extend(sysfs::devices_without_function(&mut facts, bus));
+        described.extend(sysfs::devices_without_function(&mut facts, bus, &self.functions));
         let named: BTreeSet<PciAddress> =
             described.iter().filter(|(_, is_named)| *is_named).map(|(device, _)| device.id.0).collect();
         let devices: Vec<Device> = described.into_iter().map(|(device, _)| device).collect();

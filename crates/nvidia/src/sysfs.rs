@@ -21,21 +21,37 @@ const CONTROLLER_3D: u16 = 0x0302;
 /// The fact of the problem of an unknown product.
 const PRODUCT: &str = "product";
 
-/// The PCI functions that are GPUs.
+/// The PCI functions that are GPUs. One whose vendor is not known, as in partial copies of a host, is a GPU if the driver lists it.
 pub(crate) fn gpus(host: &Host, bus: &PciBus) -> Vec<PciFunction> {
+    let listed = host.list(procfs::GPUS).unwrap_or_default();
+    let is_listed = |function: &PciFunction| listed.contains(&function.address.to_string());
+    let is_of_vendor = |function: &&PciFunction| match function.vendor_id {
+        Known::Value(vendor) => vendor.0 == VENDOR_ID,
+        Known::Missing { .. } => is_listed(function),
+    };
     let is_gpu = |function: &&PciFunction| {
         let is_of_class = match function.class() {
             Some(class) => class == DISPLAY || class == CONTROLLER_3D,
-            None => function.device_id().is_some_and(|id| products::find(id).is_some()),
+            None => {
+                function.device_id().is_some_and(|id| products::find(id).is_some()) || is_listed(function)
+            }
         };
         is_of_class && function.physical_function(host).is_none()
     };
-    bus.of_vendor(VENDOR_ID).filter(is_gpu).cloned().collect()
+    bus.functions().filter(is_of_vendor).filter(is_gpu).cloned().collect()
 }
 
 /// The device of a PCI function, and whether the driver reports its name.
 pub(crate) fn device(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> (Device, bool) {
     let mut device = device::begin(facts, bus, function, Vendor::Nvidia, Variant::Gpu);
+    // What the driver lists is bound to it, though a partial copy of a host lacks the link.
+    if device.driver.missing() == Some(Missing::DriverNotBound)
+        && facts.host().exists(&format!("{}/{}", procfs::GPUS, device.id))
+    {
+        device.driver = Known::Value(NAME.to_owned());
+        device.driver_version = procfs::driver_version(facts);
+        device.health = Health::unknown();
+    }
     let is_named = describe(facts, &mut device);
     // An unprivileged reader gets no file or a part of it; whether it is a vGPU is unknown then.
     let configuration = facts.host().read(&function.attribute("config")).unwrap_or_default();
@@ -47,8 +63,12 @@ pub(crate) fn device(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction
 }
 
 /// GPUs that the driver reports where PCI has none, as in partial copies of a host. Elsewhere a GPU without a function is gone.
-pub(crate) fn devices_without_function(facts: &mut Facts<'_>, bus: &PciBus) -> Vec<(Device, bool)> {
-    if bus.of_vendor(VENDOR_ID).next().is_some() {
+pub(crate) fn devices_without_function(
+    facts: &mut Facts<'_>,
+    bus: &PciBus,
+    gpus: &[PciFunction],
+) -> Vec<(Device, bool)> {
+    if !gpus.is_empty() || bus.of_vendor(VENDOR_ID).next().is_some() {
         return Vec::new();
     }
     facts.about(None);
@@ -328,6 +348,25 @@ mod tests {
         };
         assert_eq!(values(HandleKind::DevicePlugin), ["GPU-00000000-0000-0000-0000-000000000001", "nvidia3"]);
         assert_eq!((values(HandleKind::Minor), values(HandleKind::Dra)), (vec!["3"], vec!["gpu-3"]));
+    }
+
+    #[test]
+    fn a_function_with_a_class_alone_is_a_gpu_if_the_driver_lists_it() {
+        let class = |folder: TestHost, bus: u8| {
+            folder.file(&format!("/sys/bus/pci/devices/0000:{bus:02x}:00.0/class"), "0x030200\n")
+        };
+        let folder = class(class(TestHost::new(), 4), 5)
+            .file(
+                "/proc/driver/nvidia/version",
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  390.59  Wed\n",
+            )
+            .file("/proc/driver/nvidia/gpus/0000:05:00.0/information", "Model: \t\t Tesla K80\n");
+        let devices = discovered(&folder).devices;
+        let [device] = &devices[..] else { panic!("there is one: {devices:?}") };
+        assert_eq!((device.product_name(), device.id.0.bus), (Some("Tesla K80"), 5));
+        assert_eq!(device.driver_version, Known::Value("390.59".to_owned()));
+        assert_eq!(device.health.state, HealthState::Unknown);
+        assert!(discovered(&class(TestHost::new(), 4)).devices.is_empty(), "it may be any vendor's");
     }
 
     #[test]

@@ -27,7 +27,6 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x6640], "AMD Radeon HD 8950", "HD-8950", "gcn2", gfx("gfx704").revisions(&[0x00])),
     row(&[0x6640, 0x6647], "AMD Radeon R9 M380", "R9-M380", "gcn2", gfx("gfx704").revisions(&[0x80])),
     row(&[0x6646], "AMD Radeon R9 M280X", "R9-M280X", "gcn2", gfx("gfx704").revisions(&[0x00])),
-    row(&[0x6646], "AMD Radeon R9 M385", "R9-M385", "gcn2", gfx("gfx704").revisions(&[0x80])),
     row(&[0x6647], "AMD Radeon R9 M200X Series", "R9-M200X", "gcn2", gfx("gfx704").revisions(&[0x00])),
     row(&[0x6649, 0x664d], "AMD FirePro W5100", "FirePro-W5100", "gcn2", gfx("gfx704")),
     row(&[0x6658, 0x665d], "AMD Radeon R7 200 Series", "R7-200", "gcn2", gfx("gfx704")),

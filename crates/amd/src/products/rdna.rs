@@ -92,7 +92,6 @@ pub(super) const ROWS: &[AmdProductRow] = &[
     row(&[0x7423], "AMD Radeon Pro W6300", "W6300", "rdna2", gfx("gfx1034").revisions(&[0x01])),
     row(&[0x7424], "AMD Radeon RX 6300", "RX-6300", "rdna2", gfx("gfx1034")),
     row(&[0x743f], "AMD Radeon RX 6500 XT", "RX-6500-XT", "rdna2", gfx("gfx1034").revisions(&[0xc1])),
-    row(&[0x743f], "AMD Radeon RX 6500", "RX-6500", "rdna2", gfx("gfx1034").revisions(&[0xc3])),
     row(&[0x743f], "AMD Radeon RX 6400", "RX-6400", "rdna2", gfx("gfx1034").revisions(&[0xc7, 0xd7])),
     row(&[0x743f], "AMD Radeon RX 6300M", "RX-6300M", "rdna2", gfx("gfx1034").revisions(&[0xcf])),
     row(&[0x743f], "AMD Radeon RX 6500M", "RX-6500M", "rdna2", gfx("gfx1034").revisions(&[0xc8])),

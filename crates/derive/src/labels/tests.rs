@@ -112,6 +112,15 @@ fn partitions_of_another_kind_are_not_counted() {
 }
 
 #[test]
+fn products_that_share_a_key_are_counted_together() {
+    let long = |end: &str| format!("Example Accelerator of a Company with a Long Name Edition{end}");
+    let labels = labelled(vec![named(0, &long(" One")), named(1, &long(" Two")), named(2, &long(" Two"))]);
+    let keys: Vec<_> = labels.iter().filter(|(key, _)| key.starts_with("product.")).collect();
+    let [(key, count)] = keys[..] else { panic!("there is one key: {keys:?}") };
+    assert_eq!((key.len() <= MAX_LENGTH, count.as_str()), (true, "3"));
+}
+
+#[test]
 fn the_logical_count_is_there_where_it_differs() {
     let chip = |number, logical| Device { logical_devices: Known::Value(logical), ..device(number) };
     assert_eq!(labelled(vec![chip(0, 2), chip(1, 2)])["logical-count"], "4");

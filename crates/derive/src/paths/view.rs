@@ -17,7 +17,7 @@ use cel::{Value, objects::Key};
 
 use crate::{
     labels::primary_product,
-    vendors::{can_compute, obstacle},
+    vendors::{can_compute, driver_is_undecided, obstacle},
 };
 
 /// The type of a field.
@@ -226,6 +226,16 @@ fn is_whole(device: &Device) -> Option<bool> {
         Partitioning::Mig => false,
         Partitioning::Sriov { functions } => *functions == 0,
     })
+}
+
+/// Whether a driver is bound with which the device computes.
+fn is_driven(device: &Device) -> Option<bool> {
+    (!driver_is_undecided(device)).then(|| can_compute(device))
+}
+
+/// Whether programs can use the device, as far as its driver and its settings say.
+fn is_computing(device: &Device) -> Option<bool> {
+    (!driver_is_undecided(device)).then(|| obstacle(device).is_none())
 }
 
 /// Whether the device can be allocated as a whole, as far as is known: one that has failed or cannot compute cannot.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use afd_model::{Device, Health, HealthReason, HealthState, Known, Missing};
+use afd_model::{Device, Fact, Health, HealthReason, HealthState, Known, Missing};
 
 use super::{VendorRecord, matches, of_device};
 
@@ -71,8 +71,13 @@ fn is_one_of(device: &Device, drivers: &[&str]) -> bool {
 fn may_be_one_of(device: &Device, drivers: &[&str]) -> bool {
     match &device.driver {
         Known::Value(_) => is_one_of(device, drivers),
-        Known::Missing { missing } => *missing != Missing::DriverNotBound,
+        Known::Missing { missing } => *missing != Missing::DriverNotBound || driver_is_undecided(device),
     }
+}
+
+/// Whether no driver is known to be bound, and one may be in a moment, as while it is being replaced.
+pub(crate) fn driver_is_undecided(device: &Device) -> bool {
+    !device.driver.is_known() && device.undecided.contains(Fact::Driver)
 }
 
 #[cfg(test)]
@@ -174,6 +179,24 @@ mod tests {
         for reason in [Missing::NotPermitted, Missing::NotExposed, Missing::Pending] {
             let unread = Device { driver: reason.into(), ..crate::vendors::bare_device(1) };
             assert!(can_compute(&unread) && is_driven(&unread) && obstacle(&unread).is_none());
+        }
+    }
+
+    #[test]
+    fn a_driver_that_is_being_replaced_decides_no_path_and_no_label() {
+        let options =
+            CompatOptions { switches: CompatSwitches::default().auto_on(), ..CompatOptions::default() };
+        for record in VENDORS {
+            let mut device = device(record, 1, None);
+            device.undecided.insert(Fact::Driver);
+            let inventory = Inventory { devices: vec![device], ..Inventory::default() };
+            let rules = PathRules::built_in();
+            for verdict in rules.verdicts(&inventory, false) {
+                let unmet = verdict.unmet().any(|unmet| unmet.requirement.reason == "DriverMissing");
+                assert!(!unmet && verdict.answer() != PathAnswer::Ready, "{}", verdict.path.name);
+            }
+            let decided = compat::decided_labels(&inventory, &LabelOptions::default(), &options);
+            assert!(decided.values.is_empty() && !decided.undecided.is_empty(), "{}", record.probe);
         }
     }
 }

@@ -90,7 +90,8 @@ pub(super) fn sensors(facts: &mut Facts<'_>, directory: &str, readings: &mut Rea
             number(facts, "clock_hertz", &at(&format!("freq{index}_input"))),
         );
     }
-    limit != Some(0.0)
+    // A chip that is awake draws something.
+    limit != Some(0.0) && (limit.is_some() || power != Some(0.0))
 }
 
 /// The temperature in a file of hwmon. The driver writes 0 where the hardware has no such sensor.

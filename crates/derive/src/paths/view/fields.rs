@@ -3,11 +3,11 @@
 use afd_model::{Device, Inventory, Missing, Partition};
 use cel::Value;
 
-use crate::vendors::{can_compute, obstacle};
+use crate::vendors::obstacle;
 
 use super::{
-    DeviceView, FieldKind, NodeView, PortView, ViewField, ViewRecord, has_failed, is_healthy, is_usable,
-    is_whole, number, pcie_root, string,
+    DeviceView, FieldKind, NodeView, PortView, ViewField, ViewRecord, has_failed, is_computing, is_driven,
+    is_healthy, is_usable, is_whole, number, pcie_root, string,
 };
 
 /// A field and its value, if that is known.
@@ -42,13 +42,13 @@ pub(super) const NODE: &[ViewRow<NodeValue>] = &[
         "driven",
         FieldKind::Number,
         "number of those that are bound to a driver with which they compute",
-        |node| number(node.count(|device| Some(can_compute(device)))?),
+        |node| number(node.count(is_driven)?),
     ),
     row(
         "computing",
         FieldKind::Number,
         "number of those that programs can use: `driven`, and not set so that they compute nothing on this node",
-        |node| number(node.count(|device| Some(obstacle(device).is_none()))?),
+        |node| number(node.count(is_computing)?),
     ),
     row("obstacle", FieldKind::String, "why the first of the others cannot compute", |node| {
         string(node.devices.iter().copied().find_map(obstacle)?)

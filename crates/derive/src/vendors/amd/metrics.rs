@@ -5,20 +5,20 @@ mod counters;
 mod left_out;
 mod values;
 
-use afd_model::{AmdQuantity, Device, PartitionName, Partitioning, Quantity};
+use afd_model::{AmdQuantity, Device, Known, Missing, PartitionName, Partitioning, Quantity};
 
 use crate::compat::metrics::{
-    CompatFamily, ExporterUnit, MetricSet, SeriesOrder, SeriesSource, UnitLabel, UnitSeries,
+    CompatFamily, CompatInput, ExporterUnit, MetricSet, SeriesOrder, SeriesSource, UnitLabel, UnitSeries,
     allocatable_units, plain,
 };
-use crate::families::MetricKind;
+use crate::{families::MetricKind, vendors::VendorRecord};
 
 pub(super) const METRICS: MetricSet = MetricSet {
     exporter: "AMD's device metrics exporter",
     page: "amd",
     always_served: false,
     notes: "All families are gauges, as in the exporter.",
-    units: allocatable_units,
+    units: driven_units,
     unit_labels: &[
         UnitLabel { name: "gpu_id", value: |unit| Some(unit.number.to_string()) },
         UnitLabel { name: "gpu_uuid", value: |unit| Some(uuid(unit)) },
@@ -51,6 +51,7 @@ pub(super) const METRICS: MetricSet = MetricSet {
          2^32-1 as well.",
         "Radeon cards and processors have the families that the kernel reports.",
         "`gpu_health` is AFD's verdict ([health-amd.md](health-amd.md)), absent while the health is unknown.",
+        "A GPU that no driver or one for virtual machines has is not listed, as with the exporter; our own metrics have it.",
         "`gpu_id` numbers GPUs, or partitions of partitioned GPUs, in the order of their PCI addresses. Values of the whole GPU \
          are series of its first partition.",
         "`clock_index` is 0 for `system`, 1 for `memory` and 2 for `soc`; the kernel's files have no others.",
@@ -61,6 +62,20 @@ pub(super) const METRICS: MetricSet = MetricSet {
         "`gpu_used_vram` of a partition is there where KFD reports it, which only AMD's own build of the driver does.",
     ],
 };
+
+/// What the exporter lists: devices that AMD's drivers are bound to, and their partitions.
+fn driven_units<'i>(record: &VendorRecord, input: &CompatInput<'i>) -> Vec<ExporterUnit<'i>> {
+    let is_driven = |device: &Device| match &device.driver {
+        Known::Value(driver) => matches!(driver.as_str(), "amdgpu" | "gim"),
+        Known::Missing { missing } => *missing != Missing::DriverNotBound,
+    };
+    let mut units = allocatable_units(record, input);
+    units.retain(|unit| is_driven(unit.device));
+    for (number, unit) in units.iter_mut().enumerate() {
+        unit.number = number;
+    }
+    units
+}
 
 const fn empty(name: &'static str) -> UnitLabel {
     UnitLabel { name, value: |_| Some(String::new()) }

@@ -51,6 +51,25 @@ fn a_node_without_such_devices_has_no_family() {
 }
 
 #[test]
+fn a_device_that_another_driver_has_is_not_listed() {
+    let with = |driver: Known<String>, bus| Device { driver, ..device(bus) };
+    let named = |name: &str| Known::Value(name.to_owned());
+    let devices = vec![
+        with(named("vfio-pci"), 1),
+        with(Missing::DriverNotBound.into(), 2),
+        with(named("gim"), 3),
+        with(Missing::Unreadable.into(), 4),
+        device(5),
+    ];
+    let samples: Vec<Sample> =
+        devices.iter().map(|device| sample(device.id, &[(Quantity::PowerWatts, 7.0)])).collect();
+    assert_eq!(
+        lines(devices, &samples),
+        ["gpu_power_usage 0 7", "gpu_power_usage 1 7", "gpu_power_usage 2 7"]
+    );
+}
+
+#[test]
 fn a_value_that_was_not_read_is_absent_and_255_is_a_value() {
     let gpu = device(1);
     assert!(lines(vec![gpu.clone()], &[]).is_empty());
