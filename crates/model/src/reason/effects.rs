@@ -1,7 +1,7 @@
 //! What reasons do to the conditions, and rows of common kinds.
 
 use super::{
-    ReasonClass::{self, Degraded, DeviceFault, Fine},
+    ReasonClass::{self, Degraded, DeviceFault, Fine, Unknown},
     ReasonEffect, ReasonRow,
 };
 
@@ -57,7 +57,7 @@ pub(super) const MAINTENANCE: ReasonEffect = effect(
     "none; until 10 minutes after the signal, at most 2 hours, and 30 minutes without a driver",
 );
 /// Nothing is known.
-pub(super) const UNKNOWN: ReasonEffect = effect("`Unknown`", "`False`", "none");
+const UNKNOWN: ReasonEffect = effect("`Unknown`", "`False`", "none");
 /// A state that follows the workload.
 pub(super) const WORKLOAD: ReasonEffect =
     effect("`Unknown`", "`False`", "2 minutes, in which the last verdict holds");
@@ -87,6 +87,11 @@ pub(super) const fn fine(code: &'static str, meaning: &'static str, action: &'st
 /// A row of a fault with which a device takes work.
 pub(super) const fn degraded(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
     row(code, Degraded, DEGRADED, meaning, action)
+}
+
+/// A row of what leaves the health unknown at once.
+pub(super) const fn unknown(code: &'static str, meaning: &'static str, action: &'static str) -> ReasonRow {
+    row(code, Unknown, UNKNOWN, meaning, action)
 }
 
 /// A row of a fault of a device.

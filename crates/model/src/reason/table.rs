@@ -5,8 +5,8 @@ use super::{
     ReasonRow, XID,
     effects::{
         BY_SEVERITY, MAINTENANCE, MISSING, NEVER_PROBLEM, NO_CONDITION, NO_DRIVER, NO_FABRIC, NO_HEALTH,
-        NOT_OFFERED, SILENT_LIBRARY, UNKNOWN, UNKNOWN_OFFER, UNREADABLE, WORKLOAD, degraded, fault, fine,
-        row,
+        NOT_OFFERED, SILENT_LIBRARY, UNKNOWN_OFFER, UNREADABLE, WORKLOAD, degraded, fault, fine, row,
+        unknown,
     },
 };
 use crate::EVIDENCE_UNREADABLE;
@@ -370,10 +370,8 @@ pub const REASONS: &[ReasonRow] = &[
         "the device is not registered with the fabric",
         "check whether the fabric manager runs",
     ),
-    row(
+    unknown(
         "ResetInProgress",
-        Unknown,
-        UNKNOWN,
         "the driver does not report errors, as while it resets the device",
         "wait; see the kernel log if it persists",
     ),
@@ -391,10 +389,8 @@ pub const REASONS: &[ReasonRow] = &[
         "the device is reset between two jobs",
         "wait; see the kernel log if it persists",
     ),
-    row(
+    unknown(
         "Suspended",
-        Unknown,
-        UNKNOWN,
         "the device is suspended and has not been seen awake",
         "nothing: it wakes when it is used",
     ),
