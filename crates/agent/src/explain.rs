@@ -74,6 +74,16 @@ pub fn page(verdict: &PathVerdict<'_>) -> String {
             let _ = writeln!(text, "           source: {source}");
         }
     }
+    let notes: Vec<_> = verdict.notes().collect();
+    if !notes.is_empty() {
+        text += "\nNotes:\n";
+        for outcome in notes {
+            let _ = writeln!(text, "  {}: {}", outcome.requirement.reason, outcome.message);
+            if let Some(source) = &outcome.requirement.source {
+                let _ = writeln!(text, "           source: {source}");
+            }
+        }
+    }
     if !path.not_checked.is_empty() {
         text += "\nNot checked:\n";
         for item in &path.not_checked {
@@ -99,6 +109,9 @@ struct PathReport<'v> {
     /// `true`, `false`, or `null` where a fact is not known.
     ready: Option<bool>,
     requirements: Vec<RequirementReport<'v>>,
+    /// What the node lacks that the path works better with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<NoteReport<'v>>,
     not_checked: &'v [String],
 }
 
@@ -116,6 +129,14 @@ struct RequirementReport<'v> {
     source: Option<&'v str>,
 }
 
+#[derive(Serialize)]
+struct NoteReport<'v> {
+    reason: &'v str,
+    message: &'v str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'v str>,
+}
+
 impl<'v> PathReport<'v> {
     fn new(verdict: &'v PathVerdict<'_>) -> PathReport<'v> {
         PathReport {
@@ -123,7 +144,18 @@ impl<'v> PathReport<'v> {
             title: &verdict.path.title,
             ready: verdict.answer().ready(),
             requirements: verdict.outcomes.iter().filter_map(RequirementReport::new).collect(),
+            notes: verdict.notes().map(NoteReport::new).collect(),
             not_checked: &verdict.path.not_checked,
+        }
+    }
+}
+
+impl<'v> NoteReport<'v> {
+    fn new(outcome: &'v RequirementOutcome<'_>) -> NoteReport<'v> {
+        NoteReport {
+            reason: &outcome.requirement.reason,
+            message: &outcome.message,
+            source: outcome.requirement.source.as_deref(),
         }
     }
 }
@@ -147,13 +179,15 @@ impl<'v> RequirementReport<'v> {
     }
 }
 
-/// Why a path is not ready, one line per reason.
+/// Why a path is not ready, or what is noted, one line each.
 pub(crate) fn why(verdict: &PathVerdict<'_>) -> Vec<String> {
-    match verdict.answer() {
+    let reasons: Vec<String> = match verdict.answer() {
         PathAnswer::Ready => Vec::new(),
         PathAnswer::NotReady => verdict.unmet().filter_map(shortfall).collect(),
         PathAnswer::Unknown => verdict.missing().into_iter().map(str::to_owned).collect(),
-    }
+    };
+    let notes = verdict.notes().filter_map(shortfall).map(|note| format!("note: {note}"));
+    reasons.into_iter().chain(notes).collect()
 }
 
 /// What is unmet or unknown of a requirement.

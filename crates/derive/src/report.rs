@@ -61,6 +61,9 @@ struct ReportedPath<'a> {
     reasons: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unknown: Vec<&'a str>,
+    /// What the node lacks that the path works better with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -123,6 +126,7 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerd
             ready,
             reasons: verdict.unmet().map(|outcome| outcome.requirement.reason.as_str()).collect(),
             unknown: if ready.is_none() { verdict.missing() } else { Vec::new() },
+            notes: verdict.notes().map(|outcome| outcome.requirement.reason.as_str()).collect(),
         }
     });
     let missing = inventory.missing.iter().map(|missing| ReportedMissing {

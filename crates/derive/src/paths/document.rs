@@ -2,7 +2,7 @@
 
 use super::{
     check::FUNCTIONS,
-    rules::{PATH_KEY, PathRules},
+    rules::{PATH_KEY, PathRules, Requirement},
     view::{FieldKind, ViewField, ViewRecord},
 };
 
@@ -18,10 +18,12 @@ connects them; what is not checked is listed for each path. A device counts unle
 some devices is not reported, and the label `healthy` leaves them out.\n\n\
 **false** means that a requirement of the path is known not to hold. **No label** and no series mean that no requirement is\n\
 known not to hold, and that a fact is not known; `afd explain` names it.\n\n\
+A **note** is what makes a node slower than the guide expects. The node serves the path all the same: the label is `true`, and\n\
+`afd explain` and the annotation `report` have the note.\n\n\
 Like all labels, these describe the primary product of the node: of the products that can compute, the one with most devices.\n";
 
 const RULES: &str = "## Your own rules\n\n\
-`--path-rules FILE` adds paths, and requirements of existing paths. The file has the format of the built-in one (TOML):\n\n\
+`--path-rules FILE` adds paths, and requirements and notes of existing paths. The file has the format of the built-in one (TOML):\n\n\
 ```toml\n\
 [[path]]\n\
 name = \"fast-lane\"\n\
@@ -33,6 +35,7 @@ require = \"node.ports.exists(port, port.active && port.rate_bits_per_second >= 
 reason = \"NicTooSlow\"\n\
 message = \"no active port has 400 Gb/s; {size(node.ports)} ports were found\"\n\
 ```\n\n\
+A `[[note]]` has the same keys, with `prefer` in place of `require`.\n\n\
 `require` and `when` (without `when` a requirement applies to every node) are expressions of the Common Expression Language\n\
 ([CEL](https://cel.dev)), as in Kubernetes' admission policies. `{x}` in a message is the value of the expression `x`. A file\n\
 with errors is refused as a whole, and every error is reported with its place. Unknown fields and functions, and a number\n\
@@ -55,13 +58,14 @@ pub fn document() -> String {
         }
         text += "\n| reason | when | requires | source |\n|---|---|---|---|\n";
         for requirement in rules.requirements_of(path) {
-            let when = requirement.when.as_ref().map_or_else(String::new, |when| code(when.source()));
-            let source = requirement.source.as_deref().unwrap_or_default();
-            text += &format!(
-                "| {} | {when} | {} | {source} |\n",
-                requirement.reason,
-                code(requirement.require.source())
-            );
+            text += &row(requirement);
+        }
+        let mut notes = rules.notes_of(path).peekable();
+        if notes.peek().is_some() {
+            text += "\n| note | when | works better with | source |\n|---|---|---|---|\n";
+        }
+        for note in notes {
+            text += &row(note);
         }
         text += "\nNot checked:\n\n";
         for what in &path.not_checked {
@@ -80,6 +84,12 @@ pub fn document() -> String {
         text += &format!("- {meaning}\n");
     }
     text
+}
+
+fn row(requirement: &Requirement) -> String {
+    let when = requirement.when.as_ref().map_or_else(String::new, |when| code(when.source()));
+    let source = requirement.source.as_deref().unwrap_or_default();
+    format!("| {} | {when} | {} | {source} |\n", requirement.reason, code(requirement.require.source()))
 }
 
 /// A bar would end the cell of the table.

@@ -38,15 +38,15 @@ pub struct PathSpec {
     pub not_checked: Vec<String>,
 }
 
-/// A requirement of paths on a node.
+/// A requirement of paths on a node, or what they work better with.
 #[derive(Debug)]
 pub struct Requirement {
     paths: Vec<String>,
     /// Nodes to which it applies; all if there is none.
     pub when: Option<Expression>,
-    /// What must hold.
+    /// What must or should hold.
     pub require: Expression,
-    /// Reason in CamelCase why a node is not ready if it does not hold.
+    /// Reason in CamelCase why a node is not ready if it does not hold, or what is noted then.
     pub reason: String,
     message: MessageTemplate,
     /// Source of the requirement.
@@ -58,6 +58,7 @@ pub struct Requirement {
 pub struct PathRules {
     paths: Vec<PathSpec>,
     requirements: Vec<Requirement>,
+    notes: Vec<Requirement>,
 }
 
 impl PathRules {
@@ -87,7 +88,8 @@ impl PathRules {
     /// The verdict of each path for a node. Integrated GPUs count only with `include_integrated`, as for labels.
     pub fn verdicts(&self, inventory: &Inventory, include_integrated: bool) -> Vec<PathVerdict<'_>> {
         let view = predicate::context(view::of_inventory(inventory, include_integrated));
-        self.paths.iter().map(|path| PathVerdict::new(path, self.requirements_of(path), &view)).collect()
+        let verdict = |path| PathVerdict::new(path, self.requirements_of(path), self.notes_of(path), &view);
+        self.paths.iter().map(verdict).collect()
     }
 
     /// All paths, in the order of the files.
@@ -100,12 +102,20 @@ impl PathRules {
         self.requirements.iter().filter(|requirement| requirement.paths.contains(&path.name))
     }
 
+    /// What a path works better with, in the order of the files: a node that lacks it is ready, and slower.
+    pub fn notes_of<'r>(&'r self, path: &'r PathSpec) -> impl Iterator<Item = &'r Requirement> {
+        self.notes.iter().filter(|note| note.paths.contains(&path.name))
+    }
+
     fn read(&mut self, file: &mut RuleFile<'_>, document: &DeTable<'_>) {
         for (key, value) in document.iter() {
-            if !matches!(key.get_ref().as_ref(), "path" | "requirement") {
+            if !matches!(key.get_ref().as_ref(), "path" | "requirement" | "note") {
                 file.error(
                     key.span().start,
-                    format!("unknown key {}; the keys are [[path]] and [[requirement]]", key.get_ref()),
+                    format!(
+                        "unknown key {}; the keys are [[path]], [[requirement]] and [[note]]",
+                        key.get_ref()
+                    ),
                 );
             } else if !matches!(value.get_ref(), DeValue::Array(_)) {
                 file.error(key.span().start, format!("expected [[{}]], with two brackets", key.get_ref()));
@@ -118,11 +128,15 @@ impl PathRules {
             table.finish(file);
         }
         let known: BTreeSet<String> = self.paths.iter().map(|path| path.name.clone()).collect();
-        for mut table in tables(file, document, "requirement") {
-            if let Some(requirement) = requirement(file, &mut table, &known) {
-                self.requirements.push(requirement);
+        for (kind, expression) in [("requirement", "require"), ("note", "prefer")] {
+            for mut table in tables(file, document, kind) {
+                let requirement = requirement(file, &mut table, &known, expression);
+                match kind {
+                    "note" => self.notes.extend(requirement),
+                    _ => self.requirements.extend(requirement),
+                }
+                table.finish(file);
             }
-            table.finish(file);
         }
     }
 
@@ -167,10 +181,12 @@ impl Requirement {
     }
 }
 
+/// Reads a requirement or a note, whose expression has the key `expression`.
 fn requirement(
     file: &mut RuleFile<'_>,
     table: &mut RuleTable<'_>,
     known: &BTreeSet<String>,
+    expression: &'static str,
 ) -> Option<Requirement> {
     let paths = table.strings(file, "paths");
     match &paths {
@@ -182,7 +198,7 @@ fn requirement(
         }
     }
     let when = table.optional(file, "when").map(|string| compiled(file, &string));
-    let require = table.required(file, "require").and_then(|string| compiled(file, &string));
+    let require = table.required(file, expression).and_then(|string| compiled(file, &string));
     let reason = table.required(file, "reason");
     if let Some(reason) = &reason {
         let value = &reason.value;

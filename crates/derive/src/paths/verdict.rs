@@ -54,20 +54,27 @@ pub struct PathVerdict<'r> {
     pub path: &'r PathSpec,
     /// Its requirements, in the order of the rules.
     pub outcomes: Vec<RequirementOutcome<'r>>,
+    /// What it works better with, in the order of the rules. It does not change the answer.
+    notes: Vec<RequirementOutcome<'r>>,
 }
 
 impl<'r> PathVerdict<'r> {
     pub(super) fn new(
         path: &'r PathSpec,
         requirements: impl Iterator<Item = &'r Requirement>,
+        notes: impl Iterator<Item = &'r Requirement>,
         view: &Context<'_, '_>,
     ) -> PathVerdict<'r> {
-        let outcomes = requirements.map(|requirement| {
+        let outcome = |requirement: &'r Requirement| {
             let holds = evaluated(requirement, view);
             let message = if holds == Evaluation::False { requirement.message(view) } else { String::new() };
             RequirementOutcome { requirement, holds, message }
-        });
-        PathVerdict { path, outcomes: outcomes.collect() }
+        };
+        PathVerdict {
+            path,
+            outcomes: requirements.map(outcome).collect(),
+            notes: notes.map(outcome).collect(),
+        }
     }
 
     /// The answer.
@@ -85,6 +92,15 @@ impl<'r> PathVerdict<'r> {
     /// The requirements that do not hold.
     pub fn unmet(&self) -> impl Iterator<Item = &RequirementOutcome<'r>> {
         self.outcomes.iter().filter(|outcome| outcome.holds == Evaluation::False)
+    }
+
+    /// What the node is known to lack that the path works better with. Nothing while it is not ready: what is missing comes first.
+    pub fn notes(&self) -> impl Iterator<Item = &RequirementOutcome<'r>> {
+        let notes: &[RequirementOutcome<'r>] = match self.answer() {
+            PathAnswer::NotReady => &[],
+            PathAnswer::Ready | PathAnswer::Unknown => &self.notes,
+        };
+        notes.iter().filter(|outcome| outcome.holds == Evaluation::False)
     }
 
     /// The facts that are not known, each once.
@@ -204,6 +220,27 @@ mod tests {
         assert!(two(None, &[Fact::Memory]).undecided.contains(key));
         let failed = Device { health: Health::failed("Lost", ""), ..device(1, None, &[Fact::Memory]) };
         assert!(decided(vec![failed]).undecided.is_empty());
+    }
+
+    #[test]
+    fn a_note_does_not_change_the_answer() {
+        let mut rules = PathRules::default();
+        let text = "[[path]]\nname = 'big'\ntitle = 'T'\n[[requirement]]\npaths = ['big']\nreason = 'Few'\n\
+                    message = 'm'\nrequire = 'node.count >= 2'\n[[note]]\npaths = ['big']\nreason = 'Small'\n\
+                    message = '{node.memory_bytes} B'\nprefer = 'node.memory_bytes >= 100'\n";
+        assert_eq!(rules.add("big", text), []);
+        let noted = |count: u8, memory| {
+            let devices = (1..=count).map(|bus| device(bus, memory, &[])).collect();
+            let inventory = Inventory { devices, ..Inventory::default() };
+            let verdicts = rules.verdicts(&inventory, false);
+            let notes =
+                verdicts[0].notes().map(|note| format!("{}: {}", note.requirement.reason, note.message));
+            (verdicts[0].answer(), notes.collect::<Vec<_>>())
+        };
+        assert_eq!(noted(2, Some(99)), (PathAnswer::Ready, vec!["Small: 99 B".to_owned()]));
+        assert_eq!(noted(2, Some(100)), (PathAnswer::Ready, Vec::new()));
+        assert_eq!(noted(2, None), (PathAnswer::Ready, Vec::new()), "what is not known is not noted");
+        assert_eq!(noted(1, Some(99)), (PathAnswer::NotReady, Vec::new()), "the reason comes first");
     }
 
     #[test]
