@@ -171,7 +171,7 @@ async fn manifests() -> anyhow::Result<()> {
         "profile=labels,networkPolicy.enabled=true,compat.nvidia=off,compat.amd=off",
         "nvidia.driverRoot=/run/nvidia/driver,metrics.dcgmPort=0,expect=any=8",
         "nvidia.driverRoot=/,amd.driverRoot=/opt/my rocm # 7,amd.debugfs=true,kubeletRoot=/var/lib/k0s/kubelet",
-        "nvidia.runtimeClassName=nvidia,hostNetwork=false,includeIntegrated=true",
+        "nvidia.runtimeClassName=nvidia,nvidia.visibleDevices=mount,hostNetwork=false,includeIntegrated=true",
         "networkPolicy.enabled=true,networkPolicy.from[0].podSelector.matchLabels.app=prometheus,hostNetwork=false",
         "pathRules=[[path]],profile=labels,nvidia.devicePluginConfig=version: v1",
         "resourceQuota.enabled=true,cleanup.nodeSelector.pool=gpu",
@@ -191,6 +191,7 @@ async fn manifests() -> anyhow::Result<()> {
         "{monitors}"
     );
     let rendered = |more: &[&str]| render(&bed, more);
+    rendered::visible_devices(&rendered)?;
     rendered::openshift(&rendered)?;
     rendered::claim_and_cleanup(&rendered)?;
     let secure =

@@ -2,6 +2,19 @@
 
 use anyhow::ensure;
 
+/// A container runtime is asked for GPUs by a variable, or by a mount where it ignores the variable.
+pub(crate) fn visible_devices(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    const MOUNT: &str = "/var/run/nvidia-container-devices/all";
+    let with = |values: &str| render(&["--set", values]);
+    ensure!(!with("nvidia.visibleDevices=mount")?.contains(MOUNT), "no runtime is asked");
+    let by_variable = with("nvidia.runtimeClassName=nvidia")?;
+    ensure!(by_variable.contains("value: all") && !by_variable.contains(MOUNT), "{by_variable}");
+    let by_mount = with("nvidia.runtimeClassName=nvidia,nvidia.visibleDevices=mount")?;
+    let folder = "- name: NVIDIA_VISIBLE_DEVICES\n          value: /var/run/nvidia-container-devices\n";
+    ensure!(by_mount.contains(MOUNT) && by_mount.contains(folder), "{by_mount}");
+    Ok(())
+}
+
 /// What OpenShift allows the agent is what its pod asks for.
 pub(crate) fn openshift(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> anyhow::Result<()> {
     for (values, expected) in [
