@@ -144,6 +144,7 @@ impl Probes {
         }
         let mut inventory = node::surroundings(&self.host, &bus).assemble(findings);
         inventory.devices.iter_mut().for_each(vendors::withdraw_foreign_facts);
+        node::withdraw_examined(&mut inventory);
         let has_online_memory = |device: &&Device| {
             vendors::of_device(device).is_some_and(|record| (record.has_online_memory)(device))
         };

@@ -83,6 +83,8 @@ pub struct VendorRecord {
     pub pci_vendors: &'static [u16],
     /// The kernel drivers with which a device computes on this node. A name that ends in `*` stands for all that begin so.
     pub compute_drivers: &'static [&'static str],
+    /// The drivers of devices that are no PCI functions of this machine, and compute as well.
+    pub platform_drivers: &'static [&'static str],
     /// The vendor's kernel drivers that only divide a device among virtual machines.
     pub host_drivers: &'static [&'static str],
     /// Whether the kernel has the memory of a device online as a NUMA node of its own.

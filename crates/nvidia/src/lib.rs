@@ -20,6 +20,7 @@ mod incidents;
 mod interpret;
 mod library;
 pub mod nvml;
+mod platform;
 mod processes;
 mod procfs;
 mod products;
@@ -89,6 +90,20 @@ impl Nvidia {
             per_process: options.per_process,
             ..Nvidia::default()
         }
+    }
+
+    /// Adds the GPUs without a PCI function that NVML lists, or listed last. The kernel says that there are some, and not which.
+    fn query_platform(&mut self, host: &Host, driver: &str, findings: &mut Findings) {
+        let Some(nvml) = &mut self.nvml else { return };
+        let listed = |nvml: &Enrichment<NvmlStatus>| {
+            nvml.report().map(|report| platform::listed(report, driver)).unwrap_or_default()
+        };
+        if listed(nvml).is_empty() {
+            let mut asked = Findings { devices: vec![platform::unlisted(driver)], ..Findings::default() };
+            nvml.discover(host, &mut asked, false);
+            findings.problems = asked.problems;
+        }
+        findings.devices = listed(nvml);
     }
 
     /// Adds what NVML reports, or reported last, to what the kernel reports.
@@ -193,13 +208,18 @@ impl Probe for Nvidia {
             described.iter().filter(|(_, is_named)| *is_named).map(|(device, _)| device.id.0).collect();
         let devices: Vec<Device> = described.into_iter().map(|(device, _)| device).collect();
         facts.about(None);
-        if devices.is_empty() {
-            sysfs::unexamined_gpu(&mut facts);
+        let platform = if devices.is_empty() { platform::driver(host, bus) } else { None };
+        let mut findings = Findings { devices, ..Findings::default() };
+        if let Some(driver) = platform {
+            self.query_platform(host, driver, &mut findings);
+            if findings.devices.is_empty() {
+                platform::unexamined(&mut facts, driver);
+            }
         }
-        self.gpus = devices.iter().map(|device| device.id.0).collect();
+        findings.problems.extend(facts.into_problems());
+        self.gpus = findings.devices.iter().map(|device| device.id.0).collect();
         self.signs.retain(|address, _| self.gpus.contains(address));
         self.inaccessible.retain(|address, _| self.gpus.contains(address));
-        let mut findings = Findings { devices, problems: facts.into_problems(), ..Findings::default() };
         self.enrich(host, &mut findings);
         let report = self.nvml.as_ref().and_then(Enrichment::report);
         let is_named_by_library = |address| {

@@ -85,18 +85,6 @@ pub(crate) fn devices_without_function(
         .collect()
 }
 
-/// That a Jetson has a GPU that is no PCI function, so that nothing here examines it.
-pub(crate) fn unexamined_gpu(facts: &mut Facts<'_>) {
-    const FAMILY: &str = "/sys/devices/soc0/family";
-    let is_tegra = facts.host().read(FAMILY).is_ok_and(|family| family.starts_with(b"Tegra"))
-        || facts.host().exists("/etc/nv_tegra_release");
-    if is_tegra {
-        let message =
-            "this is a Jetson (Tegra), whose integrated GPU is no PCI function and was not examined";
-        let _: Known<()> = facts.missing(PRODUCT, Missing::Unrecognized, Some(FAMILY), message);
-    }
-}
-
 /// Fills in the system's memory for GPUs that share it (GB10), of which NVML reports no memory.
 pub(crate) fn shared_memory(facts: &mut Facts<'_>, devices: &mut [Device]) {
     for device in devices {

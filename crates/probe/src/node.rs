@@ -1,9 +1,9 @@
 //! The facts of a node apart from its accelerators: kernel release, machine, memory, NUMA nodes, RDMA devices.
 
 use afd_host::Host;
-use afd_model::{HostFacts, Inventory, Known, Missing, NumaNode, Scanned};
+use afd_model::{Device, HostFacts, Inventory, Known, Missing, NumaNode, Scanned};
 
-use crate::{Facts, PciBus, pci::numbered, rdma};
+use crate::{Facts, PciBus, PciFunction, pci::numbered, rdma};
 
 /// The kernel's release (`uname -r`).
 pub const KERNEL_RELEASE: &str = "/proc/sys/kernel/osrelease";
@@ -19,6 +19,9 @@ const RDMA_FILES: &str = "/dev/infiniband";
 
 /// The same devices in sysfs, for an agent that does not see the node's `/dev`: devtmpfs has a file for each.
 const RDMA_CLASS: &str = "/sys/class/infiniband_verbs";
+
+/// The fact of the problem that a GPU was not examined.
+const UNEXAMINED: &str = "gpu";
 
 /// An inventory without devices, to which the findings of the probes are added.
 pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
@@ -47,19 +50,35 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     }
 }
 
-/// That GPUs of a Windows host are shared with this machine (WSL2, GPU paravirtualisation of Hyper-V): each is a function of
-/// Microsoft's that shows nothing of the GPU behind it, and no probe examines it.
-fn unexamined_gpus(facts: &mut Facts<'_>, bus: &PciBus) {
+/// The driver of a GPU that a Windows host shares with this machine (WSL2, GPU paravirtualisation of Hyper-V).
+pub const PARAVIRTUAL: &str = "dxgkrnl";
+
+/// The functions that stand for such GPUs. Each is Microsoft's, and shows nothing of the GPU behind it.
+pub fn paravirtual_gpus<'b>(host: &Host, bus: &'b PciBus) -> impl Iterator<Item = &'b PciFunction> {
     const MICROSOFT: u16 = 0x1414;
-    for function in bus.of_vendor(MICROSOFT) {
+    bus.of_vendor(MICROSOFT).filter(|function| {
+        let driver = host.link(&function.attribute("driver"));
+        driver.is_ok_and(|target| target.strip_suffix(PARAVIRTUAL).is_some_and(|path| path.ends_with('/')))
+    })
+}
+
+/// That such GPUs were not examined.
+fn unexamined_gpus(facts: &mut Facts<'_>, bus: &PciBus) {
+    for function in paravirtual_gpus(facts.host(), bus) {
+        let message = format!(
+            "a GPU of the Windows host (WSL2, /dev/dxg) is behind {}: it was not examined",
+            function.address
+        );
         let driver = function.attribute("driver");
-        if facts.host().link(&driver).is_ok_and(|target| target.ends_with("/dxgkrnl")) {
-            let message = format!(
-                "a GPU of the Windows host (WSL2, /dev/dxg) is behind {}: it was not examined",
-                function.address
-            );
-            let _: Known<()> = facts.missing("gpu", Missing::Unrecognized, Some(&driver), message);
-        }
+        let _: Known<()> = facts.missing(UNEXAMINED, Missing::Unrecognized, Some(&driver), message);
+    }
+}
+
+/// Withdraws that GPUs of the Windows host were not examined, where a library lists some.
+pub fn withdraw_examined(inventory: &mut Inventory) {
+    let is_examined = |device: &Device| device.driver.value().is_some_and(|driver| driver == PARAVIRTUAL);
+    if inventory.devices.iter().any(is_examined) {
+        inventory.problems.retain(|problem| problem.fact != UNEXAMINED);
     }
 }
 

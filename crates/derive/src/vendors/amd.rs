@@ -89,6 +89,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
     ],
     pci_vendors: &[0x1002],
     compute_drivers: &["amdgpu"],
+    platform_drivers: &[],
     host_drivers: &["gim"],
     has_online_memory: |_| false,
     obstacle: |_| None,

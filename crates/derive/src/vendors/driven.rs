@@ -10,7 +10,8 @@ use super::{VendorRecord, matches, of_device};
 /// Whether a driver of the vendor is bound to the device. One that could not be read is taken for it: the device may compute.
 pub(crate) fn is_driven(device: &Device) -> bool {
     of_device(device).is_none_or(|record| {
-        may_be_one_of(device, record.compute_drivers) || is_one_of(device, record.host_drivers)
+        [record.compute_drivers, record.platform_drivers].iter().any(|drivers| may_be_one_of(device, drivers))
+            || is_one_of(device, record.host_drivers)
     })
 }
 
@@ -18,7 +19,11 @@ pub(crate) fn is_driven(device: &Device) -> bool {
 /// it computes.
 pub(crate) fn can_compute(device: &Device) -> bool {
     !device.display_only
-        && of_device(device).is_none_or(|record| may_be_one_of(device, record.compute_drivers))
+        && of_device(device).is_none_or(|record| {
+            [record.compute_drivers, record.platform_drivers]
+                .iter()
+                .any(|drivers| may_be_one_of(device, drivers))
+        })
 }
 
 /// Why no program can compute with a device, although it may work: the driver, or a setting.

@@ -51,6 +51,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     mounts: &[USR],
     pci_vendors: &[0x1da3],
     compute_drivers: &["habanalabs"],
+    platform_drivers: &[],
     host_drivers: &[],
     has_online_memory: |_| false,
     obstacle: |_| None,

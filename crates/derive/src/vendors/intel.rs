@@ -55,6 +55,7 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
     mounts: &[USR],
     pci_vendors: &[0x8086],
     compute_drivers: &["i915", "xe"],
+    platform_drivers: &[],
     host_drivers: &[],
     has_online_memory: |_| false,
     obstacle: |_| None,

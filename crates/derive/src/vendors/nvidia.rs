@@ -80,6 +80,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     mounts: &[directory("/proc/driver", "what the driver reports of its GPUs"), USR],
     pci_vendors: &[0x10de],
     compute_drivers: &["nvidia"],
+    platform_drivers: &["dxgkrnl", "nvgpu"],
     host_drivers: &[],
     has_online_memory,
     obstacle,

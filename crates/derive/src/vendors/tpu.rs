@@ -41,6 +41,7 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     }],
     pci_vendors: &[0x1ae0],
     compute_drivers: &["vfio-pci", "tpu_*"],
+    platform_drivers: &[],
     host_drivers: &[],
     has_online_memory: |_| false,
     obstacle: |_| None,
