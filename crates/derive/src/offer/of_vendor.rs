@@ -61,7 +61,8 @@ impl<'a> OffersOfVendor<'a> {
         self.offers.published.as_ref().is_some_and(|published| !published.incomplete.contains(self.driver()))
     }
 
-    /// Whether at least a part of each device can be allocated, where that is known.
+    /// Whether at least a part of each device can be allocated, where that is known. A device that only drives displays is not to be
+    /// offered.
     pub(super) fn allocatable(&self) -> BTreeMap<DeviceId, bool> {
         let by_plugin = match &self.offers.ready {
             Some(ready) => Some(self.ready_devices(ready)),
@@ -73,7 +74,8 @@ impl<'a> OffersOfVendor<'a> {
             let known = [by_plugin.as_ref(), by_driver].map(|devices| Some(devices?.contains(id)));
             if known.contains(&Some(true)) { Some(true) } else { (!known.contains(&None)).then_some(false) }
         };
-        self.devices.iter().filter_map(|device| Some((device.id, is_allocatable(&device.id)?))).collect()
+        let offerable = self.devices.iter().filter(|device| !device.display_only);
+        offerable.filter_map(|device| Some((device.id, is_allocatable(&device.id)?))).collect()
     }
 
     /// The vendor's devices among those that the kubelet reports as ready.

@@ -212,6 +212,10 @@ fn a_device_is_allocatable_if_either_mechanism_offers_it_and_that_is_known() {
     let dra = Offers { resources: resources(&[]), published: published(&[1]), ..Offers::default() };
     assert_eq!(allocatable(&dra), [Some(true), Some(false)]);
     assert_eq!(allocatable(&Offers::default()), [None, None]);
+    let mut with_display = gpus(2);
+    with_display.devices[0].display_only = true;
+    let offered = offered(&with_display, &dra, false);
+    assert_eq!(offered.allocatable.get(&id(1)), None);
 }
 
 #[test]

@@ -19,7 +19,15 @@ pub(super) const ALERTS: &[(&str, &[Series])] = &[
     ),
     (
         "AcceleratorFailed",
-        &[("accelerator_device_health{vendor=\"v\", device=\"spare\", state=\"failed\"}", "1x360", "0x360")],
+        &[
+            ("accelerator_device_health{vendor=\"v\", device=\"spare\", state=\"failed\"}", "1x360", "0x360"),
+            // AcceleratorMissing is about it.
+            (
+                "accelerator_device_health{vendor=\"v\", device=\"missing-1\", state=\"failed\"}",
+                "1x360",
+                "1x360",
+            ),
+        ],
     ),
     ("AcceleratorDegraded", &[("accelerator_device_health{DEVICE, state=\"degraded\"}", "1x360", "0x360")]),
     (
@@ -82,7 +90,14 @@ pub(super) const ALERTS: &[(&str, &[Series])] = &[
     ),
     (
         "AcceleratorIdleButHeld",
-        &[("accelerator_device_utilization_ratio{DEVICE, engine=\"compute\"}", "0x360", "0x300 0.4x60")],
+        &[
+            ("accelerator_device_utilization_ratio{DEVICE, engine=\"compute\"}", "0x360", "0x300 0.4x60"),
+            // An idle device whose pod has ended, and one that was given to a pod half an hour ago.
+            (IDLE_1, "0x360", "0x360"),
+            (HELD_1, "1x330 stale", "1x330 stale"),
+            (IDLE_2, "0x360", "0x360"),
+            (HELD_2, "_x330 1x30", "_x330 1x30"),
+        ],
     ),
     (
         "RdmaPortDown",
@@ -131,6 +146,13 @@ pub(super) const ALERTS: &[(&str, &[Series])] = &[
     ),
     ("AcceleratorWriteRefused", &[("afd_label_refused_total{key=\"k\", code=\"422\"}", "0+1x360", "5x360")]),
 ];
+
+const IDLE_1: &str =
+    "accelerator_device_utilization_ratio{vendor=\"v\", device=\"1\", partition=\"\", engine=\"compute\"}";
+const HELD_1: &str = "accelerator_device_allocation{vendor=\"v\", device=\"1\", partition=\"\", namespace=\"ns\", pod=\"job\"}";
+const IDLE_2: &str =
+    "accelerator_device_utilization_ratio{vendor=\"v\", device=\"2\", partition=\"\", engine=\"compute\"}";
+const HELD_2: &str = "accelerator_device_allocation{vendor=\"v\", device=\"2\", partition=\"\", namespace=\"ns\", pod=\"new\"}";
 
 const HELD: &str =
     "accelerator_device_allocation{DEVICE, namespace=\"ns\", pod=\"vllm\", container=\"c\", resource=\"r\"}";

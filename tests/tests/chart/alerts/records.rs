@@ -18,7 +18,9 @@ pub(super) fn series() -> Value {
     for (node, ratio, bytes) in [("a", "0.2x60", "100x60"), ("b", "0.6x60", "40x60")] {
         all.push(series("accelerator_device_utilization_ratio", node, ", engine=\"compute\"", ratio));
         all.push(series("accelerator_device_memory_used_bytes", node, "", bytes));
-        all.push(series("accelerator_device_energy_joules_total", node, "", "0+60x60"));
+        // The series of an agent's pod before an upgrade, and of that after it.
+        all.push(series("accelerator_device_energy_joules_total", node, ", pod=\"afd-1\"", "7x60"));
+        all.push(series("accelerator_device_energy_joules_total", node, ", pod=\"afd-2\"", "0+60x60"));
     }
     for (node, healthy) in [("a", "7x60"), ("b", "8x60")] {
         for (state, values) in [("present", "8x60"), ("healthy", healthy)] {
