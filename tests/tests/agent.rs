@@ -105,7 +105,7 @@ fn a_device_fails_with_its_error_counter_and_recovers_with_it() {
     let agent = start(&host);
     let state = |agent: &Agent, state: &str| {
         let line = format!(
-            "device=\"0000:21:00.0\",uuid=\"af00740f-0000-1000-80d0-000000000200\",partition=\"\",state=\"{state}\"}} 1"
+            "device=\"0000:21:00.0\",uuid=\"afff740f-0000-1000-80d0-000000000200\",partition=\"\",state=\"{state}\"}} 1"
         );
         agent.get("/metrics").text().contains(&line)
     };

@@ -2,13 +2,16 @@
 //! them; the kernel says no more than that there are some.
 
 use afd_host::Host;
-use afd_model::{Device, Known, Missing, PciAddress, Variant, Vendor};
+use afd_model::{Device, Known, Missing, PciAddress, PciId, Variant, Vendor};
 use afd_probe::{
     Facts, PciBus,
     node::{self, PARAVIRTUAL},
 };
 
-use crate::nvml::report::{NvmlReport, address};
+use crate::nvml::{
+    report::{NvmlReport, address, field},
+    table::call,
+};
 
 /// The driver of a Jetson's GPU.
 const TEGRA: &str = "nvgpu";
@@ -26,8 +29,18 @@ pub(crate) fn driver(host: &Host, bus: &PciBus) -> Option<&'static str> {
 
 /// The GPUs that NVML lists, bound to such a driver.
 pub(crate) fn listed(report: &NvmlReport, driver: &str) -> Vec<Device> {
-    let addresses = report.devices.iter().filter_map(|reported| address(&reported.answers));
-    addresses.map(|address| device(address, driver)).collect()
+    let listed = report.devices.iter().filter_map(|reported| {
+        let mut device = device(address(&reported.answers)?, driver);
+        // Of each the upper half is the device, and the lower one the vendor.
+        let ids = |name| field::<u32>(&reported.answers, call::PCI_INFO, name);
+        let half = |ids: &Known<u32>, shift: u32| ids.map(|ids| PciId((ids >> shift & 0xffff) as u16));
+        let (own, board) = (ids("pciDeviceId"), ids("pciSubSystemId"));
+        (device.pci.vendor_id, device.pci.device_id) = (half(&own, 0), half(&own, 16));
+        (device.pci.subsystem_vendor_id, device.pci.subsystem_device_id) =
+            (half(&board, 0), half(&board, 16));
+        Some(device)
+    });
+    listed.collect()
 }
 
 /// A GPU of which NVML has not said anything yet, for which it is queried.
