@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
-use self::ffi::CodeMapping;
+use self::ffi::FileMapping;
 
-/// The least time between two returns that were not requested, a little less than two of the default intervals of samples: one follows
-/// every second sample. A return costs one to two milliseconds of CPU time, most of it for the page faults that follow.
-const INTERVAL: Duration = Duration::from_secs(9);
+/// The least time between two returns that were not requested, a little less than three of the default intervals of samples: one follows
+/// every third sample. A return costs one to two milliseconds of CPU time, most of it for the page faults that follow.
+const INTERVAL: Duration = Duration::from_secs(14);
 
 /// A larger buffer is a mapping of its own, and an arena keeps at most this much at its end: what the C library begins with. It
 /// would raise both with the first large buffer.
@@ -29,7 +29,7 @@ pub(crate) fn keep_little() {
 /// Returns unused memory at intervals.
 #[derive(Debug)]
 pub(crate) struct UnusedMemory {
-    code: Option<CodeMapping>,
+    files: Vec<FileMapping>,
     returned_at: Instant,
     is_requested: bool,
 }
@@ -37,7 +37,7 @@ pub(crate) struct UnusedMemory {
 impl UnusedMemory {
     /// For this process.
     pub(crate) fn new() -> UnusedMemory {
-        UnusedMemory { code: own_code(), returned_at: Instant::now(), is_requested: false }
+        UnusedMemory { files: clean_mappings(), returned_at: Instant::now(), is_requested: false }
     }
 
     /// Has the next call of [`UnusedMemory::return_if_due`] return memory, whatever the interval: after work that is rare and needs
@@ -51,27 +51,23 @@ impl UnusedMemory {
         if std::mem::take(&mut self.is_requested) || self.returned_at.elapsed() >= INTERVAL {
             self.returned_at = Instant::now();
             ffi::trim_heap();
-            if let Some(code) = &self.code {
-                code.unmap_pages();
-            }
+            self.files.iter().for_each(FileMapping::unmap_pages);
         }
     }
 }
 
-/// The mapping that this function itself lies in.
-fn own_code() -> Option<CodeMapping> {
-    let here = own_code as fn() -> Option<CodeMapping> as usize as u64;
-    let maps = Process::myself().and_then(|process| process.maps()).ok()?;
-    maps.iter()
-        .find(|map| is_code(map) && (map.address.0..map.address.1).contains(&here))
-        .map(CodeMapping::of)
+/// The mappings of files, the program's and its libraries', that nothing has written and nothing can write: code and constants. What the
+/// loader has relocated is not among them.
+fn clean_mappings() -> Vec<FileMapping> {
+    let maps = Process::myself().and_then(|process| process.smaps()).into_iter().flatten();
+    maps.filter(is_clean).map(|map| FileMapping::of(&map)).collect()
 }
 
-/// Whether a mapping is of a file and can only be read and executed: its pages are those of the file, unless a debugger has
-/// changed them.
-fn is_code(map: &MemoryMap) -> bool {
+fn is_clean(map: &MemoryMap) -> bool {
     matches!(map.pathname, MMapPath::Path(_))
-        && map.perms == MMPermissions::READ | MMPermissions::EXECUTE | MMPermissions::PRIVATE
+        && map.perms.contains(MMPermissions::READ | MMPermissions::PRIVATE)
+        && !map.perms.contains(MMPermissions::WRITE)
+        && map.extension.map.get("Anonymous") == Some(&0)
 }
 
 #[cfg(test)]
@@ -81,18 +77,29 @@ mod tests {
     #[test]
     fn the_program_runs_on_after_its_code_was_unmapped() {
         let mut memory = UnusedMemory::new();
-        let start = memory.code.as_ref().expect("the code of a program is mapped from its file").start();
-        let resident = || {
+        let resident = |path: &str| {
             let maps =
                 Process::myself().and_then(|process| process.smaps()).expect("the kernel lists the mappings");
-            let map = maps.iter().find(|map| map.address.0 == start && is_code(map)).expect("still mapped");
-            map.extension.map["Rss"]
+            let of_file = maps.iter().filter(|map| {
+                matches!(&map.pathname, MMapPath::Path(file) if file.ends_with(path)) && is_clean(map)
+            });
+            of_file.map(|map| map.extension.map["Rss"]).sum::<u64>()
         };
-        let before = resident();
+        let program = std::env::current_exe().expect("a test has a path");
+        let program = program.file_name().and_then(|name| name.to_str()).expect("it has a name");
+        let before = resident(program);
         memory.request();
         memory.return_if_due();
-        let after = resident();
+        let after = resident(program);
         assert!(after < before, "{after} of {before} bytes are still mapped");
+        let maps =
+            Process::myself().and_then(|process| process.maps()).expect("the kernel lists the mappings");
+        let writable = |file: &&FileMapping| {
+            let map = maps.iter().find(|map| map.address.0 == file.start());
+            map.is_none_or(|map| map.perms.contains(MMPermissions::WRITE))
+        };
+        assert_eq!(memory.files.iter().find(writable), None);
+        assert!(memory.files.len() > 2, "code and constants of the program, and of the C library");
     }
 
     #[test]

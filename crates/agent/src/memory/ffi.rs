@@ -9,18 +9,18 @@ use std::ffi::c_void;
 use procfs::process::MemoryMap;
 use rustix::mm::{Advice, madvise};
 
-/// A mapping of the program's file that cannot be written.
-#[derive(Debug)]
-pub(super) struct CodeMapping {
+/// A mapping of a file that nothing has written.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct FileMapping {
     start: u64,
     bytes: usize,
 }
 
-impl CodeMapping {
-    /// The caller guarantees that it is a private mapping of a file, without write permission.
-    pub(super) fn of(map: &MemoryMap) -> CodeMapping {
+impl FileMapping {
+    /// The caller guarantees that it is a private mapping of a file, without write permission and without a page of its own.
+    pub(super) fn of(map: &MemoryMap) -> FileMapping {
         let (start, end) = map.address;
-        CodeMapping { start, bytes: (end - start) as usize }
+        FileMapping { start, bytes: (end - start) as usize }
     }
 
     /// Its first address.
@@ -31,8 +31,8 @@ impl CodeMapping {
 
     /// Unmaps its pages. Each is mapped again when it is used. A failure leaves them mapped, which is no fault.
     pub(super) fn unmap_pages(&self) {
-        // SAFETY: the range is a mapping of this program's file for as long as the process lives. It was never writable, so
-        // that each page has the content of the file, which an access maps again.
+        // SAFETY: the range is a mapping of the program or of a library that it was started with, for as long as the process lives.
+        // Nothing has written it and nothing can, so that each page has the content of the file, which an access maps again.
         let _ = unsafe { madvise(self.start as *mut c_void, self.bytes, Advice::LinuxDontNeed) };
     }
 }
