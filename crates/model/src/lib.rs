@@ -51,6 +51,7 @@ pub use partition::{
     XcpComputeMode, XcpMemoryMode,
 };
 pub use pci::{DeviceId, Pci, PciAddress, PciAddressError, PciClass, PciId, PcieLink};
+pub use plausible::possible_memory;
 pub use pod::{PodName, PodNetwork, PodNetworks};
 pub use problem::Problem;
 pub use sample::{
