@@ -56,6 +56,9 @@ impl HealthState {
 /// where the source of a failure is undecided ([`Missing::is_undecided`](crate::Missing::is_undecided)).
 pub const EVIDENCE_UNREADABLE: &str = "EvidenceUnreadable";
 
+/// The reason where a driver is bound with which the device does not compute.
+pub const OTHER_DRIVER: &str = "OtherDriver";
+
 /// One piece of evidence.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct HealthReason {
