@@ -5,7 +5,7 @@ mod counters;
 mod left_out;
 mod values;
 
-use afd_model::{AmdQuantity, Device, Known, Missing, PartitionName, Partitioning, Quantity};
+use afd_model::{AmdQuantity, Device, PartitionName, Partitioning, Quantity};
 
 use crate::compat::metrics::{
     CompatFamily, CompatInput, ExporterUnit, MetricSet, SeriesOrder, SeriesSource, UnitLabel, UnitSeries,
