@@ -272,7 +272,7 @@ mod tests {
         let of = |states: &[Result<u32, NvmlCode>]| {
             let device = described(|answers| {
                 for (link, state) in states.iter().enumerate() {
-                    let state = state.clone().map(|state| json!(state));
+                    let state = state.map(|state| json!(state));
                     answers.put(call::NVLINK_STATE.with(&[link as u32]), state);
                 }
             });

@@ -232,23 +232,23 @@ mod tests {
 
     #[test]
     fn the_model_decides_on_online_memory_only_where_the_addressing_mode_is_not_known() {
-        let has_online_memory = |model: &str, mode: Known<String>| {
+        let of = |model: &str, mode: Known<String>| {
             let product = Product {
                 name: model.to_owned(),
                 model: Known::Value(model.to_owned()),
                 architecture: Known::default(),
             };
             let facts = NvidiaFacts { addressing_mode: mode, ..NvidiaFacts::default() };
-            super::has_online_memory(&Device {
+            has_online_memory(&Device {
                 product: Known::Value(product),
                 vendor_facts: Some(VendorFacts::Nvidia(Box::new(facts))),
                 ..crate::vendors::bare_device(1)
             })
         };
         let mode = |mode: &str| Known::Value(mode.to_owned());
-        assert!(has_online_memory("GH200", Known::default()) && has_online_memory("H100", mode("ats")));
-        assert!(!has_online_memory("GH200", mode("none")) && !has_online_memory("GB200", mode("hmm")));
-        assert!(!has_online_memory("H100", Known::default()));
+        assert!(of("GH200", Known::default()) && of("H100", mode("ats")));
+        assert!(!of("GH200", mode("none")) && !of("GB200", mode("hmm")));
+        assert!(!of("H100", Known::default()));
     }
 
     #[test]
