@@ -121,8 +121,6 @@ fn a_node_with_rdma_is_explained() {
                    source: llm-d guides/pd-disaggregation, docs/infrastructure/rdma
           yes      node.host.rdma_device_files > 0
                    source: llm-d guides/pd-disaggregation: /dev/infiniband; Linux drivers/infiniband/core/uverbs_main.c
-          yes      !node.devices.all(device, has(device.near_ports) && device.near_ports == 0)
-                   source: llm-d guides/pd-disaggregation: GPU and NIC on the same resource.kubernetes.io/pcieRoot
           yes      node.host.memory_bytes >= 64 * 1073741824
                    source: llm-d guides/pd-disaggregation/modelserver/gpu, modelserver/xpu
 
@@ -329,7 +327,7 @@ message = "{node.rdma"
         rules.toml:17:23: Syntax error: extraneous input ''nvidia'' expecting <EOF>
         rules.toml:18:11: `require` must be a string
         rules.toml:20:12: unclosed brace
-        rules.toml:22:3: unknown key rule; the keys are [[path]] and [[requirement]]
+        rules.toml:22:3: unknown key rule; the keys are [[path]], [[requirement]] and [[note]]
     "#]]
     .assert_eq(&explain);
 }
