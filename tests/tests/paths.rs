@@ -155,7 +155,7 @@ fn intel_gpus_need_a_driver_for_containers_and_the_memory_of_a_pod_and_no_rdma()
         let (ready, reasons) = explained(&host, "pd-disaggregation", &[]);
         let is_last = address == "0000:99:00.0";
         assert_eq!(ready, Some(!is_last), "{reasons:?}");
-        assert_eq!(reasons.contains(&"DriverNotCovered".to_owned()), is_last, "{reasons:?}");
+        assert_eq!(reasons.contains(&"DriverMissing".to_owned()), is_last, "{reasons:?}");
     }
 }
 

@@ -33,6 +33,7 @@ pub fn tracked_vendors() -> impl Iterator<Item = TrackedVendor> {
         variant: record.variant,
         pci_vendors: record.pci_vendors,
         passthrough_drivers: record.passthrough_drivers,
+        host_drivers: record.host_drivers,
     })
 }
 

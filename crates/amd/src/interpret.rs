@@ -22,8 +22,8 @@ use crate::{
 pub(crate) struct PartitionTopology<'a> {
     /// The nodes of KFD.
     pub(crate) nodes: &'a [KfdNode],
-    /// Whether every node could be read.
-    pub(crate) is_complete: bool,
+    /// Why a node could not be read, if one could not.
+    pub(crate) unread: Option<Missing>,
     /// The platform devices, by render minor.
     pub(crate) xcp_devices: &'a BTreeMap<u64, XcpDevice>,
 }
@@ -76,9 +76,10 @@ fn uuid(unique_id: u64, partition: u8, device_id: u16) -> String {
 pub(crate) fn partitions(device: &mut Device, topology: &PartitionTopology<'_>) {
     let mut nodes: Vec<&KfdNode> = topology.nodes.iter().filter(|node| node.device == device.id).collect();
     nodes.sort_by_key(|node| (node.partition, node.render_minor, node.number));
+    memory(device, &nodes, topology.unread);
     let Some(first) = nodes.first() else {
         if let Some(VendorFacts::Amd(facts)) = &mut device.vendor_facts
-            && !topology.is_complete
+            && topology.unread.is_some()
         {
             facts.compute_units = Missing::Unreadable.into();
         }
@@ -94,11 +95,9 @@ pub(crate) fn partitions(device: &mut Device, topology: &PartitionTopology<'_>) 
         device.link_domain =
             Known::from_option(first.hive_id.map(|id| id.to_string()), Missing::NotAvailable);
     }
-    memory(device, &nodes);
     compute_units(device, &nodes);
-    let is_partitioned = matches!(device.partitioning, Known::Value(Partitioning::Xcp { compute, .. }) if compute != XcpComputeMode::Spx);
     match nodes[..] {
-        [node] if !is_partitioned => device.handles.extend(handles(node, topology.xcp_devices)),
+        [node] if !is_partitioned(device) => device.handles.extend(handles(node, topology.xcp_devices)),
         _ if matches!(device.partitioning, Known::Value(Partitioning::Sriov { .. })) => {}
         _ => device.partitions = xcps(device, &nodes, topology.xcp_devices),
     }
@@ -106,17 +105,30 @@ pub(crate) fn partitions(device: &mut Device, topology: &PartitionTopology<'_>) 
 
 /// The memory by KFD, which is what ROCm can allocate: where the DRM driver has no figure (a virtual function) or 0 (MI300A), and
 /// of a processor, whose DRM figure is the memory that the firmware sets aside for the display. A figure that could not be read
-/// now is not replaced.
-fn memory(device: &mut Device, nodes: &[&KfdNode]) {
+/// now is not replaced, and no other replaces that of KFD while KFD could not be read.
+fn memory(device: &mut Device, nodes: &[&KfdNode], unread: Option<Missing>) {
     let may_be_replaced = match device.memory_bytes.missing() {
         None => device.integrated,
         Some(missing) => !missing.is_undecided(),
     };
+    let has_nodes = !nodes.is_empty() || device.driver.value().is_some_and(|driver| driver == "amdgpu");
+    if !may_be_replaced || !has_nodes {
+        return;
+    }
+    // The node of a device that is not partitioned is all of it.
+    let unread = unread.filter(|_| nodes.len() != 1 || is_partitioned(device));
+    let mut of_nodes = nodes.iter().filter_map(|node| node.memory_bytes.missing());
     let total = nodes.iter().try_fold(0_u64, |sum, node| sum.checked_add(*node.memory_bytes.value()?));
-    if let Some(total) = total.filter(|_| may_be_replaced) {
+    if let Some(missing) = unread.or_else(|| of_nodes.find(|missing| missing.is_undecided())) {
+        (device.memory_bytes, device.memory_source) = (missing.into(), missing.into());
+    } else if let Some(total) = total.filter(|_| !nodes.is_empty()) {
         device.memory_bytes = Known::Value(total);
         device.memory_source = Known::Value(MemorySource::Kfd);
     }
+}
+
+fn is_partitioned(device: &Device) -> bool {
+    matches!(device.partitioning, Known::Value(Partitioning::Xcp { compute, .. }) if compute != XcpComputeMode::Spx)
 }
 
 fn compute_units(device: &mut Device, nodes: &[&KfdNode]) {

@@ -51,20 +51,26 @@ pub(crate) struct KfdLink {
 pub(crate) struct KfdTopology {
     /// Those of the devices, in the order of their numbers.
     pub(crate) nodes: Vec<KfdNode>,
-    /// Whether every node could be read.
-    pub(crate) complete: bool,
+    /// Why a node could not be read, if one could not.
+    pub(crate) unread: Option<Missing>,
 }
 
 /// The nodes of the devices at these addresses.
 pub(crate) fn topology(facts: &mut Facts<'_>, devices: &[PciAddress]) -> KfdTopology {
+    let names = facts.listing("kfd_nodes", NODES);
+    // Without KFD there are no nodes.
+    let mut topology =
+        KfdTopology { nodes: Vec::new(), unread: names.missing().filter(|missing| missing.is_undecided()) };
     let mut numbers: Vec<u32> =
-        facts.names("kfd_nodes", NODES).iter().filter_map(|name| name.parse().ok()).collect();
+        names.into_value().unwrap_or_default().iter().filter_map(|name| name.parse().ok()).collect();
     numbers.sort_unstable();
-    let mut topology = KfdTopology { nodes: Vec::new(), complete: true };
     for number in numbers {
         match node(facts, number, devices) {
-            Some(node) => topology.nodes.extend(node),
-            None => topology.complete = false,
+            Known::Value(node) => topology.nodes.extend(node),
+            Known::Missing { missing: Missing::NotPermitted } => {
+                topology.unread = Some(Missing::NotPermitted)
+            }
+            Known::Missing { .. } => topology.unread = Some(Missing::Unreadable),
         }
     }
     topology
@@ -75,11 +81,11 @@ pub(crate) fn used_memory_path(node: &str) -> String {
     format!("{NODES}/{node}/mem_banks/0/used_memory")
 }
 
-/// The node with a number: `None` if its properties cannot be read, `Some(None)` if it is none of the devices.
-fn node(facts: &mut Facts<'_>, number: u32, devices: &[PciAddress]) -> Option<Option<KfdNode>> {
+/// The node with a number, as far as its properties can be read; `None` if it is none of the devices.
+fn node(facts: &mut Facts<'_>, number: u32, devices: &[PciAddress]) -> Known<Option<KfdNode>> {
     let directory = format!("{NODES}/{number}");
-    let properties = properties(facts, "kfd_properties", &format!("{directory}/properties"))?;
-    Some(gpu(facts, number, &directory, &properties, devices))
+    let properties = properties(facts, "kfd_properties", &format!("{directory}/properties"));
+    properties.map(|properties| gpu(facts, number, &directory, &properties, devices))
 }
 
 fn gpu(
@@ -112,19 +118,24 @@ fn gpu(
 }
 
 /// The properties in a file. Lines that cannot be parsed are skipped, with a problem.
-fn properties(facts: &mut Facts<'_>, fact: &str, path: &str) -> Option<BTreeMap<String, u64>> {
+fn properties(facts: &mut Facts<'_>, fact: &str, path: &str) -> Known<BTreeMap<String, u64>> {
     let read = |text: &str| Ok::<_, Infallible>(parse_properties(text));
-    let KfdProperties { values, unparsed } = facts.parse(fact, path, read).into_value()?;
-    if let Some(line) = unparsed.first() {
-        let message = format_args!("{} lines are not \"key number\", the first is {line:?}", unparsed.len());
-        let _: Known<()> = facts.missing(fact, Missing::Malformed, Some(path), message);
-    }
-    Some(values)
+    facts.parse(fact, path, read).map(|KfdProperties { values, unparsed }| {
+        if let Some(line) = unparsed.first() {
+            let message =
+                format_args!("{} lines are not \"key number\", the first is {line:?}", unparsed.len());
+            let _: Known<()> = facts.missing(fact, Missing::Malformed, Some(path), message);
+        }
+        values
+    })
 }
 
-/// The sum of the node's memory banks.
+/// The sum of the node's memory banks. A bank that could not be read may be any part of it.
 fn memory(facts: &mut Facts<'_>, directory: &str) -> Known<u64> {
-    let banks = facts.names("memory_bytes", &format!("{directory}/mem_banks"));
+    let banks = match facts.listing("memory_bytes", &format!("{directory}/mem_banks")) {
+        Known::Value(banks) => banks,
+        Known::Missing { missing } => return missing.into(),
+    };
     let mut total: Known<u64> = Missing::NotExposed.into();
     for bank in banks {
         let path = format!("{directory}/mem_banks/{bank}/properties");
@@ -134,6 +145,7 @@ fn memory(facts: &mut Facts<'_>, directory: &str) -> Known<u64> {
         });
         match (size, total) {
             (Known::Value(0), _) => {}
+            (Known::Missing { missing }, _) if missing.is_undecided() => return missing.into(),
             (Known::Value(size), Known::Value(sum)) => total = Known::Value(sum.saturating_add(size)),
             (size, Known::Missing { .. }) => total = size,
             (Known::Missing { missing }, Known::Value(_)) => return missing.into(),
@@ -149,7 +161,7 @@ fn links(facts: &mut Facts<'_>, directory: &str, kind: &str) -> Vec<KfdLink> {
         .into_iter()
         .filter_map(|name| {
             let path = format!("{parent}/{name}/properties");
-            let properties = properties(facts, "links", &path)?;
+            let properties = properties(facts, "links", &path).into_value()?;
             let get = |key: &str| properties.get(key).copied();
             (get("type") == Some(XGMI)).then_some(())?;
             Some(KfdLink {

@@ -113,14 +113,13 @@ impl Probe for Amd {
         }
         let mut facts = Facts::new(host, NAME);
         let addresses: Vec<PciAddress> = functions.iter().map(|function| function.address).collect();
-        let kfd::KfdTopology { nodes, complete } = kfd::topology(&mut facts, &addresses);
+        let kfd::KfdTopology { nodes, unread } = kfd::topology(&mut facts, &addresses);
         let xcp_devices = xcp_devices(&mut facts);
         let mut findings = Findings::default();
         self.sources.clear();
         for function in functions {
             let mut device = describe(&mut facts, bus, function);
-            let topology =
-                PartitionTopology { nodes: &nodes, is_complete: complete, xcp_devices: &xcp_devices };
+            let topology = PartitionTopology { nodes: &nodes, unread, xcp_devices: &xcp_devices };
             interpret::partitions(&mut device, &topology);
             if let Some(row) = row_of(function, &device) {
                 interpret::model(&mut device, row);
@@ -155,7 +154,7 @@ impl Probe for Amd {
                 interpret::library::enrich(&mut findings, report);
             }
         }
-        health::judge(&mut findings.devices, evidence, &mut self.histories, complete);
+        health::judge(&mut findings.devices, evidence, &mut self.histories, unread.is_none());
         self.throttle_times.retain(|device, _| self.histories.contains_key(device));
         findings
     }

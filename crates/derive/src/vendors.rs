@@ -34,7 +34,7 @@ pub use self::{
     redactions::{Redactions, SecretForm},
 };
 pub(crate) use self::{
-    driven::{can_compute, driver_is_undecided, is_driven, obstacle},
+    driven::{can_compute, driver_is_undecided, has_compute_driver, is_driven, obstacle},
     offering::units,
 };
 use crate::{

@@ -52,8 +52,12 @@ impl HealthState {
     }
 }
 
-/// The reason where a source of the verdict could not be read: what is missing is no sign of health.
+/// The reason where a source of the verdict could not be read: what is missing is no sign of health. It applies, for every vendor,
+/// where the source of a failure is undecided ([`Missing::is_undecided`](crate::Missing::is_undecided)).
 pub const EVIDENCE_UNREADABLE: &str = "EvidenceUnreadable";
+
+/// The reason where a driver is bound with which the device does not compute.
+pub const OTHER_DRIVER: &str = "OtherDriver";
 
 /// One piece of evidence.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -88,12 +92,13 @@ impl Health {
         Health { state: HealthState::Degraded, ..Health::failed(code, message) }
     }
 
-    /// The most severe of several verdicts, with the reasons of all, each code once; healthy where there is no verdict.
+    /// The most severe of several verdicts, with the reasons of all, each code once; healthy where there is no verdict. The reasons of
+    /// a more severe state come first: the first one is that of the state.
     pub fn worst_of(verdicts: impl IntoIterator<Item = Health>) -> Health {
-        verdicts.into_iter().fold(Health::healthy(), |mut worst, verdict| {
-            if verdict.state.severity() > worst.state.severity() {
-                worst.state = verdict.state;
-            }
+        let mut verdicts: Vec<Health> = verdicts.into_iter().collect();
+        verdicts.sort_by_key(|verdict| std::cmp::Reverse(verdict.state.severity()));
+        let state = verdicts.first().map_or(HealthState::Healthy, |worst| worst.state);
+        verdicts.into_iter().fold(Health { state, reasons: Vec::new() }, |mut worst, verdict| {
             for reason in verdict.reasons {
                 if worst.reasons.iter().all(|known| known.code != reason.code) {
                     worst.reasons.push(reason);
@@ -109,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_verdict_counts_and_every_reason_is_kept_once() {
+    fn the_worst_verdict_counts_and_comes_first_and_every_reason_is_kept_once() {
         let worst = Health::worst_of([
             Health::degraded("Hot", "first"),
             Health::unknown(),
@@ -119,7 +124,7 @@ mod tests {
         assert_eq!(worst.state, HealthState::Failed);
         let reasons: Vec<_> =
             worst.reasons.iter().map(|reason| (reason.code.as_str(), reason.message.as_str())).collect();
-        assert_eq!(reasons, [("Hot", "first"), ("Lost", "third")]);
+        assert_eq!(reasons, [("Lost", "third"), ("Hot", "first")]);
         let unknown = Health::worst_of([Health::unknown(), Health::degraded("Hot", "")]);
         assert_eq!(unknown.state, HealthState::Unknown);
         assert_eq!(Health::worst_of([]), Health::healthy());

@@ -34,7 +34,7 @@ pub use allocation::{Allocation, AllocationMechanism};
 pub use condition::{Condition, ConditionStatus, Decision};
 pub use device::{Device, Handle, HandleKind, MemorySource, Product};
 pub use fact::{Fact, FactSet};
-pub use health::{EVIDENCE_UNREADABLE, Health, HealthReason, HealthState};
+pub use health::{EVIDENCE_UNREADABLE, Health, HealthReason, HealthState, OTHER_DRIVER};
 pub use host::HostFacts;
 pub use incident::{DriverLoad, ErrorCountRecord, IncidentRecord};
 pub use inventory::{Findings, Inventory, NumaNode, Scanned};
@@ -51,6 +51,7 @@ pub use partition::{
     XcpComputeMode, XcpMemoryMode,
 };
 pub use pci::{DeviceId, Pci, PciAddress, PciAddressError, PciClass, PciId, PcieLink};
+pub use plausible::possible_memory;
 pub use pod::{PodName, PodNetwork, PodNetworks};
 pub use problem::Problem;
 pub use sample::{

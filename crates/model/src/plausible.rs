@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::{Quantity, Rows};
+use crate::{Known, Missing, Quantity, Rows};
 
 /// Shares are quotients of counters that are read one after the other, so that a full one may exceed 1 a little.
 const RATIO: RangeInclusive<f64> = 0.0..=1.05;
@@ -14,6 +14,11 @@ const NUMBER: RangeInclusive<f64> = 0.0..=(u32::MAX - 1) as f64;
 const BYTES: RangeInclusive<f64> = 0.0..=(1_u64 << 46) as f64;
 /// A count of 63 bits: all ones are above it.
 const COUNT: RangeInclusive<f64> = 0.0..=(1_u64 << 63) as f64;
+
+/// The memory that a library reports of a device, if it can have as much.
+pub fn possible_memory(bytes: u64) -> Known<u64> {
+    if BYTES.contains(&(bytes as f64)) { Known::Value(bytes) } else { Missing::Malformed.into() }
+}
 
 impl Quantity {
     /// The values that are possible, in the unit of the quantity. What is outside is no reading.
@@ -67,6 +72,14 @@ impl Quantity {
 mod tests {
     use super::*;
     use crate::{Clock, Engine, ErrorDetail, ErrorKind, Sensor};
+
+    #[test]
+    fn no_device_has_a_memory_of_all_ones() {
+        assert_eq!(possible_memory(1 << 46), Known::Value(1 << 46));
+        for bytes in [(1 << 46) + 1, u64::MAX / 10 * 9, u64::MAX] {
+            assert_eq!(possible_memory(bytes).missing(), Some(Missing::Malformed));
+        }
+    }
 
     #[test]
     fn values_of_hardware_are_plausible_and_fillers_are_not() {

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use afd_model::{Device, EVIDENCE_UNREADABLE, Health, HealthState, Known, MigInstance, Missing};
+use afd_model::{Device, EVIDENCE_UNREADABLE, Health, HealthState, Known, MigInstance};
 
 use crate::{
     incidents::{Incident, Incidents},
@@ -38,10 +38,6 @@ pub(crate) fn judge(device: &mut Device, evidence: GpuHealthEvidence<'_>, incide
             inputs(answers).filter_map(|(input, value)| Some((input, value.into_value()?))).collect();
         let rules = inputs.iter().filter_map(|(input, value)| rule(*input, *value, &inputs));
         verdicts.extend(rules.filter_map(|(severity, code, message)| verdict(severity, code, &message)));
-        // Before the reasons of a lesser state: the first one is that of the state.
-        if verdicts.iter().all(|verdict| verdict.state != HealthState::Failed) {
-            verdicts.splice(0..0, unread(answers));
-        }
     }
     let fatal = discovered.and_then(|answers| fatal_codes(answers).map(|(_, code)| code).next());
     verdicts.extend(fatal.or(sampled.and_then(|signs| signs.fatal)).map(of_code));
@@ -49,6 +45,8 @@ pub(crate) fn judge(device: &mut Device, evidence: GpuHealthEvidence<'_>, incide
     let of_gpu = incidents.of(device.id.0).filter(|incident| incident.instance.is_none());
     verdicts.extend(of_gpu.filter_map(of_incident));
     let has_failed = verdicts.iter().any(|verdict| verdict.state == HealthState::Failed);
+    // What could not be read adds nothing to a failure.
+    verdicts.extend(discovered.filter(|_| !has_failed).and_then(unread));
     for partition in &mut device.partitions {
         let Some(mig) = partition.mig else { continue };
         let mut of_partition = vec![unjudged.clone()];
@@ -70,7 +68,7 @@ pub(crate) fn judge(device: &mut Device, evidence: GpuHealthEvidence<'_>, incide
 fn unread(answers: &NvmlAnswers) -> Option<Health> {
     let mut rows = inputs(answers).filter(|(input, _)| *input == HealthInput::RowRemapFailure);
     let missing = rows.find_map(|(_, value)| value.missing())?;
-    matches!(missing, Missing::Unreadable | Missing::Malformed).then(|| {
+    missing.is_undecided().then(|| {
         let message =
             "NVML cannot report whether a faulty memory row could not be replaced; see the kernel log";
         Health { state: HealthState::Unknown, ..Health::failed(EVIDENCE_UNREADABLE, message) }

@@ -4,13 +4,13 @@ mod mig;
 
 use afd_model::{
     Device, HandleKind, Known, Link, LinkKind, MemorySource, Missing, NvidiaFacts, Partitioning, PciAddress,
-    Product, VendorFacts,
+    Product, VendorFacts, possible_memory,
 };
 
 use crate::{
     handles::HandleSet,
     nvml::{
-        report::{self, NvmlAnswers, NvmlDeviceReport, NvmlReport, address, field, text},
+        report::{self, INVALID_ARGUMENT, NvmlAnswers, NvmlDeviceReport, NvmlReport, address, field, text},
         table::{self, call},
     },
     products,
@@ -66,7 +66,7 @@ fn describe(device: &mut Device, index: Option<usize>, system: &NvmlAnswers, rep
         .map(|version| format!("{}.{}", version / 1000, version % 1000 / 10));
     let capability = compute_capability(answers).map(|(major, minor)| format!("{major}.{minor}"));
     device.compute = capability.or_else(|| std::mem::take(&mut device.compute));
-    let memory = field::<u64>(answers, call::MEMORY, "total");
+    let memory = field(answers, call::MEMORY, "total").and_then(possible_memory);
     if memory.is_known() {
         (device.memory_bytes, device.memory_source) = (memory, Known::Value(MemorySource::Library));
     } else if !device.memory_bytes.is_known() {
@@ -76,7 +76,7 @@ fn describe(device: &mut Device, index: Option<usize>, system: &NvmlAnswers, rep
     let vgpu = device.nvidia().and_then(|facts| facts.vgpu.clone());
     let facts = NvidiaFacts { vgpu, ..facts(system, answers) };
     match facts.nvlinks {
-        // None is up, or the GPU has none.
+        // Every link is down, or the GPU has none.
         Known::Value(0) | Known::Missing { missing: Missing::NotAvailable } => {
             device.interconnect = Known::Value(LinkKind::Pcie);
         }
@@ -125,11 +125,7 @@ fn compute_capability(answers: &NvmlAnswers) -> Known<(u32, u32)> {
 
 fn facts(system: &NvmlAnswers, answers: &NvmlAnswers) -> NvidiaFacts {
     let is_on = |call, name| field::<u32>(answers, call, name).map(|mode| mode == 1);
-    let up: Vec<u32> = (0..table::MAX_LINKS)
-        .filter(|link| answers.known(call::NVLINK_STATE.with(&[*link])) == Known::Value(1))
-        .collect();
-    let first_state = answers.known::<u32>(call::NVLINK_STATE.with(&[0]));
-    let first_up = up.first().copied().unwrap_or(0);
+    let (nvlinks, first_up) = nvlinks(answers);
     NvidiaFacts {
         mig_enabled: is_on(call::MIG_MODE, "currentMode"),
         mig_pending: is_on(call::MIG_MODE, "pendingMode"),
@@ -153,7 +149,7 @@ fn facts(system: &NvmlAnswers, answers: &NvmlAnswers) -> NvidiaFacts {
         min_power_limit_milliwatts: field(answers, call::POWER_LIMIT_RANGE, "minLimit"),
         max_power_limit_milliwatts: field(answers, call::POWER_LIMIT_RANGE, "maxLimit"),
         default_power_limit_milliwatts: answers.known(call::DEFAULT_POWER_LIMIT),
-        nvlinks: first_state.map(|_| up.len() as u32),
+        nvlinks,
         nvlink_version: answers.known(call::NVLINK_VERSION.with(&[first_up])),
         fabric_state: spelling(
             field(answers, call::FABRIC, "state"),
@@ -161,6 +157,24 @@ fn facts(system: &NvmlAnswers, answers: &NvmlAnswers) -> NvidiaFacts {
         ),
         vgpu: None,
     }
+}
+
+/// The number of links that are up, and the first of them. That none is up is known only if each link has answered.
+fn nvlinks(answers: &NvmlAnswers) -> (Known<u32>, u32) {
+    let state = |link: u32| answers.known::<u32>(call::NVLINK_STATE.with(&[link]));
+    let up: Vec<u32> = (0..table::MAX_LINKS).filter(|link| state(*link) == Known::Value(1)).collect();
+    // The number after that of the last link is refused.
+    let is_link = |link: &u32| {
+        let call = call::NVLINK_STATE.with(&[*link]);
+        *link == 0 || answers.error(call) != Some(INVALID_ARGUMENT)
+    };
+    let missing = (0..table::MAX_LINKS).take_while(is_link).filter_map(|link| state(link).missing());
+    let number = match (up.first(), missing.into_iter().find(|missing| missing.is_undecided())) {
+        (None, Some(missing)) => missing.into(),
+        (None, None) => state(0).map(|_| 0),
+        (Some(_), _) => Known::Value(up.len() as u32),
+    };
+    (number, up.first().copied().unwrap_or(0))
 }
 
 /// The spelling of a number of an enum; a number that is newer than this program is spelt in digits.
@@ -233,4 +247,55 @@ fn peers(address: PciAddress, index: usize, report: &NvmlReport) -> Vec<Link> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_model::{Variant, Vendor};
+    use serde_json::json;
+
+    use super::*;
+    use crate::nvml::report::NvmlCode;
+
+    /// A GPU of which NVML answers calls so.
+    fn described(answers: impl FnOnce(&mut NvmlAnswers)) -> Device {
+        let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
+        let mut device = Device::bare(address, Vendor::Nvidia, Variant::Gpu);
+        let mut reported = NvmlDeviceReport::default();
+        answers(&mut reported.answers);
+        describe(&mut device, Some(0), &NvmlAnswers::default(), &reported);
+        device
+    }
+
+    #[test]
+    fn one_link_that_is_up_is_nvlink_and_all_have_to_be_down_for_pcie() {
+        let of = |states: &[Result<u32, NvmlCode>]| {
+            let device = described(|answers| {
+                for (link, state) in states.iter().enumerate() {
+                    let state = state.map(|state| json!(state));
+                    answers.put(call::NVLINK_STATE.with(&[link as u32]), state);
+                }
+            });
+            device.interconnect
+        };
+        let unknown = || Err(NvmlCode::named("UNKNOWN"));
+        let (nvlink, pcie) = (Known::Value(LinkKind::Nvlink), Known::Value(LinkKind::Pcie));
+        assert_eq!(of(&[Ok(0), Ok(1)]), nvlink);
+        assert_eq!(of(&[unknown(), Ok(1)]), nvlink, "the first link decides nothing");
+        assert_eq!(of(&[Err(report::NOT_SUPPORTED), Ok(1)]), nvlink);
+        assert_eq!(of(&[Ok(0), unknown()]), Missing::Unreadable.into(), "it may be up");
+        assert_eq!(of(&[unknown()]), Missing::Unreadable.into());
+        assert_eq!(of(&[Ok(0), Ok(0), Err(INVALID_ARGUMENT)]), pcie, "it has two links");
+        assert_eq!(of(&[Err(report::NOT_SUPPORTED)]), pcie);
+        assert_eq!(of(&[]), Missing::NotExposed.into());
+    }
+
+    #[test]
+    fn a_memory_that_cannot_be_is_none() {
+        let of = |total: u64| {
+            described(|answers| answers.put(call::MEMORY, Ok(json!({ "total": total })))).memory_bytes
+        };
+        assert_eq!(of(80 << 30), Known::Value(80 << 30));
+        assert_eq!(of(u64::MAX), Missing::Malformed.into());
+    }
 }

@@ -149,15 +149,15 @@ fn product(
     }
 }
 
-/// Gives a GPU of which the driver reports no name the product of others with its device and subsystem ids, where these agree: one
-/// that cannot be opened is no other product. `is_named`: whether the driver reports the name of a GPU.
+/// Gives a GPU of which the driver reports no name the product of others with its device and subsystem ids, all of which are known, where
+/// these agree: one that cannot be opened is no other product. `is_named`: whether the driver reports the name of a GPU.
 pub(crate) fn adopt_names(devices: &mut [Device], is_named: impl Fn(PciAddress) -> bool) {
     let kind = |device: &Device| {
         let pci = &device.pci;
         Some((
             pci.device_id.into_value()?,
-            pci.subsystem_vendor_id.value().copied(),
-            pci.subsystem_device_id.value().copied(),
+            pci.subsystem_vendor_id.into_value()?,
+            pci.subsystem_device_id.into_value()?,
         ))
     };
     let named: Vec<_> = devices
@@ -166,8 +166,8 @@ pub(crate) fn adopt_names(devices: &mut [Device], is_named: impl Fn(PciAddress) 
         .filter_map(|device| Some((kind(device)?, device.product.value()?.clone())))
         .collect();
     for device in devices.iter_mut().filter(|device| !is_named(device.id.0)) {
-        let own = kind(device);
-        let mut products = named.iter().filter(|(kind, _)| Some(*kind) == own).map(|(_, product)| product);
+        let Some(own) = kind(device) else { continue };
+        let mut products = named.iter().filter(|(kind, _)| *kind == own).map(|(_, product)| product);
         let Some(first) = products.next() else { continue };
         if products.all(|product| product == first) {
             device.product = Known::Value(first.clone());
@@ -244,8 +244,12 @@ mod tests {
     fn a_gpu_without_a_name_is_what_those_with_its_ids_are() {
         let gpu = |folder: TestHost, bus: u8, subsystem: &str, model: Option<&str>| {
             let address = format!("0000:{bus:02x}:00.0");
-            let folder = function(folder, &address, "0x25b6", "0x030200")
-                .file(&format!("/sys/bus/pci/devices/{address}/subsystem_device"), format!("{subsystem}\n"));
+            let path = |name: &str| format!("/sys/bus/pci/devices/{address}/subsystem_{name}");
+            let mut folder = function(folder, &address, "0x25b6", "0x030200");
+            if !subsystem.is_empty() {
+                folder =
+                    folder.file(&path("vendor"), "0x10de\n").file(&path("device"), format!("{subsystem}\n"));
+            }
             match model {
                 Some(model) => folder.file(
                     &format!("/proc/driver/nvidia/gpus/{address}/information"),
@@ -268,6 +272,8 @@ mod tests {
         );
         let folder = gpu(folder, 4, "0x0001", Some("NVIDIA A16"));
         assert_eq!(names(&folder)[1], "NVIDIA A2 / A16", "the others differ");
+        let unread = gpu(gpu(TestHost::new(), 1, "", Some("NVIDIA A2")), 2, "", None);
+        assert_eq!(names(&unread)[1], "NVIDIA A2 / A16", "ids that are not known are not the same");
     }
 
     #[test]

@@ -80,6 +80,9 @@ pub const DIRECTORIES: [&str; 9] = [
     "/run/opengl-driver/lib",
 ];
 
+/// How many of the directories in which a library is not are named in a problem, which the annotation of the Node has.
+const NAMED_PLACES: usize = 3;
+
 /// The request for all that does not change while the devices are there.
 pub const DISCOVER: &str = "discover";
 /// The request for what changes, on the handles of the last discovery. A vendor may have further requests.
@@ -146,8 +149,16 @@ impl<T: StatusTable> LibrarySpec<T> {
     /// The path of the library: under one of the roots if they are given, separated by `:`, else under the host.
     pub fn find(&self, host: &Host, roots: Option<&Path>) -> Option<PathBuf> {
         let Some(roots) = roots else { return self.find_under(host) };
+        self.find_in(roots).map(|(_, path)| path)
+    }
+
+    /// The first of the given roots in which the library is, and its path.
+    fn find_in(&self, roots: &Path) -> Option<(PathBuf, PathBuf)> {
         // Opened each time: a driver container that is replaced mounts another root at the same place.
-        std::env::split_paths(roots).find_map(|root| self.find_under(&Host::open(root).ok()?))
+        std::env::split_paths(roots).find_map(|root| {
+            let path = self.find_under(&Host::open(&root).ok()?)?;
+            Some((root, path))
+        })
     }
 
     fn find_under(&self, host: &Host) -> Option<PathBuf> {
@@ -220,7 +231,16 @@ impl<T: StatusTable> LibrarySpec<T> {
             format!(", though the driver {driver} is bound, so that most facts of its devices are not known")
         });
         let places: Vec<String> = self.directories().collect();
-        let message = format!("{file} is not under {under}{needed}; searched were {}", places.join(", "));
+        tracing::debug!(file, places = %places.join(", "), "the library is in none of these directories");
+        let (named, others) = places.split_at(places.len().min(NAMED_PLACES));
+        let roots: Vec<&str> =
+            self.roots.iter().map(|root| if root.is_empty() { "/" } else { *root }).collect();
+        let message = format!(
+            "{file} is not under {under}{needed}; searched were {} and {} more directories under {}",
+            named.join(", "),
+            others.len(),
+            roots.join(", ")
+        );
         Some(self.problem(Missing::NotExposed, message))
     }
 

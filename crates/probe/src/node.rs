@@ -150,7 +150,7 @@ pub fn withdraw_device_memory(host: &Host, inventory: &mut Inventory, of_devices
         (Some(0), ..) => {}
         (Some(_), Some(of_devices), Known::Value(total)) => {
             // The driver reserves some of the memory that the kernel has online.
-            let mut room = of_devices + of_devices / 10;
+            let mut room = of_devices.saturating_add(of_devices / 10);
             let of_nodes = online.into_iter().filter_map(Known::into_value).take_while(|memory| {
                 let fits = *memory <= room;
                 room -= if fits { *memory } else { 0 };
@@ -158,8 +158,11 @@ pub fn withdraw_device_memory(host: &Host, inventory: &mut Inventory, of_devices
             });
             *host_memory = Known::from_option(total.checked_sub(of_nodes.sum()), Missing::Malformed);
         }
-        // How much of it is the devices' is not known yet: their library may report it.
-        _ => *host_memory = Missing::Pending.into(),
+        // How much of it is the devices' is as unknown as what they have.
+        _ => {
+            let missing = of_devices.iter().chain(&online).find_map(Known::missing);
+            *host_memory = missing.unwrap_or(Missing::Malformed).into();
+        }
     }
 }
 
@@ -272,18 +275,26 @@ mod tests {
                 .enumerate()
                 .fold(folder, |folder, (number, (cpus, gibibytes))| node(folder, number, cpus, *gibibytes))
         };
-        let left = |sizes: &[(&str, u64)], of_devices: &[Known<u64>]| {
+        let memory_left = |sizes: &[(&str, u64)], of_devices: &[Known<u64>]| {
             let folder = host(sizes);
             let host = folder.open();
             let mut inventory = surroundings(&host, &PciBus::read(&host));
             withdraw_device_memory(&host, &mut inventory, of_devices);
-            inventory.host.memory_bytes.into_value().map(|bytes| bytes / GIB)
+            inventory.host.memory_bytes
+        };
+        let left = |sizes: &[(&str, u64)], of_devices: &[Known<u64>]| {
+            memory_left(sizes, of_devices).into_value().map(|bytes| bytes / GIB)
         };
         let gpu = Known::Value(186 * GIB);
         let sizes = [("0-71", 480), ("72-143", 480), ("", 188), ("", 188), ("", 0), ("", 256)];
         assert_eq!(left(&sizes, &[gpu, gpu]), Some(960 + 256), "the last one is a memory expander");
         assert_eq!(left(&sizes, &[]), Some(960 + 376 + 256), "no device has memory online");
-        assert_eq!(left(&sizes, &[gpu, Missing::Pending.into()]), None, "it is not known how much is theirs");
+        for missing in [Missing::Pending, Missing::NotExposed] {
+            let memory = memory_left(&sizes, &[gpu, missing.into()]);
+            assert_eq!(memory.missing(), Some(missing), "it is not known how much is theirs");
+        }
+        assert_eq!(left(&sizes, &[Known::Value(u64::MAX)]), Some(960), "any number is added up");
+        assert_eq!(memory_left(&sizes, &[gpu, Known::Value(u64::MAX)]).missing(), Some(Missing::Malformed));
         assert_eq!(left(&[("0-71", 480), ("", 0)], &[Missing::Pending.into()]), Some(480));
         assert_eq!(left(&[("0-71", 480), ("", 512)], &[gpu]), Some(992), "too large for the device");
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use afd_model::{Device, HealthState, LibraryStatus, MissingDevice, OfferVerdict, reason::ReasonClass};
+use afd_model::{
+    Device, HealthState, LibraryStatus, MissingDevice, OTHER_DRIVER, OfferVerdict, reason::ReasonClass,
+};
 
 use crate::{
     Conditions, Track,
@@ -110,7 +112,7 @@ impl Track {
 /// Without devices that cannot compute beside others of another product that can: a display card, or one without its driver.
 pub(crate) fn without_bystanders(devices: Vec<&Device>) -> Vec<&Device> {
     let can_compute = |device: &&Device| {
-        let has_other_driver = device.health.reasons.iter().any(|reason| reason.code == "OtherDriver");
+        let has_other_driver = device.health.reasons.iter().any(|reason| reason.code == OTHER_DRIVER);
         device.driver.is_known() && !device.display_only && !has_other_driver
     };
     let computing: Vec<_> = devices.iter().copied().filter(can_compute).map(PciKind::of).collect();

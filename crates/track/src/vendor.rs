@@ -19,6 +19,8 @@ pub struct TrackedVendor {
     pub pci_vendors: &'static [u16],
     /// Drivers that give a device to virtual machines.
     pub passthrough_drivers: &'static [&'static str],
+    /// Drivers of the vendor that do so as well.
+    pub host_drivers: &'static [&'static str],
 }
 
 impl TrackedVendor {
@@ -29,7 +31,8 @@ impl TrackedVendor {
 
     /// Whether a device is given to virtual machines.
     pub(crate) fn is_passed_through(&self, device: &Device) -> bool {
-        device.driver.value().is_some_and(|driver| self.passthrough_drivers.contains(&driver.as_str()))
+        let mut drivers = self.passthrough_drivers.iter().chain(self.host_drivers);
+        device.driver.value().is_some_and(|driver| drivers.any(|own| own == driver))
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) const VENDOR: TrackedVendor = TrackedVendor {
     variant: Variant::Gpu,
     pci_vendors: &[PCI_VENDOR],
     passthrough_drivers: &[],
+    host_drivers: &[],
 };
 /// For how many observations at most the Node still describes an earlier boot. Waiting for it takes 5 minutes.
 pub(crate) const MAX_LATE: u8 = 4;

@@ -24,10 +24,22 @@ pub fn causes(status: u64) -> impl Iterator<Item = (ThrottleCause, bool)> {
     std::iter::once((ThrottleCause::Any, status != 0)).chain(each)
 }
 
-/// The status without the bits of a cause.
-pub(crate) fn without(status: u64, cause: ThrottleCause) -> u64 {
-    let bits = CAUSES.iter().filter(|(other, _)| *other == cause).flat_map(|(_, bits)| *bits);
-    bits.fold(status, |status, bit| status & !(1 << bit))
+/// The bits of the package power limits.
+pub(crate) const POWER_BITS: &[u32] = CAUSES[0].1;
+/// GPU: the whole die.
+pub(crate) const GPU_BIT: u32 = 32;
+/// A memory stack.
+pub(crate) const MEMORY_BIT: u32 = 34;
+/// The edge of the die.
+pub(crate) const EDGE_BIT: u32 = 35;
+/// The hot spot of the die.
+pub(crate) const HOTSPOT_BIT: u32 = 36;
+/// The SoC domain.
+pub(crate) const SOC_BIT: u32 = 37;
+
+/// The status without these bits.
+pub(crate) fn without(status: u64, bits: &[u32]) -> u64 {
+    bits.iter().fold(status, |status, bit| status & !(1 << bit))
 }
 
 #[cfg(test)]
@@ -43,11 +55,15 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_removed_with_all_of_its_bits() {
-        let (hot, strong) = (1_u64 << 36 | 1 << 42, 1_u64 << 2);
-        assert_eq!(without(hot | strong, ThrottleCause::Thermal), strong);
-        assert_eq!(without(hot | strong, ThrottleCause::Power), hot);
-        assert_eq!(without(u64::MAX, ThrottleCause::Any), u64::MAX, "it has no bits of its own");
+    fn only_the_named_bits_are_removed() {
+        let (hot, strong) = (1_u64 << HOTSPOT_BIT | 1 << 42, 1_u64 << 2);
+        assert_eq!(without(hot | strong, &[HOTSPOT_BIT]), 1 << 42 | strong);
+        assert_eq!(without(hot | strong, POWER_BITS), hot);
+        let cause = |bit: u32| causes(1 << bit).filter(|(_, is_active)| *is_active).last();
+        let of_cause = |bits: &[u32], name| bits.iter().all(|bit| cause(*bit) == Some((name, true)));
+        assert!(of_cause(&[GPU_BIT, EDGE_BIT, HOTSPOT_BIT, SOC_BIT], ThrottleCause::Thermal));
+        assert!(of_cause(&[MEMORY_BIT], ThrottleCause::MemoryThermal));
+        assert!(of_cause(POWER_BITS, ThrottleCause::Power));
     }
 
     #[test]

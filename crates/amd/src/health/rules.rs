@@ -109,6 +109,16 @@ pub const RULES: [HealthRule; 13] = [
         applies: |case| joined(case.evidence.unread().into_iter().map(str::to_owned)),
     },
     HealthRule {
+        code: "ResetInProgress",
+        state: HealthState::Unknown,
+        condition: "the error counters are not accessible, as while the driver resets the device",
+        action: "wait; check the kernel log if it persists",
+        applies: |case| {
+            let blocks = case.evidence.inaccessible_blocks();
+            (blocks > 0).then(|| format!("{blocks} blocks are not accessible"))
+        },
+    },
+    HealthRule {
         code: "BadPagesPending",
         state: HealthState::Degraded,
         condition: "a bad page of memory is pending retirement",
@@ -162,16 +172,6 @@ pub const RULES: [HealthRule; 13] = [
         condition: "the device is throttled by the temperature of the die, the memory or a regulator, for more than a tenth of the time between two discoveries or at present",
         action: "check cooling and air flow",
         applies: thermal,
-    },
-    HealthRule {
-        code: "ResetInProgress",
-        state: HealthState::Unknown,
-        condition: "the error counters are not accessible, as while the driver resets the device",
-        action: "wait; check the kernel log if it persists",
-        applies: |case| {
-            let blocks = case.evidence.inaccessible_blocks();
-            (blocks > 0).then(|| format!("{blocks} blocks are not accessible"))
-        },
     },
 ];
 

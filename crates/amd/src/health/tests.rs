@@ -297,6 +297,16 @@ fn a_partition_is_missing_only_where_all_of_kfd_could_be_read() {
 fn driver_in_reset_leaves_health_unknown() {
     let inaccessible = counted("umc", Missing::NotAvailable.into());
     assert_eq!(codes(inaccessible, None), with_reason(HealthState::Unknown, "ResetInProgress"));
+    let mut with_a_fault = counted("umc", Missing::NotAvailable.into());
+    with_a_fault.pages = Known::Value(BadPages { pending: 1, ..BadPages::default() });
+    let (state, reasons) = codes(with_a_fault, None);
+    assert_eq!((state, reasons[0].as_str()), (HealthState::Unknown, "ResetInProgress"));
+}
+
+#[test]
+fn the_rules_are_in_the_order_of_their_severity() {
+    let severities: Vec<u8> = RULES.iter().map(|rule| rule.state.severity()).collect();
+    assert!(severities.is_sorted_by(|before, after| before >= after), "{severities:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use afd_model::{
     AmdFacts, Device, DeviceId, Findings, Handle, HandleKind, Known, Link, LinkKind, MemorySource, Missing,
-    Problem, Product, VendorFacts,
+    Problem, Product, VendorFacts, possible_memory,
 };
 use afd_probe::answers::trimmed;
 
@@ -53,11 +53,13 @@ fn describe(device: &mut Device, system: &AmdAnswers, answers: &AmdAnswers) {
         let version = trimmed(answers.field(DRIVER_INFO, "driver_version"));
         version.or_else(|| trimmed(system.known(rocm::DRIVER_VERSION)))
     });
-    // The first partition of a partitioned device reports its own memory.
-    if !device.memory_bytes.is_known() && device.partitions.is_empty() {
+    // The first partition of a partitioned device reports its own memory. A figure of the kernel that could not be read once is
+    // not replaced by another.
+    let is_unread = matches!(device.memory_bytes.missing(), Some(Missing::Unreadable | Missing::Malformed));
+    if !device.memory_bytes.is_known() && !is_unread && device.partitions.is_empty() {
         let bytes: Known<u64> =
             answers.known(amd::MEMORY_TOTAL).or_else(|| answers.known(rocm::MEMORY_TOTAL));
-        if let Some(bytes) = bytes.into_value().filter(|bytes| *bytes > 0) {
+        if let Some(bytes) = bytes.and_then(possible_memory).into_value().filter(|bytes| *bytes > 0) {
             device.memory_bytes = Known::Value(bytes);
             device.memory_source = Known::Value(MemorySource::Library);
         }

@@ -150,8 +150,8 @@ impl AmdSource {
         let table = binary(facts, &self.function.attribute("gpu_metrics"), gpu_metrics::parse)?;
         let mut table = if is_plausible(&table) { table } else { table.without_unchecked() };
         if let Some(status) = table.throttle_status.filter(|status| *status != 0) {
-            let causes = contradicted(facts, &self.sensors, &table);
-            table.throttle_status = Some(causes.into_iter().fold(status, throttle::without));
+            table.throttle_status =
+                Some(throttle::without(status, &contradicted(facts, &self.sensors, &table)));
         }
         Some(table)
     }

@@ -29,6 +29,32 @@ fn virtual_functions_in_one_slot_are_whole_devices() {
 }
 
 #[test]
+fn the_memory_of_kfd_is_undecided_while_kfd_cannot_be_read() {
+    let address = "0000:c4:00.0";
+    let of = |id: &str, drm: &str| {
+        let folder = bound(function(TestHost::new(), address, id), address, "amdgpu");
+        folder.file(&format!("/sys/bus/pci/devices/{address}/mem_info_vram_total"), drm)
+    };
+    let node = |folder: TestHost| node(folder, 1, &format!("location_id {}\ndomain 0\n", 0xc400), 1 << 37);
+    let memory = |folder: TestHost| discovered(&folder).devices.remove(0).memory_bytes;
+    let nodes = "/sys/class/kfd/kfd/topology/nodes";
+    // A processor, an MI300A, and a virtual function.
+    for (id, drm) in [("0x15bf", "536870912\n"), ("0x74a0", "0\n"), ("0x74b9", "0\n")] {
+        let missing = |folder: TestHost| memory(folder).missing();
+        assert_eq!(memory(node(of(id, drm))), Known::Value(1 << 37), "{id}");
+        let undecided = Some(Missing::Unreadable);
+        assert_eq!(missing(of(id, drm).file(&format!("{nodes}/1/properties/no"), "")), undecided, "{id}");
+        assert_eq!(missing(of(id, drm).file(nodes, "")), undecided, "{id}");
+        let bank = format!("{nodes}/1/mem_banks/1/properties");
+        assert_eq!(missing(node(of(id, drm)).file(&bank, "no\n")), Some(Missing::Malformed), "{id}");
+        let of_another = node(of(id, drm)).file(&format!("{nodes}/2/properties/no"), "");
+        assert_eq!(memory(of_another), Known::Value(1 << 37), "{id}: its own node is all of it");
+    }
+    let own = of("0x74a5", "274877906944\n").file(&format!("{nodes}/1/properties/no"), "");
+    assert_eq!(memory(own), Known::Value(1 << 38), "it is not of KFD");
+}
+
+#[test]
 fn the_memory_is_that_which_rocm_can_allocate() {
     let with = |id: &str, drm: Option<&str>, kfd: u64| {
         let mut folder = function(TestHost::new(), "0000:c4:00.0", id);

@@ -58,9 +58,9 @@ impl<'a> Products<'a> {
         self.0.iter().rev().max_by_key(|group| group.rank(self.counted(group)))
     }
 
-    /// Whether at most one product can compute, or there is one product.
+    /// Whether at most one product can compute.
     pub(super) fn is_homogeneous(&self) -> bool {
-        self.0.len() == 1 || self.0.iter().filter(|group| group.computing() > 0).count() == 1
+        self.0.iter().filter(|group| group.computing() > 0).count() <= 1
     }
 
     /// Whether another product may be the primary one, because what decides it is not known of all devices.
@@ -148,6 +148,8 @@ mod tests {
         }
         let unbound = Device { driver: Missing::DriverNotBound.into(), ..named(1, "A") };
         assert_eq!(primary(&[unbound, bound("nvidia", named(2, "B"))]).0.as_deref(), Some("B"));
+        let given = [bound("vfio-pci", named(1, "A")), bound("vfio-pci", named(2, "B"))];
+        assert_eq!(primary(&given), (Some("A".to_owned()), 1, true), "none of several products can compute");
         let display = Device { display_only: true, ..bound("nvidia", named(1, "A")) };
         assert_eq!(primary(&[display, bound("nvidia", named(2, "B"))]), (Some("B".to_owned()), 1, true));
     }

@@ -17,7 +17,7 @@ use cel::{Value, objects::Key};
 
 use crate::{
     labels::primary_product,
-    vendors::{can_compute, driver_is_undecided, obstacle},
+    vendors::{can_compute, driver_is_undecided, has_compute_driver, obstacle},
 };
 
 /// The type of a field.
@@ -147,6 +147,13 @@ impl<'i> NodeView<'i> {
         self.devices.iter().map(|device| condition(device).map(usize::from)).sum()
     }
 
+    /// The number of devices that are known to fulfil a condition. Where that is unknown for others it is a lower bound; `None` if it is
+    /// unknown for one and known of none.
+    fn at_least(&self, condition: impl Fn(&Device) -> Option<bool>) -> Option<usize> {
+        let known = self.devices.iter().filter(|device| condition(device) == Some(true)).count();
+        if known > 0 { Some(known) } else { self.count(condition) }
+    }
+
     fn devices(&self) -> Value {
         let nics = &self.inventory.nics;
         list(self.devices.iter().map(|device| {
@@ -228,9 +235,9 @@ fn is_whole(device: &Device) -> Option<bool> {
     })
 }
 
-/// Whether a driver is bound with which the device computes.
-fn is_driven(device: &Device) -> Option<bool> {
-    (!driver_is_undecided(device)).then(|| can_compute(device))
+/// Whether a driver is bound with which devices of the vendor compute.
+fn is_bound_to_compute(device: &Device) -> Option<bool> {
+    (!driver_is_undecided(device)).then(|| has_compute_driver(device))
 }
 
 /// Whether programs can use the device, as far as its driver and its settings say.

@@ -3,38 +3,43 @@
 
 use std::borrow::Cow;
 
-use afd_model::{Device, Fact, Health, HealthReason, HealthState, Known, Missing};
+use afd_model::{Device, Fact, Health, HealthReason, HealthState, Known, Missing, OTHER_DRIVER};
 
 use super::{VendorRecord, matches, of_device};
 
 /// Whether a driver of the vendor is bound to the device. One that could not be read is taken for it: the device may compute.
 pub(crate) fn is_driven(device: &Device) -> bool {
-    of_device(device).is_none_or(|record| {
-        [record.compute_drivers, record.platform_drivers].iter().any(|drivers| may_be_one_of(device, drivers))
-            || is_one_of(device, record.host_drivers)
-    })
+    has_compute_driver(device)
+        || of_device(device).is_some_and(|record| is_one_of(device, record.host_drivers))
 }
 
 /// Whether a device can compute on this node as far as is known: it is more than a display card, and bound to a driver with which
 /// it computes.
 pub(crate) fn can_compute(device: &Device) -> bool {
-    !device.display_only
-        && of_device(device).is_none_or(|record| {
-            [record.compute_drivers, record.platform_drivers]
-                .iter()
-                .any(|drivers| may_be_one_of(device, drivers))
-        })
+    !device.display_only && has_compute_driver(device)
+}
+
+/// Whether a driver is bound to a device with which its vendor's devices compute, as far as is known.
+pub(crate) fn has_compute_driver(device: &Device) -> bool {
+    of_device(device).is_none_or(|record| {
+        [record.compute_drivers, record.platform_drivers].iter().any(|drivers| may_be_one_of(device, drivers))
+    })
 }
 
 /// Why no program can compute with a device, although it may work: the driver, or a setting.
 pub(crate) fn obstacle(device: &Device) -> Option<Cow<'static, str>> {
-    let record = of_device(device)?;
     if device.display_only {
         return Some("the device only drives displays".into());
     }
-    if can_compute(device) {
-        return (record.obstacle)(device).map(Cow::Borrowed);
+    if has_compute_driver(device) {
+        return (of_device(device)?.obstacle)(device).map(Cow::Borrowed);
     }
+    driver_obstacle(device)
+}
+
+/// Why no program can compute with a device that is not bound to a driver with which it computes.
+fn driver_obstacle(device: &Device) -> Option<Cow<'static, str>> {
+    let record = of_device(device)?;
     let names = record.compute_drivers.iter().copied().filter(|driver| !driver.ends_with('*'));
     let needed = names.collect::<Vec<_>>().join(" or ");
     Some(match device.driver.value() {
@@ -55,11 +60,11 @@ pub fn withdraw_foreign_facts(device: &mut Device) {
     if !device.driver.is_known() || is_driven(device) {
         return;
     }
-    let message = obstacle(device).unwrap_or_default().replacen("it is", "the device is", 1);
+    let message = driver_obstacle(device).unwrap_or_default().replacen("it is", "the device is", 1);
     device.driver_version = Missing::NotExposed.into();
     device.health = Health {
         state: HealthState::Unknown,
-        reasons: vec![HealthReason { code: "OtherDriver".to_owned(), message }],
+        reasons: vec![HealthReason { code: OTHER_DRIVER.to_owned(), message }],
     };
 }
 
@@ -176,6 +181,57 @@ mod tests {
                 assert!(is_driven(&device) && !can_compute(&device) && device.driver_version.is_known());
                 assert!(obstacle(&device).is_some_and(|why| why.contains("virtual machines")));
             }
+        }
+    }
+
+    /// The reasons of a path, and their messages.
+    fn unmet(devices: Vec<Device>) -> Vec<(String, String)> {
+        let inventory = Inventory { devices, ..Inventory::default() };
+        let rules = PathRules::built_in();
+        let verdicts = rules.verdicts(&inventory, false);
+        let unmet = verdicts[0].unmet();
+        unmet.map(|unmet| (unmet.requirement.reason.clone(), unmet.message.clone())).collect()
+    }
+
+    #[test]
+    fn a_display_card_on_its_driver_lacks_no_driver() {
+        for record in VENDORS {
+            let own = record.compute_drivers[0];
+            let display = Device { display_only: true, ..device(record, 1, Some(own)) };
+            let unmet = unmet(vec![display]);
+            assert!(unmet.iter().all(|(reason, _)| reason != "DriverMissing"), "{unmet:?}");
+            let prohibited = unmet.iter().find(|(reason, _)| reason == "ComputeProhibited");
+            assert!(prohibited.is_some_and(|(_, message)| message.contains("drives displays")), "{unmet:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_of_another_driver_is_of_the_driver() {
+        let record = VENDORS.iter().find(|record| record.probe == "amd").expect("it is a vendor");
+        let mut display = device(record, 1, Some("amdgpu"));
+        (display.display_only, display.driver) = (true, Known::Value("radeon".to_owned()));
+        withdraw_foreign_facts(&mut display);
+        assert!(display.health.reasons[0].message.starts_with("the device is bound to radeon"));
+    }
+
+    #[test]
+    fn a_device_whose_driver_could_not_be_read_hides_no_other() {
+        for record in VENDORS {
+            let mut unread = device(record, 1, None);
+            unread.undecided.insert(Fact::Driver);
+            let is_of_driver = |(reason, _): &(String, String)| {
+                ["DriverMissing", "ComputeProhibited"].contains(&reason.as_str())
+            };
+            let with = |other: Device| {
+                let inventory = Inventory { devices: vec![unread.clone(), other], ..Inventory::default() };
+                let rules = PathRules::built_in();
+                let verdicts = rules.verdicts(&inventory, false);
+                let missing = verdicts[0].missing();
+                missing.iter().filter(|name| name.contains("driven") || name.contains("computing")).count()
+            };
+            assert_eq!(with(device(record, 2, Some(record.compute_drivers[0]))), 0, "{}", record.probe);
+            assert!(with(device(record, 2, Some("pciback"))) > 0, "{}", record.probe);
+            assert!(!unmet(vec![unread.clone()]).iter().any(is_of_driver));
         }
     }
 

@@ -124,12 +124,14 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     ],
 };
 
-/// The memory of a GPU beside a Grace processor, which the driver has online; NVML reports it as address translation services.
+/// The memory of a GPU beside a Grace processor, which the driver has online; NVML reports it as address translation services. The
+/// model decides only where NVML does not report it.
 fn has_online_memory(device: &Device) -> bool {
-    let addressing = device.nvidia().and_then(|facts| facts.addressing_mode.value());
+    if let Some(mode) = device.nvidia().and_then(|facts| facts.addressing_mode.value()) {
+        return mode == "ats";
+    }
     let model = device.product.value().and_then(|product| product.model.value());
-    addressing.is_some_and(|mode| mode == "ats")
-        || model.is_some_and(|model| ["GH200", "GB200", "GB300"].contains(&model.as_str()))
+    model.is_some_and(|model| ["GH200", "GB200", "GB300"].contains(&model.as_str()))
 }
 
 /// Compute modes and virtualisation modes with which no program of this node can compute.
@@ -185,7 +187,7 @@ fn unit_counts(query: &ResourceQuery<'_>) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::{Inventory, NodeFacts, NvidiaFacts, VendorFacts};
+    use afd_model::{Inventory, NodeFacts, NvidiaFacts, Product, VendorFacts};
 
     use super::*;
     use crate::paths::PathRules;
@@ -226,6 +228,27 @@ mod tests {
         }
         let shared = |bus| gpu(bus, "exclusive_process", "vgpu");
         assert!(reasons(vec![shared(1), shared(2)]).is_empty());
+    }
+
+    #[test]
+    fn the_model_decides_on_online_memory_only_where_the_addressing_mode_is_not_known() {
+        let of = |model: &str, mode: Known<String>| {
+            let product = Product {
+                name: model.to_owned(),
+                model: Known::Value(model.to_owned()),
+                architecture: Known::default(),
+            };
+            let facts = NvidiaFacts { addressing_mode: mode, ..NvidiaFacts::default() };
+            has_online_memory(&Device {
+                product: Known::Value(product),
+                vendor_facts: Some(VendorFacts::Nvidia(Box::new(facts))),
+                ..crate::vendors::bare_device(1)
+            })
+        };
+        let mode = |mode: &str| Known::Value(mode.to_owned());
+        assert!(of("GH200", Known::default()) && of("H100", mode("ats")));
+        assert!(!of("GH200", mode("none")) && !of("GB200", mode("hmm")));
+        assert!(!of("H100", Known::default()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use afd_model::{
     Device, DeviceId, Handle, HandleKind, Known, Link, LinkKind, MemorySource, Missing, VendorFacts,
+    possible_memory,
 };
 use afd_probe::answers::trimmed;
 
@@ -39,7 +40,7 @@ pub(crate) fn enrich(device: &mut Device, system: &HlmlAnswers, answers: &HlmlAn
     device.firmware_version.fill(|| firmware.as_ref().map(|text: &String| firmware_version(text)));
     device.driver_version.fill(|| trimmed(system.known(DRIVER_VERSION)));
     if !device.memory_bytes.is_known()
-        && let Some(bytes @ 1..) = total_memory(answers)
+        && let Some(bytes @ 1..) = total_memory(answers).filter(|bytes| possible_memory(*bytes).is_known())
     {
         device.memory_bytes = Known::Value(bytes);
         device.memory_source = Known::Value(MemorySource::Library);

@@ -2,7 +2,7 @@
 
 use afd_model::{
     Device, DeviceId, Findings, IntelComponent, IntelFacts, IntelFirmware, Known, Link, LinkKind,
-    MemorySource, Missing, VendorFacts, XelinkPort,
+    MemorySource, Missing, VendorFacts, XelinkPort, possible_memory,
 };
 use afd_probe::answers::{LibraryCall, trimmed};
 use serde_json::Value;
@@ -74,6 +74,7 @@ fn fill(device: &mut Device, answers: &LevelZeroAnswers, facts: &IntelFacts) {
         && let Some((bytes, source)) = memory(answers)
             .map(|bytes| (bytes, MemorySource::Library))
             .or_else(|| Some((drm::memory_bytes(answers)?.0, MemorySource::Drm)))
+            .filter(|(bytes, _)| possible_memory(*bytes).is_known())
     {
         device.memory_bytes = Known::Value(bytes);
         device.memory_source = Known::Value(source);

@@ -9,7 +9,7 @@ use super::{
         unknown,
     },
 };
-use crate::EVIDENCE_UNREADABLE;
+use crate::{EVIDENCE_UNREADABLE, OTHER_DRIVER};
 
 /// All reasons, in the order of the documentation.
 pub const REASONS: &[ReasonRow] = &[
@@ -80,7 +80,7 @@ pub const REASONS: &[ReasonRow] = &[
         "load the vendor's driver, or use the machine's image for these devices where it binds vfio-pci; see the kernel log",
     ),
     row(
-        "OtherDriver",
+        OTHER_DRIVER,
         Unknown,
         NO_HEALTH,
         "a driver is bound with which the device does not compute, such as that of virtual machines or of the console",

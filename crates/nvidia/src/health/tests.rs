@@ -55,12 +55,31 @@ fn an_answer_that_failed_is_no_sign_of_health() {
     );
     assert_eq!(with(Err(report::FUNCTION_NOT_FOUND), 0), (HealthState::Healthy, vec![]), "an old library");
     assert_eq!(with(Err(NvmlCode::named("NOT_SUPPORTED")), 0), (HealthState::Healthy, vec![]));
-    let lost = with(Err(GPU_IS_LOST), 0);
-    assert_eq!(lost.0, HealthState::Failed);
+    assert_eq!(with(Err(report::NO_PERMISSION), 0), unreadable(&[]), "as with every vendor");
+    let lost = with(Err(GPU_IS_LOST), 0x40);
+    assert_eq!(lost, (HealthState::Failed, vec!["GpuLost".to_owned(), "ThermalSlowdown".to_owned()]));
 }
 
 #[test]
-fn reasons_are_listed_in_the_order_of_the_inputs_and_the_worst_is_the_state() {
+fn a_failure_comes_before_what_could_not_be_read() {
+    let unread = answers(&[(call::REMAPPED_ROWS, Err(NvmlCode::named("UNKNOWN")))]);
+    let mut device = Device::bare(GPU, Vendor::Nvidia, Variant::Gpu);
+    let lost = of_code(GPU_IS_LOST);
+    let evidence = GpuHealthEvidence { discovered: Some(&unread), inaccessible: Some(&lost), sampled: None };
+    judge(&mut device, evidence, &Incidents::default());
+    assert_eq!(device.health, lost);
+    let mut incidents = Incidents::default();
+    incidents.add(&json!({
+        "busId": "00000000:01:00.0", "eventType": 8, "eventData": 79,
+        "gpuInstanceId": u32::MAX, "computeInstanceId": u32::MAX,
+    }));
+    let evidence = GpuHealthEvidence { discovered: Some(&unread), ..GpuHealthEvidence::default() };
+    judge(&mut device, evidence, &incidents);
+    assert_eq!((device.health.state, device.health.reasons[0].code.as_str()), (HealthState::Failed, "Xid79"));
+}
+
+#[test]
+fn reasons_are_listed_by_severity_and_in_the_order_of_the_inputs() {
     let unwell = answers(&[
         (call::CLOCKS_EVENT_REASONS, Err(report::FUNCTION_NOT_FOUND)),
         (call::CLOCKS_THROTTLE_REASONS, Ok(json!(0xc0))),
@@ -75,12 +94,12 @@ fn reasons_are_listed_in_the_order_of_the_inputs_and_the_worst_is_the_state() {
         codes,
         [
             "NodeRebootRequired",
+            "GpuLost",
             "RowRemapPending",
             "FabricFailed",
             "FabricLimited",
             "ThermalSlowdown",
-            "PowerBrake",
-            "GpuLost"
+            "PowerBrake"
         ]
     );
 }

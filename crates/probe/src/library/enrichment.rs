@@ -316,11 +316,10 @@ impl<T: StatusTable> Enrichment<T> {
         self.spec.init_error(self.refused.as_ref()?)
     }
 
-    /// Whether the library is not the host's own, but one that was placed in the container of the agent.
+    /// Whether the library is not the host's own, but one that was placed in the container of the agent: by the root in which it is.
     pub fn is_injected(&self, host: &Host) -> bool {
-        self.root
-            .as_ref()
-            .is_some_and(|roots| std::env::split_paths(roots).all(|root| !root.starts_with(host.root())))
+        let found = self.root.as_ref().and_then(|roots| self.spec.find_in(roots));
+        found.is_some_and(|(root, _)| !root.starts_with(host.root()))
     }
 
     /// What the library reported when it was last sampled.

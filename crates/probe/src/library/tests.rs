@@ -150,7 +150,7 @@ fn a_library_that_is_absent_is_a_problem_where_its_root_was_given_or_a_device_ne
     let mut findings = findings("acme-next");
     enrichment(None).discover(&host.open(), &mut findings, false);
     let message = &findings.problems[0].message;
-    for part in ["libacme.so", "acme-next is bound", "/opt/acme/lib, ", "/run/acme/driver/usr/lib64"] {
+    for part in ["libacme.so", "acme-next is bound", "/opt/acme/lib, ", "under /, /run/acme/driver"] {
         assert!(message.contains(part), "{message}");
     }
 }
@@ -277,4 +277,31 @@ fn a_recording_holds_the_sample_of_each_device() {
     assert_eq!(reported_now.devices[1].answers.known("acmeGetPower"), Known::Value(7));
     let partition = reported_now.devices[1].partitions[1].as_ref().expect("there is one");
     assert_eq!(partition.known("acmeGetPower"), Known::Value(3));
+}
+
+#[test]
+fn a_library_is_injected_if_the_root_in_which_it_is_is_not_the_hosts() {
+    let (host, container) = (TestHost::new().file("/here", ""), TestHost::new().file("/here", ""));
+    let roots = |host: &TestHost, container: &TestHost| {
+        let (host, container) = (host.open(), container.open());
+        let joined = std::env::join_paths([container.root(), &host.root().join("driver")]);
+        let roots = joined.expect("no path has a colon");
+        enrichment(Some(Path::new(&roots))).is_injected(&host)
+    };
+    assert!(!roots(&host, &container), "it is nowhere");
+    let host = host.file("/driver/usr/lib64/libacme.so", "");
+    assert!(!roots(&host, &container), "it is the host's");
+    let container = container.file("/usr/lib64/libacme.so", "");
+    assert!(roots(&host, &container), "the first root has it");
+}
+
+#[test]
+fn the_problem_of_a_library_that_is_not_there_names_the_roots_and_a_few_places() {
+    let devices = findings("acme-next").devices;
+    let problem = SPEC.absence(false, Some(Path::new("/given")), &devices).expect("a driver needs it");
+    assert!(problem.message.len() < 400, "{}", problem.message);
+    let more = SPEC.directories().count() - NAMED_PLACES;
+    for text in ["/given", "acme-next", "/opt/acme/lib", "/run/acme/driver", &format!("{more} more")] {
+        assert!(problem.message.contains(text), "{text}: {}", problem.message);
+    }
 }

@@ -8,6 +8,7 @@ const VENDORS: [TrackedVendor; 1] = [TrackedVendor {
     variant: Variant::Gpu,
     pci_vendors: &[0x1002],
     passthrough_drivers: &[],
+    host_drivers: &[],
 }];
 
 fn device(bus: u8, id: u16, uuid: &str) -> Device {

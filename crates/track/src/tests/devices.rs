@@ -144,3 +144,15 @@ fn an_offer_that_comes_late_is_no_fault() {
     assert_eq!(player.ready(), "False NotAllocatable");
     assert_eq!(player.problem(), "False NoDeviceFault");
 }
+
+#[test]
+fn devices_on_a_driver_for_virtual_machines_are_passed_through() {
+    for driver in ["vfio-pci", "gim"] {
+        let mut player = Player::settled(2);
+        for device in &mut player.devices {
+            device.driver = Known::Value(driver.to_owned());
+        }
+        player.play(60);
+        assert_eq!(player.ready(), "True Passthrough", "{driver}");
+    }
+}

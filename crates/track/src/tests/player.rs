@@ -19,6 +19,7 @@ const VENDOR: TrackedVendor = TrackedVendor {
     variant: Variant::Gpu,
     pci_vendors: &[0x1002],
     passthrough_drivers: &["vfio-pci"],
+    host_drivers: &["gim"],
 };
 /// Wall time of the boot.
 const BOOTED_AT: i64 = 1_764_000_000;

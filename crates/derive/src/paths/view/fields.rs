@@ -6,8 +6,8 @@ use cel::Value;
 use crate::vendors::obstacle;
 
 use super::{
-    DeviceView, FieldKind, NodeView, PortView, ViewField, ViewRecord, has_failed, is_computing, is_driven,
-    is_healthy, is_usable, is_whole, number, pcie_root, string,
+    DeviceView, FieldKind, NodeView, PortView, ViewField, ViewRecord, has_failed, is_bound_to_compute,
+    is_computing, is_healthy, is_usable, is_whole, number, pcie_root, string,
 };
 
 /// A field and its value, if that is known.
@@ -41,14 +41,14 @@ pub(super) const NODE: &[ViewRow<NodeValue>] = &[
     row(
         "driven",
         FieldKind::Number,
-        "number of those that are bound to a driver with which they compute",
-        |node| number(node.count(is_driven)?),
+        "number of those that are known to be bound to a driver with which devices of the vendor compute; absent if none is, and the driver of one could not be read",
+        |node| number(node.at_least(is_bound_to_compute)?),
     ),
     row(
         "computing",
         FieldKind::Number,
-        "number of those that programs can use: `driven`, and not set so that they compute nothing on this node",
-        |node| number(node.count(is_computing)?),
+        "number of those that programs are known to be able to use: `driven`, no display cards, and not set so that they compute nothing on this node; absent as `driven` is",
+        |node| number(node.at_least(is_computing)?),
     ),
     row("obstacle", FieldKind::String, "why the first of the others cannot compute", |node| {
         string(node.devices.iter().copied().find_map(obstacle)?)
@@ -59,7 +59,7 @@ pub(super) const NODE: &[ViewRow<NodeValue>] = &[
         "number of those that can be allocated as a whole: `computing`, not partitioned and not known to have failed",
         |node| number(node.count(is_usable)?),
     ),
-    row("homogeneous", FieldKind::Bool, "whether the node has no other product", |node| {
+    row("homogeneous", FieldKind::Bool, "whether no other product of the node can compute", |node| {
         (!node.devices.is_empty()).then_some(Value::Bool(node.homogeneous))
     }),
     row("vendor", FieldKind::String, "vendor, as in the label `vendor`", |node| {

@@ -5,13 +5,16 @@ mod counters;
 mod left_out;
 mod values;
 
-use afd_model::{AmdQuantity, Device, Known, Missing, PartitionName, Partitioning, Quantity};
+use afd_model::{AmdQuantity, Device, PartitionName, Partitioning, Quantity};
 
 use crate::compat::metrics::{
     CompatFamily, CompatInput, ExporterUnit, MetricSet, SeriesOrder, SeriesSource, UnitLabel, UnitSeries,
     allocatable_units, plain,
 };
-use crate::{families::MetricKind, vendors::VendorRecord};
+use crate::{
+    families::MetricKind,
+    vendors::{VendorRecord, is_driven},
+};
 
 pub(super) const METRICS: MetricSet = MetricSet {
     exporter: "AMD's device metrics exporter",
@@ -65,10 +68,6 @@ pub(super) const METRICS: MetricSet = MetricSet {
 
 /// What the exporter lists: devices that AMD's drivers are bound to, and their partitions.
 fn driven_units<'i>(record: &VendorRecord, input: &CompatInput<'i>) -> Vec<ExporterUnit<'i>> {
-    let is_driven = |device: &Device| match &device.driver {
-        Known::Value(driver) => matches!(driver.as_str(), "amdgpu" | "gim"),
-        Known::Missing { missing } => *missing != Missing::DriverNotBound,
-    };
     let mut units = allocatable_units(record, input);
     units.retain(|unit| is_driven(unit.device));
     for (number, unit) in units.iter_mut().enumerate() {

@@ -7,6 +7,7 @@ use afd_model::{Device, Fact};
 use crate::{
     compat::labels::{CompatLabel, LabelFill, LabelScope, LabelSet, LeftOutLabel, agreed},
     value::{MAX_LENGTH, label_value},
+    vendors::is_driven,
 };
 
 const REMOVED: &str =
@@ -69,9 +70,8 @@ const ROWS: &[CompatLabel] = &[
         "a driver is bound to a GPU",
         &[Fact::Driver],
         |scope| {
-            let is_driven =
-                |device: &&Device| matches!(device.driver.value().map(String::as_str), Some("i915" | "xe"));
-            scope.devices.iter().copied().any(|device| is_driven(&device)).then(|| "true".to_owned())
+            let is_bound = |device: &&Device| device.driver.is_known() && is_driven(device);
+            scope.devices.iter().any(is_bound).then(|| "true".to_owned())
         },
     ),
     CompatLabel {
