@@ -252,9 +252,9 @@ impl Probes {
         }
     }
 
-    /// Takes in that the driver of a device has given it up.
-    pub fn wedged(&mut self, device: DeviceId) {
-        self.probes.iter_mut().for_each(|probe| probe.wedged(device));
+    /// Takes in that the driver of a device, in this binding, has given it up.
+    pub fn wedged(&mut self, device: DeviceId, binding: u64) {
+        self.probes.iter_mut().for_each(|probe| probe.wedged(device, binding));
     }
 
     /// Lets the errors of a device count no longer; whether there were any.

@@ -56,8 +56,9 @@ pub trait Probe {
         false
     }
 
-    /// Takes in that the kernel has said that the driver has given a device up, of any vendor (`WEDGED=` of an event). A discovery follows.
-    fn wedged(&mut self, _device: DeviceId) {}
+    /// Takes in that the kernel has said that the driver has given a device up, of any vendor (`WEDGED=` of an event), and how the
+    /// driver was bound then ([`device::driver_binding`]). A discovery follows.
+    fn wedged(&mut self, _device: DeviceId, _binding: u64) {}
 
     /// The process that queries the vendor's library or servers, where there is one.
     fn process(&self) -> Option<&dyn ProbeProcess> {
