@@ -194,7 +194,10 @@ impl Probes {
             if let Some(dropped) = probe.dropped() {
                 self.metrics.set_dropped(probe.name(), dropped);
             }
-            if sampling.library_answered {
+            // A library that is not sampled on purpose has no time that grows old.
+            if sampling.samples.is_empty() || !probe.is_library_sampled() {
+                self.metrics.not_sampled(probe.name(), "library");
+            } else if sampling.library_answered {
                 self.metrics.sampled(probe.name(), "library");
             }
             all.samples.extend(sampling.samples);

@@ -94,6 +94,11 @@ pub trait Probe {
         self.process().map(|process| process.status()).unwrap_or_default()
     }
 
+    /// Whether samples are due from the process that queries the vendor's library or servers.
+    fn is_library_sampled(&self) -> bool {
+        self.process().is_some_and(ProbeProcess::is_sampled)
+    }
+
     /// Whether the driver refuses the vendor's library because it is of another version, and the library is a copy in this
     /// container: one that is created again gets the current copy.
     fn has_stale_library(&self, _host: &Host) -> bool {
