@@ -254,8 +254,12 @@ async fn options() -> anyhow::Result<()> {
         insert(&mut values, &format!("graces.{}", camel_case(&grace)), json!(seconds));
         expected.push(format!("--{grace}={seconds}"));
     }
+    // Without libraries nothing is queried, so that pods.watch is refused.
+    values["libraries"] = json!(true);
     let set = daemonset(&bed, &values)?;
-    let arguments = arguments(&set);
+    let without_libraries = daemonset(&bed, &json!({ "libraries": false }))?;
+    let mut arguments = arguments(&set);
+    arguments.extend(self::arguments(&without_libraries).into_iter().filter(|own| *own == "--no-libraries"));
     for argument in &expected {
         let is_given = arguments
             .iter()
@@ -301,6 +305,14 @@ async fn refused_values() -> anyhow::Result<()> {
         let mut values = json!({});
         insert(&mut values, path, value.clone());
         ensure!(daemonset(&bed, &values).is_err(), "the schema accepts {path}: {value}");
+    }
+    // They would query nothing, with a right to all pods of the cluster.
+    for other in ["profile=labels", "libraries=false"] {
+        let rendered = render(&bed, &["--set", &format!("pods.watch=true,{other}")]);
+        let error = rendered.err().with_context(|| format!("the chart accepts {other}"))?;
+        let message = format!("{error:#}");
+        ensure!(message.contains("pods.watch needs profile: full, by"), "{other}: {message}");
+        ensure!(message.contains("and libraries: true"), "{other}: {message}");
     }
     Ok(())
 }

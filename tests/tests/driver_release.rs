@@ -23,6 +23,7 @@ use tempfile::TempDir;
 const RUN: [&str; 6] = ["run", "--no-kubernetes", "--sample-interval", "0.2", "--discovery-interval", "0.5"];
 const POWER: &str = "accelerator_device_power_watts{";
 const RELEASED: &str = "afd_probe_problems{probe=\"nvidia\",reason=\"released\"}";
+const SAMPLED: &str = "afd_last_sample_timestamp_seconds{probe=\"nvidia\",source=\"library\"}";
 const RESTARTS: &str = "afd_probe_restarts_total{probe=\"nvidia\"}";
 
 /// An agent of a host with eight GPUs, and its control socket.
@@ -96,6 +97,7 @@ fn a_released_driver_is_not_held_until_it_is_reacquired() {
     let setup = ReleaseSetup::new();
     let agent = &setup.agent;
     assert!(setup.holds_the_driver());
+    assert_eq!(agent.count(SAMPLED), 1);
     let before = setup.inventory();
 
     let output = setup.release(&[]);
@@ -103,6 +105,7 @@ fn a_released_driver_is_not_held_until_it_is_reacquired() {
     assert!(!setup.holds_the_driver(), "the command ends when the driver is not held any more");
     assert_eq!(agent.library_process(), None);
     agent.until("the samples are absent", |agent| agent.count(POWER) == 0);
+    agent.until("no time of them grows old", |agent| agent.count(SAMPLED) == 0);
     agent.until("the reason is counted", |agent| agent.value(RELEASED) == Some(1.0));
     let now = setup.inventory().devices;
     assert_eq!(without_health(&now), without_health(&before.devices), "static facts stay");
@@ -115,6 +118,7 @@ fn a_released_driver_is_not_held_until_it_is_reacquired() {
 
     assert!(setup.release(&["--end"]).status.success());
     agent.until("it is sampled again", |agent| agent.count(POWER) == 8);
+    assert_eq!(agent.count(SAMPLED), 1);
     assert!(setup.holds_the_driver());
     agent.until("the reason is not counted any more", |agent| agent.value(RELEASED).is_none());
     assert_eq!(agent.value(RESTARTS), Some(0.0), "nothing failed");

@@ -203,8 +203,8 @@ impl<'o> AgentLoop<'o> {
                 thread::sleep(SETTLE_TIME);
             }
         }
-        for device in self.parts.wake_ups.take_wedged() {
-            self.parts.probes.wedged(device.into());
+        for (device, binding) in self.parts.wake_ups.take_wedged() {
+            self.parts.probes.wedged(device, binding);
         }
         if self.parts.wake_ups.take_discovery() {
             self.pace.request();

@@ -107,6 +107,12 @@ impl AgentMetrics {
         self.last_sample.with_label_values(&[probe, source]).set(now.as_secs_f64());
     }
 
+    /// Records that a source of a probe is not sampled any more, so that the time of its last sample says nothing.
+    pub fn not_sampled(&self, probe: &str, source: &str) {
+        // There may be none.
+        let _ = self.last_sample.remove_label_values(&[probe, source]);
+    }
+
     /// Records how often, in total, the process that queries the vendor's library was restarted.
     pub fn set_restarts(&self, probe: &str, restarts: u64) {
         let counter = self.restarts.with_label_values(&[probe]);
@@ -167,4 +173,26 @@ fn counters(family: Family) -> IntCounterVec {
     let spec = family.spec();
     IntCounterVec::new(Opts::new(spec.name, spec.help), spec.labels)
         .expect("names and labels of the table are valid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_is_not_sampled_any_more_has_no_time_that_grows_old() {
+        let metrics = AgentMetrics::new();
+        let sources = || {
+            let families = metrics.families();
+            let family = families.iter().find(|family| family.name() == "afd_last_sample_timestamp_seconds");
+            let series = family.into_iter().flat_map(|family| family.get_metric());
+            series.map(|series| series.get_label()[1].value().to_owned()).collect::<Vec<_>>()
+        };
+        metrics.not_sampled("acme", "library");
+        metrics.sampled("acme", "kernel");
+        metrics.sampled("acme", "library");
+        assert_eq!(sources(), ["kernel", "library"]);
+        metrics.not_sampled("acme", "library");
+        assert_eq!(sources(), ["kernel"]);
+    }
 }

@@ -1,7 +1,7 @@
 //! The channels between the loop, the tasks and the servers.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +12,7 @@ use std::{
 
 use afd_apiserver::slices::NodeSlices;
 use afd_kubelet::{KubeletReport, UnitNames};
-use afd_model::{PciAddress, PodNetworks};
+use afd_model::{DeviceId, PodNetworks};
 use afd_publish::{
     http::LatestPages,
     node::{DesiredNode, NodeNotice},
@@ -30,7 +30,7 @@ const MAX_NOTICES: usize = 16;
 pub struct LoopWaker {
     sender: SyncSender<()>,
     discovery: Arc<AtomicBool>,
-    wedged: Arc<Mutex<BTreeSet<PciAddress>>>,
+    wedged: Arc<Mutex<BTreeMap<DeviceId, u64>>>,
 }
 
 /// The loop's end of its wakers.
@@ -38,7 +38,7 @@ pub struct LoopWaker {
 pub struct WakeUps {
     receiver: Receiver<()>,
     discovery: Arc<AtomicBool>,
-    wedged: Arc<Mutex<BTreeSet<PciAddress>>>,
+    wedged: Arc<Mutex<BTreeMap<DeviceId, u64>>>,
 }
 
 impl LoopWaker {
@@ -51,9 +51,9 @@ impl LoopWaker {
         (waker, WakeUps { receiver, discovery, wedged })
     }
 
-    /// Adds devices that their drivers have given up, for the next discovery.
-    pub fn add_wedged(&self, devices: &mut Vec<PciAddress>) {
-        self.wedged.lock().unwrap_or_else(PoisonError::into_inner).extend(devices.drain(..));
+    /// Adds devices that their drivers have given up, with the bindings of these, for the next discovery.
+    pub fn add_wedged(&self, devices: impl Iterator<Item = (DeviceId, u64)>) {
+        self.wedged.lock().unwrap_or_else(PoisonError::into_inner).extend(devices);
     }
 
     /// Wakes the loop, which takes in what others have reported.
@@ -90,8 +90,8 @@ impl WakeUps {
         self.receiver.recv_timeout(timeout)
     }
 
-    /// The devices that their drivers have given up since the last call.
-    pub fn take_wedged(&self) -> BTreeSet<PciAddress> {
+    /// The devices that their drivers have given up since the last call, with the bindings of these.
+    pub fn take_wedged(&self) -> BTreeMap<DeviceId, u64> {
         std::mem::take(&mut *self.wedged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

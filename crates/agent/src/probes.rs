@@ -194,7 +194,10 @@ impl Probes {
             if let Some(dropped) = probe.dropped() {
                 self.metrics.set_dropped(probe.name(), dropped);
             }
-            if sampling.library_answered {
+            // A library that is not sampled on purpose has no time that grows old.
+            if sampling.samples.is_empty() || !probe.is_library_sampled() {
+                self.metrics.not_sampled(probe.name(), "library");
+            } else if sampling.library_answered {
                 self.metrics.sampled(probe.name(), "library");
             }
             all.samples.extend(sampling.samples);
@@ -252,9 +255,9 @@ impl Probes {
         }
     }
 
-    /// Takes in that the driver of a device has given it up.
-    pub fn wedged(&mut self, device: DeviceId) {
-        self.probes.iter_mut().for_each(|probe| probe.wedged(device));
+    /// Takes in that the driver of a device, in this binding, has given it up.
+    pub fn wedged(&mut self, device: DeviceId, binding: u64) {
+        self.probes.iter_mut().for_each(|probe| probe.wedged(device, binding));
     }
 
     /// Lets the errors of a device count no longer; whether there were any.

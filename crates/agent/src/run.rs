@@ -13,6 +13,8 @@ use afd_host::{
     Host,
     child::{ChildNote, ChildRegistry, Launcher},
 };
+use afd_model::DeviceId;
+use afd_probe::device::driver_binding;
 use afd_publish::http::{HealthLimits, TokenVerifier};
 use anyhow::Context;
 use tokio::{
@@ -79,6 +81,8 @@ pub fn run(config: AgentConfig) -> anyhow::Result<()> {
         }),
         ..Launcher::new(program, LIBRARY_TIMEOUT, registry.clone())
     };
+    // For the thread of kernel events: what it reads must be of the moment of the event.
+    let event_host = Host::open(host.root())?;
     let probes = Probes::new(host, &probe_options, &launcher);
     let metrics = probes.metrics().clone();
     metrics.publish_build(args.node_name.as_deref());
@@ -122,7 +126,7 @@ pub fn run(config: AgentConfig) -> anyhow::Result<()> {
             if let Some(path) = &args.control_socket {
                 tokio::spawn(control::serve(control::listen(path)?, releases.clone(), requests));
             }
-            thread::spawn(move || forward_uevents(&waker));
+            thread::spawn(move || forward_uevents(&event_host, &waker));
             let releases = ReleaseController::new(releases);
             let parts = LoopParts {
                 probes,
@@ -190,7 +194,7 @@ async fn wake_on_reports(mut reports: ClusterReceivers, waker: LoopWaker) {
 }
 
 /// Wakes the loop on kernel events that may change the inventory, forever.
-fn forward_uevents(waker: &LoopWaker) {
+fn forward_uevents(host: &Host, waker: &LoopWaker) {
     let uevents = match Uevents::listen() {
         Ok(uevents) => uevents,
         Err(error) => {
@@ -201,7 +205,9 @@ fn forward_uevents(waker: &LoopWaker) {
     let mut wedged = Vec::new();
     loop {
         let result = uevents.wait(Duration::from_secs(3600), &mut wedged);
-        waker.add_wedged(&mut wedged);
+        // A rule of udev may bind the driver again before the loop discovers. One that is not bound now has given nothing up.
+        let bound = wedged.drain(..).map(DeviceId::from);
+        waker.add_wedged(bound.filter_map(|device| Some((device, driver_binding(host, device)?))));
         match result {
             Ok(true) => waker.wake_to_discover(),
             Ok(false) => {}

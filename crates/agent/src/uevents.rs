@@ -61,11 +61,8 @@ impl Uevents {
             match recvfrom(&self.socket, spare_capacity(&mut message), RecvFlags::empty()) {
                 Ok((_, _, sender)) => {
                     relevant |= concerns_devices(&message);
-                    // Another program may send to the group as well.
                     let sender = sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok());
-                    if sender.is_some_and(|sender| sender.pid() == 0) {
-                        wedged.extend(wedged_device(&message));
-                    }
+                    wedged.extend(wedged_device(sender.map(|sender| sender.pid()), &message));
                 }
                 Err(rustix::io::Errno::AGAIN) => return Ok(relevant),
                 // Events were lost; any of them may have been relevant.
@@ -86,8 +83,11 @@ fn concerns_devices(message: &[u8]) -> bool {
 }
 
 /// The PCI device that its DRM driver has given up: `WEDGED=rebind,bus-reset` lists what may bring it back. `none` is a device that
-/// works again.
-fn wedged_device(message: &[u8]) -> Option<PciAddress> {
+/// works again. `sender` is the port of the sender: another program than the kernel, which has 0, may send to the group as well.
+fn wedged_device(sender: Option<u32>, message: &[u8]) -> Option<PciAddress> {
+    if sender != Some(0) {
+        return None;
+    }
     let value = |key: &[u8]| {
         let text = message.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(key))?;
         std::str::from_utf8(text).ok()
@@ -120,7 +120,8 @@ mod tests {
                 "change@{path}\0ACTION=change\0DEVPATH={path}\0SUBSYSTEM={subsystem}\0{wedged}\0SEQNUM=9\0"
             )
         };
-        let device = |text: String| wedged_device(text.as_bytes()).map(|address| address.to_string());
+        let device =
+            |text: String| wedged_device(Some(0), text.as_bytes()).map(|address| address.to_string());
         let given_up = || event("drm", "WEDGED=rebind,bus-reset");
         assert_eq!(device(given_up()).as_deref(), Some("0000:03:00.0"));
         assert_eq!(device(event("drm", "WEDGED=none")), None);
@@ -129,10 +130,17 @@ mod tests {
         assert_eq!(device(given_up().replace("0000:0", "virtual")), None);
     }
 
+    #[test]
+    fn only_the_kernel_says_that_a_device_is_wedged() {
+        let message = b"DEVPATH=/devices/pci0000:00/0000:03:00.0/drm/card1\0SUBSYSTEM=drm\0WEDGED=rebind\0";
+        assert!(wedged_device(Some(0), message).is_some());
+        assert_eq!([Some(4711), None].map(|sender| wedged_device(sender, message)), [None, None]);
+    }
+
     proptest! {
         #[test]
         fn no_message_panics(message in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (concerns_devices(&message), wedged_device(&message));
+            let _ = (concerns_devices(&message), wedged_device(Some(0), &message));
         }
     }
 }

@@ -3,14 +3,18 @@
 //!
 //! A pod is read once it is wanted, again until it has an address, and then rarely: a sandbox that is made again gets another one.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use afd_model::{PodName, PodNetwork, PodNetworks};
 use kube::Client;
 use serde::Deserialize;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{ApiCalls, Backoff, CallError};
@@ -24,8 +28,15 @@ const MAX_PODS: usize = 64;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct PodView {
+    metadata: PodMetadataView,
     spec: PodSpecView,
     status: PodStatusView,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodMetadataView {
+    uid: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -53,6 +64,7 @@ struct VariableView {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct PodStatusView {
+    phase: String,
     #[serde(rename = "podIP")]
     pod_ip: Option<IpAddr>,
     #[serde(rename = "hostIP")]
@@ -60,10 +72,12 @@ struct PodStatusView {
 }
 
 impl PodView {
-    /// How it is reached; none before it has an address, and where it is a pod of this name on another node. `variables` are names
+    /// How it is reached; none before it has an address, after it has ended, when its address may be that of another pod, and where
+    /// it is a pod of this name on another node. `variables` are names
     /// of variables that name ports.
     fn network(self, node: &str, variables: &[&str]) -> Option<PodNetwork> {
-        if self.spec.node_name != node {
+        let has_ended = ["Succeeded", "Failed"].contains(&self.status.phase.as_str());
+        if has_ended || self.spec.node_name != node {
             return None;
         }
         let is_of_node = self.spec.host_network || self.status.pod_ip == self.status.host_ip;
@@ -75,7 +89,7 @@ impl PodView {
             let named = |own: &VariableView| variables.contains(&own.name.as_str()) && !own.value.is_empty();
             Some((container.name, container.env.into_iter().find(named)?.value))
         });
-        Some(PodNetwork { address, ports: ports.collect() })
+        Some(PodNetwork { uid: self.metadata.uid, address, ports: ports.collect() })
     }
 }
 
@@ -90,20 +104,26 @@ pub async fn follow(
 ) {
     let (mut backoff, mut failing) = (Backoff::default(), false);
     let mut known = PodNetworks::new();
-    let mut refreshes = true;
+    // When each was last read. Whether another one has an address yet is nothing to these.
+    let mut read_at = BTreeMap::new();
     loop {
         let names = wanted.borrow_and_update().clone();
         known.retain(|name, _| names.contains(name));
+        read_at.retain(|name, _| known.contains_key(name));
         let (mut error, mut is_complete) = (None, true);
         for name in names.into_iter().take(MAX_PODS) {
-            if !refreshes && known.contains_key(&name) {
+            if read_at.get(&name).is_some_and(|at: &Instant| at.elapsed() < REFRESH) {
                 continue;
             }
             match read(&client, &calls, &name).await {
                 Ok(pod) => match pod.and_then(|pod| pod.network(node, variables)) {
-                    Some(network) => drop(known.insert(name, network)),
+                    Some(network) => {
+                        read_at.insert(name.clone(), Instant::now());
+                        known.insert(name, network);
+                    }
                     None => {
                         known.remove(&name);
+                        read_at.remove(&name);
                         is_complete = false;
                     }
                 },
@@ -125,7 +145,7 @@ pub async fn follow(
         failing = error.is_some();
         let delay = if is_complete && !failing {
             backoff.reset();
-            REFRESH
+            read_at.values().map(|at| REFRESH.saturating_sub(at.elapsed())).min().unwrap_or(REFRESH)
         } else {
             backoff.next_delay(error.and_then(|error| error.retry_after))
         };
@@ -136,7 +156,6 @@ pub async fn follow(
             Ok(Err(_)) => return,
             Err(_) => {}
         }
-        refreshes = is_complete && !failing;
     }
 }
 
@@ -164,7 +183,70 @@ async fn read(
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use prometheus::{IntCounterVec, Opts};
+    use tower::service_fn;
+
     use super::*;
+
+    /// The pods that are known this long after the start, of a server with what `answer` makes of the name of a pod and the time.
+    async fn known_after(
+        passed: Duration,
+        wanted: &[&str],
+        answer: fn(&str, Duration) -> String,
+    ) -> PodNetworks {
+        let begun = Instant::now();
+        let service = service_fn(move |request: http::Request<kube::client::Body>| {
+            let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+            let text = answer(name, begun.elapsed());
+            async move { Ok::<_, Infallible>(http::Response::new(Full::<Bytes>::from(text))) }
+        });
+        let counter = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"]);
+        let calls = ApiCalls::new(counter.expect("the names are valid"));
+        let wanted = wanted.iter().map(|name| ("ml".to_owned(), (*name).to_owned())).collect();
+        let (_wanted, names) = watch::channel(wanted);
+        let (sender, known) = watch::channel(PodNetworks::new());
+        let follow = follow(Client::new(service, "default"), "a", calls, &[], names, sender);
+        timeout(passed, follow).await.expect_err("it follows forever");
+        known.borrow().clone()
+    }
+
+    fn running(address: &str) -> String {
+        format!(r#"{{"metadata":{{"uid":"1"}},"spec":{{"nodeName":"a"}},"status":{{"podIP":"{address}"}}}}"#)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_without_an_address_does_not_keep_others_from_being_read_again() {
+        let answer = |name: &str, passed: Duration| match name {
+            "pending" => r#"{"spec":{"nodeName":"a"}}"#.to_owned(),
+            _ if passed < Duration::from_secs(10) => running("10.0.0.1"),
+            _ => running("10.0.0.2"),
+        };
+        let address = async |passed: Duration, wanted: &[&str]| {
+            let known = known_after(passed, wanted, answer).await;
+            known.into_values().find_map(|network| network.address).map(|address| address.to_string())
+        };
+        for wanted in [&["main"][..], &["main", "pending"]] {
+            assert_eq!(address(REFRESH / 2, wanted).await.as_deref(), Some("10.0.0.1"), "{wanted:?}");
+            assert_eq!(address(REFRESH * 2, wanted).await.as_deref(), Some("10.0.0.2"), "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_has_no_address_and_another_one_has_another_uid() {
+        let status = |phase: &str| format!(r#""hostIP":"10.0.0.1","podIP":"10.1.0.5","phase":"{phase}""#);
+        let is_reached = |phase: &str| pod(r#""containers":[]"#, &status(phase)).is_some();
+        assert_eq!(["Running", "Succeeded", "Failed"].map(is_reached), [true, false, false]);
+        let text = running("10.0.0.1").replace("\"1\"", "\"b\"");
+        let uid = |text: &str| {
+            let view: PodView = serde_json::from_str(text).expect("it is a pod");
+            view.network("a", &[]).map(|network| network.uid)
+        };
+        assert_eq!([uid(&running("10.0.0.1")), uid(&text)], ["1", "b"].map(|uid| Some(uid.to_owned())));
+    }
 
     fn pod(spec: &str, status: &str) -> Option<PodNetwork> {
         pod_of("a", spec, status)

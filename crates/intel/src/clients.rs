@@ -3,23 +3,25 @@
 //!
 //! To read the files of all processes takes `CAP_SYS_PTRACE`, and a `/proc` with all processes of the node, as an agent has that runs
 //! on the node itself. Where one process cannot be read there is no value: its clients may be the busy ones. Nor is there one while
-//! a device has no client, or for a time in which a client has ended: what it did last is not known.
+//! a device has no client, or for a time in which a client has ended: what it did last is not known. One that has begun and ended
+//! between two scans is noticed by its id, which the driver gives in sequence, once a later client is there; until then its time is
+//! not part of the value.
 //!
-//! A scan of all processes takes a while on a large node, so that it is repeated after a thousand times what it took. Between two
+//! A scan of all processes takes a while on a large node, so that it is repeated after five thousand times what it took. Between two
 //! scans samples have the last value.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use afd_host::{Host, ReadError, ReadErrorKind};
 use afd_model::{DeviceId, Engine, PciAddress, Quantity, Reading};
 
-/// The share of the time that scans may take is one in this many.
-const PACE: u32 = 1000;
-/// The most processes, and the most open files of all of them, that a scan reads.
-const MAX_NAMES: usize = 1 << 16;
+/// The share of the time that scans may take is one in this many: a fifth of the agent's budget of a core.
+const PACE: u32 = 5000;
+/// What a scan may read. More is on no node of moderate size, and would delay a sample.
+const LIMITS: ScanLimits = ScanLimits { names: 1 << 15, clients: 1 << 12 };
 /// Which processes `/proc` has, and what that is where it has all: `PROC_PID_INIT_INO`, the number of the first PID namespace.
 const NAMESPACE: &str = "/proc/1/ns/pid";
 const NAMESPACE_OF_NODE: &str = "pid:[4026531836]";
@@ -61,7 +63,17 @@ struct EngineTime {
 type SetField = fn(&mut EngineTime, u64);
 
 /// A scan that has not read all.
+#[derive(Debug)]
 struct Incomplete;
+
+/// The most that a scan reads.
+#[derive(Clone, Copy)]
+struct ScanLimits {
+    /// Processes, and open files of all of them.
+    names: usize,
+    /// Open files of the devices, which the driver describes.
+    clients: usize,
+}
 
 impl EngineClients {
     /// The utilization of devices by the last two scans, the second of which is made now if it is time. `nodes`: the names of the DRM
@@ -74,14 +86,14 @@ impl EngineClients {
     ) -> &BTreeMap<DeviceId, Vec<Reading>> {
         if self.next.is_none_or(|next| now >= next) {
             let begun = Instant::now();
-            let scanned = scan(host, nodes);
+            let scanned = scan(host, nodes, LIMITS);
             self.is_incomplete = scanned.is_err();
             self.utilization = match (&self.last, &scanned) {
                 (Some((before, earlier)), Ok(scan)) => busy(earlier, scan, now.duration_since(*before)),
                 _ => BTreeMap::new(),
             };
             self.last = scanned.ok().map(|scan| (now, scan));
-            self.next = Some(now + begun.elapsed().saturating_mul(PACE));
+            self.next = Some(now + pause(begun.elapsed()));
         }
         &self.utilization
     }
@@ -92,23 +104,32 @@ impl EngineClients {
     }
 }
 
+/// How long there is no other scan after one that took this long.
+fn pause(took: Duration) -> Duration {
+    took.saturating_mul(PACE)
+}
+
 /// The clients of all devices. A process that has just ended has none.
-fn scan(host: &Host, nodes: &BTreeMap<&str, DeviceId>) -> Result<ClientScan, Incomplete> {
+fn scan(host: &Host, nodes: &BTreeMap<&str, DeviceId>, limits: ScanLimits) -> Result<ClientScan, Incomplete> {
     let mut scan: ClientScan = nodes.values().map(|device| (*device, BTreeMap::new())).collect();
     // The clients of other processes of the node may be the busy ones.
     if read(host.link(NAMESPACE))?.as_deref() != Some(NAMESPACE_OF_NODE) {
         return Ok(scan);
     }
-    let mut files = 0;
-    for process in names(host, "/proc")?.iter().filter(|name| name.parse::<u32>().is_ok()) {
-        for file in names(host, &format!("/proc/{process}/fd"))? {
+    let (mut files, mut described) = (0, 0);
+    for process in names(host, "/proc", limits.names)?.iter().filter(|name| name.parse::<u32>().is_ok()) {
+        for file in names(host, &format!("/proc/{process}/fd"), limits.names)? {
             files += 1;
-            if files > MAX_NAMES {
+            if files > limits.names {
                 return Err(Incomplete);
             }
             let target = read(host.link(&format!("/proc/{process}/fd/{file}")))?.unwrap_or_default();
             if !target.rsplit('/').next().is_some_and(|name| nodes.contains_key(name)) {
                 continue;
+            }
+            described += 1;
+            if described > limits.clients {
+                return Err(Incomplete);
             }
             let text = read(host.read(&format!("/proc/{process}/fdinfo/{file}")))?.unwrap_or_default();
             let Some((address, client, time)) = parse(&String::from_utf8_lossy(&text)) else { continue };
@@ -121,8 +142,8 @@ fn scan(host: &Host, nodes: &BTreeMap<&str, DeviceId>) -> Result<ClientScan, Inc
     Ok(scan)
 }
 
-fn names(host: &Host, path: &str) -> Result<Vec<String>, Incomplete> {
-    Ok(read(host.list_at_most(path, MAX_NAMES))?.unwrap_or_default())
+fn names(host: &Host, path: &str, most: usize) -> Result<Vec<String>, Incomplete> {
+    Ok(read(host.list_at_most(path, most))?.unwrap_or_default())
 }
 
 /// What was read; nothing where it has gone meanwhile.
@@ -165,10 +186,17 @@ fn parse(text: &str) -> Option<(PciAddress, u64, ClientTime)> {
 
 /// How busy the clients of each device kept its engines between two scans.
 fn busy(earlier: &ClientScan, now: &ClientScan, elapsed: Duration) -> BTreeMap<DeviceId, Vec<Reading>> {
+    // Recent kernels number the clients of all devices in one sequence.
+    let known: BTreeSet<u64> = now.values().flat_map(BTreeMap::keys).copied().collect();
     let of_device = |(device, now): (&DeviceId, &BTreeMap<u64, ClientTime>)| {
         let before = earlier.get(device)?;
         // Of one that has ended it is not known what it did last.
         if !before.keys().all(|client| now.contains_key(client)) {
+            return None;
+        }
+        // Nor of one that has begun and ended since.
+        let (highest, newest) = (*before.last_key_value()?.0, *now.last_key_value()?.0);
+        if known.range(highest..newest).count() as u64 != newest - highest {
             return None;
         }
         let reading = |(engine, classes): (Engine, &[usize])| {
@@ -297,6 +325,40 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_began_and_ended_between_two_scans_is_noticed_by_its_id() {
+        let of = |ids: &[u64], cycles: u64| {
+            let client = |id: &u64| (*id as u32, "renderD128", xe(*id, cycles, cycles * 4));
+            processes(&ids.iter().map(client).collect::<Vec<_>>())
+        };
+        let last = |ids: &[u64]| utilization(&[of(&[4], 100), of(ids, 200)])[1];
+        assert_eq!(last(&[4, 5]), Some(0.375));
+        assert_eq!(last(&[4, 6]), None, "what client 5 did is not known");
+        assert_eq!(last(&[4]), Some(0.125));
+        let (one, other) = (device(), "0000:04:00.0".parse::<PciAddress>().expect("it is an address").into());
+        let client =
+            |id: u64, cycles: u64| parse(&xe(id, cycles, cycles * 4)).map(|(_, id, time)| (id, time));
+        let clients =
+            |all: &[(u64, u64)]| all.iter().filter_map(|(id, cycles)| client(*id, *cycles)).collect();
+        let earlier = BTreeMap::from([(one, clients(&[(4, 100)])), (other, clients(&[]))]);
+        let now = BTreeMap::from([(one, clients(&[(4, 200), (6, 200)])), (other, clients(&[(5, 1)]))]);
+        let busy = busy(&earlier, &now, Duration::from_secs(1));
+        assert!(busy.contains_key(&one), "the other device has client 5");
+        assert!(!busy.contains_key(&other), "since when is not known");
+    }
+
+    #[test]
+    fn scans_take_a_small_share_of_the_time_and_are_bounded() {
+        assert!(pause(Duration::from_millis(20)) >= Duration::from_secs(100));
+        let folder = processes(&[(7, "renderD128", xe(1, 1, 9)), (8, "renderD128", xe(2, 1, 9))]);
+        let host = folder.open();
+        let nodes = BTreeMap::from([("renderD128", device())]);
+        let is_complete = |names, clients| scan(&host, &nodes, ScanLimits { names, clients }).is_ok();
+        assert!(is_complete(9, 2));
+        assert!(!is_complete(9, 1), "two files of the device");
+        assert!(!is_complete(3, 2), "four files");
+    }
+
+    #[test]
     fn a_container_does_not_see_all_clients() {
         let host = |namespace: &str| {
             [100, 500].map(|cycles| processes_of(namespace, &[(7, "renderD128", xe(1, cycles, cycles * 4))]))
@@ -324,7 +386,7 @@ mod tests {
     fn a_scan_reads_the_links_of_real_processes() {
         let host = Host::open("/").expect("it is a directory");
         let name = format!("/proc/{}/fd", std::process::id());
-        let files = host.list_at_most(&name, MAX_NAMES).expect("they are our own");
+        let files = host.list_at_most(&name, LIMITS.names).expect("they are our own");
         assert!(files.iter().any(|file| host.link(&format!("{name}/{file}")).is_ok()));
         assert_eq!(host.list_at_most(&name, 1).map_err(|error| error.kind), Err(ReadErrorKind::TooLong));
     }

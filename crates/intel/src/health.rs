@@ -21,6 +21,8 @@ use crate::levelzero::{
 const LOST: SysmanStatus = SysmanStatus::named("DEVICE_LOST");
 const REQUIRES_RESET: SysmanStatus = SysmanStatus::named("DEVICE_REQUIRES_RESET");
 const IN_SURVIVABILITY_MODE: SysmanStatus = SysmanStatus::named("SURVIVABILITY_MODE_DETECTED");
+/// The reason of a GPU that its driver has given up.
+pub(crate) const WEDGED: &str = "Wedged";
 /// `ZES_RESET_REASON_FLAG_WEDGED` and `_REPAIR`.
 const RESET_WEDGED: u64 = 1 << 0;
 const RESET_REPAIR: u64 = 1 << 1;

@@ -37,8 +37,8 @@ use std::{
 
 use afd_host::{Host, child::Launcher};
 use afd_model::{
-    Device, DeviceId, Engine, Findings, LibraryStatus, PciAddress, Problem, Quantity, Reading, Sample,
-    Sampling, UnitId,
+    Device, DeviceId, DriverLoad, Engine, Findings, IncidentRecord, LibraryStatus, PciAddress, Problem,
+    Quantity, Reading, Sample, Sampling, UnitId,
 };
 use afd_probe::{
     Facts, PciBus, Probe, ProbeProcess, device,
@@ -65,8 +65,8 @@ pub struct Intel {
     /// The energy counter of each GPU, which keeps its file as long as the GPU is there.
     energies: BTreeMap<DeviceId, EnergyCounter>,
     histories: BTreeMap<DeviceId, IntelHistory>,
-    /// The devices that the driver has given up, with its binding in the first discovery after that.
-    given_up: BTreeMap<DeviceId, Option<u64>>,
+    /// The devices that the driver has given up, with its load at that time.
+    given_up: BTreeMap<DeviceId, DriverLoad>,
     /// What the library last reported for the health of each GPU.
     library_evidence: BTreeMap<DeviceId, SysmanEvidence>,
     /// The virtual functions that are partitions.
@@ -250,10 +250,10 @@ impl Probe for Intel {
         let mut findings = Findings { devices, ..Findings::default() };
         let power = self.power_states(&mut facts);
         self.enrich(host, &mut findings, &power);
-        self.given_up.retain(|id, known| {
-            let is_there = self.sources.iter().any(|source| source.device == *id);
-            let binding = device::driver_binding(host, *id).filter(|_| is_there);
-            binding.is_some_and(|binding| *known.get_or_insert(binding) == binding)
+        self.given_up.retain(|id, load| {
+            let device = findings.devices.iter().find(|device| device.id == *id);
+            let bound = device.zip(device::driver_binding(host, *id));
+            bound.is_some_and(|(device, binding)| !load.update(DriverLoad::of(device, Some(binding))))
         });
         let evidence = self.evidence(&mut facts);
         health::judge(&mut findings.devices, &evidence, &mut self.histories);
@@ -297,8 +297,34 @@ impl Probe for Intel {
         sampling
     }
 
-    fn wedged(&mut self, device: DeviceId) {
-        self.given_up.insert(device, None);
+    fn wedged(&mut self, device: DeviceId, binding: u64) {
+        self.given_up.insert(device, DriverLoad { driver_binding: Some(binding), ..DriverLoad::default() });
+    }
+
+    fn incidents(&self) -> Vec<IncidentRecord> {
+        let own = |id: &DeviceId| self.sources.iter().any(|source| source.device == *id);
+        let record = |(device, load): (&DeviceId, &DriverLoad)| IncidentRecord {
+            probe: NAME.to_owned(),
+            device: *device,
+            load: load.clone(),
+            partition: None,
+            code: health::WEDGED.to_owned(),
+            first_seen: None,
+            resets: None,
+        };
+        self.given_up.iter().filter(|(id, _)| own(id)).map(record).collect()
+    }
+
+    fn restore_incidents(&mut self, records: Vec<IncidentRecord>) {
+        // Without a binding nothing could end it.
+        let bound = records.into_iter().filter(|record| record.load.driver_binding.is_some());
+        for record in bound.filter(|record| record.code == health::WEDGED) {
+            self.given_up.entry(record.device).or_insert(record.load);
+        }
+    }
+
+    fn clear_incidents(&mut self, device: DeviceId) -> bool {
+        self.given_up.remove(&device).is_some()
     }
 
     fn process(&self) -> Option<&dyn ProbeProcess> {

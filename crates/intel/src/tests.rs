@@ -190,7 +190,8 @@ fn a_gpu_that_the_driver_has_given_up_has_failed_until_it_is_bound_again() {
     };
     assert_eq!(first_reason(&mut intel), None);
     let id: PciAddress = "0000:03:00.0".parse().expect("it is an address");
-    intel.wedged(id.into());
+    let binding = device::driver_binding(&host, id.into()).expect("it is bound");
+    intel.wedged(id.into(), binding);
     assert_eq!(first_reason(&mut intel).as_deref(), Some("Wedged"));
     assert_eq!(first_reason(&mut intel).as_deref(), Some("Wedged"), "nothing says that it is over");
     // The kernel makes another link.
@@ -198,6 +199,38 @@ fn a_gpu_that_the_driver_has_given_up_has_failed_until_it_is_bound_again() {
     rustix::fs::rename(path("/sys/other/driver"), path(&format!("{GPU}/driver")))
         .expect("it can be replaced");
     assert_eq!(first_reason(&mut intel), None);
+    // A rule of udev may bind it again before the next discovery.
+    intel.wedged(id.into(), binding);
+    assert_eq!(first_reason(&mut intel), None, "the driver that gave it up is not bound any more");
+}
+
+#[test]
+fn a_gpu_that_the_driver_has_given_up_is_remembered_by_the_next_agent() {
+    let folder = gpu("0000:03:00.0", "0xe20b", "0x030000")
+        .link(&format!("{GPU}/driver"), "../../../../bus/pci/drivers/xe")
+        .link("/sys/other/driver", "../../../../bus/pci/drivers/xe");
+    let host = folder.open();
+    let id = "0000:03:00.0".parse::<PciAddress>().expect("it is an address").into();
+    let (mut first, _) = discover(&folder);
+    assert_eq!(first.incidents(), []);
+    first.wedged(id, device::driver_binding(&host, id).expect("it is bound"));
+    first.discover(&host, &PciBus::read(&host));
+    let records = first.incidents();
+    assert_eq!((records.len(), records[0].code.as_str()), (1, "Wedged"));
+    let restored = || {
+        let mut next = discover(&folder).0;
+        next.restore_incidents(records.clone());
+        let health = next.discover(&host, &PciBus::read(&host)).devices.remove(0).health;
+        (next, health.state)
+    };
+    let (mut next, state) = restored();
+    assert_eq!((state, next.incidents()), (HealthState::Failed, records.clone()));
+    assert!(next.clear_incidents(id) && next.incidents().is_empty());
+    let path = |path: &str| folder.path().join(path.trim_start_matches('/'));
+    rustix::fs::rename(path("/sys/other/driver"), path(&format!("{GPU}/driver")))
+        .expect("it can be replaced");
+    let (next, state) = restored();
+    assert_eq!((state, next.incidents()), (HealthState::Unknown, Vec::new()), "it was bound again");
 }
 
 #[test]

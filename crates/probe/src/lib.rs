@@ -56,8 +56,9 @@ pub trait Probe {
         false
     }
 
-    /// Takes in that the kernel has said that the driver has given a device up, of any vendor (`WEDGED=` of an event). A discovery follows.
-    fn wedged(&mut self, _device: DeviceId) {}
+    /// Takes in that the kernel has said that the driver has given a device up, of any vendor (`WEDGED=` of an event), and how the
+    /// driver was bound then ([`device::driver_binding`]). A discovery follows.
+    fn wedged(&mut self, _device: DeviceId, _binding: u64) {}
 
     /// The process that queries the vendor's library or servers, where there is one.
     fn process(&self) -> Option<&dyn ProbeProcess> {
@@ -91,6 +92,11 @@ pub trait Probe {
     /// What the vendor's library last did, at the moment of the call: also between two discoveries.
     fn library(&self) -> LibraryStatus {
         self.process().map(|process| process.status()).unwrap_or_default()
+    }
+
+    /// Whether samples are due from the process that queries the vendor's library or servers.
+    fn is_library_sampled(&self) -> bool {
+        self.process().is_some_and(ProbeProcess::is_sampled)
     }
 
     /// Whether the driver refuses the vendor's library because it is of another version, and the library is a copy in this

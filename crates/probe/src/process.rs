@@ -22,6 +22,11 @@ pub trait ProbeProcess {
         LibraryStatus::Unused
     }
 
+    /// Whether samples are due from it: not while it has nothing to query, was released, or samples are paused on purpose.
+    fn is_sampled(&self) -> bool {
+        true
+    }
+
     /// How often it had to be started again.
     fn restarts(&self) -> u64;
 

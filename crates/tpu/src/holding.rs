@@ -216,7 +216,7 @@ pub(crate) fn holders(
 }
 
 /// The chips that a container holds, in their order.
-fn held_by(
+pub(crate) fn held_by(
     container: &RuntimeContainer,
     chips: &[OrderedChip],
     allocations: &[Allocation],

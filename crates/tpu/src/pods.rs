@@ -13,13 +13,21 @@ use crate::{
     report::RuntimeContainer,
 };
 
-/// No node has more chips and cores, each with a runtime.
+/// No node has more chips and cores, each with a runtime. A container has no more than it holds of these.
 const MAX_RUNTIMES: usize = 16;
+
+/// A runtime within a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PodRuntime {
+    pub(crate) container: RuntimeContainer,
+    /// That of its pod: of another one the values are others.
+    pub(crate) uid: String,
+}
 
 /// The runtimes within pods by their addresses, and why there are not more.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct PodRuntimes {
-    pub(crate) runtimes: BTreeMap<SocketAddr, RuntimeContainer>,
+    pub(crate) runtimes: BTreeMap<SocketAddr, PodRuntime>,
     /// The first reason, if there is one.
     pub(crate) problem: Option<String>,
 }
@@ -47,7 +55,7 @@ pub(crate) fn find(
         }
         let of_others = ports.iter().any(|port| {
             let other = found.runtimes.get(&SocketAddr::new(address, *port));
-            other.is_some_and(|other| other != container)
+            other.is_some_and(|other| other.container != *container)
         });
         if ports.is_empty() || of_others {
             found.problem.get_or_insert_with(|| {
@@ -55,9 +63,18 @@ pub(crate) fn find(
             });
             continue;
         }
-        let room = MAX_RUNTIMES - found.runtimes.len();
+        let held = holding::held_by(container, chips, allocations);
+        let cores: usize = held.iter().map(|chip| chip.cores.max(1)).sum();
+        let room = cores.min(MAX_RUNTIMES - found.runtimes.len());
+        let ports: BTreeSet<u16> = ports.into_iter().collect();
+        if ports.len() > room {
+            found.problem.get_or_insert_with(|| {
+                format!("pod {}/{} names {} ports of runtimes, and {room} of them are queried: it has {cores} TensorCores, and a node at most {MAX_RUNTIMES}", container.namespace, container.pod, ports.len())
+            });
+        }
+        let runtime = PodRuntime { container: container.clone(), uid: pod.uid.clone() };
         let addresses = ports.into_iter().take(room).map(|port| SocketAddr::new(address, port));
-        found.runtimes.extend(addresses.map(|address| (address, container.clone())));
+        found.runtimes.extend(addresses.map(|address| (address, runtime.clone())));
     }
     found
 }
@@ -87,13 +104,18 @@ mod tests {
     fn pods(address: Option<&str>, ports: &[(&str, &str)]) -> PodNetworks {
         let address = address.map(|address| address.parse().expect("it is an address"));
         let ports = ports.iter().map(|(container, ports)| ((*container).to_owned(), (*ports).to_owned()));
-        [(("ml".to_owned(), "train".to_owned()), PodNetwork { address, ports: ports.collect() })].into()
+        [(
+            ("ml".to_owned(), "train".to_owned()),
+            PodNetwork { uid: "1".to_owned(), address, ports: ports.collect() },
+        )]
+        .into()
     }
 
     /// The runtimes as address and container, and whether there is a problem.
     fn found(pods: &PodNetworks, allocations: &[Allocation]) -> (Vec<(String, String)>, bool) {
         let found = find(pods, &[chip(1), chip(2)], allocations, 8431);
-        let named = found.runtimes.into_iter().map(|(address, own)| (address.to_string(), own.container));
+        let named =
+            found.runtimes.into_iter().map(|(address, own)| (address.to_string(), own.container.container));
         (named.collect(), found.problem.is_some())
     }
 
@@ -113,6 +135,25 @@ mod tests {
         assert_eq!(of(&[("main", &["1"; 99].join(","))]).0.len(), 1);
         let v6 = expected(&[("[fd00::7]:8431", "main")]);
         assert_eq!(found(&pods(Some("fd00::7"), &[]), &all), (v6, false));
+    }
+
+    #[test]
+    fn a_container_has_no_more_runtimes_than_cores_and_takes_none_from_others() {
+        let network = |address: &str, ports: &str| PodNetwork {
+            uid: "1".to_owned(),
+            address: address.parse().ok(),
+            ports: [("main".to_owned(), ports.to_owned())].into(),
+        };
+        let many: Vec<String> = (1..=16).map(|port| port.to_string()).collect();
+        let pods = [("a", "10.0.0.6", many.join(",")), ("b", "10.0.0.7", "8431,8432".to_owned())];
+        let pods: PodNetworks = pods
+            .into_iter()
+            .map(|(pod, address, ports)| (("ml".to_owned(), pod.to_owned()), network(address, &ports)))
+            .collect();
+        let both = [held("a", "main", 1), held("b", "main", 2)];
+        let asked =
+            ["10.0.0.6:1", "10.0.0.6:2", "10.0.0.7:8431", "10.0.0.7:8432"].map(|address| (address, "main"));
+        assert_eq!(found(&pods, &both), (expected(&asked), true), "the rest is a problem");
     }
 
     #[test]

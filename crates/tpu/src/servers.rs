@@ -2,7 +2,9 @@
 
 use std::{
     ffi::OsString,
+    io,
     net::SocketAddr,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -23,8 +25,8 @@ const RUNTIME_OF_POD: &str = "pod";
 pub const METADATA_SERVER: &str = "metadata";
 /// How long one source of values may take.
 const SOURCE_DEADLINE: Duration = Duration::from_secs(1);
-/// How long all runtimes within pods may take.
-const PODS_DEADLINE: Duration = Duration::from_secs(8);
+/// The stack of a thread that queries a runtime within a pod.
+const STACK_BYTES: usize = 512 << 10;
 /// How long the metadata server may take for all that is read of it, once.
 const METADATA_DEADLINE: Duration = Duration::from_secs(3);
 /// The header by which the metadata server and its clients know each other.
@@ -69,8 +71,25 @@ impl SourceAddresses {
         if has_values {
             return TpuReport { exporter, ..TpuReport::default() };
         }
-        let (runtime, silent_ports) = query_runtimes(&self.runtimes, connect);
-        TpuReport { exporter, runtime, silent_ports, pods: query_pods(&self.pods, connect) }
+        // All pods at the same time, and beside the runtimes of the host: one that hangs costs its own deadline and delays nothing.
+        thread::scope(|scope| {
+            let start = |address: &SocketAddr| {
+                let address = *address;
+                let thread = thread::Builder::new().stack_size(STACK_BYTES);
+                (address, thread.spawn_scoped(scope, move || query_pod(address, connect)))
+            };
+            let pods: Vec<_> = self.pods.iter().map(start).collect();
+            let (runtime, silent_ports) = query_runtimes(&self.runtimes, connect);
+            let answer = |(address, query): (SocketAddr, io::Result<thread::ScopedJoinHandle<'_, _>>)| {
+                let failed = |reason: String| Some(SourceAnswer::Failed(reason));
+                let answer = match query {
+                    Ok(query) => query.join().unwrap_or_else(|_| failed("its query failed".to_owned())),
+                    Err(error) => failed(format!("it cannot be queried ({error})")),
+                };
+                (address, answer)
+            };
+            TpuReport { exporter, runtime, silent_ports, pods: pods.into_iter().map(answer).collect() }
+        })
     }
 
     /// Queries the metadata server, in the process of `afd probe tpu`.
@@ -140,19 +159,13 @@ fn query_runtime(
     connect(address, deadline).and_then(|mut runtime| runtime::read(&mut *runtime))
 }
 
-/// Each by itself. One of them that hangs costs its own deadline, and all of them together no more than that of all.
-fn query_pods(addresses: &[SocketAddr], connect: ConnectRuntime) -> Vec<(SocketAddr, Option<SourceAnswer>)> {
-    let started = Instant::now();
-    let answer = |address: &SocketAddr| {
-        let remaining = PODS_DEADLINE.saturating_sub(started.elapsed()).min(SOURCE_DEADLINE);
-        let answer = match query_runtime(*address, remaining, connect) {
-            Ok(values) => Some(SourceAnswer::Values(values)),
-            Err(RuntimeCallError::Absent) => None,
-            Err(error) => Some(SourceAnswer::Failed(error.to_string())),
-        };
-        (*address, answer)
-    };
-    addresses.iter().map(answer).collect()
+/// None: nothing listens.
+fn query_pod(address: SocketAddr, connect: ConnectRuntime) -> Option<SourceAnswer> {
+    match query_runtime(address, SOURCE_DEADLINE, connect) {
+        Ok(values) => Some(SourceAnswer::Values(values)),
+        Err(RuntimeCallError::Absent) => None,
+        Err(error) => Some(SourceAnswer::Failed(error.to_string())),
+    }
 }
 
 fn query_metadata(address: SocketAddr) -> MetadataAnswer {
@@ -177,5 +190,49 @@ fn query_metadata(address: SocketAddr) -> MetadataAnswer {
     match read() {
         Ok(metadata) => MetadataAnswer::Slice(Box::new(metadata.slice())),
         Err(error) => MetadataAnswer::Failed(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::RuntimeConnection;
+
+    /// A runtime without any metric.
+    struct IdleRuntime;
+
+    impl RuntimeConnection for IdleRuntime {
+        fn call(&mut self, _path: &'static str, _message: Vec<u8>) -> Result<Vec<u8>, RuntimeCallError> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// The pod 10.0.0.6 hangs, all other runtimes answer.
+    fn connect(
+        address: SocketAddr,
+        deadline: Duration,
+    ) -> Result<Box<dyn RuntimeConnection>, RuntimeCallError> {
+        if address.ip().to_string() == "10.0.0.6" {
+            thread::sleep(deadline);
+            return Err(RuntimeCallError::Late);
+        }
+        Ok(Box::new(IdleRuntime))
+    }
+
+    #[test]
+    fn a_pod_that_hangs_delays_neither_other_pods_nor_the_host_by_more_than_one_deadline() {
+        let hanging = (1..=15).map(|port| SocketAddr::from(([10, 0, 0, 6], port)));
+        let other = SocketAddr::from(([10, 0, 0, 7], 8431));
+        let addresses = SourceAddresses {
+            runtimes: vec![SocketAddr::from(([127, 0, 0, 1], 8431))],
+            pods: hanging.chain([other]).collect(),
+            ..SourceAddresses::default()
+        };
+        let started = Instant::now();
+        let report = addresses.query(connect);
+        assert!(started.elapsed() < 7 * SOURCE_DEADLINE, "one after the other they take 15");
+        let answered = Some(SourceAnswer::Values(Vec::new()));
+        assert_eq!((&report.runtime, &report.pods[15]), (&answered, &(other, answered.clone())));
+        assert!(matches!(report.pods[0].1, Some(SourceAnswer::Failed(_))));
     }
 }

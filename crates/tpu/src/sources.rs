@@ -22,8 +22,8 @@ use crate::{
     holding::SourceValues,
     latest::LatestValues,
     machine::MachineMetadata,
-    pods::PodRuntimes,
-    report::{RuntimeContainer, RuntimeValue, SourceAnswer, TpuRecording, TpuReport},
+    pods::{PodRuntime, PodRuntimes},
+    report::{RuntimeValue, SourceAnswer, TpuRecording, TpuReport},
     servers::SourceAddresses,
 };
 
@@ -45,8 +45,8 @@ pub(crate) struct TpuSources {
     metadata: MachineMetadata,
     /// Ports of runtimes at which nothing listened when others answered.
     silent_ports: Vec<u16>,
-    /// The runtimes within pods, by their addresses, each with its container.
-    pods: BTreeMap<SocketAddr, (RuntimeContainer, LatestValues)>,
+    /// The runtimes within pods, by their addresses.
+    pods: BTreeMap<SocketAddr, (PodRuntime, LatestValues)>,
     /// Why not every runtime within a pod is queried.
     pods_problem: Option<String>,
     /// Why the process did not answer, if it did not; until it does.
@@ -87,14 +87,15 @@ impl TpuSources {
         }
     }
 
-    /// Sets the runtimes within pods. Values of another container at the same address end.
+    /// Sets the runtimes within pods. Values of another container, or another pod of its name, at the same address end.
     pub(crate) fn set_pods(&mut self, found: PodRuntimes) {
         self.pods_problem = found.problem;
         let mut earlier = std::mem::take(&mut self.pods);
-        let kept = |(address, container): (SocketAddr, RuntimeContainer)| {
-            let values = earlier.remove(&address).filter(|(own, _)| *own == container);
-            let values = values.map_or_else(|| LatestValues::of_pod(&container), |(_, values)| values);
-            (address, (container, values))
+        let kept = |(address, runtime): (SocketAddr, PodRuntime)| {
+            let values = earlier.remove(&address).filter(|(own, _)| *own == runtime);
+            let values =
+                values.map_or_else(|| LatestValues::of_pod(&runtime.container), |(_, values)| values);
+            (address, (runtime, values))
         };
         self.pods = found.runtimes.into_iter().map(kept).collect();
         let addresses: Vec<SocketAddr> = self.pods.keys().copied().collect();
@@ -170,11 +171,12 @@ impl TpuSources {
 
     /// Ends the process: there is nothing to query the sources for.
     pub(crate) fn end(&mut self) {
-        self.child.stop(self.addresses.arguments());
         self.exporter.clear();
         self.runtime.clear();
         self.pods.clear();
         self.addresses.pods.clear();
+        // The next process may connect to what is left.
+        self.child.stop(self.addresses.arguments());
         self.failure = None;
         self.metadata.forget_pending();
     }
@@ -193,7 +195,7 @@ impl TpuSources {
         if !self.silent_ports.is_empty() {
             all.silent.insert(None, self.silent_ports.clone());
         }
-        for (address, (container, latest)) in &self.pods {
+        for (address, (PodRuntime { container, .. }, latest)) in &self.pods {
             if latest.is_silent() {
                 all.silent.entry(Some(container.clone())).or_default().push(address.port());
             }
@@ -287,6 +289,34 @@ mod tests {
     use afd_host::child::ChildRegistry;
 
     use super::*;
+    use crate::report::RuntimeContainer;
+
+    #[test]
+    fn a_process_after_the_end_may_connect_to_no_pod_and_another_pod_of_a_name_has_no_values_yet() {
+        let launcher = Launcher::new("/bin/false".into(), Duration::ZERO, ChildRegistry::adopting_orphans());
+        let mut sources = TpuSources::new(&launcher, SourceAddresses::default());
+        let address = SocketAddr::from(([10, 0, 0, 7], 8431));
+        let container = RuntimeContainer {
+            namespace: "ml".to_owned(),
+            pod: "a".to_owned(),
+            container: "main".to_owned(),
+        };
+        let set = |sources: &mut TpuSources, uid: &str| {
+            let runtime = PodRuntime { container: container.clone(), uid: uid.to_owned() };
+            sources.set_pods(PodRuntimes { runtimes: [(address, runtime)].into(), problem: None });
+        };
+        let is_silent = |sources: &TpuSources| sources.pods[&address].1.is_silent();
+        set(&mut sources, "1");
+        let values = Some(SourceAnswer::Values(Vec::new()));
+        sources.pods.values_mut().for_each(|(_, latest)| latest.take(values.clone(), Instant::now()));
+        set(&mut sources, "1");
+        assert!(!is_silent(&sources));
+        set(&mut sources, "2");
+        assert!(is_silent(&sources));
+        assert!(format!("{:?}", sources.child).contains("10.0.0.7"));
+        sources.end();
+        assert!(!format!("{:?}", sources.child).contains("10.0.0.7"));
+    }
 
     #[test]
     fn a_process_that_fails_is_a_problem_until_it_answers() {

@@ -2,7 +2,7 @@
 
 use afd_model::{EVIDENCE_UNREADABLE, Health, HealthState};
 
-use super::{IntelEvidence, IntelHistory};
+use super::{IntelEvidence, IntelHistory, WEDGED};
 
 /// One rule.
 #[derive(Clone, Copy)]
@@ -63,10 +63,10 @@ pub const RULES: [IntelRule; 12] = [
         },
     },
     IntelRule {
-        code: "Wedged",
+        code: WEDGED,
         state: HealthState::Failed,
         condition: "the driver has marked the GPU as wedged, since resets did not help",
-        source: "the event of the kernel with `WEDGED=` and a way to recover, until the driver is bound again or the agent is restarted; `zesDeviceGetState`: reset reason 0, or flag 1 of `zes_device_ext_state_t`",
+        source: "the event of the kernel with `WEDGED=` and a way to recover, until the driver is bound again or `afd clear`, also across a restart of the agent in the same boot; `zesDeviceGetState`: reset reason 0, or flag 1 of `zes_device_ext_state_t`",
         action: "see the kernel log; rebind the driver or restart the node",
         applies: |evidence, _| {
             text(evidence.is_given_up, "the kernel has said so")

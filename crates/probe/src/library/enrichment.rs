@@ -44,6 +44,8 @@ pub struct Enrichment<T: StatusTable> {
     /// What could not be read when the library was last queried.
     problems: Vec<Problem>,
     sampling: SamplingState,
+    /// Whether the last sample was left out, because the query would have woken a device.
+    is_suspended: bool,
     /// Whether a discovery was requested because a process had no handles.
     is_discovery_requested: bool,
     responsiveness: Responsiveness,
@@ -78,6 +80,7 @@ impl<T: StatusTable> Enrichment<T> {
             sampled: LibraryReport::default(),
             problems: Vec::new(),
             sampling: SamplingState::Unavailable,
+            is_suspended: false,
             is_discovery_requested: false,
             responsiveness: Responsiveness::default(),
         }
@@ -202,6 +205,7 @@ impl<T: StatusTable> Enrichment<T> {
         sampling: &mut Sampling,
         is_suspended: bool,
     ) -> bool {
+        self.is_suspended = is_suspended;
         if self.sampling != SamplingState::Active || is_suspended {
             return false;
         }
@@ -341,6 +345,14 @@ impl<T: StatusTable> Enrichment<T> {
 impl<T: StatusTable> ProbeProcess for Enrichment<T> {
     fn status(&self) -> LibraryStatus {
         if self.process.is_released() { LibraryStatus::Released } else { self.responsiveness.status() }
+    }
+
+    fn is_sampled(&self) -> bool {
+        let is_queried = !matches!(
+            self.status(),
+            LibraryStatus::Unused | LibraryStatus::NotFound | LibraryStatus::Released
+        );
+        is_queried && self.sampling != SamplingState::Paused && !self.is_suspended
     }
 
     fn recording(&self) -> Option<(&'static str, Value)> {

@@ -87,3 +87,30 @@ fn a_library_that_was_initialised_before_has_less_time() {
     library.process.end();
     assert_eq!(library.deadline(DISCOVER), start / 2);
 }
+
+#[test]
+fn no_samples_are_due_while_it_is_released_not_there_unused_or_paused() {
+    let host = afd_host::testing::TestHost::new();
+    let mut library = enrichment(None);
+    assert!(!library.is_sampled(), "it was not queried yet");
+    taken(&mut library, device(json!({})));
+    assert!(library.is_sampled());
+    library.failure(&RequestError::Ended("killed".to_owned()));
+    assert_eq!((library.status(), library.is_sampled()), (LibraryStatus::Silent, true), "a fault grows old");
+    taken(&mut library, device(json!({})));
+    library.sample(&host.open(), "sample", &mut Sampling::default(), true);
+    assert!(!library.is_sampled(), "a device sleeps");
+    library.is_suspended = false;
+    library.pause_sampling();
+    assert!(!library.is_sampled(), "the kernel has all");
+    taken(&mut library, device(json!({})));
+    library.responsiveness.absent();
+    assert!(!library.is_sampled());
+    taken(&mut library, device(json!({})));
+    library.release();
+    assert!(!library.is_sampled());
+    library.reacquire();
+    assert!(library.is_sampled());
+    library.end();
+    assert!(!library.is_sampled());
+}
