@@ -1,8 +1,8 @@
 //! Memory that the agent no longer uses, returned to the system.
 //!
 //! Most of the resident memory of a small program is its own code, and most of that runs once: options, credentials, rules,
-//! the first discovery. The kernel keeps it mapped for as long as the process lives. The C library keeps what is freed, in an arena
-//! for each thread: after a large response of the kubelet, or many connections, an agent that runs for months would keep its
+//! the first discovery. The kernel keeps it mapped for as long as the process lives. The C library keeps what is freed: after
+//! a large response of the kubelet, or many connections, an agent that runs for months would keep its
 //! peak. Both are returned here; what is needed again is mapped again, code from the page cache.
 
 mod ffi;
@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(14);
 /// would raise both with the first large buffer.
 const THRESHOLD_BYTES: i32 = 128 << 10;
 
-/// Fixes the sizes from which on memory is returned at once. Call it before threads are started.
+/// Fixes the sizes from which on memory is returned at once, and lets all threads share it. Call it before threads are started.
 pub(crate) fn keep_little() {
     ffi::set_thresholds(THRESHOLD_BYTES);
 }
@@ -77,20 +77,17 @@ mod tests {
     #[test]
     fn the_program_runs_on_after_its_code_was_unmapped() {
         let mut memory = UnusedMemory::new();
-        let resident = |path: &str| {
+        let here = clean_mappings as fn() -> Vec<FileMapping> as usize as u64;
+        let resident = || {
             let maps =
                 Process::myself().and_then(|process| process.smaps()).expect("the kernel lists the mappings");
-            let of_file = maps.iter().filter(|map| {
-                matches!(&map.pathname, MMapPath::Path(file) if file.ends_with(path)) && is_clean(map)
-            });
-            of_file.map(|map| map.extension.map["Rss"]).sum::<u64>()
+            let code = maps.iter().find(|map| (map.address.0..map.address.1).contains(&here));
+            code.expect("this function is mapped").extension.map["Rss"]
         };
-        let program = std::env::current_exe().expect("a test has a path");
-        let program = program.file_name().and_then(|name| name.to_str()).expect("it has a name");
-        let before = resident(program);
+        let before = resident();
         memory.request();
         memory.return_if_due();
-        let after = resident(program);
+        let after = resident();
         assert!(after < before, "{after} of {before} bytes are still mapped");
         let maps =
             Process::myself().and_then(|process| process.maps()).expect("the kernel lists the mappings");

@@ -37,12 +37,15 @@ impl FileMapping {
     }
 }
 
-/// Sets from which size on the C library maps a buffer of its own, and returns the free end of an arena.
+/// Sets from which size on the C library maps a buffer of its own, and returns the free end of its arena, of which all threads share
+/// one.
 #[cfg(target_env = "gnu")]
 pub(super) fn set_thresholds(bytes: i32) {
-    for parameter in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+    for (parameter, value) in
+        [(libc::M_MMAP_THRESHOLD, bytes), (libc::M_TRIM_THRESHOLD, bytes), (libc::M_ARENA_MAX, 1)]
+    {
         // SAFETY: it takes two numbers, refuses those that are not valid, and changes no allocation.
-        unsafe { libc::mallopt(parameter, bytes) };
+        unsafe { libc::mallopt(parameter, value) };
     }
 }
 
