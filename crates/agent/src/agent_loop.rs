@@ -146,7 +146,7 @@ impl<'o> AgentLoop<'o> {
         self.end_for_stale_library();
         let view = self.track();
         self.sample_and_render(&view);
-        self.memory.return_if_due();
+        self.memory.return_unused();
         self.wait(started);
         self.answer_requests();
         if self.tracker.take_refitted() {

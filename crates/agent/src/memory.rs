@@ -13,8 +13,8 @@ use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
 use self::ffi::FileMapping;
 
-/// The least time between two returns that were not requested, a little less than three of the default intervals of samples: one follows
-/// every third sample. A return costs one to two milliseconds of CPU time, most of it for the page faults that follow.
+/// The least time between two times that pages of files are unmapped without a request, a little less than three of the default intervals
+/// of samples: it follows every third one. It costs one to two milliseconds of CPU time, most of it for the page faults that follow.
 const INTERVAL: Duration = Duration::from_secs(14);
 
 /// A larger buffer is a mapping of its own, and an arena keeps at most this much at its end: what the C library begins with. It
@@ -26,31 +26,31 @@ pub(crate) fn keep_little() {
     ffi::set_thresholds(THRESHOLD_BYTES);
 }
 
-/// Returns unused memory at intervals.
+/// Returns unused memory after samples.
 #[derive(Debug)]
 pub(crate) struct UnusedMemory {
     files: Vec<FileMapping>,
-    returned_at: Instant,
+    unmapped_at: Instant,
     is_requested: bool,
 }
 
 impl UnusedMemory {
     /// For this process.
     pub(crate) fn new() -> UnusedMemory {
-        UnusedMemory { files: clean_mappings(), returned_at: Instant::now(), is_requested: false }
+        UnusedMemory { files: clean_mappings(), unmapped_at: Instant::now(), is_requested: false }
     }
 
-    /// Has the next call of [`UnusedMemory::return_if_due`] return memory, whatever the interval: after work that is rare and needs
-    /// much code.
+    /// Has the next call of [`UnusedMemory::return_unused`] unmap pages of files, whatever the interval: after work that is rare and
+    /// needs much code.
     pub(crate) fn request(&mut self) {
         self.is_requested = true;
     }
 
-    /// Returns what is unused, if the interval has passed or it was requested.
-    pub(crate) fn return_if_due(&mut self) {
-        if std::mem::take(&mut self.is_requested) || self.returned_at.elapsed() >= INTERVAL {
-            self.returned_at = Instant::now();
-            ffi::trim_heap();
+    /// Returns what the allocator has free, and unmaps pages of files if the interval has passed or it was requested.
+    pub(crate) fn return_unused(&mut self) {
+        ffi::trim_heap();
+        if std::mem::take(&mut self.is_requested) || self.unmapped_at.elapsed() >= INTERVAL {
+            self.unmapped_at = Instant::now();
             self.files.iter().for_each(FileMapping::unmap_pages);
         }
     }
@@ -86,7 +86,7 @@ mod tests {
         };
         let before = resident();
         memory.request();
-        memory.return_if_due();
+        memory.return_unused();
         let after = resident();
         assert!(after < before, "{after} of {before} bytes are still mapped");
         let maps =
@@ -100,19 +100,19 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_returned_once_for_a_request_and_after_the_interval() {
+    fn files_are_unmapped_once_for_a_request_and_after_the_interval() {
         let mut memory = UnusedMemory::new();
-        let started = memory.returned_at;
-        memory.return_if_due();
-        assert_eq!(memory.returned_at, started, "nothing is due");
+        let started = memory.unmapped_at;
+        memory.return_unused();
+        assert_eq!(memory.unmapped_at, started, "nothing is due");
         memory.request();
-        memory.return_if_due();
-        let returned_at = memory.returned_at;
-        assert!(returned_at > started);
-        memory.return_if_due();
-        assert_eq!(memory.returned_at, returned_at, "a request is for one return");
-        memory.returned_at = returned_at.checked_sub(INTERVAL).expect("the machine runs for longer");
-        memory.return_if_due();
-        assert!(memory.returned_at > returned_at);
+        memory.return_unused();
+        let unmapped_at = memory.unmapped_at;
+        assert!(unmapped_at > started);
+        memory.return_unused();
+        assert_eq!(memory.unmapped_at, unmapped_at, "a request is for one time");
+        memory.unmapped_at = unmapped_at.checked_sub(INTERVAL).expect("the machine runs for longer");
+        memory.return_unused();
+        assert!(memory.unmapped_at > unmapped_at);
     }
 }
