@@ -6,10 +6,10 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    reason = "a build script reads variables and asks the system for its version"
+    reason = "a build script reads variables, writes files and asks the system for its version"
 )]
 
-use std::{env, process::Command};
+use std::{env, fs, process::Command};
 
 /// The first version of glibc whose loader reads packed relocations.
 const GLIBC: (u32, u32) = (2, 36);
@@ -25,9 +25,13 @@ fn main() {
     if glibc >= GLIBC {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
-    // The linker refuses a header without the table that it lists.
-    let folder = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-    println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{folder}/{SCRIPT}");
+    // The folder of build outputs keeps its path where the checkout has another one, as in the build of an image.
+    let Ok(folder) = env::var("OUT_DIR") else { return };
+    let script = format!("{folder}/{SCRIPT}");
+    if fs::write(&script, include_str!("discard-unwind-tables.ld")).is_ok() {
+        // The linker refuses a header without the table that it lists.
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{script}");
+    }
 }
 
 /// The version of the system's glibc: `glibc 2.36`.
