@@ -121,7 +121,14 @@ fn every_family_is_shown_by_a_fixture() {
 #[test]
 fn the_readme_shows_the_output_of_the_binary() {
     let readme = fs::read_to_string(workspace().join("README.md")).expect("the README can be read");
-    let shown = stdout(&mut Fixture::named("nvidia-h100x8").lay_out().afd(["show"]));
-    let table: Vec<&str> = shown.lines().take(9).map(str::trim_end).collect();
-    assert!(readme.contains(&table.join("\n")), "the README should show:\n{}", table.join("\n"));
+    let host = Fixture::named("amd-mi300x8-spx").without_library().lay_out();
+    for (command, lines) in [("show", 9), ("explain", 6)] {
+        let shown = stdout(&mut host.afd([command]));
+        let shown: Vec<&str> = shown.lines().take(lines).map(str::trim_end).collect();
+        let text = format!("$ afd {command}\n{}\n", shown.join("\n"));
+        assert!(readme.contains(&text), "the README should show:\n{text}");
+    }
+    let picture = Fixture::named("nvidia-h200x8-infiniband").lay_out();
+    let picture = stdout(&mut picture.afd(["topology", "--output", "svg"]));
+    expect_file![workspace().join("docs/images/topology.svg")].assert_eq(&picture);
 }
