@@ -179,6 +179,9 @@ families! {
         TemperatureCelsius = "accelerator_device_temperature_celsius", Gauge,
             [sensor: sensor.as_str()] from Quantity::TemperatureCelsius(sensor),
             "Temperature at a sensor.";
+        TemperatureLimitCelsius = "accelerator_device_temperature_limit_celsius", Gauge,
+            [sensor: sensor.as_str(), limit: limit.as_str()] from Quantity::TemperatureLimitCelsius(sensor, limit),
+            "Temperature at a sensor at which the device lowers its clocks (slowdown) or switches itself off (shutdown), or the highest that it is made for (critical).";
         ClockHertz = "accelerator_device_clock_hertz", Gauge,
             [clock: clock.as_str()] from Quantity::ClockHertz(clock),
             "Current clock; 0 while the unit is powered down.";

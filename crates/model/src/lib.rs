@@ -56,7 +56,7 @@ pub use pod::{PodName, PodNetwork, PodNetworks};
 pub use problem::Problem;
 pub use sample::{
     Clock, Direction, Engine, ErrorDetail, ErrorKind, LinkCounter, PageState, Quantity, Reading, Rows,
-    Sample, Sampling, Sensor, ThrottleCause, Which,
+    Sample, Sampling, Sensor, TemperatureLimit, ThrottleCause, Which,
 };
 pub use vendor::{Variant, Vendor};
 pub use vendors::*;

@@ -46,6 +46,8 @@ impl Quantity {
             // 10 kW for 30 years.
             Quantity::EnergyJoules => ("energy", 0.0..=1e13),
             Quantity::TemperatureCelsius(_) => ("temperature", -50.0..=200.0),
+            // A limit of 0 is none.
+            Quantity::TemperatureLimitCelsius(..) => ("temperature_limit", 1.0..=200.0),
             // Memory clocks are given as data rates by some: 28 GHz. 65535 MHz is no clock.
             Quantity::ClockHertz(_) => ("clock", 0.0..=50e9),
             Quantity::ClockMaxHertz(_) => ("clock_max", 0.0..=50e9),

@@ -63,6 +63,8 @@ pub enum Quantity {
     EnergyJoules,
     /// Degrees Celsius.
     TemperatureCelsius(Sensor),
+    /// Degrees Celsius at which the device protects itself, at a sensor.
+    TemperatureLimitCelsius(Sensor, TemperatureLimit),
     /// Present clock, hertz.
     ClockHertz(Clock),
     /// The highest clock, hertz.
@@ -145,6 +147,17 @@ pub enum Sensor {
     Regulator,
     /// A sensor that the driver does not name.
     Device,
+}
+
+/// What a device does at a limit of its temperature (metric label `limit`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum TemperatureLimit {
+    /// It lowers its clocks.
+    Slowdown,
+    /// It switches itself off.
+    Shutdown,
+    /// The highest temperature that it is made for.
+    Critical,
 }
 
 /// Clock domain (metric label `clock`).
@@ -307,6 +320,7 @@ spelling!(Sensor {
     Gpu => "gpu", Edge => "edge", Junction => "junction", Memory => "memory", Vrsoc => "vrsoc", Soc => "soc", Package => "package",
     Board => "board", Regulator => "regulator", Device => "device",
 });
+spelling!(TemperatureLimit { Slowdown => "slowdown", Shutdown => "shutdown", Critical => "critical" });
 spelling!(Clock { Compute => "compute", Memory => "memory", Soc => "soc", Media => "media" });
 spelling!(ThrottleCause {
     Any => "any", Power => "power", Thermal => "thermal", MemoryThermal => "memory_thermal",

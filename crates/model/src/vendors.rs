@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     amd::{AmdFacts, AmdQuantity, BlockFirmware, HostLimitCause},
-    gaudi::{GaudiFacts, GaudiQuantity, GaudiThreshold},
+    gaudi::{GaudiFacts, GaudiQuantity},
     intel::{IntelComponent, IntelFacts, IntelFirmware, IntelQuantity, IntelValue, XelinkPort},
     nvidia::{MigInstance, NvidiaFacts, NvidiaQuantity, VgpuGuest},
     tpu::TpuSlice,

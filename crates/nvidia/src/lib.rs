@@ -171,6 +171,10 @@ impl Nvidia {
         for reported in &nvml.sampled().devices {
             let Some(address) = address(&reported.answers) else { continue };
             readings::add(sampling, address, reported);
+            let discovered = nvml.report().and_then(|report| accessible(report, address));
+            if let Some(discovered) = discovered {
+                readings::add_static(sampling, address, discovered);
+            }
             processes::add(sampling, address, &reported.answers);
             let now = HealthSigns::of(&reported.answers);
             if let Some(action) = now.recovery_action() {
@@ -182,7 +186,6 @@ impl Nvidia {
             sampling.rediscover |= match self.signs.get_mut(&address) {
                 Some(signs) => signs.update(&now),
                 None => {
-                    let discovered = nvml.report().and_then(|report| accessible(report, address));
                     let discovered = discovered.map(HealthSigns::of).unwrap_or_default();
                     let is_changed = discovered.is_changed_by_first(&now);
                     self.signs.insert(address, now);

@@ -8,7 +8,9 @@ use serde_json::Value;
 use crate::{
     nvml::{
         report::{self, NvmlAnswers, NvmlDeviceReport},
-        table::{GPM_ROWS, GPU_ROWS, MEMORY_ROWS, MIG_UTILIZATION, NvmlRow, THROTTLE_BITS, call},
+        table::{
+            GPM_ROWS, GPU_ROWS, MEMORY_ROWS, MIG_UTILIZATION, NvmlRow, STATIC_ROWS, THROTTLE_BITS, call,
+        },
     },
     xid_counts::XidCounts,
 };
@@ -22,6 +24,11 @@ pub(crate) fn add(sampling: &mut Sampling, address: PciAddress, report: &NvmlDev
     readings.extend(licence(answers));
     extend(sampling, address, readings);
     sampling.samples.extend(report.partitions.iter().flatten().filter_map(|answers| mig(address, answers)));
+}
+
+/// Adds what the discovery reported of a GPU and does not change.
+pub(crate) fn add_static(sampling: &mut Sampling, address: PciAddress, discovered: &NvmlAnswers) {
+    extend(sampling, address, by_rows(STATIC_ROWS, discovered));
 }
 
 /// Adds the XIDs of a GPU, also of one that is not sampled: they are counted here.

@@ -11,14 +11,14 @@ use std::time::Instant;
 
 use afd_model::{
     AmdQuantity, Clock, Device, DeviceId, Engine, ErrorDetail, ErrorKind, Known, MemorySource, Missing,
-    Quantity, Sample,
+    Quantity, Reading, Sample,
 };
 use afd_probe::{Facts, PciFunction, device, hwmon, pci};
 
 use self::{
     contradiction::contradicted,
     partition::PartitionSource,
-    readings::{ReadingSet, add_table, binary, errors, is_plausible, number, sensors},
+    readings::{ReadingSet, SENSORS, add_table, binary, errors, is_plausible, number, sensors},
 };
 use super::{levels::read_levels, ras::RasFiles};
 use crate::{
@@ -37,6 +37,8 @@ pub(crate) struct AmdSource {
     /// The file with its used memory.
     memory_used: &'static str,
     sensors: Vec<String>,
+    /// The limits of its temperatures.
+    limits: Vec<Reading>,
     ras: RasFiles,
     /// Joules per count of an energy counter whose unit depends on the product.
     joules_per_count: Option<f64>,
@@ -55,6 +57,17 @@ impl AmdSource {
         device: &Device,
     ) -> AmdSource {
         let directories = hwmon::directories(facts, function);
+        let sensors: Vec<String> = directories
+            .into_iter()
+            .filter(|(_, name)| name == "amdgpu")
+            .map(|(directory, _)| directory)
+            .collect();
+        let limits = sensors.iter().flat_map(|directory| SENSORS.map(|sensor| (directory, sensor)));
+        let limits = limits
+            .flat_map(|(directory, (number, sensor))| {
+                hwmon::temperature_limits(facts, directory, number, sensor).collect::<Vec<_>>()
+            })
+            .collect();
         // The unit of revision 1.3 is that of 1.4 on Aldebaran; Radeon products have another one.
         let is_aldebaran = device.compute.value().is_some_and(|compute| compute == "gfx90a");
         AmdSource {
@@ -68,11 +81,8 @@ impl AmdSource {
                 .iter()
                 .map(|partition| PartitionSource::find(function, partition))
                 .collect(),
-            sensors: directories
-                .into_iter()
-                .filter(|(_, name)| name == "amdgpu")
-                .map(|(directory, _)| directory)
-                .collect(),
+            sensors,
+            limits,
             ras: RasFiles::find(facts, function),
             debugfs: debugfs::directory(device).filter(|_| !device.virtual_function),
         }
@@ -170,6 +180,7 @@ impl AmdSource {
             let busy = number(facts, "utilization", &at(file)).filter(|percent| *percent <= 100.0);
             readings.add(Quantity::Utilization(engine), busy.map(|percent| percent / 100.0));
         }
+        self.limits.iter().for_each(|limit| readings.add(limit.quantity, Some(limit.value)));
         let mut has_own_power = true;
         for directory in &self.sensors {
             has_own_power &= sensors(facts, directory, &mut readings);

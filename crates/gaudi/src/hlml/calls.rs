@@ -1,8 +1,8 @@
 //! Calls and statuses of HLML, each written once. Enums are those of hlml.h.
 
 use afd_model::{
-    Clock, Direction, Engine, ErrorDetail, ErrorKind, GaudiQuantity, GaudiThreshold, Missing, Quantity, Rows,
-    Sensor,
+    Clock, Direction, Engine, ErrorDetail, ErrorKind, GaudiQuantity, Missing, Quantity, Rows, Sensor,
+    TemperatureLimit,
 };
 use afd_probe::{
     answers::LibraryCall,
@@ -88,10 +88,10 @@ pub(crate) const SAMPLED: &[HlmlRow] = &[
     selecting(TEMPERATURE, &[1], Quantity::TemperatureCelsius(Sensor::Board), CELSIUS),
     selecting(TEMPERATURE, &[3], Quantity::TemperatureCelsius(Sensor::Memory), CELSIUS),
     selecting(TEMPERATURE, &[4], Quantity::TemperatureCelsius(Sensor::Vrsoc), CELSIUS),
-    threshold(&[0], GaudiThreshold::Shutdown),
-    threshold(&[1], GaudiThreshold::Slowdown),
-    threshold(&[2], GaudiThreshold::Memory),
-    threshold(&[3], GaudiThreshold::Die),
+    threshold(&[0], Sensor::Device, TemperatureLimit::Shutdown),
+    threshold(&[1], Sensor::Device, TemperatureLimit::Slowdown),
+    threshold(&[2], Sensor::Memory, TemperatureLimit::Critical),
+    threshold(&[3], Sensor::Device, TemperatureLimit::Critical),
     row(SOC_CLOCK, HlmlApi::selected, Quantity::ClockHertz(Clock::Soc), MEGA),
     row(SOC_CLOCK_MAX, HlmlApi::selected, Quantity::ClockMaxHertz(Clock::Soc), MEGA),
     row(
@@ -161,8 +161,8 @@ const fn selecting(
     row(LibraryCall::selecting(symbol, arguments), HlmlApi::selected, quantity, scale)
 }
 
-const fn threshold(arguments: &'static [u32], threshold: GaudiThreshold) -> HlmlRow {
-    selecting(THRESHOLD, arguments, own(GaudiQuantity::ThresholdCelsius(threshold)), CELSIUS)
+const fn threshold(arguments: &'static [u32], sensor: Sensor, limit: TemperatureLimit) -> HlmlRow {
+    selecting(THRESHOLD, arguments, Quantity::TemperatureLimitCelsius(sensor, limit), CELSIUS)
 }
 
 /// `hlml_return_t`, without `HLML_ERROR_`.

@@ -7,7 +7,7 @@
 mod contradiction;
 pub(crate) mod energy;
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use afd_model::{Clock, Device, HandleKind, Quantity, Reading, ThrottleCause};
 use afd_probe::{Facts, PciFunction, hwmon, pci};
@@ -35,6 +35,8 @@ pub(crate) struct IntelSource {
     pub(crate) link: Option<PciFunction>,
     /// The hwmon directory of the driver, and the name of the driver.
     hwmon: Option<(String, String)>,
+    /// The limits of its temperatures.
+    limits: Vec<Reading>,
     gts: Vec<Gt>,
 }
 
@@ -71,6 +73,7 @@ impl IntelSource {
                 .collect(),
             directory: function.directory.clone(),
             link: link.cloned(),
+            limits: hwmon.iter().flat_map(|(path, driver)| temperature_limits(facts, path, driver)).collect(),
             hwmon,
             gts,
         }
@@ -120,6 +123,7 @@ impl IntelSource {
             }
             temperatures(facts, directory, driver, &mut put);
         }
+        self.limits.iter().for_each(|limit| put(limit.quantity, limit.value));
         for clock in [Clock::Compute, Clock::Media] {
             let gts = || self.gts.iter().filter(move |gt| gt.clock == clock);
             let mut maximum = |path: fn(&Gt) -> &str| {
@@ -180,6 +184,21 @@ fn temperatures(facts: &mut Facts<'_>, directory: &str, driver: &str, put: &mut 
             put(Quantity::TemperatureCelsius(sensor), f64::from(thousandths) / 1000.0);
         }
     }
+}
+
+/// The limits of the sensors that have one.
+fn temperature_limits(facts: &mut Facts<'_>, directory: &str, driver: &str) -> Vec<Reading> {
+    let numbers = |name: String| name.strip_prefix("temp")?.split_once('_')?.0.parse::<u32>().ok();
+    let numbers: BTreeSet<u32> =
+        facts.names("temperature", directory).into_iter().filter_map(numbers).collect();
+    let mut limits = Vec::new();
+    for number in numbers {
+        let label = facts.text("temperature", &format!("{directory}/temp{number}_label"));
+        if let Some(sensor) = sensor(driver, number, label.value().map(String::as_str)) {
+            limits.extend(hwmon::temperature_limits(facts, directory, number, sensor));
+        }
+    }
+    limits
 }
 
 /// `tile<T>/gt<G>` of xe. The idle state of a media GT has a name like `gt1-mc`, that of others like `gt0-rc`.

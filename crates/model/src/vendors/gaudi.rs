@@ -27,8 +27,6 @@ pub struct GaudiFacts {
 pub enum GaudiQuantity {
     /// The power limit that is in force unless another one is set, watts.
     DefaultPowerLimitWatts,
-    /// Degrees Celsius at which something happens.
-    ThresholdCelsius(GaudiThreshold),
     /// 1 if the link of a NIC port is up, else 0.
     NicPortUp {
         /// Number of the port.
@@ -36,17 +34,4 @@ pub enum GaudiQuantity {
         /// Whether it leaves the server; the other ports connect the devices of the server.
         external: bool,
     },
-}
-
-/// What happens at a temperature.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum GaudiThreshold {
-    /// The device is switched off.
-    Shutdown,
-    /// Its clocks are lowered.
-    Slowdown,
-    /// The limit of the memory.
-    Memory,
-    /// The limit of the die.
-    Die,
 }

@@ -218,6 +218,7 @@ impl NvmlApi {
             u32 nvmlDeviceGetTemperature(sensor);
             u32 nvmlDeviceGetClockInfo(clock);
             u32 nvmlDeviceGetMaxClockInfo(clock);
+            u32 nvmlDeviceGetTemperatureThreshold(threshold);
             u32 nvmlDeviceGetNvLinkState(link);
             u32 nvmlDeviceGetNvLinkVersion(link);
             u32 nvmlDeviceGetNvLinkRemoteDeviceType(link);

@@ -6,7 +6,8 @@
 pub(crate) mod call;
 
 use afd_model::{
-    Clock, Direction, Engine, ErrorDetail, ErrorKind, LinkCounter, Quantity, Rows, Sensor, ThrottleCause,
+    Clock, Direction, Engine, ErrorDetail, ErrorKind, LinkCounter, Quantity, Rows, Sensor, TemperatureLimit,
+    ThrottleCause,
 };
 use afd_probe::{
     answers::LibraryCall,
@@ -37,6 +38,10 @@ const fn field(call: LibraryCall, field: &'static str, quantity: Quantity, scale
 
 const fn errors(kind: ErrorKind) -> Quantity {
     Quantity::Errors(kind, ErrorDetail::Device)
+}
+
+const fn limit(sensor: Sensor, limit: TemperatureLimit) -> Quantity {
+    Quantity::TemperatureLimitCelsius(sensor, limit)
 }
 
 // A number that no GPU can have is dropped by the range of its quantity, and counted.
@@ -79,6 +84,17 @@ pub(crate) const GPU_ROWS: &[NvmlRow] = &[
     field(VIOLATION_THERMAL, "violationTime", Quantity::ThrottleSeconds(ThrottleCause::Thermal), NANOSECONDS),
     number(NVLINK_TRANSMITTED, Quantity::LinkBytes(LinkCounter::Nvlink, Direction::Transmit), KIBIBYTES),
     number(NVLINK_RECEIVED, Quantity::LinkBytes(LinkCounter::Nvlink, Direction::Receive), KIBIBYTES),
+];
+
+/// Values of the discovery that stay the same while the driver is loaded, published with every sample.
+pub(crate) const STATIC_ROWS: &[NvmlRow] = &[
+    number(MAX_CLOCK_SM, Quantity::ClockMaxHertz(Clock::Compute), MEGAHERTZ),
+    number(MAX_CLOCK_MEMORY, Quantity::ClockMaxHertz(Clock::Memory), MEGAHERTZ),
+    number(MAX_CLOCK_VIDEO, Quantity::ClockMaxHertz(Clock::Media), MEGAHERTZ),
+    number(SHUTDOWN_TEMPERATURE, limit(Sensor::Gpu, TemperatureLimit::Shutdown), CELSIUS),
+    number(SLOWDOWN_TEMPERATURE, limit(Sensor::Gpu, TemperatureLimit::Slowdown), CELSIUS),
+    number(MAX_TEMPERATURE_GPU, limit(Sensor::Gpu, TemperatureLimit::Critical), CELSIUS),
+    number(MAX_TEMPERATURE_MEMORY, limit(Sensor::Memory, TemperatureLimit::Critical), CELSIUS),
 ];
 
 /// Sampled of every GPU and every MIG device. Version 1 counts memory that the driver reserves as used.

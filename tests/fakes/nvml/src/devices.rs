@@ -91,6 +91,7 @@ numbers! {
     nvmlDeviceGetTemperature(sensor): c_uint;
     nvmlDeviceGetClockInfo(clock): c_uint;
     nvmlDeviceGetMaxClockInfo(clock): c_uint;
+    nvmlDeviceGetTemperatureThreshold(threshold): c_uint;
     nvmlDeviceGetNvLinkState(link): c_uint;
     nvmlDeviceGetNvLinkVersion(link): c_uint;
     nvmlDeviceGetNvLinkRemoteDeviceType(link): c_uint;

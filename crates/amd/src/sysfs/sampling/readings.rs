@@ -11,6 +11,10 @@ use crate::{
     sysfs::ras::RasFiles,
 };
 
+/// The temperature sensors of hwmon, by their number.
+pub(super) const SENSORS: [(u32, Sensor); 3] =
+    [(1, Sensor::Edge), (2, Sensor::Junction), (3, Sensor::Memory)];
+
 /// One reading per quantity: the first that is added stays.
 #[derive(Debug, Default)]
 pub(super) struct ReadingSet(pub(super) Vec<Reading>);
@@ -80,7 +84,7 @@ pub(super) fn sensors(facts: &mut Facts<'_>, directory: &str, readings: &mut Rea
     readings.add(Quantity::PowerWatts, power.map(|microwatts| microwatts / 1e6));
     let limit = number(facts, "power_limit_watts", &at("power1_cap"));
     readings.add(Quantity::PowerLimitWatts, limit.map(|microwatts| microwatts / 1e6));
-    for (index, sensor) in [(1, Sensor::Edge), (2, Sensor::Junction), (3, Sensor::Memory)] {
+    for (index, sensor) in SENSORS {
         let path = at(&format!("temp{index}_input"));
         readings.add(Quantity::TemperatureCelsius(sensor), celsius(facts, &path));
     }

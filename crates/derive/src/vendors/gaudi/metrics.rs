@@ -1,8 +1,8 @@
 //! The families of Habana's metric exporter (HabanaAI/gaudi-metric-exporter): names and meanings.
 
 use afd_model::{
-    Clock, Direction, Engine, ErrorDetail, ErrorKind, GaudiQuantity, GaudiThreshold, Quantity, Rows, Sensor,
-    VendorQuantity, Which,
+    Clock, Direction, Engine, ErrorDetail, ErrorKind, GaudiQuantity, Quantity, Rows, Sensor,
+    TemperatureLimit, VendorQuantity, Which,
 };
 
 use crate::compat::metrics::{
@@ -91,8 +91,8 @@ fn own(unit: &ExporterUnit<'_>, quantity: GaudiQuantity, factor: f64) -> UnitSer
     scaled(unit, quantity.into(), factor)
 }
 
-fn threshold(unit: &ExporterUnit<'_>, threshold: GaudiThreshold) -> UnitSeries {
-    own(unit, GaudiQuantity::ThresholdCelsius(threshold), 1.0)
+fn threshold(unit: &ExporterUnit<'_>, sensor: Sensor, limit: TemperatureLimit) -> UnitSeries {
+    scaled(unit, Quantity::TemperatureLimitCelsius(sensor, limit), 1.0)
 }
 
 fn pcie(unit: &ExporterUnit<'_>, direction: Direction) -> UnitSeries {
@@ -157,13 +157,13 @@ const VALUES: &[CompatFamily] = compat_families! {
     Gauge "habanalabs_temperature_onchip", [], "Temperature of the die, degrees Celsius.",
         |unit| scaled(unit, Quantity::TemperatureCelsius(Sensor::Device), 1.0);
     Gauge "habanalabs_temperature_threshold_shutdown", [], "Temperature at which the device is switched off.",
-        |unit| threshold(unit, GaudiThreshold::Shutdown);
+        |unit| threshold(unit, Sensor::Device, TemperatureLimit::Shutdown);
     Gauge "habanalabs_temperature_threshold_slowdown", [], "Temperature at which clocks are lowered.",
-        |unit| threshold(unit, GaudiThreshold::Slowdown);
+        |unit| threshold(unit, Sensor::Device, TemperatureLimit::Slowdown);
     Gauge "habanalabs_temperature_threshold_memory", [], "Highest temperature of the memory.",
-        |unit| threshold(unit, GaudiThreshold::Memory);
+        |unit| threshold(unit, Sensor::Memory, TemperatureLimit::Critical);
     Gauge "habanalabs_temperature_threshold_gpu", [], "Highest temperature of the die.",
-        |unit| threshold(unit, GaudiThreshold::Die);
+        |unit| threshold(unit, Sensor::Device, TemperatureLimit::Critical);
     Gauge "habanalabs_utilization", [], "Share of the last second in which the device was busy, percent.",
         utilization;
     Gauge "habanalabs_nic_port_status", ["port", "port_type"], "1 if the link of a port is up.", ports;

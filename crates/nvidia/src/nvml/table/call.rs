@@ -48,6 +48,11 @@ calls! {
     MAX_CLOCK_SM = "nvmlDeviceGetMaxClockInfo"(1);
     MAX_CLOCK_MEMORY = "nvmlDeviceGetMaxClockInfo"(2);
     MAX_CLOCK_VIDEO = "nvmlDeviceGetMaxClockInfo"(3);
+    /// Not supported from Ada and Hopper on, which count down to their limits instead; so are the next three.
+    SHUTDOWN_TEMPERATURE = "nvmlDeviceGetTemperatureThreshold"(0);
+    SLOWDOWN_TEMPERATURE = "nvmlDeviceGetTemperatureThreshold"(1);
+    MAX_TEMPERATURE_MEMORY = "nvmlDeviceGetTemperatureThreshold"(2);
+    MAX_TEMPERATURE_GPU = "nvmlDeviceGetTemperatureThreshold"(3);
     MEMORY = "nvmlDeviceGetMemoryInfo_v2";
     MEMORY_V1 = "nvmlDeviceGetMemoryInfo";
     FABRIC = "nvmlDeviceGetGpuFabricInfoV";
@@ -158,6 +163,10 @@ pub(crate) const GPU_CALLS: &[LibraryCall] = &[
     MAX_CLOCK_SM,
     MAX_CLOCK_MEMORY,
     MAX_CLOCK_VIDEO,
+    SHUTDOWN_TEMPERATURE,
+    SLOWDOWN_TEMPERATURE,
+    MAX_TEMPERATURE_MEMORY,
+    MAX_TEMPERATURE_GPU,
     MEMORY,
     FABRIC,
 ];
