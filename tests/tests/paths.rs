@@ -229,11 +229,11 @@ fn each_reason_is_a_series_of_the_running_agent() {
     let agent = Agent::start(host.afd(["run", "--no-kubernetes"]));
     agent.until("the facts of NVML are known", |agent| {
         let metrics = agent.get("/metrics");
-        metrics.text().contains("accelerator_path_ready{path=\"optimized-baseline\",reason=\"\"} 1")
-            && metrics.text().contains("accelerator_path_ready{path=\"wide-ep\",reason=\"RdmaMissing\"} 0")
+        metrics.text().contains("accelerator_path_ready{path=\"optimized-baseline\"} 1")
+            && metrics.text().contains("accelerator_path_reason{path=\"wide-ep\",reason=\"RdmaMissing\"} 1")
             && metrics
                 .text()
-                .contains("accelerator_path_ready{path=\"wide-ep\",reason=\"DeviceMemoryTooSmall\"} 0")
+                .contains("accelerator_path_reason{path=\"wide-ep\",reason=\"DeviceMemoryTooSmall\"} 1")
     });
 }
 
@@ -271,7 +271,7 @@ fn users_add_paths_and_requirements() {
     let text = stdout(&mut without.afd(["explain", "fast-lane"].iter().chain(&more).copied()));
     assert!(text.contains("NicTooSlow: none of 0 ports has 400 Gb/s\n"), "{text}");
     let metrics = stdout(&mut without.afd(["show", "--output", "metrics"].iter().chain(&more).copied()));
-    assert!(metrics.contains("accelerator_path_ready{path=\"fast-lane\",reason=\"NicTooSlow\"} 0\n"));
+    assert!(metrics.contains("accelerator_path_reason{path=\"fast-lane\",reason=\"NicTooSlow\"} 1\n"));
 }
 
 #[test]

@@ -224,8 +224,10 @@ families! {
             "Devices of an extended resource or DRA driver: discovered (present on the node), allocatable (sharing multiplies it), allocated (held by pods).";
         RdmaPortUp = "rdma_port_up", Gauge, Node, ["nic", "port", "link_layer", "device"],
             "1 if an RDMA port is active, else 0; device is the accelerator under the same PCIe switch, if there is exactly one.";
-        PathReady = "accelerator_path_ready", Gauge, Node, ["path", "reason"],
-            "Whether the node can serve a path of llm-d: 1 with an empty reason, or 0 for each reason why not; no series where a fact is not known.";
+        PathReady = "accelerator_path_ready", Gauge, Node, ["path"],
+            "1 if the node can serve a path of llm-d, else 0; no series where a fact is not known.";
+        PathReason = "accelerator_path_reason", Gauge, Node, ["path", "reason"],
+            "Why the node cannot serve a path; 1 for each reason.";
         ProbeProblems = "afd_probe_problems", Gauge, Agent, ["probe", "reason"],
             "Facts that a probe could not read.";
         KubernetesRequestsTotal = "afd_kubernetes_requests_total", Counter, Agent, ["verb", "code"],

@@ -217,13 +217,15 @@ fn add_nic(series: &mut SeriesByFamily, inventory: &Inventory, nic: &Nic) {
 fn add_paths(series: &mut SeriesByFamily, verdicts: &[PathVerdict<'_>]) {
     for verdict in verdicts {
         let path = verdict.path.name.as_str();
-        let mut add = |reason: &str, value| {
-            series.add_with(Family::PathReady, NO_SUBJECT, &[("path", path), ("reason", reason)], value);
-        };
+        let mut add = |is_ready| series.add_with(Family::PathReady, NO_SUBJECT, &[("path", path)], is_ready);
         match verdict.answer() {
-            PathAnswer::Ready => add("", 1.0),
+            PathAnswer::Ready => add(1.0),
             PathAnswer::NotReady => {
-                verdict.unmet().for_each(|outcome| add(&outcome.requirement.reason, 0.0));
+                add(0.0);
+                for outcome in verdict.unmet() {
+                    let own = [("path", path), ("reason", outcome.requirement.reason.as_str())];
+                    series.add_with(Family::PathReason, NO_SUBJECT, &own, 1.0);
+                }
             }
             PathAnswer::Unknown => {}
         }

@@ -10,7 +10,7 @@ use super::{
 const HEAD: &str = "# llm-d paths\n\n\
 Generated from the rules in `crates/derive/src/paths/rules.toml`; `cargo xtask bless` updates it.\n\n\
 A path is a way of serving that llm-d has a guide for. AFD publishes for each path whether the node can serve it: as the label\n\
-`path.<path>` (`true`, `false`), as `accelerator_path_ready{path, reason}` (1 with an empty reason, or 0 with each reason),\n\
+`path.<path>` (`true`, `false`), as `accelerator_path_ready{path}` (1 or 0) with `accelerator_path_reason{path, reason}`,\n\
 in the annotation `report`, and as text with `afd explain [PATH]`.\n\n\
 **true** means that one pod of any of the path's roles, in the default shape of llm-d's guide, fits on the node as far as the\n\
 node itself shows. It does not mean that devices or memory are free, that other nodes are ready as well, or that the network\n\

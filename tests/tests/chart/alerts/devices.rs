@@ -118,10 +118,11 @@ pub(super) const ALERTS: &[(&str, &[Series])] = &[
     (
         "AcceleratorPathLost",
         &[
-            ("accelerator_path_ready{path=\"wide-ep\", reason=\"\"}", "1x300 stale", "1x360"),
-            ("accelerator_path_ready{path=\"wide-ep\", reason=\"NoRdma\"}", "_x300 0x60", "_x360"),
+            ("accelerator_path_ready{path=\"wide-ep\"}", "1x300 0x60", "1x360"),
+            ("accelerator_path_reason{path=\"wide-ep\", reason=\"NoRdma\"}", "_x300 1x60", "_x360"),
             // One that was never ready is not lost.
-            ("accelerator_path_ready{path=\"pd-disaggregation\", reason=\"NoRdma\"}", "0x360", "0x360"),
+            ("accelerator_path_ready{path=\"pd-disaggregation\"}", "0x360", "0x360"),
+            ("accelerator_path_reason{path=\"pd-disaggregation\", reason=\"NoRdma\"}", "1x360", "1x360"),
         ],
     ),
     (
