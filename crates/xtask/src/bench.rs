@@ -81,7 +81,10 @@ pub(crate) fn bench(
     eprintln!("==> eight GPUs of two tiles with Level Zero, for {} s", (SETTLE + IDLE).as_secs());
     let library = workspace.target.join("release/libafd_fake_levelzero.so");
     figures.extend(levelzero::measure(&afd, &library, &hosts.join("intel-max1550-x2"))?);
-    eprintln!("==> the listener for endpoint pickers, for {} s", dcgm_listener::LOAD.as_secs());
+    eprintln!(
+        "==> the listener for endpoint pickers, for {} s",
+        (dcgm_listener::WARM_UP + dcgm_listener::LOAD).as_secs()
+    );
     figures.extend(dcgm_listener::measure(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
     eprintln!("==> attacks, for two minutes");
     figures.extend(attacks::measure(workspace, &workspace.target.join("release"))?);
