@@ -49,7 +49,7 @@ pub(crate) fn openshift(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> 
         }
     }
     ensure!(!render(&[])?.contains("SecurityContextConstraints"));
-    ensure!(render(&["--set", "seLinuxType=spc_t"])?.contains("seLinuxOptions: {type: spc_t}"));
+    ensure!(render(&["--set", "seLinuxType=spc_t"])?.contains("seLinuxOptions:\n            type: spc_t\n"));
     Ok(())
 }
 
