@@ -46,8 +46,23 @@ pub(crate) async fn values() -> anyhow::Result<()> {
     let table = table(&documented, &schema, &defaults);
     expect_file![chart().join("README.md")].assert_eq(&format!("{head}{MARKER}{table}"));
 
+    artifact_hub(&serde_saphyr::from_str(&read("Chart.yaml")?)?)?;
     let options = serde_json::to_string_pretty(&super::options_of_values(run))? + "\n";
     expect_file![chart().join("options.json")].assert_eq(&options);
+    Ok(())
+}
+
+/// What Artifact Hub shows of a chart.
+fn artifact_hub(chart: &Value) -> anyhow::Result<()> {
+    for field in ["home", "icon", "description", "kubeVersion", "version", "appVersion"] {
+        ensure!(chart[field].as_str().is_some_and(|text| !text.is_empty()), "Chart.yaml has no {field}");
+    }
+    for list in ["keywords", "sources", "maintainers"] {
+        ensure!(chart[list].as_array().is_some_and(|list| !list.is_empty()), "Chart.yaml has no {list}");
+    }
+    let annotations = &chart["annotations"];
+    ensure!(annotations["artifacthub.io/license"] == "Apache-2.0", "{annotations}");
+    ensure!(annotations["artifacthub.io/category"].is_string(), "{annotations}");
     Ok(())
 }
 

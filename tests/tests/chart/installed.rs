@@ -15,7 +15,7 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Node},
 };
 use kube::{
-    Api, ResourceExt,
+    Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -89,25 +89,16 @@ pub(crate) async fn platforms() -> anyhow::Result<()> {
     bed.import(&Image::new(IMAGE, &afd_tests::image_binary())?.with_libraries()?)?;
     let client = bed.client().await?;
     let nodes: Api<Node> = Api::all(client.clone());
-    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), NAMESPACE);
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let before = nodes.get(Bed::NODE).await?.labels().clone();
-    for platform in &PLATFORMS {
+    let mut current: Option<FixtureHost> = None;
+    for (index, platform) in PLATFORMS.iter().enumerate() {
         let own: Value = platform.labels.iter().copied().collect();
         patch_labels(&nodes, &own).await?;
         // A host of its own, so that no other place has the library.
-        let host = host(platform)?;
+        let host = current.take().map_or_else(|| host(platform), Ok)?;
         install(&bed, platform.name, &host).with_context(|| platform.name.to_owned())?;
-        let name = format!("{NAMESPACE}-nvidia-{}", platform.way);
-        until(&format!("{name} serves the node of {}", platform.name), async || {
-            let all = sets.list(&ListParams::default()).await?;
-            let ready = |set: &DaemonSet| set.status.as_ref().map_or(0, |status| status.number_ready);
-            let serving: Vec<String> =
-                all.items.iter().filter(|set| ready(set) > 0).map(ResourceExt::name_any).collect();
-            ensure!(serving == [name.clone()], "{serving:?}");
-            Ok(())
-        })
-        .await?;
+        serves(&client, platform).await?;
         until(&format!("the node has the labels of {}", platform.name), async || {
             let node = nodes.get(Bed::NODE).await?;
             let label = |key: &str| node.labels().get(key).map(String::as_str);
@@ -122,6 +113,12 @@ pub(crate) async fn platforms() -> anyhow::Result<()> {
             let level = namespace.labels().get("pod-security.kubernetes.io/enforce").map(String::as_str);
             ensure!(level == Some("privileged"), "the namespace enforces {level:?}");
         }
+        let none: Value = platform.labels.iter().map(|(key, _)| (*key, Value::Null)).collect();
+        patch_labels(&nodes, &none).await?;
+        if PLATFORMS.get(index + 1).is_some_and(|next| next.libraries == platform.libraries) {
+            current = Some(host);
+            continue;
+        }
         // The next one has to find the library itself.
         succeed(bed.helm()?.args([
             "uninstall",
@@ -132,8 +129,6 @@ pub(crate) async fn platforms() -> anyhow::Result<()> {
             "--timeout",
             HELM_TIMEOUT,
         ]))?;
-        let none: Value = platform.labels.iter().map(|(key, _)| (*key, Value::Null)).collect();
-        patch_labels(&nodes, &none).await?;
         until(&format!("nothing of {} is left", platform.name), async || {
             let node = nodes.get(Bed::NODE).await?;
             ensure!(*node.labels() == before, "{:?}", node.labels());
@@ -142,6 +137,21 @@ pub(crate) async fn platforms() -> anyhow::Result<()> {
         .await?;
     }
     Ok(())
+}
+
+/// Waits until the node has an agent of the DaemonSet that is meant for it, and of no other one.
+async fn serves(client: &Client, platform: &Installed) -> anyhow::Result<()> {
+    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), NAMESPACE);
+    let name = format!("{NAMESPACE}-nvidia-{}", platform.way);
+    until(&format!("{name} serves the node of {}", platform.name), async || {
+        let all = sets.list(&ListParams::default()).await?;
+        let ready = |set: &DaemonSet| set.status.as_ref().map_or(0, |status| status.number_ready);
+        let serving: Vec<String> =
+            all.items.iter().filter(|set| ready(set) > 0).map(ResourceExt::name_any).collect();
+        ensure!(serving == [name.clone()], "{serving:?}");
+        Ok(())
+    })
+    .await
 }
 
 async fn patch_labels(nodes: &Api<Node>, labels: &Value) -> anyhow::Result<()> {
@@ -179,7 +189,15 @@ fn install(bed: &Bed, name: &str, host: &FixtureHost) -> anyhow::Result<()> {
     let platform = workspace().join("daemonset/platforms").join(format!("{name}.yaml"));
     ensure!(Path::exists(&platform), "{} is missing", platform.display());
     let mut helm = bed.helm()?;
-    helm.args(["install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace", "--take-ownership"]);
+    helm.args([
+        "upgrade",
+        "--install",
+        NAMESPACE,
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        "--take-ownership",
+    ]);
     helm.args(["--wait", "--timeout", HELM_TIMEOUT]).arg(chart());
     helm.arg(format!("--values={}", platform.display())).arg(values_option(bed.folder(), &values));
     if let Err(error) = succeed(&mut helm) {

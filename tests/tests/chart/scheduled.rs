@@ -40,7 +40,7 @@ pub(crate) async fn one_agent_for_each_node(bed: &Bed, client: &Client) -> anyho
     let capacity = json!({ "cpu": "8", "memory": "16Gi", "pods": "110" });
     for (name, own, _) in NODES {
         let mut labels: BTreeMap<&str, &str> = own.iter().copied().collect();
-        labels.insert("auto", "true");
+        labels.extend([("auto", "true"), ("kubernetes.io/os", "linux")]);
         let node = json!({ "metadata": { "name": name, "labels": labels },
             "status": { "capacity": capacity, "allocatable": capacity } });
         nodes.create(&PostParams::default(), &serde_json::from_value(node)?).await?;
