@@ -14,7 +14,9 @@ The nodes of a way that is switched off are among the other ones.
 */}}
 {{- define "afd.ways" -}}
 {{- $nvidia := .Values.nvidia -}}
-{{- $auto := $nvidia.auto -}}
+{{- /* Without libraries there is no way, and no agent is privileged. */}}
+{{- $off := dict "runtimeClassName" "" "hostRoot" "" "containerRoot" "" "runtimeLabels" list "nodeLabels" list -}}
+{{- $auto := .Values.libraries | ternary $nvidia.auto $off -}}
 {{- $ways := list -}}
 {{- if ne $nvidia.mode "auto" -}}
 {{- $ways = list (dict "name" "" "runtimeClassName" $nvidia.runtimeClassName "driverRoot" $nvidia.driverRoot) -}}

@@ -136,6 +136,12 @@ pub(crate) async fn exclusive() -> anyhow::Result<()> {
             ensure!(serving == [expected(&auto, node)], "{node:?} is served by {serving:?} with {auto}");
         }
     }
+    let without_libraries = sets(&bed, &json!({ "nvidia": { "mode": "auto" }, "libraries": false }))?;
+    let [(way, set)] = without_libraries.as_slice() else {
+        anyhow::bail!("{} DaemonSets", without_libraries.len())
+    };
+    ensure!(way == "none" && nodes.iter().all(|node| serves(set, node)), "{set}");
+    ensure!(super::agent(set)["securityContext"]["privileged"].is_null(), "{set}");
     // The admin's own affinity is a further condition, whatever form it has.
     let pools = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
         { "matchExpressions": [{ "key": POOL, "operator": "In", "values": ["a"] }] },
