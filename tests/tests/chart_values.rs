@@ -215,6 +215,12 @@ async fn manifests() -> anyhow::Result<()> {
         "resourceQuota.enabled=true,cleanup.nodeSelector.pool=gpu",
         "pods.watch=true,networkPolicy.enabled=true,hostNetwork=false",
         "metrics.webConfigSecret=web,metrics.dcgmWebConfigSecret=door,metrics.kubernetesAuth=true,metrics.address=10.0.0.1",
+        "nvidia.mode=auto,service.enabled=true,rulesConfigMap.enabled=true,openshift.monitoring=true,namespace.create=true,\
+         fullnameOverride=gpu,commonLabels.team=ml,commonAnnotations.owner=us,extraEnv[0].name=A,extraEnv[0].value=b",
+        "securityContext.capabilities.add={PERFMON},securityContext.appArmorProfile.type=RuntimeDefault,\
+         podSecurityContext.supplementalGroups={44},startupProbe.failureThreshold=30,updateStrategy.type=OnDelete,\
+         securityContext.seLinuxOptions.level=s0,minReadySeconds=3,extraVolumes[0].name=x,extraVolumes[0].emptyDir.medium=Memory,\
+         extraVolumeMounts[0].name=x,extraVolumeMounts[0].mountPath=/x",
     ] {
         let file = bed.folder().join("rendered.yaml");
         fs::write(&file, render(&bed, &["--set", switches])?)?;

@@ -17,8 +17,10 @@ struct Platform {
     kubelet: &'static str,
     /// Roots of drivers that its hosts may have.
     drivers: &'static [&'static str],
-    /// No folder can be created under these, so that a root there must be one of `drivers` on every node that mounts it.
+    /// No folder can be created under these.
     read_only: &'static [&'static str],
+    /// What every host has there, with a GPU or without.
+    existing: &'static [&'static str],
     /// Pod Security enforces less than `privileged` where a namespace has no label.
     enforces_pod_security: bool,
     /// Pods of a system class need a quota outside of kube-system.
@@ -42,6 +44,7 @@ const PLATFORMS: [Platform; 9] = [
         kubelet: KUBELET,
         drivers: &["/home/kubernetes/bin/nvidia", "/run/nvidia/driver"],
         read_only: &["/usr", "/opt"],
+        existing: &[],
         enforces_pod_security: false,
         limits_classes: true,
         se_linux: None,
@@ -56,6 +59,7 @@ const PLATFORMS: [Platform; 9] = [
         kubelet: KUBELET,
         drivers: &["/", "/run/nvidia/driver"],
         read_only: &[],
+        existing: &[],
         enforces_pod_security: false,
         limits_classes: false,
         se_linux: None,
@@ -66,6 +70,7 @@ const PLATFORMS: [Platform; 9] = [
         kubelet: KUBELET,
         drivers: &["/", "/run/nvidia/driver"],
         read_only: &[],
+        existing: &[],
         enforces_pod_security: false,
         limits_classes: false,
         se_linux: None,
@@ -80,6 +85,7 @@ const PLATFORMS: [Platform; 9] = [
         kubelet: KUBELET,
         drivers: &["/run/nvidia/driver"],
         read_only: &["/usr"],
+        existing: &[],
         enforces_pod_security: true,
         limits_classes: false,
         se_linux: Some("spc_t"),
@@ -90,6 +96,7 @@ const PLATFORMS: [Platform; 9] = [
         kubelet: KUBELET,
         drivers: &["/", "/run/nvidia/driver"],
         read_only: &[],
+        existing: &[],
         enforces_pod_security: false,
         limits_classes: false,
         se_linux: None,
@@ -105,6 +112,7 @@ const PLATFORMS: [Platform; 9] = [
         kubelet: KUBELET,
         drivers: &["/", "/run/nvidia/driver"],
         read_only: &[],
+        existing: &[],
         enforces_pod_security: true,
         limits_classes: false,
         se_linux: Some("spc_t"),
@@ -113,8 +121,9 @@ const PLATFORMS: [Platform; 9] = [
     Platform {
         name: "talos",
         kubelet: KUBELET,
-        drivers: &[],
+        drivers: &["/usr/local/glibc"],
         read_only: &["/"],
+        existing: &[],
         enforces_pod_security: true,
         limits_classes: false,
         se_linux: None,
@@ -132,6 +141,7 @@ const PLATFORMS: [Platform; 9] = [
         kubelet: KUBELET,
         drivers: &["/x86_64-bottlerocket-linux-gnu/sys-root"],
         read_only: &["/"],
+        existing: &["/x86_64-bottlerocket-linux-gnu/sys-root"],
         enforces_pod_security: false,
         limits_classes: false,
         se_linux: Some("control_t"),
@@ -142,6 +152,7 @@ const PLATFORMS: [Platform; 9] = [
         kubelet: KUBELET,
         drivers: &["/", "/run/nvidia/driver"],
         read_only: &[],
+        existing: &[],
         enforces_pod_security: false,
         limits_classes: false,
         se_linux: None,
@@ -255,8 +266,12 @@ fn host_path(platform: &Platform, container: &Value, volume: &Value, path: &str)
     }
     let is_driver = platform.drivers.contains(&path) || (path == "/usr" && platform.drivers.contains(&"/"));
     ensure!(is_driver, "{path} is not on these hosts");
+    // The root of all these hosts is a shared mount: a container sees what is mounted there later.
+    let is_later = volume["hostPath"]["type"] == "DirectoryOrCreate";
+    let propagation = if is_later { json!("HostToContainer") } else { Value::Null };
+    ensure!(mount["mountPropagation"] == propagation, "{path}: {mount}");
     let is_read_only = platform.read_only.iter().any(|own| path.starts_with(own));
-    let is_created = volume["hostPath"]["type"] == "DirectoryOrCreate" && !platform.drivers.contains(&path);
+    let is_created = is_later && !platform.existing.contains(&path);
     ensure!(!is_created || !is_read_only, "{path} cannot be created");
     Ok(())
 }
