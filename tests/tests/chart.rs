@@ -10,6 +10,8 @@
 mod alerts;
 #[path = "chart/events.rs"]
 mod events;
+#[path = "chart/installed.rs"]
+mod installed;
 #[path = "chart/ownership.rs"]
 mod ownership;
 #[path = "chart/pods.rs"]
@@ -39,7 +41,7 @@ use serde_json::json;
 use setup::{CONDITION, COUNT, IMAGE, NAMESPACE, PROBLEM};
 
 /// How long Helm waits for pods and jobs.
-const HELM_TIMEOUT: &str = "120s";
+pub(crate) const HELM_TIMEOUT: &str = "120s";
 
 fn main() -> ExitCode {
     // Built before the bed starts, because the bed has no access to the registry.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         .test("an_agent_cannot_change_what_other_managers_own_nor_become_its_owner", ownership::ownership)
         .test("an_agent_creates_events_about_its_own_node_only", events::events)
         .test("the_runtimes_in_pods_are_queried_only_with_the_right_to_read_pods", pods::runtimes)
+        .test("the_values_of_each_platform_find_the_driver_where_its_hosts_have_it", installed::platforms)
         .test("a_release_labels_its_node_and_its_uninstallation_removes_everything", release)
         .main()
 }

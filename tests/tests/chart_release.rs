@@ -6,6 +6,9 @@
     reason = "tests lay out hosts and start programs"
 )]
 
+#[path = "chart/scheduled.rs"]
+mod scheduled;
+
 use std::{fs, path::Path, process::ExitCode};
 
 use afd_test_cluster::{Bed, BedProcess, Suite, image::Image, mounts, succeed, until};
@@ -178,7 +181,7 @@ async fn side_by_side() -> anyhow::Result<()> {
         })
         .await?;
     }
-    Ok(())
+    scheduled::one_agent_for_each_node(&bed, &client).await
 }
 
 /// A Node without a kubelet, and its agent, whose token is bound to a pod of that Node.

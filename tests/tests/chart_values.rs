@@ -6,10 +6,27 @@
     reason = "tests lay out hosts and start programs"
 )]
 
+#[path = "chart/documented.rs"]
+mod documented;
+#[path = "chart/knobs.rs"]
+mod knobs;
+#[path = "chart/monitors.rs"]
+mod monitors;
+#[path = "chart/mounts.rs"]
+mod mounts;
+#[path = "chart/platforms.rs"]
+mod platforms;
 #[path = "chart/rendered.rs"]
 mod rendered;
+#[path = "chart/ways.rs"]
+mod ways;
 
-use std::{collections::BTreeSet, fs, path::Path, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::ExitCode,
+};
 
 use afd_agent::args::Args;
 use afd_test_cluster::{Bed, KubernetesVersion, Suite, succeed};
@@ -127,22 +144,43 @@ const OPTIONS: &[(&str, Source)] = &[
 
 fn main() -> ExitCode {
     Suite::new()
+        .parallel(2)
         .test("the_chart_is_valid_and_the_plain_manifests_are_its_output", manifests)
         .test("every_option_of_the_agent_is_a_value_of_the_chart", options)
         .test("the_schema_refuses_what_no_path_and_no_name_can_be", refused_values)
-        .test("only_what_is_read_is_mounted", mounts)
+        .test("only_what_is_read_is_mounted", mounts::mounts)
+        .test("the_chart_is_documented_by_the_comments_of_its_values", documented::values)
+        .test("every_node_is_served_by_exactly_one_daemonset_whatever_its_labels", ways::exclusive)
+        .test("values_change_what_they_name_and_no_release_takes_an_object_of_another", knobs::knobs)
+        .test(
+            "monitors_and_rules_cover_all_agents_and_not_the_port_of_the_endpoint_picker",
+            monitors::monitors,
+        )
+        .test("the_values_of_each_platform_fit_its_nodes", platforms::platforms)
         .main()
 }
 
 /// The output of `helm template` with more options.
-fn render(bed: &Bed, more: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn render(bed: &Bed, more: &[&str]) -> anyhow::Result<String> {
     let mut command = bed.helm()?;
     command.args(["template", NAMESPACE, "--namespace", NAMESPACE, "--no-hooks"]).arg(chart()).args(more);
     succeed(&mut command)
 }
 
+/// The objects that the chart renders with more options.
+pub(crate) fn objects(bed: &Bed, more: &[&str]) -> anyhow::Result<Vec<Value>> {
+    let text = render(bed, more)?;
+    let all: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| text.clone())?;
+    Ok(all.into_iter().filter(|object| !object.is_null()).collect())
+}
+
+/// The objects of a kind.
+pub(crate) fn of_kind<'o>(objects: &'o [Value], kind: &str) -> Vec<&'o Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
 /// The DaemonSet that the chart renders for values.
-fn daemonset(bed: &Bed, values: &Value) -> anyhow::Result<Value> {
+pub(crate) fn daemonset(bed: &Bed, values: &Value) -> anyhow::Result<Value> {
     let values = values_option(bed.folder(), values);
     let text = render(bed, &["--show-only", "templates/daemonset.yaml", &values])?;
     let rendered = bed.folder().join("daemonset.yaml");
@@ -177,6 +215,12 @@ async fn manifests() -> anyhow::Result<()> {
         "resourceQuota.enabled=true,cleanup.nodeSelector.pool=gpu",
         "pods.watch=true,networkPolicy.enabled=true,hostNetwork=false",
         "metrics.webConfigSecret=web,metrics.dcgmWebConfigSecret=door,metrics.kubernetesAuth=true,metrics.address=10.0.0.1",
+        "nvidia.mode=auto,service.enabled=true,rulesConfigMap.enabled=true,openshift.monitoring=true,namespace.create=true,\
+         fullnameOverride=gpu,commonLabels.team=ml,commonAnnotations.owner=us,extraEnv[0].name=A,extraEnv[0].value=b",
+        "securityContext.capabilities.add={PERFMON},securityContext.appArmorProfile.type=RuntimeDefault,\
+         podSecurityContext.supplementalGroups={44},startupProbe.failureThreshold=30,updateStrategy.type=OnDelete,\
+         securityContext.seLinuxOptions.level=s0,minReadySeconds=3,extraVolumes[0].name=x,extraVolumes[0].emptyDir.medium=Memory,\
+         extraVolumeMounts[0].name=x,extraVolumeMounts[0].mountPath=/x",
     ] {
         let file = bed.folder().join("rendered.yaml");
         fs::write(&file, render(&bed, &["--set", switches])?)?;
@@ -202,18 +246,18 @@ async fn manifests() -> anyhow::Result<()> {
 }
 
 /// Every object and field exists in the oldest and in the newest supported version.
-fn validate(bed: &Bed, file: &Path) -> anyhow::Result<()> {
+pub(crate) fn validate(bed: &Bed, file: &Path) -> anyhow::Result<()> {
     for version in [KubernetesVersion::V1_34, KubernetesVersion::V1_37] {
         succeed(bed.validate(version)?.arg("--quiet").arg(file))?;
     }
     Ok(())
 }
 
-fn agent(set: &Value) -> &Value {
+pub(crate) fn agent(set: &Value) -> &Value {
     &set["spec"]["template"]["spec"]["containers"][0]
 }
 
-fn arguments(set: &Value) -> Vec<&str> {
+pub(crate) fn arguments(set: &Value) -> Vec<&str> {
     let arguments = agent(set)["args"].as_array();
     arguments.into_iter().flatten().filter_map(Value::as_str).collect()
 }
@@ -222,6 +266,29 @@ fn arguments(set: &Value) -> Vec<&str> {
 fn insert(values: &mut Value, path: &str, value: Value) {
     let place = path.split('.').fold(values, |values, key| &mut values[key]);
     *place = value;
+}
+
+/// The value of each option that the chart sets, or an empty string: with these the chart refuses an additional argument that
+/// it sets itself.
+fn options_of_values(run: &clap::Command) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    for (name, source) in OPTIONS {
+        match source {
+            Source::Value(path, ..) => values.insert((*name).to_owned(), (*path).to_owned()),
+            Source::Constant(_) => values.insert((*name).to_owned(), String::new()),
+            Source::None(_) => None,
+        };
+    }
+    for arg in run.get_arguments() {
+        let Some(long) = arg.get_long() else { continue };
+        if arg.get_help_heading() == Some("Graces") {
+            values.insert(long.to_owned(), format!("graces.{}", camel_case(long)));
+        }
+        let Some(value) = values.get(long).cloned() else { continue };
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        values.extend(aliases.into_iter().map(|alias| (alias.to_owned(), value.clone())));
+    }
+    values
 }
 
 async fn options() -> anyhow::Result<()> {
@@ -313,76 +380,6 @@ async fn refused_values() -> anyhow::Result<()> {
         let message = format!("{error:#}");
         ensure!(message.contains("pods.watch needs profile: full, by"), "{other}: {message}");
         ensure!(message.contains("and libraries: true"), "{other}: {message}");
-    }
-    Ok(())
-}
-
-/// The paths of the host that the chart mounts for values.
-fn host_paths(bed: &Bed, values: &Value) -> anyhow::Result<Vec<String>> {
-    let set = daemonset(bed, values)?;
-    let volumes = set["spec"]["template"]["spec"]["volumes"].as_array().context("there are volumes")?;
-    let mounts = agent(&set)["volumeMounts"].as_array().context("there are mounts")?;
-    let mut paths = Vec::new();
-    for volume in volumes {
-        let Some(path) = volume["hostPath"]["path"].as_str() else { continue };
-        let mount = mounts.iter().find(|mount| mount["name"] == volume["name"]).context("it is mounted")?;
-        ensure!(mount["readOnly"] == true, "{path} can be written");
-        ensure!(volume["hostPath"]["type"].is_string(), "the type of {path} is not checked");
-        paths.push(path.to_owned());
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-async fn mounts() -> anyhow::Result<()> {
-    let bed = Bed::builder().start().await?;
-    let read = [
-        "/proc/driver",
-        "/proc/meminfo",
-        "/proc/sys/kernel/osrelease",
-        "/proc/sys/kernel/random/boot_id",
-        "/sys/bus",
-        "/sys/class",
-        "/sys/devices",
-        "/sys/module",
-    ];
-    let with = |more: &[&str]| {
-        let mut paths: Vec<String> = read.iter().chain(more).map(|path| (*path).to_owned()).collect();
-        paths.sort();
-        paths
-    };
-    let pods = "/var/lib/kubelet/pod-resources";
-    for (values, more) in [
-        (json!({}), &[pods][..]),
-        (json!({ "profile": "labels" }), &[]),
-        (json!({ "nvidia": { "runtimeClassName": "nvidia" } }), &[pods]),
-        (json!({ "nvidia": { "driverRoot": "/" } }), &[pods, "/usr"]),
-        (json!({ "nvidia": { "driverRoot": "/run/nvidia/driver/" } }), &[pods, "/run/nvidia/driver"]),
-        (json!({ "amd": { "driverRoot": "/" } }), &[pods, "/opt", "/usr"]),
-        (json!({ "gaudi": { "driverRoot": "/" } }), &[pods, "/usr"]),
-        (json!({ "amd": { "debugfs": true } }), &[pods, "/sys/kernel/debug"]),
-        (json!({ "tpu": { "metadata": true } }), &[pods, "/etc/tpu"]),
-    ] {
-        let paths = host_paths(&bed, &values)?;
-        ensure!(paths == with(more), "with {values} it mounts {paths:#?}");
-    }
-    let fewer = host_paths(&bed, &json!({ "skipHostPaths": ["/proc/driver"], "profile": "labels" }))?;
-    ensure!(fewer.len() + 1 == read.len(), "{fewer:#?}");
-    // A host whose root is no shared mount refuses propagation.
-    for (propagates, count) in [(true, 1), (false, 0)] {
-        let values =
-            json!({ "nvidia": { "driverRoot": "/run/nvidia/driver" }, "mountPropagation": propagates });
-        let set = daemonset(&bed, &values)?;
-        let mounts = agent(&set)["volumeMounts"].as_array().context("there are mounts")?;
-        let later = mounts.iter().filter(|mount| mount["mountPropagation"] == "HostToContainer").count();
-        ensure!(later == count, "{mounts:#?}");
-    }
-    // User 0 is for the socket of the kubelet alone.
-    for (profile, is_root) in [("labels", false), ("full", true)] {
-        let set = daemonset(&bed, &json!({ "profile": profile }))?;
-        let context = &agent(&set)["securityContext"];
-        ensure!((context["runAsUser"] == 0) == is_root, "{context}");
-        ensure!(context["capabilities"]["drop"] == json!(["ALL"]), "{context}");
     }
     Ok(())
 }

@@ -1,21 +1,97 @@
-{{- define "afd.name" -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- /* The chart's name, in the label app.kubernetes.io/name. */}}
+{{- define "afd.chartName" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- /* The name of what the release has in its namespace. */}}
+{{- define "afd.name" -}}
+{{- $name := .Release.Name -}}
+{{- if .Values.fullnameOverride -}}
+{{- $name = .Values.fullnameOverride -}}
+{{- else if and .Values.nameOverride (not (contains .Values.nameOverride $name)) -}}
+{{- $name = printf "%s-%s" $name .Values.nameOverride -}}
+{{- end -}}
+{{- $name | trunc 45 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "afd.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace -}}
+{{- end -}}
+
+{{- /* The name of an object that all namespaces share: root, and a suffix. A namespace has no dot, so that no two releases share one. */}}
+{{- define "afd.sharedName" -}}
+{{- include "afd.name" .root }}{{ .suffix | default "" }}.{{ include "afd.namespace" .root -}}
+{{- end -}}
+
+{{- define "afd.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (include "afd.name" .) -}}
+{{- end -}}
+
+{{- define "afd.cleanupAccountName" -}}
+{{- .Values.cleanup.serviceAccountName | default (printf "%s-cleanup" (include "afd.name" .)) -}}
+{{- end -}}
+
+{{- /* The labels of every object. */}}
 {{- define "afd.labels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- $own := dict
+  "app.kubernetes.io/name" (include "afd.chartName" .)
+  "app.kubernetes.io/instance" .Release.Name
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "app.kubernetes.io/managed-by" .Release.Service
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") -}}
+{{- merge $own .Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{- /* The labels of the agents' pods. That of the chart's version is not among them, as it would restart the agents. */}}
+{{- define "afd.podLabels" -}}
+{{- $own := merge (include "afd.wayLabels" . | fromYaml) (omit (include "afd.labels" . | fromYaml) "helm.sh/chart") -}}
+{{- merge $own .Values.podLabels | toYaml -}}
 {{- end -}}
 
 {{- define "afd.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ include "afd.chartName" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- /* Selects the agents of all DaemonSets of the release. */}}
+{{- define "afd.agentSelector" -}}
+{{ include "afd.selector" . }}
+app.kubernetes.io/component: agent
+{{- end -}}
+
+{{- /* The metadata of an object: root, name, and as needed namespace, labels and annotations. */}}
+{{- define "afd.metadata" -}}
+name: {{ .name }}
+{{- with .namespace }}
+namespace: {{ . }}
+{{- end }}
+labels: {{- merge (include "afd.labels" .root | fromYaml) (.labels | default dict) | toYaml | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* The image, by its digest where one is set. */}}
 {{- define "afd.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $image := .Values.image -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ $image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- /* The annotations of what the cleanup job needs, by weight. */}}
+{{- define "afd.cleanupHook" -}}
+helm.sh/hook: post-delete
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+helm.sh/hook-weight: {{ . | quote }}
+{{- end -}}
+
+{{- define "afd.cleanupJobHook" -}}
+helm.sh/hook: post-delete
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
 {{- end -}}
 
 {{- /* Expressions of the admission policies about managedFields. They use the variables prefixes, ownLabelFields, ownPatterns,

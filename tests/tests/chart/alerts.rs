@@ -15,14 +15,27 @@ use serde_json::{Value, json};
 use crate::setup::NAMESPACE;
 
 const CONDITION: &str = "kube_node_status_condition{condition=\"accelerator.llm-d.ai/Ready\"";
-const UNAVAILABLE: &str = "kube_daemonset_status_number_unavailable{namespace=\"afd\", daemonset=\"afd\"}";
+const UNAVAILABLE: &str = "kube_daemonset_status_number_unavailable{namespace=\"afd\"";
+
+/// The rules of a release, by the monitor that it has, with the job that this gives, and one of its DaemonSets.
+const RELEASES: [(&str, &str, &str); 2] = [
+    ("podMonitor.enabled=true", "afd/afd", "afd"),
+    ("serviceMonitor.enabled=true,nvidia.mode=auto", "afd", "afd-nvidia-host"),
+];
 
 pub(crate) async fn alerts() -> anyhow::Result<()> {
     let bed = Bed::builder().start().await?;
+    for (values, job, set) in RELEASES {
+        with_monitor(&bed, values, job, set).with_context(|| values.to_owned())?;
+    }
+    Ok(())
+}
+
+fn with_monitor(bed: &Bed, values: &str, job: &str, set: &str) -> anyhow::Result<()> {
     let mut helm = bed.helm()?;
     helm.args(["template", NAMESPACE, "--namespace", NAMESPACE, "--show-only", "templates/monitoring.yaml"]);
-    let rendered =
-        succeed(helm.args(["--set", "podMonitor.enabled=true,prometheusRule.enabled=true"]).arg(chart()))?;
+    let values = format!("prometheusRule.enabled=true,{values}");
+    let rendered = succeed(helm.args(["--set", &values]).arg(chart()))?;
     let (_, rule) = rendered.split_once("kind: PrometheusRule").context("there is no rule")?;
     let (_, groups) = rule.split_once("\nspec:\n").context("the rule has no content")?;
     let rules = bed.folder().join("rules.yaml");
@@ -35,7 +48,7 @@ pub(crate) async fn alerts() -> anyhow::Result<()> {
         "rule_files": [rules],
         "evaluation_interval": "1m",
         "tests": [
-            { "interval": "1m", "input_series": agents(), "alert_rule_test": agent_alerts() },
+            { "interval": "1m", "input_series": agents(job, set), "alert_rule_test": agent_alerts(job, set) },
             { "interval": "1m", "input_series": devices::series(true), "promql_expr_test": devices::alerts(), "alert_rule_test": devices::texts() },
             { "interval": "1m", "input_series": devices::series(false), "promql_expr_test": devices::alerts() },
             { "interval": "1m", "input_series": records::series(), "promql_expr_test": records::recorded() },
@@ -85,13 +98,13 @@ const AGENT_ALERTS: [&str; 4] = [
 ];
 
 /// Nodes: one whose agent is well, one whose agent is gone, one whose agent does not answer, and one without accelerators.
-fn agents() -> Value {
+fn agents(job: &str, set: &str) -> Value {
     let up = |node: &str, values: &str| {
-        let series = format!("up{{job=\"afd/afd\", instance=\"{node}:9109\", node=\"{node}\"}}");
+        let series = format!("up{{job=\"{job}\", instance=\"{node}:9109\", node=\"{node}\"}}");
         json!({ "series": series, "values": values })
     };
     let info = |node: &str, values: &str| {
-        let labels = format!("job=\"afd/afd\", instance=\"{node}:9109\", node=\"{node}\", version=\"1\"");
+        let labels = format!("job=\"{job}\", instance=\"{node}:9109\", node=\"{node}\", version=\"1\"");
         json!({ "series": format!("afd_build_info{{{labels}}}"), "values": values })
     };
     let condition = |node: &str, status: &str, value: u8| {
@@ -106,11 +119,11 @@ fn agents() -> Value {
         up("none", "1x120"), info("none", "1x120"),
         // Another program.
         { "series": "up{job=\"other\", instance=\"well:9100\"}", "values": "0x120" },
-        { "series": UNAVAILABLE, "values": "0x30 2x90" },
+        { "series": format!("{UNAVAILABLE}, daemonset=\"{set}\"}}"), "values": "0x30 2x90" },
     ])
 }
 
-fn agent_alerts() -> Value {
+fn agent_alerts(job: &str, set: &str) -> Value {
     let alert = |name: &str, labels: Value, summary: &str, description: &str| {
         let url = format!("docs/alerts.md#{}", name.to_lowercase());
         let texts = json!({ "summary": summary, "description": description, "runbook_url": url });
@@ -122,13 +135,13 @@ fn agent_alerts() -> Value {
     tests.extend([
         alert(
             "AcceleratorAgentDown",
-            json!({ "severity": "warning", "node": "silent", "job": "afd/afd", "instance": "silent:9109" }),
+            json!({ "severity": "warning", "node": "silent", "job": job, "instance": "silent:9109" }),
             "The agent silent:9109 of node silent does not answer",
             "The conditions and labels of the node are not updated.",
         ),
         alert(
             "AcceleratorAgentUnavailable",
-            json!({ "severity": "warning", "namespace": "afd", "daemonset": "afd" }),
+            json!({ "severity": "warning", "namespace": "afd", "daemonset": set }),
             "2 agents are not available",
             "The conditions and labels of their nodes may not be updated.",
         ),

@@ -49,7 +49,11 @@ pub(crate) fn openshift(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> 
         }
     }
     ensure!(!render(&[])?.contains("SecurityContextConstraints"));
-    ensure!(render(&["--set", "seLinuxType=spc_t"])?.contains("seLinuxOptions: {type: spc_t}"));
+    let prometheus = "- kind: ServiceAccount\n  name: prometheus-k8s\n  namespace: openshift-monitoring\n";
+    ensure!(!render(&[])?.contains(prometheus), "the cluster's Prometheus has a right");
+    let text = render(&["--set", "openshift.monitoring=true"])?;
+    ensure!(text.contains(prometheus) && text.contains("resources: [services, endpoints, pods]"), "{text}");
+    ensure!(render(&["--set", "seLinuxType=spc_t"])?.contains("seLinuxOptions:\n            type: spc_t\n"));
     Ok(())
 }
 

@@ -181,7 +181,11 @@ fn left(bed: &Bed) -> anyhow::Result<Vec<String>> {
     let mut get = bed.kubectl()?;
     get.args(["--namespace", NAMESPACE, "get", KINDS, "--output", "name"]);
     let found = succeed(&mut get)?;
-    Ok(found.lines().filter(|name| name.ends_with(&format!("/{ACCOUNT}"))).map(str::to_owned).collect())
+    // What all namespaces share has the namespace in its name.
+    let is_own = |name: &&str| {
+        name.ends_with(&format!("/{ACCOUNT}")) || name.ends_with(&format!("/{ACCOUNT}.{NAMESPACE}"))
+    };
+    Ok(found.lines().filter(is_own).map(str::to_owned).collect())
 }
 
 /// A job whose writes another policy refuses, so that it fails, by the real Helm and a real kubelet.

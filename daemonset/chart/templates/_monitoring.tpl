@@ -1,0 +1,62 @@
+{{/*
+The pages that a monitor scrapes, as JSON: /metrics, and with `compat` those of metrics.compat, with `dcgm` the one of dcgm-exporter. Each has a
+monitor of its own, with a suffix of its name.
+*/}}
+{{- define "afd.monitoredPages" -}}
+{{- $names := list -}}
+{{- if .values.dcgm -}}
+{{- $names = append $names "dcgm" -}}
+{{- end -}}
+{{- if .values.compat -}}
+{{- range $set := .root.Values.metrics.compat -}}
+{{- $names = concat $names (get (dict "intel" (list "xpum" "xpumd")) $set | default (list $set)) -}}
+{{- end -}}
+{{- end -}}
+{{- $pages := list (dict "suffix" "" "path" "/metrics") -}}
+{{- range uniq $names -}}
+{{- $pages = append $pages (dict "suffix" (printf "-compat-%s" .) "path" (printf "/compat/%s" .)) -}}
+{{- end -}}
+{{- $pages | toJson -}}
+{{- end -}}
+
+{{/* A regular expression of the jobs of /metrics: what the monitors give, by the label that is jobLabel where it has one. */}}
+{{- define "afd.jobs" -}}
+{{- if .Values.prometheusRule.job -}}
+{{- .Values.prometheusRule.job -}}
+{{- else -}}
+{{- $name := include "afd.name" . -}}
+{{- $pods := include "afd.podLabels" (dict "Values" .Values "Chart" .Chart "Release" .Release "way" (dict "name" "")) | fromYaml -}}
+{{- $service := merge (include "afd.labels" . | fromYaml) (dict "app.kubernetes.io/component" "agent") .Values.service.labels -}}
+{{- $ofPods := get $pods .Values.podMonitor.jobLabel | default (printf "%s/%s" (include "afd.namespace" .) $name) -}}
+{{- $ofService := get $service .Values.serviceMonitor.jobLabel | default $name -}}
+{{- $jobs := list $ofPods $ofService -}}
+{{- if .Values.podMonitor.enabled -}}
+{{- $jobs = list $ofPods -}}
+{{- else if .Values.serviceMonitor.enabled -}}
+{{- $jobs = list $ofService -}}
+{{- end -}}
+{{- $jobs | uniq | join "|" | replace "." "[.]" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The recording rules and alerts of rules.yaml for this release. */}}
+{{- define "afd.rules" -}}
+{{- $holders := `{{ with query (printf "max by (namespace, pod) (accelerator_device_allocation{instance=%q,device=%q})" $labels.instance $labels.device) }} Held by{{ range . }} {{ .Labels.namespace }}/{{ .Labels.pod }}{{ end }}.{{ end }}` -}}
+{{- $sets := list -}}
+{{- range include "afd.ways" . | fromJsonArray -}}
+{{- $sets = append $sets (include "afd.wayName" (dict "Values" $.Values "Chart" $.Chart "Release" $.Release "way" .)) -}}
+{{- end -}}
+{{- $words := dict
+  "JOB" (include "afd.jobs" .)
+  "NAMESPACE" (include "afd.namespace" .)
+  "NAME" ($sets | join "|" | replace "." "[.]")
+  "PREFIX" .Values.labelPrefix
+  "STALE_SECONDS" (max 600 (mul 10 (int .Values.sampleIntervalSeconds)) (mul 2 (int .Values.discoveryIntervalSeconds)) | toString)
+  "RUNBOOKS" .Values.prometheusRule.runbooks
+  "HOLDERS" $holders -}}
+{{- $rules := .Files.Get "rules.yaml" | regexFind "(?s)groups:.*" -}}
+{{- range $word, $value := $words -}}
+{{- $rules = regexReplaceAllLiteral (printf "\\b%s\\b" $word) $rules $value -}}
+{{- end -}}
+{{- $rules -}}
+{{- end -}}

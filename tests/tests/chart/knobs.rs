@@ -1,0 +1,251 @@
+//! The values that charts usually have: what each of them changes, and what it cannot.
+
+use std::collections::BTreeSet;
+
+use afd_test_cluster::Bed;
+use afd_tests::chart::values_option;
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use super::{agent, arguments, objects, of_kind};
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+/// With the hooks of Helm, and the objects that are off by default.
+const ALL: &str = "networkPolicy.enabled=true,resourceQuota.enabled=true,openshift.scc=true,podMonitor.enabled=true,\
+                   prometheusRule.enabled=true,service.enabled=true,rulesConfigMap.enabled=true,pathRules=# none,\
+                   nvidia.devicePluginConfig=version: v1";
+
+pub(crate) async fn knobs() -> anyhow::Result<()> {
+    let bed = Bed::builder().start().await?;
+    let with = |values: Value| {
+        objects(&bed, &["--no-hooks=false", "--set", ALL, &values_option(bed.folder(), &values)])
+    };
+    extras(&with, &bed)?;
+    names_and_labels(&with)?;
+    accounts(&with)?;
+    containers(&with)?;
+    no_collision(&bed)
+}
+
+fn set(objects: &[Value]) -> anyhow::Result<&Value> {
+    of_kind(objects, "DaemonSet").first().copied().context("there is a DaemonSet")
+}
+
+fn has_all(list: &Value, items: &[Value]) -> bool {
+    items.iter().all(|item| list.as_array().is_some_and(|list| list.contains(item)))
+}
+
+fn extras(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>, bed: &Bed) -> anyhow::Result<()> {
+    let env = json!({ "name": "AFD_LOG", "value": "debug" });
+    let volume = json!({ "name": "extra", "persistentVolumeClaim": { "claimName": "extra" } });
+    let mount = json!({ "name": "extra", "mountPath": "/extra", "readOnly": true });
+    let objects = with(json!({ "extraArgs": ["--of-a-newer-image", "--other=1"], "extraEnv": [env],
+        "extraVolumes": [volume], "extraVolumeMounts": [mount], "image": { "digest": DIGEST } }))?;
+    let set = set(&objects)?;
+    ensure!(arguments(set).ends_with(&["--of-a-newer-image", "--other=1"]), "{set}");
+    let container = agent(set);
+    ensure!(
+        has_all(&container["env"], &[env]) && has_all(&container["volumeMounts"], &[mount]),
+        "{container}"
+    );
+    ensure!(has_all(&set["spec"]["template"]["spec"]["volumes"], &[volume]), "{set}");
+    // OpenShift has to allow the kind of the volume.
+    let constraints = of_kind(&objects, "SecurityContextConstraints");
+    ensure!(has_all(&constraints[0]["volumes"], &[json!("persistentVolumeClaim")]), "{constraints:?}");
+    let image = format!("localhost/afd@{DIGEST}");
+    let job = &of_kind(&objects, "Job")[0]["spec"]["template"]["spec"]["containers"][0];
+    ensure!(container["image"] == image && job["image"] == image, "{container} {job}");
+    for (values, message) in [
+        ("extraArgs={--listen=[::1]:1}", "--listen belongs to the value metrics.port"),
+        ("extraArgs={--offer-grace=3}", "--offer-grace belongs to the value graces.offerGrace"),
+        (
+            "extraArgs={--web.config.file=/x}",
+            "--web.config.file belongs to the value metrics.webConfigSecret",
+        ),
+        ("extraArgs={--no-libraries}", "--no-libraries belongs to the value libraries"),
+        ("extraArgs={--state-dir=/x}", "--state-dir is set by the chart"),
+        ("extraArgs={--other 1}", "does not match pattern"),
+        ("extraEnv[0].name=NODE_NAME", "NODE_NAME is set by the chart"),
+        ("image.digest=latest", "does not match pattern"),
+    ] {
+        let error = super::render(bed, &["--set", values]).err().with_context(|| values.to_owned())?;
+        ensure!(format!("{error:#}").contains(message), "{values}: {error:#}");
+    }
+    Ok(())
+}
+
+fn names_and_labels(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Result<()> {
+    let common = json!({ "team": "ml", "app.kubernetes.io/instance": "other" });
+    let objects = with(
+        json!({ "fullnameOverride": "gpu", "nameOverride": "short", "namespaceOverride": "apart",
+        "commonLabels": common, "commonAnnotations": { "owner": "us" }, "podLabels": { "app.kubernetes.io/name": "other" } }),
+    )?;
+    for object in &objects {
+        let (name, metadata) = (&object["metadata"]["name"], &object["metadata"]);
+        let labels = &metadata["labels"];
+        ensure!(name.as_str().is_some_and(|name| name.starts_with("gpu")), "{name}");
+        ensure!(labels["team"] == "ml" && metadata["annotations"]["owner"] == "us", "{metadata}");
+        // Standard labels are those of the chart.
+        ensure!(
+            labels["app.kubernetes.io/instance"] == "afd" && labels["app.kubernetes.io/name"] == "short",
+            "{labels}"
+        );
+        ensure!(labels["app.kubernetes.io/version"].is_string(), "{labels}");
+        let chart = labels["helm.sh/chart"].as_str().unwrap_or_default();
+        ensure!(chart.starts_with("accelerator-feature-discovery-"), "{labels}");
+        let namespace = &metadata["namespace"];
+        let is_events = name == "gpu.apart" && namespace == "default";
+        ensure!(namespace.is_null() || namespace == "apart" || is_events, "{object}");
+        let subject = &object["subjects"][0];
+        ensure!(subject.is_null() || subject["namespace"] == "apart", "{object}");
+    }
+    let text = serde_json::to_string(&objects)?;
+    ensure!(
+        text.contains("system:serviceaccount:apart:gpu\\\"")
+            && text.contains("system:serviceaccount:apart:gpu-cleanup")
+    );
+    let pod = &set(&objects)?["spec"]["template"]["metadata"];
+    ensure!(pod["labels"]["team"] == "ml" && pod["annotations"]["owner"] == "us", "{pod}");
+    // A new version of the chart restarts no agent.
+    ensure!(
+        pod["labels"]["helm.sh/chart"].is_null() && pod["labels"]["app.kubernetes.io/name"] == "short",
+        "{pod}"
+    );
+    let named = with(json!({ "nameOverride": "gpus" }))?;
+    ensure!(set(&named)?["metadata"]["name"] == "afd-gpus", "{named:?}");
+    Ok(())
+}
+
+fn accounts(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Result<()> {
+    let names = |objects: &[Value], kind: &str| -> Vec<String> {
+        of_kind(objects, kind)
+            .iter()
+            .filter_map(|one| one["metadata"]["name"].as_str())
+            .map(str::to_owned)
+            .collect()
+    };
+    let objects = with(json!({ "serviceAccount": { "annotations": { "a": "b" }, "automount": true } }))?;
+    let account = of_kind(&objects, "ServiceAccount")[0];
+    ensure!(
+        account["metadata"]["annotations"]["a"] == "b" && account["automountServiceAccountToken"] == true,
+        "{account}"
+    );
+    let existing = json!({ "serviceAccount": { "create": false, "name": "mine" }, "rbac": { "create": false },
+        "cleanup": { "serviceAccountName": "mine-too" } });
+    let objects = with(existing)?;
+    let is_right = |kind: &&str| !names(&objects, kind).is_empty();
+    let rights = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+    ensure!(rights.iter().find(|kind| is_right(kind)).is_none(), "{objects:?}");
+    let pod = &set(&objects)?["spec"]["template"]["spec"];
+    ensure!(pod["serviceAccountName"] == "mine" && pod["automountServiceAccountToken"] == true, "{pod}");
+    let job = &of_kind(&objects, "Job")[0]["spec"]["template"]["spec"];
+    ensure!(job["serviceAccountName"] == "mine-too" && job["automountServiceAccountToken"] == true, "{job}");
+    // The policies restrict these accounts.
+    let text = serde_json::to_string(&objects)?;
+    ensure!(
+        text.contains("system:serviceaccount:afd:mine\\\"")
+            && text.contains("system:serviceaccount:afd:mine-too\\\"")
+    );
+    let unnamed =
+        with(json!({ "serviceAccount": { "create": false } })).err().context("an account without a name")?;
+    ensure!(format!("{unnamed:#}").contains("set serviceAccount.name"), "{unnamed:#}");
+    Ok(())
+}
+
+fn containers(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Result<()> {
+    let objects = with(json!({}))?;
+    let default = json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
+        "readOnlyRootFilesystem": true, "runAsUser": 0, "seccompProfile": { "type": "RuntimeDefault" } });
+    let own = set(&objects)?;
+    ensure!(agent(own)["securityContext"] == default, "{own}");
+    ensure!(
+        agent(own)["startupProbe"].is_null() && own["spec"]["template"]["spec"]["securityContext"].is_null(),
+        "{own}"
+    );
+    let rolling = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": "10%" } });
+    ensure!(own["spec"]["updateStrategy"] == rolling, "{own}");
+
+    let values = json!({
+        "securityContext": { "seLinuxOptions": { "level": "s0:c1" }, "capabilities": { "add": ["PERFMON"] },
+            "seccompProfile": { "type": "Localhost", "localhostProfile": "afd.json" }, "appArmorProfile": { "type": "RuntimeDefault" } },
+        "seLinuxType": "spc_t",
+        "podSecurityContext": { "supplementalGroups": [44] },
+        "livenessProbe": { "periodSeconds": 60 }, "readinessProbe": { "timeoutSeconds": 3 },
+        "startupProbe": { "failureThreshold": 30 },
+        "updateStrategy": { "type": "OnDelete" }, "minReadySeconds": 7,
+        "resourceQuota": { "pods": 50 },
+    });
+    let objects = with(values)?;
+    let own = set(&objects)?;
+    let context = &agent(own)["securityContext"];
+    ensure!(context["seLinuxOptions"] == json!({ "type": "spc_t", "level": "s0:c1" }), "{context}");
+    ensure!(context["capabilities"] == json!({ "drop": ["ALL"], "add": ["PERFMON"] }), "{context}");
+    ensure!(
+        context["seccompProfile"]["localhostProfile"] == "afd.json"
+            && context["appArmorProfile"]["type"] == "RuntimeDefault",
+        "{context}"
+    );
+    ensure!(
+        own["spec"]["template"]["spec"]["securityContext"] == json!({ "supplementalGroups": [44] }),
+        "{own}"
+    );
+    let probe = |name: &str, field: &str| agent(own)[name][field].clone();
+    ensure!(
+        probe("livenessProbe", "periodSeconds") == 60 && probe("livenessProbe", "timeoutSeconds") == 5,
+        "{own}"
+    );
+    ensure!(
+        probe("readinessProbe", "timeoutSeconds") == 3 && probe("startupProbe", "failureThreshold") == 30,
+        "{own}"
+    );
+    ensure!(probe("startupProbe", "httpGet") == json!({ "path": "/healthz", "port": "health" }), "{own}");
+    ensure!(
+        own["spec"]["updateStrategy"] == json!({ "type": "OnDelete" }) && own["spec"]["minReadySeconds"] == 7,
+        "{own}"
+    );
+    let constraints = of_kind(&objects, "SecurityContextConstraints")[0];
+    ensure!(
+        constraints["allowedCapabilities"] == json!(["PERFMON"])
+            && constraints["seccompProfiles"] == json!(["*"]),
+        "{constraints}"
+    );
+    ensure!(of_kind(&objects, "ResourceQuota")[0]["spec"]["hard"]["pods"] == 50, "{objects:?}");
+    // Nothing of these makes the container more powerful.
+    for looser in [
+        json!({ "securityContext": { "privileged": true } }),
+        json!({ "securityContext": { "allowPrivilegeEscalation": true } }),
+        json!({ "securityContext": { "readOnlyRootFilesystem": false } }),
+        json!({ "securityContext": { "runAsUser": 0 } }),
+        json!({ "securityContext": { "capabilities": { "add": ["SYS_ADMIN"] } } }),
+        json!({ "securityContext": { "capabilities": { "drop": [] } } }),
+        json!({ "securityContext": { "seccompProfile": { "type": "Unconfined" } } }),
+        json!({ "securityContext": { "appArmorProfile": { "type": "Unconfined" } } }),
+        json!({ "podSecurityContext": { "runAsUser": 0 } }),
+        json!({ "podSecurityContext": { "supplementalGroups": [0] } }),
+        json!({ "updateStrategy": { "rollingUpdate": { "maxSurge": 1 } } }),
+    ] {
+        ensure!(with(looser.clone()).is_err(), "the schema accepts {looser}");
+    }
+    Ok(())
+}
+
+/// Two releases of one name in two namespaces have no object in common, in whatever mode.
+fn no_collision(bed: &Bed) -> anyhow::Result<()> {
+    for more in ["nvidia.mode=auto", "cleanup.enabled=true"] {
+        let of = |namespace: &str| -> anyhow::Result<BTreeSet<String>> {
+            let objects =
+                objects(bed, &["--no-hooks=false", "--set", ALL, "--set", more, "--namespace", namespace])?;
+            let id = |object: &Value| {
+                let metadata = &object["metadata"];
+                format!("{} {} {}", object["kind"], metadata["namespace"], metadata["name"])
+            };
+            let ids: BTreeSet<String> = objects.iter().map(id).collect();
+            ensure!(ids.len() == objects.len() && ids.len() > 20, "{ids:?}");
+            Ok(ids)
+        };
+        let (first, second) = (of("one")?, of("two")?);
+        let both: Vec<_> = first.intersection(&second).collect();
+        ensure!(both.is_empty(), "both releases have {both:?}");
+    }
+    Ok(())
+}
