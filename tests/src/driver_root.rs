@@ -77,7 +77,7 @@ pub static FAKE_LIBRARIES: [FakeLibrary; 5] = [
 
 impl FakeLibrary {
     /// Its file, built now if it is not up to date.
-    pub(crate) fn file(&self) -> &Path {
+    pub fn file(&self) -> &Path {
         self.built.get_or_init(|| built(&["--package", self.package], self.file))
     }
 }
@@ -117,6 +117,11 @@ impl FakeDriverRoot {
     /// The option of the binary that sets the driver root: `--nvidia-driver-root`.
     pub fn option(&self) -> &'static str {
         self.kind.option
+    }
+
+    /// The file name of the recording.
+    pub fn recording_name(&self) -> &'static str {
+        self.kind.recording
     }
 
     fn directory(&self) -> PathBuf {

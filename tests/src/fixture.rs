@@ -264,6 +264,11 @@ impl FixtureHost {
         self.driver_root.as_ref().expect("the host has a recording of a library")
     }
 
+    /// The file name of the recording of its library, if it has one.
+    pub fn library(&self) -> Option<&'static str> {
+        self.driver_root.as_ref().map(FakeDriverRoot::recording_name)
+    }
+
     /// The driver that answers ioctls.
     ///
     /// # Panics

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod attack;
 pub mod chart;
+pub mod dashboards;
 pub mod data_set;
 pub mod driver_root;
 pub mod fake_runtime;
@@ -16,7 +17,9 @@ pub mod fixture;
 pub mod hostile;
 pub mod library_faults;
 pub mod memory;
+pub mod prometheus;
 pub mod recorded_servers;
+pub mod workload;
 
 use std::{
     io::ErrorKind,

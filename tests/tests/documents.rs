@@ -10,7 +10,12 @@ use std::{collections::BTreeSet, fs};
 
 use afd_derive::{families::Family, markdown, paths::document, vendors};
 use afd_model::Inventory;
-use afd_tests::{fixture, fixture::Fixture, stdout, workspace};
+use afd_tests::{
+    dashboards::{self, DashboardTable, dashboard_json},
+    fixture,
+    fixture::Fixture,
+    stdout, workspace,
+};
 use expect_test::expect_file;
 
 #[test]
@@ -39,6 +44,20 @@ fn conditions_are_documented_from_the_table_of_reasons() {
 fn the_chart_reads_of_vendors_what_their_records_say() {
     expect_file![workspace().join("daemonset/chart/vendors.json")].assert_eq(&vendors::chart_vendors());
     expect_file![workspace().join("daemonset/chart/mounts.json")].assert_eq(&vendors::chart_mounts());
+}
+
+#[test]
+fn the_dashboards_are_generated_from_their_table() {
+    let table = DashboardTable::read();
+    let folder = workspace().join("daemonset/chart/dashboards");
+    for dashboard in &table.dashboards {
+        let json =
+            serde_json::to_string_pretty(&dashboard_json(&table, dashboard)).expect("a dashboard is JSON");
+        expect_file![folder.join(format!("{}.json", dashboard.file))].assert_eq(&(json + "\n"));
+    }
+    let files = fs::read_dir(&folder).expect("the folder can be read").count();
+    assert_eq!(files, table.dashboards.len(), "the folder has other files");
+    expect_file![workspace().join("docs/dashboards.md")].assert_eq(&dashboards::document(&table));
 }
 
 #[test]

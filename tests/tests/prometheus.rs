@@ -6,64 +6,12 @@
 )]
 
 use std::{
-    fs,
     io::Write,
-    net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-use afd_tests::{agent::Agent, fixture, fixture::Fixture, stdout};
+use afd_tests::{agent::Agent, fixture, fixture::Fixture, prometheus::Prometheus, stdout};
 use serde_json::json;
-use tempfile::TempDir;
-
-/// A running Prometheus that scrapes an agent every second.
-struct Prometheus {
-    process: Child,
-    address: String,
-    /// Its configuration and its data.
-    _folder: TempDir,
-}
-
-impl Prometheus {
-    fn start(agent: &Agent) -> Prometheus {
-        let folder = TempDir::new().expect("a temporary folder can be made");
-        let configuration = folder.path().join("prometheus.yml");
-        let text = format!(
-            "scrape_configs:\n- job_name: afd\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{}']\n",
-            agent.address()
-        );
-        fs::write(&configuration, text).expect("the configuration can be written");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = free.expect("loopback has a free port").to_string();
-        let process = Command::new("prometheus")
-            .arg(format!("--config.file={}", configuration.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("prometheus is installed by `cargo xtask setup`");
-        Prometheus { process, address, _folder: folder }
-    }
-
-    /// The values that an expression has now, one per series.
-    fn query(&self, expression: &str) -> Vec<f64> {
-        let output = Command::new("promtool")
-            .args(["query", "instant", &format!("http://{}", self.address), expression])
-            .output()
-            .expect("promtool is installed by `cargo xtask setup`");
-        // {labels} => 8 @[1700000000]
-        let value = |line: &str| line.rsplit_once("=> ")?.1.split(' ').next()?.parse().ok();
-        String::from_utf8_lossy(&output.stdout).lines().filter_map(value).collect()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn check_with_promtool(what: &str, text: &str) {
     let mut child = Command::new("promtool")
@@ -96,7 +44,7 @@ fn prometheus_scrapes_the_agent_and_answers_a_query() {
     let agent = Agent::start(host.afd(["run", "--no-kubernetes"]));
     check_with_promtool("the running agent", agent.get("/metrics").text());
 
-    let prometheus = Prometheus::start(&agent);
+    let prometheus = Prometheus::scraping(agent.address());
     agent.until("Prometheus counts eight devices", |_| {
         prometheus.query("count(accelerator_device_info)") == [8.0]
     });
@@ -108,7 +56,7 @@ fn the_first_xid_of_a_gpu_is_an_increase() {
     const XIDS: &str = "accelerator_device_errors_total{device=\"0000:19:00.0\",kind=\"xid\",detail=\"48\"}";
     let host = Fixture::named("nvidia-h100x8-nvml").copy();
     let agent = Agent::start(host.afd(["run", "--no-kubernetes", "--sample-interval", "0.2"]));
-    let prometheus = Prometheus::start(&agent);
+    let prometheus = Prometheus::scraping(agent.address());
     agent.until("Prometheus knows the counter at 0", |_| {
         prometheus.query(XIDS) == [0.0] && prometheus.query(&format!("count_over_time({XIDS}[5m])"))[0] >= 2.0
     });

@@ -22,6 +22,7 @@ use crate::v1::{
 #[derive(Clone, Debug, Default)]
 pub struct FakeKubelet {
     pods: Arc<Mutex<Vec<PodResources>>>,
+    offered: Arc<Mutex<Option<Vec<ContainerDevices>>>>,
     calls: Arc<AtomicUsize>,
 }
 
@@ -29,6 +30,12 @@ impl FakeKubelet {
     /// Replaces its pods.
     pub fn set_pods(&self, pods: Vec<PodResources>) {
         *self.pods.lock().unwrap_or_else(PoisonError::into_inner) = pods;
+    }
+
+    /// Reports that a device plugin offers these devices of a resource. Otherwise what is offered is not answered.
+    pub fn offer(&self, resource: &str, ids: &[String]) {
+        let devices = ContainerDevices { resource_name: resource.to_owned(), device_ids: ids.to_vec() };
+        *self.offered.lock().unwrap_or_else(PoisonError::into_inner) = Some(vec![devices]);
     }
 
     /// How often its pods were requested.
@@ -71,7 +78,9 @@ impl PodResourcesLister for FakeKubelet {
         &self,
         _: Request<AllocatableResourcesRequest>,
     ) -> Result<Response<AllocatableResourcesResponse>, Status> {
-        Err(Status::unimplemented("not part of the fake kubelet"))
+        let offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let devices = offered.ok_or_else(|| Status::unimplemented("no test has set what is offered"))?;
+        Ok(Response::new(AllocatableResourcesResponse { devices }))
     }
 }
 

@@ -15,6 +15,9 @@ pub(super) fn series() -> Value {
         series("accelerator_device_allocation", node, &labels, "1x60")
     };
     let mut all = vec![held("a", "x", "1"), held("a", "x", "2"), held("b", "x", "1"), held("b", "y", "1")];
+    // A scrape without honorLabels has the agent's pod in place of the holder, which is not recorded.
+    let labels = ", namespace=\"afd\", pod=\"afd-1\", exported_namespace=\"x\", exported_pod=\"p\"";
+    all.push(series("accelerator_device_allocation", "b", labels, "1x60"));
     for (node, ratio, bytes) in [("a", "0.2x60", "100x60"), ("b", "0.6x60", "40x60")] {
         all.push(series("accelerator_device_utilization_ratio", node, ", engine=\"compute\"", ratio));
         all.push(series("accelerator_device_memory_used_bytes", node, "", bytes));
