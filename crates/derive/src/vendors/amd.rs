@@ -69,6 +69,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         read_paths: &["/usr/share/libdrm", "/opt/amdgpu/share/libdrm", "/opt/rocm"],
         // Both libraries lock each device by a file there, and cannot be initialised without.
         shared_folders: &["/dev/shm"],
+        opens_counters: false,
         programs: &[],
         device_files: &["/dev/kfd", "/dev/dri/card*", "/dev/dri/renderD*"],
     }),

@@ -43,6 +43,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
         max_data_bytes: MAX_DATA_BYTES,
         read_paths: &[],
         shared_folders: &[],
+        opens_counters: false,
         programs: &[],
         // HLML opens the control nodes alone: who opens a compute node claims the device.
         device_files: &["/dev/accel/accel_controlD*", "/dev/hl_controlD*"],

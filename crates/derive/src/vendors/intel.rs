@@ -48,6 +48,7 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
         max_data_bytes: MAX_DATA_BYTES,
         read_paths: &[],
         shared_folders: &[],
+        opens_counters: true,
         programs: &[],
         device_files: &["/dev/dri/card*", "/dev/dri/renderD*"],
     }),

@@ -73,6 +73,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         read_paths: &["/proc/driver/nvidia", "/proc/driver/nvidia-caps", "/etc/nvidia"],
         shared_folders: &[],
         // NVML has it make device files that are missing.
+        opens_counters: false,
         programs: &["/usr/bin/nvidia-modprobe"],
         device_files: &["/dev/nvidiactl", "/dev/nvidia*", "/dev/nvidia-caps/*"],
     }),
