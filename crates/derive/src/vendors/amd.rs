@@ -27,6 +27,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
     ],
     offers: Offering {
         dra_driver: "gpu.amd.com",
+        dra_health: None,
         // Partitions may have a resource of their mode, `amd.com/cpx_nps4`.
         resources: &[
             "amd.com/gpu",

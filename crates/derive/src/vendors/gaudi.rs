@@ -21,6 +21,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     label_examples: &[("product", "Intel-Gaudi-3"), ("model", "Gaudi3"), ("architecture", "gaudi3")],
     offers: Offering {
         dra_driver: "gaudi.intel.com",
+        dra_health: None,
         resources: &["habana.ai/gaudi"],
         unit_counts: whole_devices,
     },
