@@ -175,7 +175,7 @@ async fn manifests() -> anyhow::Result<()> {
         "networkPolicy.enabled=true,networkPolicy.from[0].podSelector.matchLabels.app=prometheus,hostNetwork=false",
         "pathRules=[[path]],profile=labels,nvidia.devicePluginConfig=version: v1",
         "resourceQuota.enabled=true,cleanup.nodeSelector.pool=gpu",
-        "pods.watch=true,networkPolicy.enabled=true,hostNetwork=false",
+        "pods.watch=true,networkPolicy.enabled=true,hostNetwork=false,intel.engineCounters=true",
         "metrics.webConfigSecret=web,metrics.dcgmWebConfigSecret=door,metrics.kubernetesAuth=true,metrics.address=10.0.0.1",
     ] {
         let file = bed.folder().join("rendered.yaml");
@@ -382,7 +382,20 @@ async fn mounts() -> anyhow::Result<()> {
         let set = daemonset(&bed, &json!({ "profile": profile }))?;
         let context = &agent(&set)["securityContext"];
         ensure!((context["runAsUser"] == 0) == is_root, "{context}");
-        ensure!(context["capabilities"]["drop"] == json!(["ALL"]), "{context}");
+        ensure!(context["capabilities"] == json!({ "drop": ["ALL"] }), "{context}");
+    }
+    // It counts by one capability; a privileged container has all of them.
+    let counting = |root: &str| json!({ "intel": { "engineCounters": true, "driverRoot": root } });
+    let context = |set: &Value| agent(set)["securityContext"].clone();
+    let own = context(&daemonset(&bed, &counting(""))?);
+    ensure!(own["capabilities"] == json!({ "drop": ["ALL"], "add": ["PERFMON"] }), "{own}");
+    let privileged = context(&daemonset(&bed, &counting("/"))?);
+    ensure!(privileged["capabilities"].is_null() && privileged["privileged"] == true, "{privileged}");
+    let scc = render(&bed, &["--set", "intel.engineCounters=true,openshift.scc=true"])?;
+    ensure!(scc.contains("allowedCapabilities: [PERFMON]"), "{scc}");
+    for refused in ["profile=labels", "libraries=false"] {
+        let switches = format!("intel.engineCounters=true,{refused}");
+        ensure!(render(&bed, &["--set", &switches]).is_err(), "{refused}: nothing would be counted");
     }
     Ok(())
 }

@@ -47,6 +47,13 @@ fn add_pmu(root: &Path, driver: &str, address: &str, kind: usize) {
     }
 }
 
+/// Whether this process has `CAP_PERFMON` or `CAP_SYS_ADMIN`.
+fn has_capability() -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("a process can read its own status");
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).expect("it has a line");
+    u64::from_str_radix(effective, 16).expect("it is hexadecimal") & (1 << 38 | 1 << 21) != 0
+}
+
 /// The number of an engine of GT 0 of xe: its class and its instance.
 fn config(class: u64, instance: u64) -> u64 {
     class << 20 | instance << 12 | ACTIVE
@@ -93,6 +100,11 @@ fn xe_counts_the_time_of_each_engine() {
     assert_eq!(values(&text, USED), gib(&[1, 2, 3, 4]), "the nodes are queried as well");
     let problems = shown(&host).problems;
     assert!(problems.is_empty(), "{problems:?}");
+    // The kernel demands a capability, which the process inherits from who has it.
+    fs::write(host.root().join(PARANOIA), "2\n").expect("a file can be written");
+    let counted = utilization(&metrics(&host), "compute").len();
+    assert_eq!(counted, if has_capability() { 4 } else { 0 });
+    fs::write(host.root().join(PARANOIA), "0\n").expect("a file can be written");
     // Counters need no node.
     fs::remove_dir_all(host.root().join("dev/dri")).expect("it is there");
     let text = metrics(&host);

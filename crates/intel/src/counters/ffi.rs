@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_counter_of_an_unknown_kind_is_refused() {
-        // Refused for want of the kind, or, by seccomp or the kernel, of the right.
+        // Refused because of the kind, or, by seccomp or the kernel, of the right.
         let refused = open(u32::MAX, 0, 0, None).err();
         assert!(
             matches!(refused, Some(Errno::NOENT | Errno::ACCESS | Errno::PERM | Errno::NOSYS)),

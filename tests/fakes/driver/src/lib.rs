@@ -46,10 +46,10 @@ pub struct DriverKind {
     /// Fills in what a call asks for; whether it returns at all, or its error.
     carry_out: fn(&DriverCall<'_>) -> Result<bool, Errno>,
     /// Opens a counter, if the kernel hands over these calls; none where it does not return.
-    open_counter: Option<OpenCounter>,
+    open_counter: Option<CounterOpener>,
 }
 
-type OpenCounter = fn(&DriverCall<'_>) -> Result<Option<OwnedFd>, Errno>;
+type CounterOpener = fn(&DriverCall<'_>) -> Result<Option<OwnedFd>, Errno>;
 
 /// The drivers that have a fake.
 pub static DRIVERS: [DriverKind; 2] = [habanalabs::HABANALABS, drm::DRM];
@@ -115,30 +115,30 @@ impl FakeDriver {
             // It fails where the caller was killed meanwhile.
             let Ok(call) = ffi::receive(listener) else { continue };
             match self.carry_out(&call) {
-                Ok(CallResult::Done) => ffi::answer(listener, &call, Ok(0)),
-                Ok(CallResult::Opened(file)) => {
+                Ok(CarriedOutCall::Done) => ffi::answer(listener, &call, Ok(0)),
+                Ok(CarriedOutCall::Opened(file)) => {
                     // It fails where the caller was killed meanwhile, too.
                     let number = ffi::give(listener, &call, &file);
                     ffi::answer(listener, &call, number.map_err(|_| libc::EIO));
                 }
-                Ok(CallResult::Hangs) => {}
+                Ok(CarriedOutCall::Hangs) => {}
                 Err(errno) => ffi::answer(listener, &call, Err(errno.raw_os_error())),
             }
         }
     }
 
-    fn carry_out(&self, call: &ffi::HandedOverCall) -> Result<CallResult, Errno> {
+    fn carry_out(&self, call: &ffi::HandedOverCall) -> Result<CarriedOutCall, Errno> {
         let own = DriverCall::new(self, call)?;
         match self.kind.open_counter.filter(|_| call.is_counter()) {
-            Some(open) => open(&own).map(|file| file.map_or(CallResult::Hangs, CallResult::Opened)),
+            Some(open) => open(&own).map(|file| file.map_or(CarriedOutCall::Hangs, CarriedOutCall::Opened)),
             None => (self.kind.carry_out)(&own)
-                .map(|returns| if returns { CallResult::Done } else { CallResult::Hangs }),
+                .map(|returns| if returns { CarriedOutCall::Done } else { CarriedOutCall::Hangs }),
         }
     }
 }
 
 /// What a call came to.
-enum CallResult {
+enum CarriedOutCall {
     Done,
     /// It returns this file to the program.
     Opened(OwnedFd),
