@@ -1,12 +1,12 @@
 //! Engine time by the counters of xe and i915 (their PMU), opened by the process of the library (`afd probe intel`) where Level Zero
 //! reports no engines.
 //!
-//! In go the counters that a device has by its sysfs ([`sysfs`]), out come answers in the same reports as Level Zero's, in which the
+//! In go the counters that a device has by its sysfs (`counters/sysfs.rs`), out come answers in the same reports as Level Zero's, in which the
 //! system call stands for a C symbol.
 //!
 //! Both drivers count from the moment in which a counter is opened: what went before, or while it was closed, is lost. To read those of xe
 //! the device has to be awake, so that an open one keeps it from sleeping; and both keep the driver from being unloaded.
-//! So counters are open for [`WINDOW`] in each request and closed again, and the counters of a device that sleeps are not given to the
+//! So counters are open for a tenth of a second in each request and closed again, and the counters of a device that sleeps are not given to the
 //! process. The value is the share of that window, exact to what the driver counts: ticks of xe's firmware, nanoseconds of i915,
 //! for engines that do not count themselves samples of 5 ms. What happens between two windows is not seen.
 //!
