@@ -377,14 +377,13 @@ async fn mounts() -> anyhow::Result<()> {
         let later = mounts.iter().filter(|mount| mount["mountPropagation"] == "HostToContainer").count();
         ensure!(later == count, "{mounts:#?}");
     }
-    // User 0 is for the socket of the kubelet alone.
+    // User 0 is for the socket of the kubelet alone, and has no capability but the one that counts.
     for (profile, is_root) in [("labels", false), ("full", true)] {
         let set = daemonset(&bed, &json!({ "profile": profile }))?;
         let context = &agent(&set)["securityContext"];
         ensure!((context["runAsUser"] == 0) == is_root, "{context}");
         ensure!(context["capabilities"] == json!({ "drop": ["ALL"] }), "{context}");
     }
-    // It counts by one capability; a privileged container has all of them.
     let counting = |root: &str| json!({ "intel": { "engineCounters": true, "driverRoot": root } });
     let context = |set: &Value| agent(set)["securityContext"].clone();
     let own = context(&daemonset(&bed, &counting(""))?);
