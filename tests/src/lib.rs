@@ -50,6 +50,11 @@ pub fn fake_nvml() -> &'static Path {
     driver_root::FAKE_LIBRARIES[0].file()
 }
 
+/// The fake Level Zero, built now if it is not up to date.
+pub fn fake_level_zero() -> &'static Path {
+    driver_root::FAKE_LIBRARIES[3].file()
+}
+
 /// The wall clock that a test can set, built now if it is not up to date.
 pub fn fake_clock() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();

@@ -213,7 +213,7 @@ async fn manifests() -> anyhow::Result<()> {
         "networkPolicy.enabled=true,networkPolicy.from[0].podSelector.matchLabels.app=prometheus,hostNetwork=false",
         "pathRules=[[path]],profile=labels,nvidia.devicePluginConfig=version: v1",
         "resourceQuota.enabled=true,cleanup.nodeSelector.pool=gpu",
-        "pods.watch=true,networkPolicy.enabled=true,hostNetwork=false",
+        "pods.watch=true,networkPolicy.enabled=true,hostNetwork=false,intel.engineCounters=true",
         "metrics.webConfigSecret=web,metrics.dcgmWebConfigSecret=door,metrics.kubernetesAuth=true,metrics.address=10.0.0.1",
         "nvidia.mode=auto,service.enabled=true,rulesConfigMap.enabled=true,openshift.monitoring=true,namespace.create=true,\
          fullnameOverride=gpu,commonLabels.team=ml,commonAnnotations.owner=us,extraEnv[0].name=A,extraEnv[0].value=b",

@@ -110,6 +110,7 @@ fn every_family_is_shown_by_a_fixture() {
         Family::BuildInfo,
         Family::ProbeDurationSeconds,
         Family::Allocation,
+        Family::PublishedHealth,
         Family::ResourceDevices,
         Family::LastXid,
         Family::KubeletErrorsTotal,

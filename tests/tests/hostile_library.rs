@@ -310,7 +310,7 @@ fn attempts() -> (BTreeMap<String, String>, String) {
 /// What a library can do wherever the agent runs.
 const ALLOWED: [&str; 4] = ["read sysfs", "read procfs", "open a harmless device", "start a thread"];
 /// What seccomp forbids.
-const FORBIDDEN_CALLS: [&str; 13] = [
+const FORBIDDEN_CALLS: [&str; 14] = [
     "connect to a socket",
     "connect to a port",
     "trace the agent",
@@ -319,6 +319,7 @@ const FORBIDDEN_CALLS: [&str; 13] = [
     "make a namespace",
     "load a module",
     "load a program into the kernel",
+    "count what a processor executes",
     "make keys",
     "leave the group",
     "outlive the agent",

@@ -1,11 +1,14 @@
-//! Intel GPUs without Level Zero, through the real binary: xe and i915 are asked for the memory on their render nodes, and the time of
-//! their clients is read of all processes. The system calls are the real ones, on files that stand for the nodes; their answers are
+//! Intel GPUs without Level Zero, through the real binary: xe and i915 are asked for the memory on their render nodes, their counters are
+//! opened, and the time of their clients is read of all processes. The system calls are the real ones, on files that stand for the nodes; their answers are
 //! those of a table.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "tests lay out hosts and start programs"
 )]
+
+#[path = "intel_drm/counters.rs"]
+mod counters;
 
 use std::{
     cell::Cell,

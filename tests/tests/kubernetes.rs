@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     // Built before the bed starts, because the bed has no access to the registry.
     afd_tests::binary();
     afd_tests::fake_nvml();
+    afd_tests::fake_level_zero();
     Suite::new()
         .test("a_node_is_labelled_once_on_kubernetes_1_37", || labelled_once(KubernetesVersion::V1_37))
         .test("a_node_is_labelled_once_on_kubernetes_1_34", || labelled_once(KubernetesVersion::V1_34))
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         .test("cleanup_removes_everything_of_ours_and_nothing_of_others", ownership::cleanup)
         .test("a_driver_is_released_while_the_node_says_that_it_is_upgraded", devices::upgraded_driver)
         .test("a_node_that_its_platform_labels_gets_no_keys_of_the_set", platform_labels::platform_labels)
+        .test("a_dra_driver_that_sees_another_health_is_a_problem_and_no_verdict", devices::published_health)
         .test("an_xid_event_is_enough_to_change_the_condition_and_the_labels", devices::xid)
         .main()
 }

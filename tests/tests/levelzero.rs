@@ -150,7 +150,9 @@ async fn a_pod_is_known_by_the_card_of_its_device_also_on_the_page_of_dcgm_expor
     let folder = TempDir::new().expect("a temporary folder can be made");
     let host = Fixture::named(MAX).lay_out();
     let kubelet = FakeKubelet::default();
-    kubelet.set_pods(vec![pod("decode-0", "gpu.intel.com/i915", &["card2-0"])]);
+    // Who monitors all devices holds none.
+    let monitor = pod("monitor-0", "gpu.intel.com/monitoring", &["all"]);
+    kubelet.set_pods(vec![pod("decode-0", "gpu.intel.com/i915", &["card2-0"]), monitor]);
     kubelet.start(folder.path()).expect("a socket can be made");
     let mut command = host.afd(RUN);
     command.arg("--pod-resources").arg(folder.path()).args(["--compat-metrics", "intel"]);
@@ -166,6 +168,7 @@ async fn a_pod_is_known_by_the_card_of_its_device_also_on_the_page_of_dcgm_expor
     let metrics = agent.get("/metrics").text().to_owned();
     let held = series(&metrics, "accelerator_device_allocation", "0000:99:00.0");
     assert!(held.len() == 1 && held[0].contains("pod=\"decode-0\""), "{held:?}");
+    assert_eq!(agent.count("accelerator_device_allocation{"), 1, "{metrics}");
     for (path, name) in [("xpum", "xpum_engine_group_ratio{"), ("xpumd", "hw_gpu_utilization_ratio{")] {
         assert!(agent.get(&format!("/compat/{path}")).text().contains(name), "{path}");
     }

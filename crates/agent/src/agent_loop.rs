@@ -290,6 +290,7 @@ impl<'o> AgentLoop<'o> {
                 allocations: view.allocations.as_deref(),
                 offers: &view.counts,
                 allocatable: view.allocatable.as_ref(),
+                published_health: view.offers.published.as_ref().map(|published| &published.health),
                 expected,
             },
         };
@@ -337,7 +338,8 @@ impl<'o> AgentLoop<'o> {
     }
 
     fn rediscover(&mut self) {
-        let discovered = self.parts.probes.discover();
+        let mut discovered = self.parts.probes.discover();
+        discovered.problems.extend(self.parts.reports.health_conflicts(&discovered));
         let is_changed = discovered != self.discovered;
         log_changes(&self.discovered, &discovered);
         self.pace.discovered(is_changed);

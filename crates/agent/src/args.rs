@@ -144,11 +144,14 @@ pub enum Command {
         #[arg(value_parser = values::queried())]
         vendor: &'static str,
         /// Path of the library.
-        #[arg(long, value_name = "FILE", required_unless_present_any = ["connect", "node"])]
+        #[arg(long, value_name = "FILE", required_unless_present_any = ["connect", "node", "counters"])]
         library: Option<PathBuf>,
         /// The PCI address of a device and its device node, for what there is no library or it does not report.
         #[arg(long, value_name = "ADDRESS=FILE", conflicts_with = "connect", value_parser = values::node)]
         node: Vec<(PciAddress, PathBuf)>,
+        /// The PCI address of a device and the counters that the kernel has of it, as the vendor describes them.
+        #[arg(long, value_name = "ADDRESS=COUNTERS", conflicts_with = "connect", value_parser = values::counters)]
+        counters: Vec<(PciAddress, String)>,
         /// A server and its address, where the vendor has no library.
         #[arg(long, value_name = "SOURCE=ADDRESS:PORT", conflicts_with = "library", value_parser = values::server)]
         connect: Vec<(String, SocketAddr)>,

@@ -12,7 +12,7 @@ use afd_derive::{
 };
 use afd_kubelet::{DraAttributes, KubeletReport, NamedDevice, UnitNames};
 use afd_model::{
-    Allocation, Device, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks,
+    Allocation, Device, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks, Problem,
     PublishedOffers, Variant, Vendor,
 };
 use afd_publish::node::ExtendedResources;
@@ -55,6 +55,14 @@ pub struct ClusterView {
 }
 
 impl ClusterReceivers {
+    /// The problems of devices whose DRA driver publishes another health than an inventory has.
+    pub fn health_conflicts(&self, inventory: &Inventory) -> Vec<Problem> {
+        let slices = self.slices.borrow();
+        let NodeSlices::Known(published) = &*slices else { return Vec::new() };
+        let names = UnitNames::new(inventory, &attributes(published), owner);
+        offer::health_conflicts(inventory, &published_offers(&names, published))
+    }
+
     /// Joins the latest reports with an inventory.
     pub fn view(&self, inventory: &Inventory, include_integrated: bool) -> ClusterView {
         let (resources, slices, kubelet) =
@@ -136,17 +144,30 @@ fn published_offers(names: &UnitNames, published: &PublishedDevices) -> Publishe
         let unit = names.unit(NamedDevice::Dra { driver: &device.driver, device: &device.name })?;
         Some(OfferedUnit { by: device.driver.clone(), unit })
     });
+    let health = published.devices.iter().filter_map(|device| {
+        let attribute = vendors::owner_of_driver(&device.driver)?.offers.dra_health?;
+        let healthy = attribute.is_healthy(device.attributes.get(attribute.name)?)?;
+        let unit = names.unit(NamedDevice::Dra { driver: &device.driver, device: &device.name })?;
+        Some((OfferedUnit { by: device.driver.clone(), unit }, healthy))
+    });
     PublishedOffers {
         units: units.collect(),
         drivers: published.drivers.clone(),
         incomplete: published.incomplete.clone(),
+        health: health.collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_attributes_that_identify_a_device_are_read() {
-        assert_eq!(afd_apiserver::slices::USED_ATTRIBUTES, afd_kubelet::IDENTIFYING_ATTRIBUTES);
+    fn the_attributes_that_identify_a_device_and_those_of_the_records_are_read() {
+        use std::collections::BTreeSet;
+        let of_records =
+            afd_derive::vendors::VENDORS.into_iter().filter_map(|record| record.offers.dra_health);
+        let used =
+            afd_kubelet::IDENTIFYING_ATTRIBUTES.into_iter().chain(of_records.map(|health| health.name));
+        let read = BTreeSet::from(afd_apiserver::slices::USED_ATTRIBUTES);
+        assert_eq!(read, used.collect::<BTreeSet<_>>());
     }
 }

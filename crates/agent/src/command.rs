@@ -21,7 +21,7 @@ use crate::{
     cleanup::cleanup,
     control::{self, ControlRequest},
     explain::{self, UnknownPathError},
-    library_process,
+    library_process::{self, QueriedDriver},
     node_options::NodeOptions,
     path_rules::{self, RulesError},
     probes::{ProbeOptions, Probes},
@@ -148,9 +148,9 @@ pub fn execute(
             let message = control::send(&control_socket, &ControlRequest::Clear(device))?;
             output.write_all(visible(&message).as_bytes())?;
         }
-        Command::Probe { vendor, library, node, connect } => {
+        Command::Probe { vendor, library, node, counters, connect } => {
             if connect.is_empty() {
-                library_process::serve(vendor, library.as_deref(), node)?;
+                library_process::serve(vendor, library.as_deref(), QueriedDriver { nodes: node, counters })?;
             } else {
                 library_process::serve_network(vendor, &connect)?;
             }

@@ -22,12 +22,21 @@ use crate::probes;
 /// Responds to a request to a vendor's library, and sends events.
 pub type LibraryService = Box<dyn FnMut(&str, &EventSender) -> anyhow::Result<Value>>;
 
-/// Serves requests to the library of a probe, or to its driver by device nodes, until the agent ends. The process confines itself
-/// before it loads the library.
+/// By what the process queries a driver, each with the address of its device.
+#[derive(Debug, Default)]
+pub struct QueriedDriver {
+    /// Device nodes.
+    pub nodes: Vec<(PciAddress, PathBuf)>,
+    /// Counters of the kernel, as the vendor describes them.
+    pub counters: Vec<(PciAddress, String)>,
+}
+
+/// Serves requests to the library of a probe, or to its driver, until the agent ends. The process confines itself before it loads the
+/// library.
 ///
 /// # Errors
 /// When the library cannot be loaded, or the process cannot be confined.
-pub fn serve(probe: &str, library: Option<&Path>, nodes: Vec<(PciAddress, PathBuf)>) -> anyhow::Result<()> {
+pub fn serve(probe: &str, library: Option<&Path>, driver: QueriedDriver) -> anyhow::Result<()> {
     // An agent that was killed cannot close our standard input while the library hangs.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("binding this process to the agent")?;
@@ -35,21 +44,25 @@ pub fn serve(probe: &str, library: Option<&Path>, nodes: Vec<(PciAddress, PathBu
         .and_then(|record| record.library.as_ref())
         .with_context(|| format!("{probe} has no library"))?;
     let channel = ChildChannel::claim().context("claiming standard output")?;
-    let patterns: BTreeSet<String> = nodes.iter().filter_map(|(_, path)| numbered_files(path)).collect();
+    let patterns: BTreeSet<String> =
+        driver.nodes.iter().filter_map(|(_, path)| numbered_files(path)).collect();
     let mut device_files: Vec<&str> = patterns.iter().map(String::as_str).collect();
     if library.is_some() {
         device_files.extend(record.device_files);
     }
-    let policy = policy(record, library, &device_files);
+    let may_count = record.opens_counters && (library.is_some() || !driver.counters.is_empty());
+    let policy = SandboxPolicy { may_count, ..policy(record, library, &device_files) };
     let sandbox = Sandbox::enter(&policy).context("confining this process")?;
     channel.report_confinement(sandbox.to_string())?;
     let mut service = match library {
-        Some(library) if nodes.is_empty() => probes::open_library(probe, library),
-        _ => probes::open_nodes(probe, library, nodes),
+        Some(library) if driver.nodes.is_empty() && driver.counters.is_empty() => {
+            probes::open_library(probe, library)
+        }
+        _ => probes::open_driver(probe, library, driver),
     }
     .with_context(|| match library {
         Some(library) => format!("loading {}", library.display()),
-        None => "opening the device nodes".to_owned(),
+        None => "querying the driver".to_owned(),
     })?;
     channel.serve(|request, events| {
         // A driver that is loaded later makes device files which this process may not open.
@@ -75,6 +88,7 @@ pub fn serve_network(probe: &str, servers: &[(String, SocketAddr)]) -> anyhow::R
     let policy = SandboxPolicy {
         library: None,
         ports: &ports,
+        may_count: false,
         read_paths: &[],
         device_files: &[],
         shared_folders: &[],
@@ -93,7 +107,7 @@ fn numbered_files(path: &Path) -> Option<String> {
     Some(format!("{name}*"))
 }
 
-/// Without a library the process makes ioctls alone.
+/// Without a library the process makes ioctls, and opens counters, alone.
 fn policy<'a>(
     record: &VendorLibrary,
     library: Option<&'a Path>,
@@ -103,6 +117,7 @@ fn policy<'a>(
     SandboxPolicy {
         library,
         ports: &[],
+        may_count: false,
         read_paths: of_library(record.read_paths),
         device_files,
         shared_folders: of_library(record.shared_folders),

@@ -16,7 +16,7 @@ use afd_model::{
 use afd_probe::{PciBus, Probe, node, plausible};
 
 use self::entries::{PROBES, ProbeEntry, ProbeSettings};
-pub use self::entries::{blank, open_library, open_network, open_nodes};
+pub use self::entries::{blank, open_driver, open_library, open_network};
 use crate::agent_metrics::AgentMetrics;
 
 /// How all probes are constructed.

@@ -141,6 +141,8 @@ families! {
             "Health of a device as a state set: 1 for the current state, 0 for the others.";
         HealthReason = "accelerator_device_health_reason", Gauge, ["reason"],
             "Reasons for the health state; 1 per reason.";
+        PublishedHealth = "accelerator_device_published_health", Gauge, ["driver"],
+            "What the DRA driver publishes of the health of a device: 1 healthy, 0 not; no series where it says neither. accelerator_device_health may differ.";
     }
     readings {
         UtilizationRatio = "accelerator_device_utilization_ratio", Gauge,

@@ -5,12 +5,14 @@
 //! resource, and a plugin offers either partitions or their devices: devices count as not offered only if no
 //! interpretation of the count covers them.
 
+mod health;
 mod of_vendor;
 
 use std::collections::BTreeMap;
 
 use afd_model::{AllocationMechanism, Decision, Device, DeviceId, Inventory, OfferVerdict, Offers};
 
+pub use self::health::health_conflicts;
 use self::of_vendor::OffersOfVendor;
 use crate::vendors::VENDORS;
 

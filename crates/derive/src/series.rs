@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use afd_model::{
     Allocation, Device, DeviceId, ExpectedDevices, Fact, Health, HealthState, Inventory, Known, Missing, Nic,
-    PortState, Problem, Sample,
+    OfferedUnit, PortState, Problem, Sample,
 };
 use prometheus::proto::MetricFamily;
 
@@ -29,6 +29,8 @@ pub struct InCluster<'a> {
     pub offers: &'a [OfferCount],
     /// Whether each can be allocated, as [`Offered::allocatable`](crate::offer::Offered::allocatable) says.
     pub allocatable: Option<&'a BTreeMap<DeviceId, bool>>,
+    /// Whether DRA drivers publish them as healthy.
+    pub published_health: Option<&'a BTreeMap<OfferedUnit, bool>>,
     /// How many are expected; none until the Node was read. Nothing is expected where the admin has switched it off.
     pub expected: Option<&'a [ExpectedDevices]>,
 }
@@ -52,6 +54,11 @@ pub fn families(
     for allocation in cluster.allocations.unwrap_or_default() {
         if let Some(device) = devices().find(|device| device.id == allocation.unit.device) {
             add_allocation(&mut series, device, allocation);
+        }
+    }
+    for (offered, healthy) in cluster.published_health.into_iter().flatten() {
+        if let Some(device) = devices().find(|device| device.id == offered.unit.device) {
+            add_published_health(&mut series, device, offered, *healthy);
         }
     }
     counts::add_missing(&mut series, &inventory.missing);
@@ -181,6 +188,17 @@ fn add_allocation(series: &mut SeriesByFamily, device: &Device, allocation: &All
         ("mechanism", allocation.mechanism.as_str()),
     ];
     series.add_with(Family::Allocation, &unit_labels(device, &address, &partition), &own, 1.0);
+}
+
+fn add_published_health(
+    series: &mut SeriesByFamily,
+    device: &Device,
+    OfferedUnit { by, unit }: &OfferedUnit,
+    healthy: bool,
+) {
+    let (address, partition) = (device.id.to_string(), unit.partition_label());
+    let subject = unit_labels(device, &address, &partition);
+    series.add_with(Family::PublishedHealth, &subject, &[("driver", by)], f64::from(u8::from(healthy)));
 }
 
 fn add_offer(series: &mut SeriesByFamily, count: &OfferCount) {

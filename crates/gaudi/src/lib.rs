@@ -36,7 +36,7 @@ use afd_model::{
 };
 use afd_probe::{
     Facts, PciBus, Probe, ProbeProcess, device,
-    library::{Enrichment, SAMPLE},
+    library::{DriverInterfaces, Enrichment, SAMPLE},
 };
 
 use crate::{
@@ -84,7 +84,8 @@ impl Gaudi {
         for event in enrichment.events() {
             self.incidents.add(&event, &mut Sampling::default());
         }
-        enrichment.set_nodes(sysfs::control_nodes(host, &findings.devices));
+        let nodes = sysfs::control_nodes(host, &findings.devices);
+        enrichment.set_driver(DriverInterfaces { nodes, ..DriverInterfaces::default() });
         enrichment.discover(host, findings, false);
         let Some(report) = enrichment.report() else {
             self.library_evidence.clear();

@@ -20,6 +20,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use self::system_calls::AllowedCalls;
+
 /// What the process of a library may use, from the vendor's record.
 #[derive(Clone, Copy, Debug)]
 pub struct SandboxPolicy<'a> {
@@ -27,6 +29,8 @@ pub struct SandboxPolicy<'a> {
     pub library: Option<&'a Path>,
     /// The TCP ports that may be connected to. Without any there is no socket at all.
     pub ports: &'a [u16],
+    /// Whether counters of devices may be opened (`perf_event_open`); those of processes never.
+    pub may_count: bool,
     /// Files and folders that may be read besides those that every library needs.
     pub read_paths: &'a [&'a str],
     /// Device files that may be opened. A name that ends in `*` stands for all that begin so, and in a folder below `/dev` for all
@@ -74,7 +78,8 @@ impl Sandbox {
         let device_files = files::matching(policy.device_files);
         let files = files::restrict(policy, &device_files).map_err(SandboxError::Files)?;
         // Last: it forbids what the others need.
-        let system_calls = system_calls::filter(!policy.ports.is_empty())?;
+        let allowed = AllowedCalls { connecting: !policy.ports.is_empty(), counting: policy.may_count };
+        let system_calls = system_calls::filter(allowed)?;
         let device_patterns = policy.device_files.iter().copied().map(str::to_owned).collect();
         Ok(Sandbox { device_patterns, device_files, files, system_calls })
     }

@@ -1,5 +1,5 @@
 //! Utilization from the engine time that xe and i915 count for each of their clients (`/proc/PID/fdinfo`, drm-usage-stats), where
-//! Level Zero reports none.
+//! neither Level Zero reports one nor the counters of the driver can be opened ([`counters`](crate::counters)).
 //!
 //! To read the files of all processes takes `CAP_SYS_PTRACE`, and a `/proc` with all processes of the node, as an agent has that runs
 //! on the node itself. Where one process cannot be read there is no value: its clients may be the busy ones. Nor is there one while
@@ -26,9 +26,10 @@ const LIMITS: ScanLimits = ScanLimits { names: 1 << 15, clients: 1 << 12 };
 const NAMESPACE: &str = "/proc/1/ns/pid";
 const NAMESPACE_OF_NODE: &str = "pid:[4026531836]";
 /// The names of the classes of engines by i915 and by xe.
-const CLASSES: [[&str; 2]; 4] = [["compute", "ccs"], ["render", "rcs"], ["copy", "bcs"], ["video", "vcs"]];
+pub(crate) const CLASSES: [[&str; 2]; 4] =
+    [["compute", "ccs"], ["render", "rcs"], ["copy", "bcs"], ["video", "vcs"]];
 /// The classes by which an engine is known, preferred first.
-const ENGINES: [(Engine, &[usize]); 3] =
+pub(crate) const ENGINES: [(Engine, &[usize]); 3] =
     [(Engine::Compute, &[0, 1]), (Engine::Copy, &[2]), (Engine::Media, &[3])];
 
 /// The clients of devices, and how busy they kept these between the last two scans.

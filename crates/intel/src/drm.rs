@@ -42,7 +42,7 @@ const REGION_BYTES: usize = 88;
 /// `DRM_XE_MEM_REGION_CLASS_VRAM` and `I915_MEMORY_CLASS_DEVICE`.
 const OF_DEVICE: u64 = 1;
 
-/// The errors of the queries, by their names in `errno.h`.
+/// The errors of the queries, and of opening counters, by their names in `errno.h`.
 pub const ERRNOS: &[StatusRow] = &[
     // A cgroup that does not have the device refuses so.
     (1, "EPERM", Missing::NotPermitted),
@@ -53,6 +53,7 @@ pub const ERRNOS: &[StatusRow] = &[
     (19, "ENODEV", Missing::NotAvailable),
     // The driver is older than the query.
     (22, "EINVAL", Missing::NotExposed),
+    (24, "EMFILE", Missing::Unreadable),
     (25, "ENOTTY", Missing::Unrecognized),
     (95, "EOPNOTSUPP", Missing::NotExposed),
     (125, "ECANCELED", Missing::Unreadable),
@@ -69,9 +70,12 @@ impl RenderNodes {
     }
 
     /// What the drivers of all nodes report. Where no node may be opened the report holds that alone: one problem, and not one for
-    /// each device.
+    /// each device. Without nodes it is empty.
     pub fn report(&self) -> LevelZeroReport {
         let mut report = LevelZeroReport::default();
+        if self.0.is_empty() {
+            return report;
+        }
         for (address, path) in &self.0 {
             report
                 .devices

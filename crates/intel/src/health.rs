@@ -160,6 +160,9 @@ pub fn markdown() -> String {
          driver's `gpu_health` is `ok`, and no rule below applies; where neither is there its health is *unknown* unless a rule\n\
          applies. A GPU recovers when no rule applies any more. If several rules apply, the most severe state counts: failed, then unknown, then degraded.\n\n\
          Quality and stability issues of the PCIe link are metrics (`/compat/xpumd`) and no verdict.\n\n\
+         Intel's DRA driver publishes a health of its own (attribute `health` of a device in its ResourceSlices). It overrides nothing\n\
+         here, nor is it overridden: `accelerator_device_published_health` is what it says, and where it is the contrary of AFD's verdict\n\
+         that is a problem `contradicted` of the GPU, in the inventory, in `afd_probe_problems` and, once it lasts, in the annotation `report`.\n\n\
          | reason | state | condition | source | action |\n|---|---|---|---|---|\n\
          | `DriverMissing` | failed | no kernel driver is bound to the device | PCI | load the driver; check the kernel log |\n"
         .to_owned();

@@ -13,7 +13,7 @@
 //!
 //! | fact | calls |
 //! |---|---|
-//! | utilization by engine | `zesEngineGetActivity` (user 0 alone) |
+//! | utilization by engine | `zesEngineGetActivity` (user 0 alone, by counters that Level Zero keeps open) |
 //! | memory in use, its bandwidth | `zesMemoryGetState`, `zesMemoryGetBandwidth` |
 //! | energy, power limits, temperatures, memory clock, throttling | `zesPower...`, `zesTemperature...`, `zesFrequency...` |
 //! | errors (RAS), PCIe replays and bytes | `zesRasGetState`, `zesRasGetStateExp`, `zesDevicePciGetStats` |
@@ -56,6 +56,7 @@ use self::{
 };
 use crate::{
     NAME,
+    counters::COUNTERS,
     drm::{ADDRESS, ERRNOS, REGIONS, VERSION},
 };
 
@@ -95,6 +96,12 @@ pub(crate) static LIBRARY: LibrarySpec<SysmanStatuses> = LibrarySpec {
         LibraryInterface {
             init: VERSION.symbol,
             title: "the query of the render nodes",
+            required: &[],
+            recording: "intel-drm.json",
+        },
+        LibraryInterface {
+            init: COUNTERS.symbol,
+            title: "the counters of the driver",
             required: &[],
             recording: "intel-drm.json",
         },

@@ -17,10 +17,12 @@
 //!   that is integrated into the processor of a node with other GPUs does not count, since it always sleeps, nor does one without
 //!   a node, as of a virtual machine.
 //! - Where Level Zero is not there, or does not report the memory of a GPU, the process asks xe or i915 on the render nodes
-//!   ([`drm`]); a node of a suspended GPU is not opened. Where Level Zero reports no engines, the utilization is that by the engine
-//!   time of all clients (`clients.rs`), if all processes of the node can be read.
+//!   ([`drm`]); a node of a suspended GPU is not opened. Where Level Zero reports no engines, the utilization is that by the
+//!   counters of the driver, if the process may open them ([`counters`]), or else that by the engine time of all clients
+//!   (`clients.rs`), if all processes of the node can be read.
 
 mod clients;
+pub mod counters;
 pub mod drm;
 pub mod health;
 mod interpret;
@@ -42,7 +44,7 @@ use afd_model::{
 };
 use afd_probe::{
     Facts, PciBus, Probe, ProbeProcess, device,
-    library::{Enrichment, SAMPLE},
+    library::{DriverInterfaces, Enrichment, SAMPLE},
 };
 
 use crate::{
@@ -72,7 +74,7 @@ pub struct Intel {
     /// The virtual functions that are partitions.
     functions: Vec<(PciAddress, UnitId)>,
     enrichment: Option<Enrichment<SysmanStatuses>>,
-    /// The devices whose render nodes the process queries where there is no library.
+    /// The devices that the process queries by their drivers.
     queried: BTreeSet<DeviceId>,
     /// The last answers of the library, from which its counters grow.
     before: LevelZeroReport,
@@ -92,20 +94,29 @@ impl Intel {
     }
 
     /// Adds what the library reported to the findings of the kernel.
-    fn enrich(&mut self, host: &Host, findings: &mut Findings, power: &PowerStates) {
+    fn enrich(&mut self, facts: &mut Facts<'_>, findings: &mut Findings, power: &PowerStates) {
+        let host = facts.host();
         let Some(enrichment) = &mut self.enrichment else { return };
         let is_installed = enrichment.is_installed(host);
-        let mut nodes = sysfs::render_nodes(host, &findings.devices);
+        let counters = counters::sysfs::find(facts, &findings.devices);
+        let (may_count, counted) = (counters::sysfs::may_count(host), !counters.is_empty());
+        let nodes = sysfs::render_nodes(host, &findings.devices);
+        let mut driver = DriverInterfaces { nodes, counters: if may_count { counters } else { Vec::new() } };
         if !is_installed {
             // A query would wake them. The library is not used at all while one of them sleeps.
-            nodes.retain(|(device, _)| !power.suspended.contains(device));
+            driver.retain(|device| !power.suspended.contains(device));
         }
-        self.queried = nodes.iter().map(|(device, _)| *device).collect();
-        enrichment.set_nodes(nodes);
+        self.queried = driver.devices().collect();
+        enrichment.set_driver(driver);
         enrichment.discover(host, findings, is_installed && power.is_any_suspended());
         if power.silences_others() && is_installed {
             findings.problems.extend(power.suspended.iter().copied().map(problems::suspension));
         }
+        // Of a library that has not answered yet it is not known.
+        let lacks_engines = enrichment.report().map_or(!is_installed, |report| {
+            !report.devices.iter().any(|device| counters::has_activity(&device.answers))
+        });
+        findings.problems.extend((counted && !may_count && lacks_engines).then(problems::counters));
         let Some(report) = enrichment.report() else {
             self.before = LevelZeroReport::default();
             self.library_evidence.clear();
@@ -249,7 +260,7 @@ impl Probe for Intel {
             .collect();
         let mut findings = Findings { devices, ..Findings::default() };
         let power = self.power_states(&mut facts);
-        self.enrich(host, &mut findings, &power);
+        self.enrich(&mut facts, &mut findings, &power);
         self.given_up.retain(|id, load| {
             let device = findings.devices.iter().find(|device| device.id == *id);
             let bound = device.zip(device::driver_binding(host, *id));

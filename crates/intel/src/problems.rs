@@ -17,6 +17,13 @@ pub(crate) fn memory(device: DeviceId) -> Problem {
     problem(Some(device), "memory_used", Missing::NotPermitted, message)
 }
 
+/// The counters of engines may not be opened, and nothing else reports how busy they are.
+pub(crate) fn counters() -> Problem {
+    let message = "the driver counts the time of the engines, which may not be read here: it takes CAP_PERFMON, or \
+                   kernel.perf_event_paranoid of 0 or less; Level Zero reports engines to user 0 without it";
+    problem(None, "utilization", Missing::NotPermitted, message)
+}
+
 /// Some clients may not have been seen.
 pub(crate) fn clients() -> Problem {
     let message = "some processes, or too many open files, cannot be read for the engine time of the GPUs' clients: it takes \

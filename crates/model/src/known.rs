@@ -42,6 +42,8 @@ pub enum Missing {
     Released,
     /// The source has not answered yet.
     Pending,
+    /// Another source says something else.
+    Contradicted,
 }
 
 impl Missing {
@@ -74,6 +76,7 @@ impl Missing {
             Missing::DriverNotBound => "driver_not_bound",
             Missing::Released => "released",
             Missing::Pending => "pending",
+            Missing::Contradicted => "contradicted",
         }
     }
 
@@ -89,6 +92,7 @@ impl Missing {
             Missing::DriverNotBound => "no driver is bound",
             Missing::Released => "driver released",
             Missing::Pending => "not answered yet",
+            Missing::Contradicted => "another source says something else",
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct PublishedOffers {
     pub drivers: BTreeSet<String>,
     /// Drivers with an incomplete pool: what they lack is not known.
     pub incomplete: BTreeSet<String>,
+    /// Whether a driver publishes a device, allocatable or not, as healthy, where it says so.
+    pub health: BTreeMap<OfferedUnit, bool>,
 }
 
 /// Whether the devices that are present are offered.

@@ -227,6 +227,29 @@ mod tests {
         }
     }
 
+    /// The gigabytes in a name: 80 in `NVIDIA A100 80GB PCIe`.
+    fn gigabytes(name: &str) -> Option<u32> {
+        name.split([' ', '-'])
+            .find_map(|word| word.strip_suffix("GB").or(word.strip_suffix('G'))?.parse().ok())
+    }
+
+    #[test]
+    fn a_model_has_one_size_of_memory() {
+        let mut sizes = BTreeMap::new();
+        // The names of GH200 have the memory of the processor, but for that with other memory of the GPU.
+        for row in rows().filter(|row| row.model != Some("GH200")) {
+            let (Some(model), Some(size)) = (row.model, gigabytes(row.name)) else { continue };
+            assert_eq!(*sizes.entry(model).or_insert(size), size, "{model} has two sizes");
+        }
+        assert_eq!((sizes["A100-40GB"], sizes["A100-80GB"], sizes["H100"]), (40, 80, 80));
+        for (id, of_memory) in
+            [(0x1db4, "V100-16GB"), (0x1db6, "V100-32GB"), (0x2321, "H100-94GB"), (0x2339, "H100-94GB")]
+        {
+            assert_eq!(model(id, None, None), Some(of_memory));
+        }
+        assert_eq!(model(0x06d1, None, None), None, "one id of two sizes");
+    }
+
     #[test]
     fn a_board_for_displays_is_known_by_its_name() {
         let of_id = of_device(&pci(0x1fb0, Some(0x1485)), None).expect("the table has the id");

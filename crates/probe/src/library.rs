@@ -58,7 +58,7 @@ use afd_model::{Device, DeviceId, Missing, Problem};
 
 pub use self::{
     enrichment::Enrichment,
-    process::{DeviceNodes, LibraryProcess, QueriedSource},
+    process::{DeviceNodes, DriverInterfaces, LibraryProcess, QueriedSource},
 };
 use crate::{
     answers::LibraryCall,

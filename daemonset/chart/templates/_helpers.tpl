@@ -116,3 +116,14 @@ a.all(p, p in ['f:metadata', 'f:status'] || (p in b && a[p] == b[p]))
 {{- define "afd.sameFields" -}}
 (n.?fieldsV1 == o.?fieldsV1 || [[o, n], [n, o]].all(pair, [pair[0].?fieldsV1.orValue({})].all(a, [pair[1].?fieldsV1.orValue({})].all(b, {{ include "afd.containsFields" . }}))))
 {{- end -}}
+
+{{/*
+The capabilities that the agent's container has, as JSON.
+*/}}
+{{- define "afd.capabilities" -}}
+{{- $add := dig "capabilities" "add" list .Values.securityContext -}}
+{{- if .Values.intel.engineCounters -}}
+{{- $add = append $add "PERFMON" -}}
+{{- end -}}
+{{- uniq $add | toJson -}}
+{{- end -}}

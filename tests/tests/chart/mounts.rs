@@ -66,12 +66,24 @@ pub(crate) async fn mounts() -> anyhow::Result<()> {
         let later = mounts.iter().filter(|mount| mount["mountPropagation"] == "HostToContainer").count();
         ensure!(later == count, "{mounts:#?}");
     }
-    // User 0 is for the socket of the kubelet alone.
+    // User 0 is for the socket of the kubelet alone, and has no capability but the one that counts.
     for (profile, is_root) in [("labels", false), ("full", true)] {
         let set = daemonset(&bed, &json!({ "profile": profile }))?;
         let context = &agent(&set)["securityContext"];
         ensure!((context["runAsUser"] == 0) == is_root, "{context}");
-        ensure!(context["capabilities"]["drop"] == json!(["ALL"]), "{context}");
+        ensure!(context["capabilities"] == json!({ "drop": ["ALL"] }), "{context}");
+    }
+    let counting = |root: &str| json!({ "intel": { "engineCounters": true, "driverRoot": root } });
+    let context = |set: &Value| agent(set)["securityContext"].clone();
+    let own = context(&daemonset(&bed, &counting(""))?);
+    ensure!(own["capabilities"] == json!({ "drop": ["ALL"], "add": ["PERFMON"] }), "{own}");
+    let privileged = context(&daemonset(&bed, &counting("/"))?);
+    ensure!(privileged["capabilities"].is_null() && privileged["privileged"] == true, "{privileged}");
+    let scc = render(&bed, &["--set", "intel.engineCounters=true,openshift.scc=true"])?;
+    ensure!(scc.contains("allowedCapabilities: [\"PERFMON\"]"), "{scc}");
+    for refused in ["profile=labels", "libraries=false"] {
+        let switches = format!("intel.engineCounters=true,{refused}");
+        ensure!(render(&bed, &["--set", &switches]).is_err(), "{refused}: nothing would be counted");
     }
     Ok(())
 }

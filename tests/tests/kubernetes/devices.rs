@@ -8,13 +8,17 @@ use std::{
 use afd_test_cluster::{KubernetesVersion, until};
 use afd_tests::agent::Agent;
 use anyhow::{Context, ensure};
-use kube::ResourceExt;
-use serde_json::json;
+use k8s_openapi::api::resource::v1::ResourceSlice;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
 
 use crate::{
-    NVIDIA_COUNT, condition,
-    setup::{ADDRESS, COUNT, NodeSetup, metric},
-    start, until_condition, until_watching,
+    NVIDIA_COUNT, REPORT, condition,
+    setup::{ADDRESS, COUNT, NODE, NodeSetup, metric},
+    start, until_condition, until_metric, until_watching,
 };
 
 /// The options for how long a device must be away until it counts as removed, also on a machine that was just booted.
@@ -137,4 +141,73 @@ pub(crate) async fn xid() -> anyhow::Result<()> {
         condition(&node).and_then(|ready| ready.message.as_deref()).is_some_and(|m| m.contains("XID 79"))
     );
     Ok(())
+}
+
+const CONTRADICTED: &str = "afd_probe_problems{probe=\"intel\",reason=\"contradicted\"}";
+
+/// The series of a family of a device of Intel.
+fn of_device(family: &str, bus: &str, label: &str) -> String {
+    format!("{family}{{vendor=\"intel\",device=\"0000:{bus}:00.0\",uuid=\"\",partition=\"\",{label}}}")
+}
+
+/// A slice with four GPUs, of the health that the driver publishes: of the last one it publishes none.
+fn slice_of_intel(generation: u64, health: [&str; 3]) -> Value {
+    let device = |(bus, health): (&str, Option<&&str>)| {
+        let attributes: serde_json::Map<String, Value> =
+            health.map(|health| ("health".to_owned(), json!({ "string": health }))).into_iter().collect();
+        json!({ "name": format!("0000-{bus}-00-0-0xe211"), "attributes": attributes })
+    };
+    let health = health.iter().map(Some).chain([None]);
+    let devices: Vec<Value> = ["03", "13", "23", "33"].into_iter().zip(health).map(device).collect();
+    let pool = json!({ "name": NODE, "generation": generation, "resourceSliceCount": 1 });
+    json!({ "metadata": { "name": "gpus" }, "spec": { "driver": "gpu.intel.com", "nodeName": NODE, "pool": pool, "devices": devices } })
+}
+
+/// What the annotation says of the health of a device that another source contradicts.
+async fn contradictions(setup: &NodeSetup) -> anyhow::Result<Vec<String>> {
+    let node = setup.node().await?;
+    let report: Value = serde_json::from_str(node.annotations().get(REPORT).context("there is no report")?)?;
+    let problems = report["problems"].as_array().into_iter().flatten();
+    let own = problems.filter(|problem| problem["fact"] == "health" && problem["device"] == "0000:03:00.0");
+    Ok(own.filter_map(|problem| problem["message"].as_str().map(str::to_owned)).collect())
+}
+
+pub(crate) async fn published_health() -> anyhow::Result<()> {
+    let setup = NodeSetup::new(KubernetesVersion::V1_37, "intel-arc-pro-b60-x4").await?;
+    let slices: Api<ResourceSlice> = Api::all(setup.bed.client().await?);
+    let first = serde_json::from_value(slice_of_intel(1, ["Unhealthy", "Healthy", "Unknown"]))?;
+    slices.create(&PostParams::default(), &first).await?;
+    let mut agent = setup.agent(&setup.bed.kubeconfig());
+    agent.args(removal_grace("1"));
+    let _agent = setup.bed.process("afd", agent)?;
+    setup.until_label(COUNT, "4").await?;
+    let published =
+        |bus: &str| of_device("accelerator_device_published_health", bus, "driver=\"gpu.intel.com\"");
+    let healthy = |bus: &str| of_device("accelerator_device_health", bus, "state=\"healthy\"");
+    until_metric(&published("03"), 0.0).await?;
+    until_metric(&published("13"), 1.0).await?;
+    for bus in ["23", "33"] {
+        ensure!(metric(&published(bus)).is_none(), "the driver says neither of {bus}");
+    }
+    until_metric(CONTRADICTED, 1.0).await?;
+    until("the annotation names it", async || {
+        let messages = contradictions(&setup).await?;
+        let is_named = |message: &String| {
+            message.contains("gpu.intel.com publishes health=Unhealthy, and here the device is healthy")
+        };
+        ensure!(messages.len() == 1 && messages.iter().all(is_named), "{messages:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(metric(&healthy("03")) == Some(1.0), "what the driver says overrides nothing");
+
+    let agreeing = slice_of_intel(2, ["Healthy", "Healthy", "Healthy"]);
+    slices.patch("gpus", &PatchParams::default(), &Patch::Merge(agreeing)).await?;
+    until_metric(&published("03"), 1.0).await?;
+    until("both agree", async || {
+        let (counted, messages) = (metric(CONTRADICTED), contradictions(&setup).await?);
+        ensure!(counted.is_none() && messages.is_empty(), "{counted:?} {messages:?}");
+        Ok(())
+    })
+    .await
 }

@@ -75,8 +75,13 @@ pub(super) fn server(text: &str) -> Result<(String, SocketAddr), String> {
 
 /// A device node, with the address of its device before it.
 pub(super) fn node(text: &str) -> Result<(PciAddress, PathBuf), String> {
-    let (address, path) = text.split_once('=').ok_or_else(|| "not an address and a file".to_owned())?;
-    Ok((address.parse().map_err(|_| "not a PCI address".to_owned())?, path.into()))
+    counters(text).map(|(address, path)| (address, path.into()))
+}
+
+/// Something of a device, with the address of the device before it.
+pub(super) fn counters(text: &str) -> Result<(PciAddress, String), String> {
+    let (address, own) = text.split_once('=').ok_or_else(|| "nothing behind an address".to_owned())?;
+    Ok((address.parse().map_err(|_| "not a PCI address".to_owned())?, own.to_owned()))
 }
 
 /// The address of a server, or none where it is not queried.

@@ -8,7 +8,6 @@ use std::{
 };
 
 use afd_host::child::{EventSender, Launcher};
-use afd_model::PciAddress;
 use afd_probe::{
     Probe,
     library::{DISCOVER, SAMPLE},
@@ -18,7 +17,7 @@ use anyhow::{anyhow, bail};
 
 use crate::{
     grpc::{GrpcConnection, GrpcError},
-    library_process::LibraryService,
+    library_process::{LibraryService, QueriedDriver},
 };
 
 /// A vendor's probe.
@@ -29,17 +28,16 @@ pub(super) struct ProbeEntry {
     pub(super) construct: fn(ProbeSettings) -> Box<dyn Probe + Send>,
     /// Opens the vendor's library, in `afd probe <name>`; none if there is no library.
     open_library: Option<fn(&Path) -> anyhow::Result<LibraryService>>,
-    /// Queries the driver by device nodes, in `afd probe <name>`, and the library where there is one; none where only a library is
-    /// queried.
-    open_nodes: Option<OpenNodes>,
+    /// Queries the driver itself, in `afd probe <name>`, and the library where there is one; none where only a library is queried.
+    open_driver: Option<OpenDriver>,
     /// Queries servers on the node, in `afd probe <name>`; none if there are none.
     open_network: Option<OpenNetwork>,
     /// Removes identifiers from the vendor's files that the record names.
     blank: Option<BlankContent>,
 }
 
-/// Opens the library, if there is one, and starts to query the driver by the device nodes of these devices.
-type OpenNodes = fn(Option<&Path>, Vec<(PciAddress, PathBuf)>) -> anyhow::Result<LibraryService>;
+/// Opens the library, if there is one, and starts to query the driver.
+type OpenDriver = fn(Option<&Path>, QueriedDriver) -> anyhow::Result<LibraryService>;
 
 /// Starts to query servers, each with its name.
 type OpenNetwork = fn(&[(String, SocketAddr)]) -> anyhow::Result<LibraryService>;
@@ -76,7 +74,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             Box::new(afd_nvidia::Nvidia::with_library(launcher, options))
         },
         open_library: Some(open_nvml),
-        open_nodes: None,
+        open_driver: None,
         open_network: None,
         blank: None,
     },
@@ -92,7 +90,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             })
         },
         open_library: Some(open_smi),
-        open_nodes: None,
+        open_driver: None,
         open_network: None,
         blank: Some(afd_amd::cper::blank),
     },
@@ -106,8 +104,8 @@ pub(super) const PROBES: &[ProbeEntry] = &[
                 None => afd_intel::Intel::default(),
             })
         },
-        open_library: Some(|path| open_levelzero(Some(path), Vec::new())),
-        open_nodes: Some(open_levelzero),
+        open_library: Some(|path| open_levelzero(Some(path), QueriedDriver::default())),
+        open_driver: Some(open_levelzero),
         open_network: None,
         blank: None,
     },
@@ -119,8 +117,8 @@ pub(super) const PROBES: &[ProbeEntry] = &[
                 None => afd_gaudi::Gaudi::default(),
             })
         },
-        open_library: Some(|path| open_gaudi(Some(path), Vec::new())),
-        open_nodes: Some(open_gaudi),
+        open_library: Some(|path| open_gaudi(Some(path), QueriedDriver::default())),
+        open_driver: Some(open_gaudi),
         open_network: None,
         blank: None,
     },
@@ -141,7 +139,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             })
         },
         open_library: None,
-        open_nodes: None,
+        open_driver: None,
         open_network: Some(open_tpu),
         blank: Some(afd_tpu::metadata::blank),
     },
@@ -178,12 +176,10 @@ fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
     }))
 }
 
-fn open_levelzero(
-    library: Option<&Path>,
-    nodes: Vec<(PciAddress, PathBuf)>,
-) -> anyhow::Result<LibraryService> {
-    use afd_intel::levelzero::LevelZero;
-    let nodes = afd_intel::drm::RenderNodes::new(nodes);
+fn open_levelzero(library: Option<&Path>, driver: QueriedDriver) -> anyhow::Result<LibraryService> {
+    use afd_intel::{counters::EngineCounters, drm::RenderNodes, levelzero::LevelZero};
+    let nodes = RenderNodes::new(driver.nodes);
+    let mut counters = EngineCounters::new(driver.counters).map_err(|error| anyhow!("{error}"))?;
     let open = |path: &Path| LevelZero::open(path.as_os_str()).map_err(|error| anyhow!("{error}"));
     let mut library = library.map(open).transpose()?;
     Ok(Box::new(move |request, _| {
@@ -196,12 +192,13 @@ fn open_levelzero(
         if library.is_some() {
             nodes.complete(&mut report);
         }
+        counters.complete(&mut report);
         Ok(serde_json::to_value(report)?)
     }))
 }
 
-fn open_gaudi(library: Option<&Path>, nodes: Vec<(PciAddress, PathBuf)>) -> anyhow::Result<LibraryService> {
-    let mut nodes = afd_gaudi::control::ControlNodes::new(nodes);
+fn open_gaudi(library: Option<&Path>, driver: QueriedDriver) -> anyhow::Result<LibraryService> {
+    let mut nodes = afd_gaudi::control::ControlNodes::new(driver.nodes);
     let Some(path) = library else {
         return Ok(Box::new(move |request, _| {
             let report = match request {
@@ -280,19 +277,19 @@ pub fn open_network(probe: &str, servers: &[(String, SocketAddr)]) -> anyhow::Re
     }
 }
 
-/// Starts to query the driver of the probe with this name by device nodes, and opens its library if there is one.
+/// Starts to query the driver of the probe with this name, and opens its library if there is one.
 ///
 /// # Errors
 /// When the library cannot be loaded, or the probe queries a library alone.
-pub fn open_nodes(
+pub fn open_driver(
     probe: &str,
     library: Option<&Path>,
-    nodes: Vec<(PciAddress, PathBuf)>,
+    driver: QueriedDriver,
 ) -> anyhow::Result<LibraryService> {
     let entry = PROBES.iter().find(|entry| entry.name == probe);
-    match entry.and_then(|entry| entry.open_nodes) {
-        Some(open) => open(library, nodes),
-        None => bail!("{probe} queries no device nodes"),
+    match entry.and_then(|entry| entry.open_driver) {
+        Some(open) => open(library, driver),
+        None => bail!("{probe} queries a library alone"),
     }
 }
 

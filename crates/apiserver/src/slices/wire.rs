@@ -12,9 +12,9 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// The attributes that identify a device; all others are left out.
-pub const USED_ATTRIBUTES: [&str; 6] =
-    ["uuid", "type", "resource.kubernetes.io/pciBusID", "pciBusID", "pciAddr", "pciAddress"];
+/// The attributes that identify a device, and say whether it is healthy; all others are left out.
+pub const USED_ATTRIBUTES: [&str; 7] =
+    ["uuid", "type", "resource.kubernetes.io/pciBusID", "pciBusID", "pciAddr", "pciAddress", "health"];
 /// The longest name or text that is read: the longest of the API is the name of a pool.
 pub(super) const MAX_TEXT: usize = 253;
 /// How many devices of a slice are read. The API allows 128.

@@ -33,7 +33,7 @@ fn units(by: &str, buses: &[u8]) -> BTreeSet<OfferedUnit> {
 
 fn published(buses: &[u8]) -> Option<PublishedOffers> {
     let drivers = BTreeSet::from([DRIVER.to_owned()]);
-    Some(PublishedOffers { units: units(DRIVER, buses), drivers, incomplete: BTreeSet::new() })
+    Some(PublishedOffers { units: units(DRIVER, buses), drivers, ..PublishedOffers::default() })
 }
 
 fn no_slices() -> Option<PublishedOffers> {
@@ -257,7 +257,7 @@ fn an_accelerator_that_is_no_gpu_is_compared_by_its_own_plugin_and_driver() {
     let driver = |buses: &[u8]| {
         let drivers = BTreeSet::from([HPU_DRIVER.to_owned()]);
         let published =
-            PublishedOffers { units: units(HPU_DRIVER, buses), drivers, incomplete: BTreeSet::new() };
+            PublishedOffers { units: units(HPU_DRIVER, buses), drivers, ..PublishedOffers::default() };
         Offers { resources: resources(&[]), published: Some(published), ..Offers::default() }
     };
     check(&inventory, &driver(&[1, 2, 3, 4, 5, 6, 7, 8]), Some("dra"), "complete");

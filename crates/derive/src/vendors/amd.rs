@@ -27,6 +27,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
     ],
     offers: Offering {
         dra_driver: "gpu.amd.com",
+        dra_health: None,
         // Partitions may have a resource of their mode, `amd.com/cpx_nps4`.
         resources: &[
             "amd.com/gpu",
@@ -69,6 +70,7 @@ pub(super) static AMD: VendorRecord = VendorRecord {
         read_paths: &["/usr/share/libdrm", "/opt/amdgpu/share/libdrm", "/opt/rocm"],
         // Both libraries lock each device by a file there, and cannot be initialised without.
         shared_folders: &["/dev/shm"],
+        opens_counters: false,
         programs: &[],
         device_files: &["/dev/kfd", "/dev/dri/card*", "/dev/dri/renderD*"],
     }),

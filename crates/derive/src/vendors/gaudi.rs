@@ -21,6 +21,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
     label_examples: &[("product", "Intel-Gaudi-3"), ("model", "Gaudi3"), ("architecture", "gaudi3")],
     offers: Offering {
         dra_driver: "gaudi.intel.com",
+        dra_health: None,
         resources: &["habana.ai/gaudi"],
         unit_counts: whole_devices,
     },
@@ -43,6 +44,7 @@ pub(super) static GAUDI: VendorRecord = VendorRecord {
         max_data_bytes: MAX_DATA_BYTES,
         read_paths: &[],
         shared_folders: &[],
+        opens_counters: false,
         programs: &[],
         // HLML opens the control nodes alone: who opens a compute node claims the device.
         device_files: &["/dev/accel/accel_controlD*", "/dev/hl_controlD*"],

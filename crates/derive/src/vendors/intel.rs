@@ -9,7 +9,7 @@ use super::{
     Offering, Redactions, VFIO_DRIVERS, VendorLibrary, VendorRecord, accel_node,
     host_mount::USR,
     library::{MAX_DATA_BYTES, MAX_RESIDENT_BYTES},
-    offering::{ResourceQuery, units},
+    offering::{HealthAttribute, ResourceQuery, units},
 };
 
 pub(super) static INTEL: VendorRecord = VendorRecord {
@@ -25,6 +25,7 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
     ],
     offers: Offering {
         dra_driver: "gpu.intel.com",
+        dra_health: Some(HealthAttribute { name: "health", healthy: "Healthy", unhealthy: "Unhealthy" }),
         resources: &["gpu.intel.com/i915", "gpu.intel.com/xe"],
         unit_counts,
     },
@@ -48,6 +49,7 @@ pub(super) static INTEL: VendorRecord = VendorRecord {
         max_data_bytes: MAX_DATA_BYTES,
         read_paths: &[],
         shared_folders: &[],
+        opens_counters: true,
         programs: &[],
         device_files: &["/dev/dri/card*", "/dev/dri/renderD*"],
     }),

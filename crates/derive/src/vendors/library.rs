@@ -31,6 +31,8 @@ pub struct VendorLibrary {
     pub read_paths: &'static [&'static str],
     /// Folders in which the library makes files that it shares with other processes.
     pub shared_folders: &'static [&'static str],
+    /// Whether the process opens counters of the kernel that are of devices (`perf_event_open`). It never opens those of processes.
+    pub opens_counters: bool,
     /// Programs that the library executes.
     pub programs: &'static [&'static str],
     /// Device files that the library opens. A name that ends in `*` stands for all that begin so, and in a folder below `/dev` for

@@ -30,6 +30,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
     ],
     offers: Offering {
         dra_driver: "gpu.nvidia.com",
+        dra_health: None,
         // The plugins for virtual machines name a resource by the chip and the product, in upper case (`GA102GL_A10`), or by the
         // vGPU type (`GRID_T4-4Q`, `NVIDIA_A40-48Q`), unless they are given a common name.
         resources: &[
@@ -73,6 +74,7 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         read_paths: &["/proc/driver/nvidia", "/proc/driver/nvidia-caps", "/etc/nvidia"],
         shared_folders: &[],
         // NVML has it make device files that are missing.
+        opens_counters: false,
         programs: &["/usr/bin/nvidia-modprobe"],
         device_files: &["/dev/nvidiactl", "/dev/nvidia*", "/dev/nvidia-caps/*"],
     }),

@@ -9,6 +9,8 @@ use super::matches;
 pub struct Offering {
     /// The DRA driver.
     pub dra_driver: &'static str,
+    /// How it says whether a device is healthy; none if it does not.
+    pub dra_health: Option<HealthAttribute>,
     /// The extended resources of the device plugin; a name that ends in `*` stands for all that begin so.
     pub resources: &'static [&'static str],
     /// How many units an extended resource stands for.
@@ -24,6 +26,24 @@ pub struct ResourceQuery<'q> {
     pub devices: &'q [&'q Device],
     /// All extended resources of the plugin that the Node has.
     pub resources_of_node: &'q [&'q str],
+}
+
+/// An attribute of the devices in ResourceSlices by which a DRA driver says whether they are healthy.
+#[derive(Clone, Copy, Debug)]
+pub struct HealthAttribute {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value of a healthy device.
+    pub healthy: &'static str,
+    /// Its value of a device that is not.
+    pub unhealthy: &'static str,
+}
+
+impl HealthAttribute {
+    /// Whether a value is that of a healthy device; none of a value that says neither.
+    pub fn is_healthy(&self, value: &str) -> Option<bool> {
+        if value == self.healthy { Some(true) } else { (value == self.unhealthy).then_some(false) }
+    }
 }
 
 impl Offering {

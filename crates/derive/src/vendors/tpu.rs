@@ -19,6 +19,7 @@ pub(super) static TPU: VendorRecord = VendorRecord {
     label_examples: &[("product", "Google-TPU-v6e"), ("model", "v6e"), ("architecture", "trillium")],
     offers: Offering {
         dra_driver: "tpu.google.com",
+        dra_health: None,
         resources: &["google.com/tpu"],
         unit_counts: whole_devices,
     },

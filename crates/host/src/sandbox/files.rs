@@ -168,6 +168,7 @@ mod tests {
             let policy = SandboxPolicy {
                 library: None,
                 ports: &ports,
+                may_count: false,
                 read_paths: &[],
                 device_files: &[],
                 shared_folders: &[],

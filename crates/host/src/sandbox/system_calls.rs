@@ -97,6 +97,9 @@ const SOCKET_KIND: u64 = 0xf;
 /// Calls that connect with this flag, past Landlock, and the argument that has their flags.
 const SENDING: [(i64, u8); 3] = [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)];
 
+/// `PERF_FLAG_FD_CLOEXEC`: of the flags of a counter, the one that says nothing of what it counts.
+const CLOSE_COUNTER_ON_EXEC: u64 = 1 << 3;
+
 /// Forbidden on x86 in addition: access to ports.
 #[cfg(target_arch = "x86_64")]
 const FORBIDDEN_HERE: &[i64] = &[libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_modify_ldt];
@@ -123,13 +126,22 @@ const FORBIDDEN_CLONES: [i32; 8] = [
     libc::CLONE_PARENT,
 ];
 
-/// Installs the filters; what was applied. A process that may connect can make sockets of TCP and no other ones.
-pub(super) fn filter(may_connect: bool) -> Result<&'static str, SandboxError> {
-    install(may_connect, |program| apply_filter(program))
+/// What a process may do that others may not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AllowedCalls {
+    /// Make sockets of TCP, and connect them.
+    pub(super) connecting: bool,
+    /// Open counters of a processor or a device, not of a process.
+    pub(super) counting: bool,
+}
+
+/// Installs the filters; what was applied.
+pub(super) fn filter(allowed: AllowedCalls) -> Result<&'static str, SandboxError> {
+    install(allowed, |program| apply_filter(program))
 }
 
 fn install(
-    may_connect: bool,
+    allowed: AllowedCalls,
     mut apply: impl FnMut(&BpfProgram) -> Result<(), seccompiler::Error>,
 ) -> Result<&'static str, SandboxError> {
     let mut is_applied = |rules, errno| {
@@ -144,7 +156,7 @@ fn install(
             result => result.map(|()| true).map_err(SandboxError::SystemCalls),
         }
     };
-    let forbidden = is_applied(rules(may_connect), libc::EPERM)?;
+    let forbidden = is_applied(rules(allowed), libc::EPERM)?;
     // Its flags are in memory, where no filter sees them. The C library falls back to `clone`.
     let unknown = is_applied(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?;
     Ok(match (forbidden, unknown) {
@@ -162,12 +174,15 @@ fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<BpfProg
 }
 
 /// The forbidden calls, each with the conditions under which it is; without conditions always.
-fn rules(may_connect: bool) -> BTreeMap<i64, Vec<SeccompRule>> {
+fn rules(allowed: AllowedCalls) -> BTreeMap<i64, Vec<SeccompRule>> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in FORBIDDEN.iter().chain(FORBIDDEN_HERE) {
         rules.insert(*call, Vec::new());
     }
-    if may_connect {
+    if allowed.counting {
+        rules.insert(libc::SYS_perf_event_open, counting_conditions());
+    }
+    if allowed.connecting {
         rules.insert(libc::SYS_socket, socket_conditions());
         let fast_open = libc::MSG_FASTOPEN as u64;
         let connects = |flags| when(flags, SeccompCmpOp::MaskedEq(fast_open), fast_open);
@@ -198,16 +213,24 @@ fn rules(may_connect: bool) -> BTreeMap<i64, Vec<SeccompRule>> {
 
 /// Sockets that are not of IP, or not of TCP: SCTP and MPTCP have streams as well.
 fn socket_conditions() -> Vec<SeccompRule> {
-    let is_none_of = |argument: u8, values: [i32; 2]| {
-        let is_not = |value: i32| {
-            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value as u64)
-                .expect("a system call has six arguments")
-        };
-        SeccompRule::new(values.map(is_not).into()).expect("it has conditions")
-    };
     let kinds = FORBIDDEN_SOCKETS.map(|kind| when(1, SeccompCmpOp::MaskedEq(SOCKET_KIND), kind as u64));
     let others = [is_none_of(0, [libc::AF_INET, libc::AF_INET6]), is_none_of(2, [0, libc::IPPROTO_TCP])];
     kinds.into_iter().chain(others).collect()
+}
+
+/// A counter that is not of all processes, or is opened in another way than that its descriptor alone reads it. What it counts is in
+/// memory, where no filter sees it: the kernel asks for `CAP_PERFMON` where `perf_event_paranoid` does.
+fn counting_conditions() -> Vec<SeccompRule> {
+    let all_processes = u64::from(u32::MAX);
+    vec![when(1, SeccompCmpOp::Ne, all_processes), is_none_of(4, [0, CLOSE_COUNTER_ON_EXEC as i32])]
+}
+
+fn is_none_of(argument: u8, values: [i32; 2]) -> SeccompRule {
+    let is_not = |value: i32| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value as u64)
+            .expect("a system call has six arguments")
+    };
+    SeccompRule::new(values.map(is_not).into()).expect("it has conditions")
 }
 
 fn when(argument: u8, operator: SeccompCmpOp, value: u64) -> SeccompRule {
@@ -232,9 +255,60 @@ mod tests {
 
     #[test]
     fn the_filters_can_be_installed() {
-        for may_connect in [false, true] {
-            let length = program(rules(may_connect), libc::EPERM).expect("it compiles").len();
+        for (connecting, counting) in [(false, false), (false, true), (true, false), (true, true)] {
+            let rules = rules(AllowedCalls { connecting, counting });
+            let length = program(rules, libc::EPERM).expect("it compiles").len();
             assert!(length < 4096, "the limit of the kernel");
+        }
+    }
+
+    /// What the kernel would do with a call by a filter: the instructions that filters of seccompiler have.
+    fn carried_out(program: &BpfProgram, call: i64, arguments: [u64; 6]) -> u32 {
+        // `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_AARCH64`.
+        let architecture: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
+        let mut data = (call as u32).to_ne_bytes().to_vec();
+        data.extend(architecture.to_ne_bytes());
+        data.extend([0; 8]);
+        data.extend(arguments.iter().flat_map(|argument| argument.to_ne_bytes()));
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let instruction = &program[at];
+            let k = instruction.k;
+            let jump = |is_met: bool| usize::from(if is_met { instruction.jt } else { instruction.jf });
+            at += 1;
+            match u32::from(instruction.code) {
+                0x20 => value = u32::from_ne_bytes(*data[k as usize..].first_chunk().expect("it is within")),
+                0x54 => value &= k,
+                0x05 => at += k as usize,
+                0x15 => at += jump(value == k),
+                0x25 => at += jump(value > k),
+                0x35 => at += jump(value >= k),
+                0x06 => return k,
+                other => panic!("an instruction that is not expected: {other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn counters_are_opened_by_whom_the_record_allows_it_and_never_of_a_process() {
+        let is_forbidden = |counting, pid: i32, flags: u64| {
+            let rules = rules(AllowedCalls { connecting: false, counting });
+            let program = program(rules, libc::EPERM).expect("it compiles");
+            let arguments = [0x7000, pid as u32 as u64, 0, u64::MAX, flags, 0];
+            let action = carried_out(&program, libc::SYS_perf_event_open, arguments);
+            assert!([0x7fff_0000, 0x0005_0000 | libc::EPERM as u32].contains(&action), "{action:#x}");
+            action != 0x7fff_0000
+        };
+        // As Level Zero opens them, and as this program does.
+        for flags in [0, CLOSE_COUNTER_ON_EXEC] {
+            assert!(!is_forbidden(true, -1, flags));
+            assert!(is_forbidden(false, -1, flags), "the record does not name it");
+            assert!(is_forbidden(true, 0, flags), "its own process");
+            assert!(is_forbidden(true, 1, flags), "another one");
+        }
+        // Those of the output to another counter and of a control group, and one that the kernel does not have.
+        for flags in [1 << 1, 1 << 2, 1 << 4] {
+            assert!(is_forbidden(true, -1, flags), "{flags}");
         }
     }
 
@@ -246,7 +320,10 @@ mod tests {
             net::{AddressFamily, Protocol, RawProtocol, SendFlags, SocketType, ipproto, send, socket},
         };
         let thread = std::thread::spawn(|| {
-            if filter(true).expect("the filters can be installed") != "seccomp" {
+            if filter(AllowedCalls { connecting: true, counting: false })
+                .expect("the filters can be installed")
+                != "seccomp"
+            {
                 return;
             }
             let tcp = |kind, protocol| socket(AddressFamily::INET, kind, protocol);
@@ -279,7 +356,7 @@ mod tests {
             ([true, true], "no seccomp"),
         ] {
             let mut filters = refused.into_iter();
-            let applied = install(false, |_| match filters.next() {
+            let applied = install(AllowedCalls::default(), |_| match filters.next() {
                 Some(true) => Err(refuse(libc::EINVAL)),
                 Some(false) => Ok(()),
                 None => panic!("there are two filters"),
@@ -287,6 +364,9 @@ mod tests {
             assert_eq!(applied.expect("a refusal is no error"), expected);
             assert_eq!(filters.next(), None, "both were tried");
         }
-        assert!(install(false, |_| Err(refuse(libc::EFAULT))).is_err(), "any other failure is an error");
+        assert!(
+            install(AllowedCalls::default(), |_| Err(refuse(libc::EFAULT))).is_err(),
+            "any other failure is an error"
+        );
     }
 }

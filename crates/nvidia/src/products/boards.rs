@@ -13,7 +13,7 @@ pub(super) const ROWS: &[BoardRow] = &[
     (&[0x1489, 0x8a80], row(0x1fb2, "NVIDIA T400", "T400", "turing", "7.5")),
     (&[0x1450], row(0x20b0, "NVIDIA A100-PG509-200", "A100", "ampere", "8.0")),
     (&[0x1625], row(0x20b2, "NVIDIA PG509-210", "PG509", "ampere", "8.0")),
-    (&[0x179a], row(0x20f5, "NVIDIA A800 80GB PCIe LC", "A800", "ampere", "8.0")),
+    (&[0x179a], row(0x20f5, "NVIDIA A800 80GB PCIe LC", "A800-80GB", "ampere", "8.0")),
     (&[0x16eb, 0x1805], row(0x2342, "NVIDIA GH200 120GB", "GH200", "hopper", "9.0")),
     (&[0x14a9], row(0x25b6, "NVIDIA A16", "A16", "ampere", "8.6")),
     (&[0x157e], row(0x25b6, "NVIDIA A2", "A2", "ampere", "8.6")),

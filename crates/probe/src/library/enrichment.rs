@@ -10,7 +10,7 @@ use afd_model::{Device, DeviceId, Findings, LibraryStatus, Problem, Sampling};
 use serde_json::Value;
 
 use super::{
-    DISCOVER, DeviceNodes, LibraryProcess, LibrarySpec, QueriedSource, responsiveness::Responsiveness,
+    DISCOVER, DriverInterfaces, LibraryProcess, LibrarySpec, QueriedSource, responsiveness::Responsiveness,
 };
 use crate::{
     ProbeProcess,
@@ -25,8 +25,8 @@ pub struct Enrichment<T: StatusTable> {
     spec: &'static LibrarySpec<T>,
     process: LibraryProcess,
     root: Option<PathBuf>,
-    /// Device nodes by which the process can query the driver itself.
-    nodes: DeviceNodes,
+    /// By what the process can query the driver itself.
+    driver: DriverInterfaces,
     /// The devices that the library knows, with the number of their partitions.
     devices: Vec<(DeviceId, usize)>,
     report: Option<LibraryReport<T>>,
@@ -69,7 +69,7 @@ impl<T: StatusTable> Enrichment<T> {
             spec,
             process: LibraryProcess::new(launcher, spec.probe),
             root,
-            nodes: Vec::new(),
+            driver: DriverInterfaces::default(),
             devices: Vec::new(),
             report: None,
             refused: None,
@@ -86,10 +86,10 @@ impl<T: StatusTable> Enrichment<T> {
         }
     }
 
-    /// Device nodes by which the process queries the driver itself from now on: for what the library does not report, or for all
-    /// where there is none.
-    pub fn set_nodes(&mut self, nodes: DeviceNodes) {
-        self.nodes = nodes;
+    /// By what the process queries the driver itself from now on: for what the library does not report, or for all where there is
+    /// none.
+    pub fn set_driver(&mut self, driver: DriverInterfaces) {
+        self.driver = driver;
     }
 
     /// Queries the library for what does not change, and adds its problems to those of the kernel's findings. What it reported
@@ -258,10 +258,10 @@ impl<T: StatusTable> Enrichment<T> {
     }
 
     fn source(&self, host: &Host) -> Option<QueriedSource> {
-        let nodes = || self.nodes.clone();
+        let driver = || self.driver.clone();
         match self.spec.find(host, self.root.as_deref()) {
-            Some(library) => Some(QueriedSource::Library(library, nodes())),
-            None => (!self.nodes.is_empty()).then(|| QueriedSource::Nodes(nodes())),
+            Some(library) => Some(QueriedSource::Library(library, driver())),
+            None => (!self.driver.is_empty()).then(|| QueriedSource::Driver(driver())),
         }
     }
 

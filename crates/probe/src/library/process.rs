@@ -21,28 +21,59 @@ pub struct LibraryProcess {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum QueriedSource {
     /// The library at a path, and the driver for what the library does not report.
-    Library(PathBuf, DeviceNodes),
+    Library(PathBuf, DriverInterfaces),
     /// The driver itself.
-    Nodes(DeviceNodes),
+    Driver(DriverInterfaces),
 }
 
 /// Device nodes of the driver, each with its device.
 pub type DeviceNodes = Vec<(DeviceId, PathBuf)>;
 
+/// By what the driver can be queried.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DriverInterfaces {
+    /// Device nodes.
+    pub nodes: DeviceNodes,
+    /// Counters of the kernel (`perf_event_open`), each with its device, described as the vendor's process understands it.
+    pub counters: Vec<(DeviceId, String)>,
+}
+
+impl DriverInterfaces {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.counters.is_empty()
+    }
+
+    /// Drops those of some devices.
+    pub fn retain(&mut self, mut is_kept: impl FnMut(&DeviceId) -> bool) {
+        self.nodes.retain(|(device, _)| is_kept(device));
+        self.counters.retain(|(device, _)| is_kept(device));
+    }
+
+    /// The devices that have one.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        let counted = self.counters.iter().map(|(device, _)| *device);
+        self.nodes.iter().map(|(device, _)| *device).chain(counted)
+    }
+}
+
 impl QueriedSource {
     fn arguments(&self, vendor: &'static str) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["probe".into(), vendor.into()];
-        let nodes = match self {
-            QueriedSource::Library(path, nodes) => {
+        let driver = match self {
+            QueriedSource::Library(path, driver) => {
                 arguments.extend(["--library".into(), path.into()]);
-                nodes
+                driver
             }
-            QueriedSource::Nodes(nodes) => nodes,
+            QueriedSource::Driver(driver) => driver,
         };
-        arguments.extend(nodes.iter().flat_map(|(device, path)| {
+        arguments.extend(driver.nodes.iter().flat_map(|(device, path)| {
             let mut value = OsString::from(format!("{device}="));
             value.push(path);
             ["--node".into(), value]
+        }));
+        arguments.extend(driver.counters.iter().flat_map(|(device, description)| {
+            ["--counters".into(), format!("{device}={description}").into()]
         }));
         arguments
     }

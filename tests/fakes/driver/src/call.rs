@@ -1,9 +1,9 @@
-//! One ioctl of the program: its arguments, which are in the memory of the program, and the answer in the recording.
+//! One system call of the program: its arguments, which are in the memory of the program, and the answer in the recording.
 
 use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::FileExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use rustix::io::Errno;
@@ -11,33 +11,48 @@ use serde_json::Value;
 
 use crate::{FakeDriver, ffi::HandedOverCall};
 
-/// An ioctl.
-pub(crate) struct IoctlCall<'a> {
+/// A system call.
+pub(crate) struct DriverCall<'a> {
     driver: &'a FakeDriver,
-    /// Its request.
-    pub(crate) request: u32,
-    /// The address of its argument.
-    pub(crate) argument: u64,
-    /// The file that stands for the node.
-    pub(crate) node: PathBuf,
+    process: u32,
+    pub(crate) arguments: [u64; 6],
     /// The recording.
     pub(crate) recording: Value,
     memory: File,
 }
 
-impl IoctlCall<'_> {
-    pub(crate) fn new<'a>(driver: &'a FakeDriver, call: &HandedOverCall) -> Result<IoctlCall<'a>, Errno> {
+impl DriverCall<'_> {
+    pub(crate) fn new<'a>(driver: &'a FakeDriver, call: &HandedOverCall) -> Result<DriverCall<'a>, Errno> {
         let text = fs::read(&driver.recording).expect("the recording can be read");
-        let descriptor = format!("/proc/{}/fd/{}", call.process, call.arguments[0]);
         let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", call.process));
-        Ok(IoctlCall {
+        Ok(DriverCall {
             driver,
-            request: call.arguments[1] as u32,
-            argument: call.arguments[2],
-            node: fs::read_link(descriptor).map_err(|_| Errno::IO)?,
+            process: call.process,
+            arguments: call.arguments,
             recording: serde_json::from_slice(&text).expect("it is a recording"),
             memory: memory.map_err(|_| Errno::IO)?,
         })
+    }
+
+    /// The request of an ioctl.
+    pub(crate) fn request(&self) -> u32 {
+        self.arguments[1] as u32
+    }
+
+    /// The address of the argument of an ioctl.
+    pub(crate) fn argument(&self) -> u64 {
+        self.arguments[2]
+    }
+
+    /// The file that stands for the node of an ioctl.
+    pub(crate) fn node(&self) -> Result<PathBuf, Errno> {
+        let descriptor = format!("/proc/{}/fd/{}", self.process, self.arguments[0]);
+        fs::read_link(descriptor).map_err(|_| Errno::IO)
+    }
+
+    /// The host root of the program.
+    pub(crate) fn host_root(&self) -> &Path {
+        &self.driver.host_root
     }
 
     /// Bytes of the program's memory.

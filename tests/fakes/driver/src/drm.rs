@@ -1,16 +1,17 @@
-//! The drivers xe and i915: `DRM_IOCTL_VERSION` and the queries of memory regions on a render node.
+//! The drivers xe and i915: `DRM_IOCTL_VERSION` and the queries of memory regions on a render node, and counters.
 
 use afd_intel::drm::ERRNOS;
 use rustix::io::Errno;
 use serde_json::Value;
 
-use crate::{DriverKind, call::IoctlCall, structs::FilledStruct};
+use crate::{DriverKind, call::DriverCall, counters, structs::FilledStruct};
 
 pub(crate) const DRM: DriverKind = DriverKind {
     recording: "intel-drm.json",
     requests: [VERSION, XE_QUERY, I915_QUERY],
     errors: ERRNOS,
     carry_out,
+    open_counter: Some(counters::open),
 };
 
 const VERSION: u32 = 0xc040_6400;
@@ -20,12 +21,13 @@ const I915_QUERY: u32 = 0xc010_6479;
 const XE_REGIONS: &str = "DRM_XE_DEVICE_QUERY_MEM_REGIONS";
 const I915_REGIONS: &str = "DRM_I915_QUERY_MEMORY_REGIONS";
 
-fn carry_out(call: &IoctlCall<'_>) -> Result<bool, Errno> {
-    let name = call.node.file_name().and_then(|name| name.to_str()).ok_or(Errno::NOTTY)?;
+fn carry_out(call: &DriverCall<'_>) -> Result<bool, Errno> {
+    let node = call.node()?;
+    let name = node.file_name().and_then(|name| name.to_str()).ok_or(Errno::NOTTY)?;
     let address = call.device_with(&format!("drm/{name}"))?;
     let driver = call.answer(&address, "DRM_IOCTL_VERSION");
     let driver = driver.as_ref().map_err(|error| *error)?.as_str().unwrap_or_default();
-    let query = match call.request {
+    let query = match call.request() {
         VERSION => "DRM_IOCTL_VERSION",
         XE_QUERY if driver == "xe" => XE_REGIONS,
         I915_QUERY if driver == "i915" => I915_REGIONS,
@@ -43,30 +45,30 @@ fn carry_out(call: &IoctlCall<'_>) -> Result<bool, Errno> {
 }
 
 /// `struct drm_version`: the driver copies no more of the name than there is room for, and writes how long it is.
-fn version(call: &IoctlCall<'_>, driver: &str) -> Result<(), Errno> {
-    let arguments: [u8; 64] = call.read(call.argument)?;
+fn version(call: &DriverCall<'_>, driver: &str) -> Result<(), Errno> {
+    let arguments: [u8; 64] = call.read(call.argument())?;
     let room = usize::try_from(wide(&arguments, 16)).unwrap_or(usize::MAX);
     call.write(wide(&arguments, 24), &driver.as_bytes()[..driver.len().min(room)])?;
-    call.write(call.argument + 16, &(driver.len() as u64).to_ne_bytes())
+    call.write(call.argument() + 16, &(driver.len() as u64).to_ne_bytes())
 }
 
 /// `struct drm_xe_device_query`: a size of 0 is filled in, any other one must be that of the data.
-fn xe_regions(call: &IoctlCall<'_>, regions: &Value) -> Result<(), Errno> {
-    let arguments: [u8; 40] = call.read(call.argument)?;
+fn xe_regions(call: &DriverCall<'_>, regions: &Value) -> Result<(), Errno> {
+    let arguments: [u8; 40] = call.read(call.argument())?;
     if number(&arguments, 8) != 1 {
         return Err(Errno::INVAL);
     }
     let data = filled(8, regions, ["mem_class", "total_size", "used"]);
     match number(&arguments, 12) as usize {
-        0 => call.write(call.argument + 12, &(data.len() as u32).to_ne_bytes()),
+        0 => call.write(call.argument() + 12, &(data.len() as u32).to_ne_bytes()),
         size if size == data.len() => call.write(wide(&arguments, 16), &data),
         _ => Err(Errno::INVAL),
     }
 }
 
 /// `struct drm_i915_query` with one item, whose length is filled in where it is 0, and negative where the item is refused.
-fn i915_regions(call: &IoctlCall<'_>, regions: &Value) -> Result<(), Errno> {
-    let arguments: [u8; 16] = call.read(call.argument)?;
+fn i915_regions(call: &DriverCall<'_>, regions: &Value) -> Result<(), Errno> {
+    let arguments: [u8; 16] = call.read(call.argument())?;
     let at = wide(&arguments, 8);
     let item: [u8; 24] = call.read(at)?;
     if number(&arguments, 0) != 1 || number(&arguments, 4) != 0 {

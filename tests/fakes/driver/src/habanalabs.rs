@@ -4,10 +4,15 @@ use afd_gaudi::control::ERRNOS;
 use rustix::io::Errno;
 use serde_json::Value;
 
-use crate::{DriverKind, call::IoctlCall, structs::FilledStruct};
+use crate::{DriverKind, call::DriverCall, structs::FilledStruct};
 
-pub(crate) const HABANALABS: DriverKind =
-    DriverKind { recording: "habanalabs.json", requests: [NEWEST, OLDER, OLDER], errors: ERRNOS, carry_out };
+pub(crate) const HABANALABS: DriverKind = DriverKind {
+    recording: "habanalabs.json",
+    requests: [NEWEST, OLDER, OLDER],
+    errors: ERRNOS,
+    carry_out,
+    open_counter: None,
+};
 
 /// `DRM_IOCTL_HL_INFO`, and `HL_IOCTL_INFO` of type `H`.
 const NEWEST: u32 = 0xc018_6440;
@@ -27,14 +32,14 @@ const OPERATIONS: [(u32, &str); 9] = [
 ];
 const LINK_STATE: &str = "HL_INFO_NIC_LINK_STATE";
 
-fn carry_out(call: &IoctlCall<'_>) -> Result<bool, Errno> {
+fn carry_out(call: &DriverCall<'_>) -> Result<bool, Errno> {
     // The request that the driver has.
     let request = call.recording["request"].as_u64().unwrap_or(NEWEST.into());
-    if u64::from(call.request) != request {
+    if u64::from(call.request()) != request {
         return Err(Errno::NOTTY);
     }
     let address = call.device_with(&accel_node(call).ok_or(Errno::NOTTY)?)?;
-    let arguments: [u8; 24] = call.read(call.argument)?;
+    let arguments: [u8; 24] = call.read(call.argument())?;
     let number =
         |offset: usize| u32::from_ne_bytes(*arguments[offset..].first_chunk().expect("it has 24 bytes"));
     let (size, operation, argument) = (number(8), number(12), number(16));
@@ -52,8 +57,9 @@ fn carry_out(call: &IoctlCall<'_>) -> Result<bool, Errno> {
 }
 
 /// What the device of a control node has in sysfs: the control node has the number of the accel node.
-fn accel_node(call: &IoctlCall<'_>) -> Option<String> {
-    let name = call.node.file_name()?.to_str()?;
+fn accel_node(call: &DriverCall<'_>) -> Option<String> {
+    let node = call.node().ok()?;
+    let name = node.file_name()?.to_str()?;
     Some(match name.strip_prefix("accel_controlD") {
         Some(number) => format!("accel/accel{number}"),
         None => format!("habanalabs/hl{}", name.strip_prefix("hl_controlD")?),

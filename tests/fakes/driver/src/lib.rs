@@ -1,4 +1,4 @@
-//! A driver that answers ioctls of a program, from a recording: habanalabs, or xe and i915. The README describes how the answers get
+//! A driver that answers ioctls of a program and opens counters for it, from a recording: habanalabs, or xe and i915. The README describes how the answers get
 //! into a program.
 #![allow(
     unsafe_code,
@@ -8,6 +8,7 @@
 )]
 
 mod call;
+mod counters;
 mod drm;
 mod ffi;
 mod habanalabs;
@@ -31,7 +32,7 @@ use rustix::{
     },
 };
 
-use crate::call::IoctlCall;
+use crate::call::DriverCall;
 
 /// A kind of driver.
 #[derive(Debug)]
@@ -43,8 +44,12 @@ pub struct DriverKind {
     /// The errors that it returns.
     errors: &'static [StatusRow],
     /// Fills in what a call asks for; whether it returns at all, or its error.
-    carry_out: fn(&IoctlCall<'_>) -> Result<bool, Errno>,
+    carry_out: fn(&DriverCall<'_>) -> Result<bool, Errno>,
+    /// Opens a counter, if the kernel hands over these calls; none where it does not return.
+    open_counter: Option<CounterOpener>,
 }
+
+type CounterOpener = fn(&DriverCall<'_>) -> Result<Option<OwnedFd>, Errno>;
 
 /// The drivers that have a fake.
 pub static DRIVERS: [DriverKind; 2] = [habanalabs::HABANALABS, drm::DRM];
@@ -80,7 +85,7 @@ impl FakeDriver {
         FakeDriver { host_root: host_root.to_owned(), ..self.clone() }
     }
 
-    /// Answers the ioctls of the program that the command is to start, and of all processes that it starts, as long as one of
+    /// Answers the calls of the program that the command is to start, and of all processes that it starts, as long as one of
     /// them runs. The command can start one program.
     ///
     /// # Panics
@@ -88,7 +93,7 @@ impl FakeDriver {
     pub fn serve(&self, command: &mut Command) {
         let (own, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .expect("a pair of sockets can be made");
-        ffi::hand_over(command, self.kind.requests, other);
+        ffi::hand_over(command, self.kind.requests, self.kind.open_counter.is_some(), other);
         let driver = self.clone();
         // It ends when the command is dropped without having started a program.
         thread::spawn(move || {
@@ -109,14 +114,36 @@ impl FakeDriver {
             }
             // It fails where the caller was killed meanwhile.
             let Ok(call) = ffi::receive(listener) else { continue };
-            let result = IoctlCall::new(self, &call).and_then(|call| (self.kind.carry_out)(&call));
-            match result {
-                Ok(true) => ffi::answer(listener, &call, 0),
-                Ok(false) => {}
-                Err(errno) => ffi::answer(listener, &call, errno.raw_os_error()),
+            match self.carry_out(&call) {
+                Ok(CarriedOutCall::Done) => ffi::answer(listener, &call, Ok(0)),
+                Ok(CarriedOutCall::Opened(file)) => {
+                    // It fails where the caller was killed meanwhile, too.
+                    let number = ffi::give(listener, &call, &file);
+                    ffi::answer(listener, &call, number.map_err(|_| libc::EIO));
+                }
+                Ok(CarriedOutCall::Hangs) => {}
+                Err(errno) => ffi::answer(listener, &call, Err(errno.raw_os_error())),
             }
         }
     }
+
+    fn carry_out(&self, call: &ffi::HandedOverCall) -> Result<CarriedOutCall, Errno> {
+        let own = DriverCall::new(self, call)?;
+        match self.kind.open_counter.filter(|_| call.is_counter()) {
+            Some(open) => open(&own).map(|file| file.map_or(CarriedOutCall::Hangs, CarriedOutCall::Opened)),
+            None => (self.kind.carry_out)(&own)
+                .map(|returns| if returns { CarriedOutCall::Done } else { CarriedOutCall::Hangs }),
+        }
+    }
+}
+
+/// What a call came to.
+enum CarriedOutCall {
+    Done,
+    /// It returns this file to the program.
+    Opened(OwnedFd),
+    /// It does not return.
+    Hangs,
 }
 
 /// The listener, when the program has started.

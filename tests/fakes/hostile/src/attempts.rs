@@ -86,6 +86,10 @@ pub(crate) fn all(folder: &str) {
             libc::syscall(libc::SYS_init_module, std::ptr::null::<u8>(), 0, empty.as_ptr()),
         );
         call("load a program into the kernel", libc::syscall(libc::SYS_bpf, 0, 0, 0));
+        call(
+            "count what a processor executes",
+            libc::syscall(libc::SYS_perf_event_open, std::ptr::null::<u8>(), -1, 0, -1, 0),
+        );
         call("make keys", libc::syscall(libc::SYS_keyctl, 0, -3, 0));
         call("leave the group", i64::from(libc::setsid()));
         call("outlive the agent", i64::from(libc::prctl(libc::PR_SET_PDEATHSIG, 0)));

@@ -8,7 +8,6 @@ use afd_model::{
 use serde_json::Value;
 
 use super::{KernelReadings, reading};
-use crate::drm;
 use crate::levelzero::{
     LevelZeroAnswers,
     calls::{
@@ -19,6 +18,7 @@ use crate::levelzero::{
     },
     parts::{BYTE_COUNTERS, DEVICE_MEMORY, RAS_CATEGORIES, SampledComponent, SampledDevice, rate, values},
 };
+use crate::{counters, drm};
 
 /// The groups of engines by which an engine is known, preferred first (`zes_engine_group_t`).
 const ENGINE_GROUPS: [(Engine, &[u64]); 5] = [
@@ -67,6 +67,9 @@ fn engines(device: &SampledDevice<'_>) -> Vec<Reading> {
         let shares: Option<Vec<f64>> = group.iter().map(|group| share(group.rate("activeTime")?)).collect();
         Some(reading(Quantity::Utilization(engine), mean(&shares?)))
     };
+    if !counters::has_activity(device.now) {
+        return counters::utilization(device.now);
+    }
     ENGINE_GROUPS.into_iter().filter_map(utilization).collect()
 }
 
