@@ -15,6 +15,7 @@ pub mod fake_server;
 pub mod fixture;
 pub mod hostile;
 pub mod library_faults;
+pub mod measured;
 pub mod memory;
 pub mod recorded_servers;
 

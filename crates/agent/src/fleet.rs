@@ -20,6 +20,11 @@ pub use source::NodeSource;
 use self::{drift::DriftFacts, explain::PathGroups, node::NodeFilter, rows::NodeRows};
 use crate::args::{FleetOutput, NodesArgs};
 
+/// A number of Nodes, as text.
+pub(crate) fn count_of_nodes(count: usize) -> String {
+    format!("{count} Node{}", if count == 1 { "" } else { "s" })
+}
+
 /// Writes the Nodes as the options select and show them.
 ///
 /// # Errors

@@ -94,8 +94,8 @@ pub fn decided_report(
 }
 
 /// Compact JSON: devices with product, health and partitions, their firmware, missing devices, what Kubernetes offers, paths with reasons, and
-/// problems. Nothing in it moves by itself. To fit, entries are removed from the end: problems first, then firmware, then partitions, then
-/// devices, then missing ones.
+/// problems. Nothing in it moves by itself. To fit, entries are removed from the end: problems first, then firmware, then
+/// partitions, then devices, then missing ones.
 pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerdict<'_>]) -> String {
     let devices = inventory.devices.iter().map(|device| ReportedDevice {
         id: device.id.to_string(),

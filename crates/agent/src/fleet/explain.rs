@@ -170,7 +170,9 @@ fn write_requirements(
         writeln!(output, "\nRequired:")?;
     }
     for requirement in unmet {
-        writeln!(output, "  {}: {}", requirement.reason, requirement.require.source())?;
+        let applies =
+            requirement.when.as_ref().map(|when| format!(", where {}", when.source())).unwrap_or_default();
+        writeln!(output, "  {}: {}{applies}", requirement.reason, requirement.require.source())?;
     }
     writeln!(output, "\n`afd explain {}` on a Node shows what to do.", spec.name)?;
     Ok(())

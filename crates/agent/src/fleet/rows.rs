@@ -6,7 +6,7 @@ use afd_apiserver::node_pages::ListedCondition;
 use afd_publish::node::{MANAGED_BY, age};
 use serde_json::{Map, Value, json};
 
-use super::{node::FleetNode, strings::SharedStrings};
+use super::{count_of_nodes, node::FleetNode, strings::SharedStrings};
 use crate::{
     args::FleetOutput,
     text_table::write_columns,
@@ -136,11 +136,12 @@ impl NodeRows {
         };
         let with_problem = self.rows.iter().filter(|row| row.status(1) == Some("True")).count();
         format!(
-            "{} Nodes: {} devices, {} known to be healthy, {} missing; {with_problem} Nodes with a confirmed fault.",
-            self.rows.len(),
+            "{}: {} devices, {} known to be healthy, {} missing; {} with a confirmed fault.",
+            count_of_nodes(self.rows.len()),
             sum("count"),
             sum("healthy"),
             sum("missing"),
+            count_of_nodes(with_problem),
         )
     }
 }

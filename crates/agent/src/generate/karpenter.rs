@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::products::{FleetProducts, ProductNodes};
+use crate::fleet::count_of_nodes;
 
 const ABOUT: &str = "\
 # A pod that selects these labels makes Karpenter create a Node, although no agent has labelled one yet. The labels are those that
@@ -11,8 +12,7 @@ const ABOUT: &str = "\
 ";
 
 /// What is to be filled in, and the advice about startup taints.
-const NODE_CLASS: &str = "\
-      # Replace it by the NodeClass of the cloud provider.
+const NODE_CLASS: &str = "      # Replace it by the NodeClass of the cloud provider.
       nodeClassRef:
         group: karpenter.k8s.aws
         kind: EC2NodeClass
@@ -31,9 +31,9 @@ pub(super) fn documents(products: &FleetProducts<'_>) -> Vec<String> {
 
 fn pool(product: &str, name: &str, nodes: &ProductNodes) -> String {
     let mut text = format!(
-        "# {product}: {} Nodes.\n{ABOUT}apiVersion: karpenter.sh/v1\nkind: NodePool\nmetadata:\n  name: {name}\nspec:\n  \
+        "# {product}: {}.\n{ABOUT}apiVersion: karpenter.sh/v1\nkind: NodePool\nmetadata:\n  name: {name}\nspec:\n  \
          template:\n    metadata:\n      labels:\n",
-        nodes.nodes
+        count_of_nodes(nodes.nodes)
     );
     for (key, value) in &nodes.labels {
         let _ = writeln!(text, "        {key}: \"{value}\"");

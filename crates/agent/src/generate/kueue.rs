@@ -7,6 +7,7 @@ use super::{
     FABRIC, HOSTNAME, ZONE,
     products::{FleetProducts, ProductNodes},
 };
+use crate::fleet::count_of_nodes;
 
 /// Maximum number of tolerations of a ResourceFlavor.
 const MAX_TOLERATIONS: usize = 8;
@@ -36,7 +37,7 @@ fn topology_name((zone, fabric): (bool, bool)) -> &'static str {
 
 fn topology(products: &FleetProducts<'_>, levels: (bool, bool)) -> String {
     let mut text = format!(
-        "# The levels whose labels all Nodes of its products have, from the widest. Kueue before 0.15 has v1beta1.\n\
+        "# The levels whose labels all Nodes of a product have, from the widest. Kueue before 0.15 has v1beta1.\n\
          apiVersion: kueue.x-k8s.io/v1beta2\nkind: Topology\nmetadata:\n  name: {}\nspec:\n  levels:\n",
         topology_name(levels)
     );
@@ -53,18 +54,16 @@ fn topology(products: &FleetProducts<'_>, levels: (bool, bool)) -> String {
 }
 
 fn flavor(products: &FleetProducts<'_>, product: &str, name: &str, nodes: &ProductNodes) -> String {
-    let count = nodes.nodes;
+    let count = count_of_nodes(nodes.nodes);
     let mut text = format!(
-        "# {product}: {count} Nodes. With a topology, Kueue lets nothing of a flavor be changed: delete and create it.\n\
+        "# {product}: {count}. With a topology, Kueue lets nothing of a flavor be changed: delete and create it.\n\
          apiVersion: kueue.x-k8s.io/v1beta2\nkind: ResourceFlavor\nmetadata:\n  name: {name}\nspec:\n  nodeLabels:\n    \
          {}: \"{product}\"\n",
         products.key("product")
     );
     if !nodes.taints.is_empty() {
-        let _ = writeln!(
-            text,
-            "  # For the taints that all {count} Nodes have; pods of this flavor get them.\n  tolerations:"
-        );
+        let _ =
+            writeln!(text, "  # For the taints of {count}; pods of this flavor get them.\n  tolerations:");
     }
     for taint in nodes.taints.iter().take(MAX_TOLERATIONS) {
         let _ = writeln!(text, "  - key: {}\n    effect: {}", taint.key, taint.effect);
