@@ -16,6 +16,7 @@ pub mod fake_server;
 pub mod fixture;
 pub mod hostile;
 pub mod library_faults;
+pub mod measured;
 pub mod memory;
 pub mod prometheus;
 pub mod recorded_servers;

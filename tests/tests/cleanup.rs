@@ -12,8 +12,7 @@ mod rights;
 use std::{
     collections::BTreeMap,
     env, fs,
-    process::{Command, ExitCode, Output},
-    thread,
+    process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
@@ -23,8 +22,8 @@ use afd_test_cluster::{
     proxy::{Credentials, Fault, FaultScope, Proxy},
     until,
 };
-use afd_tests::{fixture::Fixture, stdout};
-use anyhow::{Context, bail, ensure};
+use afd_tests::{fixture::Fixture, measured::measured, stdout};
+use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
@@ -164,7 +163,7 @@ async fn many() -> anyhow::Result<()> {
     let refused_writes = refused_writes.iter().filter(|request| request.is_write()).count();
 
     let left = traced(&nodes).await?.len() - others;
-    let (output, time, memory_kib) = measure(command())?;
+    let (output, time, memory_kib) = measured(command().stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(1), "{} {error}", output.status);
     ensure!(error.contains("1 Nodes could not be cleaned") && error.contains(REFUSED), "{error}");
@@ -207,7 +206,7 @@ async fn many() -> anyhow::Result<()> {
     let mut command = afd_tests::afd(["cleanup", "--all-nodes", "--kubeconfig"]);
     command.arg(bed.kubeconfig());
     let before = server_time()?;
-    let (output, time, memory) = measure(command)?;
+    let (output, time, memory) = measured(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let busy = server_time()? - before;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     ensure!(traced(&nodes).await?.is_empty());
@@ -266,26 +265,4 @@ pub(crate) fn refuse(bed: &Bed, condition: &str, on: bool) -> anyhow::Result<()>
     fs::write(&file, list.to_string())?;
     let verb = if on { "apply" } else { "delete" };
     afd_test_cluster::succeed(bed.kubectl()?.args([verb, "-f"]).arg(file)).map(drop)
-}
-
-/// Runs a command; its output, time, and the most memory that it has used, in KiB.
-fn measure(mut command: Command) -> anyhow::Result<(Output, Duration, u64)> {
-    use std::process::Stdio;
-    let start = Instant::now();
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("starting afd")?;
-    let status = format!("/proc/{}/status", child.id());
-    let sampler = thread::spawn(move || {
-        let mut most = 0;
-        while let Ok(text) = fs::read_to_string(&status) {
-            // A process that has ended has no memory.
-            let Some(line) = text.lines().find_map(|line| line.strip_prefix("VmHWM:")) else { break };
-            most = most.max(line.trim().trim_end_matches(" kB").parse().unwrap_or(0));
-            thread::sleep(Duration::from_millis(20));
-        }
-        most
-    });
-    let output = child.wait_with_output().context("waiting for afd")?;
-    let time = start.elapsed();
-    let Ok(memory) = sampler.join() else { bail!("the sampler has panicked") };
-    Ok((output, time, memory))
 }

@@ -1,11 +1,23 @@
-//! Many agents against one real API server, in one process: `afd-publish` maintains a Node for each of them, with a client for
-//! each. A small number is a test; `cargo xtask bench --agents 1000` prints the figures of a large one.
+//! Many agents against one real API server: `afd-publish` maintains a Node for each of most of them in this process, with a client
+//! for each, and the others are processes of the binary. A small number is a test; `cargo xtask bench --agents 5000` prints the
+//! figures of a large one. The view of all Nodes (`afd nodes`) is tested here as well.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::print_stdout,
     reason = "tests lay out hosts, start programs and print what they measured"
 )]
+
+#[path = "many_agents/fleet.rs"]
+mod fleet;
+#[path = "many_agents/many_nodes.rs"]
+mod many_nodes;
+#[path = "many_agents/processes.rs"]
+mod processes;
+#[path = "many_agents/server_load.rs"]
+mod server_load;
+#[path = "many_agents/simulated.rs"]
+mod simulated;
 
 use std::{
     collections::BTreeMap,
@@ -14,11 +26,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_apiserver::ApiCalls;
 use afd_model::{Condition, ConditionStatus, Decision};
-use afd_publish::node::{
-    self, DesiredCondition, DesiredNode, NodeCounters, NodeObserver, NodeSettings, WriteLimits,
-};
+use afd_publish::node::{DesiredCondition, DesiredNode};
 use afd_test_cluster::{Bed, Component, Suite, succeed};
 use afd_tests::{fixture::Fixture, stdout};
 use anyhow::{Context, ensure};
@@ -29,18 +38,21 @@ use kube::{
     api::{ListParams, PostParams},
     config::Kubeconfig,
 };
-use prometheus::{IntCounter, IntCounterVec, Opts};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use tokio::sync::watch;
+
+use processes::AgentProcesses;
+use server_load::ServerLoad;
+use simulated::{SimulatedAgent, SimulatedAgents, TIMEOUT, since};
 
 const FEW: usize = 50;
 /// The variable with the number of agents of the large run.
 const AGENTS: &str = "AFD_AGENTS";
+/// The variable with the number of them that are processes; as many as memory allows, up to a tenth, if it is not set.
+const PROCESSES: &str = "AFD_AGENT_PROCESSES";
 const ACCOUNT: &str = "agent";
 const COUNT: &str = "accelerator.llm-d.ai/count";
-/// How long to wait for all agents together.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const DRIVER: &str = "accelerator.llm-d.ai/driver-version";
 /// How long the idle agents are observed in the test.
 const IDLE: Duration = Duration::from_secs(10);
 /// The variable with the seconds for which the idle agents are observed in the large run.
@@ -49,14 +61,23 @@ const IDLE_SECONDS: &str = "AFD_IDLE_SECONDS";
 const WATCH_SECONDS: u64 = 290;
 /// Requests of a start: the Node, labels, condition, and the watch.
 const START_REQUESTS: u64 = 4;
+/// The shortest time between two writes, after the first two: that of the test, and the agent's default.
+const WRITE_INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
 fn main() -> ExitCode {
     afd_tests::binary();
     Suite::new()
-        .test("fifty_agents_start_together_and_become_idle", || run(FEW, IDLE))
-        .on_request("many_agents", || async {
-            run(number(AGENTS)?, Duration::from_secs(number(IDLE_SECONDS)? as u64)).await
+        .parallel(2)
+        .test("fifty_agents_start_together_become_idle_and_follow_a_rollout", || {
+            run(FEW, 1, IDLE, WRITE_INTERVALS[0])
         })
+        .test("the_fleet_is_shown_and_its_manifests_are_accepted", fleet::shown)
+        .on_request("many_agents", || async {
+            let count = number(AGENTS)?;
+            let processes = number(PROCESSES).or_else(|_| processes::affordable(count))?;
+            run(count, processes, Duration::from_secs(number(IDLE_SECONDS)? as u64), WRITE_INTERVALS[1]).await
+        })
+        .on_request("many_nodes", many_nodes::measured_views)
         .main()
 }
 
@@ -65,132 +86,123 @@ fn number(variable: &str) -> anyhow::Result<usize> {
     value.parse().with_context(|| format!("{variable} is not a number"))
 }
 
-/// An agent as the API server sees it.
-struct SimulatedAgent {
-    /// Kept open: the agent stops when it is closed.
-    _want: watch::Sender<Option<DesiredNode>>,
-    requests: IntCounterVec,
-    writes: IntCounter,
-}
-
-impl SimulatedAgent {
-    fn start(config: Config, name: String, wanted: DesiredNode) -> anyhow::Result<SimulatedAgent> {
-        let requests = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"])?;
-        let writes = IntCounter::new("writes", "Writes.")?;
-        let counters = NodeCounters {
-            calls: ApiCalls::new(requests.clone()),
-            label_writes: writes.clone(),
-            contested: IntCounterVec::new(Opts::new("contested", "Contested."), &["key", "owner"])?,
-            refused: IntCounterVec::new(Opts::new("refused", "Refused."), &["key", "code"])?,
-        };
-        let (want, wanted) = watch::channel(Some(wanted));
-        let client = afd_apiserver::client(config, afd_apiserver::MAX_RESPONSE_BYTES)?;
-        let observer = NodeObserver { resources: watch::Sender::new(None), node: watch::Sender::new(None) };
-        let prefix = "accelerator.llm-d.ai".to_owned();
-        let settings = NodeSettings { name, prefix, limits: WriteLimits::default() };
-        tokio::spawn(node::reconcile(client, settings, counters, wanted, observer));
-        Ok(SimulatedAgent { _want: want, requests, writes })
-    }
-
-    /// Requests so far, by verb and code.
-    fn requests(&self) -> BTreeMap<(String, String), u64> {
-        use prometheus::core::Collector;
-        let families = self.requests.collect();
-        let series = families.iter().flat_map(|family| family.get_metric());
-        let named = series.map(|series| {
-            let label = |name| series.get_label().iter().find(|label| label.name() == name);
-            let value = |name| label(name).map(|label| label.value().to_owned()).unwrap_or_default();
-            ((value("verb"), value("code")), series.get_counter().get_value() as u64)
-        });
-        named.collect()
-    }
-}
-
-/// All agents together.
-struct SimulatedAgents(Vec<SimulatedAgent>);
-
-impl SimulatedAgents {
-    fn requests(&self) -> BTreeMap<(String, String), u64> {
-        self.0.iter().flat_map(SimulatedAgent::requests).fold(BTreeMap::new(), |mut all, (key, count)| {
-            *all.entry(key).or_default() += count;
-            all
-        })
-    }
-
-    fn watches(&self) -> u64 {
-        self.requests().get(&("watch".to_owned(), "200".to_owned())).copied().unwrap_or_default()
-    }
-
-    fn writes(&self) -> u64 {
-        self.0.iter().map(|agent| agent.writes.get()).sum()
-    }
-
-    fn errors(&self) -> u64 {
-        self.requests().iter().filter(|((_, code), _)| code != "200").map(|(_, count)| count).sum()
-    }
-
-    /// Waits until each of them has started a number of watches; how long that took.
-    async fn until_watches(&self, start: Instant, each: u64) -> anyhow::Result<Duration> {
-        let all = self.0.len() as u64 * each;
-        while self.watches() < all {
-            ensure!(start.elapsed() < TIMEOUT, "{} of {all} watches: {:?}", self.watches(), self.requests());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(start.elapsed())
-    }
-}
-
-async fn run(count: usize, idle: Duration) -> anyhow::Result<()> {
+/// Starts agents, of which some are processes, and measures their start, their rest, a restart of the API server and a change of
+/// all drivers at once.
+async fn run(count: usize, processes: usize, idle: Duration, interval: Duration) -> anyhow::Result<()> {
     // Each agent needs two connections, also at the API server.
     let files = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).context("allowing more files")?;
     let mut bed = Bed::builder().start().await?;
     let config = agents_config(&bed).await?;
-    let nodes: Api<Node> = Api::all(bed.client().await?);
+    let client = bed.client().await?;
+    let nodes: Api<Node> = Api::all(client.clone());
     let created = stream::iter(0..count).map(async |number| create(&nodes, &name(number)).await);
     created.buffer_unordered(20).try_collect::<Vec<()>>().await?;
+    let (all, simulated) = (count as u64, count - processes);
 
     let wanted = wanted();
-    let (memory, begin) = (resident()?, Instant::now());
-    let start = |number| SimulatedAgent::start(config.clone(), name(number), wanted.clone());
-    let agents = SimulatedAgents((0..count).map(start).collect::<anyhow::Result<_>>()?);
+    let (memory, load, begin) = (resident()?, ServerLoad::read(&client).await?, Instant::now());
+    let start = |number| SimulatedAgent::start(config.clone(), name(number), wanted.clone(), interval);
+    let agents = SimulatedAgents((0..simulated).map(start).collect::<anyhow::Result<_>>()?);
+    let real = AgentProcesses::start(&bed, (simulated..count).map(name), interval)?;
     let started = agents.until_watches(begin, 1).await?;
     let grown = resident()?.saturating_sub(memory);
+    real.until_written(&nodes).await?;
+    until_labelled(&nodes, count, &wanted.labels.values[DRIVER], real.driver()).await?;
     let (requests, errors) = (agents.requests(), agents.errors());
-    labelled(&nodes, count, &wanted).await?;
-    println!("{count} agents, each with its own client, all started at once:");
-    println!("  labels, condition and watch of all after {started:.2?}");
-    println!("  requests: {requests:?}; errors: {errors}");
-    println!("  memory: {:.0} KiB per agent ({grown} KiB)", grown as f64 / count as f64);
-    let all = count as u64;
+    println!(
+        "{count} agents, each with its own client, all started at once; {processes} of them are processes:"
+    );
+    println!(
+        "  labels, condition and watch of all simulated ones after {started:.2?}, of all after {:.2?}",
+        begin.elapsed()
+    );
+    println!("  requests: {requests:?}; refusals: {}; errors: {errors}", agents.refusals());
+    println!("  API server: {}", ServerLoad::read(&client).await?.since(&load).per_agent(count));
+    println!(
+        "  memory: {:.0} KiB per simulated agent ({grown} KiB); processes: {}",
+        grown as f64 / simulated as f64,
+        real.memory()
+    );
     // After a refusal an agent backs off and starts with a read.
-    let max_requests = START_REQUESTS * all + 2 * errors;
-    ensure!(agents.writes() == all && requests.values().sum::<u64>() <= max_requests, "{requests:?}");
+    let max_requests = START_REQUESTS * simulated as u64 + 2 * errors;
+    let written = agents.writes();
+    // A write whose response came too late is found on the Node, and not repeated.
+    ensure!(written == simulated as u64 || errors > 0 && written < simulated as u64, "{written} writes");
+    ensure!(requests.values().sum::<u64>() <= max_requests, "{requests:?}");
 
-    let before = agents.requests();
+    let (before, load) = (agents.requests(), ServerLoad::read(&client).await?);
+    let (begin, errors_before) = (Instant::now(), agents.errors());
     tokio::time::sleep(idle).await;
     let while_idle = since(&agents.requests(), &before);
     let asked: u64 = while_idle.values().sum();
-    let watches = idle.as_secs() / WATCH_SECONDS;
-    ensure!(agents.writes() == all, "{} writes while idle", agents.writes() - all);
-    ensure!(asked <= watches * all && asked == agents.watches() - all, "while idle: {while_idle:?}");
-    println!("  idle for {idle:?}: {asked} requests, all of them watches; no write");
+    let watches = (begin.elapsed().as_secs() / WATCH_SECONDS + 1) * simulated as u64;
+    let failed = agents.errors() - errors_before;
+    ensure!(agents.writes() == written, "{} writes while idle", agents.writes() - written);
+    // Agents whose last request failed still make one.
+    let late = 3 * errors;
+    ensure!(asked <= watches + late + 2 * failed, "while idle: {while_idle:?}");
+    println!("  idle for {idle:?}: {while_idle:?}; no write");
+    println!("  API server: {}", ServerLoad::read(&client).await?.since(&load).per_agent(count));
 
+    let before = agents.requests();
     bed.kill(Component::ApiServer)?;
     bed.restart(Component::ApiServer).await?;
-    let back = agents.until_watches(Instant::now(), agents.watches() / all + 1).await?;
-    ensure!(agents.writes() == all, "{} writes for {all} Nodes", agents.writes());
-    labelled(&nodes, count, &wanted).await?;
+    let back = agents.until_watches(Instant::now(), agents.watches() / simulated as u64 + 1).await?;
+    ensure!(agents.writes() == written, "{} writes for {simulated} Nodes", agents.writes());
+    until_labelled(&nodes, count, &wanted.labels.values[DRIVER], real.driver()).await?;
     println!("  API server killed and restarted: all watch again {back:.2?} after it was ready, no write;");
     println!("  requests since: {:?}", since(&agents.requests(), &before));
+    // The counters of a new server begin at 0.
+    println!("  API server: {}", ServerLoad::read(&client).await?.per_agent(count));
+
+    let (before, load, begin) = (agents.requests(), ServerLoad::read(&client).await?, Instant::now());
+    let applied = ("apply status".to_owned(), "200".to_owned());
+    agents.want(&upgrading(&wanted));
+    let done = agents.until_requests(&applied, before[&applied] + simulated as u64).await;
+    println!(
+        "  all drivers are being replaced, at once: {done} of {simulated} conditions after {:.2?}",
+        begin.elapsed()
+    );
+    let changed = real.change_driver()?;
+    let upgraded = upgraded(&wanted, &changed);
+    agents.want(&upgraded);
+    until_labelled(&nodes, count, &changed, &changed).await?;
+    let took = begin.elapsed();
+    let done = agents.until_requests(&applied, before[&applied] + 2 * simulated as u64).await;
+    println!(
+        "  another driver on all of them, at once: all labels {took:.2?} after the begin, {done} conditions {:.2?}",
+        begin.elapsed()
+    );
+    let requests = since(&agents.requests(), &before);
+    println!("  requests: {requests:?}");
+    println!("  API server: {}", ServerLoad::read(&client).await?.since(&load).per_agent(count));
+    let writes = agents.writes() - written;
+    let has_late = agents.errors() > errors;
+    ensure!(
+        writes == simulated as u64 || has_late && writes <= all * 2,
+        "{writes} writes for {simulated} Nodes"
+    );
     Ok(())
 }
 
-fn since(
-    now: &BTreeMap<(String, String), u64>,
-    before: &BTreeMap<(String, String), u64>,
-) -> BTreeMap<(String, String), u64> {
-    now.iter().map(|(key, count)| (key.clone(), count - before.get(key).unwrap_or(&0))).collect()
+/// The same Node while its driver is being replaced.
+fn upgrading(wanted: &DesiredNode) -> DesiredNode {
+    let state = Condition {
+        status: ConditionStatus::Unknown,
+        reason: "DriverUpgrade".to_owned(),
+        message: "the driver is being replaced".to_owned(),
+    };
+    let mut upgrading = wanted.clone();
+    upgrading.conditions[0].state = Decision::Decided(state);
+    upgrading
+}
+
+/// The same Node with another driver.
+fn upgraded(wanted: &DesiredNode, driver: &str) -> DesiredNode {
+    let mut upgraded = wanted.clone();
+    upgraded.labels.values.insert(DRIVER.to_owned(), driver.to_owned());
+    upgraded
 }
 
 fn name(number: usize) -> String {
@@ -203,12 +215,27 @@ async fn create(nodes: &Api<Node>, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails unless every Node has all labels.
-async fn labelled(nodes: &Api<Node>, count: usize, wanted: &DesiredNode) -> anyhow::Result<()> {
+/// Waits until every Node is labelled so. An agent whose watch ended early has others, so that their number shows nothing of each Node.
+async fn until_labelled(nodes: &Api<Node>, count: usize, simulated: &str, real: &str) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    loop {
+        match labelled(nodes, count, simulated, real).await {
+            Err(error) if begin.elapsed() > TIMEOUT => return Err(error.context("it takes too long")),
+            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+/// Fails unless every Node has eight devices and the driver of the simulated agents, or of the processes.
+async fn labelled(nodes: &Api<Node>, count: usize, simulated: &str, real: &str) -> anyhow::Result<()> {
     let list = nodes.list_metadata(&ListParams::default()).await?;
     ensure!(list.items.len() == count, "{} Nodes", list.items.len());
     for node in list.items {
-        ensure!(node.metadata.labels.as_ref() == Some(&wanted.labels.values), "{:?}", node.metadata);
+        let labels = node.metadata.labels.unwrap_or_default();
+        let value = |key: &str| labels.get(key).map(String::as_str);
+        let is_labelled = value(COUNT) == Some("8") && [Some(simulated), Some(real)].contains(&value(DRIVER));
+        ensure!(is_labelled, "{:?} has {labels:?}", node.metadata.name);
     }
     Ok(())
 }

@@ -1,18 +1,20 @@
 //! The command line.
 
+mod fleet_options;
 mod graces;
 mod http_options;
 mod options;
 mod plugin_options;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use afd_derive::labels::DEFAULT_PREFIX;
 use afd_model::PciAddress;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use fleet_options::{FleetArgs, FleetOutput, GenerateArgs, Manifest, NodesArgs};
 pub use http_options::HttpArgs;
 pub use options::{LabelArgs, LibraryArgs, MetricArgs, NodeLock, PathArgs, RunArgs};
 pub use plugin_options::{PluginArgs, PluginConfigError};
@@ -87,6 +89,10 @@ pub enum Command {
     },
     /// Run as the node's agent: sample devices, follow changes, serve metrics, keep the Node up to date.
     Run(Box<RunArgs>),
+    /// Show the Nodes of a cluster by what their agents wrote on them.
+    Nodes(Box<NodesArgs>),
+    /// Print manifests for a scheduler or an autoscaler, by the products of a cluster's Nodes.
+    Generate(Box<GenerateArgs>),
     /// Remove everything that AFD wrote to a Node: labels, annotations and conditions.
     Cleanup {
         /// Prefix of the labels, annotations and conditions. Those under it are removed even if the API server has no record of
@@ -165,6 +171,30 @@ pub enum Command {
     Man,
 }
 
+/// The name of the program as a plugin of kubectl.
+const PLUGIN: &str = "kubectl-afd";
+
+impl Args {
+    /// Parses a command line, the name of the program first. As a plugin of kubectl it is called `kubectl-afd`, and shows the Nodes
+    /// unless another command is given.
+    ///
+    /// # Errors
+    /// When it has a mistake, or asks for help or the version.
+    pub fn parse_line(line: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
+        let mut line: Vec<OsString> = line.into_iter().collect();
+        let mut command = Args::command();
+        let program = line.first().map(PathBuf::from);
+        if program.as_ref().and_then(|program| program.file_name()).is_some_and(|name| name == PLUGIN) {
+            command = command.bin_name("kubectl afd");
+            let first = line.get(1).map_or("-".into(), |argument| argument.to_string_lossy());
+            if first.starts_with('-') && !["-h", "--help", "-V", "--version"].contains(&&*first) {
+                line.insert(1, "nodes".into());
+            }
+        }
+        Args::from_arg_matches(&command.try_get_matches_from(line)?)
+    }
+}
+
 /// The control socket of a node's agent.
 const CONTROL_SOCKET: &str = "/run/afd/control.sock";
 
@@ -203,9 +233,20 @@ pub enum TopologyOutput {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    #[test]
+    fn the_plugin_of_kubectl_shows_the_nodes_unless_another_command_is_given() {
+        let parse = |line: &str| Args::parse_line(line.split(' ').map(OsString::from));
+        let command = |line: &str| parse(line).expect("it is a command line").command;
+        for line in ["/opt/kubectl-afd", "kubectl-afd --drift", "kubectl-afd nodes --drift"] {
+            assert!(matches!(command(line), Command::Nodes(_)), "{line}");
+        }
+        assert!(matches!(command("kubectl-afd show"), Command::Show { .. }));
+        assert!(parse("afd").is_err() && parse("kubectl-afd --help").is_err());
+        let usage = parse("kubectl-afd nodes --help").expect_err("it is help").to_string();
+        assert!(usage.contains("Usage: kubectl afd nodes"), "{usage}");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -84,6 +84,29 @@ pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     Ok(connect(kubeconfig, MAX_LIST_BYTES).await?.client)
 }
 
+/// A client for a user of a cluster: by a kubeconfig, by that of `KUBECONFIG` or of the home directory as kubectl finds it, or by
+/// the pod's own service account; with the context that the kubeconfig names, or another one.
+///
+/// # Errors
+/// When there is none of them, or it cannot be used.
+pub async fn user_client(kubeconfig: Option<&Path>, context: Option<String>) -> anyhow::Result<Client> {
+    let (file, name) = match kubeconfig {
+        Some(path) => {
+            (Kubeconfig::read_from(path), format!("the kubeconfig {} cannot be used", path.display()))
+        }
+        None => (Kubeconfig::read(), "the kubeconfig cannot be used".to_owned()),
+    };
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    let config = match file {
+        Ok(file) => Config::from_custom_kubeconfig(file, &options).await.context(name)?,
+        Err(error) => {
+            let in_cluster = Config::incluster().ok().filter(|_| kubeconfig.is_none());
+            in_cluster.map_or_else(|| Err(error).context(name), Ok)?
+        }
+    };
+    Ok(open(config, MAX_LIST_BYTES)?.client)
+}
+
 /// A client, and the address of its API server, which stands for the cluster.
 pub struct ClusterConnection {
     /// The client.
@@ -97,7 +120,7 @@ pub struct ClusterConnection {
 /// # Errors
 /// The same.
 pub async fn connect(kubeconfig: Option<&Path>, max_response: usize) -> anyhow::Result<ClusterConnection> {
-    let mut config = match kubeconfig {
+    let config = match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
                 .with_context(|| format!("the kubeconfig {} cannot be used", path.display()))?;
@@ -109,6 +132,10 @@ pub async fn connect(kubeconfig: Option<&Path>, max_response: usize) -> anyhow::
             "this is not a pod with a service account; use --kubeconfig, or --no-kubernetes to run without a cluster",
         )?,
     };
+    open(config, max_response)
+}
+
+fn open(mut config: Config, max_response: usize) -> anyhow::Result<ClusterConnection> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let server = config.cluster_url.to_string();
     let client = afd_apiserver::client(config, max_response)

@@ -21,6 +21,8 @@ use crate::{
     cleanup::cleanup,
     control::{self, ControlRequest},
     explain::{self, UnknownPathError},
+    fleet::{self, SelectorError},
+    generate,
     library_process::{self, QueriedDriver},
     node_options::NodeOptions,
     path_rules::{self, RulesError},
@@ -129,6 +131,8 @@ pub fn execute(
                 ProbeOptions { reads_pods: args.read_pods, ..probe_options(&libraries, &args.metrics) };
             run::run(AgentConfig { host: host()?, args: *args, probe_options, node_options, program })?;
         }
+        Command::Nodes(args) => fleet::nodes(&args, output)?,
+        Command::Generate(args) => generate::generate(&args, output)?,
         Command::Cleanup { label_prefix, kubeconfig, node_name, all_nodes: _, managed_by } => {
             let options = CleanOptions { prefix: &label_prefix, managed_by: managed_by.as_deref() };
             let message = cleanup(kubeconfig.as_deref(), node_name.as_deref(), options)?;
@@ -182,6 +186,7 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
         || error.is::<PluginConfigError>()
         || error.is::<RulesError>()
         || error.is::<UnknownPathError>()
+        || error.is::<SelectorError>()
 }
 
 /// Whether the reader of our output has closed it, as `head` does.

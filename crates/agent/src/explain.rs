@@ -16,6 +16,13 @@ pub struct UnknownPathError {
     known: String,
 }
 
+impl UnknownPathError {
+    /// There are only these.
+    pub(crate) fn new<'p>(name: &str, known: impl Iterator<Item = &'p str>) -> UnknownPathError {
+        UnknownPathError { name: name.to_owned(), known: known.collect::<Vec<_>>().join(", ") }
+    }
+}
+
 /// The verdict on the path of this name, or all verdicts.
 ///
 /// # Errors
@@ -27,10 +34,7 @@ pub fn select<'v, 'r>(
     let Some(name) = name else { return Ok(verdicts) };
     match verdicts.iter().position(|verdict| verdict.path.name == name) {
         Some(index) => Ok(&verdicts[index..=index]),
-        None => {
-            let names: Vec<&str> = verdicts.iter().map(|verdict| verdict.path.name.as_str()).collect();
-            Err(UnknownPathError { name: name.to_owned(), known: names.join(", ") })
-        }
+        None => Err(UnknownPathError::new(name, verdicts.iter().map(|verdict| verdict.path.name.as_str()))),
     }
 }
 

@@ -17,6 +17,8 @@ pub mod control;
 mod device_text;
 pub mod discovery_pace;
 pub mod explain;
+pub mod fleet;
+pub mod generate;
 pub mod grpc;
 pub mod incidents;
 pub mod library_process;

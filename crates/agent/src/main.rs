@@ -7,7 +7,6 @@ use std::{
 };
 
 use afd_agent::{args::Args, command, text_table::TextStyle, visible::visible};
-use clap::Parser;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -15,7 +14,8 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::Subscriber
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    #[expect(clippy::disallowed_methods, reason = "the command line is read only here")]
+    let args = match Args::parse_line(std::env::args_os()) {
         Ok(args) => args,
         Err(error) => {
             let is_error = error.use_stderr();

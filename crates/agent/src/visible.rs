@@ -14,6 +14,11 @@ pub fn visible(text: &str) -> String {
     })
 }
 
+/// The same in one line.
+pub(crate) fn visible_line(text: &str) -> String {
+    visible(text).replace('\n', "\\n")
+}
+
 /// The inventory with every string made visible.
 pub(crate) fn visible_inventory(inventory: &Inventory) -> Inventory {
     serde_json::to_value(inventory)
@@ -56,12 +61,11 @@ fn is_hidden(c: char) -> bool {
 }
 
 fn visible_value(value: Value) -> Value {
-    let line = |text: &str| visible(text).replace('\n', "\\n");
     match value {
-        Value::String(text) => Value::String(line(&text)),
+        Value::String(text) => Value::String(visible_line(&text)),
         Value::Array(values) => values.into_iter().map(visible_value).collect(),
         Value::Object(fields) => {
-            fields.into_iter().map(|(name, value)| (line(&name), visible_value(value))).collect()
+            fields.into_iter().map(|(name, value)| (visible_line(&name), visible_value(value))).collect()
         }
         other => other,
     }

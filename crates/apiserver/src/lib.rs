@@ -1,11 +1,12 @@
 //! Access to the API server: a client, calls with a deadline that are counted, a back-off after failures, the ResourceSlices of
-//! this node, and the pods that hold its devices.
+//! this node, the pods that hold its devices, and the list of all Nodes.
 //!
 //! Nothing here knows what is written to a Node: that is `afd-publish`.
 
 mod backoff;
 mod calls;
 mod client;
+pub mod node_pages;
 pub mod pods;
 pub mod slices;
 

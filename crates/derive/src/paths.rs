@@ -20,8 +20,7 @@ pub mod view;
 
 pub use predicate::Evaluation;
 pub use rule_file::RuleError;
-pub(crate) use rules::PATH_KEY;
-pub use rules::{PathRules, PathSpec, Requirement};
+pub use rules::{PATH_KEY, PathRules, PathSpec, Requirement};
 pub use verdict::{PathAnswer, PathVerdict, RequirementOutcome, decided_labels, labels};
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ pub const MAX_REPORT_BYTES: usize = 16 << 10;
 #[derive(Serialize)]
 struct NodeReport<'a> {
     devices: Vec<ReportedDevice<'a>>,
+    /// The versions that the firmware of the devices has.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    firmware: BTreeSet<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<ReportedMissing<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -75,7 +78,7 @@ struct ReportedProblem<'a> {
 }
 
 /// The report as it is decided: absent where no device is present or missing, and undecided while no source has judged a device
-/// yet.
+/// or reported its firmware yet.
 pub fn decided_report(
     inventory: &Inventory,
     offered: &Offered,
@@ -83,16 +86,16 @@ pub fn decided_report(
 ) -> Decision<String> {
     if inventory.devices.is_empty() && inventory.missing.is_empty() {
         Decision::Absent
-    } else if is_undecided(&inventory.devices, &[Fact::Health]) {
+    } else if is_undecided(&inventory.devices, &[Fact::Health, Fact::FirmwareVersion]) {
         Decision::Undecided
     } else {
         Decision::Decided(report(inventory, offered, paths))
     }
 }
 
-/// Compact JSON: devices with product, health and partitions, missing devices, what Kubernetes offers, paths with reasons, and
-/// problems. Nothing in it moves by itself. To fit, entries are removed from the end: problems first, then partitions, then
-/// devices, then missing ones.
+/// Compact JSON: devices with product, health and partitions, their firmware, missing devices, what Kubernetes offers, paths with reasons, and
+/// problems. Nothing in it moves by itself. To fit, entries are removed from the end: problems first, then firmware, then
+/// partitions, then devices, then missing ones.
 pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerdict<'_>]) -> String {
     let devices = inventory.devices.iter().map(|device| ReportedDevice {
         id: device.id.to_string(),
@@ -136,6 +139,11 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerd
     });
     let mut report = NodeReport {
         devices: devices.collect(),
+        firmware: inventory
+            .devices
+            .iter()
+            .filter_map(|device| Some(device.firmware_version.value()?.as_str()))
+            .collect(),
         missing: missing.collect(),
         offers: offers.collect(),
         paths: paths.collect(),
@@ -157,7 +165,7 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerd
 impl NodeReport<'_> {
     /// Removes the least important entry; false if only what is always small is left.
     fn shorten(&mut self) -> bool {
-        if self.problems.pop().is_some() {
+        if self.problems.pop().is_some() || !std::mem::take(&mut self.firmware).is_empty() {
             return true;
         }
         match self.devices.iter_mut().rev().find(|device| !device.partitions.is_empty()) {

@@ -27,7 +27,7 @@ use afd_model::{Condition, Decision, NodeFacts};
 use kube::Client;
 use tokio::{sync::watch, time::sleep};
 
-pub use api::NodeCounters;
+pub use api::{NodeCounters, age};
 pub use clean::{CleanOptions, CleanedNodes, MANAGED_BY, RemovedFields, clean, clean_all};
 pub use events::{NodeNotice, record_notices};
 pub use observed::ExtendedResources;

@@ -25,7 +25,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-pub(crate) use self::agents::agents;
+pub(crate) use self::agents::{agents, nodes};
 use self::{
     figures::{Figure, Spread, kibibytes, mebibytes, milliseconds, percent, share},
     http::KeptConnection,

@@ -1,7 +1,8 @@
 //! The programs of a Kubernetes cluster for `tests/cluster`: built from Go modules, unpacked from Debian packages without
-//! installing them, and a validator of manifests from PyPI. Each set is made once and kept in the folder of tools, under a
-//! name with a digest of what it is made from.
+//! installing them, and a validator of manifests from PyPI; and custom resource definitions from Go modules. Each set is made
+//! once and kept in the folder of tools, under a name with a digest of what it is made from.
 
+mod crds;
 mod debian;
 mod go;
 mod store;
@@ -27,17 +28,20 @@ const WITHOUT_CLUSTER: &str = "The tests of the crates alone run without: \
 pub(crate) type ProgramSet = (String, PathBuf);
 
 /// The folder with all programs of a cluster, made first where it is missing: a folder for each of
-/// `tests/cluster/modules`, `debian`, and `kubernetes-validate`.
+/// `tests/cluster/modules`, `crds`, `debian`, and `kubernetes-validate`.
 pub(crate) fn programs(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let mut sets = installed(steps, workspace)?;
     sets.extend(built(steps, workspace)?);
     joined(workspace, sets)
 }
 
-/// The programs that are built with Go, a set for each module.
+/// What comes from Go modules: a set of programs for each, and custom resource definitions.
 pub(crate) fn built(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<Vec<ProgramSet>> {
     let store = store::open(workspace)?;
-    go::modules(steps, &store, &workspace.root.join("tests/cluster/modules"))
+    let folder = workspace.root.join("tests/cluster");
+    let mut sets = go::modules(steps, &store, &folder.join("modules"))?;
+    sets.push(("crds".to_owned(), crds::definitions(&store, &folder.join("crds"))?));
+    Ok(sets)
 }
 
 /// The programs that come from packages.

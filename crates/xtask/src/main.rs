@@ -52,6 +52,9 @@ enum Task {
         /// Instead, start this many agents at once on one real API server, and measure how fast a device becomes a label.
         #[arg(long, value_name = "COUNT", conflicts_with = "whole_process_only")]
         agents: Option<usize>,
+        /// Instead, create this many Nodes on one real API server, and measure `afd nodes` and `afd generate` beside kubectl.
+        #[arg(long, value_name = "COUNT", conflicts_with_all = ["whole_process_only", "agents"])]
+        nodes: Option<usize>,
     },
 }
 
@@ -73,6 +76,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Setup => ci::setup(&workspace),
         Task::Image => image::image(&steps, &workspace),
         Task::Bench { agents: Some(count), .. } => bench::agents(&steps, &workspace, count),
+        Task::Bench { nodes: Some(count), .. } => bench::nodes(&steps, &workspace, count),
         Task::Bench { whole_process_only, .. } => bench::bench(&steps, &workspace, whole_process_only),
     }?;
     Ok(ExitCode::SUCCESS)

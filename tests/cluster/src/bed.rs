@@ -176,6 +176,15 @@ impl Bed {
         Ok(command)
     }
 
+    /// The folder with the custom resource definitions of schedulers and autoscalers.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn custom_resources(&self) -> anyhow::Result<PathBuf> {
+        let file = self.programs.other("crds", "karpenter.sh_nodepools.yaml")?;
+        Ok(file.with_file_name(""))
+    }
+
     /// A kubernetes-validate command for a version, to which files of manifests are added.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use super::{
 use crate::value::{MAX_LENGTH, label_value};
 
 /// Prefix of the key of a path's label.
-pub(crate) const PATH_KEY: &str = "path.";
+pub const PATH_KEY: &str = "path.";
 
 /// The built-in file.
 const BUILT_IN: &str = include_str!("rules.toml");

@@ -214,7 +214,7 @@ pub(super) fn wall_time(created: Option<i64>) -> Option<String> {
 }
 
 /// How many seconds ago a time in the format of Kubernetes was; none where it cannot be read or is in the future.
-pub(super) fn age(time: &str) -> Option<Duration> {
+pub fn age(time: &str) -> Option<Duration> {
     let time: Timestamp = time.parse().ok()?;
     u64::try_from(Timestamp::now().as_second() - time.as_second()).ok().map(Duration::from_secs)
 }

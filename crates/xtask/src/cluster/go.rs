@@ -91,7 +91,7 @@ fn linker_flags(description: &str) -> String {
     flags
 }
 
-fn go() -> anyhow::Result<PathBuf> {
+pub(super) fn go() -> anyhow::Result<PathBuf> {
     let installed = PathBuf::from("/usr/local/go/bin/go");
     match on_path("go").or_else(|| installed.is_file().then_some(installed)) {
         Some(go) => Ok(go),
