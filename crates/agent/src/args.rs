@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bridge_options;
 mod graces;
 mod http_options;
 mod options;
@@ -13,6 +14,7 @@ use afd_model::PciAddress;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use bridge_options::BridgeArgs;
 pub use http_options::HttpArgs;
 pub use options::{LabelArgs, LibraryArgs, MetricArgs, NodeLock, PathArgs, RunArgs};
 pub use plugin_options::{PluginArgs, PluginConfigError};
@@ -87,6 +89,10 @@ pub enum Command {
     },
     /// Run as the node's agent: sample devices, follow changes, serve metrics, keep the Node up to date.
     Run(Box<RunArgs>),
+    /// Run as the cluster's bridge: copy labels of Nodes to the pods that opt in, and taint failed devices of DRA drivers.
+    ///
+    /// Of several bridges the one that holds the Lease works.
+    Bridge(Box<BridgeArgs>),
     /// Remove everything that AFD wrote to a Node: labels, annotations and conditions.
     Cleanup {
         /// Prefix of the labels, annotations and conditions. Those under it are removed even if the API server has no record of
@@ -105,6 +111,9 @@ pub enum Command {
         /// Leave the Nodes alone that the agents of another release keep, by the annotation managed-by.
         #[arg(long, value_name = "NAMESPACE/NAME", requires = "all_nodes", value_parser = values::release)]
         managed_by: Option<String>,
+        /// Also remove what bridges wrote: labels of pods, and DeviceTaintRules.
+        #[arg(long, requires = "all_nodes")]
+        bridge: bool,
     },
     /// Ask this node's agent to release a vendor's driver so that it can be replaced.
     ///
