@@ -53,7 +53,7 @@ async fn labels() -> anyhow::Result<()> {
     policy::refused(&setup).await?;
     let mut second = setup.bridge("second")?;
     leaders::take_over(&setup, &mut first, &mut second).await?;
-    cleanup(&setup, first, second).await
+    cleanup(&setup, first).await
 }
 
 async fn copied(setup: &BridgeSetup) -> anyhow::Result<()> {
@@ -163,14 +163,9 @@ async fn overload(setup: &BridgeSetup, bridge: &setup::RunningBridge) -> anyhow:
     setup.until_label("plain", PRODUCT, Some("Later")).await.map(drop)
 }
 
-/// With both bridges gone, as after their Deployment was deleted.
-async fn cleanup(
-    setup: &BridgeSetup,
-    mut first: setup::RunningBridge,
-    mut second: setup::RunningBridge,
-) -> anyhow::Result<()> {
-    first.process.kill()?;
-    second.process.kill()?;
+/// With the last bridge gone, as after their Deployment was deleted.
+async fn cleanup(setup: &BridgeSetup, mut last: setup::RunningBridge) -> anyhow::Result<()> {
+    last.process.kill()?;
     setup.patch_pod("plain", "user", json!({ "llm-d.ai/role": null })).await?;
     let output = succeed(
         afd_tests::afd(["cleanup", "--all-nodes", "--bridge", "--kubeconfig"]).arg(setup.bed.kubeconfig()),

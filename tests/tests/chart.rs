@@ -145,7 +145,10 @@ async fn release() -> anyhow::Result<()> {
     .await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), test_pods::NAMESPACE);
     let left = pods.get(BRIDGED).await?.labels().clone();
-    ensure!(bridged.len() > 2 && left == [("llm-d.ai/role".to_owned(), "decode".to_owned())].into(), "{left:?}");
+    ensure!(
+        bridged.len() > 2 && left == [("llm-d.ai/role".to_owned(), "decode".to_owned())].into(),
+        "{left:?}"
+    );
     let conditions = after.status.and_then(|status| status.conditions).unwrap_or_default();
     ensure!(
         conditions.iter().all(|condition| ![CONDITION, PROBLEM].contains(&&condition.type_[..])),
@@ -157,11 +160,21 @@ async fn release() -> anyhow::Result<()> {
 /// One of these pods opts in, and gets labels of its node from the bridge; returns its labels before.
 async fn bridged(bed: &Bed, client: &Client) -> anyhow::Result<BTreeMap<String, String>> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), test_pods::NAMESPACE);
-    succeed(bed.kubectl()?.args(["--namespace", test_pods::NAMESPACE, "label", "pod", BRIDGED, "llm-d.ai/role=decode"]))?;
+    succeed(bed.kubectl()?.args([
+        "--namespace",
+        test_pods::NAMESPACE,
+        "label",
+        "pod",
+        BRIDGED,
+        "llm-d.ai/role=decode",
+    ]))?;
     let before = until("the pod is labelled", async || {
         let labels = pods.get(BRIDGED).await?.labels().clone();
         let product = labels.get("llm-d.ai/accelerator-product").map(String::as_str);
-        ensure!(product == Some("Intel-Gaudi-2") && labels["kubernetes.io/hostname"] == Bed::NODE, "{labels:?}");
+        ensure!(
+            product == Some("Intel-Gaudi-2") && labels["kubernetes.io/hostname"] == Bed::NODE,
+            "{labels:?}"
+        );
         Ok(labels)
     });
     let log = succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "logs", "deployment/afd-bridge"]));

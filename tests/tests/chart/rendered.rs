@@ -85,14 +85,17 @@ pub(crate) fn bridge(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> any
     let text = render(&["--show-only", "templates/bridge.yaml", "--set", more, "--set", selectors])?;
     let (_, arguments) = text.split_once("args:\n").context("the container has arguments")?;
     let (arguments, _) = arguments.split_once("env:").context("the container has variables")?;
-    let arguments: Vec<&str> =
-        arguments.lines().filter_map(|line| Some(line.trim().strip_prefix("- ")?.trim_matches('"'))).collect();
+    let arguments: Vec<&str> = arguments
+        .lines()
+        .filter_map(|line| Some(line.trim().strip_prefix("- ")?.trim_matches('"')))
+        .collect();
     let mut command = Args::command();
     command.build();
     let known = command.find_subcommand("bridge").context("there is a command bridge")?;
     for option in known.get_arguments().filter_map(|option| option.get_long()) {
         let is_given = arguments.iter().any(|given| given.starts_with(&format!("--{option}=")));
-        let is_global = known.get_arguments().any(|own| own.get_long() == Some(option) && own.is_global_set());
+        let is_global =
+            known.get_arguments().any(|own| own.get_long() == Some(option) && own.is_global_set());
         // The chart has a service account, and the Lease its usual duration.
         let is_left_out = is_global || ["kubeconfig", "lease-duration", "help"].contains(&option);
         ensure!(is_given != is_left_out, "--{option} in {arguments:?}");

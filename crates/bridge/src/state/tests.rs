@@ -139,7 +139,10 @@ fn resident() -> usize {
 fn a_large_cluster_is_kept_in_little_memory() {
     let mut state = listed();
     let before = resident();
-    let mut large = node("n", json!({ HOST: "n", "p.example/present": "true", "p.example/product": "NVIDIA-H100-80GB-HBM3" }));
+    let mut large = node(
+        "n",
+        json!({ HOST: "n", "p.example/present": "true", "p.example/product": "NVIDIA-H100-80GB-HBM3" }),
+    );
     let mut owned = pod("uid", decode(), &[(HOST, "n"), ("p.example/bridge", "true")]);
     for number in 0..NODES {
         large.metadata.name = Some(format!("ip-10-0-0-{number}.region.compute.example"));
