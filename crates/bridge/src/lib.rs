@@ -29,7 +29,7 @@ pub use keys::DEFAULT_RACK;
 use lease::{LeaderLease, LeaseTerm};
 pub use selector::{DEFAULT_SELECTORS, MAX_SELECTORS, PodSelector, SelectorError};
 use state::BridgeState;
-pub use taints::TaintEffect;
+pub use taints::DeviceTaintEffect;
 
 /// The field manager of the labels of pods.
 pub const FIELD_MANAGER: &str = "accelerator-feature-discovery-bridge";
@@ -46,7 +46,7 @@ pub struct BridgeOptions {
     /// The most pods that are written in a second.
     pub writes_per_second: f64,
     /// The effect of the taints of failed devices; none: there are no taints.
-    pub taints: Option<TaintEffect>,
+    pub taints: Option<DeviceTaintEffect>,
     /// The most taints of devices in the cluster at a time.
     pub max_taints: usize,
     /// The field manager of the agents, by which the last write of a Node's agent is known.

@@ -6,7 +6,7 @@ use crate::keys::{BridgeKeys, MARKER};
 
 /// What a Node says that pods on it get, and which of its devices have failed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct NodeView {
+pub(crate) struct BridgedNode {
     pub(crate) uid: Box<str>,
     /// The values by key of the pod.
     values: [Option<Box<str>>; MARKER],
@@ -34,12 +34,12 @@ pub(crate) fn last_heartbeat(metadata: &ObjectMeta, manager: &str) -> Option<i64
     own.filter_map(|entry| Some(entry.time.as_ref()?.0.as_second())).max()
 }
 
-impl NodeView {
+impl BridgedNode {
     /// What the metadata of a Node say.
-    pub(crate) fn new(metadata: &ObjectMeta, keys: &BridgeKeys) -> NodeView {
+    pub(crate) fn new(metadata: &ObjectMeta, keys: &BridgeKeys) -> BridgedNode {
         let label = |key: &str| metadata.labels.as_ref()?.get(key).filter(|value| !value.is_empty());
         let annotations = metadata.annotations.as_ref();
-        NodeView {
+        BridgedNode {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             values: std::array::from_fn(|key| label(&keys.keys[key].node).map(|value| value.as_str().into())),
             has_agent: label(&keys.present).is_some(),
@@ -58,7 +58,7 @@ impl NodeView {
     }
 
     /// Whether pods on it get the same labels as before.
-    pub(crate) fn has_same_labels(&self, other: &NodeView) -> bool {
+    pub(crate) fn has_same_labels(&self, other: &BridgedNode) -> bool {
         self.values == other.values && self.has_agent == other.has_agent
     }
 }
@@ -72,11 +72,11 @@ mod tests {
     const RACK: usize = 3;
     const MODEL: usize = 7;
 
-    fn view(labels: Value) -> (NodeView, BridgeKeys) {
+    fn view(labels: Value) -> (BridgedNode, BridgeKeys) {
         let keys = BridgeKeys::new("p.example", None);
         let metadata = json!({ "uid": "1", "labels": labels });
         let metadata = serde_json::from_value(metadata).expect("they are metadata");
-        (NodeView::new(&metadata, &keys), keys)
+        (BridgedNode::new(&metadata, &keys), keys)
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
     fn a_configured_rack_is_never_withdrawn() {
         let keys = BridgeKeys::new("p.example", Some("example.com/rack"));
         let labels = json!({ "labels": { "p.example/present": "true" } });
-        let view = NodeView::new(&serde_json::from_value(labels).expect("they are metadata"), &keys);
+        let view = BridgedNode::new(&serde_json::from_value(labels).expect("they are metadata"), &keys);
         assert_eq!(view.wanted(RACK, &keys), WantedLabel::Keep);
     }
 

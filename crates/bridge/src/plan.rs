@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::{
     FIELD_MANAGER,
     keys::{BridgeKeys, KEYS, MARKED, MARKER},
-    node::{NodeView, WantedLabel},
+    node::{BridgedNode, WantedLabel},
 };
 
 /// A set of keys, by their places.
@@ -83,7 +83,7 @@ impl<'p> PodKeys<'p> {
     /// there stays.
     pub(crate) fn desired<'d>(
         &self,
-        node: Option<&'d NodeView>,
+        node: Option<&'d BridgedNode>,
         reserved: KeySet,
         keys: &BridgeKeys,
     ) -> [Option<&'d str>; KEYS]
@@ -122,7 +122,7 @@ pub(crate) struct PodDigest {
 
 impl PodDigest {
     /// Whether the bridge owns something else than it should.
-    pub(crate) fn differs(&self, node: Option<&NodeView>, reserved: KeySet, keys: &BridgeKeys) -> bool {
+    pub(crate) fn differs(&self, node: Option<&BridgedNode>, reserved: KeySet, keys: &BridgeKeys) -> bool {
         desired(self.foreign.with(reserved), node, keys, self.owned, digest) != self.owned
     }
 
@@ -141,7 +141,7 @@ fn digest(value: &str) -> NonZeroU64 {
 /// The values that the bridge should own, in the form in which those that it owns are given.
 fn desired<'d, V: Copy>(
     not_ours: KeySet,
-    node: Option<&'d NodeView>,
+    node: Option<&'d BridgedNode>,
     keys: &BridgeKeys,
     owned: [Option<V>; KEYS],
     form: impl Fn(&'d str) -> V,
@@ -184,7 +184,7 @@ mod tests {
     fn applied(pod: &Value, node: Option<Value>, reserved: &[&str]) -> (BTreeMap<String, String>, bool) {
         let keys = BridgeKeys::new("p.example", None);
         let pod = metadata(pod.clone());
-        let node = node.map(|labels| NodeView::new(&metadata(json!({ "labels": labels })), &keys));
+        let node = node.map(|labels| BridgedNode::new(&metadata(json!({ "labels": labels })), &keys));
         let reserved = KeySet::named(reserved.iter().copied(), &keys);
         let own = PodKeys::new(&pod, &keys);
         let desired = own.desired(node.as_ref(), reserved, &keys);

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::{
     follow::{FollowEvent, FollowedObject},
     keys::BridgeKeys,
-    node::{NodeView, last_heartbeat},
+    node::{BridgedNode, last_heartbeat},
     plan::{KeySet, PodDigest, PodKeys},
     selector::{MAX_SELECTORS, PodSelector},
 };
@@ -39,7 +39,7 @@ pub(crate) struct PodEntry {
 /// What is kept of a Node, and the pods on it.
 #[derive(Debug, Default)]
 pub(crate) struct NodeEntry {
-    pub(crate) view: Option<NodeView>,
+    pub(crate) view: Option<BridgedNode>,
     /// When its agent has last written it.
     pub(crate) heartbeat: Option<i64>,
     run: u8,
@@ -107,7 +107,7 @@ impl BridgeState {
 
     fn node_seen(&mut self, node: &FollowedObject) {
         let Some(name) = &node.metadata.name else { return };
-        let view = NodeView::new(&node.metadata, &self.keys);
+        let view = BridgedNode::new(&node.metadata, &self.keys);
         let heartbeat = last_heartbeat(&node.metadata, self.agent_manager);
         let entry = self.nodes.entry(name.as_str().into()).or_default();
         entry.run = self.node_run;
@@ -250,17 +250,17 @@ impl BridgeState {
         Some(entry.digest.differs(self.node_of(entry), entry.reserved, &self.keys))
     }
 
-    fn node_of(&self, entry: &PodEntry) -> Option<&NodeView> {
+    fn node_of(&self, entry: &PodEntry) -> Option<&BridgedNode> {
         self.node(&entry.node)
     }
 
     /// A Node.
-    pub(crate) fn node(&self, name: &str) -> Option<&NodeView> {
+    pub(crate) fn node(&self, name: &str) -> Option<&BridgedNode> {
         self.nodes.get(name)?.view.as_ref()
     }
 
     /// All Nodes.
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&str, &NodeView, Option<i64>)> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&str, &BridgedNode, Option<i64>)> {
         let nodes = self.nodes.iter();
         nodes.filter_map(|(name, entry)| Some((&**name, entry.view.as_ref()?, entry.heartbeat)))
     }

@@ -37,7 +37,7 @@ const MAX_SILENCE: i64 = 3 * 3600;
 
 /// What a taint does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TaintEffect {
+pub enum DeviceTaintEffect {
     /// Nothing: it shows which device would be affected.
     None,
     /// The device is allocated to no further claim.
@@ -46,13 +46,13 @@ pub enum TaintEffect {
     NoExecute,
 }
 
-impl TaintEffect {
+impl DeviceTaintEffect {
     /// As the API spells it.
     pub fn as_str(self) -> &'static str {
         match self {
-            TaintEffect::None => "None",
-            TaintEffect::NoSchedule => "NoSchedule",
-            TaintEffect::NoExecute => "NoExecute",
+            DeviceTaintEffect::None => "None",
+            DeviceTaintEffect::NoSchedule => "NoSchedule",
+            DeviceTaintEffect::NoExecute => "NoExecute",
         }
     }
 }
@@ -101,7 +101,7 @@ impl BridgeWorker<'_> {
             Some(_) => wanted(&state.borrow()),
             None => Vec::new(),
         };
-        let effect = self.options.taints.unwrap_or(TaintEffect::None);
+        let effect = self.options.taints.unwrap_or(DeviceTaintEffect::None);
         let (mut kept, mut stale) = (Vec::new(), Vec::new());
         for rule in &rules {
             match wanted.iter().find(|device| is_rule_of(rule, device, effect, &keys)) {
@@ -201,7 +201,7 @@ fn parse(text: &str) -> Option<Vec<FailedDevice>> {
 }
 
 /// Whether a rule is the one that a device should have.
-fn is_rule_of(rule: &Value, device: &TaintedDevice, effect: TaintEffect, keys: &BridgeKeys) -> bool {
+fn is_rule_of(rule: &Value, device: &TaintedDevice, effect: DeviceTaintEffect, keys: &BridgeKeys) -> bool {
     let wanted = self::rule(device, effect, keys);
     let owner = |rule: &Value| rule["metadata"]["ownerReferences"][0]["uid"].clone();
     let generation = |rule: &Value| rule["metadata"]["annotations"][generation_key(keys)].clone();
@@ -218,7 +218,7 @@ fn generation_key(keys: &BridgeKeys) -> String {
 }
 
 /// The rule of a device.
-fn rule(device: &TaintedDevice, effect: TaintEffect, keys: &BridgeKeys) -> Value {
+fn rule(device: &TaintedDevice, effect: DeviceTaintEffect, keys: &BridgeKeys) -> Value {
     let TaintedDevice { node, node_uid, failed } = device;
     let FailedDevice { driver, pool, generation, device: name, reason } = failed;
     let mut hasher = DefaultHasher::new();
@@ -258,15 +258,15 @@ mod tests {
     #[test]
     fn a_rule_is_for_one_node_device_generation_and_effect() {
         let keys = BridgeKeys::new("p.example", None);
-        let own = rule(&device(1), TaintEffect::None, &keys);
+        let own = rule(&device(1), DeviceTaintEffect::None, &keys);
         let is_of = |device: &TaintedDevice, effect| is_rule_of(&own, device, effect, &keys);
-        assert!(is_of(&device(1), TaintEffect::None));
+        assert!(is_of(&device(1), DeviceTaintEffect::None));
         let other_reason = FailedDevice { reason: "Other".to_owned(), ..device(1).failed };
-        assert!(is_of(&TaintedDevice { failed: other_reason, ..device(1) }, TaintEffect::None));
-        assert!(!is_of(&device(2), TaintEffect::None), "another generation");
-        assert!(!is_of(&device(1), TaintEffect::NoSchedule), "another effect");
+        assert!(is_of(&TaintedDevice { failed: other_reason, ..device(1) }, DeviceTaintEffect::None));
+        assert!(!is_of(&device(2), DeviceTaintEffect::None), "another generation");
+        assert!(!is_of(&device(1), DeviceTaintEffect::NoSchedule), "another effect");
         let recreated = TaintedDevice { node_uid: "2".to_owned(), ..device(1) };
-        assert!(!is_of(&recreated, TaintEffect::None), "another Node of this name");
+        assert!(!is_of(&recreated, DeviceTaintEffect::None), "another Node of this name");
         assert!(own["metadata"]["name"].as_str().is_some_and(|name| name.len() == 20));
     }
 

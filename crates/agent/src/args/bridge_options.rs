@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use afd_bridge::{DEFAULT_SELECTORS, MAX_SELECTORS, PodSelector, TaintEffect};
+use afd_bridge::{DEFAULT_SELECTORS, DeviceTaintEffect, MAX_SELECTORS, PodSelector};
 use afd_derive::labels::DEFAULT_PREFIX;
 use clap::{Args, ValueEnum};
 
@@ -65,12 +65,12 @@ pub enum DeviceTaints {
 
 impl DeviceTaints {
     /// The effect, if there are rules.
-    pub fn effect(self) -> Option<TaintEffect> {
+    pub fn effect(self) -> Option<DeviceTaintEffect> {
         match self {
             DeviceTaints::Off => None,
-            DeviceTaints::None => Some(TaintEffect::None),
-            DeviceTaints::NoSchedule => Some(TaintEffect::NoSchedule),
-            DeviceTaints::NoExecute => Some(TaintEffect::NoExecute),
+            DeviceTaints::None => Some(DeviceTaintEffect::None),
+            DeviceTaints::NoSchedule => Some(DeviceTaintEffect::NoSchedule),
+            DeviceTaints::NoExecute => Some(DeviceTaintEffect::NoExecute),
         }
     }
 }
