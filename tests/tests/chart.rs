@@ -40,6 +40,8 @@ use serde_json::json;
 
 use setup::{CONDITION, COUNT, IMAGE, NAMESPACE, PROBLEM};
 
+/// A pod that opts in to the bridge.
+const BRIDGED: &str = "selects";
 /// How long Helm waits for pods and jobs.
 pub(crate) const HELM_TIMEOUT: &str = "120s";
 
@@ -78,6 +80,7 @@ async fn release() -> anyhow::Result<()> {
         "discoveryIntervalSeconds": 1,
         "writeIntervalSeconds": 1,
         "hostRoot": host.root(),
+        "bridge": { "enabled": true, "replicas": 1, "deviceTaints": "None" },
     });
     let values = values_option(bed.folder(), &values);
     let mut install = bed.helm()?;
@@ -116,6 +119,7 @@ async fn release() -> anyhow::Result<()> {
 
     // A pod that selects on our labels is bound to the node by the real scheduler.
     scheduled(&client).await?;
+    let bridged = bridged(&bed, &client).await?;
 
     succeed(
         bed.helm()?
@@ -142,12 +146,44 @@ async fn release() -> anyhow::Result<()> {
         Ok(node)
     })
     .await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), test_pods::NAMESPACE);
+    let left = pods.get(BRIDGED).await?.labels().clone();
+    ensure!(
+        bridged.len() > 2 && left == [("llm-d.ai/role".to_owned(), "decode".to_owned())].into(),
+        "{left:?}"
+    );
     let conditions = after.status.and_then(|status| status.conditions).unwrap_or_default();
     ensure!(
         conditions.iter().all(|condition| ![CONDITION, PROBLEM].contains(&&condition.type_[..])),
         "{conditions:?}"
     );
     Ok(())
+}
+
+/// One of these pods opts in, and gets labels of its node from the bridge; returns its labels before.
+async fn bridged(bed: &Bed, client: &Client) -> anyhow::Result<BTreeMap<String, String>> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), test_pods::NAMESPACE);
+    succeed(bed.kubectl()?.args([
+        "--namespace",
+        test_pods::NAMESPACE,
+        "label",
+        "pod",
+        BRIDGED,
+        "llm-d.ai/role=decode",
+    ]))?;
+    let before = until("the pod is labelled", async || {
+        let labels = pods.get(BRIDGED).await?.labels().clone();
+        let product = labels.get("llm-d.ai/accelerator-product").map(String::as_str);
+        ensure!(
+            product == Some("Intel-Gaudi-2") && labels["kubernetes.io/hostname"] == Bed::NODE,
+            "{labels:?}"
+        );
+        Ok(labels)
+    });
+    let log = succeed(bed.kubectl()?.args(["--namespace", NAMESPACE, "logs", "deployment/afd-bridge"]));
+    let labels = before.await.map_err(|error| error.context(format!("{log:?}")))?;
+    ensure!(!log?.contains("WARN"), "the bridge logs a warning");
+    Ok(labels)
 }
 
 async fn scheduled(client: &Client) -> anyhow::Result<()> {

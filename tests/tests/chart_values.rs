@@ -214,6 +214,7 @@ async fn manifests() -> anyhow::Result<()> {
         "pathRules=[[path]],profile=labels,nvidia.devicePluginConfig=version: v1",
         "resourceQuota.enabled=true,cleanup.nodeSelector.pool=gpu",
         "pods.watch=true,networkPolicy.enabled=true,hostNetwork=false,intel.engineCounters=true",
+        "bridge.enabled=true,bridge.deviceTaints=NoSchedule,networkPolicy.enabled=true,bridge.rackLabel=example.com/rack",
         "metrics.webConfigSecret=web,metrics.dcgmWebConfigSecret=door,metrics.kubernetesAuth=true,metrics.address=10.0.0.1",
         "nvidia.mode=auto,service.enabled=true,rulesConfigMap.enabled=true,openshift.monitoring=true,namespace.create=true,\
          fullnameOverride=gpu,commonLabels.team=ml,commonAnnotations.owner=us,extraEnv[0].name=A,extraEnv[0].value=b",
@@ -238,6 +239,7 @@ async fn manifests() -> anyhow::Result<()> {
     rendered::visible_devices(&rendered)?;
     rendered::openshift(&rendered)?;
     rendered::claim_and_cleanup(&rendered)?;
+    rendered::bridge(&rendered)?;
     let secure =
         "podMonitor.enabled=true,metrics.webConfigSecret=web,podMonitor.endpoint.basicAuth.username.name=web";
     let monitor = render(&bed, &["--set", secure])?;
@@ -365,6 +367,10 @@ async fn refused_values() -> anyhow::Result<()> {
         ("metrics.compat", json!(["other"])),
         ("priorityClassName", json!("a: b")),
         ("nvidia.runtimeClassName", json!("a #b")),
+        ("bridge.podSelectors", json!(["a in (b)"])),
+        ("bridge.podSelectors", json!(["a' || true"])),
+        ("bridge.deviceTaints", json!("Evict")),
+        ("bridge.rackLabel", json!("a b")),
         ("tpu.exporter", json!("localhost:2112")),
         ("tpu.exporter", json!("127.0.0.1:2112 --no-libraries")),
     ]);

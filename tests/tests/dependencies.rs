@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// The workspace crates that a crate may use. Vendors never see each other; `derive` sees only `model`; `publish` never
 /// sees a probe.
-const ALLOWED: [(&str, &[&str]); 26] = [
+const ALLOWED: [(&str, &[&str]); 27] = [
     ("afd-model", &[]),
     ("afd-host", &[]),
     ("afd-probe", &["afd-host", "afd-model"]),
@@ -22,6 +22,7 @@ const ALLOWED: [(&str, &[&str]); 26] = [
     ("afd-gaudi", &["afd-host", "afd-model", "afd-probe"]),
     ("afd-tpu", &["afd-host", "afd-model", "afd-probe"]),
     ("afd-apiserver", &["afd-model"]),
+    ("afd-bridge", &["afd-apiserver", "afd-model"]),
     ("afd-kubelet", &["afd-model"]),
     ("afd-track", &["afd-model"]),
     ("afd-derive", &["afd-model"]),
@@ -31,6 +32,7 @@ const ALLOWED: [(&str, &[&str]); 26] = [
         &[
             "afd-amd",
             "afd-apiserver",
+            "afd-bridge",
             "afd-derive",
             "afd-gaudi",
             "afd-host",

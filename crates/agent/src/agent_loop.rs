@@ -18,7 +18,7 @@ use afd_derive::{
     series::InCluster,
     vendors::VENDORS,
 };
-use afd_model::{Decision, Inventory, NodeFacts};
+use afd_model::{Decision, FAILED_DEVICES, Inventory, NodeFacts};
 use afd_publish::{node::NodeNotice, page::RenderedPages};
 use afd_track::{Believed, Conditions};
 use tokio::sync::Notify;
@@ -97,6 +97,7 @@ struct DesiredInputs {
     offered: Offered,
     conditions: Conditions,
     incidents: Decision<String>,
+    failed_devices: Decision<String>,
 }
 
 /// What the pages show, and what is computed from it once.
@@ -262,12 +263,15 @@ impl<'o> AgentLoop<'o> {
             return;
         }
         let incidents = self.incidents.annotation(&self.parts.probes, self.tracker.boot_id());
-        let inputs = DesiredInputs { believed: believed.clone(), offered, conditions, incidents };
+        let failed_devices = self.parts.reports.failed_devices(&conditions.failed);
+        let inputs =
+            DesiredInputs { believed: believed.clone(), offered, conditions, incidents, failed_devices };
         if self.desired_for.as_ref() == Some(&inputs) {
             return;
         }
-        let DesiredInputs { believed, offered, conditions, incidents } = &inputs;
-        let desired = Some(self.node_options.desired(believed, offered, conditions, incidents.clone()));
+        let DesiredInputs { believed, offered, conditions, incidents, failed_devices } = &inputs;
+        let memory = [(INCIDENTS, incidents.clone()), (FAILED_DEVICES, failed_devices.clone())];
+        let desired = Some(self.node_options.desired(believed, offered, conditions, memory));
         self.desired_for = Some(inputs);
         self.parts.outputs.desired.send_if_modified(|last| {
             let changed = *last != desired;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bridge_options;
 mod fleet_options;
 mod graces;
 mod http_options;
@@ -14,6 +15,7 @@ use afd_model::PciAddress;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use bridge_options::BridgeArgs;
 pub use fleet_options::{FleetArgs, FleetOutput, GenerateArgs, Manifest, NodesArgs};
 pub use http_options::HttpArgs;
 pub use options::{LabelArgs, LibraryArgs, MetricArgs, NodeLock, PathArgs, RunArgs};
@@ -93,6 +95,10 @@ pub enum Command {
     Nodes(Box<NodesArgs>),
     /// Print manifests for a scheduler or an autoscaler, by the products of a cluster's Nodes.
     Generate(Box<GenerateArgs>),
+    /// Run as the cluster's bridge: copy labels of Nodes to the pods that opt in, and taint failed devices of DRA drivers.
+    ///
+    /// Of several bridges the one that holds the Lease works.
+    Bridge(Box<BridgeArgs>),
     /// Remove everything that AFD wrote to a Node: labels, annotations and conditions.
     Cleanup {
         /// Prefix of the labels, annotations and conditions. Those under it are removed even if the API server has no record of
@@ -111,6 +117,9 @@ pub enum Command {
         /// Leave the Nodes alone that the agents of another release keep, by the annotation managed-by.
         #[arg(long, value_name = "NAMESPACE/NAME", requires = "all_nodes", value_parser = values::release)]
         managed_by: Option<String>,
+        /// Also remove what bridges wrote: labels of pods, and DeviceTaintRules.
+        #[arg(long, requires = "all_nodes")]
+        bridge: bool,
     },
     /// Ask this node's agent to release a vendor's driver so that it can be replaced.
     ///

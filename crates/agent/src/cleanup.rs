@@ -2,14 +2,16 @@
 
 use std::{fmt::Write, path::Path};
 
+use afd_bridge::BridgeRemains;
 use afd_publish::node::{self, CleanOptions, CleanedNodes, RemovedFields};
+use anyhow::Context;
 
 use crate::{agent_metrics::AgentMetrics, cluster, run};
 
 /// How many failures are listed.
 const MAX_LISTED: usize = 20;
 
-/// Cleans the Node of this name, or every Node; returns a message for the user.
+/// Cleans the Node of this name, or every Node, and with `bridge` what bridges wrote; returns a message for the user.
 ///
 /// # Errors
 /// When the API server cannot be reached, or a Node could not be cleaned. The other Nodes are clean then.
@@ -17,6 +19,7 @@ pub fn cleanup(
     kubeconfig: Option<&Path>,
     node_name: Option<&str>,
     options: CleanOptions<'_>,
+    bridge: bool,
 ) -> anyhow::Result<String> {
     let counters = AgentMetrics::new().node_counters();
     run::block_on(async {
@@ -26,9 +29,21 @@ pub fn cleanup(
                 Some(removed) => format!("Removed {} from Node {name}.\n", counts(removed)),
                 None => format!("Node {name} has nothing that AFD wrote.\n"),
             }),
+            None if bridge => {
+                // First: a bridge that is left reads the labels of Nodes.
+                let calls = counters.calls.clone();
+                let remains = afd_bridge::clean(&client, &calls, options.prefix).await;
+                let nodes = message(&node::clean_all(client, options, counters).await);
+                let remains = remains.context("not everything that bridges wrote is removed")?;
+                Ok(bridge_message(remains) + &nodes?)
+            }
             None => message(&node::clean_all(client, options, counters).await),
         }
     })
+}
+
+fn bridge_message(BridgeRemains { pods, rules }: BridgeRemains) -> String {
+    format!("Removed the labels of {pods} pods and {rules} DeviceTaintRules.\n")
 }
 
 fn message(nodes: &CleanedNodes) -> anyhow::Result<String> {

@@ -12,11 +12,13 @@ use afd_derive::{
 };
 use afd_kubelet::{DraAttributes, KubeletReport, NamedDevice, UnitNames};
 use afd_model::{
-    Allocation, Device, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks, Problem,
+    Allocation, Decision, Device, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks, Problem,
     PublishedOffers, Variant, Vendor,
 };
 use afd_publish::node::ExtendedResources;
 use tokio::sync::watch;
+
+use crate::failed_devices;
 
 /// The latest reports of the API server and the kubelet.
 #[derive(Clone, Debug)]
@@ -96,6 +98,11 @@ impl ClusterReceivers {
         let complete = resources.is_some() && *slices != NodeSlices::Pending;
         let allocatable = complete.then_some(offered.allocatable);
         ClusterView { allocations, counts: offered.counts, allocatable, offers, complete, skipped_devices }
+    }
+
+    /// The annotation of the devices that have failed, by the names that DRA drivers publish.
+    pub fn failed_devices(&self, failed: &Decision<BTreeMap<DeviceId, String>>) -> Decision<String> {
+        failed_devices::annotation(failed, &self.slices.borrow(), self.names.borrow().as_deref())
     }
 
     /// Has the pods read that hold devices whose vendor has servers within pods. Without a report of the kubelet the last ones stay.

@@ -18,6 +18,7 @@ use crate::{
     args::{
         Args, Command, ExplainOutput, LibraryArgs, MetricArgs, PluginConfigError, ShowOutput, TopologyOutput,
     },
+    bridge::bridge,
     cleanup::cleanup,
     control::{self, ControlRequest},
     explain::{self, UnknownPathError},
@@ -133,9 +134,10 @@ pub fn execute(
         }
         Command::Nodes(args) => fleet::nodes(&args, output)?,
         Command::Generate(args) => generate::generate(&args, output)?,
-        Command::Cleanup { label_prefix, kubeconfig, node_name, all_nodes: _, managed_by } => {
+        Command::Bridge(args) => bridge(*args)?,
+        Command::Cleanup { label_prefix, kubeconfig, node_name, all_nodes: _, managed_by, bridge } => {
             let options = CleanOptions { prefix: &label_prefix, managed_by: managed_by.as_deref() };
-            let message = cleanup(kubeconfig.as_deref(), node_name.as_deref(), options)?;
+            let message = cleanup(kubeconfig.as_deref(), node_name.as_deref(), options, bridge)?;
             output.write_all(message.as_bytes())?;
         }
         Command::Release { vendor, end, control_socket } => {

@@ -9,7 +9,7 @@ use afd_derive::{
     paths::{self, PathRules, PathVerdict},
     report,
 };
-use afd_model::{Condition, ConditionStatus, Decision, Inventory};
+use afd_model::{Condition, ConditionStatus, Decision, FAILED_DEVICES, Inventory};
 use afd_publish::node::{DesiredCondition, DesiredNode, MANAGED_BY};
 use afd_track::{Believed, Conditions};
 
@@ -55,13 +55,13 @@ impl NodeOptions {
         format!("{}/{name}", self.labels.prefix)
     }
 
-    /// The desired state of the Node for what is believed of it.
+    /// The desired state of the Node for what is believed of it, with annotations that are decided elsewhere.
     pub fn desired(
         &self,
         believed: &Believed,
         offered: &Offered,
         conditions: &Conditions,
-        incidents: Decision<String>,
+        more_annotations: [(&str, Decision<String>); 2],
     ) -> DesiredNode {
         let inventory = &believed.for_node;
         let verdicts = self.paths(inventory);
@@ -70,9 +70,11 @@ impl NodeOptions {
         let mut annotations = DecidedKeys::default();
         annotations.insert(self.key("report"), report::decided_report(inventory, offered, &verdicts));
         annotations.insert(self.key("expected"), believed.memory.clone());
-        annotations.insert(self.key(INCIDENTS), incidents);
+        for (name, text) in more_annotations {
+            annotations.insert(self.key(name), text);
+        }
         let mut annotation_families = KeyFamilies::default();
-        for name in ["report", "expected", INCIDENTS, MANAGED_BY] {
+        for name in ["report", "expected", INCIDENTS, FAILED_DEVICES, MANAGED_BY] {
             annotation_families.insert_key(self.key(name));
         }
         let mut desired = DesiredNode {

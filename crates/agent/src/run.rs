@@ -166,7 +166,7 @@ pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::R
 }
 
 /// Completes on SIGTERM and SIGINT, and when the loop ends the agent.
-fn stop_signal(end: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_signal(end: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

@@ -40,6 +40,8 @@ pub struct PublishedDevice {
     pub driver: String,
     /// Its pool.
     pub pool: String,
+    /// The generation of the pool.
+    pub generation: i64,
     /// Its name in the pool.
     pub name: String,
     /// Its string and version attributes of [`USED_ATTRIBUTES`]; a name without a domain belongs to the driver's domain.
@@ -95,6 +97,20 @@ pub async fn follow(client: Client, node: &str, calls: ApiCalls, sender: watch::
         failing = false;
         sleep(delay).await;
     }
+}
+
+/// What the DRA drivers of a node publish now.
+///
+/// # Errors
+/// When the slices cannot be read.
+pub async fn read(client: &Client, node: &str, calls: &ApiCalls) -> Result<PublishedDevices, CallError> {
+    let Some(version) = api_version(client, calls).await? else { return Ok(PublishedDevices::default()) };
+    let api: Api<ResourceSlice> = Api::all_with(client.clone(), &version);
+    let parameters = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let list = calls.call("list", OBJECT, api.list(&parameters)).await?;
+    let mut slices = KeptSlices::default();
+    list.items.into_iter().take(MAX_SLICES).for_each(|slice| slices.insert(slice));
+    Ok(slices.published())
 }
 
 enum SliceWatchEnd {

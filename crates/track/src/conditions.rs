@@ -89,12 +89,17 @@ impl ConditionInputs<'_> {
         }
         let is_undecided = self.faults == FaultVerdict::Undecided
             || self.is_library_outstanding
-            || !self.maintenance.is_empty()
-            || self.devices.iter().any(|device| device.undecided.contains(Fact::Health));
+            || self.is_verdict_outstanding();
         if is_undecided {
             return Decision::Undecided;
         }
         decided(ConditionStatus::False, "NoDeviceFault", "no fault of a device is known".to_owned())
+    }
+
+    /// Whether the verdict on a device is not decided, or does not count in maintenance.
+    pub(crate) fn is_verdict_outstanding(&self) -> bool {
+        !self.maintenance.is_empty()
+            || self.devices.iter().any(|device| device.undecided.contains(Fact::Health))
     }
 
     fn is_empty(&self) -> bool {

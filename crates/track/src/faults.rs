@@ -88,6 +88,17 @@ impl FaultTrack {
         }
     }
 
+    /// The faults that are problems, or were until a while ago, by subject: their reasons.
+    pub(crate) fn problems(&self) -> BTreeMap<String, String> {
+        let problems = self.faults.iter().filter(|(_, tracked)| tracked.is_problem);
+        problems.map(|(subject, tracked)| (subject.clone(), tracked.fault.code.clone())).collect()
+    }
+
+    /// Whether there is no fault, and was none for a while.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.faults.is_empty()
+    }
+
     /// Restarts all graces.
     pub(crate) fn restart(&mut self, now: Duration) {
         for tracked in self.faults.values_mut() {
@@ -161,6 +172,21 @@ mod tests {
             track.observe(&missing, |_| false, SECOND * 3, &graces),
             FaultVerdict::Problem(missing.to_vec())
         );
+    }
+
+    #[test]
+    fn a_fault_counts_for_others_from_its_confirmation_until_a_while_after_its_end() {
+        let (mut track, graces) = (FaultTrack::default(), Graces::default());
+        let lost = [fault("a", false)];
+        let mut problems = |seconds: u32, faults: &[ObservedFault]| {
+            track.observe(faults, |_| false, SECOND * seconds, &graces);
+            track.problems().into_values().collect::<Vec<_>>()
+        };
+        assert!(problems(0, &lost).is_empty(), "it is not confirmed");
+        assert_eq!(problems(120, &lost), ["GpuLost"]);
+        assert_eq!(problems(121, &[]), ["GpuLost"], "its source may only be silent");
+        assert_eq!(problems(420, &[]), ["GpuLost"]);
+        assert!(problems(421, &[]).is_empty());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! From what is believed of the devices to the conditions: what counts, and which faults there are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use afd_model::{
-    Device, HealthState, LibraryStatus, MissingDevice, OTHER_DRIVER, OfferVerdict, reason::ReasonClass,
+    Decision, Device, DeviceId, HealthState, LibraryStatus, MissingDevice, OTHER_DRIVER, OfferVerdict,
+    reason::ReasonClass,
 };
 
 use crate::{
@@ -30,7 +31,23 @@ impl Track {
             return Conditions::default();
         }
         let inputs = self.condition_inputs(offers, faults);
-        Conditions { ready: inputs.ready(), problem: inputs.problem(&self.options.problem_reasons) }
+        let failed = self.failed_devices(&inputs);
+        Conditions { ready: inputs.ready(), problem: inputs.problem(&self.options.problem_reasons), failed }
+    }
+
+    /// The devices with a confirmed fault. Not decided while the verdict on a device is not, in maintenance, and while the only
+    /// faults are not confirmed. A library that is silent for longer than its grace leaves health unknown, which is no fault.
+    fn failed_devices(&self, inputs: &ConditionInputs<'_>) -> Decision<BTreeMap<DeviceId, String>> {
+        let problems = self.faults.problems().into_iter();
+        let devices = problems.filter_map(|(subject, code)| Some((DeviceId(subject.parse().ok()?), code)));
+        let failed: BTreeMap<DeviceId, String> = devices.collect();
+        if inputs.is_verdict_outstanding() || (failed.is_empty() && !self.faults.is_empty()) {
+            Decision::Undecided
+        } else if failed.is_empty() {
+            Decision::Absent
+        } else {
+            Decision::Decided(failed)
+        }
     }
 
     fn counts(&self, device: &Device) -> bool {

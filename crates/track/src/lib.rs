@@ -30,7 +30,9 @@ use std::{
     time::Duration,
 };
 
-use afd_model::{Condition, Decision, ExpectedDevices, Inventory, MissingDevice, NodeFacts, Offers};
+use afd_model::{
+    Condition, Decision, DeviceId, ExpectedDevices, Inventory, MissingDevice, NodeFacts, Offers,
+};
 
 pub use self::{
     directives::AdminExpectation,
@@ -108,6 +110,9 @@ pub struct Conditions {
     pub ready: Decision<Condition>,
     /// Whether a device has a confirmed fault.
     pub problem: Decision<Condition>,
+    /// The devices with a confirmed fault: the reasons by device. A fault counts until it has been gone for a while, like the
+    /// condition: a source that is silent neither keeps it forever nor ends it at once.
+    pub failed: Decision<BTreeMap<DeviceId, String>>,
 }
 
 /// What is believed of a node.

@@ -127,3 +127,112 @@ The capabilities that the agent's container has, as JSON.
 {{- end -}}
 {{- uniq $add | toJson -}}
 {{- end -}}
+
+{{- define "afd.bridgeSelector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-bridge
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- /* The keys of pods that the bridge writes, the marker last. */}}
+{{- define "afd.bridgeKeys" -}}
+['kubernetes.io/hostname', 'topology.kubernetes.io/zone', 'topology.kubernetes.io/region', 'topology.kubernetes.io/rack', 'llm-d.ai/accelerator-vendor', 'llm-d.ai/accelerator-variant', 'llm-d.ai/accelerator-product', 'llm-d.ai/accelerator-model', 'llm-d.ai/accelerator-memory', '{{ .Values.labelPrefix }}/bridge']
+{{- end -}}
+
+{{- /* Whether the labels of a pod opt in: the selectors as an expression about variables.labels. */}}
+{{- define "afd.bridgeOptsIn" -}}
+{{- $marker := printf "%s/bridge" .Values.labelPrefix -}}
+variables.labels[?'{{ $marker }}'].orValue('') != 'false' && (
+{{- range $index, $selector := .Values.bridge.podSelectors -}}
+{{- if $index }} || {{ end -}}(
+{{- range $place, $part := splitList "," $selector -}}
+{{- if $place }} && {{ end -}}
+{{- if hasPrefix "!" $part -}}
+!('{{ trimPrefix "!" $part }}' in variables.labels)
+{{- else if contains "!=" $part -}}
+{{- $pair := splitList "!=" $part -}}
+!('{{ first $pair }}' in variables.labels && variables.labels['{{ first $pair }}'] == '{{ last $pair }}')
+{{- else if contains "=" $part -}}
+{{- $pair := splitList "=" $part -}}
+('{{ first $pair }}' in variables.labels && variables.labels['{{ first $pair }}'] == '{{ last $pair }}')
+{{- else -}}
+'{{ $part }}' in variables.labels
+{{- end -}}
+{{- end -}}
+)
+{{- end -}}
+)
+{{- end -}}
+
+{{- /* Validations of the metadata of pods that bridges and the cleanup job may not change. Variables: labels, oldLabels, ownKeys. */}}
+{{- define "afd.bridgePodValidations" -}}
+- expression: request.operation == "UPDATE"
+  message: pods are never created
+  reason: Forbidden
+- expression: variables.changed.all(k, k in variables.ownKeys)
+  message: only the labels of the bridge may change
+  reason: Forbidden
+- expression: >-
+    variables.changed.all(k, !variables.oldOthers.exists(m, ('f:' + k) in m.?fieldsV1[?'f:metadata'][?'f:labels'].orValue({})))
+  message: a label that another field manager has set must not change
+  reason: Forbidden
+- expression: >-
+    variables.metadata.all(k, k in variables.mutableMetadata || (k in variables.oldMetadata && variables.oldMetadata[k] == variables.metadata[k]))
+    && variables.oldMetadata.all(k, k in variables.mutableMetadata || k in variables.metadata)
+  message: annotations, finalizers, owners and other metadata must not change
+  reason: Forbidden
+- expression: dyn(object).?spec == dyn(oldObject).?spec
+  message: the specification must not change
+  reason: Forbidden
+- expression: dyn(object).?status == dyn(oldObject).?status
+  message: the status must not change
+  reason: Forbidden
+- expression: request.options.?fieldManager.orValue('') == '{{ .manager }}'
+  message: the field manager is {{ .manager }}
+  reason: Forbidden
+- expression: variables.others == variables.oldOthers || variables.oldManagers.size() == 0
+  message: what other field managers own must not change
+  reason: Forbidden
+# What the bridge owns it may remove, so it must not become the owner of anything else.
+- expression: >-
+    variables.ours.all(m, m.?fieldsV1.orValue({}).all(p, p == 'f:metadata')
+      && m.?fieldsV1[?'f:metadata'].orValue({}).all(p, p == 'f:labels')
+      && m.?fieldsV1[?'f:metadata'][?'f:labels'].orValue({}).all(f, f == '.' || variables.ownKeys.exists(k, f == 'f:' + k)))
+  message: the bridge must not become the owner of other fields
+  reason: Forbidden
+{{- end -}}
+
+{{- /* The variables of these validations. */}}
+{{- define "afd.bridgePodVariables" -}}
+- name: ownKeys
+  expression: {{ include "afd.bridgeKeys" .context | quote }}
+# dyn(): includes the keys of future fields.
+- name: metadata
+  expression: dyn(object).metadata
+- name: oldMetadata
+  expression: dyn(oldObject).metadata
+- name: labels
+  expression: object.metadata.?labels.orValue({})
+- name: oldLabels
+  expression: oldObject.metadata.?labels.orValue({})
+- name: managers
+  expression: variables.metadata.?managedFields.orValue([])
+- name: oldManagers
+  expression: variables.oldMetadata.?managedFields.orValue([])
+- name: ours
+  expression: variables.managers.filter(m, m.?manager.orValue('') == '{{ .manager }}')
+- name: others
+  expression: variables.managers.filter(m, m.?manager.orValue('') != '{{ .manager }}')
+- name: oldOthers
+  expression: variables.oldManagers.filter(m, m.?manager.orValue('') != '{{ .manager }}')
+- name: mutableMetadata
+  expression: "['labels', 'managedFields', 'resourceVersion', 'generation']"
+- name: set
+  expression: variables.labels.map(k, k).filter(k, !(k in variables.oldLabels && variables.oldLabels[k] == variables.labels[k]))
+- name: changed
+  expression: variables.set + variables.oldLabels.map(k, k).filter(k, !(k in variables.labels))
+{{- end -}}
+
+{{- /* What a DeviceTaintRule of the bridge has, as an expression about a variable `rule`. */}}
+{{- define "afd.bridgeRule" -}}
+variables.rule.metadata.?labels[?'{{ .Values.labelPrefix }}/bridge'].orValue('') == 'true' && variables.rule.spec.?taint.?key.orValue('') == '{{ .Values.labelPrefix }}/failed'
+{{- end -}}

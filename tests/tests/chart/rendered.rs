@@ -1,6 +1,8 @@
 //! What the chart renders for some values.
 
-use anyhow::ensure;
+use afd_agent::args::Args;
+use anyhow::{Context, ensure};
+use clap::CommandFactory;
 
 /// A container runtime is asked for GPUs by a variable, or by a mount where it ignores the variable.
 pub(crate) fn visible_devices(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> anyhow::Result<()> {
@@ -73,5 +75,38 @@ pub(crate) fn claim_and_cleanup(render: &impl Fn(&[&str]) -> anyhow::Result<Stri
     ensure!(has(&text, "pool: any") && text.matches("--managed-by=afd/afd").count() == 1, "{text}");
     let text = job("admissionPolicy.enabled=false")?;
     ensure!(!text.contains("kind: ValidatingAdmissionPolicy"), "{text}");
+    Ok(())
+}
+
+/// The bridge: its options, who opts in by its policy, and that it is never installed without one.
+pub(crate) fn bridge(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    ensure!(!render(&[])?.contains("afd-bridge"), "it is off by default");
+    let refused = render(&["--set", "bridge.enabled=true,admissionPolicy.enabled=false"]);
+    let error = format!("{:#}", refused.err().context("it is installed without a policy")?);
+    ensure!(error.contains("bridge.enabled needs admissionPolicy.enabled"), "{error}");
+    let selectors = "bridge.podSelectors={a/b,!c\\,d=e\\,f!=g}";
+    let more = "bridge.enabled=true,bridge.deviceTaints=None,bridge.maxDeviceTaints=7,bridge.rackLabel=x/rack,bridge.writesPerSecond=3";
+    let text = render(&["--show-only", "templates/bridge.yaml", "--set", more, "--set", selectors])?;
+    let (_, arguments) = text.split_once("args:\n").context("the container has arguments")?;
+    let (arguments, _) = arguments.split_once("env:").context("the container has variables")?;
+    let arguments: Vec<&str> = arguments
+        .lines()
+        .filter_map(|line| Some(line.trim().strip_prefix("- ")?.trim_matches('"')))
+        .collect();
+    let mut command = Args::command();
+    command.build();
+    let known = command.find_subcommand("bridge").context("there is a command bridge")?;
+    for option in known.get_arguments().filter_map(|option| option.get_long()) {
+        let is_given = arguments.iter().any(|given| given.starts_with(&format!("--{option}=")));
+        let is_global =
+            known.get_arguments().any(|own| own.get_long() == Some(option) && own.is_global_set());
+        // The chart has a service account, and the Lease its usual duration.
+        let is_left_out = is_global || ["kubeconfig", "lease-duration", "help"].contains(&option);
+        ensure!(is_given != is_left_out, "--{option} in {arguments:?}");
+    }
+    Args::command().try_get_matches_from(["afd"].into_iter().chain(arguments.iter().copied()))?;
+    let policy = render(&["--show-only", "templates/bridgepolicy.yaml", "--set", more, "--set", selectors])?;
+    let opts_in = "('a/b' in variables.labels) || (!('c' in variables.labels) && ('d' in variables.labels";
+    ensure!(policy.contains(opts_in), "{policy}");
     Ok(())
 }

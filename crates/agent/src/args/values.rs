@@ -28,6 +28,8 @@ impl SecondsRange {
     pub(super) const HEARTBEAT: SecondsRange = SecondsRange { min: 1.0, max: DAY, or_zero: true };
     /// Of a grace.
     pub(super) const GRACE: SecondsRange = SecondsRange { min: 0.0, max: DAY, or_zero: false };
+    /// Of a Lease. Its API has whole seconds.
+    pub(super) const LEASE: SecondsRange = SecondsRange { min: 2.0, max: 300.0, or_zero: false };
     /// Of the time over which the starts of many agents are spread.
     pub(super) const START_SPREAD: SecondsRange = SecondsRange { min: 0.0, max: 3600.0, or_zero: false };
 

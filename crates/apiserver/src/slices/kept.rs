@@ -91,18 +91,19 @@ impl KeptSlices {
             }
             published.drivers.insert(driver.to_owned());
             let devices = specs.iter().flat_map(|spec| &spec.devices.read);
-            published.devices.extend(devices.map(|device| of_pool(device, driver, pool)));
+            published.devices.extend(devices.map(|device| of_pool(device, driver, pool, newest)));
         }
         published.devices.sort();
         published
     }
 }
 
-fn of_pool(device: &SliceDevice, driver: &str, pool: &str) -> PublishedDevice {
+fn of_pool(device: &SliceDevice, driver: &str, pool: &str, generation: i64) -> PublishedDevice {
     let SliceDevice { name, attributes, is_tainted } = device;
     PublishedDevice {
         driver: driver.to_owned(),
         pool: pool.to_owned(),
+        generation,
         name: name.clone(),
         attributes: Arc::clone(attributes),
         allocatable: !is_tainted,

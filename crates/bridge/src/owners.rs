@@ -1,0 +1,125 @@
+//! The keys in the selector of a pod's owner. A controller that finds a key on its pod that its selector excludes would take the pod
+//! for none of its own, and start another.
+//!
+//! `matchLabels` are labels of the template as well, which are foreign keys anyway; `matchExpressions` can name others.
+
+use std::collections::HashMap;
+
+use afd_apiserver::{ApiCalls, CallError};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Client;
+use serde_json::Value;
+
+use crate::{keys::BridgeKeys, plan::KeySet};
+
+/// The kinds that have a selector of pods, with the version of their API and their resource.
+const KINDS: [(&str, &str, &str); 5] = [
+    ("ReplicaSet", "apps/v1", "replicasets"),
+    ("StatefulSet", "apps/v1", "statefulsets"),
+    ("DaemonSet", "apps/v1", "daemonsets"),
+    ("Job", "batch/v1", "jobs"),
+    ("ReplicationController", "v1", "replicationcontrollers"),
+];
+/// How many owners are remembered; then all are read again.
+const MAX_OWNERS: usize = 20_000;
+
+/// The keys of selectors by the uid of the owner. A selector never changes.
+#[derive(Debug, Default)]
+pub(crate) struct OwnerSelectors(HashMap<String, KeySet>);
+
+impl OwnerSelectors {
+    /// The keys in the selector of the owner of a pod; none of an owner that has no selector or is gone.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) async fn reserved(
+        &mut self,
+        pod: &ObjectMeta,
+        keys: &BridgeKeys,
+        client: &Client,
+        calls: &ApiCalls,
+    ) -> Result<KeySet, CallError> {
+        let owners = pod.owner_references.iter().flatten();
+        let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
+        let namespace = pod.namespace.as_deref().unwrap_or_default();
+        let Some((owner, path)) = controller.and_then(|owner| Some((owner, path(namespace, owner)?))) else {
+            return Ok(KeySet::default());
+        };
+        if let Some(known) = self.0.get(&owner.uid) {
+            return Ok(*known);
+        }
+        let request = http::Request::get(path).body(Vec::new()).expect("the path is valid");
+        let reserved = match calls.call("get", "the owner of a pod", client.request::<Value>(request)).await {
+            Ok(object) => KeySet::named(selector_keys(&object["spec"]["selector"]), keys),
+            Err(error) if error.status().is_some_and(|status| status.code == 404) => KeySet::default(),
+            Err(error) => return Err(error),
+        };
+        if self.0.len() >= MAX_OWNERS {
+            self.0.clear();
+        }
+        self.0.insert(owner.uid.clone(), reserved);
+        Ok(reserved)
+    }
+}
+
+/// Where an owner is read. Another kind has none.
+fn path(namespace: &str, owner: &OwnerReference) -> Option<String> {
+    let is_of_kind = |kind: &&(&str, &str, &str)| (kind.0, kind.1) == (&owner.kind, &owner.api_version);
+    let (_, version, resource) = KINDS.iter().find(is_of_kind)?;
+    // The API server does not check what a pod says of its owner.
+    let is_name = !owner.name.is_empty()
+        && !owner.name.starts_with('.')
+        && owner.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    let root = if version.contains('/') { "apis" } else { "api" };
+    is_name.then(|| format!("/{root}/{version}/namespaces/{namespace}/{resource}/{}", owner.name))
+}
+
+/// The keys of a selector, of either form.
+fn selector_keys(selector: &Value) -> Vec<&str> {
+    let labels = match selector.get("matchLabels").or_else(|| selector.get("matchExpressions")) {
+        Some(_) => &selector["matchLabels"],
+        // That of a ReplicationController is a map.
+        None => selector,
+    };
+    let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+    let mut keys: Vec<&str> = expressions.filter_map(|expression| expression["key"].as_str()).collect();
+    if let Some(labels) = labels.as_object() {
+        keys.extend(labels.keys().map(String::as_str));
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn keys_of_both_forms_of_selectors_are_found() {
+        let both = json!({ "matchLabels": { "a": "1" }, "matchExpressions": [{ "key": "b", "operator": "DoesNotExist" }] });
+        assert_eq!(selector_keys(&both), ["b", "a"]);
+        assert_eq!(selector_keys(&json!({ "matchExpressions": [{ "key": "b" }] })), ["b"]);
+        assert_eq!(selector_keys(&json!({ "a": "1" })), ["a"]);
+        assert!(selector_keys(&Value::Null).is_empty());
+    }
+
+    #[test]
+    fn only_known_kinds_with_a_name_are_read() {
+        let owner = |kind: &str, version: &str, name: &str| OwnerReference {
+            kind: kind.to_owned(),
+            api_version: version.to_owned(),
+            name: name.to_owned(),
+            ..OwnerReference::default()
+        };
+        let path = |owner: OwnerReference| path("ml", &owner);
+        assert_eq!(
+            path(owner("ReplicaSet", "apps/v1", "decode-1")).as_deref(),
+            Some("/apis/apps/v1/namespaces/ml/replicasets/decode-1")
+        );
+        assert_eq!(path(owner("ReplicaSet", "example.com/v1", "decode")), None);
+        for name in ["..", "../secrets", "a/b", "", "a?b"] {
+            assert_eq!(path(owner("ReplicaSet", "apps/v1", name)), None, "{name}");
+        }
+    }
+}

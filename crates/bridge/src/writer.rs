@@ -1,0 +1,231 @@
+//! Lists and watches Nodes and pods, and writes the pods that differ, one after another.
+
+use std::{cell::RefCell, collections::VecDeque, convert::Infallible, rc::Rc, time::Duration};
+
+use afd_apiserver::{Backoff, CallError};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use kube::{
+    Client,
+    api::{Patch, PatchParams},
+    core::Request,
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::{
+    BridgeWorker, FIELD_MANAGER,
+    follow::{FollowedList, FollowedObject},
+    keys::OPTED_OUT,
+    owners::OwnerSelectors,
+    plan::{self, KeySet, PodKeys},
+    state::{BridgeState, PodUid},
+};
+
+/// After what time a pod is tried again that the API server refuses.
+const REFUSED_RETRY: Duration = Duration::from_mins(10);
+/// Pods that have a node and have not ended: only these are endpoints.
+const BOUND: &str = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
+/// How often a pod is planned again, because another manager has taken a key meanwhile.
+const MAX_ATTEMPTS: usize = 3;
+
+/// What became of a pod.
+enum PodOutcome {
+    /// It was looked after; whether any request was made for it.
+    Done,
+    /// The API server refuses it, or the term is over.
+    Later,
+}
+
+impl BridgeWorker<'_> {
+    /// Follows the metadata of all Nodes.
+    pub(crate) async fn follow_nodes(self, state: &RefCell<BridgeState>) -> Infallible {
+        let nodes = FollowedList {
+            object: "Nodes",
+            path: "/api/v1/nodes",
+            labels: None,
+            fields: None,
+            only_metadata: true,
+        };
+        nodes.follow(self.client, self.calls, |event| state.borrow_mut().node_event(event)).await
+    }
+
+    /// Follows the pods that opt in, and those that have the marker, by which one is found that has opted out.
+    pub(crate) async fn follow_pods(self, state: &RefCell<BridgeState>) -> Infallible {
+        let (marker, mut selectors) = {
+            let state = state.borrow();
+            let own: Vec<String> = state.selectors.iter().map(|selector| selector.to_query()).collect();
+            (state.keys.marker().to_owned(), own)
+        };
+        selectors.iter_mut().for_each(|selector| *selector += &format!(",{marker}!={OPTED_OUT}"));
+        selectors.push(marker);
+        let lists = selectors.into_iter().enumerate().map(|(list, labels)| async move {
+            let pods = FollowedList {
+                object: "pods",
+                path: "/api/v1/pods",
+                labels: Some(labels),
+                fields: Some(BOUND),
+                only_metadata: false,
+            };
+            pods.follow(self.client, self.calls, |event| state.borrow_mut().pod_event(list, event)).await
+        });
+        let mut lists: FuturesUnordered<_> = lists.collect();
+        loop {
+            // Each of them runs forever.
+            if let Some(never) = lists.next().await {
+                match never {}
+            }
+        }
+    }
+
+    /// Writes the pods that differ, forever.
+    pub(crate) async fn write_pods(self, state: &RefCell<BridgeState>) -> Infallible {
+        let interval = Duration::from_secs_f64(1.0 / self.options.writes_per_second);
+        let wake = Rc::clone(&state.borrow().pods_wake);
+        let (mut owners, mut backoff) = (OwnerSelectors::default(), Backoff::default());
+        let mut later: VecDeque<(Instant, PodUid)> = VecDeque::new();
+        loop {
+            while let Some((_, uid)) = later.pop_front_if(|(at, _)| *at <= Instant::now()) {
+                state.borrow_mut().examine(&uid);
+            }
+            let next = state.borrow_mut().next_pod().map(|(uid, pod)| {
+                let path = format!("/api/v1/namespaces/{}/pods", pod.namespace);
+                (uid, pod.name.to_string(), path)
+            });
+            let Some((uid, name, path)) = next else {
+                let until = later.front().map_or_else(|| Instant::now() + REFUSED_RETRY, |(at, _)| *at);
+                // Either way the queue is looked through again.
+                let _ = timeout_at(until, wake.notified()).await;
+                continue;
+            };
+            let pod = WrittenPod { request: Request::new(path), name: &name, uid: &uid };
+            match self.write_pod(&pod, state, &mut owners).await {
+                Ok(PodOutcome::Done) => backoff.reset(),
+                Ok(PodOutcome::Later) => later.push_back((Instant::now() + REFUSED_RETRY, uid)),
+                Err(error) => {
+                    let delay = backoff.next_delay(error.retry_after);
+                    tracing::warn!(%error, retry_seconds = delay.as_secs(), "a pod cannot be written; retrying");
+                    sleep(delay).await;
+                    state.borrow_mut().examine(&uid);
+                }
+            }
+            sleep(interval).await;
+        }
+    }
+
+    /// Reads a pod, plans, and applies what differs.
+    async fn write_pod(
+        self,
+        pod: &WrittenPod<'_>,
+        state: &RefCell<BridgeState>,
+        owners: &mut OwnerSelectors,
+    ) -> Result<PodOutcome, CallError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let read = match self.read(pod).await? {
+                Some(read) if !read.has_ended() => read,
+                _ => {
+                    state.borrow_mut().forget(pod.uid);
+                    return Ok(PodOutcome::Done);
+                }
+            };
+            let opts_in = state.borrow().opts_in(&read);
+            let reserved = if opts_in {
+                let keys = state.borrow().keys.clone();
+                owners.reserved(&read.metadata, &keys, self.client, self.calls).await?
+            } else {
+                KeySet::default()
+            };
+            state.borrow_mut().reserve(pod.uid, reserved);
+            let body = {
+                let state = state.borrow();
+                let own = PodKeys::new(&read.metadata, &state.keys);
+                let node = state.node(&read.spec.node_name);
+                let desired =
+                    if opts_in { own.desired(node, reserved, &state.keys) } else { Default::default() };
+                let differs = desired != own.owned;
+                differs.then(|| pod.body(&plan::labels(&desired, &state.keys)))
+            };
+            let Some(body) = body else {
+                return Ok(done(state, pod, &read, opts_in));
+            };
+            if !self.term.is_valid() {
+                return Ok(PodOutcome::Later);
+            }
+            match self.apply(pod, &body).await {
+                Ok(written) => return Ok(done(state, pod, &written, opts_in)),
+                Err(error) => match error.status().map(|status| status.code) {
+                    // Another manager has taken a key, or it is another pod of this name.
+                    Some(404 | 409) => {}
+                    Some(400 | 403 | 422) => {
+                        tracing::warn!(pod = pod.name, %error, "the API server refuses the labels of a pod");
+                        return Ok(PodOutcome::Later);
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(PodOutcome::Later)
+    }
+
+    /// The pod, if there is one of this uid.
+    async fn read(self, pod: &WrittenPod<'_>) -> Result<Option<FollowedObject>, CallError> {
+        let get = pod.request.get(pod.name, &Default::default()).map_err(kube::Error::BuildRequest);
+        let get = async { self.client.request::<FollowedObject>(get?).await };
+        match self.calls.call("get", "a pod", get).await {
+            Ok(read) => Ok(Some(read).filter(|read| read.metadata.uid.as_deref() == Some(pod.uid))),
+            Err(error) if error.status().is_some_and(|status| status.code == 404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn apply(
+        self,
+        pod: &WrittenPod<'_>,
+        body: &serde_json::Value,
+    ) -> Result<FollowedObject, CallError> {
+        self.calls.call("apply", "a pod", apply(self.client, pod, body, self.term.write_timeout)).await
+    }
+}
+
+/// Takes in a pod as it is now.
+fn done(
+    state: &RefCell<BridgeState>,
+    pod: &WrittenPod<'_>,
+    now: &FollowedObject,
+    opts_in: bool,
+) -> PodOutcome {
+    let mut state = state.borrow_mut();
+    if opts_in {
+        state.pod_seen(None, now);
+    } else {
+        state.forget(pod.uid);
+    }
+    PodOutcome::Done
+}
+
+/// Applies labels of a pod.
+pub(crate) async fn apply(
+    client: &Client,
+    pod: &WrittenPod<'_>,
+    body: &serde_json::Value,
+    limit: Duration,
+) -> kube::Result<FollowedObject> {
+    let patch = pod.request.patch(pod.name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(body));
+    let request = client.request::<FollowedObject>(patch.map_err(kube::Error::BuildRequest)?);
+    let timed_out = |_| kube::Error::Service("the write took too long".into());
+    timeout(limit, request).await.map_err(timed_out).flatten()
+}
+
+/// A pod that is written.
+pub(crate) struct WrittenPod<'p> {
+    /// The pods of its namespace.
+    pub(crate) request: Request,
+    pub(crate) name: &'p str,
+    pub(crate) uid: &'p str,
+}
+
+impl WrittenPod<'_> {
+    /// The body of an apply. With the uid, it creates no pod, and changes no other one of this name.
+    pub(crate) fn body(&self, labels: &impl serde::Serialize) -> serde_json::Value {
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": self.name, "uid": self.uid, "labels": labels } })
+    }
+}
