@@ -129,8 +129,8 @@ The capabilities that the agent's container has, as JSON.
 {{- end -}}
 
 {{- define "afd.bridgeSelector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}-bridge
-app.kubernetes.io/instance: {{ .Release.Name }}
+{{ include "afd.selector" . }}
+app.kubernetes.io/component: bridge
 {{- end -}}
 
 {{- /* The keys of pods that the bridge writes, the marker last. */}}
