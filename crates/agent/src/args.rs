@@ -13,7 +13,7 @@ use afd_model::PciAddress;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use http_options::HttpArgs;
+pub use http_options::{FailedDevices, HttpArgs};
 pub use options::{LabelArgs, LibraryArgs, MetricArgs, NodeLock, PathArgs, RunArgs};
 pub use plugin_options::{PluginArgs, PluginConfigError};
 
@@ -64,6 +64,9 @@ pub enum Command {
         /// Output format.
         #[arg(long, short, value_enum, default_value_t = ExplainOutput::Table)]
         output: ExplainOutput,
+        /// Print what to do about it on this distribution: commands to read, none of which is run.
+        #[arg(long, conflicts_with = "output")]
+        fix: bool,
         /// Include integrated GPUs.
         #[arg(long)]
         include_integrated: bool,

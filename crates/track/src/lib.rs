@@ -34,6 +34,7 @@ use afd_model::{Condition, Decision, ExpectedDevices, Inventory, MissingDevice, 
 
 pub use self::{
     directives::AdminExpectation,
+    faults::ConfirmedFault,
     graces::Graces,
     state::SavedState,
     vendor::{TrackedVendor, VendorObservation},
@@ -122,6 +123,7 @@ pub struct Track {
     node: NodeTrack,
     offers: OfferTrack,
     faults: FaultTrack,
+    confirmed_faults: Vec<ConfirmedFault>,
     problems: ProblemTrack,
     /// The last discovery without its devices.
     surroundings: Inventory,
@@ -148,6 +150,7 @@ impl Track {
             node: NodeTrack::new(expect),
             offers: OfferTrack::default(),
             faults: FaultTrack::default(),
+            confirmed_faults: Vec::new(),
             problems: ProblemTrack::default(),
             surroundings: Inventory::default(),
             gone: Vec::new(),
