@@ -30,6 +30,7 @@ use kube::{Api, Client, ResourceExt, api::PostParams};
 use serde_json::{Value, json};
 
 const ADDRESS: &str = "127.0.0.1:9109";
+const DOOR: &str = "127.0.0.1:9400";
 const GPU: &str = "nvidia.com/gpu";
 const DRIVER: &str = "gpu.nvidia.com";
 const ALLOCATION: &str = "accelerator.llm-d.ai/allocation";
@@ -68,7 +69,7 @@ impl KubeletSetup {
             host.afd(["run", "--node-name", Bed::NODE, "--listen", ADDRESS, "--start-spread", "0"]);
         command
             .args(["--pod-resources", "/var/lib/kubelet/pod-resources", "--sample-interval", "0.5"])
-            .args(["--write-interval", "0.1"])
+            .args(["--write-interval", "0.1", "--read-pods", "--dcgm-listen", DOOR])
             .args(graces)
             .arg("--kubeconfig")
             .arg(bed.kubeconfig());
@@ -220,7 +221,54 @@ async fn plugin() -> anyhow::Result<()> {
         lines("/compat/dcgm", UTILIZATION).iter().all(|line| line.contains("pod=\"\"")),
         "/compat/dcgm names a pod"
     );
-    Ok(())
+    ensure_partner_is_credited(&setup.client).await
+}
+
+/// The pods that the door names.
+fn pods_at_the_door() -> Vec<String> {
+    let Some(response) = Agent::try_get_from(DOOR, "/metrics") else { return Vec::new() };
+    let lines = response.text().lines().filter(|line| line.starts_with(UTILIZATION));
+    let pod = |line: &str| Some(line.split_once("pod=\"")?.1.split_once('"')?.0.to_owned());
+    lines.filter_map(pod).filter(|pod| !pod.is_empty()).collect()
+}
+
+/// Fast model actuation: the pod that serves is not the one that holds the device. Both name each other, and the one that serves names
+/// the device; it is credited beside the holder, at the door alone.
+async fn ensure_partner_is_credited(client: &Client) -> anyhow::Result<()> {
+    let paired = |name: &str, partner: &str, devices: &str| {
+        json!({
+            "name": name,
+            "labels": { "dual-pods.llm-d.ai/dual": partner },
+            "annotations": { "dual-pods.llm-d.ai/accelerators": devices },
+        })
+    };
+    pods::create_with(client, paired("requester", "launcher", ""), json!({}), resources(1)).await?;
+    pods::until_running(client, "requester").await?;
+    let held = until_lines("the holder is named", "/metrics", ALLOCATED, 1).await?;
+    let uuid = held[0].split_once("uuid=\"").and_then(|(_, rest)| rest.split_once('"'));
+    let uuid = uuid.context("the device has a UUID")?.0;
+    // It names the holder, which does not name it.
+    pods::create_with(client, paired("thief", "requester", uuid), json!({}), json!({})).await?;
+    let devices = format!("GPU-0,{uuid}");
+    pods::create_with(client, paired("launcher", "requester", &devices), json!({}), json!({})).await?;
+    for name in ["thief", "launcher"] {
+        pods::until_running(client, name).await?;
+    }
+    until("the door names the pod that serves", async || {
+        let mut named = pods_at_the_door();
+        named.sort();
+        ensure!(named == ["launcher", "requester"], "it names {named:?}");
+        Ok(())
+    })
+    .await?;
+    let elsewhere = lines("/compat/dcgm", UTILIZATION).join("\n") + &lines("/metrics", ALLOCATED).join("\n");
+    ensure!(elsewhere.contains("requester") && !elsewhere.contains("launcher"), "{elsewhere}");
+    pods::delete(client, "requester").await?;
+    until("the door names no pod", async || {
+        ensure!(pods_at_the_door().is_empty(), "it names {:?}", pods_at_the_door());
+        Ok(())
+    })
+    .await
 }
 
 /// Fails unless the allocations stay the same for longer than the agent's interval of asking the kubelet.

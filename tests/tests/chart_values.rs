@@ -92,6 +92,7 @@ const OPTIONS: &[(&str, Source)] = &[
     ),
     ("listen", Source::Value("metrics.port", || json!(9999), ":9999")),
     ("dcgm-listen", Source::Value("metrics.dcgmPort", || json!(9998), ":9998")),
+    ("door-failed", Source::Value("metrics.doorFailed", || json!("keep"), "--door-failed=keep")),
     ("health-listen", Source::Value("health.port", || json!(9997), "--health-listen=[::]:9997")),
     (
         "web-config-file",

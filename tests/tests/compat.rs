@@ -143,7 +143,7 @@ fn every_family_of_a_set_is_shown_by_a_fixture() {
     let needs_two_samples =
         |name: &str| name.ends_with("_residency_percentage") || name.starts_with("DCGM_FI_PROF_");
     // What servers report is in no fixture; `--test tpu_sources` has fakes of them.
-    let is_of_files = |(set, _): &(CompatSet, _)| set.record().network.is_none();
+    let is_of_files = |(set, _): &(CompatSet, _)| set.record().is_none_or(|record| record.network.is_none());
     for (set, metrics) in CompatSet::with_metrics().filter(is_of_files) {
         let file = match metrics.always_served {
             true => format!("{}.txt", metrics.page),

@@ -15,7 +15,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const MIG_STRATEGIES: [&str; 3] = ["none", "single", "mixed"];
 
 /// A kind of output, the command that prints it, and the file with the expected output.
-const OUTPUTS: [(&str, &[&str], &str); 10] = [
+const OUTPUTS: [(&str, &[&str], &str); 11] = [
     ("inventory", &["show", "--output", "json"], "inventory.json"),
     ("labels", &["show", "--output", "labels"], "labels.txt"),
     (
@@ -41,6 +41,11 @@ const OUTPUTS: [(&str, &[&str], &str); 10] = [
         "metrics-compat-intel",
         &["show", "--output", "metrics", "--compat-metrics", "intel"],
         "metrics-compat-intel.txt",
+    ),
+    (
+        "metrics-compat-openshift",
+        &["show", "--output", "metrics", "--compat-metrics", "openshift"],
+        "metrics-compat-openshift.txt",
     ),
     ("table", &["show"], "table.txt"),
     ("topology", &["topology"], "topology.txt"),

@@ -5,6 +5,9 @@
     reason = "tests lay out hosts and start programs"
 )]
 
+#[path = "paths/host.rs"]
+mod host;
+
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use afd_tests::{
@@ -125,8 +128,8 @@ fn a_node_with_rdma_is_explained() {
                    source: llm-d guides/pd-disaggregation/modelserver/gpu, modelserver/xpu
 
         Not checked:
-          - GPUDirect RDMA: nvidia-peermem or dma-buf
-          - limit of locked memory (memlock) of the container, and IPC_LOCK
+          - GPUDirect RDMA of AMD's GPUs, and with EFA
+          - IPC_LOCK of the container, or a limit of locked memory (memlock) of its own
           - the resource with which pods request the RDMA devices
           - that the network connects the NICs of all nodes (cross-rail)
           - memory, CPUs and devices that other pods hold

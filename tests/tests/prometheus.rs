@@ -38,6 +38,27 @@ fn promtool_reports_no_problem_of_any_fixture() {
     }
 }
 
+/// The names of a platform, whose units are its own, and whose sums must be right.
+#[test]
+fn promtool_reports_no_problem_of_the_common_metrics_of_any_vendor() {
+    for name in
+        ["amd-mi300x8-cpx-nps4", "gaudi2-x8", "intel-max1550-x2", "mixed-nvidia-amd", "nvidia-h100x2-mig"]
+    {
+        let host = Fixture::named(name).lay_out();
+        let arguments = ["show", "--output", "metrics", "--compat-metrics", "openshift"];
+        let text = stdout(&mut host.afd(arguments));
+        check_with_promtool(name, &text);
+        let temperature = "accelerator_temperature_celsius{";
+        let devices: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with(temperature))
+            .filter_map(|line| line.split("accelerator_id=\"").nth(1)?.split('"').next())
+            .collect();
+        let distinct: std::collections::BTreeSet<&str> = devices.iter().copied().collect();
+        assert!(!devices.is_empty() && devices.len() == distinct.len(), "{name}: {devices:?}");
+    }
+}
+
 #[test]
 fn prometheus_scrapes_the_agent_and_answers_a_query() {
     let host = Fixture::named("nvidia-h100x8").lay_out();

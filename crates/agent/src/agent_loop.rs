@@ -24,18 +24,20 @@ use afd_track::{Believed, Conditions};
 use tokio::sync::Notify;
 
 use crate::{
-    args::RunArgs,
+    args::{FailedDevices, RunArgs},
     channels::{LoopOutputs, WakeUps},
     clock,
     cluster_view::{ClusterReceivers, ClusterView},
     control::LoopRequest,
     discovery_pace::DiscoveryPace,
+    door::{self, LastSeen},
     incidents::{INCIDENTS, IncidentMemory},
     memory::UnusedMemory,
     node_options::NodeOptions,
     probes::Probes,
+    rdma_use::RdmaUse,
     release::ReleaseController,
-    render::{self, InventoryRendering, PageInputs, PageSettings},
+    render::{self, DoorPage, InventoryRendering, PageInputs, PageSettings},
     tracker::Tracker,
 };
 
@@ -87,6 +89,8 @@ struct AgentLoop<'o> {
     /// What the desired state was last computed from.
     desired_for: Option<DesiredInputs>,
     incidents: IncidentMemory,
+    last_seen: LastSeen,
+    rdma_use: RdmaUse,
     memory: UnusedMemory,
 }
 
@@ -137,6 +141,8 @@ impl<'o> AgentLoop<'o> {
             deadline: None,
             desired_for: None,
             incidents: IncidentMemory::default(),
+            last_seen: LastSeen::default(),
+            rdma_use: RdmaUse::default(),
             memory,
         }
     }
@@ -229,7 +235,8 @@ impl<'o> AgentLoop<'o> {
             self.shown = ShownInventory::new(believed.inventory.clone(), self.node_options, name);
         }
         let include_integrated = self.node_options.include_integrated();
-        let view = self.parts.reports.view(&believed.for_node, include_integrated);
+        let former = self.last_seen.update(&believed.for_node);
+        let view = self.parts.reports.view(&believed.for_node, &former, include_integrated);
         if let Some(skipped) = view.skipped_devices {
             self.parts.probes.metrics().slices_skipped(skipped);
         }
@@ -285,7 +292,19 @@ impl<'o> AgentLoop<'o> {
         let pods = self.parts.reports.pods.borrow().clone();
         self.parts.probes.set_pods(&pods);
         let sampling = self.parts.probes.sample(view.allocations.as_deref());
+        let (held, inventory) = (view.allocations.as_deref(), &self.shown.inventory);
+        if self.rdma_use.update(Instant::now(), inventory, &sampling, held, &view.offers) {
+            self.pace.request();
+        }
         let expected = self.tracker.believed().expected.as_deref();
+        let faults = match self.parts.args.http.door_failed {
+            FailedDevices::Busy => {
+                door::faults(self.tracker.confirmed_faults(), &self.shown.inventory, &view.held_of_gone)
+            }
+            FailedDevices::Keep => Vec::new(),
+        };
+        let holders = view.allocations.as_deref().unwrap_or_default();
+        let holders = door::with_partners(holders, &pods, &self.shown.inventory.devices);
         let inputs = PageInputs {
             inventory: &self.shown.inventory,
             paths: &self.shown.paths,
@@ -297,6 +316,7 @@ impl<'o> AgentLoop<'o> {
                 published_health: view.offers.published.as_ref().map(|published| &published.health),
                 expected,
             },
+            door: DoorPage { faults: &faults, holders: &holders },
         };
         match self.render(inputs) {
             Ok(pages) => drop(self.parts.outputs.pages.send_replace(Some(Arc::new(pages)))),
@@ -344,6 +364,7 @@ impl<'o> AgentLoop<'o> {
     fn rediscover(&mut self) {
         let mut discovered = self.parts.probes.discover();
         discovered.problems.extend(self.parts.reports.health_conflicts(&discovered));
+        discovered.host.rdma_carries_traffic = self.rdma_use.verdict();
         let is_changed = discovered != self.discovered;
         log_changes(&self.discovered, &discovered);
         self.pace.discovered(is_changed);

@@ -17,7 +17,7 @@ use clap_complete::Shell;
 
 pub use bridge_options::BridgeArgs;
 pub use fleet_options::{FleetArgs, FleetOutput, GenerateArgs, Manifest, NodesArgs};
-pub use http_options::HttpArgs;
+pub use http_options::{FailedDevices, HttpArgs};
 pub use options::{LabelArgs, LibraryArgs, MetricArgs, NodeLock, PathArgs, RunArgs};
 pub use plugin_options::{PluginArgs, PluginConfigError};
 
@@ -68,6 +68,9 @@ pub enum Command {
         /// Output format.
         #[arg(long, short, value_enum, default_value_t = ExplainOutput::Table)]
         output: ExplainOutput,
+        /// Print what to do about it on this distribution: commands to read, none of which is run.
+        #[arg(long, conflicts_with = "output")]
+        fix: bool,
         /// Include integrated GPUs.
         #[arg(long)]
         include_integrated: bool,

@@ -32,7 +32,7 @@ pub struct ClusterSenders {
     pub slices: watch::Sender<NodeSlices>,
     /// The pods that are wanted.
     pub pods: watch::Sender<PodNetworks>,
-    /// From the loop: the pods that hold devices whose servers are queried.
+    /// From the loop: the pods that hold devices.
     pub wanted_pods: watch::Receiver<BTreeSet<PodName>>,
 }
 

@@ -1,6 +1,7 @@
 //! What the cluster reports of this node's devices: which pods hold them, and how they are offered.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -12,13 +13,13 @@ use afd_derive::{
 };
 use afd_kubelet::{DraAttributes, KubeletReport, NamedDevice, UnitNames};
 use afd_model::{
-    Allocation, Decision, Device, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks, Problem,
-    PublishedOffers, Variant, Vendor,
+    Allocation, Decision, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks, Problem, PublishedOffers,
+    Variant, Vendor,
 };
 use afd_publish::node::ExtendedResources;
 use tokio::sync::watch;
 
-use crate::failed_devices;
+use crate::{door::FormerDevice, failed_devices};
 
 /// The latest reports of the API server and the kubelet.
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ pub struct ClusterReceivers {
     pub names: watch::Sender<Option<Arc<UnitNames>>>,
     /// The pods that are wanted, from the API server.
     pub pods: watch::Receiver<PodNetworks>,
-    /// The pods that hold devices whose servers are queried.
+    /// The pods that hold devices.
     pub wanted_pods: watch::Sender<BTreeSet<PodName>>,
 }
 
@@ -44,6 +45,8 @@ pub struct ClusterReceivers {
 pub struct ClusterView {
     /// Which pods hold the devices; none while the kubelet has not reported.
     pub allocations: Option<Vec<Allocation>>,
+    /// Which pods hold devices that are gone, by the id of the missing device.
+    pub held_of_gone: Vec<(String, Allocation)>,
     /// How many devices are offered, for metrics.
     pub counts: Vec<OfferCount>,
     /// Whether each device can be allocated; none before the API server has reported all of the offers.
@@ -62,11 +65,16 @@ impl ClusterReceivers {
         let slices = self.slices.borrow();
         let NodeSlices::Known(published) = &*slices else { return Vec::new() };
         let names = UnitNames::new(inventory, &attributes(published), owner);
-        offer::health_conflicts(inventory, &published_offers(&names, published))
+        offer::health_conflicts(inventory, &published_offers(&names, published, |_| true))
     }
 
-    /// Joins the latest reports with an inventory.
-    pub fn view(&self, inventory: &Inventory, include_integrated: bool) -> ClusterView {
+    /// Joins the latest reports with an inventory, and the names that devices had.
+    pub fn view(
+        &self,
+        inventory: &Inventory,
+        former: &[FormerDevice],
+        include_integrated: bool,
+    ) -> ClusterView {
         let (resources, slices, kubelet) =
             (self.resources.borrow(), self.slices.borrow(), self.kubelet.borrow());
         let published = match &*slices {
@@ -74,17 +82,22 @@ impl ClusterReceivers {
             NodeSlices::Pending | NodeSlices::Unavailable => None,
         };
         let attributes = published.map(attributes).unwrap_or_default();
-        let names = UnitNames::new(inventory, &attributes, owner);
-        let skipped_devices = published.map(|published| published.skipped);
-        let published = published.map(|published| published_offers(&names, published));
-        self.publish_names(names);
+        let names = UnitNames::new(&with_former(inventory, former), &attributes, owner);
         let is_present = |device: DeviceId| inventory.devices.iter().any(|present| present.id == device);
+        let skipped_devices = published.map(|published| published.skipped);
+        let published = published.map(|published| published_offers(&names, published, is_present));
+        self.publish_names(names);
         // The kubelet's report is joined with the names that were published before.
         let allocations: Option<Vec<Allocation>> = kubelet.as_ref().map(|report| {
             let present = report.allocations.iter().filter(|allocation| is_present(allocation.unit.device));
             present.cloned().collect()
         });
-        self.publish_wanted_pods(inventory, allocations.as_deref());
+        let of_gone = kubelet.iter().flat_map(|report| &report.allocations).filter_map(|held| {
+            let gone = former.iter().filter(|former| former.device.id == held.unit.device);
+            Some((gone.filter_map(|former| former.missing.clone()).next()?, held.clone()))
+        });
+        let held_of_gone = of_gone.collect();
+        self.publish_wanted_pods(allocations.as_deref());
         let ready = kubelet.as_ref().and_then(|report| report.ready.as_ref());
         let offers = Offers {
             resources: resources.clone(),
@@ -97,7 +110,15 @@ impl ClusterReceivers {
         let offered = offer::offered(inventory, &offers, include_integrated);
         let complete = resources.is_some() && *slices != NodeSlices::Pending;
         let allocatable = complete.then_some(offered.allocatable);
-        ClusterView { allocations, counts: offered.counts, allocatable, offers, complete, skipped_devices }
+        ClusterView {
+            allocations,
+            held_of_gone,
+            counts: offered.counts,
+            allocatable,
+            offers,
+            complete,
+            skipped_devices,
+        }
     }
 
     /// The annotation of the devices that have failed, by the names that DRA drivers publish.
@@ -105,16 +126,11 @@ impl ClusterReceivers {
         failed_devices::annotation(failed, &self.slices.borrow(), self.names.borrow().as_deref())
     }
 
-    /// Has the pods read that hold devices whose vendor has servers within pods. Without a report of the kubelet the last ones stay.
-    fn publish_wanted_pods(&self, inventory: &Inventory, allocations: Option<&[Allocation]>) {
+    /// Has the pods read that hold devices. Without a report of the kubelet the last ones stay.
+    fn publish_wanted_pods(&self, allocations: Option<&[Allocation]>) {
         let Some(allocations) = allocations else { return };
-        let has_server =
-            |device: &&Device| vendors::of_device(device).is_some_and(|record| record.pod_server().is_some());
-        let devices: BTreeSet<DeviceId> =
-            inventory.devices.iter().filter(has_server).map(|device| device.id).collect();
-        let holders = allocations.iter().filter(|allocation| devices.contains(&allocation.unit.device));
         let wanted: BTreeSet<PodName> =
-            holders.map(|holder| (holder.namespace.clone(), holder.pod.clone())).collect();
+            allocations.iter().map(|holder| (holder.namespace.clone(), holder.pod.clone())).collect();
         self.wanted_pods.send_if_modified(|last| {
             let has_changed = *last != wanted;
             *last = wanted;
@@ -134,6 +150,16 @@ impl ClusterReceivers {
     }
 }
 
+/// The inventory with devices under the names that they had.
+fn with_former<'i>(inventory: &'i Inventory, former: &[FormerDevice]) -> Cow<'i, Inventory> {
+    if former.is_empty() {
+        return Cow::Borrowed(inventory);
+    }
+    let mut all = inventory.clone();
+    all.devices.extend(former.iter().map(|former| former.device.clone()));
+    Cow::Owned(all)
+}
+
 /// The kind of device that an extended resource or a DRA driver offers.
 fn owner(name: &str) -> Option<(Vendor, Variant)> {
     let record = vendors::owner_of_driver(name).or_else(|| vendors::owner_of_resource(name))?;
@@ -145,10 +171,15 @@ fn attributes(published: &PublishedDevices) -> DraAttributes<'_> {
     devices.map(|device| ((device.driver.as_str(), device.name.as_str()), &*device.attributes)).collect()
 }
 
-fn published_offers(names: &UnitNames, published: &PublishedDevices) -> PublishedOffers {
+fn published_offers(
+    names: &UnitNames,
+    published: &PublishedDevices,
+    is_present: impl Fn(DeviceId) -> bool,
+) -> PublishedOffers {
     let allocatable = published.devices.iter().filter(|device| device.allocatable);
     let units = allocatable.filter_map(|device| {
         let unit = names.unit(NamedDevice::Dra { driver: &device.driver, device: &device.name })?;
+        is_present(unit.device).then_some(())?;
         Some(OfferedUnit { by: device.driver.clone(), unit })
     });
     let health = published.devices.iter().filter_map(|device| {

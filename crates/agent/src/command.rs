@@ -16,7 +16,8 @@ use clap::CommandFactory;
 
 use crate::{
     args::{
-        Args, Command, ExplainOutput, LibraryArgs, MetricArgs, PluginConfigError, ShowOutput, TopologyOutput,
+        Args, Command, ExplainOutput, LibraryArgs, MetricArgs, PluginConfigError, RunArgs, ShowOutput,
+        TopologyOutput,
     },
     bridge::bridge,
     cleanup::cleanup,
@@ -92,12 +93,13 @@ pub fn execute(
             };
             output.write_all(text.as_bytes())?;
         }
-        Command::Explain { path, output: format, include_integrated, paths } => {
+        Command::Explain { path, output: format, fix, include_integrated, paths } => {
             let rules = path_rules::read(&paths.path_rules)?;
             let inventory = visible_inventory(&probes(host()?, &MetricArgs::default()).discover());
             let verdicts = rules.verdicts(&inventory, include_integrated);
             let selected = explain::select(&verdicts, path.as_deref())?;
             let text = match format {
+                _ if fix => explain::fixes(selected, &inventory, include_integrated),
                 ExplainOutput::Json => explain::json(selected)?,
                 ExplainOutput::Table => match (path, selected) {
                     (Some(_), [verdict]) => explain::page(verdict),
@@ -128,8 +130,11 @@ pub fn execute(
                 args.condition_alias.clone(),
                 args.managed_by.clone(),
             );
-            let probe_options =
-                ProbeOptions { reads_pods: args.read_pods, ..probe_options(&libraries, &args.metrics) };
+            let probe_options = ProbeOptions {
+                reads_pods: args.read_pods,
+                container_limit: container_limit(&args),
+                ..probe_options(&libraries, &args.metrics)
+            };
             run::run(AgentConfig { host: host()?, args: *args, probe_options, node_options, program })?;
         }
         Command::Nodes(args) => fleet::nodes(&args, output)?,
@@ -179,6 +184,7 @@ fn probe_options(libraries: &LibraryArgs, metrics: &MetricArgs) -> ProbeOptions 
         reads_pods: false,
         per_process: metrics.per_process,
         compat_metrics: metrics.compat_metrics.clone(),
+        container_limit: None,
     }
 }
 
@@ -194,4 +200,12 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
 /// Whether the reader of our output has closed it, as `head` does.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// How much memory this process may lock, if it is in a pod, where it needs no kubeconfig: its container has the limit of every container
+/// of the runtime, unless a pod raises it.
+fn container_limit(args: &RunArgs) -> Option<u64> {
+    let is_in_pod = args.kubeconfig.is_none() && !args.no_kubernetes;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    is_in_pod.then(|| limit.maximum.unwrap_or(u64::MAX))
 }

@@ -1,11 +1,14 @@
 //! `afd explain`: which llm-d paths this node can serve, and if not, why not and how to fix it.
 
+mod fixes;
+
 use std::fmt::Write;
 
 use afd_derive::paths::{Evaluation, PathAnswer, PathVerdict, RequirementOutcome};
 use comfy_table::{Cell, Color};
 use serde::Serialize;
 
+pub use self::fixes::fixes;
 use crate::text_table::{TextStyle, new_table};
 
 /// There is no path of this name.

@@ -10,10 +10,10 @@ use afd_derive::{
 };
 use afd_host::{Host, child::Launcher};
 use afd_model::{
-    Allocation, Device, DeviceId, ErrorCountRecord, IncidentRecord, Inventory, LibraryStatus, NodeFacts,
-    PodNetworks, Sampling,
+    Allocation, Device, DeviceId, ErrorCountRecord, IncidentRecord, Inventory, Known, LibraryStatus, Missing,
+    NodeFacts, PodNetworks, Sampling,
 };
-use afd_probe::{PciBus, Probe, node, plausible};
+use afd_probe::{PciBus, Probe, node, plausible, rdma::counters::PortSampler};
 
 use self::entries::{PROBES, ProbeEntry, ProbeSettings};
 pub use self::entries::{blank, open_driver, open_library, open_network};
@@ -36,6 +36,8 @@ pub struct ProbeOptions {
     pub per_process: bool,
     /// The vendors' own metrics that are requested.
     pub compat_metrics: Vec<CompatSet>,
+    /// How much memory this container may lock, where it has the limit that its runtime gives every container.
+    pub container_limit: Option<u64>,
 }
 
 /// Starts the process that queries the library of a probe, with the environment and the limits of the vendor's record.
@@ -59,6 +61,8 @@ fn launcher_of(probe: &'static str, launcher: &Launcher) -> Launcher {
 pub struct Probes {
     host: Host,
     probes: Vec<Box<dyn Probe + Send>>,
+    ports: PortSampler,
+    container_limit: Option<u64>,
     metrics: AgentMetrics,
     /// The vendors whose library is not loaded because it would be one of the host root.
     withheld: Vec<&'static VendorRecord>,
@@ -114,6 +118,8 @@ impl Probes {
         Probes {
             host,
             probes: PROBES.iter().map(construct).collect(),
+            ports: PortSampler::default(),
+            container_limit: options.container_limit,
             metrics: AgentMetrics::new(),
             withheld: VENDORS.into_iter().filter(withheld).collect(),
         }
@@ -151,6 +157,9 @@ impl Probes {
         let online = inventory.devices.iter().filter(has_online_memory).map(|device| device.memory_bytes);
         let online: Vec<_> = online.collect();
         node::withdraw_device_memory(&self.host, &mut inventory, &online);
+        let limit = Known::from_option(self.container_limit, Missing::NotExposed);
+        inventory.host.locked_memory_bytes.fill(|| limit);
+        self.ports.set_nics(&self.host, &inventory.nics);
         self.log_withheld(&inventory);
         inventory
     }
@@ -181,7 +190,8 @@ impl Probes {
 
     /// Samples the devices of the last discovery. `allocations` is what the kubelet reports, if it does.
     pub fn sample(&mut self, allocations: Option<&[Allocation]>) -> Sampling {
-        let mut all = Sampling::default();
+        let ports = self.ports.sample(&self.host, Instant::now());
+        let mut all = Sampling { ports, ..Sampling::default() };
         for probe in &mut self.probes {
             probe.set_allocations(allocations);
             let started = Instant::now();

@@ -8,12 +8,12 @@ use std::{
 use afd_derive::{
     compat::{
         CompatSet,
-        metrics::{CompatInput, ENDPOINT_PICKER_PAGE, MetricSet},
+        metrics::{CompatInput, DoorFault, DoorInput, ENDPOINT_PICKER_PAGE, MetricSet, door_families},
     },
     paths::PathVerdict,
     series::{self, InCluster},
 };
-use afd_model::{Inventory, Sampling};
+use afd_model::{Allocation, Inventory, Sampling};
 use afd_publish::page::{InventoryPages, Page, RenderedPages};
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
 
@@ -30,6 +30,17 @@ pub struct PageInputs<'t> {
     pub sampling: &'t Sampling,
     /// What the cluster reports of them.
     pub cluster: InCluster<'t>,
+    /// What only the page for endpoint pickers shows.
+    pub door: DoorPage<'t>,
+}
+
+/// What only the page for endpoint pickers shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DoorPage<'t> {
+    /// The devices that are busy there because of a fault.
+    pub faults: &'t [DoorFault],
+    /// The allocations, with pods that serve with a device which another one holds.
+    pub holders: &'t [Allocation],
 }
 
 /// What the pages depend on besides.
@@ -48,8 +59,8 @@ pub struct PageSettings<'t> {
 /// # Errors
 /// When a family has no series, which no caller passes.
 pub fn metrics(inputs: PageInputs<'_>, own: &[MetricFamily]) -> prometheus::Result<Vec<u8>> {
-    let PageInputs { inventory, paths, sampling, cluster } = inputs;
-    let families = series::families(inventory, &sampling.samples, &sampling.problems, &cluster, paths);
+    let PageInputs { inventory, paths, sampling, cluster, door: _ } = inputs;
+    let families = series::families(inventory, sampling, &cluster, paths);
     let mut text = Vec::with_capacity(64 * 1024);
     TextEncoder::new().encode(&families, &mut text)?;
     TextEncoder::new().encode(own, &mut text)?;
@@ -63,6 +74,18 @@ pub fn metrics(inputs: PageInputs<'_>, own: &[MetricFamily]) -> prometheus::Resu
 pub fn dcgm(inputs: PageInputs<'_>, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
     let (set, page) = CompatSet::of_page(ENDPOINT_PICKER_PAGE).expect("a record has the page");
     compat_metrics(set, page, inputs, node)
+}
+
+/// The page for endpoint pickers.
+///
+/// # Errors
+/// When a family has no series, which the table never returns.
+fn door(inputs: PageInputs<'_>, node: Option<&str>) -> prometheus::Result<Vec<u8>> {
+    let PageInputs { inventory, sampling, door: DoorPage { faults, holders }, .. } = inputs;
+    let page = CompatInput { inventory, samples: &sampling.samples, allocations: holders, node };
+    let mut text = Vec::with_capacity(16 * 1024);
+    TextEncoder::new().encode(&door_families(&DoorInput { page, faults }), &mut text)?;
+    Ok(text)
 }
 
 /// `/compat/<page>`.
@@ -133,6 +156,7 @@ pub fn pages(
         compat: compat_pages.map(compat_page).collect::<prometheus::Result<_>>()?,
         metrics: Page::new(TEXT_FORMAT, metrics(inputs, own)?),
         dcgm: Page::new(TEXT_FORMAT, dcgm(inputs, settings.node)?),
+        door: Page::new(TEXT_FORMAT, door(inputs, settings.node)?),
         inventory: Arc::clone(&rendered.inventory),
         rendered_at: Instant::now(),
         stale_after: settings.stale_after,

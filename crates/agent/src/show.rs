@@ -14,7 +14,7 @@ pub use table::table;
 
 use crate::{
     probes::Probes,
-    render::{self, PageInputs},
+    render::{self, DoorPage, PageInputs},
 };
 
 /// The inventory as JSON, with a final newline.
@@ -50,13 +50,13 @@ pub fn metrics(
 ) -> anyhow::Result<String> {
     let inventory = probes.discover();
     let sampling = probes.sample(None);
-    let cluster = InCluster::default();
+    let (cluster, door) = (InCluster::default(), DoorPage::default());
     if sets.is_empty() {
         let paths = rules.verdicts(&inventory, include_integrated);
-        let inputs = PageInputs { inventory: &inventory, paths: &paths, sampling: &sampling, cluster };
+        let inputs = PageInputs { inventory: &inventory, paths: &paths, sampling: &sampling, cluster, door };
         return Ok(String::from_utf8(render::metrics(inputs, &[])?)?);
     }
-    let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster };
+    let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster, door };
     let pages = sets.iter().flat_map(|set| set.pages().map(|page| (*set, page)));
     let pages: Result<Vec<_>, _> =
         pages.map(|(set, page)| render::compat_metrics(set, page, inputs, None)).collect();
@@ -70,7 +70,7 @@ pub fn metrics(
 pub fn dcgm(probes: &mut Probes, node: Option<&str>) -> anyhow::Result<String> {
     let inventory = probes.discover();
     let sampling = probes.sample(None);
-    let cluster = InCluster::default();
-    let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster };
+    let (cluster, door) = (InCluster::default(), DoorPage::default());
+    let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster, door };
     Ok(String::from_utf8(render::dcgm(inputs, node)?)?)
 }

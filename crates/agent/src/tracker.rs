@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use afd_derive::vendors::VENDORS;
 use afd_host::Host;
 use afd_model::{ErrorCountRecord, Inventory, NodeFacts, OfferVerdict, Offers};
-use afd_track::{Believed, Conditions, Observation, Track, TrackOptions, TrackedVendor, VendorObservation};
+use afd_track::{
+    Believed, Conditions, ConfirmedFault, Observation, Track, TrackOptions, TrackedVendor, VendorObservation,
+};
 
 use crate::{
     clock,
@@ -98,6 +100,11 @@ impl Tracker {
     /// The conditions, with the verdict on the offers that are believed.
     pub fn conditions(&mut self, verdict: &OfferVerdict) -> Conditions {
         self.track.conditions(verdict)
+    }
+
+    /// The confirmed faults of devices, as the conditions have them.
+    pub fn confirmed_faults(&self) -> &[ConfirmedFault] {
+        self.track.confirmed_faults()
     }
 
     /// The counts of an earlier agent, once.

@@ -1,7 +1,9 @@
-//! The pods that hold devices: their addresses, by `get` of each pod alone. That needs the right to read pods by name, and none to
-//! list or watch them.
+//! The pods that hold devices, and those that serve with a device which another pod holds: their addresses and what they say of their
+//! devices, by `get` of each pod alone. That needs the right to read pods by name, and none to list or watch them.
 //!
 //! A pod is read once it is wanted, again until it has an address, and then rarely: a sandbox that is made again gets another one.
+//! Of a pod that is one of a pair (fast model actuation: `dual-pods.llm-d.ai`), the other one is read as well, and both again soon,
+//! since pairs change while pods run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +13,7 @@ use std::{
 
 use afd_model::{PodName, PodNetwork, PodNetworks};
 use kube::Client;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -21,8 +23,13 @@ use crate::{ApiCalls, Backoff, CallError};
 
 /// How often a pod is read whose address is known.
 const REFRESH: Duration = Duration::from_mins(5);
+/// The same of a pod that is one of a pair, or may become one.
+const PAIR_REFRESH: Duration = Duration::from_secs(30);
 /// More pods do not hold devices of one node.
 const MAX_PODS: usize = 64;
+/// The devices of one node, and the longest name that one of them has. What a tenant writes beyond that is not read.
+const MAX_USED_DEVICES: usize = 128;
+const MAX_UUID_BYTES: usize = 64;
 
 /// What is read of a pod.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +44,52 @@ struct PodView {
 #[serde(default)]
 struct PodMetadataView {
     uid: String,
+    labels: PairLabels,
+    annotations: PairAnnotations,
+}
+
+/// What the controller of fast model actuation writes on both pods of a pair. Any tenant can write it as well.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PairLabels {
+    /// The name of the other pod, while there is one.
+    #[serde(rename = "dual-pods.llm-d.ai/dual")]
+    dual: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PairAnnotations {
+    /// The UUIDs of the devices that the pod uses, separated by commas.
+    #[serde(rename = "dual-pods.llm-d.ai/accelerators")]
+    accelerators: String,
+    /// Of a pod that waits for another one.
+    #[serde(rename = "dual-pods.llm-d.ai/inference-server-config")]
+    server_config: Option<IgnoredAny>,
+    /// The same in other versions.
+    #[serde(rename = "dual-pods.llm-d.ai/server-patch")]
+    server_patch: Option<IgnoredAny>,
+}
+
+impl PodMetadataView {
+    /// Whether it is one of a pair, or may become one.
+    fn may_be_paired(&self) -> bool {
+        let PairAnnotations { accelerators, server_config, server_patch } = &self.annotations;
+        let is_waiting = server_config.is_some() || server_patch.is_some();
+        is_waiting || !self.labels.dual.is_empty() || !accelerators.is_empty()
+    }
+}
+
+/// The UUIDs in a list, as far as they may be some: the list is what a tenant wrote.
+fn used_devices(list: &str) -> BTreeSet<String> {
+    let is_uuid = |text: &&str| {
+        (1..=MAX_UUID_BYTES).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:/_".contains(&byte))
+    };
+    if list.len() > MAX_USED_DEVICES * (MAX_UUID_BYTES + 1) {
+        return BTreeSet::new();
+    }
+    list.split(',').map(str::trim).filter(is_uuid).take(MAX_USED_DEVICES).map(str::to_owned).collect()
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,11 +142,19 @@ impl PodView {
             let named = |own: &VariableView| variables.contains(&own.name.as_str()) && !own.value.is_empty();
             Some((container.name, container.env.into_iter().find(named)?.value))
         });
-        Some(PodNetwork { uid: self.metadata.uid, address, ports: ports.collect() })
+        let PodMetadataView { uid, labels, annotations } = self.metadata;
+        Some(PodNetwork {
+            uid,
+            address,
+            ports: ports.collect(),
+            partner: Some(labels.dual).filter(|name| is_name(name)),
+            used_devices: used_devices(&annotations.accelerators),
+        })
     }
 }
 
-/// Reads the pods that are wanted, as often as these change, forever. `variables` are names of variables that name ports.
+/// Reads the pods that are wanted, and those that they are paired with, as often as these change, forever. `variables` are names of
+/// variables that name ports.
 pub async fn follow(
     client: Client,
     node: &str,
@@ -104,29 +165,39 @@ pub async fn follow(
 ) {
     let (mut backoff, mut failing) = (Backoff::default(), false);
     let mut known = PodNetworks::new();
-    // When each was last read. Whether another one has an address yet is nothing to these.
-    let mut read_at = BTreeMap::new();
+    // When each is to be read again. Whether another one has an address yet is nothing to these.
+    let mut due_at = BTreeMap::new();
     loop {
-        let names = wanted.borrow_and_update().clone();
+        let holders = wanted.borrow_and_update().clone();
+        let names = with_partners(&holders, &known);
         known.retain(|name, _| names.contains(name));
-        read_at.retain(|name, _| known.contains_key(name));
+        due_at.retain(|name, _| names.contains(name));
         let (mut error, mut is_complete) = (None, true);
-        for name in names.into_iter().take(MAX_PODS) {
-            if read_at.get(&name).is_some_and(|at: &Instant| at.elapsed() < REFRESH) {
+        for name in &names {
+            if due_at.get(name).is_some_and(|at: &Instant| *at > Instant::now()) {
                 continue;
             }
-            match read(&client, &calls, &name).await {
-                Ok(pod) => match pod.and_then(|pod| pod.network(node, variables)) {
-                    Some(network) => {
-                        read_at.insert(name.clone(), Instant::now());
-                        known.insert(name, network);
+            match read(&client, &calls, name).await {
+                Ok(pod) => {
+                    let may_be_paired = pod.as_ref().is_some_and(|pod| pod.metadata.may_be_paired());
+                    let refresh = if may_be_paired { PAIR_REFRESH } else { REFRESH };
+                    match pod.and_then(|pod| pod.network(node, variables)) {
+                        Some(network) => {
+                            due_at.insert(name.clone(), Instant::now() + refresh);
+                            known.insert(name.clone(), network);
+                        }
+                        // One that nothing holds but a tenant's word is waited for without haste.
+                        None if !holders.contains(name) => {
+                            due_at.insert(name.clone(), Instant::now() + PAIR_REFRESH);
+                            known.remove(name);
+                        }
+                        None => {
+                            known.remove(name);
+                            due_at.remove(name);
+                            is_complete = false;
+                        }
                     }
-                    None => {
-                        known.remove(&name);
-                        read_at.remove(&name);
-                        is_complete = false;
-                    }
-                },
+                }
                 // What was known stays.
                 Err(failure) => error = Some(failure),
             }
@@ -136,6 +207,10 @@ pub async fn follow(
             last.clone_from(&known);
             has_changed
         });
+        // A pod that was just read may name another one.
+        if error.is_none() && with_partners(&holders, &known).iter().any(|name| !names.contains(name)) {
+            continue;
+        }
         if let Some(error) = error.as_ref().filter(|_| !failing) {
             tracing::warn!(%error, "a pod that holds devices cannot be read; retrying");
         }
@@ -145,7 +220,8 @@ pub async fn follow(
         failing = error.is_some();
         let delay = if is_complete && !failing {
             backoff.reset();
-            read_at.values().map(|at| REFRESH.saturating_sub(at.elapsed())).min().unwrap_or(REFRESH)
+            let next = due_at.values().map(|at| at.saturating_duration_since(Instant::now())).min();
+            next.unwrap_or(REFRESH)
         } else {
             backoff.next_delay(error.and_then(|error| error.retry_after))
         };
@@ -159,17 +235,28 @@ pub async fn follow(
     }
 }
 
+/// The holders, and the pods of their namespaces that they name as partners, as many of each as one node has.
+fn with_partners(holders: &BTreeSet<PodName>, known: &PodNetworks) -> BTreeSet<PodName> {
+    let mut names: BTreeSet<PodName> = holders.iter().take(MAX_PODS).cloned().collect();
+    let partner = |holder: &PodName| Some((holder.0.clone(), known.get(holder)?.partner.clone()?));
+    let partners: Vec<PodName> = names.iter().filter_map(partner).collect();
+    names.extend(partners);
+    names
+}
+
+/// Whether a text is the name of an object. Another one is no path.
+fn is_name(text: &str) -> bool {
+    text.len() <= 253
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+}
+
 /// A pod; none where there is none of this name.
 async fn read(
     client: &Client,
     calls: &ApiCalls,
     (namespace, name): &PodName,
 ) -> Result<Option<PodView>, CallError> {
-    // The kubelet reports the names of objects. Another text is no path.
-    let is_name = |text: &str| {
-        text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
-    };
     if !is_name(namespace) || !is_name(name) {
         return Ok(None);
     }
@@ -182,103 +269,4 @@ async fn read(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use http_body_util::Full;
-    use hyper::body::Bytes;
-    use prometheus::{IntCounterVec, Opts};
-    use tower::service_fn;
-
-    use super::*;
-
-    /// The pods that are known this long after the start, of a server with what `answer` makes of the name of a pod and the time.
-    async fn known_after(
-        passed: Duration,
-        wanted: &[&str],
-        answer: fn(&str, Duration) -> String,
-    ) -> PodNetworks {
-        let begun = Instant::now();
-        let service = service_fn(move |request: http::Request<kube::client::Body>| {
-            let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-            let text = answer(name, begun.elapsed());
-            async move { Ok::<_, Infallible>(http::Response::new(Full::<Bytes>::from(text))) }
-        });
-        let counter = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"]);
-        let calls = ApiCalls::new(counter.expect("the names are valid"));
-        let wanted = wanted.iter().map(|name| ("ml".to_owned(), (*name).to_owned())).collect();
-        let (_wanted, names) = watch::channel(wanted);
-        let (sender, known) = watch::channel(PodNetworks::new());
-        let follow = follow(Client::new(service, "default"), "a", calls, &[], names, sender);
-        timeout(passed, follow).await.expect_err("it follows forever");
-        known.borrow().clone()
-    }
-
-    fn running(address: &str) -> String {
-        format!(r#"{{"metadata":{{"uid":"1"}},"spec":{{"nodeName":"a"}},"status":{{"podIP":"{address}"}}}}"#)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_pod_without_an_address_does_not_keep_others_from_being_read_again() {
-        let answer = |name: &str, passed: Duration| match name {
-            "pending" => r#"{"spec":{"nodeName":"a"}}"#.to_owned(),
-            _ if passed < Duration::from_secs(10) => running("10.0.0.1"),
-            _ => running("10.0.0.2"),
-        };
-        let address = async |passed: Duration, wanted: &[&str]| {
-            let known = known_after(passed, wanted, answer).await;
-            known.into_values().find_map(|network| network.address).map(|address| address.to_string())
-        };
-        for wanted in [&["main"][..], &["main", "pending"]] {
-            assert_eq!(address(REFRESH / 2, wanted).await.as_deref(), Some("10.0.0.1"), "{wanted:?}");
-            assert_eq!(address(REFRESH * 2, wanted).await.as_deref(), Some("10.0.0.2"), "{wanted:?}");
-        }
-    }
-
-    #[test]
-    fn a_pod_that_has_ended_has_no_address_and_another_one_has_another_uid() {
-        let status = |phase: &str| format!(r#""hostIP":"10.0.0.1","podIP":"10.1.0.5","phase":"{phase}""#);
-        let is_reached = |phase: &str| pod(r#""containers":[]"#, &status(phase)).is_some();
-        assert_eq!(["Running", "Succeeded", "Failed"].map(is_reached), [true, false, false]);
-        let text = running("10.0.0.1").replace("\"1\"", "\"b\"");
-        let uid = |text: &str| {
-            let view: PodView = serde_json::from_str(text).expect("it is a pod");
-            view.network("a", &[]).map(|network| network.uid)
-        };
-        assert_eq!([uid(&running("10.0.0.1")), uid(&text)], ["1", "b"].map(|uid| Some(uid.to_owned())));
-    }
-
-    fn pod(spec: &str, status: &str) -> Option<PodNetwork> {
-        pod_of("a", spec, status)
-    }
-
-    fn pod_of(node: &str, spec: &str, status: &str) -> Option<PodNetwork> {
-        let text = format!(r#"{{"kind":"Pod","spec":{{"nodeName":"{node}",{spec}}},"status":{{{status}}}}}"#);
-        let pod: PodView = serde_json::from_str(&text).expect("it is a pod");
-        pod.network("a", &["PORTS"])
-    }
-
-    #[test]
-    fn a_pod_has_the_address_of_its_status_unless_it_shares_that_of_the_node() {
-        let own = r#""hostIP":"10.0.0.1","podIP":"10.1.0.5","phase":"Running""#;
-        let address = |network: Option<PodNetwork>| network.map(|network| network.address);
-        assert_eq!(address(pod(r#""containers":[]"#, own)), Some("10.1.0.5".parse().ok()));
-        assert_eq!(address(pod(r#""hostNetwork":true"#, own)), Some(None));
-        let of_node = r#""hostIP":"10.0.0.1","podIP":"10.0.0.1""#;
-        assert_eq!(address(pod(r#""containers":[]"#, of_node)), Some(None));
-        assert_eq!(address(pod(r#""containers":[]"#, r#""hostIP":"10.0.0.1""#)), None, "it has none yet");
-        let elsewhere = pod_of("b", r#""containers":[]"#, own);
-        assert_eq!(elsewhere, None, "a pod of this name on another node");
-    }
-
-    #[test]
-    fn ports_are_those_of_the_containers_variables() {
-        let containers = r#""containers":[
-            {"name":"main","env":[{"name":"OTHER","value":"1"},{"name":"PORTS","value":"8431,8432"}]},
-            {"name":"of-a-field","env":[{"name":"PORTS","valueFrom":{}}]},
-            {"name":"none"}]"#;
-        let ports = pod(containers, r#""podIP":"10.1.0.5""#).map(|pod| pod.ports);
-        let main = ("main".to_owned(), "8431,8432".to_owned());
-        assert_eq!(ports, Some([main].into_iter().collect()));
-    }
-}
+mod tests;

@@ -1,25 +1,57 @@
 //! Labels and metrics as the vendors' own tools spell them, for charts, schedulers and dashboards that look for those names.
 //!
 //! Each vendor's record has one set of labels and one of metrics, as tables of rows from which the documentation is generated
-//! as well. What a set leaves out of its vendor's names, and why, is data too.
+//! as well. What a set leaves out of its vendor's names, and why, is data too. A set of metrics may be of every vendor's devices:
+//! a platform's names (`common.rs`).
 
+mod common;
 pub mod labels;
 pub mod metrics;
 
 use std::{cmp::Ordering, collections::BTreeMap, fmt, str::FromStr};
 
-use afd_model::Inventory;
+use afd_model::{Device, Inventory};
 
-use self::{labels::LabelSet, metrics::MetricSet};
+use self::{common::COMMON_SETS, labels::LabelSet, metrics::MetricSet};
 use crate::{
     decided::{DecidedKeys, MadeFamily},
     labels::LabelOptions,
     vendors::{VENDORS, VendorOptions, VendorRecord},
 };
 
-/// The names of one vendor's tools: the label set and the metric set of its record.
+/// Names of other tools: those of one vendor, or names that a platform has for the devices of all.
 #[derive(Clone, Copy)]
-pub struct CompatSet(&'static VendorRecord);
+pub struct CompatSet(SetScope);
+
+/// Whose devices a set is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SetScope {
+    /// The label set and the metric sets of one vendor's record.
+    Vendor(&'static VendorRecord),
+    /// Metrics of every vendor's devices.
+    Every(&'static CommonSet),
+}
+
+/// Metrics of every vendor's devices, in the names of a platform.
+#[derive(Debug)]
+pub(crate) struct CommonSet {
+    /// Name of the set on the command line.
+    pub(crate) name: &'static str,
+    /// The file with its table, for the documentation.
+    pub(crate) file: &'static str,
+    /// Its only page.
+    pub(crate) metrics: MetricSet,
+}
+
+impl SetScope {
+    /// Whether a device is one of the set's.
+    pub(crate) fn covers(self, device: &Device) -> bool {
+        match self {
+            SetScope::Vendor(record) => record.covers(device),
+            SetScope::Every(_) => true,
+        }
+    }
+}
 
 /// Whether the labels of a set are published.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -92,41 +124,59 @@ pub fn decided_labels(inventory: &Inventory, own: &LabelOptions, options: &Compa
 }
 
 fn families(inventory: &Inventory, own: &LabelOptions, options: &CompatOptions) -> Vec<MadeFamily> {
-    let sets = options.switches.on();
-    sets.flat_map(|(set, labels)| labels.families(set.0, inventory, own, &options.vendors)).collect()
+    let sets = options.switches.on().filter_map(|(set, labels)| Some((set.record()?, labels)));
+    sets.flat_map(|(record, labels)| labels.families(record, inventory, own, &options.vendors)).collect()
 }
 
 impl CompatSet {
     /// The sets that have labels or metrics.
     pub fn all() -> impl Iterator<Item = CompatSet> {
         let is_set = |record: &&VendorRecord| record.labels.is_some() || record.metrics.is_some();
-        VENDORS.into_iter().filter(is_set).map(CompatSet)
+        let vendors = VENDORS.into_iter().filter(is_set).map(SetScope::Vendor);
+        vendors.chain(COMMON_SETS.iter().map(SetScope::Every)).map(CompatSet)
     }
 
     /// The sets that have labels.
     pub fn with_labels() -> impl Iterator<Item = (CompatSet, &'static LabelSet)> {
-        VENDORS.into_iter().filter_map(|record| Some((CompatSet(record), record.labels.as_ref()?)))
+        CompatSet::all().filter_map(|set| Some((set, set.record()?.labels.as_ref()?)))
     }
 
     /// The sets that have metrics, once for each page.
     pub fn with_metrics() -> impl Iterator<Item = (CompatSet, &'static MetricSet)> {
-        let sets = VENDORS.into_iter().map(CompatSet);
-        sets.flat_map(|set| set.pages().map(move |page| (set, page)))
+        CompatSet::all().flat_map(|set| set.pages().map(move |page| (set, page)))
     }
 
     /// The pages of its metrics.
     pub fn pages(self) -> impl Iterator<Item = &'static MetricSet> {
-        self.0.metrics.iter().chain(self.0.further_metrics)
+        let (first, further) = match self.0 {
+            SetScope::Vendor(record) => (record.metrics.as_ref(), record.further_metrics),
+            SetScope::Every(common) => (Some(&common.metrics), &[][..]),
+        };
+        first.into_iter().chain(further)
     }
 
-    /// Its name on the command line: that of the vendor's probe.
+    /// Its name on the command line: that of the vendor's probe, or of the platform.
     pub fn as_str(self) -> &'static str {
-        self.0.probe
+        match self.0 {
+            SetScope::Vendor(record) => record.probe,
+            SetScope::Every(common) => common.name,
+        }
     }
 
-    /// The record that it is a part of.
-    pub fn record(self) -> &'static VendorRecord {
-        self.0
+    /// The vendor's record that it is a part of; none of a set of every vendor's devices.
+    pub fn record(self) -> Option<&'static VendorRecord> {
+        match self.0 {
+            SetScope::Vendor(record) => Some(record),
+            SetScope::Every(_) => None,
+        }
+    }
+
+    /// The file with the table of its metrics.
+    pub(crate) fn metrics_file(self) -> String {
+        match self.0 {
+            SetScope::Vendor(record) => format!("crates/derive/src/vendors/{}/metrics.rs", record.probe),
+            SetScope::Every(common) => common.file.to_owned(),
+        }
     }
 }
 

@@ -226,6 +226,14 @@ families! {
             "Devices of an extended resource or DRA driver: discovered (present on the node), allocatable (sharing multiplies it), allocated (held by pods).";
         RdmaPortUp = "rdma_port_up", Gauge, Node, ["nic", "port", "link_layer", "device"],
             "1 if an RDMA port is active, else 0; device is the accelerator under the same PCIe switch, if there is exactly one.";
+        RdmaPortReceiveBytesTotal = "rdma_port_receive_bytes_total", Counter, Node, ["nic", "port", "device"],
+            "Bytes that an RDMA port has received, without what goes through the kernel's network stack; no series of a counter that is saturated or wraps around. device as in rdma_port_up.";
+        RdmaPortTransmitBytesTotal = "rdma_port_transmit_bytes_total", Counter, Node, ["nic", "port", "device"],
+            "The same of what it has sent.";
+        RdmaPortErrorsTotal = "rdma_port_errors_total", Counter, Node, ["nic", "port", "device", "kind"],
+            "Errors of an RDMA port, by the kernel's name of the counter; no series of a counter that is saturated.";
+        RdmaPortLinkDownTotal = "rdma_port_link_down_total", Counter, Node, ["nic", "port", "device"],
+            "How often the link of an RDMA port went down; no series of a counter that is saturated.";
         PathReady = "accelerator_path_ready", Gauge, Node, ["path"],
             "1 if the node can serve a path of llm-d, else 0; no series where a fact is not known.";
         PathReason = "accelerator_path_reason", Gauge, Node, ["path", "reason"],

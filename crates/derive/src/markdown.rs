@@ -115,11 +115,12 @@ fn compat_metrics(set: CompatSet, metrics: &MetricSet) -> String {
         .collect();
     let mut text = format!(
         "# Metrics of the set `{name}` compared with those of {}\n\n\
-         Generated from the tables in `crates/derive/src/vendors/{name}/metrics.rs`; `cargo xtask bless` updates it.\n\n\
+         Generated from the tables in `{}`; `cargo xtask bless` updates it.\n\n\
          {served}\n{}\n\
          Every series of a device has the labels {}; a label without a value is empty.\n\n\
          ## Families\n\n| family | type | labels | meaning |\n|---|---|---|---|\n",
         metrics.exporter,
+        set.metrics_file(),
         metrics.notes,
         code(&labels),
     );

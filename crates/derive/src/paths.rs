@@ -12,6 +12,7 @@
 mod check;
 pub mod document;
 mod predicate;
+pub mod remedies;
 mod rule_file;
 mod rule_table;
 pub mod rules;

@@ -240,6 +240,7 @@ mod tests {
             device_id: None,
             product: Some("A 1".to_owned()),
             uuid: None,
+            last_id: None,
             message: "it was at 0000:09:00.0".to_owned(),
         }
     }

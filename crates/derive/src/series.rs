@@ -2,12 +2,13 @@
 
 mod counts;
 mod exposition;
+mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use afd_model::{
     Allocation, Device, DeviceId, ExpectedDevices, Fact, Health, HealthState, Inventory, Known, Missing, Nic,
-    OfferedUnit, PortState, Problem, Sample,
+    OfferedUnit, PortState, Problem, Sample, Sampling,
 };
 use prometheus::proto::MetricFamily;
 
@@ -35,18 +36,17 @@ pub struct InCluster<'a> {
     pub expected: Option<&'a [ExpectedDevices]>,
 }
 
-/// The families of devices, node and problems. `problems` are those of the last sampling; the inventory has its own.
+/// The families of devices, node and problems, with the values of the last sampling.
 pub fn families(
     inventory: &Inventory,
-    samples: &[Sample],
-    problems: &[Problem],
+    sampling: &Sampling,
     cluster: &InCluster<'_>,
     paths: &[PathVerdict<'_>],
 ) -> Vec<MetricFamily> {
     let mut series = SeriesByFamily::default();
     let devices = || inventory.devices.iter().filter(|device| !uuid_is_pending(device));
     devices().for_each(|device| add_device(&mut series, device));
-    for sample in samples {
+    for sample in &sampling.samples {
         if let Some(device) = devices().find(|device| device.id == sample.unit.device) {
             add_sample(&mut series, device, sample);
         }
@@ -69,8 +69,11 @@ pub fn families(
     for nic in &inventory.nics {
         add_nic(&mut series, inventory, nic);
     }
+    for port in &sampling.ports {
+        ports::add_counters(&mut series, inventory, port);
+    }
     add_paths(&mut series, paths);
-    add_problems(&mut series, inventory.problems.iter().chain(problems));
+    add_problems(&mut series, inventory.problems.iter().chain(&sampling.problems));
     series.into_families()
 }
 

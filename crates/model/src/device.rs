@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DeviceId, FactSet, Health, Known, LinkKind, Partition, Partitioning, Pci, PciAddress, PcieLink, Variant,
-    Vendor, VendorFacts,
+    DeviceId, FactSet, Health, Known, LinkKind, Partition, Partitioning, Pci, PciAddress, PcieLink,
+    PeerFacts, Variant, Vendor, VendorFacts,
 };
 
 /// One physical accelerator of any vendor: one PCI function that computes.
@@ -67,6 +67,9 @@ pub struct Device {
     pub health: Health,
     /// Other names of it.
     pub handles: Vec<Handle>,
+    /// How NICs and other nodes reach it; absent where nothing reads that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peering: Option<Box<PeerFacts>>,
     /// Facts that only this vendor's devices have; absent where nothing reads them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor_facts: Option<VendorFacts>,
@@ -198,6 +201,7 @@ impl Device {
             fabric_partition: Known::default(),
             health: Health::unknown(),
             handles: Vec::new(),
+            peering: None,
             vendor_facts: None,
             undecided: FactSet::default(),
         }

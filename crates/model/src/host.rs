@@ -13,4 +13,33 @@ pub struct HostFacts {
     pub memory_bytes: Known<u64>,
     /// Device files of RDMA devices that a process can open (`/dev/infiniband/uverbs<N>`).
     pub rdma_device_files: Known<u32>,
+    /// Memory that the kernel has set aside as huge pages of any size, in bytes.
+    #[serde(default, skip_serializing_if = "Known::is_not_exposed")]
+    pub hugepages_bytes: Known<u64>,
+    /// Size of all local NVMe disks together, in bytes: without disks of a network that look like one.
+    #[serde(default, skip_serializing_if = "Known::is_not_exposed")]
+    pub local_nvme_bytes: Known<u64>,
+    /// How much memory a container may lock, in bytes, where its pod does not say so; the largest number is no limit.
+    #[serde(default, skip_serializing_if = "Known::is_not_exposed")]
+    pub locked_memory_bytes: Known<u64>,
+    /// Whether RDMA ports carry traffic while pods that hold RDMA devices keep accelerators busy; missing while there are none.
+    #[serde(default, skip_serializing_if = "Known::is_not_exposed")]
+    pub rdma_carries_traffic: Known<bool>,
+    /// The distribution.
+    #[serde(default, skip_serializing_if = "Known::is_not_exposed")]
+    pub os: Known<OsRelease>,
+}
+
+/// A distribution, as `/etc/os-release` identifies it (os-release(5)).
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OsRelease {
+    /// `ubuntu`, `rhel`.
+    pub id: String,
+    /// Distributions that it is like, the closest first.
+    pub id_like: Vec<String>,
+    /// `24.04`.
+    pub version: Option<String>,
+    /// `coreos`.
+    pub variant: Option<String>,
 }

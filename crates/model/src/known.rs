@@ -139,6 +139,11 @@ impl<T> Known<T> {
         self.value().is_some()
     }
 
+    /// Whether nothing shows whether there is a value, which is all that there is to say.
+    pub fn is_not_exposed(&self) -> bool {
+        self.missing() == Some(Missing::NotExposed)
+    }
+
     /// Borrows the value.
     pub fn as_ref(&self) -> Known<&T> {
         match self {

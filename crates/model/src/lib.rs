@@ -23,8 +23,10 @@ mod node;
 mod offer;
 mod partition;
 mod pci;
+mod peering;
 mod plausible;
 mod pod;
+mod port_counters;
 mod problem;
 pub mod reason;
 mod sample;
@@ -37,7 +39,7 @@ pub use device::{Device, Handle, HandleKind, MemorySource, Product};
 pub use fact::{Fact, FactSet};
 pub use failed_device::{FAILED_DEVICES, FAILED_DEVICES_VERSION, FailedDevice, FailedDevices};
 pub use health::{EVIDENCE_UNREADABLE, Health, HealthReason, HealthState, OTHER_DRIVER};
-pub use host::HostFacts;
+pub use host::{HostFacts, OsRelease};
 pub use incident::{DriverLoad, ErrorCountRecord, IncidentRecord};
 pub use inventory::{Findings, Inventory, NumaNode, Scanned};
 pub use known::{Known, Missing};
@@ -53,8 +55,10 @@ pub use partition::{
     XcpComputeMode, XcpMemoryMode,
 };
 pub use pci::{DeviceId, Pci, PciAddress, PciAddressError, PciClass, PciId, PcieLink};
+pub use peering::PeerFacts;
 pub use plausible::possible_memory;
 pub use pod::{PodName, PodNetwork, PodNetworks};
+pub use port_counters::{PortCount, PortCounters};
 pub use problem::Problem;
 pub use sample::{
     Clock, Direction, Engine, ErrorDetail, ErrorKind, LinkCounter, PageState, Quantity, Reading, Rows,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::PciId;
+use crate::{DeviceId, PciId};
 
 /// One expected device that is missing. It is not an entry of the devices: it has no address and no facts.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -20,6 +20,9 @@ pub struct MissingDevice {
     pub product: Option<String>,
     /// UUID of the device that is gone, if it is known which one it is.
     pub uuid: Option<String>,
+    /// Where it was, if it is known which one it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_id: Option<DeviceId>,
     /// What is known of where it was, for people.
     pub message: String,
 }

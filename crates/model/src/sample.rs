@@ -5,13 +5,15 @@
 
 use std::borrow::Cow;
 
-use crate::{Problem, UnitId, VendorQuantity};
+use crate::{PortCounters, Problem, UnitId, VendorQuantity};
 
 /// What one probe sampled, and what it could not read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sampling {
     /// One sample per device or partition.
     pub samples: Vec<Sample>,
+    /// What the RDMA ports of the node have counted.
+    pub ports: Vec<PortCounters>,
     /// What could not be read.
     pub problems: Vec<Problem>,
     /// A fact of the discovery has changed, such as the health of a device: discover again now.

@@ -20,6 +20,7 @@ mod incidents;
 mod interpret;
 mod library;
 pub mod nvml;
+mod peering;
 mod platform;
 mod processes;
 mod procfs;
@@ -209,8 +210,15 @@ impl Probe for Nvidia {
         described.extend(sysfs::devices_without_function(&mut facts, bus, &self.functions));
         let named: BTreeSet<PciAddress> =
             described.iter().filter(|(_, is_named)| *is_named).map(|(device, _)| device.id.0).collect();
-        let devices: Vec<Device> = described.into_iter().map(|(device, _)| device).collect();
+        let mut devices: Vec<Device> = described.into_iter().map(|(device, _)| device).collect();
         facts.about(None);
+        let is_driven = |device: &Device| device.driver.value().is_some_and(|driver| driver == NAME);
+        if let Some(first) = devices.iter().find(|device| is_driven(device)) {
+            let peers = Box::new(peering::read(&mut facts, first.driver_version.value().map(String::as_str)));
+            devices.iter_mut().filter(|device| is_driven(device)).for_each(|device| {
+                device.peering = Some(peers.clone());
+            });
+        }
         let platform = if devices.is_empty() { platform::driver(host, bus) } else { None };
         let mut findings = Findings { devices, ..Findings::default() };
         if let Some(driver) = platform {

@@ -46,6 +46,14 @@ pub(crate) fn driver_version(facts: &mut Facts<'_>) -> Known<String> {
     })
 }
 
+/// Whether the loaded module is the open one: `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06 ...`.
+pub(crate) fn is_open_module(facts: &mut Facts<'_>) -> Known<bool> {
+    facts.text("driver_version", VERSION).and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("NVRM version:"));
+        Known::from_option(line.map(|line| line.contains("Open Kernel Module")), Missing::NotAvailable)
+    })
+}
+
 fn parse_version(text: &str) -> Option<String> {
     let line = text.lines().find_map(|line| line.strip_prefix("NVRM version:"))?;
     let version = |word: &&str| {

@@ -9,6 +9,7 @@ pub mod answers;
 pub mod device;
 pub mod facts;
 pub mod ffi;
+mod host_facts;
 pub mod hwmon;
 pub mod library;
 pub mod node;

@@ -1,9 +1,9 @@
 //! The facts of a node apart from its accelerators: kernel release, machine, memory, NUMA nodes, RDMA devices.
 
 use afd_host::Host;
-use afd_model::{Device, HostFacts, Inventory, Known, Missing, NumaNode, Scanned};
+use afd_model::{Device, Inventory, Known, Missing, NumaNode, Scanned};
 
-use crate::{Facts, PciBus, PciFunction, pci::numbered, rdma};
+use crate::{Facts, PciBus, PciFunction, host_facts, pci::numbered, rdma};
 
 /// The kernel's release (`uname -r`).
 pub const KERNEL_RELEASE: &str = "/proc/sys/kernel/osrelease";
@@ -14,12 +14,6 @@ const MACHINE: &str = "/sys/class/dmi/id/product_name";
 /// The memory of the system (`Documentation/filesystems/proc.rst`, "meminfo").
 pub const MEMORY: &str = "/proc/meminfo";
 
-/// Where udev and devtmpfs put the files of `drivers/infiniband/core/uverbs_main.c`.
-const RDMA_FILES: &str = "/dev/infiniband";
-
-/// The same devices in sysfs, for an agent that does not see the node's `/dev`: devtmpfs has a file for each.
-const RDMA_CLASS: &str = "/sys/class/infiniband_verbs";
-
 /// The fact of the problem that a GPU was not examined.
 const UNEXAMINED: &str = "gpu";
 
@@ -29,7 +23,7 @@ pub fn surroundings(host: &Host, bus: &PciBus) -> Inventory {
     let kernel_release = facts.text("kernel_release", KERNEL_RELEASE);
     let machine = machine(&mut facts);
     let numa_nodes = numa_nodes(&mut facts);
-    let for_pods = host_facts(&mut facts);
+    let for_pods = host_facts::read(&mut facts);
     unexamined_gpus(&mut facts, bus);
     let mut problems = facts.into_problems();
     let (nics, nic_problems) = rdma::nics(host, bus);
@@ -85,22 +79,6 @@ pub fn withdraw_examined(inventory: &mut Inventory) {
 /// Product name of the machine.
 pub fn machine(facts: &mut Facts<'_>) -> Known<String> {
     facts.text("machine", MACHINE)
-}
-
-fn host_facts(facts: &mut Facts<'_>) -> HostFacts {
-    let memory_bytes = memory_total(facts, "host.memory_bytes");
-    let fact = "host.rdma_device_files";
-    let sees_device_files = facts.host().exists("/dev");
-    let names = facts.listing(fact, if sees_device_files { RDMA_FILES } else { RDMA_CLASS });
-    let rdma_device_files = match names {
-        // A node without RDMA does not have this directory. Without `/dev`, a missing class shows nothing: a recording may lack it.
-        Known::Missing { missing: Missing::NotExposed } if sees_device_files => Known::Value(0),
-        names => names.map(|names| {
-            let count = names.iter().filter(|name| name.starts_with("uverbs")).count();
-            u32::try_from(count).unwrap_or(u32::MAX)
-        }),
-    };
-    HostFacts { memory_bytes, rdma_device_files }
 }
 
 /// The memory of the machine in bytes.
@@ -196,39 +174,9 @@ mod tests {
 
     use super::*;
 
-    fn host_facts_of(folder: &TestHost) -> HostFacts {
+    fn host_facts_of(folder: &TestHost) -> afd_model::HostFacts {
         let host = folder.open();
         surroundings(&host, &PciBus::read(&host)).host
-    }
-
-    #[test]
-    fn memory_and_rdma_files_of_the_host_are_reported() {
-        let folder = TestHost::new()
-            .file("/proc/meminfo", "MemTotal:       2113465292 kB\nMemFree:        1 kB\n")
-            .file("/dev/infiniband/rdma_cm", "")
-            .file("/dev/infiniband/uverbs0", "")
-            .file("/dev/infiniband/uverbs1", "");
-        assert_eq!(
-            host_facts_of(&folder),
-            HostFacts { memory_bytes: Known::Value(2_113_465_292 << 10), rdma_device_files: Known::Value(2) }
-        );
-    }
-
-    #[test]
-    fn no_rdma_files_are_counted_only_where_there_are_device_files() {
-        let files = |folder: TestHost| host_facts_of(&folder).rdma_device_files;
-        assert_eq!(files(TestHost::new().file("/dev/null", "")), Known::Value(0));
-        assert_eq!(files(TestHost::new()).missing(), Some(Missing::NotExposed));
-        let device = || TestHost::new().file("/sys/class/infiniband/mlx5_0/node_type", "1: CA\n");
-        assert_eq!(
-            files(device()).missing(),
-            Some(Missing::NotExposed),
-            "a class that is not there shows nothing"
-        );
-        assert_eq!(
-            files(device().file("/sys/class/infiniband_verbs/uverbs0/dev", "231:192\n")),
-            Known::Value(1)
-        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! RDMA devices and their ports (`Documentation/ABI/stable/sysfs-class-infiniband`): InfiniBand, RoCE, EFA, and the
 //! ports of accelerators themselves.
 
+pub mod counters;
+
 use afd_host::Host;
 use afd_model::{Known, LinkLayer, Missing, Nic, NicPort, NicProtocol, PciAddress, PortState, Problem};
 

@@ -62,6 +62,8 @@ pub struct RenderedPages {
     pub metrics: Page,
     /// `/compat/dcgm`.
     pub dcgm: Page,
+    /// What the listener for endpoint pickers serves.
+    pub door: Page,
     /// `/inventory`.
     pub inventory: Arc<InventoryPages>,
     /// `/compat/<name>`, for each enabled name.

@@ -106,7 +106,7 @@ mod tests {
         let ports = ports.iter().map(|(container, ports)| ((*container).to_owned(), (*ports).to_owned()));
         [(
             ("ml".to_owned(), "train".to_owned()),
-            PodNetwork { uid: "1".to_owned(), address, ports: ports.collect() },
+            PodNetwork { uid: "1".to_owned(), address, ports: ports.collect(), ..PodNetwork::default() },
         )]
         .into()
     }
@@ -143,6 +143,7 @@ mod tests {
             uid: "1".to_owned(),
             address: address.parse().ok(),
             ports: [("main".to_owned(), ports.to_owned())].into(),
+            ..PodNetwork::default()
         };
         let many: Vec<String> = (1..=16).map(|port| port.to_string()).collect();
         let pods = [("a", "10.0.0.6", many.join(",")), ("b", "10.0.0.7", "8431,8432".to_owned())];

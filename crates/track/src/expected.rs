@@ -175,6 +175,7 @@ impl MissingList<'_> {
                 device_id: kind.map(|kind| kind.device),
                 product: gone.as_ref().and_then(|gone| gone.product.clone()),
                 uuid: gone.as_ref().and_then(|gone| gone.uuid.clone()),
+                last_id: gone.as_ref().and_then(|gone| gone.id),
                 message: format!(
                     "{what} is expected by {source} and not on the PCI bus{}; see the kernel log, reseat or replace \
                      it, or run `afd forget` if it was removed on purpose",

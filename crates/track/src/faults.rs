@@ -2,7 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use afd_model::reason::{ReasonClass, class_of};
+
 use crate::graces::Graces;
+
+/// A confirmed fault of a device by its own evidence, or a device that is missing. Faults of drivers, libraries and fabrics are none,
+/// and neither is anything while the driver or the devices are being worked on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfirmedFault {
+    /// The id of the device: `0000:18:00.0`, or `missing-1`.
+    pub device: String,
+    /// The reason in CamelCase.
+    pub reason: String,
+}
 
 /// A fault that was observed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,6 +27,15 @@ pub(crate) struct ObservedFault {
     pub(crate) message: String,
     /// Whether its own grace is over already, as that of a missing device is.
     pub(crate) is_confirmed: bool,
+}
+
+impl ObservedFault {
+    /// The fault as one of a device, if it is one.
+    pub(crate) fn of_device(&self) -> Option<ConfirmedFault> {
+        let class = class_of(&self.code).unwrap_or(ReasonClass::DeviceFault);
+        (class == ReasonClass::DeviceFault)
+            .then(|| ConfirmedFault { device: self.subject.clone(), reason: self.code.clone() })
+    }
 }
 
 /// All faults, by subject.

@@ -11,7 +11,7 @@ use crate::{
     Conditions, Track,
     conditions::{self, ConditionInputs},
     expected::PciKind,
-    faults::{FaultVerdict, ObservedFault},
+    faults::{ConfirmedFault, FaultVerdict, ObservedFault},
     offers::OfferCause,
     vendor::VendorTrack,
 };
@@ -28,6 +28,7 @@ impl Track {
         };
         let faults = self.judge_faults();
         if !self.believed.is_settled {
+            self.confirmed_faults.clear();
             return Conditions::default();
         }
         let inputs = self.condition_inputs(offers, faults);
@@ -122,7 +123,19 @@ impl Track {
             .chain(maintained.iter().map(|probe| (*probe).to_owned()))
             .collect();
         drop(inputs);
-        self.faults.observe(&faults, |subject| frozen.contains(subject), now, &graces)
+        let verdict = self.faults.observe(&faults, |subject| frozen.contains(subject), now, &graces);
+        let confirmed: &[ObservedFault] = match &verdict {
+            FaultVerdict::Problem(faults) => faults,
+            FaultVerdict::None | FaultVerdict::Undecided => &[],
+        };
+        let confirmed = confirmed.iter().filter(|fault| !frozen.contains(&fault.subject));
+        self.confirmed_faults = confirmed.filter_map(ObservedFault::of_device).collect();
+        verdict
+    }
+
+    /// The confirmed faults of devices after the last call of [`Track::conditions`].
+    pub fn confirmed_faults(&self) -> &[ConfirmedFault] {
+        &self.confirmed_faults
     }
 }
 

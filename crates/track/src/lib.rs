@@ -36,6 +36,7 @@ use afd_model::{
 
 pub use self::{
     directives::AdminExpectation,
+    faults::ConfirmedFault,
     graces::Graces,
     state::SavedState,
     vendor::{TrackedVendor, VendorObservation},
@@ -127,6 +128,7 @@ pub struct Track {
     node: NodeTrack,
     offers: OfferTrack,
     faults: FaultTrack,
+    confirmed_faults: Vec<ConfirmedFault>,
     problems: ProblemTrack,
     /// The last discovery without its devices.
     surroundings: Inventory,
@@ -153,6 +155,7 @@ impl Track {
             node: NodeTrack::new(expect),
             offers: OfferTrack::default(),
             faults: FaultTrack::default(),
+            confirmed_faults: Vec::new(),
             problems: ProblemTrack::default(),
             surroundings: Inventory::default(),
             gone: Vec::new(),

@@ -20,8 +20,21 @@ pub const CONTAINER: &str = "pause";
 /// # Errors
 /// When the API server rejects it.
 pub async fn create(client: &Client, name: &str, spec: Value, container: Value) -> anyhow::Result<()> {
+    create_with(client, json!({ "name": name }), spec, container).await
+}
+
+/// The same with these metadata.
+///
+/// # Errors
+/// The same.
+pub async fn create_with(
+    client: &Client,
+    metadata: Value,
+    spec: Value,
+    container: Value,
+) -> anyhow::Result<()> {
     let mut pod = json!({
-        "metadata": { "name": name },
+        "metadata": metadata,
         "spec": {
             "dnsPolicy": "Default",
             "terminationGracePeriodSeconds": 1,

@@ -37,8 +37,8 @@ fn the_utilization_of_mig_devices_comes_from_gpm() {
 }
 
 #[test]
-fn the_dcgm_listener_serves_only_dcgm_metrics() {
-    let host = Fixture::named("amd-mi300x8-spx").lay_out();
+fn the_listener_for_endpoint_pickers_serves_only_what_they_read() {
+    let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
     let reserved = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = reserved.local_addr().expect("a listener has an address").to_string();
     drop(reserved);
@@ -49,7 +49,9 @@ fn the_dcgm_listener_serves_only_dcgm_metrics() {
     let response = Agent::get_from(&address, "/metrics");
     assert_eq!(response.status, 200);
     assert_eq!(response.text().matches("\nDCGM_FI_DEV_GPU_UTIL{").count(), 8);
-    assert!(!response.text().contains("DCGM_FI_DEV_POWER_USAGE"), "other vendors have only utilization");
+    let families = response.text().lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let families: Vec<&str> = families.filter(|name| *name != "DCGM_FI_PROF_GR_ENGINE_ACTIVE").collect();
+    assert_eq!(families, ["DCGM_FI_DEV_GPU_UTIL"]);
     assert_eq!(Agent::get_from(&address, "/inventory").status, 404);
 }
 

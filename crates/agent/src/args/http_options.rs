@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// What is served over HTTP, and to whom.
 #[derive(Args, Clone, Debug)]
@@ -11,9 +11,14 @@ pub struct HttpArgs {
     /// well, and means 0.0.0.0 where IPv6 is off.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:9109")]
     pub listen: SocketAddr,
-    /// Address at which /compat/dcgm is served as /metrics, too, for llm-d's endpoint picker; dcgm-exporter's port is 9400.
+    /// Address of the metrics for llm-d's endpoint picker, /metrics: how busy each device is, with the pod that holds it, in the
+    /// names of dcgm-exporter, whose port is 9400.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub dcgm_listen: Option<SocketAddr>,
+    /// What --dcgm-listen says of a device with a confirmed fault that a pod holds: that it is busy, so that the endpoint picker,
+    /// which keeps the last value forever, sends no requests there; or what was read, if anything.
+    #[arg(long, value_enum, default_value_t = FailedDevices::Busy)]
+    pub door_failed: FailedDevices,
     /// Address of /healthz and /readyz alone, for the kubelet: other clients cannot take its connections. Needs no credentials.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub health_listen: Option<SocketAddr>,
@@ -28,4 +33,13 @@ pub struct HttpArgs {
     /// nonResourceURL. Requires TLS or a loopback address.
     #[arg(long, conflicts_with = "no_kubernetes")]
     pub kubernetes_auth: bool,
+}
+
+/// What endpoint pickers read of a device with a confirmed fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum FailedDevices {
+    /// 100, with the label afd_synthetic, which has the reason.
+    Busy,
+    /// What was read; without a value the endpoint picker keeps the last one.
+    Keep,
 }

@@ -149,8 +149,8 @@ pub struct MetricArgs {
     /// Add the memory used by each process: one series per process and device.
     #[arg(long)]
     pub per_process: bool,
-    /// Metrics in the spelling of a vendor's own exporter: `afd run` serves them at /compat/SET, `afd show --output metrics`
-    /// prints them instead of AFD's own. May be given once per set.
+    /// Metrics in the spelling of a vendor's own exporter, or of a platform: `afd run` serves them at /compat/SET, `afd show --output
+    /// metrics` prints them instead of AFD's own. May be given once per set.
     #[arg(long, value_name = "SET", value_parser = values::metric_set())]
     pub compat_metrics: Vec<CompatSet>,
 }
@@ -192,8 +192,9 @@ pub struct RunArgs {
     /// /var/lib/kubelet/pod-resources. Only user 0 may use it.
     #[arg(long, value_name = "DIR")]
     pub pod_resources: Option<PathBuf>,
-    /// Read the pods that hold devices from the API server, to query the servers of vendors at the addresses of these pods. Needs
-    /// the right to get pods, and `--pod-resources`, by which the pods are known.
+    /// Read the pods that hold devices from the API server, to query the servers of vendors at the addresses of these pods, and to
+    /// credit the pods that serve with a device which another one holds (llm-d's fast model actuation) on --dcgm-listen. Needs the
+    /// right to get pods, and `--pod-resources`, by which the pods are known.
     #[arg(long, conflicts_with = "no_kubernetes")]
     pub read_pods: bool,
     /// Socket to create for `afd release`, which connects to /run/afd/control.sock by default.

@@ -110,7 +110,12 @@ pub(super) fn compat(text: &str) -> Result<(CompatSet, CompatSwitch), String> {
     let example = VENDORS[0].probe;
     let (set, switch) =
         text.split_once('=').ok_or_else(|| format!("not a set and its switch, such as {example}=on"))?;
-    Ok((set.parse()?, switch.parse()?))
+    let set: CompatSet = set.parse()?;
+    let has_labels = CompatSet::with_labels().any(|(own, _)| own == set);
+    if !has_labels {
+        return Err(format!("the set {} has no labels", set.as_str()));
+    }
+    Ok((set, switch.parse()?))
 }
 
 /// A release: its namespace and its name.
@@ -166,6 +171,7 @@ mod tests {
         assert!(release("afd").is_err() && release("a/b/c").is_err() && release("/afd").is_err());
         assert_eq!(release("afd/gpu-1").as_deref(), Ok("afd/gpu-1"));
         assert!(compat("amd").is_err() && compat("amd=yes").is_err() && compat("asus=on").is_err());
+        assert_eq!(compat("openshift=on"), Err("the set openshift has no labels".to_owned()));
         assert_eq!(compat("nvidia=on"), Ok(("nvidia".parse().expect("it is a set"), CompatSwitch::On)));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The names, labels and units are the vendor's; AFD's own rule stays that a value which was not read is an absent series.
 
+mod door;
 mod units;
 
 use std::collections::BTreeSet;
@@ -9,13 +10,15 @@ use std::collections::BTreeSet;
 use afd_model::{Allocation, Inventory, Sample};
 use prometheus::proto::MetricFamily;
 
-pub use self::units::ExporterUnit;
-pub(crate) use self::units::{allocatable_units, sampled_units, whole_units};
-use super::CompatSet;
+pub(crate) use self::units::{allocatable_units, common_units, sampled_units, whole_units};
+pub use self::{
+    door::{DoorFault, DoorInput, FaultyDevice, SYNTHETIC_LABEL, door_families},
+    units::ExporterUnit,
+};
+use super::{CompatSet, SetScope};
 use crate::{
     families::MetricKind,
     series::{self, SeriesWithLabels},
-    vendors::VendorRecord,
 };
 
 /// The page that llm-d's endpoint picker reads (`/compat/dcgm`): it has the utilization of every vendor's devices.
@@ -33,12 +36,14 @@ pub struct MetricSet {
     /// What else the documentation says of the set.
     pub notes: &'static str,
     /// The devices and partitions that have series, in order.
-    pub(crate) units: for<'i> fn(&VendorRecord, &CompatInput<'i>) -> Vec<ExporterUnit<'i>>,
+    pub(crate) units: for<'i> fn(SetScope, &CompatInput<'i>) -> Vec<ExporterUnit<'i>>,
     /// Labels of every series of a device or partition.
     pub unit_labels: &'static [UnitLabel],
-    /// Labels by which the exporter names the container that holds the device or partition: one series for each container. They
-    /// come last, and are empty where no container holds it.
+    /// Labels by which the exporter names the container that holds the device or partition. They come last, and are empty where no
+    /// container holds it.
     pub holder_labels: &'static [HolderLabel],
+    /// What several containers that hold the same device or partition have.
+    pub(crate) sharing: SharedUnits,
     /// Families, in the order of the documentation.
     pub tables: &'static [&'static [CompatFamily]],
     /// How the exporter sorts the series of a family.
@@ -78,6 +83,15 @@ pub struct HolderLabel {
     pub name: &'static str,
     /// Its value.
     pub(crate) value: fn(&Allocation) -> &str,
+}
+
+/// What several containers that hold the same device or partition have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SharedUnits {
+    /// One series for each of them, as most exporters do.
+    SeriesEach,
+    /// One series for all, since sums over series must be right: a label on which they do not agree is empty.
+    OneSeries,
 }
 
 /// How the exporter sorts the series of a family.
@@ -173,15 +187,10 @@ impl CompatSet {
 
     /// The families of one of its pages.
     pub fn page_families(self, set: &'static MetricSet, input: &CompatInput<'_>) -> Vec<MetricFamily> {
-        let units = (set.units)(self.record(), input);
-        if units.is_empty() {
+        let page = MetricPage::new(self, set, input);
+        if page.units.is_empty() {
             return Vec::new();
         }
-        let page = MetricPage {
-            record: self.record(),
-            labels: units.iter().map(|unit| UnitLabels::new(set, input, unit)).collect(),
-            units,
-        };
         let families = set.families().filter_map(|family| {
             let mut series = page.series(family);
             if set.order == SeriesOrder::ByLabelValues {
@@ -195,10 +204,13 @@ impl CompatSet {
     }
 }
 
+/// Names and values of labels.
+type Labels = Vec<(&'static str, String)>;
+
 /// The labels of one unit's series: those before the family's own ones, and those after them, once for each holder.
 struct UnitLabels {
-    before: Vec<(&'static str, String)>,
-    after: Vec<Vec<(&'static str, String)>>,
+    before: Labels,
+    after: Vec<Labels>,
     /// Whether a container holds it.
     is_held: bool,
 }
@@ -207,30 +219,56 @@ impl UnitLabels {
     fn new(set: &MetricSet, input: &CompatInput<'_>, unit: &ExporterUnit<'_>) -> UnitLabels {
         let before = set.unit_labels.iter().filter_map(|label| Some((label.name, (label.value)(unit)?)));
         let held = input.allocations.iter().filter(|allocation| allocation.unit == unit.id());
-        let mut after: Vec<Vec<(&str, String)>> = held
-            .map(|allocation| {
-                let labels = set.holder_labels.iter();
-                labels.map(|label| (label.name, (label.value)(allocation).to_owned())).collect()
-            })
-            .collect();
+        UnitLabels { before: before.collect(), ..UnitLabels::of_holders(set, held) }
+    }
+
+    /// The labels of the holders alone.
+    fn of_holders<'a>(set: &MetricSet, holders: impl Iterator<Item = &'a Allocation>) -> UnitLabels {
+        let labels = |allocation: &Allocation| -> Labels {
+            let labels = set.holder_labels.iter();
+            labels.map(|label| (label.name, (label.value)(allocation).to_owned())).collect()
+        };
+        let mut after: Vec<Labels> = holders.map(labels).collect();
         after.sort_unstable();
         after.dedup();
         let is_held = !after.is_empty();
         if after.is_empty() {
             after.push(set.holder_labels.iter().map(|label| (label.name, String::new())).collect());
         }
-        UnitLabels { before: before.collect(), after, is_held }
+        if set.sharing == SharedUnits::OneSeries {
+            let others = after.split_off(1);
+            for (index, (_, value)) in after[0].iter_mut().enumerate() {
+                if others.iter().any(|other| other[index].1 != *value) {
+                    value.clear();
+                }
+            }
+        }
+        UnitLabels { before: Vec::new(), after, is_held }
     }
 }
 
 /// The units of a set, and their labels.
 struct MetricPage<'i> {
-    record: &'static VendorRecord,
+    scope: SetScope,
     units: Vec<ExporterUnit<'i>>,
     labels: Vec<UnitLabels>,
 }
 
-impl MetricPage<'_> {
+impl<'i> MetricPage<'i> {
+    fn new(set: CompatSet, metrics: &MetricSet, input: &CompatInput<'i>) -> MetricPage<'i> {
+        let units = (metrics.units)(set.0, input);
+        let labels = units.iter().map(|unit| UnitLabels::new(metrics, input, unit)).collect();
+        MetricPage { scope: set.0, units, labels }
+    }
+
+    /// Keeps the units for which `keeps` holds.
+    fn retain(&mut self, keeps: impl Fn(&ExporterUnit<'_>) -> bool) {
+        let kept: Vec<bool> = self.units.iter().map(keeps).collect();
+        let (mut of_units, mut of_labels) = (kept.iter(), kept.iter());
+        self.units.retain(|_| of_units.next() == Some(&true));
+        self.labels.retain(|_| of_labels.next() == Some(&true));
+    }
+
     fn series(&self, family: &CompatFamily) -> Vec<SeriesWithLabels> {
         let of_unit = match family.source {
             SeriesSource::Node(value) => return vec![(Vec::new(), value(&self.units))],
@@ -239,7 +277,7 @@ impl MetricPage<'_> {
         let without_holder = [Vec::new()];
         let (mut all, mut known) = (Vec::new(), BTreeSet::new());
         for (unit, labels) in self.units.iter().zip(&self.labels) {
-            if !family.every_vendor && !self.record.covers(unit.device) {
+            if !family.every_vendor && !self.scope.covers(unit.device) {
                 continue;
             }
             let after = match family.source {
@@ -249,9 +287,9 @@ impl MetricPage<'_> {
             };
             for (own, value) in of_unit(unit) {
                 let own = family.labels.iter().copied().zip(own);
-                let before: Vec<(&str, String)> = labels.before.iter().cloned().chain(own).collect();
+                let before: Labels = labels.before.iter().cloned().chain(own).collect();
                 for after in after {
-                    let labels: Vec<(&str, String)> = before.iter().chain(after).cloned().collect();
+                    let labels: Labels = before.iter().chain(after).cloned().collect();
                     // Of units with equal labels the first one counts: two equal series would be none.
                     if known.insert(labels.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>()) {
                         all.push((labels, value));

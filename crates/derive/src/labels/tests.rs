@@ -142,6 +142,7 @@ fn missing(number: usize) -> MissingDevice {
         device_id: None,
         product: None,
         uuid: None,
+        last_id: None,
         message: String::new(),
     }
 }

@@ -12,8 +12,9 @@ fn device(bus: u8) -> Device {
 
 fn rendered(inventory: &Inventory, samples: &[Sample], problems: &[Problem]) -> String {
     let mut text = Vec::new();
+    let sampling = Sampling { samples: samples.to_vec(), problems: problems.to_vec(), ..Sampling::default() };
     TextEncoder::new()
-        .encode(&families(inventory, samples, problems, &InCluster::default(), &[]), &mut text)
+        .encode(&families(inventory, &sampling, &InCluster::default(), &[]), &mut text)
         .expect("families are complete");
     String::from_utf8(text).expect("the exposition format is UTF-8")
 }
@@ -140,7 +141,7 @@ fn product(device: Device, name: &str) -> Device {
 fn in_cluster(inventory: &Inventory, cluster: &InCluster<'_>) -> String {
     let mut text = Vec::new();
     TextEncoder::new()
-        .encode(&families(inventory, &[], &[], cluster, &[]), &mut text)
+        .encode(&families(inventory, &Sampling::default(), cluster, &[]), &mut text)
         .expect("families are complete");
     String::from_utf8(text).expect("the exposition format is UTF-8")
 }
@@ -155,6 +156,7 @@ fn missing(id: Option<(PciId, PciId)>) -> MissingDevice {
         device_id: id.map(|id| id.1),
         product: None,
         uuid: Some("u-7".to_owned()),
+        last_id: None,
         message: "it was at 0000:09:00.0".to_owned(),
     }
 }

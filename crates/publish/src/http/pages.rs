@@ -40,7 +40,7 @@ impl HealthLimits {
 pub enum ListenerRole {
     /// All pages.
     Agent,
-    /// `/compat/dcgm` as `/metrics`, on the port of dcgm-exporter.
+    /// The metrics for endpoint pickers as `/metrics`, on the port of dcgm-exporter.
     Dcgm,
     /// `/healthz` and `/readyz`, for the kubelet.
     Health,
@@ -78,11 +78,14 @@ impl ListenerRole {
     fn page_path(self, path: &str) -> &str {
         match (self, path) {
             (_, "/healthz" | "/readyz") | (ListenerRole::Agent, _) => path,
-            (ListenerRole::Dcgm, "/metrics") => "/compat/dcgm",
+            (ListenerRole::Dcgm, "/metrics") => DOOR,
             (ListenerRole::Dcgm | ListenerRole::Health, _) => "",
         }
     }
 }
+
+/// The page of the listener for endpoint pickers: no path of a request.
+const DOOR: &str = "the door";
 
 pub(super) fn respond<B>(
     request: &Request<B>,
@@ -109,13 +112,16 @@ pub(super) fn respond<B>(
         ("/", Some(pages)) => page(request.headers(), &pages.status_page),
         ("/metrics", Some(pages)) => page(request.headers(), &pages.metrics),
         ("/compat/dcgm", Some(pages)) => page(request.headers(), &pages.dcgm),
+        (DOOR, Some(pages)) => page(request.headers(), &pages.door),
         ("/inventory", Some(pages)) => match audience {
             Audience::Public => page(request.headers(), &pages.inventory.public),
             Audience::Trusted => page(request.headers(), &pages.inventory.complete),
         },
         (path, None) if path.starts_with("/compat/") => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
         (path, Some(pages)) if let Some(found) = compat(path, pages) => page(request.headers(), found),
-        ("/" | "/metrics" | "/inventory" | "/readyz", None) => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
+        ("/" | "/metrics" | "/inventory" | "/readyz" | DOOR, None) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET)
+        }
         _ => text(StatusCode::NOT_FOUND, role.available()),
     }
 }
@@ -165,6 +171,7 @@ mod tests {
             status_page: Arc::new(Page::new("text/html; charset=utf-8", "<!doctype html>")),
             metrics: Page::new("text/plain; version=0.0.4", "up 1\n"),
             dcgm: Page::new("text/plain; version=0.0.4", "DCGM 1\n"),
+            door: Page::new("text/plain; version=0.0.4", "DOOR 1\n"),
             inventory: Arc::new(InventoryPages {
                 public: Page::new("application/json", "{}"),
                 complete: Page::new("application/json", "{\"serial\": \"1\"}"),

@@ -1,4 +1,4 @@
-use afd_model::{HealthState, LibraryStatus, MaintenanceKind};
+use afd_model::{Health, HealthState, LibraryStatus, MaintenanceKind};
 
 use super::player::{PROBE, Player, device, unbound, without_library};
 
@@ -171,4 +171,31 @@ fn a_verdict_of_an_earlier_driver_is_none_of_the_next() {
     load(&mut player);
     player.play(5);
     assert_eq!((player.health(), player.ready().as_str()), (Some(HealthState::Healthy), "True AllHealthy"));
+}
+
+#[test]
+fn only_a_lasting_fault_of_a_device_itself_is_confirmed_and_none_in_maintenance() {
+    let confirmed = |player: &Player| -> Vec<String> {
+        let faults = player.track.confirmed_faults().iter();
+        faults.map(|fault| format!("{} {}", fault.device, fault.reason)).collect()
+    };
+    let mut player = Player::settled(8);
+    for (index, code) in
+        [(1, "GpuLost"), (2, "DriverLibraryMismatch"), (3, "FabricNotReady"), (4, "DriverMissing")]
+    {
+        player.devices[index].health = Health::failed(code, "");
+    }
+    let lost = format!("{} GpuLost", player.devices[1].id);
+    player.play(100);
+    assert_eq!(confirmed(&player), [""; 0], "it may be over in a moment");
+    player.play(60);
+    assert_eq!(confirmed(&player), std::slice::from_ref(&lost));
+    player.devices.pop();
+    player.play(400);
+    assert_eq!(confirmed(&player), ["missing-1 DeviceMissing".to_owned(), lost]);
+    player.signal = Some(MaintenanceKind::DriverUpgrade);
+    player.play(5);
+    assert_eq!(confirmed(&player), [""; 0]);
+    // `Problem` keeps its value meanwhile.
+    assert_eq!(player.problem(), "True DeviceMissing");
 }

@@ -1,6 +1,6 @@
 //! The rows of the view.
 
-use afd_model::{Device, Inventory, Missing, Partition};
+use afd_model::{Device, Inventory, Missing, NumaNode, Partition};
 use cel::Value;
 
 use crate::vendors::obstacle;
@@ -90,6 +90,33 @@ pub(super) const NODE: &[ViewRow<NodeValue>] = &[
         string(node.agreed(|device| device.runtime_version.value())?)
     }),
     row(
+        "library_version",
+        FieldKind::String,
+        "version of the vendor's library on the host, by the name of its file",
+        |node| string(node.agreed(|device| device.peering.as_ref()?.library_version.value())?),
+    ),
+    row(
+        "direct_access",
+        FieldKind::Bool,
+        "whether NICs can reach the memory of the devices: by a module (peermem), or as a dma-buf",
+        |node| node.agreed(|device| device.peering.as_ref()?.direct_access().into_value()).map(Value::Bool),
+    ),
+    row("gdr_copy", FieldKind::Bool, "whether the module of GDRCopy is loaded", |node| {
+        node.agreed(|device| device.peering.as_ref()?.gdr_copy.into_value()).map(Value::Bool)
+    }),
+    row(
+        "peer_mapping",
+        FieldKind::Bool,
+        "whether pods without privileges may map the doorbells of NICs into the devices (IBGDA)",
+        |node| node.agreed(|device| device.peering.as_ref()?.peer_mapping.into_value()).map(Value::Bool),
+    ),
+    row(
+        "import_channels",
+        FieldKind::Number,
+        "channels by which memory of other nodes in the same fabric is imported (IMEX)",
+        |node| number(node.agreed(|device| device.peering.as_ref()?.import_channels.into_value())?),
+    ),
+    row(
         "interconnect",
         FieldKind::String,
         "fastest device-to-device link: `nvlink`, `xgmi`, `ici`, `roce`, `xelink`, `pcie`",
@@ -133,6 +160,23 @@ pub(super) const NODE: &[ViewRow<NodeValue>] = &[
     ),
     row("host", FieldKind::One(ViewRecord::Host), "the host", |node| Some(node.host())),
 ];
+
+/// The number of CPUs in lists of the kernel: `0-31,64-95`.
+fn cpus(nodes: &[NumaNode]) -> Option<u64> {
+    if nodes.is_empty() {
+        return None;
+    }
+    let in_range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        last.checked_sub(first)?.checked_add(1)
+    };
+    let mut lists = nodes.iter().map(|node| node.cpus.value());
+    lists.try_fold(0_u64, |sum, list| {
+        let mut ranges = list?.split(',').filter(|range| !range.trim().is_empty());
+        ranges.try_fold(sum, |sum, range| sum.checked_add(in_range(range)?))
+    })
+}
 
 fn in_fabric(node: &NodeView<'_>) -> Option<Value> {
     if node.agreed(|device| device.fabric_partition.value()).is_some() {
@@ -245,6 +289,34 @@ pub(super) const HOST: &[ViewRow<HostValue>] = &[
     }),
     row("rdma_device_files", FieldKind::Number, "number of files `/dev/infiniband/uverbs<N>`", |inventory| {
         number(*inventory.host.rdma_device_files.value()?)
+    }),
+    row("cpus", FieldKind::Number, "number of CPUs", |inventory| number(cpus(&inventory.numa_nodes)?)),
+    row("hugepages_bytes", FieldKind::Number, "memory that is set aside as huge pages", |inventory| {
+        number(*inventory.host.hugepages_bytes.value()?)
+    }),
+    row(
+        "local_nvme_bytes",
+        FieldKind::Number,
+        "size of all local NVMe disks together: all of it, not what is free",
+        |inventory| number(*inventory.host.local_nvme_bytes.value()?),
+    ),
+    row(
+        "locked_memory_bytes",
+        FieldKind::Number,
+        "memory that a container may lock, by the limit of the runtime (memlock); the largest number is no limit",
+        |inventory| {
+            let bytes = *inventory.host.locked_memory_bytes.value()?;
+            number(i64::try_from(bytes).unwrap_or(i64::MAX))
+        },
+    ),
+    row(
+        "rdma_carries_traffic",
+        FieldKind::Bool,
+        "whether RDMA ports carry traffic while pods that hold RDMA devices keep accelerators busy; only the agent knows it",
+        |inventory| inventory.host.rdma_carries_traffic.into_value().map(Value::Bool),
+    ),
+    row("os", FieldKind::String, "the distribution, as `ID` of `/etc/os-release`: `ubuntu`", |inventory| {
+        string(&inventory.host.os.value()?.id)
     }),
     row("kernel_release", FieldKind::String, "`uname -r`", |inventory| {
         string(inventory.kernel_release.value()?)

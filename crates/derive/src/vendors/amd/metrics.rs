@@ -7,13 +7,16 @@ mod values;
 
 use afd_model::{AmdQuantity, Device, PartitionName, Partitioning, Quantity};
 
-use crate::compat::metrics::{
-    CompatFamily, CompatInput, ExporterUnit, MetricSet, SeriesOrder, SeriesSource, UnitLabel, UnitSeries,
-    allocatable_units, plain,
-};
 use crate::{
+    compat::{
+        SetScope,
+        metrics::{
+            CompatFamily, CompatInput, ExporterUnit, MetricSet, SeriesOrder, SeriesSource, SharedUnits,
+            UnitLabel, UnitSeries, allocatable_units, plain,
+        },
+    },
     families::MetricKind,
-    vendors::{VendorRecord, is_driven},
+    vendors::is_driven,
 };
 
 pub(super) const METRICS: MetricSet = MetricSet {
@@ -47,6 +50,7 @@ pub(super) const METRICS: MetricSet = MetricSet {
     ],
     holder_labels: &[],
     tables: &[&[NODES], values::VALUES, counters::ERRORS, counters::VIOLATIONS],
+    sharing: SharedUnits::SeriesEach,
     order: SeriesOrder::ByLabelValues,
     left_out: left_out::FAMILIES,
     differences: &[
@@ -67,8 +71,8 @@ pub(super) const METRICS: MetricSet = MetricSet {
 };
 
 /// What the exporter lists: devices that AMD's drivers are bound to, and their partitions.
-fn driven_units<'i>(record: &VendorRecord, input: &CompatInput<'i>) -> Vec<ExporterUnit<'i>> {
-    let mut units = allocatable_units(record, input);
+fn driven_units<'i>(scope: SetScope, input: &CompatInput<'i>) -> Vec<ExporterUnit<'i>> {
+    let mut units = allocatable_units(scope, input);
     units.retain(|unit| is_driven(unit.device));
     for (number, unit) in units.iter_mut().enumerate() {
         unit.number = number;

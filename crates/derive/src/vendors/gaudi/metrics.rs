@@ -6,8 +6,8 @@ use afd_model::{
 };
 
 use crate::compat::metrics::{
-    CompatFamily, ExporterUnit, HolderLabel, LeftOutFamilies, MetricSet, SeriesOrder, UnitLabel, UnitSeries,
-    allocatable_units, compat_families, plain,
+    CompatFamily, ExporterUnit, HolderLabel, LeftOutFamilies, MetricSet, SeriesOrder, SharedUnits, UnitLabel,
+    UnitSeries, allocatable_units, compat_families, plain,
 };
 
 const TO_MEGAHERTZ: f64 = 1e-6;
@@ -45,6 +45,7 @@ pub(super) const METRICS: MetricSet = MetricSet {
         HolderLabel { name: "pod_name", value: |allocation| &allocation.pod },
     ],
     tables: &[VALUES, COMMON],
+    sharing: SharedUnits::SeriesEach,
     order: SeriesOrder::ByLabelValues,
     left_out: &[
         LeftOutFamilies {

@@ -1,8 +1,8 @@
 //! The families of dcgm-exporter 4.8, in its names, labels and units: for existing dashboards, and for llm-d's endpoint picker,
 //! which reads from them how busy a device is.
 //!
-//! `DCGM_FI_DEV_GPU_UTIL` is published for the devices of every vendor, the other families for NVIDIA's only. An unknown value
-//! has no sample: the endpoint picker would route requests to a device at 0.
+//! `DCGM_FI_DEV_GPU_UTIL` and `DCGM_FI_PROF_GR_ENGINE_ACTIVE` are published for the devices of every vendor, the other families for
+//! NVIDIA's only. An unknown value has no sample: the endpoint picker would route requests to a device at 0.
 
 use afd_model::{
     Clock, Device, Direction, Engine, ErrorDetail, ErrorKind, Known, LinkCounter, NvidiaQuantity, Quantity,
@@ -12,8 +12,8 @@ use afd_model::{
 use super::NVIDIA;
 use crate::{
     compat::metrics::{
-        CompatFamily, ExporterUnit, HolderLabel, MetricSet, SeriesOrder, SeriesSource, UnitLabel, UnitSeries,
-        compat_families, plain, sampled_units,
+        CompatFamily, ExporterUnit, HolderLabel, MetricSet, SeriesOrder, SeriesSource, SharedUnits,
+        UnitLabel, UnitSeries, compat_families, plain, sampled_units,
     },
     families::MetricKind,
     vendors::of_device,
@@ -44,13 +44,16 @@ pub(super) const METRICS: MetricSet = MetricSet {
         HolderLabel { name: "namespace", value: |allocation| &allocation.namespace },
         HolderLabel { name: "container", value: |allocation| &allocation.container },
     ],
-    tables: &[BEFORE_UTILIZATION, &[GPU_UTIL], AFTER_UTILIZATION],
+    tables: &[BEFORE_UTILIZATION, &[GPU_UTIL], AFTER_UTILIZATION, &[GR_ENGINE_ACTIVE], PROFILING],
+    sharing: SharedUnits::SeriesEach,
     order: SeriesOrder::ByUnit,
     left_out: &[],
     differences: &[
-        "`DCGM_FI_PROF_*` are absent on Ampere and older: without DCGM only Hopper and newer report them (GPM of NVML).",
+        "`DCGM_FI_PROF_*` of NVIDIA's GPUs are absent on Ampere and older: without DCGM only Hopper and newer report them (GPM of NVML).",
         "`DCGM_FI_DEV_GPU_UTIL` is published for MIG devices (from GPM) and for other vendors' devices (from their own sources); \
-         dcgm-exporter has neither.",
+         dcgm-exporter has neither. `DCGM_FI_PROF_GR_ENGINE_ACTIVE` of other vendors' devices is the same share, from 0 to 1.",
+        "The port for endpoint pickers (`--dcgm-listen`) has these two families alone. There, and nowhere else, a device with a \
+         confirmed fault that a pod holds has `DCGM_FI_DEV_GPU_UTIL` 100, with the label `afd_synthetic` (`--door-failed`).",
         "`pod`, `namespace` and `container` are always there, and empty while no container is known to hold the device. llm-d's \
          endpoint picker would count a sample without `pod` for every endpoint.",
         "Compute instances of one GPU instance have one series, as the GPU instance has in dcgm-exporter, unless `GPU_I_PROFILE` or \
@@ -114,8 +117,22 @@ const AFTER_UTILIZATION: &[CompatFamily] = compat_families! {
         |unit| value(unit, Quantity::RowsRemapped(Rows::Correctable));
     Gauge "DCGM_FI_DEV_ROW_REMAP_FAILURE", [], "1 if a row could not be remapped.",
         |unit| value(unit, Quantity::RowsRemapped(Rows::Failed));
-    Gauge "DCGM_FI_PROF_GR_ENGINE_ACTIVE", [], "Share of the time in which the graphics engine was busy, 0 to 1.",
-        |unit| value(unit, Quantity::Utilization(Engine::Graphics));
+};
+
+/// The family by which OpenCost bills. Other vendors' sources do not distinguish the graphics engine from the others that compute.
+const GR_ENGINE_ACTIVE: CompatFamily = CompatFamily {
+    name: "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
+    kind: MetricKind::Gauge,
+    labels: &[],
+    help: "Share of the time in which the graphics engine was busy, 0 to 1; of other vendors' devices, the share in which they were busy.",
+    every_vendor: true,
+    source: SeriesSource::Unit(|unit| {
+        let engine = if NVIDIA.covers(unit.device) { Engine::Graphics } else { Engine::Compute };
+        value(unit, Quantity::Utilization(engine))
+    }),
+};
+
+const PROFILING: &[CompatFamily] = compat_families! {
     Gauge "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", [], "Share of the time in which tensor cores were busy, 0 to 1.",
         |unit| value(unit, Quantity::Utilization(Engine::Tensor));
     Gauge "DCGM_FI_PROF_DRAM_ACTIVE", [], "Share of the memory bandwidth in use, 0 to 1.",

@@ -4,8 +4,8 @@ use afd_model::{Engine, Quantity};
 
 use super::labels;
 use crate::compat::metrics::{
-    CompatFamily, ExporterUnit, HolderLabel, LeftOutFamilies, MetricSet, SeriesOrder, UnitLabel, UnitSeries,
-    allocatable_units, compat_families, plain,
+    CompatFamily, ExporterUnit, HolderLabel, LeftOutFamilies, MetricSet, SeriesOrder, SharedUnits, UnitLabel,
+    UnitSeries, allocatable_units, compat_families, plain,
 };
 
 const TO_PERCENT: f64 = 100.0;
@@ -46,6 +46,7 @@ pub(super) const METRICS: MetricSet = MetricSet {
         HolderLabel { name: "container", value: |allocation| &allocation.container },
     ],
     tables: &[HELD, NODE],
+    sharing: SharedUnits::SeriesEach,
     order: SeriesOrder::ByLabelValues,
     left_out: &[
         LeftOutFamilies {

@@ -6,8 +6,8 @@ use afd_model::{Direction, HandleKind, IntelComponent, IntelValue, XelinkPort};
 
 use super::{ComponentList, component_readings, own_readings, tile};
 use crate::compat::metrics::{
-    CompatFamily, ExporterUnit, HolderLabel, LeftOutFamilies, MetricSet, SeriesOrder, UnitLabel, UnitSeries,
-    compat_families, whole_units,
+    CompatFamily, ExporterUnit, HolderLabel, LeftOutFamilies, MetricSet, SeriesOrder, SharedUnits, UnitLabel,
+    UnitSeries, compat_families, whole_units,
 };
 
 pub(crate) const XPUM: MetricSet = MetricSet {
@@ -46,6 +46,7 @@ pub(crate) const XPUM: MetricSet = MetricSet {
         HolderLabel { name: "kube_container", value: |allocation| &allocation.container },
     ],
     tables: &[FAMILIES],
+    sharing: SharedUnits::SeriesEach,
     order: SeriesOrder::ByUnit,
     left_out: &[
         LeftOutFamilies {

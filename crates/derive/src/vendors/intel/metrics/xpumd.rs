@@ -4,7 +4,7 @@ use afd_model::{Direction, HealthState, IntelComponent, IntelValue, Missing};
 
 use super::{ComponentList, component_readings, own_readings, tile};
 use crate::compat::metrics::{
-    CompatFamily, ExporterUnit, LeftOutFamilies, MetricSet, SeriesOrder, UnitLabel, UnitSeries,
+    CompatFamily, ExporterUnit, LeftOutFamilies, MetricSet, SeriesOrder, SharedUnits, UnitLabel, UnitSeries,
     compat_families, whole_units,
 };
 
@@ -17,6 +17,7 @@ pub(crate) const XPUMD: MetricSet = MetricSet {
     unit_labels: &[UnitLabel { name: "pci_bdf", value: |unit| Some(unit.device.id.to_string()) }],
     holder_labels: &[],
     tables: &[FAMILIES],
+    sharing: SharedUnits::SeriesEach,
     order: SeriesOrder::ByUnit,
     left_out: &[
         LeftOutFamilies {

@@ -39,10 +39,13 @@ fn an_xid_has_its_meaning_as_label() {
 }
 
 #[test]
-fn other_vendors_devices_have_the_utilization_only() {
+fn other_vendors_devices_have_only_how_busy_they_are() {
     let readings = [(Quantity::Utilization(Engine::Compute), 0.29), (Quantity::PowerWatts, 300.0)];
     let families = families(device(Vendor::Amd), &readings, &[], Some("node-7"));
-    assert_eq!(families.iter().map(MetricFamily::name).collect::<Vec<_>>(), [GPU_UTIL.name]);
+    assert_eq!(
+        families.iter().map(MetricFamily::name).collect::<Vec<_>>(),
+        [GPU_UTIL.name, GR_ENGINE_ACTIVE.name]
+    );
     let metric = &families[0].get_metric()[0];
     assert!((metric.get_gauge().get_value() - 29.0).abs() < f64::EPSILON);
     for (name, value) in [("pod", ""), ("Hostname", "node-7"), ("gpu", "0")] {

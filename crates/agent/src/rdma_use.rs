@@ -1,0 +1,207 @@
+//! Whether the traffic of pods goes over RDMA: ports that stand still while pods that hold RDMA devices keep accelerators busy mean
+//! that transfers have fallen back to TCP.
+
+use std::time::{Duration, Instant};
+
+use afd_model::{
+    Allocation, AllocationMechanism, Engine, Inventory, Known, Missing, Offers, PortCounters, PortState,
+    Quantity, Sampling,
+};
+
+/// How long accelerators must have been busy without traffic. Prefill and decode exchange caches all the time.
+const QUIET_TIME: Duration = Duration::from_mins(10);
+/// The longest time that one observation stands for.
+const LONGEST_STEP: Duration = Duration::from_secs(60);
+/// What counts as traffic: management alone has less within the time.
+const TRAFFIC_BYTES: u64 = 1 << 20;
+/// From which utilization on an accelerator is busy.
+const BUSY: f64 = 0.5;
+
+/// The ports while pods hold RDMA devices.
+#[derive(Debug, Default)]
+pub struct RdmaUse {
+    window: Option<UseWindow>,
+    verdict: Known<bool>,
+}
+
+/// A time without traffic.
+#[derive(Debug)]
+struct UseWindow {
+    bytes: u64,
+    last: Instant,
+    busy_for: Duration,
+}
+
+/// What is observed at one time.
+#[derive(Clone, Copy, Debug)]
+struct Observed {
+    /// Whether a pod holds an RDMA device.
+    is_held: bool,
+    /// Whether a pod keeps an accelerator busy.
+    is_busy: bool,
+    /// What all active ports have counted; none where one does not count.
+    bytes: Option<u64>,
+}
+
+impl RdmaUse {
+    /// What is known now: whether there is traffic.
+    pub fn verdict(&self) -> Known<bool> {
+        self.verdict
+    }
+
+    /// Takes in a sample; whether what is known has changed.
+    pub fn update(
+        &mut self,
+        now: Instant,
+        inventory: &Inventory,
+        sampling: &Sampling,
+        allocations: Option<&[Allocation]>,
+        offers: &Offers,
+    ) -> bool {
+        let observed = Observed {
+            is_held: offers
+                .held
+                .iter()
+                .flatten()
+                .any(|((mechanism, by), held)| *held > 0 && is_rdma(*mechanism, by)),
+            is_busy: is_busy(sampling, allocations.unwrap_or_default()),
+            bytes: bytes(inventory, &sampling.ports),
+        };
+        self.observe(now, observed)
+    }
+
+    fn observe(&mut self, now: Instant, observed: Observed) -> bool {
+        let before = self.verdict;
+        match observed.bytes.filter(|_| observed.is_held) {
+            None => {
+                self.window = None;
+                self.verdict = Missing::NotExposed.into();
+            }
+            Some(bytes) => self.count(now, bytes, observed.is_busy),
+        }
+        self.verdict != before
+    }
+
+    fn count(&mut self, now: Instant, bytes: u64, is_busy: bool) {
+        let window = self.window.get_or_insert(UseWindow { bytes, last: now, busy_for: Duration::ZERO });
+        if is_busy {
+            window.busy_for += now.saturating_duration_since(window.last).min(LONGEST_STEP);
+        }
+        window.last = now;
+        // Counters that were reset begin a new window.
+        let traffic = bytes.checked_sub(window.bytes);
+        if traffic.is_none_or(|traffic| traffic >= TRAFFIC_BYTES) {
+            *window = UseWindow { bytes, last: now, busy_for: Duration::ZERO };
+            if traffic.is_some() {
+                self.verdict = Known::Value(true);
+            }
+        } else if window.busy_for >= QUIET_TIME {
+            self.verdict = Known::Value(false);
+        }
+    }
+}
+
+/// Whether an extended resource or a DRA driver offers RDMA devices, by the names that llm-d's guides use: `rdma/ib`,
+/// `.../sriov-rdma-vf`, `.../hostdev`, `vpc.amazonaws.com/efa`, `mrdma.*`, `dra.net`.
+fn is_rdma(mechanism: AllocationMechanism, by: &str) -> bool {
+    let is_dranet = mechanism == AllocationMechanism::Dra && by == "dra.net";
+    by.contains("rdma") || by.ends_with("/efa") || by.ends_with("/hostdev") || is_dranet
+}
+
+/// Whether a device or partition that a pod holds is busy.
+fn is_busy(sampling: &Sampling, allocations: &[Allocation]) -> bool {
+    let held = |sample: &&afd_model::Sample| {
+        allocations.iter().any(|allocation| allocation.unit.device == sample.unit.device)
+    };
+    sampling
+        .samples
+        .iter()
+        .filter(held)
+        .flat_map(|sample| &sample.readings)
+        .any(|reading| reading.quantity == Quantity::Utilization(Engine::Compute) && reading.value >= BUSY)
+}
+
+/// What all active ports of NICs have counted together.
+fn bytes(inventory: &Inventory, counters: &[PortCounters]) -> Option<u64> {
+    let nics = inventory.nics.iter().filter(|nic| !nic.of_accelerator);
+    let active = nics.flat_map(|nic| {
+        let ports = nic.ports.iter().filter(|port| port.state.value() == Some(&PortState::Active));
+        ports.map(move |port| (&nic.name, port.number))
+    });
+    let mut sum = None;
+    for (nic, number) in active {
+        let port = counters.iter().find(|port| port.nic == *nic && port.port == number)?;
+        sum = Some(port.bytes()?.checked_add(sum.unwrap_or_default())?);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The verdicts after observations: minutes since the start, bytes, whether pods hold RDMA devices and keep accelerators busy.
+    fn verdicts(observed: &[(u64, Option<u64>, bool, bool)]) -> Vec<Option<bool>> {
+        let (mut rdma_use, start) = (RdmaUse::default(), Instant::now());
+        let verdicts = observed.iter().map(|(minutes, bytes, is_held, is_busy)| {
+            let observed = Observed { is_held: *is_held, is_busy: *is_busy, bytes: *bytes };
+            let before = rdma_use.verdict();
+            let has_changed = rdma_use.observe(start + Duration::from_mins(*minutes), observed);
+            assert_eq!(has_changed, rdma_use.verdict() != before);
+            rdma_use.verdict().into_value()
+        });
+        verdicts.collect()
+    }
+
+    #[test]
+    fn ports_that_stand_still_while_pods_are_busy_carry_no_traffic() {
+        let minutes: Vec<_> = (0..=12).map(|minute| (minute, Some(7), true, true)).collect();
+        let verdicts = verdicts(&minutes);
+        assert_eq!(verdicts[..10], [None; 10]);
+        assert_eq!(verdicts[10..], [Some(false); 3]);
+    }
+
+    #[test]
+    fn idle_pods_without_rdma_devices_and_unknown_counters_are_no_evidence() {
+        for (bytes, is_held, is_busy) in [(Some(7), true, false), (Some(7), false, true), (None, true, true)]
+        {
+            let minutes: Vec<_> = (0..30).map(|minute| (minute, bytes, is_held, is_busy)).collect();
+            assert!(verdicts(&minutes).iter().all(Option::is_none));
+        }
+    }
+
+    #[test]
+    fn traffic_ends_the_note_and_so_does_the_end_of_the_pods() {
+        let mut observed: Vec<_> = (0..=10).map(|minute| (minute, Some(7), true, true)).collect();
+        observed.push((11, Some(7 + TRAFFIC_BYTES), true, true));
+        observed.push((12, Some(7 + TRAFFIC_BYTES), false, true));
+        assert_eq!(verdicts(&observed)[10..], [Some(false), Some(true), None]);
+        // A counter that was reset is no traffic, and begins another window.
+        let reset: Vec<_> =
+            (0..=12).map(|minute| (minute, Some(if minute < 9 { 1 << 30 } else { 7 }), true, true)).collect();
+        assert!(verdicts(&reset).iter().all(Option::is_none));
+        // A suspended machine was not busy.
+        assert_eq!(verdicts(&[(0, Some(7), true, true), (60, Some(7), true, true)]), [None, None]);
+    }
+
+    #[test]
+    fn rdma_devices_are_known_by_the_names_that_the_guides_use() {
+        let plugin = AllocationMechanism::DevicePlugin;
+        for name in [
+            "rdma/ib",
+            "rdma/roce_gdr",
+            "example.com/sriov-rdma-vf",
+            "example.com/hostdev",
+            "vpc.amazonaws.com/efa",
+        ] {
+            assert!(is_rdma(plugin, name), "{name}");
+        }
+        assert!(
+            is_rdma(AllocationMechanism::Dra, "mrdma.example.com")
+                && is_rdma(AllocationMechanism::Dra, "dra.net")
+        );
+        assert!(
+            !is_rdma(plugin, "dra.net") && !is_rdma(plugin, "example.com/gpu") && !is_rdma(plugin, "cpu")
+        );
+    }
+}
