@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod attack;
+pub mod browser;
 pub mod chart;
 pub mod data_set;
 pub mod driver_root;
@@ -17,6 +18,7 @@ pub mod hostile;
 pub mod library_faults;
 pub mod memory;
 pub mod recorded_servers;
+pub mod terminal;
 
 use std::{
     io::ErrorKind,

@@ -31,6 +31,7 @@ use crate::{
     control::LoopRequest,
     discovery_pace::DiscoveryPace,
     incidents::{INCIDENTS, IncidentMemory},
+    live::LiveInputs,
     memory::UnusedMemory,
     node_options::NodeOptions,
     probes::Probes,
@@ -87,6 +88,8 @@ struct AgentLoop<'o> {
     /// What the desired state was last computed from.
     desired_for: Option<DesiredInputs>,
     incidents: IncidentMemory,
+    /// The conditions, as they would be written now.
+    conditions: Conditions,
     memory: UnusedMemory,
 }
 
@@ -109,7 +112,7 @@ struct ShownInventory<'o> {
 impl<'o> ShownInventory<'o> {
     fn new(inventory: Inventory, options: &'o NodeOptions, node: Option<&str>) -> ShownInventory<'o> {
         let paths = options.paths(&inventory);
-        let rendered = render::inventory(&inventory, &paths, node);
+        let rendered = render::inventory(&inventory, node);
         ShownInventory { inventory, paths, rendered }
     }
 }
@@ -136,6 +139,7 @@ impl<'o> AgentLoop<'o> {
             deadline: None,
             desired_for: None,
             incidents: IncidentMemory::default(),
+            conditions: Conditions::default(),
             memory,
         }
     }
@@ -237,6 +241,7 @@ impl<'o> AgentLoop<'o> {
         let offered = offers.map(|offers| offer::offered(&for_node, offers, include_integrated));
         let verdict = offered.as_ref().map(|offered| offered.verdict.clone()).unwrap_or_default();
         let conditions = self.tracker.conditions(&verdict);
+        self.conditions = conditions.clone();
         self.tracker.save(&self.parts.probes);
         self.deadline = self.tracker.next_deadline();
         if let Some(offered) = offered {
@@ -310,6 +315,15 @@ impl<'o> AgentLoop<'o> {
             node: args.node_name.as_deref(),
             compat_metrics: &args.metrics.compat_metrics,
             stale_after: args.stale_after(),
+            docs: args.http.docs_url.as_ref(),
+        };
+        let inputs = LiveInputs {
+            page: inputs,
+            conditions: Some(&self.conditions),
+            node: settings.node,
+            sampled_at: clock::wall_seconds(),
+            interval: args.sample_interval,
+            stale_after: settings.stale_after,
         };
         render::pages(&self.shown.rendered, inputs, &self.parts.probes.metrics().families(), settings)
     }
