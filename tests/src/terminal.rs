@@ -55,7 +55,7 @@ impl TerminalProgram {
         // A session of its own, whose terminal this is: changes of the size are signalled to it.
         let mut session = Command::new("setsid");
         session.arg("--ctty").arg(command.get_program()).args(command.get_args());
-        session.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        session.env("TERM", "xterm-256color").env_remove("NO_COLOR").env("RUST_BACKTRACE", "0");
         let child = session
             .stdin(Stdio::from(open()))
             .stdout(Stdio::from(open()))

@@ -24,13 +24,13 @@ use afd_publish::page::Page;
 use afd_tests::fixture::Fixture;
 
 /// A server of `/` and `/live.html`.
-pub struct ServedReport {
+pub(crate) struct ServedReport {
     address: String,
     age: Arc<AtomicU64>,
 }
 
 /// So many devices of one kind, each with a name for the kernel of its own.
-pub fn busy_devices(number: u8) -> Inventory {
+pub(crate) fn busy_devices(number: u8) -> Inventory {
     let expected = Fixture::named("nvidia-h100x8-nvml").expected("inventory.json");
     let text = std::fs::read_to_string(expected).expect("the fixture has an inventory");
     let inventory: Inventory = serde_json::from_str(&text).expect("expected output is an inventory");
@@ -60,7 +60,7 @@ fn sampling(inventory: &Inventory) -> Sampling {
 
 impl ServedReport {
     /// Serves the pages of an inventory until the test ends. Pods with long names hold the devices.
-    pub fn new(inventory: &Inventory) -> ServedReport {
+    pub(crate) fn new(inventory: &Inventory) -> ServedReport {
         let rules = PathRules::built_in();
         let (paths, sampling) = (rules.verdicts(inventory, false), sampling(inventory));
         let held = inventory.devices.iter().map(|device| Allocation {
@@ -111,12 +111,12 @@ impl ServedReport {
     }
 
     /// Where it serves.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// Sets how many seconds old the pages are.
-    pub fn set_age(&self, seconds: u64) {
+    pub(crate) fn set_age(&self, seconds: u64) {
         self.age.store(seconds, Ordering::Relaxed);
     }
 }

@@ -84,7 +84,10 @@ impl<W: Write> TerminalSession<W> {
 
 impl<W: Write> Drop for TerminalSession<W> {
     fn drop(&mut self) {
-        restore();
+        // The hook has done it. A second time would move the cursor back over the message.
+        if !std::thread::panicking() {
+            restore();
+        }
     }
 }
 
