@@ -66,7 +66,10 @@ fn choose(
     host_root: &Path,
     probes: impl FnOnce() -> anyhow::Result<Probes>,
 ) -> anyhow::Result<LiveSource> {
-    let own = || Ok(LiveSource::Own(OwnSource::new(probes()?, args.interval.unwrap_or(OWN_INTERVAL))));
+    let own = || {
+        let own = OwnSource::new(probes()?, args.interval.unwrap_or(OWN_INTERVAL));
+        Ok(LiveSource::Own(Box::new(own)))
+    };
     if args.url.is_none() && (args.local || host_root != Path::new("/")) {
         return own();
     }

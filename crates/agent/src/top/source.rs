@@ -50,7 +50,7 @@ pub enum TopEvent {
 /// Where reports come from.
 pub(super) enum LiveSource {
     Agent(AgentUrl),
-    Own(OwnSource),
+    Own(Box<OwnSource>),
 }
 
 /// The probes of this program.
