@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod attack;
+pub mod browser;
 pub mod chart;
 pub mod dashboards;
 pub mod data_set;
@@ -20,6 +21,7 @@ pub mod measured;
 pub mod memory;
 pub mod prometheus;
 pub mod recorded_servers;
+pub mod terminal;
 pub mod workload;
 
 use std::{

@@ -110,6 +110,7 @@ const OPTIONS: &[(&str, Source)] = &[
             "--dcgm-web-config-file=/dcgm-web-config/web-config.yml",
         ),
     ),
+    ("docs-url", Source::Value("docsUrl", || json!("https://x/PAGE.md"), "--docs-url=https://x/PAGE.md")),
     ("kubernetes-auth", Source::Value("metrics.kubernetesAuth", || json!(true), "--kubernetes-auth")),
     ("node-name", Source::Constant("the name of the pod's Node")),
     ("managed-by", Source::Constant("the name of the release")),

@@ -17,7 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_model::Inventory;
+use afd_agent::{
+    live::{LiveInputs, LiveReport},
+    render::{PageInputs, PageSettings},
+    status_page::PageFrame,
+};
+use afd_derive::{paths::PathVerdict, series::InCluster};
+use afd_model::{Inventory, Sampling};
 use afd_tests::{
     agent::Agent,
     attack::{Attack, BadClient, connect_from},
@@ -192,17 +198,39 @@ fn both_families_are_served_where_ipv6_sockets_accept_ipv6_only() {
     assert_eq!(statuses.join().expect("both families are accepted"), [200, 200]);
 }
 
+/// `/` and `/live` of an inventory without samples.
+fn live_pages(inventory: &Inventory, paths: &[PathVerdict<'_>], frame: &PageFrame) -> String {
+    let sampling = Sampling::default();
+    let inputs = LiveInputs {
+        page: PageInputs { inventory, paths, sampling: &sampling, cluster: InCluster::default() },
+        conditions: None,
+        node: Some("node"),
+        sampled_at: None,
+        interval: Duration::from_secs(5),
+        stale_after: Duration::from_secs(40),
+    };
+    let settings = PageSettings {
+        node: Some("node"),
+        compat_metrics: &[],
+        stale_after: Duration::from_secs(40),
+        docs: None,
+    };
+    let pages = afd_agent::render::live(frame, &LiveReport::new(inputs), settings).expect("it is JSON");
+    let texts = [pages.status_page.plain(), pages.part.plain(), pages.json.plain()].concat();
+    String::from_utf8(texts).expect("pages are text")
+}
+
 #[test]
 fn what_clients_of_the_network_read_has_no_serial_numbers() {
     let rules = afd_derive::paths::PathRules::built_in();
     let mut serials = 0;
     for fixture in fixture::all() {
-        let Ok(text) = std::fs::read_to_string(fixture.expected("inventory.json")) else { continue };
-        let inventory: Inventory = serde_json::from_str(&text).expect("expected output is an inventory");
-        let pages =
-            afd_agent::render::inventory(&inventory, &rules.verdicts(&inventory, false), Some("node"));
+        let Ok(json) = std::fs::read_to_string(fixture.expected("inventory.json")) else { continue };
+        let inventory: Inventory = serde_json::from_str(&json).expect("expected output is an inventory");
+        let pages = afd_agent::render::inventory(&inventory, Some("node"));
         let text = |page: &afd_publish::page::Page| String::from_utf8_lossy(&page.plain()).into_owned();
-        let (page, public) = (text(&pages.status_page), text(&pages.inventory.public));
+        let public = text(&pages.inventory.public);
+        let page = live_pages(&inventory, &rules.verdicts(&inventory, false), &pages.frame);
         let complete = text(&pages.inventory.complete);
         for device in &inventory.devices {
             if let Some(serial) = device.serial.value() {

@@ -49,9 +49,14 @@ fn a_command_loads_no_library_of_another_host_unless_it_is_allowed() {
     let folder = TempDir::new().expect("a temporary folder can be made");
     let copy = folder.path().join("copy");
     let copy = copy.to_str().expect("temporary paths are UTF-8");
-    for arguments in
-        [vec!["show"], vec!["explain"], vec!["topology"], vec!["record", copy], vec!["show", "-o", "metrics"]]
-    {
+    for arguments in [
+        vec!["show"],
+        vec!["explain"],
+        vec!["topology"],
+        vec!["top"],
+        vec!["record", copy],
+        vec!["show", "-o", "metrics"],
+    ] {
         let log = log(&output(&mut verbose(host.afd(arguments.clone()))));
         assert!(log.contains(NOT_LOADED) && !log.contains(LOADED), "{arguments:?}: {log}");
         assert_eq!(log.matches(NOT_LOADED).count(), 1, "{log}");
@@ -81,8 +86,9 @@ fn text_of_the_host_does_not_control_the_terminal() {
     for path in product {
         fs::write(path, format!("AMD{hidden}\n")).expect("a file can be written");
     }
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 10] = [
         &["show"],
+        &["top", "--once"],
         &["show", "-o", "json"],
         &["show", "-o", "labels", "--compat", "amd=on"],
         &["show", "-o", "metrics"],

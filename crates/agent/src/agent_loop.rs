@@ -32,6 +32,7 @@ use crate::{
     discovery_pace::DiscoveryPace,
     door::{self, LastSeen},
     incidents::{INCIDENTS, IncidentMemory},
+    live::LiveInputs,
     memory::UnusedMemory,
     node_options::NodeOptions,
     probes::Probes,
@@ -91,6 +92,8 @@ struct AgentLoop<'o> {
     incidents: IncidentMemory,
     last_seen: LastSeen,
     rdma_use: RdmaUse,
+    /// The conditions, as they would be written now.
+    conditions: Conditions,
     memory: UnusedMemory,
 }
 
@@ -114,7 +117,7 @@ struct ShownInventory<'o> {
 impl<'o> ShownInventory<'o> {
     fn new(inventory: Inventory, options: &'o NodeOptions, node: Option<&str>) -> ShownInventory<'o> {
         let paths = options.paths(&inventory);
-        let rendered = render::inventory(&inventory, &paths, node);
+        let rendered = render::inventory(&inventory, node);
         ShownInventory { inventory, paths, rendered }
     }
 }
@@ -143,6 +146,7 @@ impl<'o> AgentLoop<'o> {
             incidents: IncidentMemory::default(),
             last_seen: LastSeen::default(),
             rdma_use: RdmaUse::default(),
+            conditions: Conditions::default(),
             memory,
         }
     }
@@ -245,6 +249,7 @@ impl<'o> AgentLoop<'o> {
         let offered = offers.map(|offers| offer::offered(&for_node, offers, include_integrated));
         let verdict = offered.as_ref().map(|offered| offered.verdict.clone()).unwrap_or_default();
         let conditions = self.tracker.conditions(&verdict);
+        self.conditions = conditions.clone();
         self.tracker.save(&self.parts.probes);
         self.deadline = self.tracker.next_deadline();
         if let Some(offered) = offered {
@@ -335,6 +340,15 @@ impl<'o> AgentLoop<'o> {
             node: args.node_name.as_deref(),
             compat_metrics: &args.metrics.compat_metrics,
             stale_after: args.stale_after(),
+            docs: args.http.docs_url.as_ref(),
+        };
+        let inputs = LiveInputs {
+            page: inputs,
+            conditions: Some(&self.conditions),
+            node: settings.node,
+            sampled_at: clock::wall_seconds(),
+            interval: args.sample_interval,
+            stale_after: settings.stale_after,
         };
         render::pages(&self.shown.rendered, inputs, &self.parts.probes.metrics().families(), settings)
     }

@@ -6,6 +6,7 @@ mod graces;
 mod http_options;
 mod options;
 mod plugin_options;
+mod top_options;
 mod values;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
@@ -20,6 +21,8 @@ pub use fleet_options::{FleetArgs, FleetOutput, GenerateArgs, Manifest, NodesArg
 pub use http_options::{FailedDevices, HttpArgs};
 pub use options::{LabelArgs, LibraryArgs, MetricArgs, NodeLock, PathArgs, RunArgs};
 pub use plugin_options::{PluginArgs, PluginConfigError};
+pub use top_options::TopArgs;
+pub use values::DocsUrl;
 
 /// Discovers the accelerators of a node, of any vendor, and reports them on the terminal, to Kubernetes and to Prometheus.
 #[derive(Clone, Debug, Parser)]
@@ -84,6 +87,8 @@ pub enum Command {
         #[arg(long, short, value_enum, default_value_t = TopologyOutput::Text)]
         output: TopologyOutput,
     },
+    /// Show the devices on the terminal, live: utilization, memory, power, temperature, health and the pods that hold them.
+    Top(TopArgs),
     /// Copy everything that AFD reads on this node, to report a problem or to test against.
     Record {
         /// A directory that is empty or does not exist.

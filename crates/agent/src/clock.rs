@@ -19,6 +19,11 @@ pub(crate) fn wall() -> Option<i64> {
     i64::try_from(since.as_secs()).ok()
 }
 
+/// The same with its fraction.
+pub(crate) fn wall_seconds() -> Option<f64> {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
+}
+
 /// The id of the running boot; none where it cannot be read, as on a recorded host.
 pub(crate) fn boot_id(host: &Host) -> Option<String> {
     let text = String::from_utf8(host.read(BOOT_ID).ok()?).ok()?;

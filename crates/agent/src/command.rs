@@ -33,6 +33,7 @@ use crate::{
     run::{self, AgentConfig},
     show,
     text_table::TextStyle,
+    top::{self, AgentError},
     topology,
     visible::{visible, visible_inventory, visible_json, visible_metrics},
 };
@@ -116,6 +117,10 @@ pub fn execute(
             };
             output.write_all(text.as_bytes())?;
         }
+        Command::Top(args) => {
+            let probes = || Ok(probes(host()?, &MetricArgs::default()));
+            top::top(&args, &host_root, style, probes, output)?;
+        }
         Command::Record { directory, no_redact } => {
             let probes = probes(host()?.with_recording(), &MetricArgs::default());
             output.write_all(record::record(probes, &directory, !no_redact)?.as_bytes())?;
@@ -195,6 +200,7 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
         || error.is::<RulesError>()
         || error.is::<UnknownPathError>()
         || error.is::<SelectorError>()
+        || matches!(error.downcast_ref::<AgentError>(), Some(AgentError::Url(_)))
 }
 
 /// Whether the reader of our output has closed it, as `head` does.

@@ -6,7 +6,14 @@ use std::{
     process::ExitCode,
 };
 
-use afd_agent::{args::Args, command, text_table::TextStyle, visible::visible};
+use afd_agent::{
+    args::{Args, Command},
+    command,
+    text_table::TextStyle,
+    top::is_interactive,
+    visible::visible,
+};
+use clap::Parser;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -24,8 +31,11 @@ fn main() -> ExitCode {
             return if is_error { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    log_to_stderr();
     let style = TextStyle::new(io::stdout().is_terminal(), environment("NO_COLOR").is_some());
+    // Lines of a log would be written over what the terminal shows.
+    if !matches!(&args.command, Command::Top(top) if !top.once && is_interactive(style)) {
+        log_to_stderr();
+    }
     match command::execute(args, program(), style, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if command::is_broken_pipe(&error) => ExitCode::SUCCESS,

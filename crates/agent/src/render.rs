@@ -15,9 +15,14 @@ use afd_derive::{
 };
 use afd_model::{Allocation, Inventory, Sampling};
 use afd_publish::page::{InventoryPages, Page, RenderedPages};
+use bytes::Bytes;
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
 
-use crate::status_page;
+use crate::{
+    args::DocsUrl,
+    live::{LiveInputs, LiveReport},
+    status_page::{self, PageFrame},
+};
 
 /// What the pages show.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +57,8 @@ pub struct PageSettings<'t> {
     pub compat_metrics: &'t [CompatSet],
     /// The age from which on the pages are stale.
     pub stale_after: Duration,
+    /// Where the documentation is read.
+    pub docs: Option<&'t DocsUrl>,
 }
 
 /// `/metrics`: the devices' families, then the agent's own.
@@ -113,8 +120,8 @@ pub fn compat_metrics(
 /// The pages that change only with the inventory.
 #[derive(Clone, Debug)]
 pub struct InventoryRendering {
-    /// `/`, the status page.
-    pub status_page: Arc<Page>,
+    /// `/`, the status page, without what changes with each sample.
+    pub frame: PageFrame,
     /// `/inventory`.
     pub inventory: Arc<InventoryPages>,
 }
@@ -124,16 +131,47 @@ pub struct InventoryRendering {
 ///
 /// # Panics
 /// Never: an inventory is JSON.
-pub fn inventory(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<&str>) -> InventoryRendering {
+pub fn inventory(inventory: &Inventory, node: Option<&str>) -> InventoryRendering {
     let public = inventory.without_serials();
     let json = |inventory| {
         let text = crate::show::json(inventory).expect("every key of an inventory is a string");
         Page::new("application/json", text)
     };
     InventoryRendering {
-        status_page: Arc::new(Page::new("text/html; charset=utf-8", status_page::html(&public, paths, node))),
+        frame: PageFrame::new(&public, node),
         inventory: Arc::new(InventoryPages { public: json(&public), complete: json(inventory) }),
     }
+}
+
+/// `/`, `/live.html` and `/live`.
+#[derive(Debug)]
+pub struct LivePages {
+    /// `/`.
+    pub status_page: Page,
+    /// `/live.html`.
+    pub part: Page,
+    /// `/live`.
+    pub json: Page,
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The pages that show the present values.
+///
+/// # Errors
+/// When something cannot be encoded.
+pub fn live(
+    frame: &PageFrame,
+    report: &LiveReport,
+    settings: PageSettings<'_>,
+) -> serde_json::Result<LivePages> {
+    let part = Bytes::from(status_page::part(report, settings.docs));
+    let whole = vec![frame.head.clone(), part.clone(), frame.tail.clone()];
+    Ok(LivePages {
+        status_page: Page::of_parts(HTML, whole).with_policy(&frame.policy),
+        part: Page::new(HTML, part).with_policy("default-src 'none'; frame-ancestors 'none'"),
+        json: Page::new("application/json", serde_json::to_vec(report)?),
+    })
 }
 
 /// All pages.
@@ -142,17 +180,21 @@ pub fn inventory(inventory: &Inventory, paths: &[PathVerdict<'_>], node: Option<
 /// When something cannot be encoded.
 pub fn pages(
     rendered: &InventoryRendering,
-    inputs: PageInputs<'_>,
+    inputs: LiveInputs<'_>,
     own: &[MetricFamily],
     settings: PageSettings<'_>,
 ) -> anyhow::Result<RenderedPages> {
+    let live = live(&rendered.frame, &LiveReport::new(inputs), settings)?;
+    let inputs = inputs.page;
     let compat_pages = settings.compat_metrics.iter().flat_map(|set| set.pages().map(|page| (*set, page)));
     let compat_page = |(set, page): (CompatSet, &'static MetricSet)| {
         let text = compat_metrics(set, page, inputs, settings.node)?;
         Ok((page.page, Page::new(TEXT_FORMAT, text)))
     };
     Ok(RenderedPages {
-        status_page: Arc::clone(&rendered.status_page),
+        status_page: live.status_page,
+        live_part: live.part,
+        live: live.json,
         compat: compat_pages.map(compat_page).collect::<prometheus::Result<_>>()?,
         metrics: Page::new(TEXT_FORMAT, metrics(inputs, own)?),
         dcgm: Page::new(TEXT_FORMAT, dcgm(inputs, settings.node)?),

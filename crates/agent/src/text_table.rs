@@ -18,6 +18,11 @@ impl TextStyle {
         TextStyle { terminal, color: terminal && !no_color }
     }
 
+    /// Whether the output is a terminal.
+    pub(crate) fn is_terminal(self) -> bool {
+        self.terminal
+    }
+
     /// Whether colours are used.
     pub(crate) fn color(self) -> bool {
         self.color

@@ -7,6 +7,8 @@ use std::fmt::Write;
 use afd_model::Inventory;
 use serde_json::Value;
 
+use crate::live::LiveReport;
+
 /// The text with `\u{1b}` in place of such characters.
 pub fn visible(text: &str) -> String {
     replaced(text, |c, text| {
@@ -24,6 +26,14 @@ pub(crate) fn visible_inventory(inventory: &Inventory) -> Inventory {
     serde_json::to_value(inventory)
         .and_then(|value| serde_json::from_value(visible_value(value)))
         .expect("an inventory with other strings is an inventory")
+}
+
+/// The report of this JSON with every string made visible.
+///
+/// # Errors
+/// When it is no report.
+pub(crate) fn visible_live(report: Value) -> serde_json::Result<LiveReport> {
+    serde_json::from_value(visible_value(report))
 }
 
 /// JSON of the same value, in which such characters are escaped as JSON escapes them.

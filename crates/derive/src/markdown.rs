@@ -1,6 +1,6 @@
 //! The documentation of labels and metrics, written from the tables that the code uses.
 
-use afd_model::reason::REASONS;
+use afd_model::reason::{self, REASONS};
 
 use crate::{
     compat::{CompatSet, labels::LabelSet, metrics::MetricSet},
@@ -194,8 +194,14 @@ pub fn conditions() -> String {
     for row in REASONS {
         let (class, effect) = (row.class.as_str(), row.effect);
         text += &format!(
-            "| `{}` | {class} | {} | {} | {} | {} | {} |\n",
-            row.code, row.meaning, effect.ready, effect.problem, effect.grace, row.action
+            "| <a id=\"{}\"></a>`{}` | {class} | {} | {} | {} | {} | {} |\n",
+            reason::anchor(row.code),
+            row.code,
+            row.meaning,
+            effect.ready,
+            effect.problem,
+            effect.grace,
+            row.action
         );
     }
     text

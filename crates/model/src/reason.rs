@@ -81,6 +81,12 @@ pub fn row_of(code: &str) -> Option<&'static ReasonRow> {
     REASONS.iter().find(|row| row.code == listed)
 }
 
+/// The anchor of a row in `docs/conditions.md`.
+pub fn anchor(code: &str) -> String {
+    let name = if code == XID { "xid" } else { code };
+    format!("reason-{}", name.to_ascii_lowercase())
+}
+
 /// The class of a reason; none of one that the table lacks. It counts where a device has failed: a device that works is at most
 /// degraded, whatever the class of its reasons.
 pub fn class_of(code: &str) -> Option<ReasonClass> {

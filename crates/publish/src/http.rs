@@ -1,4 +1,4 @@
-//! The scrape endpoints: `/`, `/metrics`, `/compat/dcgm`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1, with or without TLS.
+//! The scrape endpoints: `/`, `/live`, `/metrics`, `/compat/dcgm`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1, with or without TLS.
 //!
 //! A request copies rendered bytes: it reads no file, queries no library, and takes no lock that the loop holds while it
 //! works. Every connection has a place, every step of it a deadline, and every buffer a bound, so that no client can take

@@ -8,19 +8,35 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+use hyper::header::HeaderValue;
 
 /// A rendered page, plain and, from its first compressed request on, compressed.
 #[derive(Debug)]
 pub struct Page {
     content_type: &'static str,
-    plain: Bytes,
+    policy: Option<HeaderValue>,
+    parts: Vec<Bytes>,
+    plain: OnceLock<Bytes>,
     gzip: OnceLock<Bytes>,
 }
 
 impl Page {
     /// A page of this media type.
     pub fn new(content_type: &'static str, content: impl Into<Bytes>) -> Page {
-        Page { content_type, plain: content.into(), gzip: OnceLock::new() }
+        let plain = OnceLock::from(content.into());
+        Page { content_type, policy: None, parts: Vec::new(), plain, gzip: OnceLock::new() }
+    }
+
+    /// A page of parts that other pages share; they are joined on the first request.
+    pub fn of_parts(content_type: &'static str, parts: Vec<Bytes>) -> Page {
+        Page { content_type, policy: None, parts, plain: OnceLock::new(), gzip: OnceLock::new() }
+    }
+
+    /// The same with a Content-Security-Policy. What is not the value of a header is none.
+    #[must_use]
+    pub fn with_policy(mut self, policy: &str) -> Page {
+        self.policy = HeaderValue::from_str(policy).ok();
+        self
     }
 
     /// Its media type.
@@ -28,16 +44,22 @@ impl Page {
         self.content_type
     }
 
+    /// Its Content-Security-Policy.
+    pub fn policy(&self) -> Option<&HeaderValue> {
+        self.policy.as_ref()
+    }
+
     /// The uncompressed content.
     pub fn plain(&self) -> Bytes {
-        self.plain.clone()
+        self.plain.get_or_init(|| Bytes::from(self.parts.concat())).clone()
     }
 
     /// The content compressed by gzip. Compressed on the first request, and cached.
     pub fn gzip(&self) -> Bytes {
         let compress = || {
-            let mut encoder = GzEncoder::new(Vec::with_capacity(self.plain.len() / 8), Compression::fast());
-            let written = encoder.write_all(&self.plain).and_then(|()| encoder.finish());
+            let plain = self.plain();
+            let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 8), Compression::fast());
+            let written = encoder.write_all(&plain).and_then(|()| encoder.finish());
             Bytes::from(written.expect("writing to memory does not fail"))
         };
         self.gzip.get_or_init(compress).clone()
@@ -57,7 +79,11 @@ pub struct InventoryPages {
 #[derive(Debug)]
 pub struct RenderedPages {
     /// `/`, the status page.
-    pub status_page: Arc<Page>,
+    pub status_page: Page,
+    /// `/live.html`, the part of it that changes.
+    pub live_part: Page,
+    /// `/live`, the same as JSON.
+    pub live: Page,
     /// `/metrics`.
     pub metrics: Page,
     /// `/compat/dcgm`.

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::values::{self, DocsUrl};
+
 /// What is served over HTTP, and to whom.
 #[derive(Args, Clone, Debug)]
 pub struct HttpArgs {
@@ -29,6 +31,10 @@ pub struct HttpArgs {
     /// The same for --dcgm-listen. llm-d's endpoint picker supports https, but neither users nor client certificates.
     #[arg(long, value_name = "FILE", requires = "dcgm_listen")]
     pub dcgm_web_config_file: Option<PathBuf>,
+    /// Where this version's documentation is read, for the links of the page at /: an address in which PAGE stands for the name of a
+    /// page, such as conditions. Without it the page explains reasons itself.
+    #[arg(long, value_name = "URL", value_parser = values::docs_url)]
+    pub docs_url: Option<DocsUrl>,
     /// Let the API server decide who may read from --listen: a client needs a token of an account that may get the path as a
     /// nonResourceURL. Requires TLS or a loopback address.
     #[arg(long, conflicts_with = "no_kubernetes")]

@@ -126,6 +126,29 @@ pub(super) fn release(text: &str) -> Result<String, String> {
     }
 }
 
+/// Where documentation is read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DocsUrl(String);
+
+/// What stands for the name of a page.
+const PAGE: &str = "PAGE";
+
+impl DocsUrl {
+    /// The address of a place in a page.
+    pub fn place(&self, page: &str, anchor: &str) -> String {
+        format!("{}#{anchor}", self.0.replace(PAGE, page))
+    }
+}
+
+/// Where documentation is read. A script is no address.
+pub(super) fn docs_url(text: &str) -> Result<DocsUrl, String> {
+    let is_web = ["https://", "http://", "/"].iter().any(|start| text.starts_with(start));
+    if !is_web || !text.contains(PAGE) || text.contains(|c: char| c == '#' || c.is_whitespace()) {
+        return Err("not an address with PAGE, such as https://docs.example.com/afd/PAGE.html".to_owned());
+    }
+    Ok(DocsUrl(text.to_owned()))
+}
+
 /// A DNS subdomain, which Kubernetes accepts as the prefix of a key.
 pub(super) fn domain(text: &str) -> Result<String, String> {
     let is_label = |part: &str| {
@@ -144,6 +167,18 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documentation_is_at_an_address_of_the_web() {
+        let url = docs_url("https://docs.example.com/afd/PAGE.html").expect("it is an address");
+        assert_eq!(
+            url.place("conditions", "gpulost"),
+            "https://docs.example.com/afd/conditions.html#gpulost"
+        );
+        for wrong in ["", "docs/alerts.md", "javascript:alert(PAGE)", "https://x/PAGE#a", "https://x/ PAGE"] {
+            assert!(docs_url(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn seconds_are_of_their_range() {

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
-    header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY},
+    header::{
+        ACCEPT_ENCODING, AGE, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+        HeaderMap, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use tokio::sync::watch;
 
@@ -67,7 +70,7 @@ impl ListenerRole {
     fn available(self) -> &'static str {
         match self {
             ListenerRole::Agent => {
-                "not found; available: /, /metrics, /compat/dcgm, /inventory, /healthz, /readyz\n"
+                "not found; available: /, /live, /metrics, /compat/dcgm, /inventory, /healthz, /readyz\n"
             }
             ListenerRole::Dcgm => "not found; available: /metrics, /healthz, /readyz\n",
             ListenerRole::Health => "not found; available: /healthz, /readyz\n",
@@ -109,7 +112,9 @@ pub(super) fn respond<B>(
             "the first discovery is stuck: reading a kernel file may hang\n",
         ),
         ("/healthz", _) | ("/readyz", Some(_)) => text(StatusCode::OK, "ok\n"),
-        ("/", Some(pages)) => page(request.headers(), &pages.status_page),
+        ("/", Some(pages)) => live_page(request.headers(), &pages.status_page, pages),
+        ("/live", Some(pages)) => live_page(request.headers(), &pages.live, pages),
+        ("/live.html", Some(pages)) => live_page(request.headers(), &pages.live_part, pages),
         ("/metrics", Some(pages)) => page(request.headers(), &pages.metrics),
         ("/compat/dcgm", Some(pages)) => page(request.headers(), &pages.dcgm),
         (DOOR, Some(pages)) => page(request.headers(), &pages.door),
@@ -119,7 +124,7 @@ pub(super) fn respond<B>(
         },
         (path, None) if path.starts_with("/compat/") => text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
         (path, Some(pages)) if let Some(found) = compat(path, pages) => page(request.headers(), found),
-        ("/" | "/metrics" | "/inventory" | "/readyz" | DOOR, None) => {
+        ("/" | "/live" | "/live.html" | "/metrics" | "/inventory" | "/readyz" | DOOR, None) => {
             text(StatusCode::SERVICE_UNAVAILABLE, NOT_YET)
         }
         _ => text(StatusCode::NOT_FOUND, role.available()),
@@ -140,6 +145,20 @@ fn page(request: &HeaderMap, page: &Page) -> Response<Full<Bytes>> {
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     if compressed {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+/// A page that shows values of one time. Its age is a header, since the loop that renders it may be stuck.
+fn live_page(request: &HeaderMap, shown: &Page, pages: &RenderedPages) -> Response<Full<Bytes>> {
+    let mut response = page(request, shown);
+    let headers = response.headers_mut();
+    headers.insert(AGE, HeaderValue::from(pages.rendered_at.elapsed().as_secs()));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if let Some(policy) = shown.policy() {
+        headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
     }
     response
 }
@@ -168,7 +187,13 @@ mod tests {
 
     fn pages(stale_after: Duration) -> RenderedPages {
         RenderedPages {
-            status_page: Arc::new(Page::new("text/html; charset=utf-8", "<!doctype html>")),
+            status_page: Page::of_parts(
+                "text/html; charset=utf-8",
+                vec!["<!doctype html>".into(), "<main></main>".into()],
+            )
+            .with_policy("default-src 'none'"),
+            live_part: Page::new("text/html; charset=utf-8", "<main></main>"),
+            live: Page::new("application/json", "{}"),
             metrics: Page::new("text/plain; version=0.0.4", "up 1\n"),
             dcgm: Page::new("text/plain; version=0.0.4", "DCGM 1\n"),
             door: Page::new("text/plain; version=0.0.4", "DOOR 1\n"),
@@ -213,6 +238,23 @@ mod tests {
     }
 
     #[test]
+    fn what_shows_values_of_one_time_says_how_old_they_are() {
+        let mut old = pages(Duration::ZERO);
+        old.rendered_at -= Duration::from_secs(95);
+        let request = |path: &str| Request::builder().uri(path).body(()).expect("the request is complete");
+        for path in ["/", "/live", "/live.html"] {
+            let limits = health(STARTED);
+            let role = ListenerRole::Agent;
+            let response = respond(&request(path), role, Audience::Public, Some(&old), &limits);
+            let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+            assert_eq!((response.status().as_u16(), header(AGE)), (200, Some("95")), "{path}");
+            assert_eq!(header(CACHE_CONTROL), Some("no-store"), "{path}");
+            assert_eq!(header(CONTENT_SECURITY_POLICY), Some("default-src 'none'").filter(|_| path == "/"));
+        }
+        assert_eq!(old.status_page.plain(), "<!doctype html><main></main>");
+    }
+
+    #[test]
     fn gzip_is_sent_only_to_clients_that_accept_it() {
         let pages = pages(Duration::from_secs(60));
         assert_eq!(respond_to("GET", "/metrics", "gzip", Some(&pages)), (200, true));
@@ -231,7 +273,7 @@ mod tests {
                 .as_u16()
         };
         assert_eq!([status("/metrics"), status("/healthz"), status("/readyz")], [200, 200, 200]);
-        assert_eq!([status("/"), status("/inventory"), status("/compat/dcgm")], [404, 404, 404]);
+        assert_eq!(["/", "/live", "/live.html", "/inventory", "/compat/dcgm"].map(status), [404; 5]);
     }
 
     #[test]
@@ -244,7 +286,7 @@ mod tests {
                 .as_u16()
         };
         assert_eq!([status("/healthz"), status("/readyz")], [200, 200]);
-        assert_eq!([status("/"), status("/metrics"), status("/inventory"), status("/compat/dcgm")], [404; 4]);
+        assert_eq!(["/", "/live", "/metrics", "/inventory", "/compat/dcgm"].map(status), [404; 5]);
     }
 
     #[test]
