@@ -12,13 +12,18 @@
 
 mod bench;
 mod captured;
+mod cargo_tool;
 mod ci;
 mod cluster;
 mod cpu_time;
+mod dist;
 mod image;
+mod python;
 mod setup;
 mod steps;
+mod store;
 mod test_run;
+mod workflows;
 mod workspace;
 
 use std::process::ExitCode;
@@ -44,6 +49,18 @@ enum Task {
     Setup,
     /// Build the container image without a registry, print its size, and start the binary in it.
     Image,
+    /// Make a release of the commit that is checked out: programs, image, chart, packages, bills of materials, checksums.
+    Dist {
+        /// Build twice, in different folders, and compare every file byte by byte.
+        #[arg(long)]
+        verify: bool,
+        /// The name of the image that the packaged chart installs, without a tag.
+        #[arg(long, value_name = "NAME")]
+        image: Option<String>,
+        /// Build nothing: pack the program that `cargo xtask image` has built, twice, and compare. CI does this.
+        #[arg(long, conflicts_with_all = ["verify", "image"])]
+        rehearse: bool,
+    },
     /// Measure the agent and compare it with its budgets.
     Bench {
         /// Omit the micro-benchmarks and measure whole processes only.
@@ -72,6 +89,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Bless => return ci::bless(&workspace),
         Task::Setup => ci::setup(&workspace),
         Task::Image => image::image(&steps, &workspace),
+        Task::Dist { rehearse: true, .. } => dist::rehearse(&steps, &workspace),
+        Task::Dist { verify, image, .. } => dist::dist(&steps, &workspace, image.as_deref(), verify),
         Task::Bench { agents: Some(count), .. } => bench::agents(&steps, &workspace, count),
         Task::Bench { whole_process_only, .. } => bench::bench(&steps, &workspace, whole_process_only),
     }?;
