@@ -119,6 +119,7 @@ fn packages(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<Vec<Prog
     let mut deny = Command::new(deny);
     deny.current_dir(&workspace.root).args(["--workspace", "check", "--hide-inclusion-graph"]);
     steps.run("licences and sources", deny.args(["bans", "licenses", "sources"]))?;
+    dist::prepare(steps, workspace)?;
     Ok(installed)
 }
 

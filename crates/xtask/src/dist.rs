@@ -90,6 +90,11 @@ pub(crate) fn dist(
     Ok(())
 }
 
+/// Installs the packages that [`rehearse`] needs, besides what Go builds.
+pub(crate) fn prepare(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<()> {
+    PackTools::packages(steps, workspace).map(drop)
+}
+
 /// Packs the release program that the image was built from, twice and without building anything: what can fail in a release
 /// besides a build fails here.
 pub(crate) fn rehearse(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<()> {

@@ -96,3 +96,35 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
     }?;
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The documents that name commands.
+    const DOCUMENTS: [&str; 5] =
+        ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "daemonset/README.md", "docs/releasing.md"];
+
+    #[test]
+    fn the_commands_of_the_documentation_exist() {
+        let root = Workspace::find().expect("the tests run in the workspace").root;
+        let read = |name: &str| fs::read_to_string(root.join(name)).expect("the file can be read");
+        let mut commands = 0;
+        for document in DOCUMENTS {
+            for text in read(document).split("cargo xtask ").skip(1) {
+                let command = text.split(['`', '\n']).next().unwrap_or_default();
+                let words = ["xtask"].into_iter().chain(command.split_whitespace());
+                let parsed = Task::try_parse_from(words);
+                assert!(parsed.is_ok(), "{document}: cargo xtask {command}: {parsed:?}");
+                commands += 1;
+            }
+        }
+        assert!(commands > 10, "only {commands} commands were found");
+        let readme = read("README.md");
+        let (_, first) = readme.split_once("cargo run --profile ").expect("it shows this machine");
+        let profile = first.split(' ').next().unwrap_or_default();
+        assert!(read("Cargo.toml").contains(&format!("\n[profile.{profile}]\n")), "no profile {profile}");
+    }
+}

@@ -130,3 +130,34 @@ pub(super) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     ensure!(output.status.success(), "{command:?} failed with {}: {error}", output.status);
     Ok(output.stdout)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{dist::platform::PLATFORMS, workspace::Workspace};
+
+    #[test]
+    fn the_documentation_states_what_is_linked_against() {
+        let root = Workspace::find().expect("the tests run in the workspace").root;
+        let text = fs::read_to_string(root.join(STATED_IN)).expect("it can be read");
+        assert_eq!(elf::stated(&text), elf::stated(&format!("glibc {GLIBC}")));
+    }
+
+    #[test]
+    fn a_program_of_another_system_or_for_a_newer_one_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        fs::create_dir_all(folder.path().join("docs")).expect("a folder can be made");
+        let state = |text: &str| fs::write(folder.path().join(STATED_IN), text).expect("it can be written");
+        let file = env::current_exe().expect("a test has a path");
+        let native = Platform::native().expect("the tests run on one of the platforms");
+        let check = |platform| check(&BuiltBinary { platform, file: file.clone() }, folder.path());
+        state("It needs glibc 2.99 or newer.");
+        check(native).expect("this machine has an older one");
+        let other = PLATFORMS.into_iter().find(|platform| *platform != native).expect("there are two");
+        let error = check(other).expect_err("it is for this machine").to_string();
+        assert!(error.ends_with(&format!("is for {}", native.machine)), "{error}");
+        state("It needs glibc 2.2 or newer.");
+        let error = check(native).expect_err("no standard library supports it").to_string();
+        assert!(error.contains("more than docs/releasing.md states"), "{error}");
+    }
+}

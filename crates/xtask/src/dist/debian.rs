@@ -43,6 +43,7 @@ impl DebianArchive {
 
     /// Downloads packages and unpacks each into a folder of its name.
     pub(super) fn unpack(&self, steps: &Steps<'_>, packages: &[&str], to: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
         let files = tempfile::tempdir().context("making a temporary folder")?;
         let mut download = self.apt();
         let names = packages.iter().map(|package| format!("{package}:{}", self.architecture));

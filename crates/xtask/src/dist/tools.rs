@@ -39,13 +39,17 @@ pub(super) struct PackTools {
 impl PackTools {
     /// Finds them, and installs them first where they are missing.
     pub(super) fn find(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<PackTools> {
+        let (cargo_cyclonedx, schemas) = PackTools::packages(steps, workspace)?;
+        let helm = cluster::go_tools(steps, workspace, "tests/cluster/modules/helm")?.join("helm");
+        Ok(PackTools { helm, cargo_cyclonedx, schemas })
+    }
+
+    /// Those that come from packages.
+    pub(super) fn packages(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<(PathBuf, PathBuf)> {
         install_missing(steps, &setup::PACK)?;
         let store = store::open(workspace, STORE)?;
-        Ok(PackTools {
-            helm: cluster::go_tools(steps, workspace, "tests/cluster/modules/helm")?.join("helm"),
-            cargo_cyclonedx: cargo_tool::installed(steps, workspace, "cargo-cyclonedx", CARGO_CYCLONEDX)?,
-            schemas: python::environment(steps, &store, "cyclonedx", &SCHEMAS)?.join("bin/python"),
-        })
+        let cyclonedx = cargo_tool::installed(steps, workspace, "cargo-cyclonedx", CARGO_CYCLONEDX)?;
+        Ok((cyclonedx, python::environment(steps, &store, "cyclonedx", &SCHEMAS)?.join("bin/python")))
     }
 }
 

@@ -3,13 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Write,
+    io::{Seek, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::Context;
-use flate2::{Compression, GzBuilder};
+use anyhow::{Context, ensure};
 
 /// A file that everybody can read.
 pub(super) const READABLE: u32 = 0o644;
@@ -83,10 +83,15 @@ impl FileTree {
     }
 }
 
-/// Bytes that gzip has compressed, without a name and a time.
+/// Bytes that gzip has compressed, without a name and a time. The program takes a tenth of the time of a library that was compiled
+/// without optimisation, as this one is.
 pub(super) fn gzip(content: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let mut compressed = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
-    compressed.write_all(content).and_then(|()| compressed.finish()).context("compressing")
+    let mut file = tempfile::tempfile().context("making a temporary file")?;
+    file.write_all(content).and_then(|()| file.rewind()).context("writing a temporary file")?;
+    let mut gzip = Command::new("gzip");
+    let output = gzip.args(["--no-name", "--best"]).stdin(file).output().context("starting gzip")?;
+    ensure!(output.status.success(), "gzip failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
 }
 
 #[cfg(test)]
@@ -139,6 +144,8 @@ mod tests {
 
     #[test]
     fn compressed_bytes_have_no_time() {
-        assert_eq!(gzip(b"text").expect("it can be compressed")[4..8], [0; 4]);
+        let compressed = gzip(b"text").expect("it can be compressed");
+        // The magic number, and no flags: RFC 1952, 2.3.
+        assert_eq!(compressed[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
     }
 }
