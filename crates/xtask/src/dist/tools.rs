@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
 use super::{debian::DebianArchive, platform::Platform};
 use crate::{
@@ -72,16 +72,19 @@ impl BuildTools {
         let store = store::open(workspace, STORE)?;
         let zig = python::environment(steps, &store, "zig", &ZIG)?;
         let native = Platform::native().context("a release is built on one of its platforms")?;
-        let suite = EMULATOR_SUITE;
-        let name = format!("qemu-{}-{}", suite, native.machine);
-        let packages = store::make(&store, &name, |folder| {
-            let lists = tempfile::tempdir().context("making a temporary folder")?;
-            let lists = lists.path().to_owned();
-            let archive = DebianArchive::open(steps, lists, native.architecture, Some(suite))?;
-            archive.unpack(steps, &["qemu-user"], folder)
+        let program = format!("qemu-{}", foreign.machine);
+        let name = format!("{program}-{EMULATOR_SUITE}-{}", native.machine);
+        let folder = store::make(&store, &name, |folder| {
+            let temporary = tempfile::tempdir().context("making a temporary folder")?;
+            let (lists, packages) = (temporary.path().join("apt"), temporary.path().join("packages"));
+            let archive = DebianArchive::open(steps, lists, native.architecture, Some(EMULATOR_SUITE))?;
+            archive.unpack(steps, &["qemu-user"], &packages)?;
+            // The package has one for every processor.
+            let from = packages.join("qemu-user/usr/bin").join(&program);
+            fs::copy(&from, folder.join(&program)).with_context(|| format!("copying {}", from.display()))?;
+            Ok(())
         })?;
-        let emulator = packages.join("qemu-user/usr/bin").join(format!("qemu-{}", foreign.machine));
-        ensure!(emulator.is_file(), "there is no {}", emulator.display());
+        let emulator = folder.join(program);
         Ok(BuildTools { zig, emulator })
     }
 
