@@ -1,8 +1,8 @@
 //! Makes the release binary smaller (docs/decisions/small-binary.md): packs its relative relocations, and discards the tables for
 //! unwinding the stack.
 //!
-//! glibc understands packed relocations since version 2.36. A binary that is built with an older one, or for another system, keeps
-//! the usual form.
+//! glibc understands packed relocations since version 2.36. A binary that is built with an older one, for an older one
+//! (`AFD_GLIBC`, as `cargo xtask dist` sets it), or for another system, keeps the usual form.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -13,15 +13,23 @@ use std::{env, fs, process::Command};
 
 /// The first version of glibc whose loader reads packed relocations.
 const GLIBC: (u32, u32) = (2, 36);
+/// The variable that names the oldest glibc that the binary has to run with, where that is not the system's: `2.17`.
+const OLDEST: &str = "AFD_GLIBC";
 /// The linker script that discards the tables, as GNU's linkers and LLVM's understand it.
 const SCRIPT: &str = "discard-unwind-tables.ld";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={SCRIPT}");
+    println!("cargo::rerun-if-env-changed={OLDEST}");
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let is_native = env::var("HOST").ok() == env::var("TARGET").ok();
-    let Some(glibc) = glibc().filter(|_| is_release && is_native) else { return };
+    let oldest = env::var(OLDEST).ok();
+    let glibc = match &oldest {
+        Some(version) => parsed(version),
+        None => system().filter(|_| is_native),
+    };
+    let Some(glibc) = glibc.filter(|_| is_release) else { return };
     if glibc >= GLIBC {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
@@ -35,9 +43,13 @@ fn main() {
 }
 
 /// The version of the system's glibc: `glibc 2.36`.
-fn glibc() -> Option<(u32, u32)> {
+fn system() -> Option<(u32, u32)> {
     let output = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    let (major, minor) = text.trim().strip_prefix("glibc ")?.split_once('.')?;
+    parsed(text.trim().strip_prefix("glibc ")?)
+}
+
+fn parsed(version: &str) -> Option<(u32, u32)> {
+    let (major, minor) = version.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }

@@ -13,7 +13,6 @@ use afd_agent::{
     top::is_interactive,
     visible::visible,
 };
-use clap::Parser;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 

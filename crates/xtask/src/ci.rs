@@ -1,7 +1,7 @@
 //! What must hold before a change is merged.
 //!
 //! Three lanes of steps run side by side: the programs of clusters, which Go builds; what cargo checks and builds; and what
-//! needs packages of the machine. The tests follow when all lanes have ended.
+//! needs packages of the machine. A rehearsal of a release and the tests follow when all lanes have ended.
 
 use std::{
     path::PathBuf,
@@ -12,20 +12,24 @@ use std::{
 use anyhow::Context;
 
 use crate::{
+    cargo_tool,
     cluster::{self, ProgramSet},
-    image, setup,
+    dist, image, setup,
     steps::{StepLog, Steps, Stopped},
     test_run::{self, TestBinary, TestOutcome},
+    workflows,
     workspace::{Workspace, on_path},
 };
 
 /// The version of cargo-deny that is installed where it is missing.
 const CARGO_DENY: &str = "0.20.2";
 
-/// Formatting, lints, documentation, licences and sources, fuzz targets, the image, and at the end the tests.
+/// Formatting, lints, documentation, licences and sources, fuzz targets, workflows, the image, a rehearsal of a release without its
+/// builds, and at the end the tests.
 pub(crate) fn ci(workspace: &Workspace) -> anyhow::Result<ExitCode> {
     let log = StepLog::default();
     let outcome = lanes(workspace, &log).and_then(|(programs, binaries)| {
+        log.lane("release", |steps| dist::rehearse(&steps, workspace))?;
         let environment = [(cluster::PROGRAMS, programs), (test_run::IMAGE_BINARY, image::binary(workspace))];
         test_run::run(&log, workspace, binaries, &environment)
     });
@@ -66,7 +70,7 @@ fn test_programs(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<Pat
 /// Everything but the tests: the programs of clusters and the test binaries.
 fn lanes(workspace: &Workspace, log: &StepLog) -> anyhow::Result<(PathBuf, Vec<TestBinary>)> {
     let lanes = thread::scope(|scope| {
-        let go = scope.spawn(|| log.lane("go", |steps| cluster::built(&steps, workspace)));
+        let go = scope.spawn(|| log.lane("go", |steps| go(&steps, workspace)));
         let cargo = scope.spawn(|| log.lane("cargo", |steps| cargo(&steps, workspace)));
         let packages = log.lane("packages", |steps| packages(&steps, workspace));
         let no_panic = "a lane does not panic";
@@ -86,6 +90,12 @@ fn lanes(workspace: &Workspace, log: &StepLog) -> anyhow::Result<(PathBuf, Vec<T
     }
 }
 
+fn go(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<Vec<ProgramSet>> {
+    let built = cluster::built(steps, workspace)?;
+    workflows::check(steps, workspace)?;
+    Ok(built)
+}
+
 fn cargo(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<Vec<TestBinary>> {
     steps.run("format", &mut workspace.cargo("fmt --all --check"))?;
     steps.run("format of fuzz", &mut workspace.cargo("fmt --manifest-path fuzz/Cargo.toml --check"))?;
@@ -102,28 +112,15 @@ fn packages(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<Vec<Prog
     // Checked, not built: fuzzing itself needs a nightly compiler and cargo-fuzz.
     let mut fuzz = workspace.cargo("check --manifest-path fuzz/Cargo.toml --target-dir");
     steps.run("fuzz targets", fuzz.arg(workspace.target.join("fuzz")))?;
-    let mut deny = Command::new(cargo_deny(steps, workspace)?);
+    let deny = match on_path("cargo-deny") {
+        Some(program) => program,
+        None => cargo_tool::installed(steps, workspace, "cargo-deny", CARGO_DENY)?,
+    };
+    let mut deny = Command::new(deny);
     deny.current_dir(&workspace.root).args(["--workspace", "check", "--hide-inclusion-graph"]);
     steps.run("licences and sources", deny.args(["bans", "licenses", "sources"]))?;
+    dist::prepare(steps, workspace)?;
     Ok(installed)
-}
-
-/// Where cargo-deny is, installed first where it is missing.
-fn cargo_deny(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    if let Some(program) = on_path("cargo-deny") {
-        return Ok(program);
-    }
-    let folder = workspace.tools().join(format!("cargo-deny-{CARGO_DENY}"));
-    let program = folder.join("bin/cargo-deny");
-    if !program.is_file() {
-        // It runs for seconds: optimising it would take longer. In a folder of its own it does not wait for other builds.
-        let build = tempfile::tempdir().context("making a temporary folder")?;
-        let install = format!("install cargo-deny --locked --debug --version {CARGO_DENY} --root");
-        let mut install = workspace.cargo(&install);
-        install.arg(&folder).env("CARGO_TARGET_DIR", build.path()).env("CARGO_PROFILE_DEV_DEBUG", "false");
-        steps.run("cargo-deny", &mut install)?;
-    }
-    Ok(program)
 }
 
 /// Prints the outcome of the tests, whose last line is the sum alone.

@@ -33,6 +33,16 @@ pub(crate) const BENCH: [DebianPackage; 1] =
 /// For the image: the program that builds it.
 pub(crate) const IMAGE: [DebianPackage; 1] = [DebianPackage { name: "buildah", program: "buildah" }];
 
+/// For packing a release: archives of Debian packages, and a second opinion of OCI layouts.
+pub(crate) const PACK: [DebianPackage; 3] = [
+    DebianPackage { name: "dpkg", program: "dpkg-deb" },
+    DebianPackage { name: "skopeo", program: "skopeo" },
+    DebianPackage { name: "python3-venv", program: "python3" },
+];
+
+/// For building a release: linker and C compiler come from PyPI.
+pub(crate) const DIST: [DebianPackage; 1] = [DebianPackage { name: "python3-venv", program: "python3" }];
+
 /// Installs the packages whose programs are not on `PATH`.
 pub(crate) fn install_missing(steps: &Steps<'_>, packages: &[DebianPackage]) -> anyhow::Result<()> {
     let missing = missing(packages, |program| on_path(program).is_some());

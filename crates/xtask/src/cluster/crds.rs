@@ -8,10 +8,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use super::{
-    go::go,
-    store::{key, make},
-};
+use super::go::go;
+use crate::store::{key, make};
 
 /// The modules, each with a folder and its files that are taken.
 const MODULES: [(&str, &str, &[&str]); 2] = [
@@ -45,7 +43,7 @@ pub(super) fn definitions(store: &Path, pins: &Path) -> anyhow::Result<PathBuf> 
 fn download(pins: &Path, description: &str, module: &str) -> anyhow::Result<PathBuf> {
     let version = description.lines().find_map(|line| line.trim().strip_prefix(module)?.strip_prefix(' '));
     let version = version.with_context(|| format!("{module} has no version"))?;
-    let output = Command::new(go()?)
+    let output = Command::new(go()?.0)
         .current_dir(pins)
         .envs([("GOFLAGS", ""), ("GOTOOLCHAIN", "local")])
         .args(["mod", "download", "-json", &format!("{module}@{version}")])

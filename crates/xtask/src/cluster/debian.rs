@@ -8,8 +8,11 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use super::store::{key, make};
-use crate::{steps::Steps, workspace::on_path};
+use crate::{
+    steps::Steps,
+    store::{key, make},
+    workspace::on_path,
+};
 
 const PACKAGES: [&str; 3] = ["containerd", "containernetworking-plugins", "runc"];
 

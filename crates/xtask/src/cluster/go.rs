@@ -8,11 +8,12 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::{
-    ProgramSet,
+use super::ProgramSet;
+use crate::{
+    steps::Steps,
     store::{key, make},
+    workspace::on_path,
 };
-use crate::{steps::Steps, workspace::on_path};
 
 /// Go names etcd's program after the last part of its module's path.
 const ETCD: (&str, &str) = ("server", "etcd");
@@ -22,22 +23,21 @@ const COMPILER_FLAGS: &str = "all=-N -l -dwarf=false";
 
 /// Builds the tools of all modules in a folder.
 pub(super) fn modules(steps: &Steps<'_>, store: &Path, modules: &Path) -> anyhow::Result<Vec<ProgramSet>> {
-    let go = go()?;
-    let version = Command::new(&go).arg("version").env("GOTOOLCHAIN", "local").output();
-    let version = version.context("asking Go for its version")?;
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let (go, version) = go()?;
     let entries = fs::read_dir(modules).with_context(|| format!("reading {}", modules.display()))?;
     let mut folders: Vec<PathBuf> = entries
         .map(|entry| Ok(entry?.path()))
         .collect::<std::io::Result<_>>()
         .context("reading the modules")?;
     folders.sort();
-    let set = |module: &PathBuf| {
-        let name = module.file_name().context("a module has a name")?.to_string_lossy().into_owned();
-        let programs = module_tools(steps, store, module, &name, (&go, &version))?;
-        Ok((name, programs))
-    };
-    folders.iter().map(set).collect()
+    folders.iter().map(|module| module_tools(steps, store, module, (&go, &version))).collect()
+}
+
+/// Builds the tools of one module.
+pub(super) fn module(steps: &Steps<'_>, store: &Path, module: &Path) -> anyhow::Result<PathBuf> {
+    let (go, version) = go()?;
+    let (_, programs) = module_tools(steps, store, module, (&go, &version))?;
+    Ok(programs)
 }
 
 /// Builds the tools of a module, unless they have been built from the same sources with the same flags and compiler.
@@ -45,9 +45,9 @@ fn module_tools(
     steps: &Steps<'_>,
     store: &Path,
     module: &Path,
-    name: &str,
     (go, version): (&Path, &str),
-) -> anyhow::Result<PathBuf> {
+) -> anyhow::Result<ProgramSet> {
+    let name = module.file_name().context("a module has a name")?.to_string_lossy().into_owned();
     let description = fs::read_to_string(module.join("go.mod")).context("reading go.mod")?;
     let mut sources: Vec<String> = Vec::new();
     for entry in fs::read_dir(module).context("reading a module")? {
@@ -57,7 +57,7 @@ fn module_tools(
     sources.sort();
     let linker_flags = linker_flags(&description);
     sources.extend([linker_flags.clone(), COMPILER_FLAGS.to_owned(), version.to_owned()]);
-    make(store, &format!("{name}-{}", key(sources)), |folder| {
+    let programs = make(store, &format!("{name}-{}", key(sources)), |folder| {
         let mut build = Command::new(go);
         build
             .current_dir(module)
@@ -67,10 +67,11 @@ fn module_tools(
             // Go accepts an existing folder for several programs only with the slash.
             .arg(folder.join(""))
             .arg("tool");
-        steps.run(name, &mut build)?;
+        steps.run(&name, &mut build)?;
         let (from, to) = (folder.join(ETCD.0), folder.join(ETCD.1));
         if from.exists() { fs::rename(from, to).context("renaming etcd") } else { Ok(()) }
-    })
+    })?;
+    Ok((name, programs))
 }
 
 /// Programs without symbol tables. Kubernetes is given the version that `go.mod` requires.
@@ -91,16 +92,20 @@ fn linker_flags(description: &str) -> String {
     flags
 }
 
-pub(super) fn go() -> anyhow::Result<PathBuf> {
+/// The compiler and its version.
+pub(super) fn go() -> anyhow::Result<(PathBuf, String)> {
     let installed = PathBuf::from("/usr/local/go/bin/go");
-    match on_path("go").or_else(|| installed.is_file().then_some(installed)) {
-        Some(go) => Ok(go),
+    let go = match on_path("go").or_else(|| installed.is_file().then_some(installed)) {
+        Some(go) => go,
         None => bail!(
             "the cluster tests build Kubernetes with Go 1.26 or newer, which is missing: please install it from \
              https://go.dev/dl. {}",
             super::WITHOUT_CLUSTER
         ),
-    }
+    };
+    let version = Command::new(&go).arg("version").env("GOTOOLCHAIN", "local").output();
+    let version = version.context("asking Go for its version")?;
+    Ok((go, String::from_utf8_lossy(&version.stdout).into_owned()))
 }
 
 #[cfg(test)]

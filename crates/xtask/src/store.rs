@@ -13,15 +13,15 @@ use sha2::{Digest, Sha256};
 
 use crate::workspace::Workspace;
 
-/// The folder that holds them, made first where it is missing.
-pub(super) fn open(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    let store = workspace.tools().join("cluster");
+/// The folder that holds those of one purpose, made first where it is missing.
+pub(crate) fn open(workspace: &Workspace, purpose: &str) -> anyhow::Result<PathBuf> {
+    let store = workspace.tools().join(purpose);
     fs::create_dir_all(&store).with_context(|| format!("making {}", store.display()))?;
     Ok(store)
 }
 
 /// A folder of the store, filled first where it is missing. It gets its name when it is complete.
-pub(super) fn make(
+pub(crate) fn make(
     store: &Path,
     name: &str,
     fill: impl FnOnce(&Path) -> anyhow::Result<()>,
@@ -46,7 +46,7 @@ pub(super) fn make(
 }
 
 /// A digest of sources.
-pub(super) fn key(sources: impl IntoIterator<Item = String>) -> String {
+pub(crate) fn key(sources: impl IntoIterator<Item = String>) -> String {
     let mut digest = Sha256::new();
     for source in sources {
         digest.update(source);
