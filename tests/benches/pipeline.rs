@@ -6,7 +6,7 @@ use std::{hint::black_box, path::PathBuf, time::Duration};
 
 use afd_agent::{
     probes::{ProbeOptions, Probes},
-    render::{self, PageInputs},
+    render::{self, DoorPage, PageInputs},
 };
 use afd_derive::{
     labels::{LabelOptions, labels},
@@ -38,7 +38,13 @@ fn pipeline(criterion: &mut Criterion) {
     });
     let paths = rules.verdicts(&inventory, false);
     let cluster = InCluster::default();
-    let inputs = PageInputs { inventory: &inventory, paths: &paths, sampling: &sampling, cluster };
+    let inputs = PageInputs {
+        inventory: &inventory,
+        paths: &paths,
+        sampling: &sampling,
+        cluster,
+        door: DoorPage::default(),
+    };
     criterion.bench_function("derive labels", |bencher| {
         bencher.iter(|| labels(black_box(&inventory), &LabelOptions::default(), Decision::Undecided));
     });

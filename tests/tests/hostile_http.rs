@@ -19,7 +19,7 @@ use std::{
 
 use afd_agent::{
     live::{LiveInputs, LiveReport},
-    render::{PageInputs, PageSettings},
+    render::{DoorPage, PageInputs, PageSettings},
     status_page::PageFrame,
 };
 use afd_derive::{paths::PathVerdict, series::InCluster};
@@ -202,7 +202,13 @@ fn both_families_are_served_where_ipv6_sockets_accept_ipv6_only() {
 fn live_pages(inventory: &Inventory, paths: &[PathVerdict<'_>], frame: &PageFrame) -> String {
     let sampling = Sampling::default();
     let inputs = LiveInputs {
-        page: PageInputs { inventory, paths, sampling: &sampling, cluster: InCluster::default() },
+        page: PageInputs {
+            inventory,
+            paths,
+            sampling: &sampling,
+            cluster: InCluster::default(),
+            door: DoorPage::default(),
+        },
         conditions: None,
         node: Some("node"),
         sampled_at: None,

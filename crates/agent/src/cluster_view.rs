@@ -13,8 +13,8 @@ use afd_derive::{
 };
 use afd_kubelet::{DraAttributes, KubeletReport, NamedDevice, UnitNames};
 use afd_model::{
-    Allocation, Decision, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks, Problem, PublishedOffers,
-    Variant, Vendor,
+    Allocation, Decision, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks, Problem,
+    PublishedOffers, Variant, Vendor,
 };
 use afd_publish::node::ExtendedResources;
 use tokio::sync::watch;

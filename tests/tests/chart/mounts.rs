@@ -4,7 +4,7 @@ use afd_test_cluster::Bed;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use super::{agent, daemonset};
+use super::{agent, daemonset, render};
 
 /// The paths of the host that the chart mounts for values.
 fn host_paths(bed: &Bed, values: &Value) -> anyhow::Result<Vec<String>> {

@@ -13,7 +13,7 @@ use std::{
 
 use afd_agent::{
     live::{LiveInputs, LiveReport},
-    render::{self, PageInputs, PageSettings},
+    render::{self, DoorPage, PageInputs, PageSettings},
 };
 use afd_derive::{paths::PathRules, series::InCluster};
 use afd_model::{
@@ -77,7 +77,13 @@ impl ServedReport {
         let held: Vec<Allocation> = held.collect();
         let cluster = InCluster { allocations: Some(&held), ..InCluster::default() };
         let inputs = LiveInputs {
-            page: PageInputs { inventory, paths: &paths, sampling: &sampling, cluster },
+            page: PageInputs {
+                inventory,
+                paths: &paths,
+                sampling: &sampling,
+                cluster,
+                door: DoorPage::default(),
+            },
             conditions: None,
             node: Some("gpu-7"),
             sampled_at: Some(1.8e9),

@@ -18,10 +18,10 @@ pub struct BridgeArgs {
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Pods that opt in: key, !key, key=value or key!=value, separated by commas, which must all hold. Can be repeated: one of
-    /// them is enough. A pod with the label <prefix>/bridge=false opts out.
+    /// them is enough. A pod with the label PREFIX/bridge=false opts out.
     #[arg(long, value_name = "SELECTOR", default_values = DEFAULT_SELECTORS, value_parser = selector)]
     pub pod_selector: Vec<PodSelector>,
-    /// Label of Nodes that is copied to topology.kubernetes.io/rack [default: <prefix>/fabric-domain].
+    /// Label of Nodes that is copied to topology.kubernetes.io/rack [default: PREFIX/fabric-domain].
     #[arg(long, value_name = "KEY")]
     pub rack_label: Option<String>,
     /// The most pods that are written in a second.

@@ -73,6 +73,7 @@ pub(crate) fn report(inventory: &Inventory) -> LiveReport {
             message: "1 of 3 devices has failed".to_owned(),
         }),
         problem: Decision::Undecided,
+        failed: Decision::Undecided,
     };
     let rules = PathRules::built_in();
     let paths = rules.verdicts(inventory, false);
@@ -82,6 +83,7 @@ pub(crate) fn report(inventory: &Inventory) -> LiveReport {
             paths: &paths,
             sampling: &sampling,
             cluster: InCluster { allocations: Some(&allocations), ..InCluster::default() },
+            door: crate::render::DoorPage::default(),
         },
         conditions: Some(&conditions),
         node: Some("gpu-7"),
@@ -106,6 +108,7 @@ pub(crate) fn inventory() -> Inventory {
         device_id: None,
         product: Some("Accelerator X80".to_owned()),
         uuid: None,
+        last_id: None,
         message: "was at 0000:39:00.0".to_owned(),
     };
     Inventory {

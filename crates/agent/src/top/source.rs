@@ -15,7 +15,7 @@ use crate::{
     clock,
     live::{LiveInputs, LiveReport},
     probes::Probes,
-    render::PageInputs,
+    render::{DoorPage, PageInputs},
     run::block_on,
     visible::visible_live,
 };
@@ -163,7 +163,13 @@ impl OwnSource {
 fn report(inventory: &Inventory, sampling: &Sampling, rules: &PathRules, interval: Duration) -> LiveReport {
     let paths = rules.verdicts(inventory, false);
     LiveReport::new(LiveInputs {
-        page: PageInputs { inventory, paths: &paths, sampling, cluster: InCluster::default() },
+        page: PageInputs {
+            inventory,
+            paths: &paths,
+            sampling,
+            cluster: InCluster::default(),
+            door: DoorPage::default(),
+        },
         conditions: None,
         node: None,
         sampled_at: clock::wall_seconds(),
