@@ -187,8 +187,27 @@ async fn values() -> anyhow::Result<()> {
             problems.extend(constants::problems(panel));
         }
     }
+    problems.extend(recipes(&fleet)?);
     ensure!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
     Ok(())
+}
+
+/// The queries of docs/promql.md that Prometheus refuses, or that have no value although the fleet has what they ask for.
+fn recipes(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
+    // In the fleet no device has been idle for two hours.
+    const WITHOUT_VALUE: &str = "[2h]";
+    let page = fs::read_to_string(workspace().join("docs/promql.md"))?;
+    let queries: Vec<&str> =
+        page.split("```promql\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
+    ensure!(queries.len() == 10, "docs/promql.md has {} queries", queries.len());
+    let problem = |query: &&str| match fleet.prometheus.instant(query) {
+        Err(error) => Some(format!("{error}:\n{query}")),
+        Ok(series) if series.is_empty() && !query.contains(WITHOUT_VALUE) => {
+            Some(format!("no value of\n{query}"))
+        }
+        Ok(_) => None,
+    };
+    Ok(queries.iter().filter_map(problem).collect())
 }
 
 fn sorted(names: &[&str]) -> Vec<String> {

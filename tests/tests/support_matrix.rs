@@ -28,8 +28,9 @@ use expect_test::expect_file;
 const BEGIN: &str = "<!-- generated: `cargo xtask bless` -->\n";
 const END: &str = "<!-- end -->\n";
 
-/// Device families that no fixture can show: they need a kubelet, events, or two samples.
-const OF_A_RUNNING_AGENT: [Family; 3] = [Family::Allocation, Family::LastXid, Family::MemoryBandwidthRatio];
+/// Device families that no fixture can show: they need a kubelet, a DRA driver, events, or two samples.
+const OF_A_RUNNING_AGENT: [Family; 4] =
+    [Family::Allocation, Family::PublishedHealth, Family::LastXid, Family::MemoryBandwidthRatio];
 
 /// The families that were shown of each vendor's devices, by the vendor's probe.
 type Shown = BTreeSet<(&'static str, &'static str)>;

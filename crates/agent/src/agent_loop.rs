@@ -24,7 +24,7 @@ use afd_track::{Believed, Conditions};
 use tokio::sync::Notify;
 
 use crate::{
-    args::{FailedDevices, RunArgs},
+    args::{FaultyOnDoor, RunArgs},
     channels::{LoopOutputs, WakeUps},
     clock,
     cluster_view::{ClusterReceivers, ClusterView},
@@ -303,10 +303,10 @@ impl<'o> AgentLoop<'o> {
         }
         let expected = self.tracker.believed().expected.as_deref();
         let faults = match self.parts.args.http.door_failed {
-            FailedDevices::Busy => {
+            FaultyOnDoor::Busy => {
                 door::faults(self.tracker.confirmed_faults(), &self.shown.inventory, &view.held_of_gone)
             }
-            FailedDevices::Keep => Vec::new(),
+            FaultyOnDoor::Keep => Vec::new(),
         };
         let holders = view.allocations.as_deref().unwrap_or_default();
         let holders = door::with_partners(holders, &pods, &self.shown.inventory.devices);

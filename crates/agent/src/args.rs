@@ -18,7 +18,7 @@ use clap_complete::Shell;
 
 pub use bridge_options::BridgeArgs;
 pub use fleet_options::{FleetArgs, FleetOutput, GenerateArgs, Manifest, NodesArgs};
-pub use http_options::{FailedDevices, HttpArgs};
+pub use http_options::{FaultyOnDoor, HttpArgs};
 pub use options::{LabelArgs, LibraryArgs, MetricArgs, NodeLock, PathArgs, RunArgs};
 pub use plugin_options::{PluginArgs, PluginConfigError};
 pub use top_options::TopArgs;

@@ -23,7 +23,7 @@ use crate::{
     cleanup::cleanup,
     control::{self, ControlRequest},
     explain::{self, UnknownPathError},
-    fleet::{self, SelectorError},
+    fleet::{self, NodeSelectorError},
     generate,
     library_process::{self, QueriedDriver},
     node_options::NodeOptions,
@@ -199,7 +199,7 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
         || error.is::<PluginConfigError>()
         || error.is::<RulesError>()
         || error.is::<UnknownPathError>()
-        || error.is::<SelectorError>()
+        || error.is::<NodeSelectorError>()
         || matches!(error.downcast_ref::<AgentError>(), Some(AgentError::Url(_)))
 }
 

@@ -14,7 +14,7 @@ mod strings;
 use std::io::Write;
 
 pub use node::FleetNode;
-pub use selector::SelectorError;
+pub use selector::NodeSelectorError;
 pub use source::NodeSource;
 
 use self::{drift::DriftFacts, explain::PathGroups, node::NodeFilter, rows::NodeRows};

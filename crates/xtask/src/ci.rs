@@ -23,6 +23,8 @@ use crate::{
 
 /// The version of cargo-deny that is installed where it is missing.
 const CARGO_DENY: &str = "0.20.2";
+/// The version of mdBook that builds the documentation.
+const MDBOOK: &str = "0.5.4";
 
 /// Formatting, lints, documentation, licences and sources, fuzz targets, workflows, the image, a rehearsal of a release without its
 /// builds, and at the end the tests.
@@ -114,11 +116,16 @@ fn packages(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<Vec<Prog
     steps.run("fuzz targets", fuzz.arg(workspace.target.join("fuzz")))?;
     let deny = match on_path("cargo-deny") {
         Some(program) => program,
-        None => cargo_tool::installed(steps, workspace, "cargo-deny", CARGO_DENY)?,
+        None => cargo_tool::installed(steps, workspace, "cargo-deny", CARGO_DENY, &[])?,
     };
     let mut deny = Command::new(deny);
     deny.current_dir(&workspace.root).args(["--workspace", "check", "--hide-inclusion-graph"]);
     steps.run("licences and sources", deny.args(["bans", "licenses", "sources"]))?;
+    // Without its web server.
+    let book = cargo_tool::installed(steps, workspace, "mdbook", MDBOOK, &["--no-default-features"])?;
+    let mut book = Command::new(book);
+    book.current_dir(&workspace.root).args(["build", "docs", "--dest-dir"]);
+    steps.run("book", book.arg(workspace.target.join("book")))?;
     dist::prepare(steps, workspace)?;
     Ok(installed)
 }

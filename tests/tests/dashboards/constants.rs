@@ -44,7 +44,7 @@ const KNOWN: &[KnownValue] = &[
         "Why a node cannot serve a path",
         'A',
         &[("node", "mi300x-0"), ("path", "wide-ep"), ("reason", "RdmaMissing")],
-        0.0,
+        1.0,
     ),
     ("fleet", "Drivers and firmware in use", 'A', &[("driver_version", "580.105.08")], 8.0),
     (

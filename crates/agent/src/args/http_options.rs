@@ -19,8 +19,8 @@ pub struct HttpArgs {
     pub dcgm_listen: Option<SocketAddr>,
     /// What --dcgm-listen says of a device with a confirmed fault that a pod holds: that it is busy, so that the endpoint picker,
     /// which keeps the last value forever, sends no requests there; or what was read, if anything.
-    #[arg(long, value_enum, default_value_t = FailedDevices::Busy)]
-    pub door_failed: FailedDevices,
+    #[arg(long, value_enum, default_value_t = FaultyOnDoor::Busy)]
+    pub door_failed: FaultyOnDoor,
     /// Address of /healthz and /readyz alone, for the kubelet: other clients cannot take its connections. Needs no credentials.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub health_listen: Option<SocketAddr>,
@@ -43,7 +43,7 @@ pub struct HttpArgs {
 
 /// What endpoint pickers read of a device with a confirmed fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum FailedDevices {
+pub enum FaultyOnDoor {
     /// 100, with the label afd_synthetic, which has the reason.
     Busy,
     /// What was read; without a value the endpoint picker keeps the last one.

@@ -10,10 +10,10 @@ use kube::core::{Expression, Selector};
 #[error(
     "{0:?} is no requirement of a label selector, such as key=value, key!=value, key in (a,b), key or !key"
 )]
-pub struct SelectorError(String);
+pub struct NodeSelectorError(String);
 
 /// Parses a selector; one without a requirement matches everything.
-pub(super) fn parse(text: &str) -> Result<Selector, SelectorError> {
+pub(super) fn parse(text: &str) -> Result<Selector, NodeSelectorError> {
     requirements(text).map(expression).collect()
 }
 
@@ -31,8 +31,8 @@ fn requirements(text: &str) -> impl Iterator<Item = &str> {
     parts.map(str::trim).filter(|part| !part.is_empty())
 }
 
-fn expression(text: &str) -> Result<Expression, SelectorError> {
-    let error = || SelectorError(text.to_owned());
+fn expression(text: &str) -> Result<Expression, NodeSelectorError> {
+    let error = || NodeSelectorError(text.to_owned());
     let key = |key: &str| {
         let key = key.trim();
         let is_key = !key.is_empty()

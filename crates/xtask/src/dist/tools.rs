@@ -48,7 +48,7 @@ impl PackTools {
     pub(super) fn packages(steps: &Steps<'_>, workspace: &Workspace) -> anyhow::Result<(PathBuf, PathBuf)> {
         install_missing(steps, &setup::PACK)?;
         let store = store::open(workspace, STORE)?;
-        let cyclonedx = cargo_tool::installed(steps, workspace, "cargo-cyclonedx", CARGO_CYCLONEDX)?;
+        let cyclonedx = cargo_tool::installed(steps, workspace, "cargo-cyclonedx", CARGO_CYCLONEDX, &[])?;
         Ok((cyclonedx, python::environment(steps, &store, "cyclonedx", &SCHEMAS)?.join("bin/python")))
     }
 }
