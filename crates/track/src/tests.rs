@@ -2,6 +2,7 @@
 
 mod devices;
 mod library;
+mod failed_devices;
 mod maintenance;
 mod node;
 mod player;
