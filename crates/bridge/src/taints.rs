@@ -7,7 +7,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     hash::{DefaultHasher, Hash, Hasher},
     rc::Rc,
@@ -33,7 +33,13 @@ const IDLE_INTERVAL: Duration = Duration::from_mins(30);
 /// The shortest time between two comparisons.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long what an agent has written counts after its last heartbeat, which is hourly.
-const MAX_SILENCE: i64 = 3 * 3600;
+pub(crate) const MAX_SILENCE: i64 = 3 * 3600;
+/// How many refused rules are remembered.
+const MAX_REMEMBERED: usize = 1000;
+/// How many rules may be refused in a comparison before no other is tried.
+const MAX_REFUSED: usize = 8;
+/// The longest value of a label, and so of a taint.
+const MAX_VALUE: usize = 63;
 
 /// What a taint does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,8 +76,9 @@ impl BridgeWorker<'_> {
     pub(crate) async fn keep_taints(self, state: &RefCell<BridgeState>) -> Infallible {
         let wake = Rc::clone(&state.borrow().taints_wake);
         let mut backoff = Backoff::default();
+        let mut memory = TaintMemory::default();
         loop {
-            let delay = match self.compare_taints(state).await {
+            let delay = match self.compare_taints(state, &mut memory).await {
                 Ok(rules) => {
                     backoff.reset();
                     if rules > 0 { INTERVAL } else { IDLE_INTERVAL }
@@ -90,11 +97,18 @@ impl BridgeWorker<'_> {
     }
 
     /// Compares the rules with the failed devices once; returns how many there are, or should be.
-    async fn compare_taints(self, state: &RefCell<BridgeState>) -> Result<usize, CallError> {
-        if !state.borrow().is_listed() {
+    async fn compare_taints(
+        self,
+        state: &RefCell<BridgeState>,
+        memory: &mut TaintMemory,
+    ) -> Result<usize, CallError> {
+        // Not the pods: what tenants do to their lists must not keep a device tainted.
+        if !state.borrow().has_nodes() {
             return Ok(0);
         }
-        let Some(api) = TaintApi::discover(self.client, self.calls).await? else { return Ok(0) };
+        let api = TaintApi::discover(self.client, self.calls, memory.has_api).await?;
+        let Some(api) = api else { return Ok(0) };
+        memory.has_api = true;
         let keys = state.borrow().keys.clone();
         let rules = api.list(&format!("{}={MARKED}", keys.marker())).await?;
         let wanted = match self.options.taints {
@@ -112,34 +126,39 @@ impl BridgeWorker<'_> {
         // Those that have a rule first: one device must not take the place of another.
         let others = wanted.iter().filter(|device| !kept.contains(device)).collect::<Vec<_>>();
         let mut published = BTreeMap::new();
-        let (mut created, mut tainted) = (Vec::new(), 0);
-        let candidates =
-            kept.iter().map(|device| (true, *device)).chain(others.into_iter().map(|device| (false, device)));
-        for (has_rule, device) in candidates {
-            let is_over = tainted >= self.options.max_taints;
-            let is_current = !is_over && self.is_published(device, &mut published).await?;
-            match (has_rule, is_current) {
-                (true, false) => {
-                    let rule = rules.iter().find(|rule| is_rule_of(rule, device, effect, &keys));
-                    stale.extend(rule);
-                }
-                (false, true) => created.push(device),
-                _ => {}
+        let mut tainted = 0;
+        for device in &kept {
+            if tainted < self.options.max_taints && self.is_published(device, &mut published).await? {
+                tainted += 1;
+            } else {
+                stale.extend(rules.iter().find(|rule| is_rule_of(rule, device, effect, &keys)));
             }
-            tainted += usize::from(is_current);
-        }
-        if !self.term.is_valid() {
-            return Ok(wanted.len());
         }
         // There are never more rules than the limit, not even for a moment.
-        for rule in stale {
-            tracing::info!(rule = rule["metadata"]["name"].as_str(), "removing the taint of a device");
-            api.delete(rule).await?;
+        let mut present = rules.len();
+        for rule in stale.into_iter().take_while(|_| self.term.is_valid()) {
+            let name = rule["metadata"]["name"].as_str().unwrap_or_default();
+            tracing::info!(rule = name, "removing the taint of a device");
+            present -= usize::from(memory.settled(name, self.term.write(api.delete(rule)).await)?);
         }
-        for device in created {
-            let FailedDevice { driver, device: name, reason, .. } = &device.failed;
-            tracing::warn!(node = device.node, driver, device = name, reason, "tainting a failed device");
-            api.create(rule(device, effect, &keys)).await?;
+        let mut refused = 0;
+        for device in others {
+            let is_over = present >= self.options.max_taints || refused >= MAX_REFUSED;
+            if is_over || !self.term.is_valid() {
+                break;
+            }
+            if !self.is_published(device, &mut published).await? {
+                continue;
+            }
+            let rule = rule(device, effect, &keys);
+            let name = rule["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            if memory.settled(&name, self.term.write(api.create(rule)).await)? {
+                let FailedDevice { driver, device: name, reason, .. } = &device.failed;
+                tracing::warn!(node = device.node, driver, device = name, reason, "tainted a failed device");
+                present += 1;
+            } else {
+                refused += 1;
+            }
         }
         if wanted.len() > self.options.max_taints {
             let (failed, limit) = (wanted.len(), self.options.max_taints);
@@ -164,6 +183,40 @@ impl BridgeWorker<'_> {
             (&own.driver, &own.pool, &own.generation, &own.name) == (driver, pool, generation, name)
         }))
     }
+}
+
+/// What is remembered from one comparison to the next.
+#[derive(Debug, Default)]
+struct TaintMemory {
+    /// Whether the server had the API.
+    has_api: bool,
+    /// The rules that it has refused, about which nothing more is said.
+    refused: BTreeSet<String>,
+}
+
+impl TaintMemory {
+    /// Whether a write of a rule has succeeded. One that is refused, such as that of a name which another program has taken, keeps
+    /// no other from being written; it is tried again with the next comparison.
+    fn settled(&mut self, rule: &str, result: Result<(), CallError>) -> Result<bool, CallError> {
+        match result {
+            Ok(()) => {
+                self.refused.remove(rule);
+                Ok(true)
+            }
+            Err(error) if is_refusal(&error) => {
+                if self.refused.len() < MAX_REMEMBERED && self.refused.insert(rule.to_owned()) {
+                    tracing::warn!(rule, %error, "the API server refuses a change of a DeviceTaintRule");
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether the server refuses one object, rather than all calls of the moment.
+fn is_refusal(error: &CallError) -> bool {
+    error.status().is_some_and(|status| (400..500).contains(&status.code) && status.code != 429)
 }
 
 /// The failed devices of all Nodes, sorted. What an agent has written that has been silent for long does not count.
@@ -194,10 +247,20 @@ fn wanted(state: &BridgeState) -> Vec<TaintedDevice> {
     wanted
 }
 
-/// The devices of the annotation, if it has the form of this version.
+/// The devices of the annotation, if it has the form of this version. Those whose reason could not be the value of a taint are left
+/// out: whoever may write the Node may have written anything.
 fn parse(text: &str) -> Option<Vec<FailedDevice>> {
-    let failed: FailedDevices = serde_json::from_str(text).ok()?;
+    let mut failed: FailedDevices = serde_json::from_str(text).ok()?;
+    failed.devices.retain(|device| is_value(&device.reason));
     (failed.v == FAILED_DEVICES_VERSION).then_some(failed.devices)
+}
+
+/// Whether a text is the value of a label.
+fn is_value(text: &str) -> bool {
+    let (first, last) = (text.bytes().next(), text.bytes().last());
+    [first, last].iter().all(|end| end.is_some_and(|byte| byte.is_ascii_alphanumeric()))
+        && text.len() <= MAX_VALUE
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// Whether a rule is the one that a device should have.
@@ -222,7 +285,7 @@ fn rule(device: &TaintedDevice, effect: DeviceTaintEffect, keys: &BridgeKeys) ->
     let TaintedDevice { node, node_uid, failed } = device;
     let FailedDevice { driver, pool, generation, device: name, reason } = failed;
     let mut hasher = DefaultHasher::new();
-    (node, driver, pool, name, generation).hash(&mut hasher);
+    (&keys.taint, node, node_uid, driver, pool, name, generation).hash(&mut hasher);
     json!({
         "metadata": {
             "name": format!("afd-{:016x}", hasher.finish()),
@@ -240,6 +303,12 @@ fn rule(device: &TaintedDevice, effect: DeviceTaintEffect, keys: &BridgeKeys) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        follow::FollowEvent,
+        lease::LeaseTerm,
+        testing::{FakeServer, failure, taint_group},
+    };
+    use tokio::time::Instant;
 
     fn device(generation: i64) -> TaintedDevice {
         TaintedDevice {
@@ -268,6 +337,100 @@ mod tests {
         let recreated = TaintedDevice { node_uid: "2".to_owned(), ..device(1) };
         assert!(!is_of(&recreated, DeviceTaintEffect::None), "another Node of this name");
         assert!(own["metadata"]["name"].as_str().is_some_and(|name| name.len() == 20));
+        let name = |device, prefix| {
+            let keys = BridgeKeys::new(prefix, None);
+            rule(&device, DeviceTaintEffect::None, &keys)["metadata"]["name"].clone()
+        };
+        assert_ne!(name(device(1), "p.example"), name(recreated, "p.example"));
+        assert_ne!(name(device(1), "p.example"), name(device(1), "q.example"));
+    }
+
+    #[test]
+    fn a_reason_that_cannot_be_the_value_of_a_taint_counts_for_nothing() {
+        for (reason, is_well) in
+            [("Xid79", true), ("", false), ("a b", false), ("-a", false), (&"a".repeat(64), false)]
+        {
+            let failed = FailedDevice { reason: reason.to_owned(), ..device(1).failed };
+            let text = FailedDevices { v: 1, devices: vec![failed, device(2).failed] };
+            let text = serde_json::to_string(&text).expect("it can be encoded");
+            assert_eq!(parse(&text).map(|devices| devices.len()), Some(1 + usize::from(is_well)), "{reason}");
+        }
+    }
+
+    /// Bridges of a state whose Nodes alone are listed, with two failed devices; the limit is `max_taints`.
+    async fn compare(
+        server: &FakeServer,
+        max_taints: usize,
+        memory: &mut TaintMemory,
+    ) -> Result<usize, String> {
+        let options = crate::testing::options(max_taints);
+        let term = LeaseTerm::until(Instant::now() + INTERVAL, INTERVAL);
+        let keys = BridgeKeys::new("p.example", None);
+        let mut state = BridgeState::new(keys, Vec::new(), "afd");
+        let devices =
+            [0, 1].map(|number| FailedDevice { device: format!("gpu-{number}"), ..device(1).failed });
+        let annotation = FailedDevices { v: 1, devices: devices.to_vec() };
+        let annotation = serde_json::to_string(&annotation).expect("it can be encoded");
+        let entry = json!({ "manager": "afd", "time": "2999-01-01T00:00:00Z" });
+        let annotations = json!({ "p.example/failed-devices": annotation });
+        let node = json!({ "metadata": { "name": "n", "uid": "1", "annotations": annotations, "managedFields": [entry] } });
+        let node = serde_json::from_value(node).expect("it is a Node");
+        state.node_event(FollowEvent::Seen(&node));
+        state.node_event(FollowEvent::Listed);
+        let worker =
+            BridgeWorker { client: &server.client, calls: &server.calls, options: &options, term: &term };
+        let compared = worker.compare_taints(&RefCell::new(state), memory).await;
+        compared.map_err(|error| error.to_string())
+    }
+
+    /// A server with a slice of both devices, and these rules; it refuses writes that contain a text.
+    fn server(rules: Value, refused: &'static str) -> FakeServer {
+        FakeServer::new(move |request, body| {
+            let list = |items: Value| (200, json!({ "metadata": {}, "items": items }));
+            let version = json!({ "groupVersion": "resource.k8s.io/v1", "version": "v1" });
+            let devices = json!([{ "name": "gpu-0" }, { "name": "gpu-1" }]);
+            let pool = json!({ "name": "n", "generation": 1, "resourceSliceCount": 1 });
+            let slice = json!({ "metadata": { "name": "slice" }, "spec": { "driver": "gpu.example.com", "nodeName": "n", "pool": pool, "devices": devices } });
+            match request {
+                _ if request.ends_with("/apis/resource.k8s.io") => (
+                    200,
+                    json!({ "name": "resource.k8s.io", "versions": [version], "preferredVersion": version }),
+                ),
+                _ if request.contains("resourceslices") => list(json!([slice])),
+                _ if request.starts_with("GET") && request.contains("devicetaintrules") => {
+                    list(rules.clone())
+                }
+                _ if request.starts_with("GET") => taint_group(request).unwrap_or_else(|| failure(404)),
+                _ if request.contains(refused) || body.to_string().contains(refused) => failure(409),
+                _ => (201, json!({})),
+            }
+        })
+    }
+
+    #[tokio::test]
+    async fn devices_are_tainted_without_the_lists_of_pods_and_one_refused_rule_keeps_no_other_back() {
+        let server = server(json!([]), "gpu-0");
+        let mut memory = TaintMemory::default();
+        assert_eq!(compare(&server, 1, &mut memory).await, Ok(2));
+        assert_eq!((server.count("POST"), memory.refused.len()), (2, 1), "{:?}", server.requests());
+    }
+
+    #[tokio::test]
+    async fn a_rule_that_cannot_be_deleted_counts_for_the_limit_and_others_are_deleted() {
+        let stale = |name: &str| json!({ "metadata": { "name": name, "uid": name } });
+        let server = server(json!([stale("afd-1"), stale("afd-2")]), "afd-1");
+        let mut memory = TaintMemory::default();
+        assert_eq!(compare(&server, 1, &mut memory).await, Ok(2));
+        assert_eq!((server.count("DELETE"), server.count("POST")), (2, 0), "{:?}", server.requests());
+    }
+
+    #[tokio::test]
+    async fn an_api_that_was_there_and_is_not_is_an_error() {
+        let server = FakeServer::new(|_, _| failure(404));
+        let mut memory = TaintMemory::default();
+        assert_eq!(compare(&server, 1, &mut memory).await, Ok(0));
+        memory.has_api = true;
+        compare(&server, 1, &mut memory).await.expect_err("the API is gone");
     }
 
     #[test]
