@@ -250,8 +250,12 @@ mod tests {
         let term = LeaseTerm::until(Instant::now() + Duration::from_secs(60), Duration::from_secs(30));
         let begun = Instant::now();
         let write = term.write(sleep(Duration::from_secs(5)));
-        let ((), ()) = tokio::join!(write, term.finish());
-        assert!(begun.elapsed() >= Duration::from_secs(5) && !term.is_valid());
+        let finished = async {
+            term.finish().await;
+            begun.elapsed()
+        };
+        let ((), waited) = tokio::join!(write, finished);
+        assert!(waited >= Duration::from_secs(5) && !term.is_valid(), "{waited:?}");
     }
 
     #[test]

@@ -265,7 +265,7 @@ impl BridgeState {
         }
     }
 
-    /// Whether a pod has to be written, as far as that is known without reading it; none where it is not known.
+    /// Whether a pod has to be written, as far as that is known without reading it; none of a pod that is not followed.
     fn differs(&self, uid: &str) -> Option<bool> {
         let entry = self.pods.get(uid)?;
         if !entry.opts_in {

@@ -135,7 +135,10 @@ fn accounts(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Resu
     let objects = with(existing)?;
     ensure!(names(&objects, "Deployment") == ["afd-bridge"], "the bridge is rendered");
     let is_right = |kind: &&str| !names(&objects, kind).is_empty();
-    ensure!(names(&objects, "ServiceAccount") == ["afd-bridge"], "only the bridge has an account of the chart");
+    ensure!(
+        names(&objects, "ServiceAccount") == ["afd-bridge"],
+        "only the bridge has an account of the chart"
+    );
     let rights = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
     ensure!(rights.iter().find(|kind| is_right(kind)).is_none(), "{objects:?}");
     let pod = &set(&objects)?["spec"]["template"]["spec"];

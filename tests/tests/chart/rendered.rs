@@ -117,7 +117,10 @@ pub(crate) fn bridge(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> any
     let hooks = "--no-hooks=false";
     ensure!(render(&[hooks])?.contains("        - --bridge\n"), "the cleanup job leaves what a bridge wrote");
     let unrestricted = render(&[hooks, "--set", "admissionPolicy.enabled=false"])?;
-    ensure!(!unrestricted.contains("- --bridge") && !unrestricted.contains("devicetaintrules"), "{unrestricted}");
+    ensure!(
+        !unrestricted.contains("- --bridge") && !unrestricted.contains("devicetaintrules"),
+        "{unrestricted}"
+    );
     let opts_in = "('a/b' in variables.labels) || (!('c' in variables.labels) && ('d' in variables.labels";
     ensure!(policy.contains(opts_in), "{policy}");
     Ok(())
