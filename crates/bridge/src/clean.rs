@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::{
         FIELD_MANAGER,
-        testing::{FakeServer, failure, taint_group},
+        testing::{FakeApiServer, failure, taint_group},
     };
 
     fn pod(name: &str) -> Value {
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_rules_go_first_and_one_refused_object_keeps_no_other_from_being_removed() {
-        let server = FakeServer::new(|request, _| {
+        let server = FakeApiServer::new(|request, _| {
             let list = |items: Value| (200, json!({ "metadata": {}, "items": items }));
             let rules = ["afd-1", "afd-2"].map(|name| json!({ "metadata": { "name": name, "uid": name } }));
             match request {

@@ -200,7 +200,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::FakeServer;
+    use crate::testing::FakeApiServer;
 
     const PODS: usize = 300;
     /// Less than a page of the usual size, and more than a quarter of it.
@@ -236,7 +236,7 @@ mod tests {
         });
         let config = Config::new(format!("http://{address}").parse().expect("it is an address"));
         let client = afd_apiserver::client(config, MAX_BYTES).expect("the configuration is valid");
-        let calls = FakeServer::new(|_, _| (200, json!({}))).calls;
+        let calls = FakeApiServer::new(|_, _| (200, json!({}))).calls;
         let pods = FollowedList {
             object: "pods",
             path: "/api/v1/pods",

@@ -231,11 +231,11 @@ fn is_expired(spec: &Value, observed: &mut Option<(String, Instant)>, now: Insta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{FakeServer, failure};
+    use crate::testing::{FakeApiServer, failure};
 
     #[tokio::test]
     async fn a_fraction_of_a_second_is_announced_as_a_second() {
-        let server = FakeServer::new(|request, body| {
+        let server = FakeApiServer::new(|request, body| {
             assert!(request.starts_with("GET") || body["spec"]["leaseDurationSeconds"] == 3, "{body}");
             if request.starts_with("GET") { failure(404) } else { (201, body.clone()) }
         });

@@ -99,11 +99,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::FakeServer;
+    use crate::testing::FakeApiServer;
 
     #[tokio::test]
     async fn a_selector_that_may_change_is_read_each_time() {
-        let server = FakeServer::new(|_, _| (200, json!({ "spec": { "selector": {} } })));
+        let server = FakeApiServer::new(|_, _| (200, json!({ "spec": { "selector": {} } })));
         let keys = BridgeKeys::new("p.example", None);
         let mut owners = OwnerSelectors::default();
         for (kind, version) in [("ReplicationController", "v1"), ("ReplicaSet", "apps/v1")] {

@@ -248,7 +248,7 @@ fn wanted(state: &BridgeState) -> Vec<TaintedDevice> {
 }
 
 /// The devices of the annotation, if it has the form of this version. Those whose reason could not be the value of a taint are left
-/// out: whoever may write the Node may have written anything.
+/// out: the annotation may be from others than the agent.
 fn parse(text: &str) -> Option<Vec<FailedDevice>> {
     let mut failed: FailedDevices = serde_json::from_str(text).ok()?;
     failed.devices.retain(|device| is_value(&device.reason));

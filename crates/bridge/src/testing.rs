@@ -19,15 +19,17 @@ pub(crate) type FakeResponse = (u16, Value);
 
 /// A client of a fake server, and its requests as texts `METHOD path?query`.
 #[derive(Clone)]
-pub(crate) struct FakeServer {
+pub(crate) struct FakeApiServer {
     pub(crate) client: Client,
     pub(crate) calls: ApiCalls,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-impl FakeServer {
+impl FakeApiServer {
     /// A server that responds as the function says, which gets the request as text, and its body.
-    pub(crate) fn new(respond: impl Fn(&str, &Value) -> FakeResponse + Send + Sync + 'static) -> FakeServer {
+    pub(crate) fn new(
+        respond: impl Fn(&str, &Value) -> FakeResponse + Send + Sync + 'static,
+    ) -> FakeApiServer {
         let (respond, requests) = (Arc::new(respond), Arc::<Mutex<Vec<String>>>::default());
         let log = Arc::clone(&requests);
         let service = service_fn(move |request: http::Request<Body>| {
@@ -45,7 +47,7 @@ impl FakeServer {
         });
         let counter = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"]);
         let calls = ApiCalls::new(counter.expect("the names are valid"));
-        FakeServer { client: Client::new(service, "default"), calls, requests }
+        FakeApiServer { client: Client::new(service, "default"), calls, requests }
     }
 
     /// How many requests contain a text.

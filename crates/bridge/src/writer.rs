@@ -267,7 +267,7 @@ mod tests {
         follow::FollowEvent,
         keys::BridgeKeys,
         lease::LeaseTerm,
-        testing::{FakeServer, failure, options},
+        testing::{FakeApiServer, failure, options},
     };
 
     /// A pod on Node `n`; with a label, if it is written and kept.
@@ -278,7 +278,7 @@ mod tests {
     }
 
     /// Looks after these pods for a time, with every list complete.
-    async fn write(server: &FakeServer, pods: &[&str], time: Duration) {
+    async fn write(server: &FakeApiServer, pods: &[&str], time: Duration) {
         let mut options = options(0);
         options.selectors = vec!["role".parse().expect("it is a selector")];
         let mut state =
@@ -300,7 +300,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pod_that_fails_for_a_reason_of_its_own_keeps_no_other_from_being_written() {
         for code in [403, 422, 500] {
-            let server = FakeServer::new(move |request, _| match request {
+            let server = FakeApiServer::new(move |request, _| match request {
                 _ if request.starts_with("GET") && request.contains("/well") => (200, pod("well")),
                 _ if request.starts_with("GET") => (200, pod("bad")),
                 _ if request.contains("/bad") => failure(code),
@@ -317,17 +317,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn overload_holds_up_all_pods() {
-        let server = FakeServer::new(|_, _| failure(503));
+        let server = FakeApiServer::new(|_, _| failure(503));
         write(&server, &["one", "two"], Duration::from_millis(200)).await;
         assert_eq!(server.requests().len(), 1, "{:?}", server.requests());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pod_whose_labels_are_removed_by_a_webhook_is_not_written_without_end() {
-        let server = FakeServer::new(|_, _| (200, pod("stripped")));
+        let server = FakeApiServer::new(|_, _| (200, pod("stripped")));
         write(&server, &["stripped"], Duration::from_secs(9)).await;
         assert_eq!(server.count("PATCH"), 3);
-        let server = FakeServer::new(|_, _| (200, pod("stripped")));
+        let server = FakeApiServer::new(|_, _| (200, pod("stripped")));
         write(&server, &["stripped"], Duration::from_secs(3600)).await;
         let writes = server.count("PATCH");
         assert!((8..20).contains(&writes), "{writes} writes in an hour");

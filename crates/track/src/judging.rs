@@ -44,8 +44,8 @@ impl Track {
     /// nothing is decided while one has begun, for as long as a fault takes.
     fn failed_devices(&self, inputs: &ConditionInputs<'_>) -> Decision<BTreeMap<DeviceId, String>> {
         let problems = self.faults.of_devices().filter(|(_, is_problem)| *is_problem);
-        let devices = problems
-            .filter_map(|(fault, _)| Some((DeviceId(fault.device.parse().ok()?), fault.reason)));
+        let devices =
+            problems.filter_map(|(fault, _)| Some((DeviceId(fault.device.parse().ok()?), fault.reason)));
         let failed: BTreeMap<DeviceId, String> = devices.collect();
         let has_begun = self.settled_at.is_none_or(|settled| self.last < settled + self.options.graces.fault);
         let mut faults = self.faults.of_devices();

@@ -1,8 +1,8 @@
 //! Sequences of observations with a played clock. Each is a situation that admins meet.
 
 mod devices;
-mod library;
 mod failed_devices;
+mod library;
 mod maintenance;
 mod node;
 mod player;

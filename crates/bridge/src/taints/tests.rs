@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     follow::FollowEvent,
     lease::LeaseTerm,
-    testing::{FakeServer, failure, taint_group},
+    testing::{FakeApiServer, failure, taint_group},
 };
 use tokio::time::Instant;
 
@@ -56,7 +56,11 @@ fn a_reason_that_cannot_be_the_value_of_a_taint_counts_for_nothing() {
 }
 
 /// Bridges of a state whose Nodes alone are listed, with two failed devices; the limit is `max_taints`.
-async fn compare(server: &FakeServer, max_taints: usize, memory: &mut TaintMemory) -> Result<usize, String> {
+async fn compare(
+    server: &FakeApiServer,
+    max_taints: usize,
+    memory: &mut TaintMemory,
+) -> Result<usize, String> {
     let options = crate::testing::options(max_taints);
     let term = LeaseTerm::until(Instant::now() + INTERVAL, INTERVAL);
     let keys = BridgeKeys::new("p.example", None);
@@ -77,8 +81,8 @@ async fn compare(server: &FakeServer, max_taints: usize, memory: &mut TaintMemor
 }
 
 /// A server with a slice of both devices, and these rules; it refuses writes that contain a text.
-fn server(rules: Value, refused: &'static str) -> FakeServer {
-    FakeServer::new(move |request, body| {
+fn server(rules: Value, refused: &'static str) -> FakeApiServer {
+    FakeApiServer::new(move |request, body| {
         let list = |items: Value| (200, json!({ "metadata": {}, "items": items }));
         let version = json!({ "groupVersion": "resource.k8s.io/v1", "version": "v1" });
         let devices = json!([{ "name": "gpu-0" }, { "name": "gpu-1" }]);
@@ -117,7 +121,7 @@ async fn a_rule_that_cannot_be_deleted_counts_for_the_limit_and_others_are_delet
 
 #[tokio::test]
 async fn an_api_that_was_there_and_is_not_is_an_error() {
-    let server = FakeServer::new(|_, _| failure(404));
+    let server = FakeApiServer::new(|_, _| failure(404));
     let mut memory = TaintMemory::default();
     assert_eq!(compare(&server, 1, &mut memory).await, Ok(0));
     memory.has_api = true;
