@@ -44,6 +44,7 @@ fn main() -> ExitCode {
 /// One control plane for everything about pods, since its start takes longest.
 async fn labels() -> anyhow::Result<()> {
     let setup = BridgeSetup::new().await?;
+    setup::refuse_second(&setup.bed)?;
     let mut first = setup.bridge("first")?;
     copied(&setup).await?;
     owners(&setup).await?;

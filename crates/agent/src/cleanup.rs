@@ -2,9 +2,9 @@
 
 use std::{fmt::Write, path::Path};
 
+use afd_apiserver::CallError;
 use afd_bridge::BridgeRemains;
 use afd_publish::node::{self, CleanOptions, CleanedNodes, RemovedFields};
-use anyhow::Context;
 
 use crate::{agent_metrics::AgentMetrics, cluster, run};
 
@@ -34,16 +34,30 @@ pub fn cleanup(
                 let calls = counters.calls.clone();
                 let remains = afd_bridge::clean(&client, &calls, options.prefix).await;
                 let nodes = message(&node::clean_all(client, options, counters).await);
-                let remains = remains.context("not everything that bridges wrote is removed")?;
-                Ok(bridge_message(remains) + &nodes?)
+                Ok(bridge_message(&remains)? + &nodes?)
             }
             None => message(&node::clean_all(client, options, counters).await),
         }
     })
 }
 
-fn bridge_message(BridgeRemains { pods, rules }: BridgeRemains) -> String {
-    format!("Removed the labels of {pods} pods and {rules} DeviceTaintRules.\n")
+fn bridge_message(BridgeRemains { pods, rules, failed }: &BridgeRemains) -> anyhow::Result<String> {
+    let mut text = format!("Removed the labels of {pods} pods and {rules} DeviceTaintRules.\n");
+    if failed.is_empty() {
+        return Ok(text);
+    }
+    list(&mut text, failed);
+    anyhow::bail!("Not everything that bridges wrote is removed. {}", text.trim_end())
+}
+
+/// Adds what failed, up to a limit.
+fn list(text: &mut String, failed: &[(String, CallError)]) {
+    for (name, error) in failed.iter().take(MAX_LISTED) {
+        let _ = writeln!(text, "  {name}: {error}");
+    }
+    if failed.len() > MAX_LISTED {
+        let _ = writeln!(text, "  and {} more", failed.len() - MAX_LISTED);
+    }
 }
 
 fn message(nodes: &CleanedNodes) -> anyhow::Result<String> {
@@ -55,12 +69,7 @@ fn message(nodes: &CleanedNodes) -> anyhow::Result<String> {
     if failed.is_empty() && unlisted.is_none() && *untried == 0 {
         return Ok(text);
     }
-    for (name, error) in failed.iter().take(MAX_LISTED) {
-        let _ = writeln!(text, "  {name}: {error}");
-    }
-    if failed.len() > MAX_LISTED {
-        let _ = writeln!(text, "  and {} more", failed.len() - MAX_LISTED);
-    }
+    list(&mut text, failed);
     if *untried > 0 {
         let _ = writeln!(text, "  {untried} Nodes were not tried, because the API server did not answer");
     }

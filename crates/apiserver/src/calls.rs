@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use prometheus::IntCounterVec;
 
+use crate::client::ResponseTooLong;
+
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// The longest delay that a server can ask for. A proxy or a server that is shut down may ask for a day; an agent that obeys
@@ -48,6 +50,14 @@ impl CallError {
             CallErrorCause::Failed(kube::Error::Api(status)) => Some(status),
             _ => None,
         }
+    }
+
+    /// Whether the response was longer than the client's limit.
+    pub fn is_too_long(&self) -> bool {
+        let CallErrorCause::Failed(error) = &self.cause else { return false };
+        let causes =
+            std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
+        causes.into_iter().any(<dyn std::error::Error>::is::<ResponseTooLong>)
     }
 }
 

@@ -19,6 +19,7 @@ use tower::{
 };
 
 use response_limit::ResponseLimitLayer;
+pub(crate) use response_limit::ResponseTooLong;
 use token::TokenFile;
 
 /// The longest response to a request about one node, and the longest event of a watch. etcd stores objects of up to 1.5 MiB, which

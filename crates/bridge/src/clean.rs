@@ -16,7 +16,7 @@ use crate::{
     keys::{BridgeKeys, MARKED},
     plan::PodKeys,
     taint_api::TaintApi,
-    writer::{WrittenPod, apply},
+    writer::{WrittenPod, apply, is_overload},
 };
 
 const PAGE_SIZE: u32 = 250;
@@ -25,22 +25,61 @@ const MAX_CONCURRENT: usize = 8;
 const MAX_ATTEMPTS: usize = 8;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What was removed.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What was removed, and what was not.
+#[derive(Debug, Default)]
 pub struct BridgeRemains {
     /// Pods whose labels were removed.
     pub pods: usize,
     /// DeviceTaintRules that were deleted.
     pub rules: usize,
+    /// What is left, by its name, and why.
+    pub failed: Vec<(String, CallError)>,
 }
 
-/// Removes everything. Pods that have ended are included.
-///
-/// # Errors
-/// When a call fails although it was repeated.
-pub async fn clean(client: &Client, calls: &ApiCalls, prefix: &str) -> Result<BridgeRemains, CallError> {
+/// Removes everything, the DeviceTaintRules first, since they take capacity. Pods that have ended are included. What fails keeps
+/// nothing else from being removed.
+pub async fn clean(client: &Client, calls: &ApiCalls, prefix: &str) -> BridgeRemains {
     let keys = BridgeKeys::new(prefix, None);
-    let mut removed = BridgeRemains::default();
+    let mut remains = BridgeRemains::default();
+    if let Err(error) = clean_rules(client, calls, &keys, &mut remains).await {
+        remains.failed.push(("DeviceTaintRules".to_owned(), error));
+    }
+    if let Err(error) = clean_pods(client, calls, &keys, &mut remains).await {
+        remains.failed.push(("pods".to_owned(), error));
+    }
+    remains
+}
+
+async fn clean_rules(
+    client: &Client,
+    calls: &ApiCalls,
+    keys: &BridgeKeys,
+    remains: &mut BridgeRemains,
+) -> Result<(), CallError> {
+    let Some(api) = repeated(async || TaintApi::discover(client, calls, false).await).await? else {
+        return Ok(());
+    };
+    let label = format!("{}={MARKED}", keys.marker());
+    for rule in repeated(async || api.list(&label).await).await? {
+        match repeated(async || api.delete(&rule).await).await {
+            Ok(()) => remains.rules += 1,
+            Err(error) => {
+                let name = rule["metadata"]["name"].as_str().unwrap_or_default();
+                remains.failed.push((format!("DeviceTaintRule {name}"), error));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// # Errors
+/// When the pods cannot be listed, or the server does not recover from overload.
+async fn clean_pods(
+    client: &Client,
+    calls: &ApiCalls,
+    keys: &BridgeKeys,
+    remains: &mut BridgeRemains,
+) -> Result<(), CallError> {
     let mut parameters = ListParams::default().labels(keys.marker()).limit(PAGE_SIZE);
     loop {
         let page = repeated(async || {
@@ -48,26 +87,32 @@ pub async fn clean(client: &Client, calls: &ApiCalls, prefix: &str) -> Result<Br
             let list = async { client.request::<ObjectList<FollowedObject>>(list?).await };
             calls.call("list", "pods", list).await
         });
-        let page = page.await?;
-        let own = page.items.iter().filter(|pod| PodKeys::new(&pod.metadata, &keys).has_owned());
-        let cleaned =
-            stream::iter(own).map(|pod| clean_pod(client, calls, pod)).buffer_unordered(MAX_CONCURRENT);
-        let cleaned: Vec<_> = cleaned.collect().await;
-        for result in cleaned {
-            removed.pods += usize::from(result?);
+        let page = match page.await {
+            Err(error) if error.is_too_long() && parameters.limit > Some(1) => {
+                parameters.limit = parameters.limit.map(|size| size / 2);
+                continue;
+            }
+            page => page?,
+        };
+        let own = page.items.iter().filter(|pod| PodKeys::new(&pod.metadata, keys).has_owned());
+        let cleaned = stream::iter(own).map(async |pod| (pod, clean_pod(client, calls, pod).await));
+        let cleaned: Vec<_> = cleaned.buffer_unordered(MAX_CONCURRENT).collect().await;
+        for (pod, result) in cleaned {
+            match result {
+                Ok(is_cleaned) => remains.pods += usize::from(is_cleaned),
+                Err(error) if is_overload(&error) => return Err(error),
+                Err(error) => {
+                    let [namespace, name] = [&pod.metadata.namespace, &pod.metadata.name]
+                        .map(|text| text.as_deref().unwrap_or_default());
+                    remains.failed.push((format!("pod {namespace}/{name}"), error));
+                }
+            }
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters.continue_token = Some(token),
-            None => break,
+            None => return Ok(()),
         }
     }
-    let Some(api) = TaintApi::discover(client, calls).await? else { return Ok(removed) };
-    let label = format!("{}={MARKED}", keys.marker());
-    for rule in repeated(async || api.list(&label).await).await? {
-        repeated(async || api.delete(&rule).await).await?;
-        removed.rules += 1;
-    }
-    Ok(removed)
 }
 
 /// Gives up the labels of a pod, which removes them; false if it does not exist any more.
@@ -92,11 +137,50 @@ async fn repeated<T>(mut call: impl AsyncFnMut() -> Result<T, CallError>) -> Res
     let mut backoff = Backoff::default();
     for _ in 1..MAX_ATTEMPTS {
         match call().await {
-            Err(error) if error.status().is_none_or(|status| [429, 503, 504].contains(&status.code)) => {
+            Err(error) if is_overload(&error) && !error.is_too_long() => {
                 sleep(backoff.next_delay(error.retry_after)).await;
             }
             result => return result,
         }
     }
     call().await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        FIELD_MANAGER,
+        testing::{FakeApiServer, failure, taint_group},
+    };
+
+    fn pod(name: &str) -> Value {
+        let fields = json!({ "f:metadata": { "f:labels": { "f:p.example/bridge": {} } } });
+        let entry = json!({ "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields });
+        let labels = json!({ "p.example/bridge": "true" });
+        json!({ "metadata": { "name": name, "namespace": "ml", "uid": name, "labels": labels, "managedFields": [entry] } })
+    }
+
+    #[tokio::test]
+    async fn the_rules_go_first_and_one_refused_object_keeps_no_other_from_being_removed() {
+        let server = FakeApiServer::new(|request, _| {
+            let list = |items: Value| (200, json!({ "metadata": {}, "items": items }));
+            let rules = ["afd-1", "afd-2"].map(|name| json!({ "metadata": { "name": name, "uid": name } }));
+            match request {
+                _ if request.contains("/afd-1") || request.contains("/pods/refused") => failure(403),
+                _ if request.starts_with("GET /api/v1/pods") => list(json!(["refused", "well"].map(pod))),
+                _ if request.contains("devicetaintrules?") => list(json!(rules)),
+                _ => taint_group(request).unwrap_or((200, json!({ "metadata": {} }))),
+            }
+        });
+        let remains = clean(&server.client, &server.calls, "p.example").await;
+        let failed: Vec<&str> = remains.failed.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((remains.rules, remains.pods), (1, 1));
+        assert_eq!(failed, ["DeviceTaintRule afd-1", "pod ml/refused"]);
+        let requests = server.requests();
+        let place = |part: &str| requests.iter().position(|request| request.contains(part));
+        assert!(place("DELETE") < place("/api/v1/pods"), "{requests:?}");
+    }
 }

@@ -13,7 +13,8 @@ use kube::{
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// What is held of a list at a time: a pod is some 10 KiB of JSON, the metadata of a Node up to 30.
+/// What is held of a list at a time: a pod is some 10 KiB of JSON, the metadata of a Node up to 30. A page is halved as long as it is
+/// too long: annotations of a pod may have 256 KiB.
 const PAGE_SIZE: u32 = 250;
 
 /// What is read of a Node or a pod.
@@ -108,6 +109,7 @@ impl FollowedList {
         let mut parameters = ListParams { label_selector: self.labels.clone(), ..ListParams::default() };
         parameters.field_selector = self.fields.map(str::to_owned);
         parameters.limit = Some(PAGE_SIZE);
+        let mut size = PAGE_SIZE;
         receive(FollowEvent::Listing);
         let mut version = loop {
             let list = if self.only_metadata {
@@ -117,7 +119,14 @@ impl FollowedList {
             };
             let list = list.map_err(kube::Error::BuildRequest);
             let page = async { client.request::<ObjectList<FollowedObject>>(list?).await };
-            let page = calls.call("list", self.object, page).await?;
+            let page = match calls.call("list", self.object, page).await {
+                Err(error) if error.is_too_long() && size > 1 => {
+                    size /= 2;
+                    parameters.limit = Some(size);
+                    continue;
+                }
+                page => page?,
+            };
             page.items.iter().for_each(|object| receive(FollowEvent::Seen(object)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters.continue_token = Some(token),
@@ -176,5 +185,72 @@ impl FollowedList {
                 return Ok(begun.elapsed());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+
+    use kube::Config;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::FakeApiServer;
+
+    const PODS: usize = 300;
+    /// Less than a page of the usual size, and more than a quarter of it.
+    const MAX_BYTES: usize = 100 << 10;
+
+    /// Responds to one request for pods of more than a KiB, page by page; a watch is refused.
+    fn respond(stream: TcpStream) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut head = String::new();
+        while reader.read_line(&mut head)? > 2 {}
+        let number = |name: &str| {
+            let (_, rest) = head.split_once(&format!("{name}="))?;
+            rest.split(['&', ' ']).next()?.parse::<usize>().ok()
+        };
+        let (first, limit) = (number("continue").unwrap_or_default(), number("limit").unwrap_or_default());
+        let end = (first + limit).min(PODS);
+        let annotations = json!({ "large": "x".repeat(1 << 10) });
+        let pods = (first..end)
+            .map(|pod| json!({ "metadata": { "name": pod.to_string(), "annotations": annotations } }));
+        let next = if end < PODS { end.to_string() } else { String::new() };
+        let page = json!({ "metadata": { "continue": next }, "items": pods.collect::<Vec<_>>() }).to_string();
+        let (code, body) = if limit == 0 { (410, "{}".to_owned()) } else { (200, page) };
+        let length = body.len();
+        write!(&stream, "HTTP/1.1 {code} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_too_long_is_halved() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let address = listener.local_addr().expect("it is bound");
+        thread::spawn(move || {
+            listener.incoming().flatten().try_for_each(|stream| respond(stream).or(Ok::<_, ()>(())))
+        });
+        let config = Config::new(format!("http://{address}").parse().expect("it is an address"));
+        let client = afd_apiserver::client(config, MAX_BYTES).expect("the configuration is valid");
+        let calls = FakeApiServer::new(|_, _| (200, json!({}))).calls;
+        let pods = FollowedList {
+            object: "pods",
+            path: "/api/v1/pods",
+            labels: None,
+            fields: None,
+            only_metadata: false,
+        };
+        let (mut seen, mut is_listed) = (0, false);
+        let receive = &mut |event: FollowEvent<'_>| match event {
+            FollowEvent::Seen(_) => seen += 1,
+            FollowEvent::Listed => is_listed = true,
+            FollowEvent::Listing | FollowEvent::Gone(_) => {}
+        };
+        let _ = pods.list_and_watch(&client, &calls, receive).await;
+        assert_eq!((seen, is_listed), (PODS, true));
     }
 }

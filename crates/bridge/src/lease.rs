@@ -13,7 +13,10 @@ use afd_apiserver::{ApiCalls, CallError, jitter};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, api::PostParams, core::Request};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
 use crate::LeaseOptions;
 
@@ -27,12 +30,37 @@ pub(crate) struct LeaseTerm {
     end: Cell<Instant>,
     /// The longest time that a write may take.
     pub(crate) write_timeout: Duration,
+    /// How many writes run, and the end of each.
+    running: Cell<usize>,
+    ended: Notify,
 }
 
 impl LeaseTerm {
     /// Whether a write may begin.
     pub(crate) fn is_valid(&self) -> bool {
         Instant::now() < self.end.get()
+    }
+
+    /// A term until an instant.
+    pub(crate) fn until(end: Instant, write_timeout: Duration) -> LeaseTerm {
+        LeaseTerm { end: Cell::new(end), write_timeout, running: Cell::default(), ended: Notify::new() }
+    }
+
+    /// Makes a write, which [`LeaseTerm::finish`] waits for.
+    pub(crate) async fn write<T>(&self, write: impl Future<Output = T>) -> T {
+        self.running.set(self.running.get() + 1);
+        let result = write.await;
+        self.running.set(self.running.get() - 1);
+        self.ended.notify_one();
+        result
+    }
+
+    /// Ends the term: no write begins any more. Returns when none runs.
+    pub(crate) async fn finish(&self) {
+        self.end.set(Instant::now());
+        while self.running.get() > 0 {
+            self.ended.notified().await;
+        }
     }
 }
 
@@ -112,7 +140,7 @@ impl LeaderLease {
 
     fn term(&self, begun: Instant) -> LeaseTerm {
         let duration = self.options.duration;
-        LeaseTerm { end: Cell::new(begun + duration * 2 / 5), write_timeout: duration / 2 }
+        LeaseTerm::until(begun + duration * 2 / 5, duration / 2)
     }
 
     /// Writes a holder, if the Lease is free, expired or that of this candidate; returns whether it did.
@@ -143,7 +171,7 @@ impl LeaderLease {
         let is_new = lease.is_null();
         let spec = json!({
             "holderIdentity": (!holder.is_empty()).then_some(holder),
-            "leaseDurationSeconds": self.options.duration.as_secs().max(1),
+            "leaseDurationSeconds": announced(self.options.duration),
             "acquireTime": acquired,
             "renewTime": now,
             "leaseTransitions": transitions.saturating_add(i64::from(!is_own && !is_new)),
@@ -173,6 +201,11 @@ impl LeaderLease {
     }
 }
 
+/// The whole seconds that others wait for: no less than the duration, by which the holder works.
+fn announced(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
 fn has_code(error: &CallError, code: u16) -> bool {
     error.status().is_some_and(|status| status.code == code)
 }
@@ -198,6 +231,32 @@ fn is_expired(spec: &Value, observed: &mut Option<(String, Instant)>, now: Insta
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{FakeApiServer, failure};
+
+    #[tokio::test]
+    async fn a_fraction_of_a_second_is_announced_as_a_second() {
+        let server = FakeApiServer::new(|request, body| {
+            assert!(request.starts_with("GET") || body["spec"]["leaseDurationSeconds"] == 3, "{body}");
+            if request.starts_with("GET") { failure(404) } else { (201, body.clone()) }
+        });
+        let [namespace, name, identity] = ["afd", "afd-bridge", "one"].map(str::to_owned);
+        let options = LeaseOptions { namespace, name, identity, duration: Duration::from_millis(2500) };
+        LeaderLease::new(server.client.clone(), server.calls.clone(), options).acquire().await;
+        assert_eq!(server.requests().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_term_waits_for_the_write_that_runs() {
+        let term = LeaseTerm::until(Instant::now() + Duration::from_secs(60), Duration::from_secs(30));
+        let begun = Instant::now();
+        let write = term.write(sleep(Duration::from_secs(5)));
+        let finished = async {
+            term.finish().await;
+            begun.elapsed()
+        };
+        let ((), waited) = tokio::join!(write, finished);
+        assert!(waited >= Duration::from_secs(5) && !term.is_valid(), "{waited:?}");
+    }
 
     #[test]
     fn a_lease_expires_when_it_was_seen_unchanged_for_its_duration_whatever_its_times_say() {

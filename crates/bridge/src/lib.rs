@@ -16,6 +16,8 @@ mod selector;
 mod state;
 mod taint_api;
 mod taints;
+#[cfg(test)]
+mod testing;
 mod writer;
 
 use std::{cell::RefCell, convert::Infallible, pin::pin, time::Duration};
@@ -81,12 +83,21 @@ pub async fn run(client: Client, calls: ApiCalls, options: BridgeOptions, stop: 
         };
         tracing::info!(identity = options.lease.identity, "holding the lease");
         let worker = BridgeWorker { client: &client, calls: &calls, options: &options, term: &term };
+        let mut work = pin!(worker.work());
         tokio::select! {
             // The end of the term first, so that nothing is written after it.
             biased;
-            () = &mut stop => break,
+            () = &mut stop => {
+                // What was sent may still have an effect: another bridge must not work before.
+                let finished = tokio::time::timeout(term.write_timeout, term.finish());
+                tokio::select! {
+                    biased;
+                    never = &mut work => match never {},
+                    _ = finished => break,
+                }
+            }
             () = lease.hold(&term) => {}
-            never = worker.work() => match never {},
+            never = &mut work => match never {},
         }
         tracing::warn!("the lease is lost");
     }

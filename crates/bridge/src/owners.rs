@@ -18,12 +18,15 @@ const KINDS: [(&str, &str, &str); 5] = [
     ("StatefulSet", "apps/v1", "statefulsets"),
     ("DaemonSet", "apps/v1", "daemonsets"),
     ("Job", "batch/v1", "jobs"),
-    ("ReplicationController", "v1", "replicationcontrollers"),
+    (MUTABLE_KIND, "v1", "replicationcontrollers"),
 ];
+/// The one of them whose selector can be changed.
+const MUTABLE_KIND: &str = "ReplicationController";
 /// How many owners are remembered; then all are read again.
 const MAX_OWNERS: usize = 20_000;
 
-/// The keys of selectors by the uid of the owner. A selector never changes.
+/// The keys of selectors by the uid of the owner, of the kinds whose selector never changes. That of a ReplicationController may, and
+/// is read each time.
 #[derive(Debug, Default)]
 pub(crate) struct OwnerSelectors(HashMap<String, KeySet>);
 
@@ -57,7 +60,9 @@ impl OwnerSelectors {
         if self.0.len() >= MAX_OWNERS {
             self.0.clear();
         }
-        self.0.insert(owner.uid.clone(), reserved);
+        if owner.kind != MUTABLE_KIND {
+            self.0.insert(owner.uid.clone(), reserved);
+        }
         Ok(reserved)
     }
 }
@@ -94,6 +99,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::testing::FakeApiServer;
+
+    #[tokio::test]
+    async fn a_selector_that_may_change_is_read_each_time() {
+        let server = FakeApiServer::new(|_, _| (200, json!({ "spec": { "selector": {} } })));
+        let keys = BridgeKeys::new("p.example", None);
+        let mut owners = OwnerSelectors::default();
+        for (kind, version) in [("ReplicationController", "v1"), ("ReplicaSet", "apps/v1")] {
+            let owner = json!({ "kind": kind, "apiVersion": version, "name": "own", "uid": kind, "controller": true });
+            let pod = json!({ "namespace": "ml", "ownerReferences": [owner] });
+            let pod: ObjectMeta = serde_json::from_value(pod).expect("they are metadata");
+            for _ in 0..2 {
+                let reserved = owners.reserved(&pod, &keys, &server.client, &server.calls).await;
+                assert_eq!(reserved.expect("the server responds"), KeySet::default());
+            }
+        }
+        assert_eq!(["replicationcontrollers", "replicasets"].map(|kind| server.count(kind)), [2, 1]);
+    }
 
     #[test]
     fn keys_of_both_forms_of_selectors_are_found() {

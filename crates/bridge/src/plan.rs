@@ -90,7 +90,7 @@ impl<'p> PodKeys<'p> {
     where
         'p: 'd,
     {
-        desired(self.foreign.with(reserved), node, keys, self.owned, |value| value)
+        desired(self.foreign, reserved, node, keys, self.owned, |value| value)
     }
 
     /// What is kept of them.
@@ -123,7 +123,7 @@ pub(crate) struct PodDigest {
 impl PodDigest {
     /// Whether the bridge owns something else than it should.
     pub(crate) fn differs(&self, node: Option<&BridgedNode>, reserved: KeySet, keys: &BridgeKeys) -> bool {
-        desired(self.foreign.with(reserved), node, keys, self.owned, digest) != self.owned
+        desired(self.foreign, reserved, node, keys, self.owned, digest) != self.owned
     }
 
     /// Whether anything is ours.
@@ -140,13 +140,19 @@ fn digest(value: &str) -> NonZeroU64 {
 
 /// The values that the bridge should own, in the form in which those that it owns are given.
 fn desired<'d, V: Copy>(
-    not_ours: KeySet,
+    foreign: KeySet,
+    reserved: KeySet,
     node: Option<&'d BridgedNode>,
     keys: &BridgeKeys,
     owned: [Option<V>; KEYS],
     form: impl Fn(&'d str) -> V,
 ) -> [Option<V>; KEYS] {
     let mut desired = [None; KEYS];
+    // Without the marker the pod would not be found again.
+    if reserved.has(MARKER) {
+        return desired;
+    }
+    let not_ours = foreign.with(reserved);
     for key in (0..MARKER).filter(|key| !not_ours.has(*key)) {
         desired[key] = match node.map_or(WantedLabel::Keep, |node| node.wanted(key, keys)) {
             WantedLabel::Value(value) => Some(form(value)),
@@ -154,7 +160,7 @@ fn desired<'d, V: Copy>(
             WantedLabel::Keep => owned[key],
         };
     }
-    // A pod that was written is found again by the marker.
+    // By it the pod is found again.
     let is_written = desired.iter().any(Option::is_some);
     desired[MARKER] = (is_written && !not_ours.has(MARKER)).then(|| form(MARKED));
     desired
@@ -220,6 +226,20 @@ mod tests {
             "managedFields": [entry(FIELD_MANAGER, &[MODEL, BRIDGE]), entry("user", &[MODEL])],
         });
         assert_eq!(applied(&shared, Some(node), &[HOST, ZONE]), (pairs(&[]), true));
+    }
+
+    #[test]
+    fn a_pod_that_cannot_have_the_marker_gets_nothing() {
+        let node = json!({ HOST: "n" });
+        assert_eq!(applied(&json!({}), Some(node.clone()), &[BRIDGE]), (pairs(&[]), false));
+        let written = json!({
+            "labels": { HOST: "n", BRIDGE: "true" }, "managedFields": [entry(FIELD_MANAGER, &[HOST, BRIDGE])],
+        });
+        assert_eq!(
+            applied(&written, Some(node), &[BRIDGE]),
+            (pairs(&[]), true),
+            "what was written is removed"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
     node::{BridgedNode, last_heartbeat},
     plan::{KeySet, PodDigest, PodKeys},
     selector::{MAX_SELECTORS, PodSelector},
+    taints::MAX_SILENCE,
 };
 
 /// The lists of pods: one for each selector, and that of pods with the marker.
@@ -34,6 +35,10 @@ pub(crate) struct PodEntry {
     /// The lists that contain it, and in which run of each it was seen.
     lists: [Option<u8>; MAX_LISTS],
     is_queued: bool,
+    /// How often in a row a write was refused, or did not have its result.
+    failures: u8,
+    /// It is not looked after for a while.
+    is_held: bool,
 }
 
 /// What is kept of a Node, and the pods on it.
@@ -58,8 +63,9 @@ pub(crate) struct BridgeState {
     runs: [u8; MAX_LISTS],
     node_run: u8,
     listed: HashSet<Option<usize>>,
-    /// Woken when there is something in the queue, or the failed devices of a Node have changed.
+    /// Woken when there is something in the queue, or a list is complete.
     pub(crate) pods_wake: Rc<Notify>,
+    /// Woken when the failed devices of a Node have changed or count again, or a list is complete.
     pub(crate) taints_wake: Rc<Notify>,
 }
 
@@ -111,9 +117,15 @@ impl BridgeState {
         let heartbeat = last_heartbeat(&node.metadata, self.agent_manager);
         let entry = self.nodes.entry(name.as_str().into()).or_default();
         entry.run = self.node_run;
-        entry.heartbeat = heartbeat;
+        let last = std::mem::replace(&mut entry.heartbeat, heartbeat);
+        // The agent was silent for so long that what it had written did not count.
+        let counts_again = match (last, heartbeat) {
+            (Some(last), Some(now)) => now.saturating_sub(last) > MAX_SILENCE,
+            (last, now) => last != now,
+        };
         let before = entry.view.as_ref();
-        if before.is_none_or(|before| (&before.failed, &before.uid) != (&view.failed, &view.uid)) {
+        let is_same = |before: &BridgedNode| (&before.failed, &before.uid) == (&view.failed, &view.uid);
+        if !before.is_some_and(is_same) || (view.failed.is_some() && counts_again) {
             self.taints_wake.notify_one();
         }
         let concerned = match before {
@@ -178,8 +190,18 @@ impl BridgeState {
             lists[list] = Some(runs[list]);
             let (namespace, name) = (namespace.as_str().into(), name.as_str().into());
             let reserved = KeySet::default();
-            let entry =
-                PodEntry { namespace, name, node, digest, reserved, opts_in, lists, is_queued: false };
+            let entry = PodEntry {
+                namespace,
+                name,
+                node,
+                digest,
+                reserved,
+                opts_in,
+                lists,
+                is_queued: false,
+                failures: 0,
+                is_held: false,
+            };
             self.pods.insert(uid, entry);
         } else if let Some(entry) = self.pods.get_mut(uid.as_str()) {
             (entry.digest, entry.opts_in) = (digest, opts_in);
@@ -233,7 +255,9 @@ impl BridgeState {
         if self.differs(uid) != Some(true) {
             return;
         }
-        if let Some((uid, entry)) = self.pods.get_key_value(uid).filter(|(_, entry)| !entry.is_queued) {
+        if let Some((uid, entry)) =
+            self.pods.get_key_value(uid).filter(|(_, entry)| !entry.is_queued && !entry.is_held)
+        {
             let (uid, _) = (Rc::clone(uid), entry);
             self.pods.get_mut(&uid).into_iter().for_each(|entry| entry.is_queued = true);
             self.queue.push_back(uid);
@@ -241,13 +265,29 @@ impl BridgeState {
         }
     }
 
-    /// Whether a pod has to be written, as far as that is known without reading it; none where it is not known.
+    /// Whether a pod has to be written, as far as that is known without reading it; none of a pod that is not followed.
     fn differs(&self, uid: &str) -> Option<bool> {
         let entry = self.pods.get(uid)?;
         if !entry.opts_in {
             return Some(entry.digest.has_owned());
         }
         Some(entry.digest.differs(self.node_of(entry), entry.reserved, &self.keys))
+    }
+
+    /// A write of a pod was refused, or (`is_done`) the pod is as it is now: returns how often in a row it is not as it should be.
+    pub(crate) fn count_failure(&mut self, uid: &str, is_done: bool) -> u8 {
+        let is_well = is_done && self.differs(uid) != Some(true);
+        let Some(entry) = self.pods.get_mut(uid) else { return 0 };
+        entry.failures = if is_well { 0 } else { entry.failures.saturating_add(1) };
+        entry.failures
+    }
+
+    /// Looks after a pod no more until it is released, whatever happens to it.
+    pub(crate) fn hold(&mut self, uid: &str, is_held: bool) {
+        if let Some(entry) = self.pods.get_mut(uid) {
+            entry.is_held = is_held;
+        }
+        self.examine(uid);
     }
 
     fn node_of(&self, entry: &PodEntry) -> Option<&BridgedNode> {
@@ -271,13 +311,19 @@ impl BridgeState {
             return None;
         }
         while let Some(uid) = self.queue.pop_front() {
-            self.pods.get_mut(&uid).into_iter().for_each(|entry| entry.is_queued = false);
-            if self.differs(&uid) == Some(true) {
+            let Some(entry) = self.pods.get_mut(&uid) else { continue };
+            entry.is_queued = false;
+            if !entry.is_held && self.differs(&uid) == Some(true) {
                 let entry = self.pods.get(&uid)?;
                 return Some((uid, entry));
             }
         }
         None
+    }
+
+    /// Whether the list of Nodes was complete once.
+    pub(crate) fn has_nodes(&self) -> bool {
+        self.listed.contains(&None)
     }
 
     /// Whether all lists were complete once.

@@ -25,16 +25,25 @@ pub(crate) struct TaintApi<'c> {
 }
 
 impl<'c> TaintApi<'c> {
-    /// The newest version that the server has, if any.
+    /// The newest version that the server has, if any. Where it was found before, its absence is an error: a server that is
+    /// starting, or another one.
+    ///
+    /// # Errors
+    /// When the server cannot be read.
     pub(crate) async fn discover(
         client: &'c Client,
         calls: &'c ApiCalls,
+        was_found: bool,
     ) -> Result<Option<TaintApi<'c>>, CallError> {
+        let mut missing = None;
         for version in VERSIONS {
             let path = format!("{GROUP}/{version}");
             let request = http::Request::get(&path).body(Vec::new()).expect("the path is valid");
             let resources = match calls.call("get", "an API", client.request::<Value>(request)).await {
-                Err(error) if error.status().is_some_and(|status| status.code == 404) => continue,
+                Err(error) if error.status().is_some_and(|status| status.code == 404) => {
+                    missing = Some(error);
+                    continue;
+                }
                 resources => resources?,
             };
             let mut names = resources["resources"].as_array().into_iter().flatten();
@@ -43,7 +52,7 @@ impl<'c> TaintApi<'c> {
                 return Ok(Some(TaintApi { client, calls, version, request }));
             }
         }
-        Ok(None)
+        missing.filter(|_| was_found).map_or(Ok(None), Err)
     }
 
     /// The rules with a label.
@@ -59,7 +68,7 @@ impl<'c> TaintApi<'c> {
         })
     }
 
-    /// Creates a rule. One of this name that exists already is no error: it is seen with the next list.
+    /// Creates a rule.
     pub(crate) async fn create(&self, mut rule: Value) -> Result<(), CallError> {
         rule["apiVersion"] = format!("resource.k8s.io/{}", self.version).into();
         rule["kind"] = "DeviceTaintRule".into();
@@ -68,7 +77,7 @@ impl<'c> TaintApi<'c> {
             let create = self.request.create(&PostParams::default(), body);
             self.client.request::<Value>(create.map_err(kube::Error::BuildRequest)?).await
         };
-        unless(409, self.calls.call("create", OBJECT, create).await)
+        self.calls.call("create", OBJECT, create).await.map(drop)
     }
 
     /// Deletes a rule, if it is still the one with this uid.
@@ -86,14 +95,9 @@ impl<'c> TaintApi<'c> {
             .body(body.to_string().into_bytes())
             .expect("the API server has returned the name");
         let deleted = self.calls.call("delete", OBJECT, self.client.request::<Value>(request)).await;
-        unless(404, deleted)
-    }
-}
-
-/// A result without an error of this code.
-fn unless(code: u16, result: Result<Value, CallError>) -> Result<(), CallError> {
-    match result {
-        Err(error) if error.status().is_none_or(|status| status.code != code) => Err(error),
-        _ => Ok(()),
+        match deleted {
+            Err(error) if error.status().is_none_or(|status| status.code != 404) => Err(error),
+            _ => Ok(()),
+        }
     }
 }

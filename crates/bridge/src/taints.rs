@@ -7,7 +7,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     hash::{DefaultHasher, Hash, Hasher},
     rc::Rc,
@@ -33,7 +33,13 @@ const IDLE_INTERVAL: Duration = Duration::from_mins(30);
 /// The shortest time between two comparisons.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long what an agent has written counts after its last heartbeat, which is hourly.
-const MAX_SILENCE: i64 = 3 * 3600;
+pub(crate) const MAX_SILENCE: i64 = 3 * 3600;
+/// How many refused rules are remembered.
+const MAX_REMEMBERED: usize = 1000;
+/// How many rules may be refused in a comparison before no other is tried.
+const MAX_REFUSED: usize = 8;
+/// The longest value of a label, and so of a taint.
+const MAX_VALUE: usize = 63;
 
 /// What a taint does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,8 +76,9 @@ impl BridgeWorker<'_> {
     pub(crate) async fn keep_taints(self, state: &RefCell<BridgeState>) -> Infallible {
         let wake = Rc::clone(&state.borrow().taints_wake);
         let mut backoff = Backoff::default();
+        let mut memory = TaintMemory::default();
         loop {
-            let delay = match self.compare_taints(state).await {
+            let delay = match self.compare_taints(state, &mut memory).await {
                 Ok(rules) => {
                     backoff.reset();
                     if rules > 0 { INTERVAL } else { IDLE_INTERVAL }
@@ -90,11 +97,18 @@ impl BridgeWorker<'_> {
     }
 
     /// Compares the rules with the failed devices once; returns how many there are, or should be.
-    async fn compare_taints(self, state: &RefCell<BridgeState>) -> Result<usize, CallError> {
-        if !state.borrow().is_listed() {
+    async fn compare_taints(
+        self,
+        state: &RefCell<BridgeState>,
+        memory: &mut TaintMemory,
+    ) -> Result<usize, CallError> {
+        // Not the pods: what tenants do to their lists must not keep a device tainted.
+        if !state.borrow().has_nodes() {
             return Ok(0);
         }
-        let Some(api) = TaintApi::discover(self.client, self.calls).await? else { return Ok(0) };
+        let api = TaintApi::discover(self.client, self.calls, memory.has_api).await?;
+        let Some(api) = api else { return Ok(0) };
+        memory.has_api = true;
         let keys = state.borrow().keys.clone();
         let rules = api.list(&format!("{}={MARKED}", keys.marker())).await?;
         let wanted = match self.options.taints {
@@ -112,34 +126,39 @@ impl BridgeWorker<'_> {
         // Those that have a rule first: one device must not take the place of another.
         let others = wanted.iter().filter(|device| !kept.contains(device)).collect::<Vec<_>>();
         let mut published = BTreeMap::new();
-        let (mut created, mut tainted) = (Vec::new(), 0);
-        let candidates =
-            kept.iter().map(|device| (true, *device)).chain(others.into_iter().map(|device| (false, device)));
-        for (has_rule, device) in candidates {
-            let is_over = tainted >= self.options.max_taints;
-            let is_current = !is_over && self.is_published(device, &mut published).await?;
-            match (has_rule, is_current) {
-                (true, false) => {
-                    let rule = rules.iter().find(|rule| is_rule_of(rule, device, effect, &keys));
-                    stale.extend(rule);
-                }
-                (false, true) => created.push(device),
-                _ => {}
+        let mut tainted = 0;
+        for device in &kept {
+            if tainted < self.options.max_taints && self.is_published(device, &mut published).await? {
+                tainted += 1;
+            } else {
+                stale.extend(rules.iter().find(|rule| is_rule_of(rule, device, effect, &keys)));
             }
-            tainted += usize::from(is_current);
-        }
-        if !self.term.is_valid() {
-            return Ok(wanted.len());
         }
         // There are never more rules than the limit, not even for a moment.
-        for rule in stale {
-            tracing::info!(rule = rule["metadata"]["name"].as_str(), "removing the taint of a device");
-            api.delete(rule).await?;
+        let mut present = rules.len();
+        for rule in stale.into_iter().take_while(|_| self.term.is_valid()) {
+            let name = rule["metadata"]["name"].as_str().unwrap_or_default();
+            tracing::info!(rule = name, "removing the taint of a device");
+            present -= usize::from(memory.settled(name, self.term.write(api.delete(rule)).await)?);
         }
-        for device in created {
-            let FailedDevice { driver, device: name, reason, .. } = &device.failed;
-            tracing::warn!(node = device.node, driver, device = name, reason, "tainting a failed device");
-            api.create(rule(device, effect, &keys)).await?;
+        let mut refused = 0;
+        for device in others {
+            let is_over = present >= self.options.max_taints || refused >= MAX_REFUSED;
+            if is_over || !self.term.is_valid() {
+                break;
+            }
+            if !self.is_published(device, &mut published).await? {
+                continue;
+            }
+            let rule = rule(device, effect, &keys);
+            let name = rule["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            if memory.settled(&name, self.term.write(api.create(rule)).await)? {
+                let FailedDevice { driver, device: name, reason, .. } = &device.failed;
+                tracing::warn!(node = device.node, driver, device = name, reason, "tainted a failed device");
+                present += 1;
+            } else {
+                refused += 1;
+            }
         }
         if wanted.len() > self.options.max_taints {
             let (failed, limit) = (wanted.len(), self.options.max_taints);
@@ -164,6 +183,40 @@ impl BridgeWorker<'_> {
             (&own.driver, &own.pool, &own.generation, &own.name) == (driver, pool, generation, name)
         }))
     }
+}
+
+/// What is remembered from one comparison to the next.
+#[derive(Debug, Default)]
+struct TaintMemory {
+    /// Whether the server had the API.
+    has_api: bool,
+    /// The rules that it has refused, about which nothing more is said.
+    refused: BTreeSet<String>,
+}
+
+impl TaintMemory {
+    /// Whether a write of a rule has succeeded. One that is refused, such as that of a name which another program has taken, keeps
+    /// no other from being written; it is tried again with the next comparison.
+    fn settled(&mut self, rule: &str, result: Result<(), CallError>) -> Result<bool, CallError> {
+        match result {
+            Ok(()) => {
+                self.refused.remove(rule);
+                Ok(true)
+            }
+            Err(error) if is_refusal(&error) => {
+                if self.refused.len() < MAX_REMEMBERED && self.refused.insert(rule.to_owned()) {
+                    tracing::warn!(rule, %error, "the API server refuses a change of a DeviceTaintRule");
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether the server refuses one object, rather than all calls of the moment.
+fn is_refusal(error: &CallError) -> bool {
+    error.status().is_some_and(|status| (400..500).contains(&status.code) && status.code != 429)
 }
 
 /// The failed devices of all Nodes, sorted. What an agent has written that has been silent for long does not count.
@@ -194,10 +247,20 @@ fn wanted(state: &BridgeState) -> Vec<TaintedDevice> {
     wanted
 }
 
-/// The devices of the annotation, if it has the form of this version.
+/// The devices of the annotation, if it has the form of this version. Those whose reason could not be the value of a taint are left
+/// out: the annotation may be from others than the agent.
 fn parse(text: &str) -> Option<Vec<FailedDevice>> {
-    let failed: FailedDevices = serde_json::from_str(text).ok()?;
+    let mut failed: FailedDevices = serde_json::from_str(text).ok()?;
+    failed.devices.retain(|device| is_value(&device.reason));
     (failed.v == FAILED_DEVICES_VERSION).then_some(failed.devices)
+}
+
+/// Whether a text is the value of a label.
+fn is_value(text: &str) -> bool {
+    let (first, last) = (text.bytes().next(), text.bytes().last());
+    [first, last].iter().all(|end| end.is_some_and(|byte| byte.is_ascii_alphanumeric()))
+        && text.len() <= MAX_VALUE
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// Whether a rule is the one that a device should have.
@@ -222,7 +285,7 @@ fn rule(device: &TaintedDevice, effect: DeviceTaintEffect, keys: &BridgeKeys) ->
     let TaintedDevice { node, node_uid, failed } = device;
     let FailedDevice { driver, pool, generation, device: name, reason } = failed;
     let mut hasher = DefaultHasher::new();
-    (node, driver, pool, name, generation).hash(&mut hasher);
+    (&keys.taint, node, node_uid, driver, pool, name, generation).hash(&mut hasher);
     json!({
         "metadata": {
             "name": format!("afd-{:016x}", hasher.finish()),
@@ -238,43 +301,4 @@ fn rule(device: &TaintedDevice, effect: DeviceTaintEffect, keys: &BridgeKeys) ->
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn device(generation: i64) -> TaintedDevice {
-        TaintedDevice {
-            node: "n".to_owned(),
-            node_uid: "1".to_owned(),
-            failed: FailedDevice {
-                driver: "gpu.example.com".to_owned(),
-                pool: "n".to_owned(),
-                generation,
-                device: "gpu-0".to_owned(),
-                reason: "DeviceLost".to_owned(),
-            },
-        }
-    }
-
-    #[test]
-    fn a_rule_is_for_one_node_device_generation_and_effect() {
-        let keys = BridgeKeys::new("p.example", None);
-        let own = rule(&device(1), DeviceTaintEffect::None, &keys);
-        let is_of = |device: &TaintedDevice, effect| is_rule_of(&own, device, effect, &keys);
-        assert!(is_of(&device(1), DeviceTaintEffect::None));
-        let other_reason = FailedDevice { reason: "Other".to_owned(), ..device(1).failed };
-        assert!(is_of(&TaintedDevice { failed: other_reason, ..device(1) }, DeviceTaintEffect::None));
-        assert!(!is_of(&device(2), DeviceTaintEffect::None), "another generation");
-        assert!(!is_of(&device(1), DeviceTaintEffect::NoSchedule), "another effect");
-        let recreated = TaintedDevice { node_uid: "2".to_owned(), ..device(1) };
-        assert!(!is_of(&recreated, DeviceTaintEffect::None), "another Node of this name");
-        assert!(own["metadata"]["name"].as_str().is_some_and(|name| name.len() == 20));
-    }
-
-    #[test]
-    fn an_annotation_of_another_version_counts_for_nothing() {
-        let text = |v: u32| serde_json::to_string(&FailedDevices { v, devices: vec![device(1).failed] });
-        let text = |v| text(v).expect("it can be encoded");
-        assert_eq!(parse(&text(1)), Some(vec![device(1).failed]));
-        assert_eq!((parse(&text(2)), parse("x")), (None, None));
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Lists and watches Nodes and pods, and writes the pods that differ, one after another.
 
-use std::{cell::RefCell, collections::VecDeque, convert::Infallible, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, convert::Infallible, rc::Rc, time::Duration};
 
 use afd_apiserver::{Backoff, CallError};
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -21,8 +21,12 @@ use crate::{
     state::{BridgeState, PodUid},
 };
 
-/// After what time a pod is tried again that the API server refuses.
-const REFUSED_RETRY: Duration = Duration::from_mins(10);
+/// After what time a pod is tried again that the API server refuses, or that does not get what was written; doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(10);
+/// The longest time until then.
+const LAST_RETRY: Duration = Duration::from_mins(10);
+/// How often a pod is written that does not get what was written: a webhook may remove it.
+const MAX_WRITES: u8 = 3;
 /// Pods that have a node and have not ended: only these are endpoints.
 const BOUND: &str = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
 /// How often a pod is planned again, because another manager has taken a key meanwhile.
@@ -30,7 +34,7 @@ const MAX_ATTEMPTS: usize = 3;
 
 /// What became of a pod.
 enum PodOutcome {
-    /// It was looked after; whether any request was made for it.
+    /// It was looked after, or is gone.
     Done,
     /// The API server refuses it, or the term is over.
     Later,
@@ -82,25 +86,42 @@ impl BridgeWorker<'_> {
         let interval = Duration::from_secs_f64(1.0 / self.options.writes_per_second);
         let wake = Rc::clone(&state.borrow().pods_wake);
         let (mut owners, mut backoff) = (OwnerSelectors::default(), Backoff::default());
-        let mut later: VecDeque<(Instant, PodUid)> = VecDeque::new();
+        let mut later: BTreeSet<(Instant, PodUid)> = BTreeSet::new();
         loop {
-            while let Some((_, uid)) = later.pop_front_if(|(at, _)| *at <= Instant::now()) {
-                state.borrow_mut().examine(&uid);
+            while later.first().is_some_and(|(at, _)| *at <= Instant::now()) {
+                let Some((_, uid)) = later.pop_first() else { break };
+                state.borrow_mut().hold(&uid, false);
             }
             let next = state.borrow_mut().next_pod().map(|(uid, pod)| {
                 let path = format!("/api/v1/namespaces/{}/pods", pod.namespace);
                 (uid, pod.name.to_string(), path)
             });
             let Some((uid, name, path)) = next else {
-                let until = later.front().map_or_else(|| Instant::now() + REFUSED_RETRY, |(at, _)| *at);
+                let until = later.first().map_or_else(|| Instant::now() + LAST_RETRY, |(at, _)| *at);
                 // Either way the queue is looked through again.
                 let _ = timeout_at(until, wake.notified()).await;
                 continue;
             };
             let pod = WrittenPod { request: Request::new(path), name: &name, uid: &uid };
-            match self.write_pod(&pod, state, &mut owners).await {
-                Ok(PodOutcome::Done) => backoff.reset(),
-                Ok(PodOutcome::Later) => later.push_back((Instant::now() + REFUSED_RETRY, uid)),
+            let outcome = match self.write_pod(&pod, state, &mut owners).await {
+                // All pods wait only for what concerns all.
+                Err(error) if !is_overload(&error) => {
+                    tracing::warn!(pod = name, %error, "the API server refuses a pod");
+                    Ok(PodOutcome::Later)
+                }
+                outcome => outcome,
+            };
+            match outcome {
+                Ok(outcome) => {
+                    backoff.reset();
+                    let is_done = matches!(outcome, PodOutcome::Done);
+                    let mut state = state.borrow_mut();
+                    let failures = state.count_failure(&uid, is_done);
+                    if let Some(delay) = hold_time(failures, is_done) {
+                        state.hold(&uid, true);
+                        later.insert((Instant::now() + delay, uid));
+                    }
+                }
                 Err(error) => {
                     let delay = backoff.next_delay(error.retry_after);
                     tracing::warn!(%error, retry_seconds = delay.as_secs(), "a pod cannot be written; retrying");
@@ -150,15 +171,11 @@ impl BridgeWorker<'_> {
             if !self.term.is_valid() {
                 return Ok(PodOutcome::Later);
             }
-            match self.apply(pod, &body).await {
+            match self.term.write(self.apply(pod, &body)).await {
                 Ok(written) => return Ok(done(state, pod, &written, opts_in)),
                 Err(error) => match error.status().map(|status| status.code) {
                     // Another manager has taken a key, or it is another pod of this name.
                     Some(404 | 409) => {}
-                    Some(400 | 403 | 422) => {
-                        tracing::warn!(pod = pod.name, %error, "the API server refuses the labels of a pod");
-                        return Ok(PodOutcome::Later);
-                    }
                     _ => return Err(error),
                 },
             }
@@ -184,6 +201,17 @@ impl BridgeWorker<'_> {
     ) -> Result<FollowedObject, CallError> {
         self.calls.call("apply", "a pod", apply(self.client, pod, body, self.term.write_timeout)).await
     }
+}
+
+/// Whether a failure concerns all calls: the server is overloaded, or does not respond.
+pub(crate) fn is_overload(error: &CallError) -> bool {
+    error.status().is_none_or(|status| [429, 503, 504].contains(&status.code))
+}
+
+/// For how long a pod is not looked after that was not as it should be so often in a row.
+fn hold_time(failures: u8, is_done: bool) -> Option<Duration> {
+    let more = if is_done { failures.checked_sub(MAX_WRITES)? } else { failures.saturating_sub(1) };
+    Some((FIRST_RETRY * (1 << more.min(10))).min(LAST_RETRY))
 }
 
 /// Takes in a pod as it is now.
@@ -227,5 +255,81 @@ impl WrittenPod<'_> {
     /// The body of an apply. With the uid, it creates no pod, and changes no other one of this name.
     pub(crate) fn body(&self, labels: &impl serde::Serialize) -> serde_json::Value {
         json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": self.name, "uid": self.uid, "labels": labels } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        follow::FollowEvent,
+        keys::BridgeKeys,
+        lease::LeaseTerm,
+        testing::{FakeApiServer, failure, options},
+    };
+
+    /// A pod on Node `n`; with a label, if it is written and kept.
+    fn pod(name: &str) -> Value {
+        let metadata =
+            json!({ "name": name, "namespace": "ml", "uid": name, "labels": { "role": "decode" } });
+        json!({ "metadata": metadata, "spec": { "nodeName": "n" } })
+    }
+
+    /// Looks after these pods for a time, with every list complete.
+    async fn write(server: &FakeApiServer, pods: &[&str], time: Duration) {
+        let mut options = options(0);
+        options.selectors = vec!["role".parse().expect("it is a selector")];
+        let mut state =
+            BridgeState::new(BridgeKeys::new("p.example", None), options.selectors.clone(), "afd");
+        let node =
+            json!({ "metadata": { "name": "n", "uid": "n", "labels": { "kubernetes.io/hostname": "n" } } });
+        state.node_event(FollowEvent::Seen(&serde_json::from_value(node).expect("it is a Node")));
+        state.node_event(FollowEvent::Listed);
+        for name in pods {
+            state.pod_event(0, FollowEvent::Seen(&serde_json::from_value(pod(name)).expect("it is a pod")));
+        }
+        (0..2).for_each(|list| state.pod_event(list, FollowEvent::Listed));
+        let term = LeaseTerm::until(Instant::now() + time * 2, time);
+        let worker =
+            BridgeWorker { client: &server.client, calls: &server.calls, options: &options, term: &term };
+        timeout(time, worker.write_pods(&RefCell::new(state))).await.expect_err("it writes forever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_fails_for_a_reason_of_its_own_keeps_no_other_from_being_written() {
+        for code in [403, 422, 500] {
+            let server = FakeApiServer::new(move |request, _| match request {
+                _ if request.starts_with("GET") && request.contains("/well") => (200, pod("well")),
+                _ if request.starts_with("GET") => (200, pod("bad")),
+                _ if request.contains("/bad") => failure(code),
+                _ => (200, pod("well")),
+            });
+            write(&server, &["bad", "well"], Duration::from_secs(1)).await;
+            let requests = server.requests();
+            let patches: Vec<&String> =
+                requests.iter().filter(|request| request.starts_with("PATCH")).collect();
+            assert!(patches[0].contains("/bad") && patches[1].contains("/well"), "{code}: {requests:?}");
+            assert_eq!(patches.iter().filter(|patch| patch.contains("/bad")).count(), 1, "{code}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn overload_holds_up_all_pods() {
+        let server = FakeApiServer::new(|_, _| failure(503));
+        write(&server, &["one", "two"], Duration::from_millis(200)).await;
+        assert_eq!(server.requests().len(), 1, "{:?}", server.requests());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_whose_labels_are_removed_by_a_webhook_is_not_written_without_end() {
+        let server = FakeApiServer::new(|_, _| (200, pod("stripped")));
+        write(&server, &["stripped"], Duration::from_secs(9)).await;
+        assert_eq!(server.count("PATCH"), 3);
+        let server = FakeApiServer::new(|_, _| (200, pod("stripped")));
+        write(&server, &["stripped"], Duration::from_secs(3600)).await;
+        let writes = server.count("PATCH");
+        assert!((8..20).contains(&writes), "{writes} writes in an hour");
     }
 }

@@ -109,15 +109,9 @@ impl FaultTrack {
         }
     }
 
-    /// The faults that are problems, or were until a while ago, by subject: their reasons.
-    pub(crate) fn problems(&self) -> BTreeMap<String, String> {
-        let problems = self.faults.iter().filter(|(_, tracked)| tracked.is_problem);
-        problems.map(|(subject, tracked)| (subject.clone(), tracked.fault.code.clone())).collect()
-    }
-
-    /// Whether there is no fault, and was none for a while.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.faults.is_empty()
+    /// The faults of devices themselves that there are, or were until a while ago, and whether each is a problem.
+    pub(crate) fn of_devices(&self) -> impl Iterator<Item = (ConfirmedFault, bool)> {
+        self.faults.values().filter_map(|tracked| Some((tracked.fault.of_device()?, tracked.is_problem)))
     }
 
     /// Restarts all graces.
@@ -201,7 +195,8 @@ mod tests {
         let lost = [fault("a", false)];
         let mut problems = |seconds: u32, faults: &[ObservedFault]| {
             track.observe(faults, |_| false, SECOND * seconds, &graces);
-            track.problems().into_values().collect::<Vec<_>>()
+            let problems = track.of_devices().filter(|(_, is_problem)| *is_problem);
+            problems.map(|(fault, _)| fault.reason).collect::<Vec<_>>()
         };
         assert!(problems(0, &lost).is_empty(), "it is not confirmed");
         assert_eq!(problems(120, &lost), ["GpuLost"]);

@@ -31,18 +31,29 @@ impl Track {
             self.confirmed_faults.clear();
             return Conditions::default();
         }
+        self.settled_at.get_or_insert(now);
         let inputs = self.condition_inputs(offers, faults);
         let failed = self.failed_devices(&inputs);
         Conditions { ready: inputs.ready(), problem: inputs.problem(&self.options.problem_reasons), failed }
     }
 
-    /// The devices with a confirmed fault. Not decided while the verdict on a device is not, in maintenance, and while the only
-    /// faults are not confirmed. A library that is silent for longer than its grace leaves health unknown, which is no fault.
+    /// The devices with a confirmed fault of their own. Not decided while the verdict on a device is not, in maintenance, and while
+    /// the only faults are not confirmed. A library that is silent for longer than its grace leaves health unknown, which is no fault.
+    ///
+    /// An agent that has just begun confirms one fault after the other. An earlier agent may have confirmed all of them, so that
+    /// nothing is decided while one has begun, for as long as a fault takes.
     fn failed_devices(&self, inputs: &ConditionInputs<'_>) -> Decision<BTreeMap<DeviceId, String>> {
-        let problems = self.faults.problems().into_iter();
-        let devices = problems.filter_map(|(subject, code)| Some((DeviceId(subject.parse().ok()?), code)));
+        let problems = self.faults.of_devices().filter(|(_, is_problem)| *is_problem);
+        let devices =
+            problems.filter_map(|(fault, _)| Some((DeviceId(fault.device.parse().ok()?), fault.reason)));
         let failed: BTreeMap<DeviceId, String> = devices.collect();
-        if inputs.is_verdict_outstanding() || (failed.is_empty() && !self.faults.is_empty()) {
+        let has_begun = self.settled_at.is_none_or(|settled| self.last < settled + self.options.graces.fault);
+        let mut faults = self.faults.of_devices();
+        let may_be_more = match failed.is_empty() {
+            true => faults.next().is_some(),
+            false => has_begun && faults.any(|(_, is_problem)| !is_problem),
+        };
+        if inputs.is_verdict_outstanding() || may_be_more {
             Decision::Undecided
         } else if failed.is_empty() {
             Decision::Absent

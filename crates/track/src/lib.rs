@@ -122,6 +122,8 @@ pub struct Track {
     options: TrackOptions,
     /// When the agent was started.
     started: Option<Duration>,
+    /// When conditions were first decided.
+    settled_at: Option<Duration>,
     last: Duration,
     presence: Presence,
     vendors: Vec<VendorTrack>,
@@ -149,6 +151,7 @@ impl Track {
         Track {
             options,
             started: None,
+            settled_at: None,
             last: Duration::ZERO,
             presence: Presence::default(),
             vendors: vendors.collect(),
@@ -219,6 +222,7 @@ impl Track {
             self.presence.deadline(now, graces),
             self.offers.deadline(now, graces),
             self.faults.deadline(now, graces),
+            self.settled_at.map(|settled| settled + graces.fault),
             self.settles_at(now),
         ];
         vendors.chain(others.into_iter().flatten()).filter(|deadline| *deadline > now).min()
@@ -232,6 +236,7 @@ impl Track {
             self.vendors.iter_mut().for_each(|vendor| vendor.restart(now));
         } else if now.saturating_sub(self.last) > self.options.graces.gap && started < now {
             self.started = Some(now);
+            self.settled_at = None;
             self.presence.restart(now);
             self.vendors.iter_mut().for_each(|vendor| vendor.restart(now));
             self.offers.restart();

@@ -92,6 +92,20 @@ pub(crate) fn install(bed: &Bed, device_taints: &str) -> anyhow::Result<String> 
     Ok(token.trim().to_owned())
 }
 
+/// Helm does not install the bridge of a second release: two would take the labels from each other.
+pub(crate) fn refuse_second(bed: &Bed) -> anyhow::Result<()> {
+    let nowhere = json!({ "no": "node" });
+    let values = json!({ "nodeSelector": nowhere, "bridge": { "enabled": true, "nodeSelector": nowhere } });
+    let values = values_option(bed.folder(), &values);
+    let mut helm = bed.helm()?;
+    helm.args(["install", "second", "--namespace", "second", "--create-namespace"]).arg(values).arg(chart());
+    let output = helm.output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    let is_refused = error.contains("accelerator-feature-discovery-bridge") && error.contains("exists");
+    ensure!(!output.status.success() && is_refused, "{error}");
+    Ok(())
+}
+
 /// A kubeconfig with a token, straight to the API server.
 pub(crate) fn kubeconfig(bed: &Bed, token: &str) -> anyhow::Result<PathBuf> {
     let mut config = serde_json::to_value(Kubeconfig::read_from(bed.kubeconfig())?)?;

@@ -131,10 +131,15 @@ fn accounts(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Resu
         "{account}"
     );
     let existing = json!({ "serviceAccount": { "create": false, "name": "mine" }, "rbac": { "create": false },
-        "cleanup": { "serviceAccountName": "mine-too" } });
+        "cleanup": { "serviceAccountName": "mine-too" }, "bridge": { "enabled": true } });
     let objects = with(existing)?;
+    ensure!(names(&objects, "Deployment") == ["afd-bridge"], "the bridge is rendered");
     let is_right = |kind: &&str| !names(&objects, kind).is_empty();
-    let rights = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+    ensure!(
+        names(&objects, "ServiceAccount") == ["afd-bridge"],
+        "only the bridge has an account of the chart"
+    );
+    let rights = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
     ensure!(rights.iter().find(|kind| is_right(kind)).is_none(), "{objects:?}");
     let pod = &set(&objects)?["spec"]["template"]["spec"];
     ensure!(pod["serviceAccountName"] == "mine" && pod["automountServiceAccountToken"] == true, "{pod}");

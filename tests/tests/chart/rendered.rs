@@ -105,7 +105,22 @@ pub(crate) fn bridge(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> any
         ensure!(is_given != is_left_out, "--{option} in {arguments:?}");
     }
     Args::command().try_get_matches_from(["afd"].into_iter().chain(arguments.iter().copied()))?;
+    let with_constraints = "bridge.enabled=true,openshift.scc=true,cleanup.enabled=false";
+    let role = render(&["--show-only", "templates/bridge.yaml", "--set", with_constraints])?;
+    ensure!(role.contains("resourceNames: [nonroot-v2]"), "restricted-v2 refuses its user: {role}");
+    ensure!(!text.contains("nonroot-v2"), "{text}");
     let policy = render(&["--show-only", "templates/bridgepolicy.yaml", "--set", more, "--set", selectors])?;
+    // Of no release, so that Helm refuses a second bridge.
+    let of_cluster = "name: accelerator-feature-discovery-bridge\n";
+    ensure!(policy.contains(&format!("metadata:\n  {of_cluster}")), "{policy}");
+    // What a bridge that was turned off has left is removed with the release.
+    let hooks = "--no-hooks=false";
+    ensure!(render(&[hooks])?.contains("        - --bridge\n"), "the cleanup job leaves what a bridge wrote");
+    let unrestricted = render(&[hooks, "--set", "admissionPolicy.enabled=false"])?;
+    ensure!(
+        !unrestricted.contains("- --bridge") && !unrestricted.contains("devicetaintrules"),
+        "{unrestricted}"
+    );
     let opts_in = "('a/b' in variables.labels) || (!('c' in variables.labels) && ('d' in variables.labels";
     ensure!(policy.contains(opts_in), "{policy}");
     Ok(())

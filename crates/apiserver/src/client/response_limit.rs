@@ -71,7 +71,7 @@ struct BoundedBody {
 /// A response is too long.
 #[derive(Debug, thiserror::Error)]
 #[error("the response is longer than {max_bytes} bytes")]
-struct ResponseTooLong {
+pub(crate) struct ResponseTooLong {
     max_bytes: usize,
 }
 

@@ -122,6 +122,29 @@ fn a_pod_opts_out_by_the_marker_and_what_a_list_lacks_is_gone() {
     );
 }
 
+/// Whether the taints are woken.
+async fn wakes_taints(state: &BridgeState) -> bool {
+    tokio::time::timeout(std::time::Duration::from_millis(1), state.taints_wake.notified()).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_was_silent_for_hours_counts_at_once_when_it_is_back() {
+    let mut state = listed();
+    let seen = |time: &str| {
+        let entry = json!({ "manager": "afd", "time": time });
+        let annotations = json!({ "p.example/failed-devices": "{}" });
+        object(
+            json!({ "metadata": { "name": "n", "uid": "n", "annotations": annotations, "managedFields": [entry] } }),
+        )
+    };
+    state.node_event(FollowEvent::Seen(&seen("2026-01-01T00:00:00Z")));
+    assert!(wakes_taints(&state).await, "the annotation is new");
+    state.node_event(FollowEvent::Seen(&seen("2026-01-01T01:00:00Z")));
+    assert!(!wakes_taints(&state).await, "its heartbeat is hourly");
+    state.node_event(FollowEvent::Seen(&seen("2026-01-01T05:00:00Z")));
+    assert!(wakes_taints(&state).await);
+}
+
 const NODES: usize = 15_000;
 const PODS: usize = 100_000;
 /// What the chart's limit leaves room for, with the page of a list and the program.
