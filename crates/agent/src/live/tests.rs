@@ -154,7 +154,7 @@ fn what_is_not_known_has_the_reason_of_its_problem() {
 }
 
 #[test]
-fn the_reason_is_that_of_the_fact_itself_and_of_the_most_telling_one() {
+fn the_reason_is_that_of_the_fact_itself_and_of_the_first_one() {
     let inventory = inventory();
     let missing = |facts: &[(&str, Missing)]| {
         let problem = |(fact, reason): &(&str, Missing)| Problem {

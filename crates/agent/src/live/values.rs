@@ -53,7 +53,7 @@ impl<'t> Readings<'t> {
 
 impl UnitValues {
     /// The values of a unit with so much memory. `why` is the reason why a value is missing, by the names of its facts, the
-    /// most telling first.
+    /// most exact first.
     pub(super) fn new(
         readings: &Readings<'_>,
         memory: Known<u64>,
