@@ -152,3 +152,16 @@ fn the_readme_shows_the_output_of_the_binary() {
     let picture = stdout(&mut picture.afd(["topology", "--output", "svg"]));
     expect_file![workspace().join("docs/images/topology.svg")].assert_eq(&picture);
 }
+
+/// The alert also leaves out what was not held all the time.
+#[test]
+fn the_panel_of_idle_devices_has_the_measure_of_the_alert() {
+    let chart = afd_tests::workspace().join("daemonset/chart");
+    let read = |path: &str| std::fs::read_to_string(chart.join(path)).expect("it can be read");
+    let rules = read("rules.yaml");
+    let (_, alert) = rules.split_once("- alert: AcceleratorIdleButHeld").expect("there is the alert");
+    let measure = r#"avg_over_time(accelerator_device_utilization_ratio{engine="compute"}[2h])"#;
+    assert!(alert.split_whitespace().collect::<Vec<_>>().join(" ").contains(&format!("({measure} < 0.01 ")));
+    let query = format!("({measure}) < 0.01)").replace('"', "\\\"");
+    assert!(read("dashboards/holders.json").contains(&query), "{query}");
+}

@@ -103,6 +103,30 @@ fn nodes_of_a_product_are_compared_and_a_tie_is_no_majority() {
     assert_eq!((of("mi300x-1").len(), of("mi300x-2").len()), (1, 1));
 }
 
+/// Agents report no number of links: what a report has besides is no fact of the Node.
+#[test]
+fn only_what_agents_report_is_compared() {
+    let mut list = nodes::list();
+    let before = output_of_drift(&list);
+    for (number, node) in list["items"].as_array_mut().expect("it is a list").iter_mut().enumerate() {
+        let Some(Value::String(text)) =
+            node.pointer_mut("/metadata/annotations/accelerator.llm-d.ai~1report")
+        else {
+            continue;
+        };
+        let mut report: Value = serde_json::from_str(text).expect("a report is JSON");
+        report["links"] = json!(number);
+        *text = report.to_string();
+    }
+    assert_eq!(output_of_drift(&list), before);
+}
+
+fn output_of_drift(list: &Value) -> String {
+    let output = over("nodes --drift", list);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
 #[test]
 fn the_fleet_is_explained_by_what_nodes_lack() {
     let groups: Value =

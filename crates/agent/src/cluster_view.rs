@@ -106,6 +106,7 @@ impl ClusterReceivers {
             }),
             published,
             held: kubelet.as_ref().map(|report| report.held.clone()),
+            rdma_pods: kubelet.as_ref().map(|report| report.rdma_pods.clone()),
         };
         let offered = offer::offered(inventory, &offers, include_integrated);
         let complete = resources.is_some() && *slices != NodeSlices::Pending;

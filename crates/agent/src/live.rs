@@ -248,16 +248,21 @@ impl UnitSource<'_> {
         UnitValues::new(&readings, memory, |facts| self.why_missing(device, facts))
     }
 
-    /// Why a device has no value: the problem with one of these facts, or with the vendor's library.
+    /// Why a device has no value: the problem with the first of these facts that has one.
     fn why_missing(&self, device: &Device, facts: &[&str]) -> Missing {
-        let of_fact = |problem: &&&Problem| facts.iter().any(|fact| problem.fact.starts_with(fact));
         let own = self.problems.iter().filter(|problem| problem.device == Some(device.id));
         let probe = vendors::of_device(device).map(|record| record.probe);
         let of_probe = || {
             let all = self.problems.iter().filter(|problem| problem.device.is_none());
             all.filter(|problem| Some(problem.probe.as_str()) == probe)
         };
-        let found = own.clone().find(of_fact).or_else(|| of_probe().find(of_fact));
+        let named = |fact: &&str| {
+            own.clone().find(|problem| problem.fact == **fact).or_else(|| {
+                let mut shared = of_probe();
+                shared.find(|problem| problem.fact == **fact)
+            })
+        };
+        let found = facts.iter().find_map(named);
         let undriven = device.driver.missing().filter(|missing| *missing == Missing::DriverNotBound);
         found.map(|problem| problem.reason).or(undriven).unwrap_or(Missing::NotExposed)
     }

@@ -1,11 +1,15 @@
-//! Whether the traffic of pods goes over RDMA: ports that stand still while pods that hold RDMA devices keep accelerators busy mean
-//! that transfers have fallen back to TCP.
+//! Whether the traffic of pods goes over RDMA: ports that stand still while pods that hold RDMA devices keep their accelerators busy
+//! mean that transfers have fallen back to TCP. An accelerator counts only if all pods that hold it hold RDMA devices as well:
+//! of others it is not known who keeps it busy.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use afd_model::{
-    Allocation, AllocationMechanism, Engine, Inventory, Known, Missing, Offers, PortCounters, PortState,
-    Quantity, Sampling,
+    Allocation, DeviceId, Engine, Inventory, Known, Missing, Offers, PortCounters, PortState, Quantity,
+    Sampling,
 };
 
 /// How long accelerators must have been busy without traffic. Prefill and decode exchange caches all the time.
@@ -35,9 +39,9 @@ struct UseWindow {
 /// What is observed at one time.
 #[derive(Clone, Copy, Debug)]
 struct Observed {
-    /// Whether a pod holds an RDMA device.
+    /// Whether a pod holds an RDMA device and an accelerator.
     is_held: bool,
-    /// Whether a pod keeps an accelerator busy.
+    /// Whether such a pod keeps its accelerator busy.
     is_busy: bool,
     /// What all active ports have counted; none where one does not count.
     bytes: Option<u64>,
@@ -58,13 +62,10 @@ impl RdmaUse {
         allocations: Option<&[Allocation]>,
         offers: &Offers,
     ) -> bool {
+        let devices = with_rdma(allocations.unwrap_or_default(), offers);
         let observed = Observed {
-            is_held: offers
-                .held
-                .iter()
-                .flatten()
-                .any(|((mechanism, by), held)| *held > 0 && is_rdma(*mechanism, by)),
-            is_busy: is_busy(sampling, allocations.unwrap_or_default()),
+            is_held: !devices.is_empty(),
+            is_busy: is_busy(sampling, &devices),
             bytes: bytes(inventory, &sampling.ports),
         };
         self.observe(now, observed)
@@ -101,18 +102,20 @@ impl RdmaUse {
     }
 }
 
-/// Whether an extended resource or a DRA driver offers RDMA devices, by the names that llm-d's guides use: `rdma/ib`,
-/// `.../sriov-rdma-vf`, `.../hostdev`, `vpc.amazonaws.com/efa`, `mrdma.*`, `dra.net`.
-fn is_rdma(mechanism: AllocationMechanism, by: &str) -> bool {
-    let is_dranet = mechanism == AllocationMechanism::Dra && by == "dra.net";
-    by.contains("rdma") || by.ends_with("/efa") || by.ends_with("/hostdev") || is_dranet
+/// The devices all of whose holders hold RDMA devices as well.
+fn with_rdma(allocations: &[Allocation], offers: &Offers) -> BTreeSet<DeviceId> {
+    let mut devices: BTreeMap<DeviceId, bool> = BTreeMap::new();
+    for holder in allocations {
+        let mut pods = offers.rdma_pods.iter().flatten();
+        let has_rdma = pods.any(|(namespace, pod)| (namespace, pod) == (&holder.namespace, &holder.pod));
+        *devices.entry(holder.unit.device).or_insert(true) &= has_rdma;
+    }
+    devices.into_iter().filter_map(|(device, has_rdma)| has_rdma.then_some(device)).collect()
 }
 
-/// Whether a device or partition that a pod holds is busy.
-fn is_busy(sampling: &Sampling, allocations: &[Allocation]) -> bool {
-    let held = |sample: &&afd_model::Sample| {
-        allocations.iter().any(|allocation| allocation.unit.device == sample.unit.device)
-    };
+/// Whether one of these devices or a partition of it is busy.
+fn is_busy(sampling: &Sampling, devices: &BTreeSet<DeviceId>) -> bool {
+    let held = |sample: &&afd_model::Sample| devices.contains(&sample.unit.device);
     sampling
         .samples
         .iter()
@@ -138,6 +141,8 @@ fn bytes(inventory: &Inventory, counters: &[PortCounters]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use afd_model::{AllocationMechanism, PciAddress, Reading, Sample};
+
     use super::*;
 
     /// The verdicts after observations: minutes since the start, bytes, whether pods hold RDMA devices and keep accelerators busy.
@@ -185,23 +190,37 @@ mod tests {
     }
 
     #[test]
-    fn rdma_devices_are_known_by_the_names_that_the_guides_use() {
-        let plugin = AllocationMechanism::DevicePlugin;
-        for name in [
-            "rdma/ib",
-            "rdma/roce_gdr",
-            "example.com/sriov-rdma-vf",
-            "example.com/hostdev",
-            "vpc.amazonaws.com/efa",
-        ] {
-            assert!(is_rdma(plugin, name), "{name}");
-        }
-        assert!(
-            is_rdma(AllocationMechanism::Dra, "mrdma.example.com")
-                && is_rdma(AllocationMechanism::Dra, "dra.net")
-        );
-        assert!(
-            !is_rdma(plugin, "dra.net") && !is_rdma(plugin, "example.com/gpu") && !is_rdma(plugin, "cpu")
-        );
+    fn only_a_pod_that_holds_both_keeps_an_accelerator_busy_with_rdma() {
+        let unit = |bus| PciAddress { domain: 0, bus, device: 0, function: 0 };
+        let held = |bus, pod: &str| Allocation {
+            unit: DeviceId(unit(bus)).into(),
+            namespace: "serving".to_owned(),
+            pod: pod.to_owned(),
+            container: "main".to_owned(),
+            resource: "example.com/gpu".to_owned(),
+            mechanism: AllocationMechanism::DevicePlugin,
+        };
+        let offers = |namespace: &str, pods: &[&str]| Offers {
+            rdma_pods: Some(pods.iter().map(|pod| (namespace.to_owned(), (*pod).to_owned())).collect()),
+            ..Offers::default()
+        };
+        let busy = Reading { quantity: Quantity::Utilization(Engine::Compute), value: 0.9 };
+        let sampling = Sampling {
+            samples: vec![Sample { unit: DeviceId(unit(1)).into(), readings: vec![busy] }],
+            ..Sampling::default()
+        };
+        let observed = |allocations: &[Allocation], offers: &Offers| {
+            let devices = with_rdma(allocations, offers);
+            (!devices.is_empty(), is_busy(&sampling, &devices))
+        };
+        let decode = offers("serving", &["decode"]);
+        assert_eq!(observed(&[held(1, "decode")], &decode), (true, true));
+        assert_eq!(observed(&[held(1, "other")], &decode), (false, false), "its pod has no RDMA device");
+        assert_eq!(observed(&[held(1, "decode")], &offers("test", &["decode"])), (false, false));
+        let both = [held(1, "other"), held(2, "decode")];
+        assert_eq!(observed(&both, &decode), (true, false), "another pod keeps another device busy");
+        let shared = [held(1, "other"), held(1, "decode")];
+        assert_eq!(observed(&shared, &decode), (false, false), "who of them keeps it busy is not known");
+        assert_eq!(observed(&[held(1, "decode")], &Offers::default()), (false, false));
     }
 }

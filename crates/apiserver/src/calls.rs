@@ -12,6 +12,9 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// would be of no use for that long.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
+/// What a server answers that is overloaded or restarts, or a proxy in front of it: too many requests, unavailable, timed out.
+const TEMPORARY: [u16; 3] = [429, 503, 504];
+
 /// Seconds after which the server ends a watch: as in client-go, shorter than the timeouts of proxies.
 pub const WATCH_TIMEOUT_SECONDS: u32 = 290;
 
@@ -44,6 +47,12 @@ enum CallErrorCause {
 }
 
 impl CallError {
+    /// Whether the server may be overloaded or restart, or the connection was lost: the call may succeed later. A call without a
+    /// status had no answer.
+    pub fn is_temporary(&self) -> bool {
+        self.status().is_none_or(|status| TEMPORARY.contains(&status.code))
+    }
+
     /// The Status that the server returned, if any.
     pub fn status(&self) -> Option<&kube::core::Status> {
         match &self.cause {

@@ -9,7 +9,6 @@ use std::{
     io::{BufReader, Read},
 };
 
-use http::StatusCode;
 use kube::{Client, api::ListParams, core::Request};
 use serde::{
     Deserialize, Deserializer,
@@ -23,6 +22,8 @@ use crate::{ApiCalls, Backoff, CallError};
 const PAGE_SIZE: u32 = 100;
 /// How often a page is requested again in a row, and how often a list is begun again.
 const MAX_ATTEMPTS: u32 = 5;
+/// The same for the first page of all while there is no answer: that server may not be there at all.
+const MAX_FIRST_ATTEMPTS: u32 = 2;
 /// The server has removed the version of the list that is continued.
 const EXPIRED: u16 = 410;
 
@@ -124,10 +125,11 @@ pub enum NodeListEvent {
 }
 
 /// Lists the Nodes that a label selector matches. A list that cannot be continued, because it has taken longer than the server
-/// keeps an old version, begins again; while the server is overloaded, the page is requested again after a delay.
+/// keeps an old version, begins again; while the server is overloaded or does not
+/// answer, the page is requested again after a delay.
 ///
 /// # Errors
-/// When the server refuses, or is overloaded for too long.
+/// When the server refuses, or is overloaded or does not answer for too long.
 pub async fn list_nodes(
     client: &Client,
     calls: &ApiCalls,
@@ -142,36 +144,37 @@ pub async fn list_nodes(
             let request =
                 Request::new("/api/v1/nodes").list(&parameters).map_err(kube::Error::BuildRequest)?;
             let text = client.request_text(request).await?;
-            read_nodes(Box::new(text.as_bytes()), &mut |node| take(NodeListEvent::Node(node)))
-                .map_err(kube::Error::SerdeError)
+            // A page that cannot be read to its end is requested again: none of its Nodes counts before.
+            let mut nodes = Vec::new();
+            let next = read_nodes(Box::new(text.as_bytes()), &mut |node| nodes.push(node))
+                .map_err(kube::Error::SerdeError)?;
+            Ok((nodes, next))
         });
         let error = match page.await {
-            Ok(next) if next.is_empty() => return Ok(()),
-            Ok(next) => {
+            Ok((nodes, next)) => {
+                nodes.into_iter().for_each(|node| take(NodeListEvent::Node(node)));
+                if next.is_empty() {
+                    return Ok(());
+                }
                 parameters = first.clone().continue_token(&next);
                 (attempts, backoff) = (0, Backoff::default());
                 continue;
             }
             Err(error) => error,
         };
-        let code = error.status().map_or(0, |status| status.code);
-        if code == EXPIRED && parameters.continue_token.is_some() && lists < MAX_ATTEMPTS {
+        let code = error.status().map(|status| status.code);
+        let is_first = code.is_none() && parameters.continue_token.is_none();
+        let limit = if is_first { MAX_FIRST_ATTEMPTS } else { MAX_ATTEMPTS };
+        if code == Some(EXPIRED) && parameters.continue_token.is_some() && lists < MAX_ATTEMPTS {
             (parameters, lists) = (first.clone(), lists + 1);
             take(NodeListEvent::Begin);
-        } else if is_temporary(code) && attempts < MAX_ATTEMPTS {
+        } else if error.is_temporary() && attempts < limit {
             attempts += 1;
             sleep(backoff.next_delay(error.retry_after)).await;
         } else {
             return Err(error);
         }
     }
-}
-
-/// Whether a server that is overloaded or restarts answers so.
-fn is_temporary(code: u16) -> bool {
-    [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT]
-        .iter()
-        .any(|status| status.as_u16() == code)
 }
 
 /// Reads a list of Nodes, or a single one, from JSON. Returns where the list is continued; empty at its end.

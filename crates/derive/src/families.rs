@@ -227,7 +227,7 @@ families! {
         RdmaPortUp = "rdma_port_up", Gauge, Node, ["nic", "port", "link_layer", "device"],
             "1 if an RDMA port is active, else 0; device is the accelerator under the same PCIe switch, if there is exactly one.";
         RdmaPortReceiveBytesTotal = "rdma_port_receive_bytes_total", Counter, Node, ["nic", "port", "device"],
-            "Bytes that an RDMA port has received, without what goes through the kernel's network stack; no series of a counter that is saturated or wraps around. device as in rdma_port_up.";
+            "Bytes that an RDMA port has received: of RoCE without what goes through the kernel's network stack, of InfiniBand with IPoIB; no series of a counter that is saturated or wraps around. device as in rdma_port_up.";
         RdmaPortTransmitBytesTotal = "rdma_port_transmit_bytes_total", Counter, Node, ["nic", "port", "device"],
             "The same of what it has sent.";
         RdmaPortErrorsTotal = "rdma_port_errors_total", Counter, Node, ["nic", "port", "device", "kind"],

@@ -16,6 +16,7 @@
 //!   initialisation opens the nodes of all GPUs and would wake it; if others are awake, that is a problem of the suspended one. A GPU
 //!   that is integrated into the processor of a node with other GPUs does not count, since it always sleeps, nor does one without
 //!   a node, as of a virtual machine.
+//! - The kernel wakes a suspended GPU for most files, too: those are not read then (`sysfs/sampling.rs`).
 //! - Where Level Zero is not there, or does not report the memory of a GPU, the process asks xe or i915 on the render nodes
 //!   ([`drm`]); a node of a suspended GPU is not opened. Where Level Zero reports no engines, the utilization is that by the
 //!   counters of the driver, if the process may open them ([`counters`]), or else that by the engine time of all clients
@@ -43,7 +44,7 @@ use afd_model::{
     Quantity, Reading, Sample, Sampling, UnitId,
 };
 use afd_probe::{
-    Facts, PciBus, Probe, ProbeProcess, device,
+    Facts, PciBus, PciFunction, Probe, ProbeProcess, device,
     library::{DriverInterfaces, Enrichment, SAMPLE},
 };
 
@@ -170,13 +171,10 @@ impl Intel {
     /// Adds the utilization by the clients of devices of which the library reports none.
     fn add_clients(&mut self, host: &Host, now: Instant, sampling: &mut Sampling) {
         let is_compute = |reading: &Reading| reading.quantity == Quantity::Utilization(Engine::Compute);
-        let mut facts = Facts::new(host, NAME);
         let mut nodes = BTreeMap::new();
         for source in self.sources.iter().filter(|source| !source.is_integrated) {
             let mut samples = sampling.samples.iter().filter(|sample| sample.unit == source.device.into());
-            if !samples.any(|sample| sample.readings.iter().any(is_compute))
-                && !source.is_suspended(&mut facts)
-            {
+            if !samples.any(|sample| sample.readings.iter().any(is_compute)) && !source.is_suspended {
                 nodes.extend(source.nodes.iter().map(|node| (node.as_str(), source.device)));
             }
         }
@@ -204,12 +202,12 @@ impl Intel {
     }
 
     /// Which devices the library would wake, as its initialisation opens the nodes of all.
-    fn power_states(&self, facts: &mut Facts<'_>) -> PowerStates {
+    fn power_states(&self) -> PowerStates {
         let has_discrete = self.sources.iter().any(|source| !source.is_integrated);
         let counts = |source: &&IntelSource| !has_discrete || !source.is_integrated;
         let mut states = PowerStates::default();
         for source in self.sources.iter().filter(counts).filter(|source| source.has_node) {
-            if source.is_suspended(facts) {
+            if source.is_suspended {
                 states.suspended.push(source.device);
             } else {
                 states.has_awake = true;
@@ -245,9 +243,13 @@ impl Probe for Intel {
     fn discover(&mut self, host: &Host, bus: &PciBus) -> Findings {
         let mut facts = Facts::new(host, NAME);
         let functions = bus.devices(host, VENDOR_ID, |function| sysfs::is_gpu(bus, function));
+        let earlier = std::mem::take(&mut self.sources);
+        let describe = |function: &PciFunction| {
+            let earlier = earlier.iter().find(|source| source.device.0 == function.address);
+            sysfs::describe(&mut facts, bus, function, earlier)
+        };
         let devices: Vec<Device>;
-        (devices, self.sources) =
-            functions.into_iter().map(|function| sysfs::describe(&mut facts, bus, function)).unzip();
+        (devices, self.sources) = functions.into_iter().map(describe).unzip();
         self.energies.retain(|id, _| devices.iter().any(|device| device.id == *id));
         for source in &self.sources {
             facts.about(Some(source.device));
@@ -259,7 +261,7 @@ impl Probe for Intel {
             .filter_map(|partition| Some((partition.function.value()?.address, partition.id.into())))
             .collect();
         let mut findings = Findings { devices, ..Findings::default() };
-        let power = self.power_states(&mut facts);
+        let power = self.power_states();
         self.enrich(&mut facts, &mut findings, &power);
         self.given_up.retain(|id, load| {
             let device = findings.devices.iter().find(|device| device.id == *id);
@@ -275,7 +277,8 @@ impl Probe for Intel {
     fn sample(&mut self, host: &Host, now: Instant) -> Sampling {
         let mut facts = Facts::new(host, NAME);
         let mut samples = Vec::new();
-        let power = self.power_states(&mut facts);
+        self.sources.iter_mut().for_each(|source| source.look(&mut facts));
+        let power = self.power_states();
         let is_suspended = self.would_wake(host, &power);
         for source in &self.sources {
             facts.about(Some(source.device));

@@ -8,7 +8,7 @@ use afd_host::Host;
 use afd_model::{
     Device, Handle, HandleKind, Known, Missing, Partitioning, PciAddress, PciId, PcieLink, Variant, Vendor,
 };
-use afd_probe::{Facts, PciBus, PciFunction, device, library::DeviceNodes, pci, products::unrecognized};
+use afd_probe::{Facts, PciBus, PciFunction, device, library::DeviceNodes, products::unrecognized};
 
 use crate::{
     VENDOR_ID,
@@ -40,8 +40,13 @@ fn is_second_head(bus: &PciBus, function: &PciFunction) -> bool {
         })
 }
 
-/// The device of a function, and where to sample it.
-pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFunction) -> (Device, IntelSource) {
+/// The device of a function, and where to sample it; `earlier` is what was found by the discovery before.
+pub(crate) fn describe(
+    facts: &mut Facts<'_>,
+    bus: &PciBus,
+    function: &PciFunction,
+    earlier: Option<&IntelSource>,
+) -> (Device, IntelSource) {
     let mut device = device::begin(facts, bus, function, Vendor::Intel, Variant::Xpu);
     let gpu = function.device_id().and_then(products::find);
     device.product = match gpu {
@@ -54,12 +59,9 @@ pub(crate) fn describe(facts: &mut Facts<'_>, bus: &PciBus, function: &PciFuncti
     let link = link_function(bus, function, &device, gpu);
     memory::add(facts, bus, function, &mut device, gpu);
     device.partitioning.fill(|| Known::Value(Partitioning::Whole));
-    (device.pci.link, device.pci.max_link) = match link {
-        Some(port) => (pci::pcie_link(facts, port, "current"), pci::pcie_link(facts, port, "max")),
-        None => (unknown_link(), unknown_link()),
-    };
     add_allocatable_names(facts, bus, &mut device);
-    let source = IntelSource::find(facts, function, &device, link);
+    let source = IntelSource::find(facts, function, &device, link, earlier);
+    [device.pci.link, device.pci.max_link] = source.links;
     (device, source)
 }
 

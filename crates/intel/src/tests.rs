@@ -375,8 +375,7 @@ fn a_device_without_a_node_sleeps_without_effect() {
     };
     let states = |folder: &TestHost| {
         let (intel, _) = discover(folder);
-        let host = folder.open();
-        let states = intel.power_states(&mut Facts::new(&host, NAME));
+        let states = intel.power_states();
         (states.is_any_suspended(), states.silences_others())
     };
     let folder = || {
@@ -390,3 +389,5 @@ fn a_device_without_a_node_sleeps_without_effect() {
     assert_eq!(states(&one), (true, true));
     assert_eq!(states(&suspended(one, "0000:13:00.0")), (true, false), "none is awake");
 }
+
+mod suspended;

@@ -142,6 +142,7 @@ impl Kubelet {
         Ok(KubeletReport {
             allocations: held.allocations,
             held: held.held,
+            rdma_pods: held.rdma_pods,
             ready: allocatable.filter(|_| complete).map(|(_, allocatable)| allocatable.units.clone()),
             skipped: held.skipped.saturating_add(skipped),
             complete,

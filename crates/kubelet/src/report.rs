@@ -37,6 +37,8 @@ pub struct KubeletReport {
     pub allocations: BTreeSet<Allocation>,
     /// How much of an extended resource, or how many devices of a DRA driver, is held; devices that are not in the inventory count.
     pub held: BTreeMap<(AllocationMechanism, String), u64>,
+    /// The pods that hold RDMA devices: namespace and name.
+    pub rdma_pods: BTreeSet<(String, String)>,
     /// The healthy devices of all device plugins, held or not. None where the kubelet does not serve them, or has just started
     /// and its plugins may not have registered yet.
     pub ready: Option<BTreeSet<OfferedUnit>>,
@@ -51,6 +53,7 @@ pub struct KubeletReport {
 pub(crate) struct JoinedResponse {
     pub(crate) allocations: BTreeSet<Allocation>,
     pub(crate) held: BTreeMap<(AllocationMechanism, String), u64>,
+    pub(crate) rdma_pods: BTreeSet<(String, String)>,
     pub(crate) units: BTreeSet<OfferedUnit>,
     pub(crate) skipped: u64,
     /// Of the allocations.
@@ -66,6 +69,19 @@ impl JoinedResponse {
         for (by, count) in other.held {
             let own = self.held.entry(by).or_default();
             *own = count.max(*own);
+        }
+        for pod in other.rdma_pods {
+            self.insert_rdma_pod(pod);
+        }
+    }
+
+    /// A pod that is left out is one whose use of RDMA is not known.
+    fn insert_rdma_pod(&mut self, pod: (String, String)) {
+        let name_bytes = self.name_bytes.saturating_add(pod.0.len() + pod.1.len());
+        let is_new = !self.rdma_pods.contains(&pod);
+        if is_new && self.rdma_pods.len() < MAX_ALLOCATIONS && name_bytes <= MAX_NAME_BYTES {
+            self.name_bytes = name_bytes;
+            self.rdma_pods.insert(pod);
         }
     }
 
@@ -94,6 +110,8 @@ pub(crate) struct Joiner<'n> {
     pod: String,
     namespace: String,
     container: String,
+    /// Whether a container of the pod holds an RDMA device.
+    has_rdma: bool,
     /// What the pod's containers hold.
     of_pod: BTreeSet<(String, ContainerHold)>,
     /// What the container holds, before its name and that of the pod are known for certain.
@@ -132,6 +150,7 @@ impl<'n> Joiner<'n> {
             pod: String::new(),
             namespace: String::new(),
             container: String::new(),
+            has_rdma: false,
             of_pod: BTreeSet::new(),
             of_container: BTreeSet::new(),
             resource: String::new(),
@@ -178,6 +197,7 @@ impl<'n> Joiner<'n> {
         }
         let resource = mem::take(&mut self.resource);
         let unit = self.names.unit(NamedDevice::Plugin { resource: &resource, id });
+        self.has_rdma |= part == Part::HeldId && AllocationMechanism::DevicePlugin.is_rdma(&resource);
         if part == Part::HeldId && self.is_new(AllocationMechanism::DevicePlugin, &resource, id) {
             self.run.new = self.run.new.saturating_add(1);
         }
@@ -215,6 +235,7 @@ impl<'n> Joiner<'n> {
             let unit = self.names.unit(NamedDevice::Dra { driver: &driver, device: &device });
             let resource = format!("{driver}/{}", self.claim);
             self.hold(unit, AllocationMechanism::Dra, &resource);
+            self.has_rdma |= AllocationMechanism::Dra.is_rdma(&driver);
             let new = u64::from(self.is_new(AllocationMechanism::Dra, &driver, &device));
             self.count(AllocationMechanism::Dra, driver, new);
         }
@@ -292,6 +313,9 @@ impl<'n> Joiner<'n> {
 
     fn end_pod(&mut self) {
         let (namespace, pod) = (mem::take(&mut self.namespace), mem::take(&mut self.pod));
+        if mem::take(&mut self.has_rdma) {
+            self.joined.insert_rdma_pod((namespace.clone(), pod.clone()));
+        }
         for (container, hold) in mem::take(&mut self.of_pod) {
             self.joined.insert(Allocation {
                 unit: hold.unit,

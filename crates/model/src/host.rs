@@ -13,6 +13,9 @@ pub struct HostFacts {
     pub memory_bytes: Known<u64>,
     /// Device files of RDMA devices that a process can open (`/dev/infiniband/uverbs<N>`).
     pub rdma_device_files: Known<u32>,
+    /// Threads that a core of the processors runs: the logical CPUs are so many times the cores.
+    #[serde(default, skip_serializing_if = "Known::is_not_exposed")]
+    pub threads_per_core: Known<u32>,
     /// Memory that the kernel has set aside as huge pages of any size, in bytes.
     #[serde(default, skip_serializing_if = "Known::is_not_exposed")]
     pub hugepages_bytes: Known<u64>,
@@ -22,7 +25,7 @@ pub struct HostFacts {
     /// How much memory a container may lock, in bytes, where its pod does not say so; the largest number is no limit.
     #[serde(default, skip_serializing_if = "Known::is_not_exposed")]
     pub locked_memory_bytes: Known<u64>,
-    /// Whether RDMA ports carry traffic while pods that hold RDMA devices keep accelerators busy; missing while there are none.
+    /// Whether RDMA ports carry traffic while pods that hold RDMA devices keep their accelerators busy; missing while there are none.
     #[serde(default, skip_serializing_if = "Known::is_not_exposed")]
     pub rdma_carries_traffic: Known<bool>,
     /// The distribution.

@@ -15,6 +15,8 @@ pub struct Offers {
     pub published: Option<PublishedOffers>,
     /// How much of an extended resource, or how many devices of a DRA driver, pods hold.
     pub held: Option<BTreeMap<(AllocationMechanism, String), u64>>,
+    /// The pods that hold RDMA devices: namespace and name.
+    pub rdma_pods: Option<BTreeSet<(String, String)>>,
 }
 
 /// How much of an extended resource the Node has.

@@ -24,6 +24,9 @@ const BLOCK_DEVICES: &str = "/sys/class/block";
 /// attached disks.
 const NETWORK_DISKS: [&str; 3] = ["Amazon Elastic Block Store", "nvme_card-pd", "MSFT NVMe Accelerator v1.0"];
 
+/// The logical CPUs of the core of the first one (`Documentation/admin-guide/cputopology.rst`): servers have cores of one kind.
+const FIRST_CORE: &str = "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list";
+
 /// Bytes of a sector in `size` of a block device, whatever its real sectors are.
 const SECTOR: u64 = 512;
 
@@ -41,6 +44,7 @@ pub(crate) fn read(facts: &mut Facts<'_>) -> HostFacts {
     HostFacts {
         memory_bytes: memory_total(facts, "host.memory_bytes"),
         rdma_device_files: rdma_device_files(facts),
+        threads_per_core: facts.parse("host.threads_per_core", FIRST_CORE, parse_threads),
         hugepages_bytes: facts.parse_known("host.hugepages_bytes", MEMORY, parse_hugepages),
         local_nvme_bytes: local_nvme(facts),
         locked_memory_bytes: locked_memory(facts.host()),
@@ -49,6 +53,21 @@ pub(crate) fn read(facts: &mut Facts<'_>) -> HostFacts {
             known.or_else(|| facts.parse("host.os", path, parse_os_release))
         }),
     }
+}
+
+/// How many CPUs a list such as `0,64` or `0-1` has.
+///
+/// # Errors
+/// When it is no list, or an empty one.
+pub(crate) fn parse_threads(text: &str) -> Result<u32, &'static str> {
+    const EXPECTED: &str = "expected a list of CPUs such as \"0,64\"";
+    let count = |range: &str| -> Option<u32> {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        last.checked_sub(first)?.checked_add(1)
+    };
+    let mut ranges = text.trim().split(',');
+    ranges.try_fold(0_u32, |sum, range| sum.checked_add(count(range)?)).ok_or(EXPECTED)
 }
 
 fn rdma_device_files(facts: &mut Facts<'_>) -> Known<u32> {

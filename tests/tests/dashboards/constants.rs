@@ -82,7 +82,7 @@ const KNOWN: &[KnownValue] = &[
     ),
     (
         "holders",
-        "Held and idle in the whole time range",
+        "Held and idle for two hours",
         'A',
         &[("node", "h100-0"), ("namespace", "research"), ("pod", "notebook-0")],
         0.0,

@@ -1,5 +1,7 @@
 //! What the host itself shows: modules, limits, disks and the distribution, and what to do about them.
 
+use std::fs;
+
 use afd_tests::{fixture::Fixture, output, stdout};
 use serde_json::Value;
 
@@ -68,4 +70,25 @@ fn notes_are_of_what_the_host_shows() {
     // What a host does not show is not noted.
     let bare = notes("amd-mi300x8-spx", "tiered-prefix-cache");
     assert!(!bare.iter().any(|note| note == "LocalDiskSmall" || note == "LockedMemoryLimited"), "{bare:?}");
+}
+
+#[test]
+fn the_cores_of_a_host_are_compared_and_not_its_threads() {
+    let note = |threads: Option<&str>| {
+        let host = Fixture::named("amd-mi210x8-two-hives").copy();
+        if let Some(threads) = threads {
+            let folder = host.root().join("sys/devices/system/cpu/cpu0/topology");
+            fs::create_dir_all(&folder).expect("a folder can be made");
+            fs::write(folder.join("thread_siblings_list"), threads).expect("a file can be written");
+        }
+        let text = stdout(&mut host.afd(["explain", "optimized-baseline"]));
+        let line = text.lines().find_map(|line| line.split_once("HostCpusBelowTested: "));
+        line.map(|(_, message)| message.to_owned())
+    };
+    let message = |cores| {
+        format!("the host has {cores} CPU cores; the guides are tested on hosts with 80 cores and more")
+    };
+    assert_eq!(note(Some("0,32\n")), Some(message(32)), "64 threads");
+    assert_eq!(note(Some("0\n")), Some(message(64)));
+    assert_eq!(note(None), None, "64 threads of an unknown number of cores");
 }

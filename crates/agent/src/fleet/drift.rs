@@ -12,7 +12,7 @@ use super::{node::FleetNode, rows::write_json, strings::SharedStrings};
 use crate::{args::FleetOutput, text_table::write_columns, visible::visible_line};
 
 /// The facts that are compared.
-const FACTS: [&str; 6] = ["driver", "firmware", "memory-mib", "count", "interconnect", "links"];
+const FACTS: [&str; 5] = ["driver", "firmware", "memory-mib", "count", "interconnect"];
 
 /// The compared facts of all Nodes, by product.
 #[derive(Debug, Default)]
@@ -50,11 +50,10 @@ impl DriftFacts {
         let firmware = report["firmware"]
             .as_array()
             .map(|versions| versions.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","));
-        let links = report["links"].as_u64().map(|links| links.to_string());
         let label = |name: &str| node.label(name).map(str::to_owned);
         let [driver, memory, count, interconnect] =
             ["driver-version", "memory-mib", "count", "interconnect"].map(label);
-        let values = [driver, firmware, memory, count, interconnect, links];
+        let values = [driver, firmware, memory, count, interconnect];
         let values = values.map(|value| Some(self.strings.get(&value?)));
         let product = self.strings.get(product);
         self.products.entry(product).or_default().push(NodeValues { name: node.name().into(), values });

@@ -43,7 +43,6 @@ fn sample(unit: UnitId, utilization: f64) -> Sample {
 
 /// What is known of a node with these devices; the first one is sampled and held by a pod.
 pub(crate) fn report(inventory: &Inventory) -> LiveReport {
-    let first = inventory.devices.first().map(|device| UnitId::from(device.id));
     let problem = Problem {
         probe: "pci".to_owned(),
         device: inventory.devices.get(1).map(|device| device.id),
@@ -52,9 +51,15 @@ pub(crate) fn report(inventory: &Inventory) -> LiveReport {
         path: Some("/sys/power".to_owned()),
         message: "permission denied".to_owned(),
     };
+    report_of(inventory, vec![problem])
+}
+
+/// The same, with these problems of the sample.
+fn report_of(inventory: &Inventory, problems: Vec<Problem>) -> LiveReport {
+    let first = inventory.devices.first().map(|device| UnitId::from(device.id));
     let sampling = Sampling {
         samples: first.into_iter().map(|unit| sample(unit, 0.35)).collect(),
-        problems: vec![problem],
+        problems,
         ..Sampling::default()
     };
     let held = first.map(|unit| Allocation {
@@ -146,6 +151,28 @@ fn what_is_not_known_has_the_reason_of_its_problem() {
     assert_eq!(second.values.temperature_celsius.missing(), Some(Missing::NotExposed));
     assert_eq!(third.values.utilization_ratio.missing(), Some(Missing::DriverNotBound));
     assert_eq!(report.problems, ["pci 0000:29:00.0 power_watts: /sys/power: permission denied"]);
+}
+
+#[test]
+fn the_reason_is_that_of_the_fact_itself_and_of_the_first_one() {
+    let inventory = inventory();
+    let missing = |facts: &[(&str, Missing)]| {
+        let problem = |(fact, reason): &(&str, Missing)| Problem {
+            probe: "pci".to_owned(),
+            device: Some(inventory.devices[1].id),
+            fact: (*fact).to_owned(),
+            reason: *reason,
+            path: None,
+            message: String::new(),
+        };
+        let report = report_of(&inventory, facts.iter().map(problem).collect());
+        let values = &report.devices[1].values;
+        [values.power_watts.missing(), values.power_limit_watts.missing()]
+    };
+    let limit = ("power_limit_watts", Missing::NotPermitted);
+    assert_eq!(missing(&[limit]), [Some(Missing::NotExposed), Some(Missing::NotPermitted)]);
+    let facts = [("energy", Missing::Malformed), limit, ("power_watts", Missing::NotAvailable)];
+    assert_eq!(missing(&facts), [Some(Missing::NotAvailable), Some(Missing::NotPermitted)]);
 }
 
 #[test]

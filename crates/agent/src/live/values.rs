@@ -52,7 +52,8 @@ impl<'t> Readings<'t> {
 }
 
 impl UnitValues {
-    /// The values of a unit with so much memory. `why` is the reason why a value is missing, by the names of its facts.
+    /// The values of a unit with so much memory. `why` is the reason why a value is missing, by the names of its facts, the
+    /// most exact first.
     pub(super) fn new(
         readings: &Readings<'_>,
         memory: Known<u64>,
@@ -66,11 +67,14 @@ impl UnitValues {
         let total = one(Quantity::MemoryTotalBytes, &["memory_total", "memory_bytes"]);
         UnitValues {
             utilization_ratio: first(&ENGINES.map(Quantity::Utilization), &["utilization"]),
-            memory_used_bytes: one(Quantity::MemoryUsedBytes, &["memory_used"]),
+            memory_used_bytes: one(Quantity::MemoryUsedBytes, &["memory_used_bytes", "memory_used"]),
             memory_total_bytes: memory.map(|bytes| bytes as f64).or_else(|| total),
             power_watts: one(Quantity::PowerWatts, &["power_watts", "power", "energy"]),
-            power_limit_watts: one(Quantity::PowerLimitWatts, &["power_limit"]),
-            temperature_celsius: first(&SENSORS.map(Quantity::TemperatureCelsius), &["temperature"]),
+            power_limit_watts: one(Quantity::PowerLimitWatts, &["power_limit_watts", "power_limit"]),
+            temperature_celsius: first(
+                &SENSORS.map(Quantity::TemperatureCelsius),
+                &["temperature_celsius", "temperature"],
+            ),
         }
     }
 }

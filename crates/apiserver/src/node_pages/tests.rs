@@ -51,10 +51,23 @@ async fn listed(
             .push(request.uri().query().unwrap_or_default().to_owned());
         let response = responses.lock().expect("no test panics with the lock").pop_front();
         let (status, body) = response.expect("no more requests are made");
-        let body = Full::from(body.to_string()).map_err(|never| match never {});
+        let is_lost = status == LOST;
+        // A page that ends too early.
+        let body = if body.is_null() {
+            "{\"items\":[{\"metadata\":{\"name\":\"cut\"}},".to_owned()
+        } else {
+            body.to_string()
+        };
+        let body = Full::from(body).map_err(|never| match never {});
         let body: Box<kube::client::DynBody> = Box::new(body);
-        let response = http::Response::builder().status(status).body(body);
-        async move { response.map_err(tower::BoxError::from) }
+        let response = http::Response::builder().status(status.max(200)).body(body);
+        async move {
+            if is_lost {
+                Err("the connection was lost".into())
+            } else {
+                response.map_err(tower::BoxError::from)
+            }
+        }
     });
     let client = Client::new(server, "default");
     let requests = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"]);
@@ -68,6 +81,9 @@ async fn listed(
     let queries = queries.lock().expect("no test panics with the lock").clone();
     (result, taken.into_inner(), queries)
 }
+
+/// The status of a request without a response.
+const LOST: u16 = 0;
 
 fn page(name: &str, next: &str) -> (u16, serde_json::Value) {
     (200, json!({ "metadata": { "continue": next }, "items": [{ "metadata": { "name": name } }] }))
@@ -99,4 +115,22 @@ async fn a_refusal_ends_the_list_and_an_overload_does_after_some_attempts() {
     let (result, _, queries) = listed(vec![refused(503); 6]).await;
     assert_eq!(result.expect_err("it is overloaded").status().map(|status| status.code), Some(503));
     assert_eq!(queries.len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_and_a_page_that_is_cut_are_requested_again_a_few_times() {
+    let lost = || (LOST, json!({}));
+    let cut = (200, serde_json::Value::Null);
+    let responses = vec![lost(), page("a", "1"), lost(), cut, page("b", "")];
+    let (result, taken, queries) = listed(responses).await;
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(taken, ["begin", "a", "b"]);
+    assert_eq!(queries.len(), 5);
+    let (result, _, queries) = listed(vec![lost(); 3]).await;
+    assert!(result.expect_err("there is no server").status().is_none());
+    assert_eq!(queries.len(), 3, "no server is waited for long");
+    let responses = std::iter::once(page("a", "1")).chain(vec![lost(); 6]).collect();
+    let (result, _, queries) = listed(responses).await;
+    assert!(result.is_err());
+    assert_eq!(queries.len(), 7);
 }

@@ -1,4 +1,4 @@
-use afd_model::{Device, Health, HostFacts, Inventory, Known, Partitioning};
+use afd_model::{Device, Health, HostFacts, Inventory, Known, NumaNode, Partitioning};
 
 use super::*;
 use crate::{
@@ -118,6 +118,23 @@ fn the_built_in_rules_are_valid_and_need_a_device() {
     let rules = PathRules::built_in();
     let verdicts = rules.verdicts(&Inventory::default(), false);
     assert!(verdicts.iter().all(|verdict| verdict.answer() == PathAnswer::NotReady));
+}
+
+#[test]
+fn cores_are_counted_only_where_the_threads_of_a_core_are_known() {
+    let answer = |threads: Known<u32>, require: &str| {
+        let mut inventory = inventory();
+        inventory.host.threads_per_core = threads;
+        let node = |number, cpus: &str| NumaNode { number, cpus: Known::Value(cpus.to_owned()) };
+        inventory.numa_nodes = vec![node(0, "0-31,64-95"), node(1, "32-63,96-127"), node(2, "")];
+        rules(require).verdicts(&inventory, false)[0].answer().ready()
+    };
+    assert_eq!(answer(Known::Value(2), "node.host.cores == 64 && node.host.cpus == 128"), Some(true));
+    assert_eq!(answer(Known::Value(1), "node.host.cores == 128"), Some(true));
+    for threads in [Known::default(), Known::Value(0)] {
+        assert_eq!(answer(threads, "node.host.cores >= 1"), None);
+        assert_eq!(answer(threads, "node.host.cpus == 128"), Some(true));
+    }
 }
 
 #[test]

@@ -73,8 +73,8 @@ pub(super) static NVIDIA: VendorRecord = VendorRecord {
         max_data_bytes: MAX_DATA_BYTES,
         read_paths: &["/proc/driver/nvidia", "/proc/driver/nvidia-caps", "/etc/nvidia"],
         shared_folders: &[],
-        // NVML has it make device files that are missing.
         opens_counters: false,
+        // NVML has it make device files that are missing.
         programs: &["/usr/bin/nvidia-modprobe"],
         device_files: &["/dev/nvidiactl", "/dev/nvidia*", "/dev/nvidia-caps/*"],
     }),

@@ -159,7 +159,7 @@ mod tests {
         let bus = PciBus::read(&host);
         let address: PciAddress = "0000:03:00.0".parse().expect("it is an address");
         let function = bus.function(address).expect("it is there");
-        let (device, _) = crate::sysfs::describe(&mut facts, &bus, function);
+        let (device, _) = crate::sysfs::describe(&mut facts, &bus, function, None);
         find(&mut facts, &[device]).into_iter().map(|(_, description)| description).collect()
     }
 

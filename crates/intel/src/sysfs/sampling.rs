@@ -1,6 +1,9 @@
 //! Locates the files of a GPU's changing values once, and reads them: `sysfs-driver-intel-i915-hwmon`,
 //! `sysfs-driver-intel-xe-hwmon`, and the frequency and throttle files of the GTs of i915 and xe.
 //!
+//! Most of these files wake a device that sleeps: all of hwmon, and of a GT what the driver reads from the hardware, with xe even
+//! the name of its idle state. They are not read while it is suspended, and what was known before counts on.
+//!
 //! Power is not reported; it is computed from two readings of the energy counter ([`energy`]). Used memory is not read: without
 //! CAP_PERFMON the drivers report 0 or "all free".
 
@@ -9,10 +12,11 @@ pub(crate) mod energy;
 
 use std::{collections::BTreeSet, time::Instant};
 
-use afd_model::{Clock, Device, HandleKind, Quantity, Reading, ThrottleCause};
+use afd_model::{Clock, Device, HandleKind, Known, PcieLink, Quantity, Reading, ThrottleCause};
 use afd_probe::{Facts, PciFunction, hwmon, pci};
 
 use self::energy::EnergyCounter;
+use super::unknown_link;
 use crate::{
     health::IntelEvidence,
     interpret::{sensor, throttle_cause},
@@ -29,8 +33,14 @@ pub(crate) struct IntelSource {
     pub(crate) has_node: bool,
     /// The names of its DRM nodes.
     pub(crate) nodes: Vec<String>,
+    /// Whether it was suspended at the last look.
+    pub(crate) is_suspended: bool,
+    /// Its PCIe link, the current one and the largest. On new kernels a look at it wakes the device.
+    pub(crate) links: [PcieLink; 2],
     /// Its directory.
     directory: String,
+    /// The last answer of `gpu_health`.
+    gpu_health: Known<String>,
     /// The function whose link files are read.
     pub(crate) link: Option<PciFunction>,
     /// The hwmon directory of the driver, and the name of the driver.
@@ -41,28 +51,54 @@ pub(crate) struct IntelSource {
 }
 
 /// A GT: a unit of a tile with its own clock domain, for compute or for media.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Gt {
     clock: Clock,
+    /// Whether a look at its clocks wakes the device.
+    wakes: bool,
     actual: String,
     maximum: String,
     throttles: Vec<(ThrottleCause, String)>,
 }
 
 impl IntelSource {
-    /// Locates the files of a GPU.
+    /// Locates the files of a GPU. While it is suspended, what `earlier` had counts on.
     pub(crate) fn find(
         facts: &mut Facts<'_>,
         function: &PciFunction,
         device: &Device,
         link: Option<&PciFunction>,
+        earlier: Option<&IntelSource>,
     ) -> IntelSource {
+        let is_suspended = is_suspended(facts, &function.directory);
+        let asleep = earlier.filter(|_| is_suspended);
         let drivers = |(_, name): &(String, String)| matches!(name.as_str(), "i915" | "xe");
-        let mut gts = xe_gts(facts, function);
-        if let (true, Some(card)) = (gts.is_empty(), device.handle(HandleKind::DrmCard)) {
+        let tiles = numbered(facts, &function.directory, "tile");
+        let mut gts = match asleep {
+            _ if !is_suspended => xe_gts(facts, &tiles),
+            Some(earlier) if !tiles.is_empty() => earlier.gts.clone(),
+            _ => Vec::new(),
+        };
+        let is_of_i915 = gts.is_empty() && (tiles.is_empty() || !is_suspended);
+        if let (true, Some(card)) = (is_of_i915, device.handle(HandleKind::DrmCard)) {
             gts = i915_gts(facts, &function.attribute(&format!("drm/{card}")), device.integrated);
         }
+        let links = match (asleep, link) {
+            (Some(earlier), _) => earlier.links,
+            (None, Some(port)) => ["current", "max"].map(|which| pci::pcie_link(facts, port, which)),
+            (None, None) => [unknown_link(), unknown_link()],
+        };
+        let gpu_health = match asleep {
+            _ if !is_suspended => facts.text("health", &function.attribute("gpu_health")),
+            earlier => earlier.map_or_else(Known::default, |earlier| earlier.gpu_health.clone()),
+        };
         let hwmon = hwmon::directories(facts, function).into_iter().find(drivers);
+        let limits = match asleep {
+            _ if !is_suspended => {
+                hwmon.iter().flat_map(|(path, driver)| temperature_limits(facts, path, driver)).collect()
+            }
+            earlier => earlier.map(|earlier| earlier.limits.clone()).unwrap_or_default(),
+        };
         IntelSource {
             device: device.id,
             is_integrated: device.integrated,
@@ -71,39 +107,45 @@ impl IntelSource {
                 .iter()
                 .filter_map(|kind| Some(device.handle(*kind)?.to_owned()))
                 .collect(),
+            is_suspended,
+            links,
             directory: function.directory.clone(),
+            gpu_health,
             link: link.cloned(),
-            limits: hwmon.iter().flat_map(|(path, driver)| temperature_limits(facts, path, driver)).collect(),
+            limits,
             hwmon,
             gts,
         }
     }
 
-    /// Whether the device is suspended, so that the library would wake it.
-    pub(crate) fn is_suspended(&self, facts: &mut Facts<'_>) -> bool {
+    /// Looks whether the device is suspended, so that the library or a look at its values would wake it.
+    pub(crate) fn look(&mut self, facts: &mut Facts<'_>) {
         facts.about(Some(self.device));
-        let runtime = facts.text("power_state", &format!("{}/power/runtime_status", self.directory));
-        runtime.value().is_some_and(|status| status == "suspended")
+        self.is_suspended = is_suspended(facts, &self.directory);
     }
 
     /// What the driver says of the health of the device.
     pub(crate) fn health(&self, facts: &mut Facts<'_>) -> IntelEvidence {
-        facts.about(Some(self.device));
         IntelEvidence {
             is_survivable: facts.host().exists(&format!("{}/survivability_mode", self.directory)),
-            gpu_health: facts.text("health", &format!("{}/gpu_health", self.directory)),
+            gpu_health: self.gpu_health.clone(),
             ..IntelEvidence::default()
         }
     }
 
-    /// Chooses the source of the energy counter, unless it has one.
+    /// Chooses the source of the energy counter, unless it has one, or the device sleeps.
     pub(crate) fn choose_energy(&self, facts: &mut Facts<'_>, counter: &mut EnergyCounter) {
-        if let Some((directory, _)) = &self.hwmon {
+        if let Some((directory, _)) = self.sensors() {
             counter.choose(facts, directory);
         }
     }
 
-    /// Reads the values; the power is that since the last reading of the energy counter.
+    /// The hwmon directory and its driver, while the device is awake.
+    fn sensors(&self) -> Option<&(String, String)> {
+        self.hwmon.as_ref().filter(|_| !self.is_suspended)
+    }
+
+    /// Reads the values that do not wake the device; the power is that since the last reading of the energy counter.
     pub(crate) fn read(
         &self,
         facts: &mut Facts<'_>,
@@ -112,7 +154,7 @@ impl IntelSource {
     ) -> Vec<Reading> {
         let mut readings = Vec::new();
         let mut put = |quantity, value| readings.push(Reading { quantity, value });
-        if let Some((directory, driver)) = &self.hwmon {
+        if let Some((directory, driver)) = self.sensors() {
             let (joules, watts) = counter.map_or((None, None), |counter| counter.read(facts, now));
             joules.into_iter().for_each(|joules| put(Quantity::EnergyJoules, joules));
             watts.into_iter().for_each(|watts| put(Quantity::PowerWatts, watts));
@@ -122,10 +164,13 @@ impl IntelSource {
                 put(Quantity::PowerLimitWatts, microwatts as f64 / 1e6);
             }
             temperatures(facts, directory, driver, &mut put);
+        } else {
+            counter.into_iter().for_each(EnergyCounter::pause);
         }
         self.limits.iter().for_each(|limit| put(limit.quantity, limit.value));
         for clock in [Clock::Compute, Clock::Media] {
-            let gts = || self.gts.iter().filter(move |gt| gt.clock == clock);
+            let is_read = move |gt: &&Gt| gt.clock == clock && !(self.is_suspended && gt.wakes);
+            let gts = || self.gts.iter().filter(is_read);
             let mut maximum = |path: fn(&Gt) -> &str| {
                 gts().filter_map(|gt| facts.number::<u32>("clock", path(gt)).into_value()).max()
             };
@@ -136,8 +181,11 @@ impl IntelSource {
                 put(Quantity::ClockMaxHertz(clock), f64::from(megahertz) * 1e6);
             }
         }
+        if self.is_suspended {
+            return readings;
+        }
         let mut causes = self.throttled(facts);
-        if let Some((directory, _)) = &self.hwmon {
+        if let Some((directory, _)) = self.sensors() {
             contradiction::drop_heat(facts, directory, &mut causes);
         }
         for (cause, throttled) in causes {
@@ -161,6 +209,12 @@ impl IntelSource {
         }
         causes
     }
+}
+
+/// Whether the device with this directory is suspended. A look at that does not wake it.
+fn is_suspended(facts: &mut Facts<'_>, directory: &str) -> bool {
+    let runtime = facts.text("power_state", &format!("{directory}/power/runtime_status"));
+    runtime.value().is_some_and(|status| status == "suspended")
 }
 
 /// The value of the first of these files that is not 0.
@@ -202,14 +256,15 @@ fn temperature_limits(facts: &mut Facts<'_>, directory: &str, driver: &str) -> V
 }
 
 /// `tile<T>/gt<G>` of xe. The idle state of a media GT has a name like `gt1-mc`, that of others like `gt0-rc`.
-fn xe_gts(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Gt> {
+fn xe_gts(facts: &mut Facts<'_>, tiles: &[String]) -> Vec<Gt> {
     let mut gts = Vec::new();
-    for tile in numbered(facts, &function.directory, "tile") {
-        for gt in numbered(facts, &tile, "gt") {
+    for tile in tiles {
+        for gt in numbered(facts, tile, "gt") {
             let idle = facts.text("clock", &format!("{gt}/gtidle/name"));
             let is_media = idle.value().is_some_and(|name| name.ends_with("-mc"));
             gts.push(Gt {
                 clock: if is_media { Clock::Media } else { Clock::Compute },
+                wakes: true,
                 actual: format!("{gt}/freq0/act_freq"),
                 maximum: format!("{gt}/freq0/max_freq"),
                 throttles: throttles(facts, &format!("{gt}/freq0/throttle")),
@@ -219,13 +274,14 @@ fn xe_gts(facts: &mut Facts<'_>, function: &PciFunction) -> Vec<Gt> {
     gts
 }
 
-/// `gt/gt<G>` of i915: the tiles of a discrete GPU, or GT 0 and the media GT of an integrated one. Kernels before
+/// `gt/gt<G>` of i915, whose clocks are 0 or remembered by the driver while the device sleeps: the tiles of a discrete GPU, or GT 0 and the media GT of an integrated one. Kernels before
 /// 5.18 have the clocks of the only GT in the directory of the DRM card.
 fn i915_gts(facts: &mut Facts<'_>, card: &str, integrated: bool) -> Vec<Gt> {
     let directories = numbered(facts, &format!("{card}/gt"), "gt");
     if directories.is_empty() {
         return vec![Gt {
             clock: Clock::Compute,
+            wakes: true,
             actual: format!("{card}/gt_act_freq_mhz"),
             maximum: format!("{card}/gt_max_freq_mhz"),
             throttles: Vec::new(),
@@ -235,6 +291,7 @@ fn i915_gts(facts: &mut Facts<'_>, card: &str, integrated: bool) -> Vec<Gt> {
         .into_iter()
         .map(|gt| Gt {
             clock: if integrated && !gt.ends_with("/gt0") { Clock::Media } else { Clock::Compute },
+            wakes: false,
             actual: format!("{gt}/rps_act_freq_mhz"),
             maximum: format!("{gt}/rps_max_freq_mhz"),
             throttles: throttles(facts, &gt),

@@ -56,6 +56,17 @@ fn held_ids_of_known_devices_become_sorted_allocations() {
 }
 
 #[test]
+fn the_pods_that_hold_rdma_devices_are_named() {
+    let joined = held(vec![
+        pod("both", "rdma/ib", &["shared-0"]),
+        pod("accelerator", GPU, &["0000:01:00.0"]),
+        pod("nothing", "rdma/ib", &[]),
+    ]);
+    let pods: Vec<&str> = joined.rdma_pods.iter().map(|(_, pod)| pod.as_str()).collect();
+    assert_eq!(pods, ["both"]);
+}
+
+#[test]
 fn a_claim_names_its_driver_and_its_devices() {
     let resource = |name: &str| ClaimResource {
         driver_name: "gpu.amd.com".to_owned(),

@@ -136,3 +136,14 @@ proptest! {
         let _ = parse_hugepages(&format!("Hugetlb: {number} kB"));
     }
 }
+
+#[test]
+fn the_threads_of_a_core_are_those_of_the_first_one() {
+    for (list, threads) in [("0,64\n", 2), ("0-1\n", 2), ("0\n", 1), ("0,32,64,96\n", 4)] {
+        let host = TestHost::new().file(FIRST_CORE, list);
+        assert_eq!(facts_of(&host).threads_per_core, Known::Value(threads), "{list}");
+    }
+    for list in ["", "x\n", "3-1\n", "0,\n"] {
+        assert!(parse_threads(list).is_err(), "{list:?}");
+    }
+}

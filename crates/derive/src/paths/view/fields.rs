@@ -178,6 +178,12 @@ fn cpus(nodes: &[NumaNode]) -> Option<u64> {
     })
 }
 
+/// The cores of the host.
+fn cores(inventory: &Inventory) -> Option<Value> {
+    let threads = inventory.host.threads_per_core.into_value()?;
+    number(cpus(&inventory.numa_nodes)?.checked_div(threads.into())?)
+}
+
 fn in_fabric(node: &NodeView<'_>) -> Option<Value> {
     if node.agreed(|device| device.fabric_partition.value()).is_some() {
         return Some(Value::Bool(true));
@@ -290,7 +296,15 @@ pub(super) const HOST: &[ViewRow<HostValue>] = &[
     row("rdma_device_files", FieldKind::Number, "number of files `/dev/infiniband/uverbs<N>`", |inventory| {
         number(*inventory.host.rdma_device_files.value()?)
     }),
-    row("cpus", FieldKind::Number, "number of CPUs", |inventory| number(cpus(&inventory.numa_nodes)?)),
+    row("cpus", FieldKind::Number, "number of logical CPUs: threads of cores", |inventory| {
+        number(cpus(&inventory.numa_nodes)?)
+    }),
+    row(
+        "cores",
+        FieldKind::Number,
+        "number of CPU cores; absent if it is not known how many CPUs a core is",
+        cores,
+    ),
     row("hugepages_bytes", FieldKind::Number, "memory that is set aside as huge pages", |inventory| {
         number(*inventory.host.hugepages_bytes.value()?)
     }),
@@ -312,7 +326,7 @@ pub(super) const HOST: &[ViewRow<HostValue>] = &[
     row(
         "rdma_carries_traffic",
         FieldKind::Bool,
-        "whether RDMA ports carry traffic while pods that hold RDMA devices keep accelerators busy; only the agent knows it",
+        "whether RDMA ports carry traffic while pods that hold RDMA devices keep their accelerators busy; only the agent knows it",
         |inventory| inventory.host.rdma_carries_traffic.into_value().map(Value::Bool),
     ),
     row("os", FieldKind::String, "the distribution, as `ID` of `/etc/os-release`: `ubuntu`", |inventory| {

@@ -50,6 +50,11 @@ impl EnergyCounter {
         self.file.is_some()
     }
 
+    /// The device sleeps: there is no power over the time until the next reading, which would be that of two states.
+    pub(crate) fn pause(&mut self) {
+        self.last = None;
+    }
+
     /// The energy in joules, and the power in watts since the last reading.
     pub(crate) fn read(&mut self, facts: &mut Facts<'_>, now: Instant) -> (Option<f64>, Option<f64>) {
         if self.file.is_none() {

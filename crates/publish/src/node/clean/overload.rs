@@ -61,7 +61,8 @@ impl OverloadGate {
 
 /// Whether a call failed because of the server or the connection, so that others would fail as well.
 pub(super) fn is_overload(error: &CallError) -> bool {
-    error.status().is_none_or(|status| [401, 429, 503, 504].contains(&status.code))
+    // A server that has just started may not know the keys of tokens yet.
+    error.is_temporary() || has_code(error, 401)
 }
 
 /// Whether a call failed with a status code.
