@@ -156,8 +156,8 @@ fn the_readme_shows_the_output_of_the_binary() {
 /// The alert also leaves out what was not held all the time.
 #[test]
 fn the_panel_of_idle_devices_has_the_measure_of_the_alert() {
-    let chart = afd_tests::workspace().join("daemonset/chart");
-    let read = |path: &str| std::fs::read_to_string(chart.join(path)).expect("it can be read");
+    let chart = workspace().join("daemonset/chart");
+    let read = |path: &str| fs::read_to_string(chart.join(path)).expect("it can be read");
     let rules = read("rules.yaml");
     let (_, alert) = rules.split_once("- alert: AcceleratorIdleButHeld").expect("there is the alert");
     let measure = r#"avg_over_time(accelerator_device_utilization_ratio{engine="compute"}[2h])"#;
