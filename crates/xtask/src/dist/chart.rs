@@ -97,7 +97,7 @@ mod tests {
         let file = workspace.root.join("daemonset/chart/values.yaml");
         let values = fs::read_to_string(file).expect("the values can be read");
         let changed = with_image(&values, "registry.example/afd").expect("the values name the image once");
-        assert!(changed.contains("image:\n  repository: registry.example/afd\n"));
+        assert!(changed.contains("\n  repository: registry.example/afd\n"));
         with_image(&changed, "x").expect_err("the default is gone");
     }
 }
