@@ -27,12 +27,12 @@ pub enum AgentError {
     )]
     Url(String),
     /// Nothing listens.
-    #[error("no agent answers at {url}: {source}")]
+    #[error("no agent answers at {url}: {error}")]
     Unreachable {
         /// The address.
         url: String,
         /// What the connection failed with.
-        source: io::Error,
+        error: io::Error,
     },
     /// It expects TLS.
     #[error(
@@ -109,8 +109,7 @@ impl AgentUrl {
 
     /// The present report.
     pub(super) fn read(&self) -> Result<SourcedReport, AgentError> {
-        let response =
-            self.request().map_err(|source| AgentError::Unreachable { url: self.url(), source })?;
+        let response = self.request().map_err(|error| AgentError::Unreachable { url: self.url(), error })?;
         self.interpret(&response)
     }
 
@@ -130,10 +129,12 @@ impl AgentUrl {
         stream.set_read_timeout(Some(READ_TIMEOUT))?;
         stream.set_write_timeout(Some(READ_TIMEOUT))?;
         // By HTTP/1.0 the end of the response is that of the connection.
-        write!(stream, "GET /live HTTP/1.0\r\nHost: {}\r\n\r\n", self.authority)?;
+        let request = format!("GET /live HTTP/1.0\r\nHost: {}\r\n\r\n", self.authority);
+        let sent = stream.write_all(request.as_bytes());
         let mut response = Vec::new();
-        match stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut response) {
-            // A server that expects TLS may reset the connection after its alert.
+        let read = stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut response);
+        match sent.and(read) {
+            // A server may answer and close the connection before it has read the request, or reset it after an alert of TLS.
             Err(error) if response.is_empty() => Err(error),
             _ => Ok(response),
         }
