@@ -35,8 +35,14 @@ const BEFORE_A_REASON: [&str; 6] = [
 ];
 
 /// Names in the format of reasons that are none: what the kernel calls a link layer, conditions of a platform, and parameters of a driver.
-const OTHERS: [&str; 5] =
-    ["InfiniBand", "SliceErrorDetected", "MegascaleHangDetected", "RegistryDwords", "PeerMappingOverride"];
+const OTHERS: [&str; 6] = [
+    "InfiniBand",
+    "SliceErrorDetected",
+    "MegascaleHangDetected",
+    "RegistryDwords",
+    "PeerMappingOverride",
+    "CreateImexChannel0",
+];
 
 /// The words in quotes that begin with a capital, each with the code before it on the same line or the lines before.
 fn capitalised_words(code: &str) -> Vec<(&str, &str)> {
