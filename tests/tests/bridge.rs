@@ -129,7 +129,9 @@ async fn node_changes(setup: &BridgeSetup) -> anyhow::Result<()> {
     ensure!(pod.labels()[RACK] == "fabric-1", "{:?}", pod.labels());
     // The agent says that there is no such fabric any more.
     setup.patch_node(json!({ "accelerator.llm-d.ai/fabric-domain": null })).await?;
-    setup.until_label("plain", RACK, None).await?;
+    for pod in ["plain", "owned"] {
+        setup.until_label(pod, RACK, None).await?;
+    }
     let begun = Instant::now();
     setup.until_idle().await?;
     ensure!(setup.written(begun).is_empty(), "something is written although nothing changes");
