@@ -11,7 +11,7 @@ use afd_agent::{
 use afd_derive::{
     labels::{LabelOptions, labels},
     paths::PathRules,
-    series::InCluster,
+    series::{InCluster, SeriesDetail},
 };
 use afd_host::{
     Host,
@@ -44,6 +44,7 @@ fn pipeline(criterion: &mut Criterion) {
         sampling: &sampling,
         cluster,
         door: DoorPage::default(),
+        detail: SeriesDetail::default(),
     };
     criterion.bench_function("derive labels", |bencher| {
         bencher.iter(|| labels(black_box(&inventory), &LabelOptions::default(), Decision::Undecided));

@@ -140,6 +140,7 @@ const OPTIONS: &[(&str, Source)] = &[
         ),
     ),
     ("per-process", Source::Value("metrics.perProcess", || json!(true), "--per-process")),
+    ("per-link", Source::Value("metrics.perLink", || json!(true), "--per-link")),
     ("compat-metrics", Source::Value("metrics.compat", || json!(["amd"]), "--compat-metrics=amd")),
     ("path-rules", Source::Value("pathRules", || json!("# none\n"), "--path-rules=/path-rules/rules.toml")),
 ];

@@ -22,7 +22,10 @@ use afd_agent::{
     render::{DoorPage, PageInputs, PageSettings},
     status_page::PageFrame,
 };
-use afd_derive::{paths::PathVerdict, series::InCluster};
+use afd_derive::{
+    paths::PathVerdict,
+    series::{InCluster, SeriesDetail},
+};
 use afd_model::{Inventory, Sampling};
 use afd_tests::{
     agent::Agent,
@@ -208,6 +211,7 @@ fn live_pages(inventory: &Inventory, paths: &[PathVerdict<'_>], frame: &PageFram
             sampling: &sampling,
             cluster: InCluster::default(),
             door: DoorPage::default(),
+            detail: SeriesDetail::default(),
         },
         conditions: None,
         node: Some("node"),

@@ -52,6 +52,10 @@ const OUTPUTS: [(&str, &[&str], &str); 11] = [
     ("paths", &["explain"], "paths.txt"),
 ];
 
+/// Hosts whose links are shown one by one: of each vendor of which a source reports them.
+const HOSTS_WITH_LINKS: [&str; 4] =
+    ["nvidia-h100x8-nvml", "amd-mi355x8-dpx", "intel-max1550-x2", "gaudi3-x8"];
+
 fn main() {
     let mut trials = Vec::new();
     for fixture in fixture::all() {
@@ -64,6 +68,9 @@ fn main() {
             Trial::test(name, move || compare(&fixture, &print(&fixture, arguments), file))
         };
         trials.extend(OUTPUTS.map(|(output, arguments, file)| trial(output, printed, arguments, file)));
+        if HOSTS_WITH_LINKS.contains(&fixture.name.as_str()) {
+            trials.push(trial("metrics-links", links, &[], "metrics-links.txt"));
+        }
         if fixture.has_nvml() {
             trials.push(trial("gfd", gfd_labels, &[], "gfd.txt"));
             trials.push(trial(
@@ -81,6 +88,12 @@ fn printed(fixture: &Fixture, arguments: &[&str]) -> String {
     let host = fixture.lay_out();
     let root = host.root().to_string_lossy().into_owned();
     stdout(&mut host.afd(arguments.iter().copied())).replace(&root, "<root>")
+}
+
+/// The families of links, with each link.
+fn links(fixture: &Fixture, _: &[&str]) -> String {
+    let page = printed(fixture, &["show", "--output", "metrics", "--per-link"]);
+    page.split_inclusive('\n').filter(|line| line.contains("accelerator_device_link_")).collect()
 }
 
 /// The labels of GPU Feature Discovery: without the configuration of the device plugin, and for each MIG strategy with one that

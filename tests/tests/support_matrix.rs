@@ -66,8 +66,11 @@ fn shown() -> (Shown, Shown) {
         let records = records(&fixture);
         let expected = fs::read_to_string(fixture.expected("metrics.txt")).expect("the file can be read");
         add(&mut all, &records, &expected);
+        // Few hosts have this one.
+        let links = fs::read_to_string(fixture.expected("metrics-links.txt")).unwrap_or_default();
+        add(&mut all, &records, &links);
         let host = fixture.lay_out();
-        let mut show = afd(["show", "--output", "metrics", "--no-libraries", "--host-root"]);
+        let mut show = afd(["show", "--output", "metrics", "--no-libraries", "--per-link", "--host-root"]);
         let page = stdout(show.arg(host.root()));
         add(&mut kernel, &records, &page);
     }

@@ -322,6 +322,7 @@ impl<'o> AgentLoop<'o> {
                 expected,
             },
             door: DoorPage { faults: &faults, holders: &holders },
+            detail: self.parts.args.metrics.series_detail(),
         };
         match self.render(inputs) {
             Ok(pages) => drop(self.parts.outputs.pages.send_replace(Some(Arc::new(pages)))),

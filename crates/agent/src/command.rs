@@ -88,7 +88,9 @@ pub fn execute(
                 }
                 ShowOutput::Metrics => {
                     let sets = &metrics.compat_metrics;
-                    visible_metrics(&show::metrics(&mut probes, sets, &rules, labels.include_integrated)?)
+                    let detail = metrics.series_detail();
+                    let integrated = labels.include_integrated;
+                    visible_metrics(&show::metrics(&mut probes, sets, detail, &rules, integrated)?)
                 }
                 ShowOutput::Dcgm => visible_metrics(&show::dcgm(&mut probes, node_name.as_deref())?),
             };
@@ -122,7 +124,9 @@ pub fn execute(
             top::top(&args, &host_root, style, probes, output)?;
         }
         Command::Record { directory, no_redact } => {
-            let probes = probes(host()?.with_recording(), &MetricArgs::default());
+            // A recording answers for an agent that samples each link as well.
+            let metrics = MetricArgs { per_link: true, ..MetricArgs::default() };
+            let probes = probes(host()?.with_recording(), &metrics);
             output.write_all(record::record(probes, &directory, !no_redact)?.as_bytes())?;
         }
         Command::Run(args) => {
@@ -188,6 +192,7 @@ fn probe_options(libraries: &LibraryArgs, metrics: &MetricArgs) -> ProbeOptions 
         servers: libraries.servers.clone(),
         reads_pods: false,
         per_process: metrics.per_process,
+        per_link: metrics.per_link,
         compat_metrics: metrics.compat_metrics.clone(),
         container_limit: None,
     }

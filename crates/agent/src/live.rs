@@ -131,7 +131,7 @@ pub struct LiveInputs<'t> {
 impl LiveReport {
     /// The report of a sample.
     pub fn new(inputs: LiveInputs<'_>) -> LiveReport {
-        let PageInputs { inventory, paths, sampling, cluster, door: _ } = inputs.page;
+        let PageInputs { inventory, paths, sampling, cluster, door: _, detail: _ } = inputs.page;
         let problems: BTreeSet<&Problem> = inventory.problems.iter().chain(&sampling.problems).collect();
         let source = UnitSource {
             samples: by_unit(&sampling.samples),

@@ -34,6 +34,8 @@ pub struct ProbeOptions {
     pub reads_pods: bool,
     /// Whether to sample the memory used by each process.
     pub per_process: bool,
+    /// Whether to sample the values of each link.
+    pub per_link: bool,
     /// The vendors' own metrics that are requested.
     pub compat_metrics: Vec<CompatSet>,
     /// How much memory this container may lock, where it has the limit that its runtime gives every container.
@@ -109,6 +111,7 @@ impl Probes {
                 launcher: may_query.then(|| launcher_of(entry.name, launcher)),
                 library_root: options.library_roots.get(entry.name).cloned(),
                 per_process: options.per_process,
+                per_link: options.per_link,
                 exporter: options.compat_metrics.iter().any(|set| set.as_str() == entry.name),
             })
         };

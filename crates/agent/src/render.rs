@@ -11,7 +11,7 @@ use afd_derive::{
         metrics::{CompatInput, DoorFault, DoorInput, ENDPOINT_PICKER_PAGE, MetricSet, door_families},
     },
     paths::PathVerdict,
-    series::{self, InCluster},
+    series::{self, InCluster, SeriesDetail},
 };
 use afd_model::{Allocation, Inventory, Sampling};
 use afd_publish::page::{InventoryPages, Page, RenderedPages};
@@ -37,6 +37,8 @@ pub struct PageInputs<'t> {
     pub cluster: InCluster<'t>,
     /// What only the page for endpoint pickers shows.
     pub door: DoorPage<'t>,
+    /// What `/metrics` shows on request.
+    pub detail: SeriesDetail,
 }
 
 /// What only the page for endpoint pickers shows.
@@ -66,8 +68,8 @@ pub struct PageSettings<'t> {
 /// # Errors
 /// When a family has no series, which no caller passes.
 pub fn metrics(inputs: PageInputs<'_>, own: &[MetricFamily]) -> prometheus::Result<Vec<u8>> {
-    let PageInputs { inventory, paths, sampling, cluster, door: _ } = inputs;
-    let families = series::families(inventory, sampling, &cluster, paths);
+    let PageInputs { inventory, paths, sampling, cluster, door: _, detail } = inputs;
+    let families = series::families(inventory, sampling, &cluster, paths, detail);
     let mut text = Vec::with_capacity(64 * 1024);
     TextEncoder::new().encode(&families, &mut text)?;
     TextEncoder::new().encode(own, &mut text)?;

@@ -6,7 +6,7 @@ use afd_derive::{
     compat::{CompatOptions, CompatSet},
     labels::LabelOptions,
     paths::{self, PathRules},
-    series::InCluster,
+    series::{InCluster, SeriesDetail},
 };
 use afd_model::{Decision, Inventory};
 
@@ -45,18 +45,19 @@ pub fn labels(
 pub fn metrics(
     probes: &mut Probes,
     sets: &[CompatSet],
+    detail: SeriesDetail,
     rules: &PathRules,
     include_integrated: bool,
 ) -> anyhow::Result<String> {
     let inventory = probes.discover();
     let sampling = probes.sample(None);
     let (cluster, door) = (InCluster::default(), DoorPage::default());
+    let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster, door, detail };
     if sets.is_empty() {
         let paths = rules.verdicts(&inventory, include_integrated);
-        let inputs = PageInputs { inventory: &inventory, paths: &paths, sampling: &sampling, cluster, door };
+        let inputs = PageInputs { paths: &paths, ..inputs };
         return Ok(String::from_utf8(render::metrics(inputs, &[])?)?);
     }
-    let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster, door };
     let pages = sets.iter().flat_map(|set| set.pages().map(|page| (*set, page)));
     let pages: Result<Vec<_>, _> =
         pages.map(|(set, page)| render::compat_metrics(set, page, inputs, None)).collect();
@@ -70,7 +71,7 @@ pub fn metrics(
 pub fn dcgm(probes: &mut Probes, node: Option<&str>) -> anyhow::Result<String> {
     let inventory = probes.discover();
     let sampling = probes.sample(None);
-    let (cluster, door) = (InCluster::default(), DoorPage::default());
-    let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster, door };
+    let (cluster, door, detail) = (InCluster::default(), DoorPage::default(), SeriesDetail::default());
+    let inputs = PageInputs { inventory: &inventory, paths: &[], sampling: &sampling, cluster, door, detail };
     Ok(String::from_utf8(render::dcgm(inputs, node)?)?)
 }

@@ -11,7 +11,7 @@ pub mod throttle;
 
 use std::fmt;
 
-use afd_model::AmdQuantity;
+use afd_model::{AmdQuantity, DeviceLink, Direction, LinkEnd, LinkKind, LinkValue, Quantity, Reading};
 use layout::{TableLayout, TableScale};
 
 /// The fields of a table. `None` where the revision lacks the field or it has no value.
@@ -49,6 +49,8 @@ pub struct GpuMetrics {
     pub xgmi_links_up: Option<u32>,
     /// The present causes of throttling, one bit each ([`throttle`]).
     pub throttle_status: Option<u64>,
+    /// What each XGMI link counted, and whether it is up.
+    pub links: Vec<Reading>,
     /// Throttle counters.
     pub residencies: Residencies,
     /// The fields of each partition, in the order of their numbers.
@@ -99,6 +101,7 @@ impl GpuMetrics {
             xgmi_read_bytes: None,
             xgmi_write_bytes: None,
             xgmi_links_up: None,
+            links: Vec::new(),
             throttle_status: None,
             residencies: Residencies::default(),
             extra: Vec::new(),
@@ -233,6 +236,7 @@ fn fixed(table: &[u8], layout: &TableLayout) -> GpuMetrics {
         xgmi_read_bytes: links(layout.xgmi_read),
         xgmi_write_bytes: links(layout.xgmi_write),
         xgmi_links_up: None,
+        links: xgmi_bytes(table, layout),
         throttle_status: layout.throttle.and_then(|offset| u64_at(table, offset)),
         residencies: Residencies {
             cycles: residency(0),
@@ -245,6 +249,25 @@ fn fixed(table: &[u8], layout: &TableLayout) -> GpuMetrics {
         partitions: partitions(table, layout.partitions),
         extra: extra::of_device(table, layout),
     }
+}
+
+/// The bytes over each XGMI link.
+fn xgmi_bytes(table: &[u8], layout: &TableLayout) -> Vec<Reading> {
+    let counters =
+        [(layout.xgmi_read, Direction::Receive), (layout.xgmi_write, Direction::Transmit)].into_iter();
+    let of_direction = |(first, direction): (Option<usize>, Direction)| {
+        (0..LINKS).filter_map(move |link| {
+            let bytes = u64_at(table, first? + 8 * link)? as f64 * KILOBYTE;
+            Some(xgmi_link(link as u32, LinkValue::Bytes(direction), bytes))
+        })
+    };
+    counters.flat_map(of_direction).collect()
+}
+
+/// A reading of an XGMI link. The table does not say which device is at the other end of which link.
+fn xgmi_link(number: u32, value: LinkValue, reading: f64) -> Reading {
+    let link = DeviceLink { kind: LinkKind::Xgmi, tile: None, number, end: LinkEnd::Unknown };
+    Reading { quantity: Quantity::Link(link, value), value: reading }
 }
 
 /// The partitions of a table, up to the last one with a value.

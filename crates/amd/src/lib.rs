@@ -67,6 +67,8 @@ const CLASSES: [u16; 4] = [0x0300, 0x0302, 0x0380, 0x1200];
 pub struct AmdOptions {
     /// The memory used by each process.
     pub per_process: bool,
+    /// The values of each XGMI link.
+    pub per_link: bool,
     /// The values that only AMD's exporter publishes.
     pub exporter: bool,
 }
@@ -166,7 +168,7 @@ impl Probe for Amd {
         let mut samples = Vec::new();
         for source in &self.sources {
             let throttle_time = self.throttle_times.entry(source.device()).or_default();
-            samples.extend(source.sample(&mut facts, throttle_time, now, self.options.exporter));
+            samples.extend(source.sample(&mut facts, throttle_time, now, self.options));
         }
         if self.options.per_process {
             facts.about(None);

@@ -2,8 +2,8 @@ mod situations;
 
 use afd_host::testing::TestHost;
 use afd_model::{
-    ErrorDetail, ErrorKind, HandleKind, HealthState, LinkKind, MemorySource, PartitionName, Partitioning,
-    Quantity, Reading, XcpComputeMode, XcpMemoryMode,
+    Direction, ErrorDetail, ErrorKind, HandleKind, HealthState, LinkCounter, LinkKind, LinkValue,
+    MemorySource, PartitionName, Partitioning, Quantity, Reading, XcpComputeMode, XcpMemoryMode,
 };
 use afd_probe::plausible;
 
@@ -300,12 +300,40 @@ fn the_memory_of_a_process_is_that_of_the_device_or_partition_of_its_file() {
 }
 
 #[test]
+fn the_values_of_each_link_are_sampled_on_request() {
+    // Revision 1.4, whose counters of links begin at offset 104; the others have no value.
+    let mut table = vec![0xff; 288];
+    table[..4].copy_from_slice(&[0x20, 0x01, 1, 4]);
+    table[104..120].copy_from_slice(&[1_u64, 2].map(u64::to_le_bytes).concat());
+    let folder = function(TestHost::new(), "0000:05:00.0", "0x74a1")
+        .file("/sys/bus/pci/devices/0000:05:00.0/gpu_metrics", &table);
+    let host = folder.open();
+    let links = |options| {
+        let mut probe = Amd::new(options);
+        probe.discover(&host, &PciBus::read(&host));
+        let readings = probe.sample(&host, Instant::now()).samples.remove(0).readings;
+        let of_links = readings.iter().filter_map(|reading| match reading.quantity {
+            Quantity::Link(link, value) => Some((link.number, value, reading.value)),
+            _ => None,
+        });
+        let sum = Quantity::LinkBytes(LinkCounter::Xgmi, Direction::Receive);
+        assert!(readings.iter().any(|reading| reading.quantity == sum && reading.value == 3.0 * 1024.0));
+        of_links.collect::<Vec<_>>()
+    };
+    let read = LinkValue::Bytes(Direction::Receive);
+    let expected = [(0, read, 1024.0), (1, read, 2048.0)];
+    assert_eq!(links(AmdOptions { per_link: true, ..AmdOptions::default() }), expected);
+    assert_eq!(links(AmdOptions { exporter: true, ..AmdOptions::default() }), expected);
+    assert!(links(AmdOptions::default()).is_empty());
+}
+
+#[test]
 fn a_file_that_blocks_for_a_second_is_never_read() {
     let folder = function(TestHost::new(), "0000:05:00.0", "0x740f")
         .file("/sys/bus/pci/devices/0000:05:00.0/pcie_bw", "1 2 256\n")
         .file("/sys/bus/pci/devices/0000:05:00.0/gpu_busy_percent", "1\n");
     let host = folder.open().with_recording();
-    let mut probe = Amd::new(AmdOptions { per_process: true, exporter: true });
+    let mut probe = Amd::new(AmdOptions { per_process: true, per_link: true, exporter: true });
     probe.discover(&host, &PciBus::read(&host));
     probe.sample(&host, Instant::now());
     let recording = host.recording();

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use afd_model::{Device, Quantity, Rows};
+use afd_model::{Device, LinkValue, Quantity, Rows};
 
 /// Type of a metric family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,7 +73,8 @@ macro_rules! families {
         devices { $($device_family:ident = $device_name:literal, $device_kind:ident, $device_labels:expr, $device_help:literal;)* }
         readings { $(
             $reading_family:ident = $reading_name:literal, $reading_kind:ident,
-            [$($label:ident: $value:expr),*] from $quantity:pat, $reading_help:literal;
+            [$($label:ident: $value:expr),*] from $quantity:pat,
+            $(or [$($sum_value:expr),*] from $sum:pat,)? $reading_help:literal;
         )* }
         without_family { $($other:pat),* $(,)? }
         others { $($family:ident = $name:literal, $kind:ident, $subject:ident, $labels:expr, $help:literal;)* }
@@ -119,10 +120,12 @@ macro_rules! families {
                 }
             }
 
-            /// The family of a quantity and the values of the family's own labels; `None` if only vendors' exporters publish it.
+            /// The family of a quantity and the values of the family's own labels, of a sum without the last ones; `None` if only
+            /// vendors' exporters publish it.
             pub(crate) fn of_quantity(quantity: Quantity) -> Option<(Family, OwnLabels)> {
                 match quantity {
                     $($quantity => Some((Family::$reading_family, vec![$($value.into()),*])),)*
+                    $($($sum => Some((Family::$reading_family, vec![$($sum_value.into()),*])),)?)*
                     $($other)|* => None,
                 }
             }
@@ -208,9 +211,18 @@ families! {
         LastXid = "accelerator_device_last_xid", Gauge,
             [] from Quantity::LastXid { .. },
             "Number of the last XID since the driver was loaded, 0 while there was none; no series where XIDs are not watched.";
+        LinkUp = "accelerator_device_link_up", Gauge,
+            [type: link.kind.as_str(), link: link.label(), peer: link.peer_label()] from Quantity::Link(link, LinkValue::Up),
+            "1 if a device-to-device link is up, else 0; only with --per-link. peer is the device at the other end, empty where that is not known.";
         LinkBytesTotal = "accelerator_device_link_bytes_total", Counter,
-            [type: link.as_str(), direction: direction.as_str()] from Quantity::LinkBytes(link, direction),
+            [type: link.kind.as_str(), direction: direction.as_str(), link: link.label(), peer: link.peer_label()]
+                from Quantity::Link(link, LinkValue::Bytes(direction)),
+            or [link.as_str(), direction.as_str()] from Quantity::LinkBytes(link, direction),
             "Bytes over the device-to-device links of a device.";
+        LinkErrorsTotal = "accelerator_device_link_errors_total", Counter,
+            [type: link.kind.as_str(), kind: kind.as_str(), link: link.label(), peer: link.peer_label()]
+                from Quantity::Link(link, LinkValue::Errors(kind)),
+            "Errors of each device-to-device link since the driver was loaded, by kind; only with --per-link.";
         PcieLinkSpeed = "accelerator_device_pcie_link_speed_transfers_per_second", Gauge,
             [which: which.as_str()] from Quantity::PcieTransfersPerSecond(which),
             "Speed of the PCIe link per lane; it may drop while the device is idle.";

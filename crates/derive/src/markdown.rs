@@ -152,7 +152,10 @@ pub fn metrics() -> String {
          Generated from the table in `crates/derive/src/families.rs`; `cargo xtask bless` updates it.\n\n\
          A value that could not be read is an absent series, never 0; what could not be read is counted in\n\
          `afd_probe_problems`. Every series of a device has the labels `vendor`, `device` (PCI address), `uuid` (empty\n\
-         where the device has none) and `partition` (empty for the whole device), followed by the labels below.\n"
+         where the device has none) and `partition` (empty for the whole device), followed by the labels below.\n\n\
+         The values of each link between devices are published only with `--per-link`: without it, or where they are not\n\
+         counted, the bytes are the sum over all links of a type and have no labels `link` and `peer`. `link` is the number of\n\
+         the link (`7`), where tiles have their own numbers after that of the tile (`0.3`).\n"
         .to_owned();
     for (subject, title) in [
         (MetricSubject::Device, "Devices and partitions"),

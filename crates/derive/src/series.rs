@@ -2,6 +2,7 @@
 
 mod counts;
 mod exposition;
+mod links;
 mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,19 +37,27 @@ pub struct InCluster<'a> {
     pub expected: Option<&'a [ExpectedDevices]>,
 }
 
+/// What is published only on request, since it is many series.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SeriesDetail {
+    /// The values of each link.
+    pub per_link: bool,
+}
+
 /// The families of devices, node and problems, with the values of the last sampling.
 pub fn families(
     inventory: &Inventory,
     sampling: &Sampling,
     cluster: &InCluster<'_>,
     paths: &[PathVerdict<'_>],
+    detail: SeriesDetail,
 ) -> Vec<MetricFamily> {
     let mut series = SeriesByFamily::default();
     let devices = || inventory.devices.iter().filter(|device| !uuid_is_pending(device));
     devices().for_each(|device| add_device(&mut series, device));
     for sample in &sampling.samples {
         if let Some(device) = devices().find(|device| device.id == sample.unit.device) {
-            add_sample(&mut series, device, sample);
+            add_sample(&mut series, device, sample, detail);
         }
     }
     for allocation in cluster.allocations.unwrap_or_default() {
@@ -123,7 +132,11 @@ impl SeriesByFamily {
             let spec = family.spec();
             let names = || spec.subject.labels().iter().chain(spec.labels).copied();
             let series = series.into_iter().map(|(values, value)| {
-                debug_assert_eq!(values.len(), names().count(), "{} has a value for each label", spec.name);
+                debug_assert!(
+                    values.len() == names().count() || links::is_sum(family, values.len()),
+                    "{} has a value for each label",
+                    spec.name
+                );
                 (names().zip(values).collect(), value)
             });
             exposition::family(spec.name, spec.help, spec.kind, series)
@@ -169,11 +182,11 @@ fn add_health(series: &mut SeriesByFamily, subject: SubjectLabels<'_>, health: &
     }
 }
 
-fn add_sample(series: &mut SeriesByFamily, device: &Device, sample: &Sample) {
+fn add_sample(series: &mut SeriesByFamily, device: &Device, sample: &Sample, detail: SeriesDetail) {
     let address = device.id.to_string();
     let partition = sample.unit.partition_label();
     let subject = unit_labels(device, &address, &partition);
-    for reading in &sample.readings {
+    for reading in sample.readings.iter().filter(|reading| links::is_shown(reading, sample, detail)) {
         if let Some((family, own)) = Family::of_quantity(reading.quantity) {
             series.add(family, &subject, own, reading.value);
         }

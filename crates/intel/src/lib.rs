@@ -28,6 +28,7 @@ pub mod drm;
 pub mod health;
 mod interpret;
 pub mod levelzero;
+mod links;
 mod problems;
 mod products;
 mod sysfs;
@@ -41,7 +42,7 @@ use std::{
 use afd_host::{Host, child::Launcher};
 use afd_model::{
     Device, DeviceId, DriverLoad, Engine, Findings, IncidentRecord, LibraryStatus, PciAddress, Problem,
-    Quantity, Reading, Sample, Sampling, UnitId,
+    Quantity, Reading, Sample, Sampling, UnitId, XelinkPort,
 };
 use afd_probe::{
     Facts, PciBus, PciFunction, Probe, ProbeProcess, device,
@@ -61,6 +62,15 @@ use crate::{
 const NAME: &str = "intel";
 const VENDOR_ID: u16 = 0x8086;
 
+/// Values of the library that are sampled on request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IntelOptions {
+    /// The values of each port of Xe Link.
+    pub per_link: bool,
+    /// The values of components, for the metrics of Intel's own exporters.
+    pub exporter: bool,
+}
+
 /// The probe of Intel GPUs.
 #[derive(Debug, Default)]
 pub struct Intel {
@@ -79,19 +89,20 @@ pub struct Intel {
     queried: BTreeSet<DeviceId>,
     /// The last answers of the library, from which its counters grow.
     before: LevelZeroReport,
-    /// Whether the values of components are sampled, for the metrics of Intel's own exporters.
-    exporter: bool,
+    options: IntelOptions,
+    /// The ports of each GPU, with the device at the other end of each as it was last known.
+    ports: BTreeMap<DeviceId, Vec<XelinkPort>>,
     /// Whose engine time gives the utilization that the library does not report.
     clients: EngineClients,
 }
 
 impl Intel {
     /// A probe that also queries Level Zero in processes that `launcher` starts. The library is looked up under `root`, or under
-    /// the host root. `exporter`: sample what only Intel's own exporters publish.
+    /// the host root.
     #[must_use]
-    pub fn with_library(launcher: Launcher, root: Option<PathBuf>, exporter: bool) -> Intel {
+    pub fn with_library(launcher: Launcher, root: Option<PathBuf>, options: IntelOptions) -> Intel {
         let enrichment = Some(Enrichment::new(&levelzero::LIBRARY, launcher, root));
-        Intel { enrichment, exporter, ..Intel::default() }
+        Intel { enrichment, options, ..Intel::default() }
     }
 
     /// Adds what the library reported to the findings of the kernel.
@@ -124,6 +135,7 @@ impl Intel {
             return;
         };
         interpret::library::enrich(findings, report);
+        links::update(&mut self.ports, &findings.devices);
         if enrichment.is_fresh() {
             self.before.clone_from(report);
             // A device that this report lacks has no evidence.
@@ -302,7 +314,8 @@ impl Probe for Intel {
                 discovered,
                 sampled: enrichment.sampled(),
                 before: &self.before,
-                with_components: self.exporter,
+                ports: self.options.per_link.then_some(&self.ports),
+                with_components: self.options.exporter,
             };
             added.add(&mut sampling, &functions);
             self.before.clone_from(enrichment.sampled());

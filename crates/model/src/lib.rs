@@ -7,6 +7,7 @@
 mod allocation;
 mod condition;
 mod device;
+mod device_link;
 mod fact;
 mod failed_device;
 mod health;
@@ -36,6 +37,7 @@ mod vendors;
 pub use allocation::{Allocation, AllocationMechanism};
 pub use condition::{Condition, ConditionStatus, Decision};
 pub use device::{Device, Handle, HandleKind, MemorySource, Product};
+pub use device_link::{DeviceLink, LinkEnd, LinkErrorKind, LinkValue};
 pub use fact::{Fact, FactSet};
 pub use failed_device::{FAILED_DEVICES, FAILED_DEVICES_VERSION, FailedDevice, FailedDevices};
 pub use health::{EVIDENCE_UNREADABLE, Health, HealthReason, HealthState, OTHER_DRIVER};

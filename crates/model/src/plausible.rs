@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::{Known, Missing, Quantity, Rows};
+use crate::{Known, LinkValue, Missing, Quantity, Rows};
 
 /// Shares are quotients of counters that are read one after the other, so that a full one may exceed 1 a little.
 const RATIO: RangeInclusive<f64> = 0.0..=1.05;
@@ -63,7 +63,9 @@ impl Quantity {
             Quantity::PcieTransfersPerSecond(_) => ("pcie_link_speed", 0.0..=256e9),
             Quantity::PcieWidth(_) => ("pcie_link_width", 0.0..=32.0),
             // 30 years at 10 TB/s.
-            Quantity::LinkBytes(..) => ("link_bytes", 0.0..=1e22),
+            Quantity::LinkBytes(..) | Quantity::Link(_, LinkValue::Bytes(_)) => ("link_bytes", 0.0..=1e22),
+            Quantity::Link(_, LinkValue::Up) => ("link_up", FLAG),
+            Quantity::Link(_, LinkValue::Errors(_)) => ("link_errors", COUNT),
             // Each in the unit of its exporter.
             Quantity::Vendor(_) => ("vendor_quantity", f64::MIN..=f64::MAX),
         }

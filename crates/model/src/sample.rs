@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::{PortCounters, Problem, UnitId, VendorQuantity};
+use crate::{DeviceLink, LinkValue, PortCounters, Problem, UnitId, VendorQuantity};
 
 /// What one probe sampled, and what it could not read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -93,8 +93,10 @@ pub enum Quantity {
     PcieTransfersPerSecond(Which),
     /// Number of PCIe lanes.
     PcieWidth(Which),
-    /// Bytes over the device-to-device links.
+    /// Bytes over all device-to-device links of a type.
     LinkBytes(LinkCounter, Direction),
+    /// A value of one device-to-device link.
+    Link(DeviceLink, LinkValue),
     /// A quantity of one vendor's own exporter.
     Vendor(VendorQuantity),
 }

@@ -19,6 +19,7 @@ mod inaccessible;
 mod incidents;
 mod interpret;
 mod library;
+mod links;
 pub mod nvml;
 mod peering;
 mod platform;
@@ -48,8 +49,9 @@ use afd_probe::{Facts, PciBus, PciFunction, Probe, ProbeProcess, device, library
 use self::{
     health::{GpuHealthEvidence, HealthSigns},
     incidents::Incidents,
+    links::NvlinkEnds,
     nvml::{
-        SAMPLE, SAMPLE_WITH_PROCESSES,
+        SampledExtras,
         report::{NvmlStatus, accessible, address, text},
         table::call,
     },
@@ -66,6 +68,8 @@ pub struct NvmlOptions {
     pub driver_root: Option<PathBuf>,
     /// Whether to sample the memory of each process.
     pub per_process: bool,
+    /// Whether to sample the values of each NVLink.
+    pub per_link: bool,
 }
 
 /// The probe of NVIDIA GPUs.
@@ -75,7 +79,8 @@ pub struct Nvidia {
     /// The GPUs of the last discovery.
     gpus: Vec<PciAddress>,
     nvml: Option<Enrichment<NvmlStatus>>,
-    per_process: bool,
+    extras: SampledExtras,
+    link_ends: NvlinkEnds,
     incidents: Incidents,
     /// GPUs that NVML did not list or refused when it last answered a discovery.
     inaccessible: BTreeMap<PciAddress, Health>,
@@ -88,7 +93,7 @@ impl Nvidia {
     pub fn with_library(launcher: Launcher, options: NvmlOptions) -> Nvidia {
         Nvidia {
             nvml: Some(Enrichment::new(&library::SPEC, launcher, options.driver_root)),
-            per_process: options.per_process,
+            extras: SampledExtras { processes: options.per_process, links: options.per_link },
             ..Nvidia::default()
         }
     }
@@ -121,6 +126,7 @@ impl Nvidia {
         findings.problems.extend(facts.into_problems());
         if nvml.is_fresh() {
             self.inaccessible = inaccessible::verdicts(&findings.devices, report);
+            self.link_ends.update(&self.gpus, report);
             for address in &self.gpus {
                 let Some(answers) = accessible(report, *address) else { continue };
                 self.incidents.watched(*address, watch::is_watched(answers));
@@ -165,13 +171,15 @@ impl Nvidia {
         for event in nvml.events() {
             sampling.has_news |= self.incidents.add(&event);
         }
-        let request = if self.per_process { SAMPLE_WITH_PROCESSES } else { SAMPLE };
-        if !nvml.sample(host, request, sampling, false) {
+        if !nvml.sample(host, self.extras.request(), sampling, false) {
             return;
         }
         for reported in &nvml.sampled().devices {
             let Some(address) = address(&reported.answers) else { continue };
             readings::add(sampling, address, reported);
+            if self.extras.links {
+                readings::extend(sampling, address, self.link_ends.readings(address, &reported.answers));
+            }
             let discovered = nvml.report().and_then(|report| accessible(report, address));
             if let Some(discovered) = discovered {
                 readings::add_static(sampling, address, discovered);

@@ -5,6 +5,7 @@
 //! MIG devices come and go. What is asked is in `table`.
 
 mod events;
+mod extras;
 mod ffi;
 mod gpm;
 pub mod report;
@@ -14,9 +15,10 @@ use std::{collections::BTreeMap, ffi::OsStr, sync::Arc};
 
 use afd_model::PciAddress;
 use afd_probe::answers::{Answer, LibraryCall};
-pub use afd_probe::library::{DISCOVER, SAMPLE};
+pub use afd_probe::library::DISCOVER;
 use serde_json::{Value, json};
 
+pub use self::extras::SampledExtras;
 use self::{
     events::NvmlEventWatch,
     ffi::{NvmlApi, NvmlHandle},
@@ -25,11 +27,8 @@ use self::{
         FUNCTION_NOT_FOUND, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, NvmlAnswers, NvmlCode,
         NvmlDeviceReport, NvmlReport, address,
     },
-    table::{GPU_ROWS, HEALTH_ROWS, MEMORY_ROWS, NvmlRow, call},
+    table::{GPU_ROWS, HEALTH_ROWS, LINK_ROWS, MEMORY_ROWS, NvmlRow, call},
 };
-
-/// The request for a sample that includes the processes of the GPUs.
-pub const SAMPLE_WITH_PROCESSES: &str = "sample with processes";
 
 /// The library, loaded.
 pub struct Nvml {
@@ -51,6 +50,8 @@ struct DiscoveredGpu {
     pci: Option<Value>,
     has_gpm: bool,
     is_vgpu: bool,
+    /// The numbers of its NVLinks.
+    links: Vec<u32>,
     /// Index of each MIG device, and its GPU instance.
     mig: Vec<(u32, u32)>,
 }
@@ -143,7 +144,7 @@ impl Nvml {
     }
 
     /// What changes of the GPUs of the last discovery, in the same order.
-    pub fn sample(&mut self, with_processes: bool) -> NvmlReport {
+    pub fn sample(&mut self, extras: SampledExtras) -> NvmlReport {
         let devices = self.gpus.iter().map(|gpu| {
             let mut device = NvmlDeviceReport::default();
             let answers = &mut device.answers;
@@ -152,10 +153,15 @@ impl Nvml {
             }
             let health = HEALTH_ROWS.iter().filter(|row| row.is_sampled).map(|row| row.call);
             let licences = gpu.is_vgpu.then_some(call::LICENCES);
-            let processes = if with_processes { call::PROCESS_CALLS } else { &[] };
+            let processes = if extras.processes { call::PROCESS_CALLS } else { &[] };
             let sampled = calls(GPU_ROWS).chain(calls(MEMORY_ROWS)).chain(health);
             let sampled = sampled.chain(licences).chain(processes.iter().copied());
             ask(&self.api, gpu.handle, sampled, answers);
+            for link in gpu.links.iter().filter(|_| extras.links) {
+                for row in LINK_ROWS {
+                    answers.put(row.name(*link), self.api.ask(gpu.handle, row.call, &row.arguments(*link)));
+                }
+            }
             if gpu.has_gpm {
                 answers.extend(self.gpm.sample(&self.api, gpu.handle, None));
             }
@@ -203,8 +209,7 @@ impl Nvml {
                 reply
             };
             let may_be_up = match ask(call::NVLINK_STATE) {
-                // A GPU refuses the numbers beyond those of its links.
-                Err(code) if code == INVALID_ARGUMENT || !code.missing().is_undecided() => break,
+                Err(code) if is_no_link(code) => break,
                 Err(_) => true,
                 Ok(state) => state == json!(1),
             };
@@ -285,8 +290,23 @@ impl DiscoveredGpu {
                 .is_some_and(|support| support["isSupportedDevice"] == 1),
             is_vgpu: value(answers, call::VIRTUALIZATION_MODE)
                 .is_some_and(|mode| *mode == table::VIRTUALIZATION_VGPU),
+            links: (0..table::MAX_LINKS).filter(|link| may_be_link(answers, *link)).collect(),
             mig,
         }
+    }
+}
+
+/// Whether the error of a state means that there is no link of the number: a GPU refuses those beyond the numbers of its links.
+fn is_no_link(code: NvmlCode) -> bool {
+    code == INVALID_ARGUMENT || !code.missing().is_undecided()
+}
+
+/// Whether a GPU has a link of this number, as far as its discovery knows.
+fn may_be_link(answers: &NvmlAnswers, link: u32) -> bool {
+    match answers.get(call::NVLINK_STATE.with(&[link])) {
+        Some(Answer::Value(_)) => true,
+        Some(Answer::Error(code)) => !is_no_link(*code),
+        None => false,
     }
 }
 

@@ -36,7 +36,12 @@ pub(crate) fn add_xids(sampling: &mut Sampling, address: PciAddress, xids: &XidC
     extend(sampling, address, xids.readings());
 }
 
-fn extend(sampling: &mut Sampling, address: PciAddress, readings: impl IntoIterator<Item = Reading>) {
+/// Adds readings to those of a GPU.
+pub(crate) fn extend(
+    sampling: &mut Sampling,
+    address: PciAddress,
+    readings: impl IntoIterator<Item = Reading>,
+) {
     match sampling.samples.iter_mut().find(|sample| sample.unit == address.into()) {
         Some(sample) => sample.readings.extend(readings),
         None => {

@@ -94,6 +94,40 @@ fn the_memory_of_each_process_is_published_on_request() {
 }
 
 #[test]
+fn each_link_is_published_on_request() {
+    const UP: &str = "accelerator_device_link_up{";
+    const BYTES: &str = "accelerator_device_link_bytes_total{";
+    let host = Fixture::named("nvidia-h100x8-nvml").lay_out();
+    let agent = start(&host);
+    // The sum of each direction.
+    assert_eq!((agent.count(UP), agent.count(BYTES)), (0, 16));
+    drop(agent);
+    let agent = Agent::start(host.afd(RUN.into_iter().chain(["--per-link"])));
+    agent.until("the links are sampled", |agent| agent.count(UP) == 8 * 18);
+    let lines = agent.lines("/metrics", "accelerator_device_link_");
+    let of_first = |start: &str| -> Vec<&str> {
+        let first = lines.iter().filter(|line| line.contains("device=\"0000:19:00.0\""));
+        first.filter_map(|line| Some(line.strip_prefix(start)?.split_once("partition=\"\",")?.1)).collect()
+    };
+    assert_eq!(of_first(BYTES).len(), 2 * 18, "each link in place of the sums");
+    assert_eq!(of_first(BYTES)[0], r#"type="nvlink",direction="receive",link="0",peer=""} 13344768"#);
+    let errors = of_first("accelerator_device_link_errors_total{");
+    assert_eq!(errors.len(), 3 * 18);
+    assert!(errors.contains(&r#"type="nvlink",kind="crc",link="5",peer=""} 3"#), "{errors:?}");
+
+    // A bridge instead of a switch: the link has a peer, and keeps it when it goes down.
+    let remote = json!({ "value": { "busId": "00000000:29:00.0", "domain": 0, "bus": 0x29, "device": 0 } });
+    host.driver_root().answer(0, "nvmlDeviceGetNvLinkRemotePciInfo_v2(7)", remote);
+    let link = |value: u32| format!("type=\"nvlink\",link=\"7\",peer=\"0000:29:00.0\"}} {value}");
+    let is_shown = |agent: &Agent, line: &str| agent.get("/metrics").text().contains(line);
+    agent.until("the peer is known", |agent| is_shown(agent, &link(1)));
+    host.driver_root().answer(0, "nvmlDeviceGetNvLinkState(7)", json!({ "value": 0 }));
+    agent.until("the link is down", |agent| is_shown(agent, &link(0)));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(is_shown(&agent, &link(0)), "also after further discoveries");
+}
+
+#[test]
 fn a_recording_answers_as_the_node_did() {
     let host = Fixture::named("nvidia-h100x2-mig").lay_out();
     let folder = tempfile::TempDir::new().expect("a temporary folder can be made");

@@ -15,7 +15,10 @@ use afd_agent::{
     live::{LiveInputs, LiveReport},
     render::{self, DoorPage, PageInputs, PageSettings},
 };
-use afd_derive::{paths::PathRules, series::InCluster};
+use afd_derive::{
+    paths::PathRules,
+    series::{InCluster, SeriesDetail},
+};
 use afd_model::{
     Allocation, AllocationMechanism, Device, Engine, Inventory, Known, PciAddress, Quantity, Reading, Sample,
     Sampling, Sensor,
@@ -83,6 +86,7 @@ impl ServedReport {
                 sampling: &sampling,
                 cluster,
                 door: DoorPage::default(),
+                detail: SeriesDetail::default(),
             },
             conditions: None,
             node: Some("gpu-7"),

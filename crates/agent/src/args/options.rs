@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use afd_derive::{
     compat::{CompatOptions, CompatSet, CompatSwitch},
     labels::{DEFAULT_PREFIX, LabelOptions},
+    series::SeriesDetail,
     vendors::{NetworkSource, VENDORS, VendorRecord},
 };
 use afd_track::{AdminExpectation, TrackOptions};
@@ -149,10 +150,21 @@ pub struct MetricArgs {
     /// Add the memory used by each process: one series per process and device.
     #[arg(long)]
     pub per_process: bool,
+    /// Add the values of each link between devices: its state, its bytes in place of their sum, and its errors, as far as a source
+    /// reports them. Up to a hundred and more series per device.
+    #[arg(long)]
+    pub per_link: bool,
     /// Metrics in the spelling of a vendor's own exporter, or of a platform: `afd run` serves them at /compat/SET, `afd show --output
     /// metrics` prints them instead of AFD's own. May be given once per set.
     #[arg(long, value_name = "SET", value_parser = values::metric_set())]
     pub compat_metrics: Vec<CompatSet>,
+}
+
+impl MetricArgs {
+    /// What is published on request.
+    pub fn series_detail(&self) -> SeriesDetail {
+        SeriesDetail { per_link: self.per_link }
+    }
 }
 
 /// How agents on one machine exclude each other.

@@ -1,4 +1,7 @@
-use afd_derive::{paths::PathRules, series::InCluster};
+use afd_derive::{
+    paths::PathRules,
+    series::{InCluster, SeriesDetail},
+};
 use afd_model::{
     Allocation, AllocationMechanism, ConditionStatus, Decision, Engine, PartitionName, PciAddress, Product,
     Quantity, Reading, Sampling, Sensor, Variant, Vendor,
@@ -89,6 +92,7 @@ fn report_of(inventory: &Inventory, problems: Vec<Problem>) -> LiveReport {
             sampling: &sampling,
             cluster: InCluster { allocations: Some(&allocations), ..InCluster::default() },
             door: crate::render::DoorPage::default(),
+            detail: SeriesDetail::default(),
         },
         conditions: Some(&conditions),
         node: Some("gpu-7"),

@@ -57,6 +57,8 @@ pub(super) struct ProbeSettings {
     pub(super) pod_port: Option<u16>,
     /// Whether to sample the memory used by each process.
     pub(super) per_process: bool,
+    /// Whether to sample the values of each link.
+    pub(super) per_link: bool,
     /// Whether the metrics of the vendor's own exporter are requested.
     pub(super) exporter: bool,
 }
@@ -70,6 +72,7 @@ pub(super) const PROBES: &[ProbeEntry] = &[
             let options = afd_nvidia::NvmlOptions {
                 driver_root: settings.library_root,
                 per_process: settings.per_process,
+                per_link: settings.per_link,
             };
             Box::new(afd_nvidia::Nvidia::with_library(launcher, options))
         },
@@ -81,8 +84,11 @@ pub(super) const PROBES: &[ProbeEntry] = &[
     ProbeEntry {
         name: "amd",
         construct: |settings| {
-            let options =
-                afd_amd::AmdOptions { per_process: settings.per_process, exporter: settings.exporter };
+            let options = afd_amd::AmdOptions {
+                per_process: settings.per_process,
+                per_link: settings.per_link,
+                exporter: settings.exporter,
+            };
             let amd = afd_amd::Amd::new(options);
             Box::new(match settings.launcher {
                 Some(launcher) => amd.with_library(launcher, settings.library_root),
@@ -99,7 +105,9 @@ pub(super) const PROBES: &[ProbeEntry] = &[
         construct: |settings| {
             Box::new(match settings.launcher {
                 Some(launcher) => {
-                    afd_intel::Intel::with_library(launcher, settings.library_root, settings.exporter)
+                    let options =
+                        afd_intel::IntelOptions { per_link: settings.per_link, exporter: settings.exporter };
+                    afd_intel::Intel::with_library(launcher, settings.library_root, options)
                 }
                 None => afd_intel::Intel::default(),
             })
@@ -146,19 +154,18 @@ pub(super) const PROBES: &[ProbeEntry] = &[
 ];
 
 fn open_nvml(path: &Path) -> anyhow::Result<LibraryService> {
-    use afd_nvidia::nvml::{DISCOVER, Nvml, SAMPLE, SAMPLE_WITH_PROCESSES};
+    use afd_nvidia::nvml::{DISCOVER, Nvml, SampledExtras};
     let mut library = Nvml::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
     Ok(Box::new(move |request, events| {
-        let report = match request {
-            DISCOVER => {
-                let mut report = library.discover();
-                let events: EventSender = events.clone();
-                library.watch(&mut report, move |event| events.send(event));
-                report
-            }
-            SAMPLE => library.sample(false),
-            SAMPLE_WITH_PROCESSES => library.sample(true),
-            other => bail!("unknown request {other:?}"),
+        let report = if request == DISCOVER {
+            let mut report = library.discover();
+            let events: EventSender = events.clone();
+            library.watch(&mut report, move |event| events.send(event));
+            report
+        } else if let Some(extras) = SampledExtras::of_request(request) {
+            library.sample(extras)
+        } else {
+            bail!("unknown request {request:?}")
         };
         Ok(serde_json::to_value(report)?)
     }))
@@ -332,6 +339,7 @@ mod tests {
                 servers: BTreeMap::new(),
                 pod_port: None,
                 per_process: false,
+                per_link: false,
                 exporter: false,
             };
             assert_eq!((entry.construct)(settings).name(), entry.name);

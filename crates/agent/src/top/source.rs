@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_derive::{paths::PathRules, series::InCluster};
+use afd_derive::{
+    paths::PathRules,
+    series::{InCluster, SeriesDetail},
+};
 use afd_model::{Inventory, Sampling};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -169,6 +172,7 @@ fn report(inventory: &Inventory, sampling: &Sampling, rules: &PathRules, interva
             sampling,
             cluster: InCluster::default(),
             door: DoorPage::default(),
+            detail: SeriesDetail::default(),
         },
         conditions: None,
         node: None,

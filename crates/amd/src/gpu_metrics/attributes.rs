@@ -4,9 +4,9 @@
 //! The encoding word has the unit in bits 31-24, the type in 23-20 (u8 s8 u16 s16 u32 s32 u64 s64), the attribute in 19-10
 //! and the number of values in 9-0.
 
-use afd_model::{AmdQuantity, Direction, Engine, HostLimitCause};
+use afd_model::{AmdQuantity, Direction, Engine, HostLimitCause, LinkValue, Reading};
 
-use super::{GpuMetrics, GpuMetricsError, KILOBYTE, joules, mean, ratio, sensed};
+use super::{GpuMetrics, GpuMetricsError, KILOBYTE, joules, mean, ratio, sensed, xgmi_link};
 
 const HEADER_BYTES: usize = 4;
 
@@ -53,6 +53,7 @@ pub(super) fn parse(content: &[u8]) -> Result<GpuMetrics, GpuMetricsError> {
         let busy = || mean(values().filter_map(ratio));
         let sum = || values().reduce(|left, right| left + right).map(|kilobytes| kilobytes * KILOBYTE);
         metrics.extra.extend(extra(attribute, bytes, width, kind));
+        metrics.links.extend(links(attribute, bytes, width, kind));
         match attribute {
             HOTSPOT => metrics.hotspot_celsius = first().and_then(sensed),
             MEMORY => metrics.memory_celsius = first().and_then(sensed),
@@ -91,8 +92,6 @@ fn extra(attribute: u64, bytes: &[u8], width: usize, kind: u64) -> Vec<(AmdQuant
         PCIE_ROLLOVERS => Some((AmdQuantity::PcieReplayRollovers, 1.0)),
         NAKS_SENT => Some((AmdQuantity::PcieNaksSent, 1.0)),
         NAKS_RECEIVED => Some((AmdQuantity::PcieNaksReceived, 1.0)),
-        XGMI_READ => Some((AmdQuantity::LinkBytes(index, Direction::Receive), KILOBYTE)),
-        XGMI_WRITE => Some((AmdQuantity::LinkBytes(index, Direction::Transmit), KILOBYTE)),
         GFX_BUSY => Some((AmdQuantity::Busy(Engine::Compute, index), 0.01)),
         JPEG_BUSY => Some((AmdQuantity::Busy(Engine::Jpeg, index), 0.01)),
         VCN_BUSY => Some((AmdQuantity::Busy(Engine::Media, index), 0.01)),
@@ -110,6 +109,25 @@ fn extra(attribute: u64, bytes: &[u8], width: usize, kind: u64) -> Vec<(AmdQuant
         is_in_range.then_some((quantity, value))
     });
     values.collect()
+}
+
+/// The values of each XGMI link.
+fn links(attribute: u64, bytes: &[u8], width: usize, kind: u64) -> Vec<Reading> {
+    let (value, unit) = match attribute {
+        XGMI_READ => (LinkValue::Bytes(Direction::Receive), KILOBYTE),
+        XGMI_WRITE => (LinkValue::Bytes(Direction::Transmit), KILOBYTE),
+        XGMI_STATUS => (LinkValue::Up, 1.0),
+        _ => return Vec::new(),
+    };
+    let readings = (0..).zip(bytes.chunks_exact(width)).filter_map(|(link, bytes)| {
+        let number = value_of(bytes, kind % 2 == 1)?;
+        let is_known = match value {
+            LinkValue::Up => number == LINK_UP || number == LINK_DOWN,
+            _ => number >= 0.0,
+        };
+        is_known.then(|| xgmi_link(link, value, number * unit))
+    });
+    readings.collect()
 }
 
 fn width(kind: u64) -> Option<usize> {
@@ -185,6 +203,16 @@ mod tests {
         assert_eq!(up(&[&up_, &up_, &down, &unknown]), Some(2));
         assert_eq!(up(&[&unknown, &unknown]), None);
         assert_eq!(up(&[]), None);
+        let table = table(&[attribute(2, XGMI_STATUS, &[&up_, &unknown, &down])]);
+        let states = parse(&table).expect("the table is complete").links;
+        assert_eq!(states, [xgmi_link(0, LinkValue::Up, 1.0), xgmi_link(2, LinkValue::Up, 0.0)]);
+    }
+
+    #[test]
+    fn each_link_has_its_bytes() {
+        let counters: [&[u8]; 2] = [&1_u64.to_le_bytes(), &u64::MAX.to_le_bytes()];
+        let read = parse(&table(&[attribute(6, XGMI_READ, &counters)])).expect("the table is complete").links;
+        assert_eq!(read, [xgmi_link(0, LinkValue::Bytes(Direction::Receive), 1024.0)]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The values of a fixed table that only AMD's exporter publishes.
 
-use afd_model::{AmdQuantity, Direction, Engine, HostLimitCause};
+use afd_model::{AmdQuantity, Engine, HostLimitCause};
 
 use super::{
-    KILOBYTE, LINKS, VCNS, XCCS,
+    VCNS, XCCS,
     layout::{PartitionFields, TableLayout},
     ratio, sensed, u16_at, u32_at, u64_at,
 };
@@ -33,15 +33,6 @@ pub(super) fn of_device(table: &[u8], layout: &TableLayout) -> ExporterValues {
     let naks = |offset: usize| layout.naks.and_then(|first| u32_at(table, first + offset)).map(f64::from);
     add(AmdQuantity::PcieNaksSent, naks(0));
     add(AmdQuantity::PcieNaksReceived, naks(4));
-    for (first, direction) in
-        [(layout.xgmi_read, Direction::Receive), (layout.xgmi_write, Direction::Transmit)]
-    {
-        for link in 0..LINKS {
-            let kilobytes = first.and_then(|first| u64_at(table, first + 8 * link));
-            let bytes = kilobytes.map(|kilobytes| kilobytes as f64 * KILOBYTE);
-            add(AmdQuantity::LinkBytes(link as u8, direction), bytes);
-        }
-    }
     values
 }
 

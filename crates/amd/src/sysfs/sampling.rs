@@ -22,7 +22,7 @@ use self::{
 };
 use super::{levels::read_levels, ras::RasFiles};
 use crate::{
-    debugfs,
+    AmdOptions, debugfs,
     gpu_metrics::{self, GpuMetrics, PartitionMetrics, throttle},
     health::HealthEvidence,
     throttle_time::{self, ThrottleTime},
@@ -119,14 +119,13 @@ impl AmdSource {
         })
     }
 
-    /// A sample of the device and of each partition; none while the device is suspended. With the values that only AMD's exporter
-    /// publishes if `exporter` is set.
+    /// A sample of the device and of each partition; none while the device is suspended. With the values that `options` add.
     pub(crate) fn sample(
         &self,
         facts: &mut Facts<'_>,
         throttle_time: &mut ThrottleTime,
         now: Instant,
-        exporter: bool,
+        options: AmdOptions,
     ) -> Vec<Sample> {
         facts.about(Some(self.device));
         if self.is_suspended(facts) {
@@ -137,7 +136,10 @@ impl AmdSource {
         for (cause, seconds) in throttle_time.advance(now, &metrics.residencies) {
             readings.add(Quantity::ThrottleSeconds(cause), Some(seconds));
         }
-        if exporter {
+        if options.exporter || options.per_link {
+            metrics.links.iter().for_each(|link| readings.add(link.quantity, Some(link.value)));
+        }
+        if options.exporter {
             self.exporter_readings(facts, &metrics, &mut readings);
             readings.add_extra(&throttle_time::raw(&metrics.residencies, throttle_time));
         }
@@ -146,7 +148,7 @@ impl AmdSource {
             let of_device = partition.number.and_then(|number| metrics.partitions.get(number));
             samples.push(Sample {
                 unit: partition.id.into(),
-                readings: partition.readings(facts, of_device, exporter),
+                readings: partition.readings(facts, of_device, options.exporter),
             });
         }
         samples.retain(|sample| !sample.readings.is_empty());

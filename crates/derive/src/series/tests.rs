@@ -1,6 +1,7 @@
 use afd_model::{
-    AllocationMechanism, Engine, ExpectedDevices, FactSet, LinkLayer, MissingDevice, NicPort, NicProtocol,
-    PciAddress, PciId, Product, Quantity, Reading, Rows, Variant, Vendor,
+    AllocationMechanism, DeviceLink, Direction, Engine, ExpectedDevices, FactSet, LinkCounter, LinkEnd,
+    LinkErrorKind, LinkKind, LinkLayer, LinkValue, MissingDevice, NicPort, NicProtocol, PciAddress, PciId,
+    Product, Quantity, Reading, Rows, Variant, Vendor,
 };
 use prometheus::{Encoder, TextEncoder};
 
@@ -14,7 +15,10 @@ fn rendered(inventory: &Inventory, samples: &[Sample], problems: &[Problem]) -> 
     let mut text = Vec::new();
     let sampling = Sampling { samples: samples.to_vec(), problems: problems.to_vec(), ..Sampling::default() };
     TextEncoder::new()
-        .encode(&families(inventory, &sampling, &InCluster::default(), &[]), &mut text)
+        .encode(
+            &families(inventory, &sampling, &InCluster::default(), &[], SeriesDetail::default()),
+            &mut text,
+        )
         .expect("families are complete");
     String::from_utf8(text).expect("the exposition format is UTF-8")
 }
@@ -60,6 +64,49 @@ fn the_state_of_row_remapping_has_families_of_its_own() {
         text.contains("row_remap_failed{vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\"} 0")
     );
     assert!(!text.contains("kind=\"pending\"") && !text.contains("kind=\"failed\""));
+}
+
+#[test]
+fn the_values_of_links_replace_their_sums_on_request() {
+    let link = |number: u32, end: LinkEnd| DeviceLink { kind: LinkKind::Xgmi, tile: None, number, end };
+    let (first, second) = (link(0, LinkEnd::Device(device(2).id)), link(1, LinkEnd::Unknown));
+    let received = LinkValue::Bytes(Direction::Receive);
+    let readings = [
+        (Quantity::LinkBytes(LinkCounter::Xgmi, Direction::Receive), 3.0),
+        (Quantity::LinkBytes(LinkCounter::Xgmi, Direction::Transmit), 9.0),
+        (Quantity::Link(first, received), 1.0),
+        (Quantity::Link(second, received), 2.0),
+        (Quantity::Link(first, LinkValue::Up), 1.0),
+        (Quantity::Link(second, LinkValue::Errors(LinkErrorKind::Crc)), 0.0),
+    ];
+    let readings = readings.map(|(quantity, value)| Reading { quantity, value }).to_vec();
+    let samples = vec![Sample { unit: address(1).into(), readings }];
+    let sampling = Sampling { samples, ..Sampling::default() };
+    let inventory = Inventory { devices: vec![device(1)], ..Inventory::default() };
+    let shown = |detail| {
+        let mut text = Vec::new();
+        let families = families(&inventory, &sampling, &InCluster::default(), &[], detail);
+        TextEncoder::new().encode(&families, &mut text).expect("families are complete");
+        let text = String::from_utf8(text).expect("the exposition format is UTF-8");
+        let subject = "vendor=\"amd\",device=\"0000:01:00.0\",uuid=\"\",partition=\"\",";
+        let lines = text.lines().filter_map(|line| line.strip_prefix("accelerator_device_link_"));
+        lines.map(|line| line.replace(subject, "")).collect::<Vec<_>>()
+    };
+    let transmitted = r#"bytes_total{type="xgmi",direction="transmit"} 9"#;
+    assert_eq!(
+        shown(SeriesDetail::default()),
+        [r#"bytes_total{type="xgmi",direction="receive"} 3"#, transmitted]
+    );
+    assert_eq!(
+        shown(SeriesDetail { per_link: true }),
+        [
+            r#"up{type="xgmi",link="0",peer="0000:02:00.0"} 1"#,
+            r#"bytes_total{type="xgmi",direction="receive",link="0",peer="0000:02:00.0"} 1"#,
+            r#"bytes_total{type="xgmi",direction="receive",link="1",peer=""} 2"#,
+            transmitted,
+            r#"errors_total{type="xgmi",kind="crc",link="1",peer=""} 0"#,
+        ]
+    );
 }
 
 #[test]
@@ -141,7 +188,7 @@ fn product(device: Device, name: &str) -> Device {
 fn in_cluster(inventory: &Inventory, cluster: &InCluster<'_>) -> String {
     let mut text = Vec::new();
     TextEncoder::new()
-        .encode(&families(inventory, &Sampling::default(), cluster, &[]), &mut text)
+        .encode(&families(inventory, &Sampling::default(), cluster, &[], SeriesDetail::default()), &mut text)
         .expect("families are complete");
     String::from_utf8(text).expect("the exposition format is UTF-8")
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{DeviceId, GaudiQuantity, Quantity, Reading, Sample, Sampling};
+use afd_model::{DeviceId, DeviceLink, LinkEnd, LinkKind, LinkValue, Quantity, Reading, Sample, Sampling};
 
 use super::{
     HlmlAnswers, HlmlReport,
@@ -69,8 +69,10 @@ fn readings(answers: &HlmlAnswers) -> impl Iterator<Item = Reading> {
 
 fn ports(answers: &HlmlAnswers, is_external: impl Fn(u8) -> Option<bool>) -> impl Iterator<Item = Reading> {
     PORTS.filter_map(move |port| {
-        let external = is_external(port)?;
-        let quantity = GaudiQuantity::NicPortUp { port, external }.into();
-        Some(Reading { quantity, value: f64::from(u8::from(is_link_up(answers, port)?)) })
+        // No source says which device is at the other end of a port that stays within the server.
+        let end = if is_external(port)? { LinkEnd::External } else { LinkEnd::Unknown };
+        let link = DeviceLink { kind: LinkKind::Roce, tile: None, number: port.into(), end };
+        let value = f64::from(u8::from(is_link_up(answers, port)?));
+        Some(Reading { quantity: Quantity::Link(link, LinkValue::Up), value })
     })
 }

@@ -6,8 +6,11 @@
 
 mod components;
 mod device;
+mod links;
 
-use afd_model::{PciAddress, Quantity, Reading, Sample, Sampling, UnitId};
+use std::collections::BTreeMap;
+
+use afd_model::{DeviceId, PciAddress, Quantity, Reading, Sample, Sampling, UnitId, XelinkPort};
 
 pub(crate) use self::device::{is_memory_hidden, share, uncorrectable_errors};
 use super::{LevelZeroReport, parts::SampledDevice, unit_of};
@@ -30,6 +33,8 @@ pub(crate) struct AddedReadings<'a> {
     pub(crate) sampled: &'a LevelZeroReport,
     /// That of the sample before.
     pub(crate) before: &'a LevelZeroReport,
+    /// The ports of each device, where the values of each are read.
+    pub(crate) ports: Option<&'a BTreeMap<DeviceId, Vec<XelinkPort>>>,
     /// Whether the values of components are read as well.
     pub(crate) with_components: bool,
 }
@@ -52,6 +57,9 @@ impl AddedReadings<'_> {
                 before: self.before.device(*address, unit_of).map(|before| &before.answers),
             };
             let mut added = device::readings(&sampled, *kernel);
+            if let Some(ports) = self.ports.and_then(|ports| ports.get(&unit.device)) {
+                added.extend(links::readings(&sampled, ports));
+            }
             if self.with_components {
                 added.extend(components::readings(&sampled));
             }

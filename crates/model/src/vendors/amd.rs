@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Clock, Direction, Engine, Known, ThrottleCause};
+use crate::{Clock, Engine, Known, ThrottleCause};
 
 /// Facts of one AMD GPU, as AMD's tools report them.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -69,8 +69,6 @@ pub enum AmdQuantity {
     ClockMinHertz(Clock),
     /// Temperature of one memory stack, degrees Celsius.
     StackCelsius(u8),
-    /// Bytes over one XGMI link.
-    LinkBytes(u8, Direction),
     /// Share of the time in which one instance of an engine was busy, 0-1.
     Busy(Engine, u8),
     /// Number of PCIe link recoveries.

@@ -27,11 +27,4 @@ pub struct GaudiFacts {
 pub enum GaudiQuantity {
     /// The power limit that is in force unless another one is set, watts.
     DefaultPowerLimitWatts,
-    /// 1 if the link of a NIC port is up, else 0.
-    NicPortUp {
-        /// Number of the port.
-        port: u8,
-        /// Whether it leaves the server; the other ports connect the devices of the server.
-        external: bool,
-    },
 }

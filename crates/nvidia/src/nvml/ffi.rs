@@ -355,12 +355,13 @@ impl NvmlApi {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nvml::table::{GPU_ROWS, HEALTH_ROWS, MEMORY_ROWS, call};
+    use crate::nvml::table::{GPU_ROWS, HEALTH_ROWS, LINK_ROWS, MEMORY_ROWS, call};
 
     #[test]
     fn every_call_of_the_table_is_a_c_symbol_of_this_file() {
         let listed = [call::GPU_CALLS, call::MIG_CALLS, call::MIG_IDENTITY_CALLS, call::PROCESS_CALLS];
         let rows = GPU_ROWS.iter().chain(MEMORY_ROWS).map(|row| row.call);
+        let rows = rows.chain(LINK_ROWS.iter().map(|row| row.call));
         let calls = listed.into_iter().flatten().copied().chain(rows);
         for call in calls.chain(HEALTH_ROWS.iter().map(|row| row.call)) {
             assert!(NvmlApi::ASKED.contains(&call.symbol), "{call}");

@@ -6,8 +6,8 @@
 pub(crate) mod call;
 
 use afd_model::{
-    Clock, Direction, Engine, ErrorDetail, ErrorKind, LinkCounter, Quantity, Rows, Sensor, TemperatureLimit,
-    ThrottleCause,
+    Clock, Direction, Engine, ErrorDetail, ErrorKind, LinkCounter, LinkErrorKind, LinkValue, Quantity, Rows,
+    Sensor, TemperatureLimit, ThrottleCause,
 };
 use afd_probe::{
     answers::LibraryCall,
@@ -85,6 +85,43 @@ pub(crate) const GPU_ROWS: &[NvmlRow] = &[
     number(NVLINK_TRANSMITTED, Quantity::LinkBytes(LinkCounter::Nvlink, Direction::Transmit), KIBIBYTES),
     number(NVLINK_RECEIVED, Quantity::LinkBytes(LinkCounter::Nvlink, Direction::Receive), KIBIBYTES),
 ];
+
+/// One sampled value of each NVLink.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NvlinkRow {
+    /// The call, whose last argument is the number of the link.
+    pub(crate) call: LibraryCall,
+    pub(crate) value: LinkValue,
+    pub(crate) scale: ValueScale,
+}
+
+const fn link(call: LibraryCall, value: LinkValue, scale: ValueScale) -> NvlinkRow {
+    NvlinkRow { call, value, scale }
+}
+
+/// Sampled of every NVLink, on request. Of two rows with one value the first that has a number counts.
+pub(crate) const LINK_ROWS: &[NvlinkRow] = &[
+    link(NVLINK_STATE, LinkValue::Up, FLAG),
+    link(LINK_TRANSMITTED, LinkValue::Bytes(Direction::Transmit), KIBIBYTES),
+    link(LINK_RECEIVED, LinkValue::Bytes(Direction::Receive), KIBIBYTES),
+    link(LINK_REPLAYS, LinkValue::Errors(LinkErrorKind::Replay), COUNT),
+    link(LINK_RECOVERIES, LinkValue::Errors(LinkErrorKind::Recovery), COUNT),
+    link(LINK_RECOVERY_EVENTS, LinkValue::Errors(LinkErrorKind::Recovery), COUNT),
+    link(LINK_CRC_ERRORS, LinkValue::Errors(LinkErrorKind::Crc), COUNT),
+    link(LINK_RECEIVE_ERRORS, LinkValue::Errors(LinkErrorKind::Receive), COUNT),
+];
+
+impl NvlinkRow {
+    /// The arguments of the call for a link.
+    pub(crate) fn arguments(&self, link: u32) -> Vec<u32> {
+        [self.call.arguments, &[link]].concat()
+    }
+
+    /// The name of the call for a link.
+    pub(crate) fn name(&self, link: u32) -> String {
+        self.call.with(&self.arguments(link))
+    }
+}
 
 /// Values of the discovery that stay the same while the driver is loaded, published with every sample.
 pub(crate) const STATIC_ROWS: &[NvmlRow] = &[

@@ -213,8 +213,14 @@ pub extern "C" fn nvmlDeviceGetFieldValues(
         let values = unsafe { std::slice::from_raw_parts_mut(values, count as usize) };
         for value in values {
             let arguments = [value.fieldId, value.scopeId];
-            let selecting = if value.scopeId == 0 { &arguments[..1] } else { &arguments[..] };
-            value.nvmlReturn = match call_on("nvmlDeviceGetFieldValues", pointer, selecting) {
+            let ask = |arguments: &[u32]| call_on("nvmlDeviceGetFieldValues", pointer, arguments);
+            let answer = if value.scopeId == 0 {
+                // A field without a scope has scope 0.
+                ask(&arguments[..1]).or_else(|_| ask(&arguments))
+            } else {
+                ask(&arguments)
+            };
+            value.nvmlReturn = match answer {
                 Ok(number_of_field) => {
                     (value.valueType, value.value.ullVal) = (3, number(&number_of_field));
                     SUCCESS

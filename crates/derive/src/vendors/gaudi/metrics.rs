@@ -1,8 +1,8 @@
 //! The families of Habana's metric exporter (HabanaAI/gaudi-metric-exporter): names and meanings.
 
 use afd_model::{
-    Clock, Direction, Engine, ErrorDetail, ErrorKind, GaudiQuantity, Quantity, Rows, Sensor,
-    TemperatureLimit, VendorQuantity, Which,
+    Clock, Direction, Engine, ErrorDetail, ErrorKind, GaudiQuantity, LinkEnd, LinkValue, Quantity, Rows,
+    Sensor, TemperatureLimit, Which,
 };
 
 use crate::compat::metrics::{
@@ -106,9 +106,9 @@ fn free_memory(unit: &ExporterUnit<'_>) -> Option<f64> {
 
 fn ports(unit: &ExporterUnit<'_>) -> UnitSeries {
     unit.filter_readings(|quantity, value| match *quantity {
-        Quantity::Vendor(VendorQuantity::Gaudi(GaudiQuantity::NicPortUp { port, external })) => {
-            let kind = if external { "external" } else { "internal" };
-            Some((vec![port.to_string(), kind.to_owned()], value))
+        Quantity::Link(port, LinkValue::Up) => {
+            let kind = if port.end == LinkEnd::External { "external" } else { "internal" };
+            Some((vec![port.number.to_string(), kind.to_owned()], value))
         }
         _ => None,
     })

@@ -133,14 +133,15 @@ fn frequencies(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
     }
 }
 
+/// 1 if a port with this state is up, else 0; none where its state is unknown.
+pub(super) fn is_port_up(port: &SampledComponent) -> Option<f64> {
+    let status = port.now["status"].as_u64().filter(|status| *status != 0)?;
+    Some(f64::from(u8::from(UP.contains(&status))))
+}
+
 fn ports(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
     for port in device.components(PORT_PROPERTIES, PORT_STATE) {
-        let status = port.now["status"].as_u64().filter(|status| *status != 0);
-        readings.add(
-            &port,
-            IntelValue::PortUp,
-            status.map(|status| f64::from(u8::from(UP.contains(&status)))),
-        );
+        readings.add(&port, IntelValue::PortUp, is_port_up(&port));
     }
     for port in device.components(PORT_PROPERTIES, PORT_THROUGHPUT) {
         for (direction, field) in BYTE_COUNTERS {

@@ -7,7 +7,7 @@ use afd_model::{
 };
 use serde_json::Value;
 
-use super::{KernelReadings, reading};
+use super::{KernelReadings, links::ERROR_COUNTERS, reading};
 use crate::levelzero::{
     LevelZeroAnswers,
     calls::{
@@ -42,7 +42,6 @@ const THROTTLE_BITS: [(ThrottleCause, u64); 4] = [
 /// `ZES_POWER_LEVEL_SUSTAINED` and `ZES_LIMIT_UNIT_POWER`.
 const SUSTAINED: u64 = 1;
 const MILLIWATTS: u64 = 2;
-const FABRIC_ERRORS: [&str; 4] = ["linkFailureCount", "fwCommErrorCount", "fwErrorCount", "linkDegradeCount"];
 
 /// The readings of a device.
 pub(super) fn readings(device: &SampledDevice<'_>, kernel: KernelReadings) -> Vec<Reading> {
@@ -328,8 +327,9 @@ fn links(device: &SampledDevice<'_>) -> Vec<Reading> {
         }
     }
     let ports = device.components(PORT_PROPERTIES, PORT_ERRORS);
-    let count =
-        |port: &SampledComponent| FABRIC_ERRORS.iter().map(|field| port.number(field)).sum::<Option<f64>>();
+    let count = |port: &SampledComponent| {
+        ERROR_COUNTERS.iter().map(|(_, field)| port.number(field)).sum::<Option<f64>>()
+    };
     let errors: Option<f64> = ports.iter().map(count).sum();
     if let Some(errors) = errors.filter(|_| !ports.is_empty()) {
         readings.push(reading(Quantity::Errors(ErrorKind::Link, ErrorDetail::Device), errors));

@@ -1,5 +1,6 @@
 use afd_model::{
-    Direction, Engine, ErrorDetail, ErrorKind, IntelQuantity, IntelValue, LinkCounter, PciAddress, Sensor,
+    Direction, Engine, ErrorDetail, ErrorKind, IntelQuantity, IntelValue, Known, LinkCounter, LinkEnd,
+    LinkErrorKind, LinkValue, Missing, PciAddress, Sensor,
 };
 use serde_json::{Value, json};
 
@@ -7,8 +8,8 @@ use super::*;
 use crate::levelzero::{
     LevelZeroAnswers, SysmanStatus,
     calls::{
-        ENGINE_ACTIVITY, ENGINE_PROPERTIES, MEMORY_PROPERTIES, MEMORY_STATE, PORT_PROPERTIES,
-        PORT_THROUGHPUT, POWER_ENERGY, POWER_LIMITS, POWER_PROPERTIES, RAS_PROPERTIES, RAS_STATE,
+        ENGINE_ACTIVITY, ENGINE_PROPERTIES, MEMORY_PROPERTIES, MEMORY_STATE, PORT_ERRORS, PORT_PROPERTIES,
+        PORT_STATE, PORT_THROUGHPUT, POWER_ENERGY, POWER_LIMITS, POWER_PROPERTIES, RAS_PROPERTIES, RAS_STATE,
         RAS_STATE_EXP, TEMPERATURE, TEMPERATURE_PROPERTIES,
     },
 };
@@ -233,6 +234,41 @@ fn the_bytes_of_all_ports_are_summed_if_all_are_known() {
 }
 
 #[test]
+fn each_port_has_the_values_that_are_reported_of_it() {
+    let discovered = answers(&[(PORT_PROPERTIES, vec![tile(0, 0), tile(0, 1), tile(0, 1)])]);
+    let now = answers(&[
+        (PORT_STATE, vec![json!({ "status": 2 }), json!({ "status": 3 }), json!({ "status": 1 })]),
+        (PORT_THROUGHPUT, vec![json!({ "rxCounter": 7 }), Value::Null, Value::Null]),
+        (PORT_ERRORS, vec![Value::Null, json!({ "linkDegradeCount": 4 }), Value::Null]),
+    ]);
+    let peer: DeviceId = PciAddress { domain: 0, bus: 0x29, device: 0, function: 0 }.into();
+    let port = |number: Known<u32>, tile: u32| XelinkPort {
+        number,
+        tile: Some(tile),
+        peer: if tile == 0 { Known::Value(peer) } else { Missing::NotAvailable.into() },
+        peer_tile: None,
+        lanes: Missing::NotAvailable.into(),
+    };
+    let ports = [port(Known::Value(1), 0), port(Known::Value(2), 1), port(Missing::Unreadable.into(), 1)];
+    let sampled = SampledDevice { discovered: &discovered, now: &now, before: None };
+    let readings = links::readings(&sampled, &ports).into_iter().map(|reading| match reading.quantity {
+        Quantity::Link(link, value) => (link.label(), link.end, value, reading.value),
+        other => panic!("{other:?}"),
+    });
+    let (first, second) = ("0.1".to_owned(), "1.2".to_owned());
+    let degradations = LinkValue::Errors(LinkErrorKind::Degradation);
+    assert_eq!(
+        readings.collect::<Vec<_>>(),
+        [
+            (first.clone(), LinkEnd::Device(peer), LinkValue::Up, 1.0),
+            (second.clone(), LinkEnd::Unknown, LinkValue::Up, 0.0),
+            (first, LinkEnd::Device(peer), LinkValue::Bytes(Direction::Receive), 7.0),
+            (second, LinkEnd::Unknown, degradations, 4.0),
+        ]
+    );
+}
+
+#[test]
 fn the_readings_of_the_kernel_stay() {
     let address = PciAddress { domain: 0, bus: 0x29, device: 0, function: 0 };
     let quantity = Quantity::TemperatureCelsius(Sensor::Gpu);
@@ -243,8 +279,13 @@ fn the_readings_of_the_kernel_stay() {
     let pci = json!({ "address": { "domain": 0, "bus": 0x29, "device": 0, "function": 0 } });
     answers.put(crate::levelzero::calls::PCI_PROPERTIES, Ok(pci));
     report.devices.push(afd_probe::report::DeviceAnswers { answers, ..Default::default() });
-    let added =
-        AddedReadings { discovered: &report, sampled: &report, before: &report, with_components: false };
+    let added = AddedReadings {
+        discovered: &report,
+        sampled: &report,
+        before: &report,
+        ports: None,
+        with_components: false,
+    };
     added.add(&mut sampling, &[(address, address.into(), KernelReadings::default())]);
     assert_eq!(value(&sampling.samples[0].readings, quantity), Some(50.0));
     let other = PciAddress { bus: 0x30, ..address };

@@ -113,6 +113,19 @@ calls! {
     NVLINK_TRANSMITTED = "nvmlDeviceGetFieldValues"(138, ALL_LINKS);
     /// `NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX`.
     NVLINK_RECEIVED = "nvmlDeviceGetFieldValues"(139, ALL_LINKS);
+    /// By link, as the next ones: the same of one link.
+    LINK_TRANSMITTED = "nvmlDeviceGetFieldValues"(138);
+    LINK_RECEIVED = "nvmlDeviceGetFieldValues"(139);
+    /// `NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY`; not supported from Blackwell on, as the next two.
+    LINK_REPLAYS = "nvmlDeviceGetFieldValues"(161);
+    /// `NVML_FI_DEV_NVLINK_ERROR_DL_RECOVERY`.
+    LINK_RECOVERIES = "nvmlDeviceGetFieldValues"(162);
+    /// `NVML_FI_DEV_NVLINK_ERROR_DL_CRC`.
+    LINK_CRC_ERRORS = "nvmlDeviceGetFieldValues"(163);
+    /// `NVML_FI_DEV_NVLINK_COUNT_RCV_ERRORS`; supported from Blackwell on, as the next.
+    LINK_RECEIVE_ERRORS = "nvmlDeviceGetFieldValues"(208);
+    /// `NVML_FI_DEV_NVLINK_COUNT_LINK_RECOVERY_EVENTS`.
+    LINK_RECOVERY_EVENTS = "nvmlDeviceGetFieldValues"(215);
 
     GPM_GRAPHICS = "nvmlGpmMetricsGet"(1);
     GPM_SM = "nvmlGpmMetricsGet"(2);

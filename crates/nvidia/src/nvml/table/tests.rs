@@ -27,6 +27,7 @@ const ASKED_ONE_BY_ONE: &[LibraryCall] = &[
 #[test]
 fn every_call_is_asked() {
     let rows = [GPU_ROWS, MEMORY_ROWS, GPM_ROWS].into_iter().flatten().map(|row| row.call);
+    let rows = rows.chain(LINK_ROWS.iter().map(|row| row.call));
     let lists = [SYSTEM_CALLS, GPU_CALLS, MIG_CALLS, PROCESS_CALLS, ASKED_ONE_BY_ONE];
     let asked: Vec<LibraryCall> = rows
         .chain(HEALTH_ROWS.iter().map(|row| row.call))

@@ -8,7 +8,10 @@ use prometheus::{Encoder, TextEncoder};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{series::InCluster, vendors::VENDORS};
+use crate::{
+    series::{InCluster, SeriesDetail},
+    vendors::VENDORS,
+};
 
 fn text(families: &[MetricFamily]) -> String {
     let mut text = Vec::new();
@@ -151,7 +154,7 @@ proptest! {
         let page = CompatInput { inventory: &inventory, samples: &samples, allocations: &allocations, node: None };
         let own = InCluster { allocations: Some(&allocations), ..InCluster::default() };
         let sampling = Sampling { samples: samples.clone(), ..Sampling::default() };
-        let mut others = text(&series::families(&inventory, &sampling, &own, &[]));
+        let mut others = text(&series::families(&inventory, &sampling, &own, &[], SeriesDetail::default()));
         for set in CompatSet::all() {
             others += &text(&set.metric_families(&page));
         }

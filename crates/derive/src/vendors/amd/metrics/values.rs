@@ -1,7 +1,7 @@
 //! Values: health, power, temperatures, activity, clocks, memory and links.
 
 use afd_model::{
-    AmdQuantity, Clock, Direction, Engine, ErrorDetail, ErrorKind, HealthState, Quantity, Sensor,
+    AmdQuantity, Clock, Direction, Engine, ErrorDetail, ErrorKind, HealthState, LinkValue, Quantity, Sensor,
     VendorQuantity, Which,
 };
 
@@ -19,6 +19,16 @@ fn instances(unit: &ExporterUnit<'_>, factor: f64, number: fn(AmdQuantity) -> Op
     unit.filter_readings(|quantity, value| {
         let Quantity::Vendor(VendorQuantity::Amd(quantity)) = *quantity else { return None };
         Some((vec![number(quantity)?.to_string()], value * factor))
+    })
+}
+
+/// A series for each link, with its number as label.
+fn links(unit: &ExporterUnit<'_>, direction: Direction) -> UnitSeries {
+    unit.filter_readings(|quantity, bytes| match *quantity {
+        Quantity::Link(link, LinkValue::Bytes(of)) if of == direction => {
+            Some((vec![link.number.to_string()], bytes * PER_KIBIBYTE))
+        }
+        _ => None,
     })
 }
 
@@ -142,13 +152,7 @@ pub(super) const VALUES: &[CompatFamily] = compat_families! {
     Gauge "pcie_nack_received_count", [], "NAKs received over PCIe.",
         |unit| amd_value(unit, AmdQuantity::PcieNaksReceived, 1.0);
     Gauge "gpu_xgmi_link_rx", ["link_index"], "Data read over one XGMI link, KB.",
-        |unit| instances(unit, PER_KIBIBYTE, |quantity| match quantity {
-            AmdQuantity::LinkBytes(link, Direction::Receive) => Some(link.into()),
-            _ => None,
-        });
+        |unit| links(unit, Direction::Receive);
     Gauge "gpu_xgmi_link_tx", ["link_index"], "Data written over one XGMI link, KB.",
-        |unit| instances(unit, PER_KIBIBYTE, |quantity| match quantity {
-            AmdQuantity::LinkBytes(link, Direction::Transmit) => Some(link.into()),
-            _ => None,
-        });
+        |unit| links(unit, Direction::Transmit);
 };
