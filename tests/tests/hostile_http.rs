@@ -150,6 +150,57 @@ fn sigterm_ends_the_agent_while_every_place_is_taken() {
     }
 }
 
+fn rejected(reason: &str) -> String {
+    format!("afd_http_rejected_total{{listener=\"agent\",reason=\"{reason}\"}}")
+}
+
+#[test]
+fn connections_are_counted_and_every_rejection_has_its_reason() {
+    let host = host();
+    let agent = start(&host);
+    let reasons = [
+        "displaced",
+        "slow_handshake",
+        "handshake_failed",
+        "slow_request",
+        "malformed_request",
+        "method_not_allowed",
+        "unauthorized",
+        "forbidden",
+        "busy",
+        "unavailable",
+        "stalled",
+        "slow_response",
+    ];
+    for reason in reasons {
+        assert_eq!(agent.value(&rejected(reason)), Some(0.0), "{reason}");
+    }
+    let open = || agent.value("afd_http_connections{listener=\"agent\"}");
+    let kept: Vec<TcpStream> =
+        (0..5).map(|_| TcpStream::connect(agent.address()).expect("the agent accepts connections")).collect();
+    agent.until("the connections are counted", |_| open() >= Some(5.0));
+    drop(kept);
+    agent.until("they are gone", |_| open() < Some(5.0));
+    let send = |text: &str| {
+        let mut client = TcpStream::connect(agent.address()).expect("the agent accepts connections");
+        client.write_all(text.as_bytes()).expect("a request can be sent");
+        client
+    };
+    let malformed = send("no request at all\r\n\r\n");
+    let method = send("POST /metrics HTTP/1.1\r\nHost: afd\r\nConnection: close\r\n\r\n");
+    let slow = send("GET /metrics HTTP/1.1\r\nHost:");
+    for reason in ["malformed_request", "method_not_allowed", "slow_request"] {
+        agent.until(reason, |agent| agent.value(&rejected(reason)) == Some(1.0));
+    }
+    drop((malformed, method, slow));
+    // A kept connection without a further request is closed and was not rejected.
+    let mut idle = TcpStream::connect(agent.address()).expect("the agent accepts connections");
+    assert_eq!(kept_request(&mut idle), "HTTP/1.1 200 OK");
+    assert_eq!(idle.read(&mut [0; 1]).expect("the agent closes it"), 0);
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(agent.value(&rejected("slow_request")), Some(1.0));
+}
+
 #[test]
 fn a_connection_that_does_not_read_is_ended_after_some_seconds() {
     let host = host();
@@ -158,8 +209,7 @@ fn a_connection_that_does_not_read_is_ended_after_some_seconds() {
     client
         .write_all(&b"GET /metrics HTTP/1.1\r\nHost: afd\r\n\r\n".repeat(2000))
         .expect("requests can be sent");
-    let ended = "afd_http_connections_ended_total{listener=\"agent\",reason=\"stalled\"}";
-    agent.until("the connection is ended", |agent| agent.value(ended) == Some(1.0));
+    agent.until("the connection is ended", |agent| agent.value(&rejected("stalled")) == Some(1.0));
 }
 
 /// A request on a connection that stays open; its status line.

@@ -86,6 +86,15 @@ fn pages_need_tls_and_a_password_and_health_needs_neither() {
     let mut response = Vec::new();
     let _ = plain.read_to_end(&mut response);
     assert!(!response.starts_with(b"HTTP"), "nothing is served without TLS");
+    agent.until("the rejections are counted", |agent| {
+        let (_, page) = get(agent, &client, "/metrics", &basic("alice", "secret")).expect("it is served");
+        let count = |reason: &str, number: u32| {
+            let line =
+                format!("afd_http_rejected_total{{listener=\"agent\",reason=\"{reason}\"}} {number}\n");
+            page.contains(&line)
+        };
+        count("unauthorized", 3) && count("handshake_failed", 2)
+    });
     assert_eq!(Agent::get_from(agent.health_address(), "/healthz").status, 200);
     assert_eq!(Agent::get_from(agent.health_address(), "/metrics").status, 404);
 }

@@ -7,7 +7,7 @@ use afd_derive::families::Family;
 use afd_host::child::DroppedMessages;
 use afd_publish::{http::HttpCounters, node::NodeCounters};
 use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     process_collector::ProcessCollector, proto::MetricFamily,
 };
 
@@ -53,8 +53,8 @@ impl AgentMetrics {
             refused: counters(Family::LabelRefusedTotal),
         };
         let http = HttpCounters {
-            ended: counters(Family::HttpConnectionsEndedTotal),
-            refused: counters(Family::HttpRefusedTotal),
+            connections: integers(Family::HttpConnections),
+            rejected: counters(Family::HttpRejectedTotal),
             taken_ports: counters(Family::HttpTakenPortsTotal),
             config_errors: counter(Family::WebConfigErrorsTotal),
         };
@@ -70,8 +70,8 @@ impl AgentMetrics {
         registry.register(Box::new(node.label_writes.clone())).expect(CONSTANT);
         registry.register(Box::new(node.contested.clone())).expect(CONSTANT);
         registry.register(Box::new(node.refused.clone())).expect(CONSTANT);
-        registry.register(Box::new(http.ended.clone())).expect(CONSTANT);
-        registry.register(Box::new(http.refused.clone())).expect(CONSTANT);
+        registry.register(Box::new(http.connections.clone())).expect(CONSTANT);
+        registry.register(Box::new(http.rejected.clone())).expect(CONSTANT);
         registry.register(Box::new(http.taken_ports.clone())).expect(CONSTANT);
         registry.register(Box::new(http.config_errors.clone())).expect(CONSTANT);
         registry.register(Box::new(build.clone())).expect(CONSTANT);
@@ -161,6 +161,12 @@ impl AgentMetrics {
 fn gauge(family: Family) -> GaugeVec {
     let spec = family.spec();
     GaugeVec::new(Opts::new(spec.name, spec.help), spec.labels)
+        .expect("names and labels of the table are valid")
+}
+
+fn integers(family: Family) -> IntGaugeVec {
+    let spec = family.spec();
+    IntGaugeVec::new(Opts::new(spec.name, spec.help), spec.labels)
         .expect("names and labels of the table are valid")
 }
 

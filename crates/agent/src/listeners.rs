@@ -100,6 +100,7 @@ impl Listeners {
     ) -> anyhow::Result<Sites> {
         let mut sites = Vec::new();
         for (role, port) in self.0 {
+            counters.announce(role);
             let (file, tokens) = match role {
                 ListenerRole::Agent => (args.web_config_file.as_deref(), tokens.take()),
                 ListenerRole::Dcgm => (args.dcgm_web_config_file.as_deref(), None),

@@ -260,10 +260,10 @@ families! {
             "Label conflicts with other field managers.";
         LabelRefusedTotal = "afd_label_refused_total", Counter, Agent, ["key", "code"],
             "Labels, annotations and conditions that the API server refused, while it accepted others.";
-        HttpConnectionsEndedTotal = "afd_http_connections_ended_total", Counter, Agent, ["listener", "reason"],
-            "Connections that the agent ended early: displaced by another one, or too slow.";
-        HttpRefusedTotal = "afd_http_requests_refused_total", Counter, Agent, ["listener", "code"],
-            "Requests that were refused for want of valid credentials.";
+        HttpConnections = "afd_http_connections", Gauge, Agent, ["listener"],
+            "Open connections of a listener.";
+        HttpRejectedTotal = "afd_http_rejected_total", Counter, Agent, ["listener", "reason"],
+            "Connections and requests that a listener rejected: for want of a place or of valid credentials, too slow, or malformed.";
         HttpTakenPortsTotal = "afd_http_taken_ports_total", Counter, Agent, ["listener"],
             "Failed attempts to listen on a port that another program has.";
         WebConfigErrorsTotal = "afd_web_config_errors_total", Counter, Agent, [],

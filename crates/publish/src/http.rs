@@ -10,13 +10,14 @@ mod connection;
 mod pages;
 mod places;
 mod progress;
+mod reject;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use prometheus::{IntCounter, IntCounterVec};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 use rustix::net::sockopt;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -30,7 +31,8 @@ pub use bind::bind;
 pub use pages::{HealthLimits, LatestPages, ListenerRole};
 
 use places::{ClientNetwork, Places};
-use progress::{ConnectionProgress, ConnectionStep, EndReason};
+use progress::{ConnectionProgress, ConnectionStep};
+use reject::RejectReason;
 
 /// How often overdue connections are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,24 +61,36 @@ pub struct Site {
 /// Counters of the listeners.
 #[derive(Clone, Debug)]
 pub struct HttpCounters {
-    /// Connections that were ended early, by listener and reason.
-    pub ended: IntCounterVec,
-    /// Requests that were refused, by listener and status.
-    pub refused: IntCounterVec,
+    /// Open connections, by listener.
+    pub connections: IntGaugeVec,
+    /// Connections and requests that were rejected, by listener and reason.
+    pub rejected: IntCounterVec,
     /// Failed attempts to listen on a port that another program has, by listener.
     pub taken_ports: IntCounterVec,
     /// Web configurations that could not be used.
     pub config_errors: IntCounter,
 }
 
+impl HttpCounters {
+    /// Makes the series of a listener exist, so that the first rejection for any reason is an increase.
+    pub fn announce(&self, role: ListenerRole) {
+        self.connections.with_label_values(&[role.as_str()]).set(0);
+        for reason in RejectReason::ALL {
+            self.rejected.with_label_values(&[role.as_str(), reason.as_str()]);
+        }
+    }
+}
+
 /// Serves requests until `stop` is true or its sender is gone, and then finishes open responses for a short time.
 pub async fn serve(listener: TcpListener, site: Site, mut stop: watch::Receiver<bool>) {
     let site = Arc::new(site);
+    let open = site.counters.connections.with_label_values(&[site.role.as_str()]);
     let mut places = Places::new(site.role.max_connections());
     let mut connections = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        open.set(places.taken() as i64);
         let accepted = tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
@@ -85,7 +99,7 @@ pub async fn serve(listener: TcpListener, site: Site, mut stop: watch::Receiver<
                 continue;
             }
             _ = sweep.tick(), if !places.is_empty() => {
-                places.end_overdue(Instant::now()).into_iter().for_each(|reason| site.count_end(reason));
+                places.end_overdue(Instant::now()).into_iter().for_each(|reason| site.count_rejected(reason));
                 continue;
             }
             accepted = listener.accept() => accepted,
@@ -93,7 +107,7 @@ pub async fn serve(listener: TcpListener, site: Site, mut stop: watch::Receiver<
         match accepted {
             Ok((stream, peer)) => {
                 if let Some(reason) = places.make_room() {
-                    site.count_end(reason);
+                    site.count_rejected(reason);
                 }
                 prepare(&stream);
                 let first = if site.access.tls().is_some() {
@@ -122,11 +136,12 @@ pub async fn serve(listener: TcpListener, site: Site, mut stop: watch::Receiver<
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+    open.set(0);
 }
 
 impl Site {
-    fn count_end(&self, reason: EndReason) {
-        self.counters.ended.with_label_values(&[self.role.as_str(), reason.as_str()]).inc();
+    fn count_rejected(&self, reason: RejectReason) {
+        self.counters.rejected.with_label_values(&[self.role.as_str(), reason.as_str()]).inc();
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 pub use tokens::TokenVerifier;
 
-use super::{pages::text, places::ClientNetwork};
+use super::{pages::text, places::ClientNetwork, reject::RejectReason};
 use crate::web_config::WebConfig;
 use passwords::PasswordVerifier;
 
@@ -138,6 +138,15 @@ impl CallerCredentials<'_> {
 }
 
 impl Refusal {
+    pub(super) fn reason(self) -> RejectReason {
+        match self {
+            Refusal::Unauthorized { .. } => RejectReason::Unauthorized,
+            Refusal::Forbidden => RejectReason::Forbidden,
+            Refusal::Busy => RejectReason::Busy,
+            Refusal::Unavailable => RejectReason::Unavailable,
+        }
+    }
+
     pub(super) fn response(self) -> Response<Full<Bytes>> {
         let (status, message) = match self {
             Refusal::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "credentials are required\n"),

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     header::{CONNECTION, HeaderValue},
     server::conn::http1,
     service::service_fn,
@@ -32,6 +32,7 @@ use super::{
     pages::respond,
     places::ClientNetwork,
     progress::{ConnectionProgress, ConnectionStep, REQUEST_TIMEOUT, TrackedStream},
+    reject::RejectReason,
     stopped,
 };
 
@@ -69,6 +70,7 @@ pub(super) async fn serve_connection(
                 Ok(stream) => ClientStream::Tls(Box::new(stream)),
                 Err(error) => {
                     tracing::debug!(%peer, %error, "TLS handshake failed");
+                    site.count_rejected(RejectReason::HandshakeFailed);
                     return;
                 }
             }
@@ -77,7 +79,7 @@ pub(super) async fn serve_connection(
     progress.enter(ConnectionStep::Request, Instant::now());
     let has_certificate = stream.has_certificate();
     let stream = TrackedStream::new(stream, Arc::clone(&progress));
-    let service = service_fn(move |request| {
+    let service = service_fn(|request| {
         let (site, progress) = (Arc::clone(&site), Arc::clone(&progress));
         async move {
             progress.enter(ConnectionStep::Deciding, Instant::now());
@@ -108,6 +110,12 @@ pub(super) async fn serve_connection(
     };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "connection ended early");
+        if error.is_parse() {
+            site.count_rejected(RejectReason::MalformedRequest);
+        } else if error.is_timeout() && progress.is_in_request() {
+            // A kept connection on which no further request begins ends in the same way.
+            site.count_rejected(RejectReason::SlowRequest);
+        }
     }
 }
 
@@ -130,12 +138,13 @@ impl Site {
                 respond(request, self.role, audience, self.pages.borrow().as_deref(), &self.health)
             }
             Err(refusal) => {
-                let response = refusal.response();
-                let status = response.status();
-                self.counters.refused.with_label_values(&[self.role.as_str(), status.as_str()]).inc();
-                response
+                self.count_rejected(refusal.reason());
+                refusal.response()
             }
         };
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            self.count_rejected(RejectReason::MethodNotAllowed);
+        }
         for (name, value) in self.access.headers() {
             response.headers_mut().insert(name, value);
         }

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::progress::{ConnectionProgress, EndReason};
+use super::{progress::ConnectionProgress, reject::RejectReason};
 
 /// The network of a client: an IPv4 address, or 64 bits of an IPv6 address, which one host has at its disposal.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -53,20 +53,25 @@ impl Places {
         self.places.is_empty()
     }
 
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.places.len()
+    }
+
     /// Gives up the places of connections that have ended.
     pub(super) fn remove_finished(&mut self) {
         self.places.retain(|place| !place.task.is_finished());
     }
 
     /// Makes room for one more connection; whether another one had to go.
-    pub(super) fn make_room(&mut self) -> Option<EndReason> {
+    pub(super) fn make_room(&mut self) -> Option<RejectReason> {
         if self.places.len() < self.limit {
             return None;
         }
         let connections: Vec<_> =
             self.places.iter().map(|place| (place.network, place.progress.since())).collect();
         self.places.swap_remove(displaced(&connections)?).task.abort();
-        Some(EndReason::Displaced)
+        Some(RejectReason::Displaced)
     }
 
     /// Takes a place.
@@ -80,7 +85,7 @@ impl Places {
     }
 
     /// Ends the connections whose step takes too long, and returns why.
-    pub(super) fn end_overdue(&mut self, now: Instant) -> Vec<EndReason> {
+    pub(super) fn end_overdue(&mut self, now: Instant) -> Vec<RejectReason> {
         let mut reasons = Vec::new();
         self.places.retain(|place| match place.progress.overdue(now) {
             Some(reason) => {

@@ -10,6 +10,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::reject::RejectReason;
+
 /// A TLS handshake takes at most this long.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// So do the headers of a request, and a connection without a request is closed after this time.
@@ -18,34 +20,6 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// A response takes at most this long, however steadily it is read.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Why the listener ends a connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum EndReason {
-    /// All places were taken, and a new connection needed one.
-    Displaced,
-    /// The TLS handshake took too long.
-    SlowHandshake,
-    /// No complete request arrived in time.
-    SlowRequest,
-    /// The client read nothing.
-    Stalled,
-    /// The client read too slowly.
-    SlowResponse,
-}
-
-impl EndReason {
-    /// The spelling in metric labels.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            EndReason::Displaced => "displaced",
-            EndReason::SlowHandshake => "slow_handshake",
-            EndReason::SlowRequest => "slow_request",
-            EndReason::Stalled => "stalled",
-            EndReason::SlowResponse => "slow_response",
-        }
-    }
-}
 
 /// The step that a connection is at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -100,19 +74,25 @@ impl ConnectionProgress {
         !std::mem::take(&mut self.state().has_read)
     }
 
+    /// Whether a request has begun to arrive and is not complete.
+    pub(super) fn is_in_request(&self) -> bool {
+        let state = *self.state();
+        state.step == ConnectionStep::Request && state.has_read
+    }
+
     /// Why the connection must end now, if it must.
-    pub(super) fn overdue(&self, now: Instant) -> Option<EndReason> {
+    pub(super) fn overdue(&self, now: Instant) -> Option<RejectReason> {
         let state = *self.state();
         let is_over = |since: Instant, limit| now.saturating_duration_since(since) > limit;
         if state.stalled_since.is_some_and(|since| is_over(since, STALL_TIMEOUT)) {
-            return Some(EndReason::Stalled);
+            return Some(RejectReason::Stalled);
         }
         let (limit, reason) = match state.step {
-            ConnectionStep::Handshake => (HANDSHAKE_TIMEOUT, EndReason::SlowHandshake),
+            ConnectionStep::Handshake => (HANDSHAKE_TIMEOUT, RejectReason::SlowHandshake),
             // The HTTP server ends these itself, with a response.
-            ConnectionStep::Request => (REQUEST_TIMEOUT + Duration::from_secs(2), EndReason::SlowRequest),
+            ConnectionStep::Request => (REQUEST_TIMEOUT + Duration::from_secs(2), RejectReason::SlowRequest),
             ConnectionStep::Deciding | ConnectionStep::Response => {
-                (RESPONSE_TIMEOUT, EndReason::SlowResponse)
+                (RESPONSE_TIMEOUT, RejectReason::SlowResponse)
             }
         };
         is_over(state.since, limit).then_some(reason)
@@ -218,10 +198,10 @@ mod tests {
         use ConnectionStep::{Deciding, Handshake, Request, Response};
         let start = Instant::now();
         let steps = [
-            (Handshake, 10, EndReason::SlowHandshake),
-            (Request, 12, EndReason::SlowRequest),
-            (Deciding, 30, EndReason::SlowResponse),
-            (Response, 30, EndReason::SlowResponse),
+            (Handshake, 10, RejectReason::SlowHandshake),
+            (Request, 12, RejectReason::SlowRequest),
+            (Deciding, 30, RejectReason::SlowResponse),
+            (Response, 30, RejectReason::SlowResponse),
         ];
         for (step, seconds, reason) in steps {
             let progress = ConnectionProgress::new(step, start);
@@ -236,7 +216,7 @@ mod tests {
         let progress = ConnectionProgress::new(ConnectionStep::Request, start);
         progress.enter(ConnectionStep::Deciding, start + SECOND);
         progress.enter(ConnectionStep::Response, start + 20 * SECOND);
-        assert_eq!(progress.overdue(start + 32 * SECOND), Some(EndReason::SlowResponse));
+        assert_eq!(progress.overdue(start + 32 * SECOND), Some(RejectReason::SlowResponse));
     }
 
     #[tokio::test]
@@ -251,7 +231,7 @@ mod tests {
         });
         let is_sent = tokio::time::timeout(Duration::from_millis(10), response.as_mut()).await;
         assert!(is_sent.is_err(), "the client has read nothing");
-        assert_eq!(progress.overdue(Instant::now() + 6 * SECOND), Some(EndReason::Stalled));
+        assert_eq!(progress.overdue(Instant::now() + 6 * SECOND), Some(RejectReason::Stalled));
         tokio::spawn(async move { tokio::io::copy(&mut client, &mut tokio::io::sink()).await });
         response.await.expect("the client reads");
         assert_eq!(progress.overdue(Instant::now() + 6 * SECOND), None, "the response is complete");
