@@ -3,6 +3,9 @@
 //! It runs in a thread of its own, because reading a kernel file may block. The last pages are still served then, and
 //! `/healthz` fails.
 
+mod desired;
+mod sampling;
+
 use std::{
     sync::{
         Arc,
@@ -12,33 +15,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_derive::{
-    offer::{self, Offered},
-    paths::PathVerdict,
-    series::InCluster,
-    vendors::VENDORS,
-};
-use afd_model::{Decision, FAILED_DEVICES, Inventory, NodeFacts};
-use afd_publish::{node::NodeNotice, page::RenderedPages};
-use afd_track::{Believed, Conditions};
+use afd_derive::{offer, vendors::VENDORS};
+use afd_model::{Inventory, NodeFacts};
+use afd_publish::node::NodeNotice;
+use afd_track::Conditions;
 use tokio::sync::Notify;
 
+use self::{desired::DesiredInputs, sampling::ShownInventory};
 use crate::{
-    args::{FaultyOnDoor, RunArgs},
+    args::RunArgs,
     channels::{LoopOutputs, WakeUps},
     clock,
     cluster_view::{ClusterReceivers, ClusterView},
     control::LoopRequest,
     discovery_pace::DiscoveryPace,
-    door::{self, LastSeen},
+    door::LastSeen,
     incidents::{INCIDENTS, IncidentMemory},
-    live::LiveInputs,
     memory::UnusedMemory,
     node_options::NodeOptions,
     probes::Probes,
     rdma_use::RdmaUse,
     release::ReleaseController,
-    render::{self, DoorPage, InventoryRendering, PageInputs, PageSettings},
     tracker::Tracker,
 };
 
@@ -95,31 +92,6 @@ struct AgentLoop<'o> {
     /// The conditions, as they would be written now.
     conditions: Conditions,
     memory: UnusedMemory,
-}
-
-/// What the desired state of the Node is computed from.
-#[derive(PartialEq)]
-struct DesiredInputs {
-    believed: Believed,
-    offered: Offered,
-    conditions: Conditions,
-    incidents: Decision<String>,
-    failed_devices: Decision<String>,
-}
-
-/// What the pages show, and what is computed from it once.
-struct ShownInventory<'o> {
-    inventory: Inventory,
-    paths: Vec<PathVerdict<'o>>,
-    rendered: InventoryRendering,
-}
-
-impl<'o> ShownInventory<'o> {
-    fn new(inventory: Inventory, options: &'o NodeOptions, node: Option<&str>) -> ShownInventory<'o> {
-        let paths = options.paths(&inventory);
-        let rendered = render::inventory(&inventory, node);
-        ShownInventory { inventory, paths, rendered }
-    }
 }
 
 impl<'o> AgentLoop<'o> {
@@ -266,92 +238,6 @@ impl<'o> AgentLoop<'o> {
         if self.incidents.recall(node, inherits, &key, &boot_id, &mut self.parts.probes) {
             self.pace.request();
         }
-    }
-
-    /// Publishes the desired state of the Node, if it has changed.
-    fn publish_desired(&mut self, offered: Offered, conditions: Conditions) {
-        let believed = self.tracker.believed();
-        if !believed.is_settled {
-            return;
-        }
-        let incidents = self.incidents.annotation(&self.parts.probes, self.tracker.boot_id());
-        let failed_devices = self.parts.reports.failed_devices(&conditions.failed);
-        let inputs =
-            DesiredInputs { believed: believed.clone(), offered, conditions, incidents, failed_devices };
-        if self.desired_for.as_ref() == Some(&inputs) {
-            return;
-        }
-        let DesiredInputs { believed, offered, conditions, incidents, failed_devices } = &inputs;
-        let memory = [(INCIDENTS, incidents.clone()), (FAILED_DEVICES, failed_devices.clone())];
-        let desired = Some(self.node_options.desired(believed, offered, conditions, memory));
-        self.desired_for = Some(inputs);
-        self.parts.outputs.desired.send_if_modified(|last| {
-            let changed = *last != desired;
-            *last = desired;
-            changed
-        });
-    }
-
-    /// Samples and renders the pages, and requests the discovery that the sample requires.
-    fn sample_and_render(&mut self, view: &ClusterView) {
-        let pods = self.parts.reports.pods.borrow().clone();
-        self.parts.probes.set_pods(&pods);
-        let sampling = self.parts.probes.sample(view.allocations.as_deref());
-        let (held, inventory) = (view.allocations.as_deref(), &self.shown.inventory);
-        if self.rdma_use.update(Instant::now(), inventory, &sampling, held, &view.offers) {
-            self.pace.request();
-        }
-        let expected = self.tracker.believed().expected.as_deref();
-        let faults = match self.parts.args.http.door_failed {
-            FaultyOnDoor::Busy => {
-                door::faults(self.tracker.confirmed_faults(), &self.shown.inventory, &view.held_of_gone)
-            }
-            FaultyOnDoor::Keep => Vec::new(),
-        };
-        let holders = view.allocations.as_deref().unwrap_or_default();
-        let holders = door::with_partners(holders, &pods, &self.shown.inventory.devices);
-        let inputs = PageInputs {
-            inventory: &self.shown.inventory,
-            paths: &self.shown.paths,
-            sampling: &sampling,
-            cluster: InCluster {
-                allocations: view.allocations.as_deref(),
-                offers: &view.counts,
-                allocatable: view.allocatable.as_ref(),
-                published_health: view.offers.published.as_ref().map(|published| &published.health),
-                expected,
-            },
-            door: DoorPage { faults: &faults, holders: &holders },
-            detail: self.parts.args.metrics.series_detail(),
-        };
-        match self.render(inputs) {
-            Ok(pages) => drop(self.parts.outputs.pages.send_replace(Some(Arc::new(pages)))),
-            Err(error) => tracing::error!(%error, "pages cannot be rendered"),
-        }
-        if sampling.has_news {
-            self.pace.request_now();
-        } else if sampling.rediscover {
-            self.pace.request();
-        }
-    }
-
-    fn render(&self, inputs: PageInputs<'_>) -> anyhow::Result<RenderedPages> {
-        let args = &self.parts.args;
-        let settings = PageSettings {
-            node: args.node_name.as_deref(),
-            compat_metrics: &args.metrics.compat_metrics,
-            stale_after: args.stale_after(),
-            docs: args.http.docs_url.as_ref(),
-        };
-        let inputs = LiveInputs {
-            page: inputs,
-            conditions: Some(&self.conditions),
-            node: settings.node,
-            sampled_at: clock::wall_seconds(),
-            interval: args.sample_interval,
-            stale_after: settings.stale_after,
-        };
-        render::pages(&self.shown.rendered, inputs, &self.parts.probes.metrics().families(), settings)
     }
 
     fn answer_requests(&mut self) {
