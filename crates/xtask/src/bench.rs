@@ -9,11 +9,11 @@ mod attacks;
 mod budgets;
 mod dcgm_listener;
 mod figures;
-mod http;
+pub(crate) mod http;
 mod large_host;
-mod levelzero;
-mod nvml;
-mod process;
+pub(crate) mod levelzero;
+pub(crate) mod nvml;
+pub(crate) mod process;
 mod sample_times;
 
 use std::{

@@ -17,6 +17,8 @@ mod ci;
 mod cluster;
 mod cpu_time;
 mod dist;
+#[cfg(target_arch = "x86_64")]
+mod function_order;
 mod image;
 mod python;
 mod setup;
@@ -61,6 +63,9 @@ enum Task {
         #[arg(long, conflicts_with_all = ["verify", "image"])]
         rehearse: bool,
     },
+    /// Find out which functions the agent calls at rest, so that the linker puts them next to each other.
+    #[cfg(target_arch = "x86_64")]
+    FunctionOrder,
     /// Measure the agent and compare it with its budgets.
     Bench {
         /// Omit the micro-benchmarks and measure whole processes only.
@@ -94,6 +99,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Image => image::image(&steps, &workspace),
         Task::Dist { rehearse: true, .. } => dist::rehearse(&steps, &workspace),
         Task::Dist { verify, image, .. } => dist::dist(&steps, &workspace, image.as_deref(), verify),
+        #[cfg(target_arch = "x86_64")]
+        Task::FunctionOrder => function_order::function_order(&steps, &workspace),
         Task::Bench { agents: Some(count), .. } => bench::agents(&steps, &workspace, count),
         Task::Bench { nodes: Some(count), .. } => bench::nodes(&steps, &workspace, count),
         Task::Bench { whole_process_only, .. } => bench::bench(&steps, &workspace, whole_process_only),

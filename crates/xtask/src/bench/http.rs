@@ -13,14 +13,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open connection.
 #[derive(Debug)]
-pub(super) struct KeptConnection {
+pub(crate) struct KeptConnection {
     stream: BufReader<TcpStream>,
     address: String,
 }
 
 impl KeptConnection {
     /// Connects to `host:port`.
-    pub(super) fn open(address: &str) -> anyhow::Result<KeptConnection> {
+    pub(crate) fn open(address: &str) -> anyhow::Result<KeptConnection> {
         let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
@@ -28,7 +28,7 @@ impl KeptConnection {
     }
 
     /// The content of a page, complete and not compressed.
-    pub(super) fn get(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
         self.stream.get_mut().write_all(request.as_bytes()).context("sending a request")?;
         response(&mut self.stream).with_context(|| format!("reading {path} of {}", self.address))

@@ -21,19 +21,37 @@ const MODEL: &str = "sys/devices/pci0000:28/0000:28:01.0/0000:29:00.0";
 const DOMAIN: u64 = 0xfe;
 const FIRST_BUS: usize = 1;
 
+/// A host of eight GPUs with the fake library.
+pub(crate) struct LevelZeroHost {
+    folder: TempDir,
+}
+
+impl LevelZeroHost {
+    /// Made of the fixture.
+    pub(crate) fn new(library: &Path, fixture: &Path) -> anyhow::Result<LevelZeroHost> {
+        let folder = TempDir::new().context("making a temporary folder")?;
+        let libraries = folder.path().join("usr/lib64");
+        let recording = lay_out(fixture, &folder.path().join("root"))?;
+        fs::create_dir_all(&libraries)?;
+        fs::copy(library, libraries.join("libze_loader.so.1"))
+            .with_context(|| format!("{} was not built", library.display()))?;
+        fs::write(libraries.join("levelzero.json"), serde_json::to_vec(&recording)?)?;
+        Ok(LevelZeroHost { folder })
+    }
+
+    /// The agent on this host.
+    pub(crate) fn command(&self, afd: &Path) -> Command {
+        let mut command = Command::new(afd);
+        command.args(["run", "--no-kubernetes", "--listen", "127.0.0.1:0", "--host-root"]);
+        command.arg(self.folder.path().join("root")).arg("--intel-root").arg(self.folder.path());
+        command
+    }
+}
+
 /// Memory, CPU while idle and sampling of an agent that uses the library.
-pub(super) fn measure(afd: &Path, library: &Path, host: &Path) -> anyhow::Result<Vec<Figure>> {
-    let folder = TempDir::new().context("making a temporary folder")?;
-    let (root, libraries) = (folder.path().join("root"), folder.path().join("usr/lib64"));
-    let recording = lay_out(host, &root)?;
-    fs::create_dir_all(&libraries)?;
-    fs::copy(library, libraries.join("libze_loader.so.1"))
-        .with_context(|| format!("{} was not built", library.display()))?;
-    fs::write(libraries.join("levelzero.json"), serde_json::to_vec(&recording)?)?;
-    let mut command = Command::new(afd);
-    command.args(["run", "--no-kubernetes", "--listen", "127.0.0.1:0", "--host-root"]).arg(&root);
-    command.arg("--intel-root").arg(folder.path());
-    let agent = ServingProcess::agent(command)?;
+pub(super) fn measure(afd: &Path, library: &Path, fixture: &Path) -> anyhow::Result<Vec<Figure>> {
+    let host = LevelZeroHost::new(library, fixture)?;
+    let agent = ServingProcess::agent(host.command(afd))?;
     thread::sleep(SETTLE);
     let (process, child) = (agent.process(), agent.process().child()?);
     let before = (process.cpu_time()?, child.cpu_time()?, SampleTimes::read(&agent, "intel")?);

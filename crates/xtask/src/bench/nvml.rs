@@ -30,13 +30,14 @@ const INTERVAL: Duration = Duration::from_millis(2);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A temporary driver root with the fake library, which reads its recording again whenever that changes.
-struct NvmlRoot {
+pub(crate) struct NvmlRoot {
     folder: TempDir,
     recording: Value,
 }
 
 impl NvmlRoot {
-    fn new(library: &Path, recording: &Path) -> anyhow::Result<NvmlRoot> {
+    /// With a recording.
+    pub(crate) fn new(library: &Path, recording: &Path) -> anyhow::Result<NvmlRoot> {
         let text = fs::read(recording).with_context(|| format!("reading {}", recording.display()))?;
         let recording = serde_json::from_slice(&text).context("reading the recording of NVML")?;
         let root = NvmlRoot { folder: TempDir::new().context("making a temporary folder")?, recording };
@@ -45,6 +46,11 @@ impl NvmlRoot {
             .with_context(|| format!("{} was not built", library.display()))?;
         root.write()?;
         Ok(root)
+    }
+
+    /// Where the agent finds it.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
     }
 
     fn directory(&self) -> PathBuf {
@@ -81,7 +87,7 @@ pub(super) fn measure(afd: &Path, library: &Path, host: &Path) -> anyhow::Result
     command.arg("--no-libraries");
     let without = ServingProcess::agent(command)?;
     let mut command = run();
-    command.arg("--nvidia-driver-root").arg(root.folder.path());
+    command.arg("--nvidia-driver-root").arg(root.path());
     let with = ServingProcess::agent(command)?;
     thread::sleep(SETTLE);
     let memory_without = without.process().most_memory(CYCLE)?;

@@ -22,29 +22,29 @@ const READING: Duration = Duration::from_millis(100);
 
 /// A process that serves metrics; it is killed when the value is dropped.
 #[derive(Debug)]
-pub(super) struct ServingProcess {
+pub(crate) struct ServingProcess {
     child: Child,
     address: String,
 }
 
 /// Memory in KiB (`Documentation/filesystems/proc.rst`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct ProcessMemory {
+pub(crate) struct ProcessMemory {
     /// `VmRSS`.
-    pub(super) resident: u64,
+    pub(crate) resident: u64,
     /// `RssAnon`.
-    pub(super) anonymous: u64,
+    pub(crate) anonymous: u64,
     /// `Private_Clean` and `Private_Dirty`.
-    pub(super) private: u64,
+    pub(crate) private: u64,
 }
 
 /// A process, by its id.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MeasuredProcess(u32);
+pub(crate) struct MeasuredProcess(u32);
 
 impl ServingProcess {
     /// Starts the agent, which chooses a port and logs it.
-    pub(super) fn agent(mut command: Command) -> anyhow::Result<ServingProcess> {
+    pub(crate) fn agent(mut command: Command) -> anyhow::Result<ServingProcess> {
         let mut child = command
             .env("NO_COLOR", "1")
             .env("AFD_LOG", "info")
@@ -68,7 +68,7 @@ impl ServingProcess {
     }
 
     /// Starts node_exporter on a free port.
-    pub(super) fn peer(command: &mut Command) -> anyhow::Result<ServingProcess> {
+    pub(crate) fn peer(command: &mut Command) -> anyhow::Result<ServingProcess> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let child = command
             .arg(format!("--web.listen-address={address}"))
@@ -93,19 +93,24 @@ impl ServingProcess {
     }
 
     /// The address that it serves at, `127.0.0.1:port`.
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The process itself.
-    pub(super) fn process(&self) -> MeasuredProcess {
+    pub(crate) fn process(&self) -> MeasuredProcess {
         MeasuredProcess(self.child.id())
     }
 }
 
 impl MeasuredProcess {
     /// The first process that it has started.
-    pub(super) fn child(self) -> anyhow::Result<MeasuredProcess> {
+    pub(crate) fn child(self) -> anyhow::Result<MeasuredProcess> {
         let tasks = format!("/proc/{}/task", self.0);
         for task in fs::read_dir(&tasks).with_context(|| format!("listing {tasks}"))? {
             // The thread may have ended in the meantime.
@@ -118,7 +123,7 @@ impl MeasuredProcess {
     }
 
     /// Its memory now.
-    pub(super) fn memory(self) -> anyhow::Result<ProcessMemory> {
+    pub(crate) fn memory(self) -> anyhow::Result<ProcessMemory> {
         let (status, smaps) = (self.proc("status")?, self.proc("smaps_rollup")?);
         let read = || {
             Some(ProcessMemory {
@@ -132,7 +137,7 @@ impl MeasuredProcess {
 
     /// The most of each kind of memory over a time. The agent maps files for a sample, and unmaps them after every
     /// third one.
-    pub(super) fn most_memory(self, time: Duration) -> anyhow::Result<ProcessMemory> {
+    pub(crate) fn most_memory(self, time: Duration) -> anyhow::Result<ProcessMemory> {
         let begun = Instant::now();
         let mut most = self.memory()?;
         while begun.elapsed() < time {
@@ -148,7 +153,7 @@ impl MeasuredProcess {
     }
 
     /// The least anonymous memory over a time, in KiB: what it cannot return.
-    pub(super) fn least_anonymous(self, time: Duration) -> anyhow::Result<u64> {
+    pub(crate) fn least_anonymous(self, time: Duration) -> anyhow::Result<u64> {
         let begun = Instant::now();
         let mut least = self.memory()?.anonymous;
         while begun.elapsed() < time {
@@ -159,7 +164,7 @@ impl MeasuredProcess {
     }
 
     /// CPU time so far, without that of its children.
-    pub(super) fn cpu_time(self) -> anyhow::Result<Duration> {
+    pub(crate) fn cpu_time(self) -> anyhow::Result<Duration> {
         Ok(CpuTime::of(self.0)?.own)
     }
 
