@@ -19,8 +19,7 @@ use std::{
 
 use afd_agent::{
     live::{LiveInputs, LiveReport},
-    render::{DoorPage, PageInputs, PageSettings},
-    status_page::PageFrame,
+    render::{DoorPage, PageInputs, SharedFrame},
 };
 use afd_derive::{
     paths::PathVerdict,
@@ -252,7 +251,7 @@ fn both_families_are_served_where_ipv6_sockets_accept_ipv6_only() {
 }
 
 /// `/` and `/live` of an inventory without samples.
-fn live_pages(inventory: &Inventory, paths: &[PathVerdict<'_>], frame: &PageFrame) -> String {
+fn live_pages(inventory: &Inventory, paths: &[PathVerdict<'_>], frame: &SharedFrame) -> String {
     let sampling = Sampling::default();
     let inputs = LiveInputs {
         page: PageInputs {
@@ -269,13 +268,7 @@ fn live_pages(inventory: &Inventory, paths: &[PathVerdict<'_>], frame: &PageFram
         interval: Duration::from_secs(5),
         stale_after: Duration::from_secs(40),
     };
-    let settings = PageSettings {
-        node: Some("node"),
-        compat_metrics: &[],
-        stale_after: Duration::from_secs(40),
-        docs: None,
-    };
-    let pages = afd_agent::render::live(frame, &LiveReport::new(inputs), settings).expect("it is JSON");
+    let pages = afd_agent::render::live(frame, LiveReport::new(inputs), None);
     let texts = [pages.status_page.plain(), pages.part.plain(), pages.json.plain()].concat();
     String::from_utf8(texts).expect("pages are text")
 }
@@ -287,6 +280,7 @@ fn what_clients_of_the_network_read_has_no_serial_numbers() {
     for fixture in fixture::all() {
         let Ok(json) = std::fs::read_to_string(fixture.expected("inventory.json")) else { continue };
         let inventory: Inventory = serde_json::from_str(&json).expect("expected output is an inventory");
+        let inventory = std::sync::Arc::new(inventory);
         let pages = afd_agent::render::inventory(&inventory, Some("node"));
         let text = |page: &afd_publish::page::Page| String::from_utf8_lossy(&page.plain()).into_owned();
         let public = text(&pages.inventory.public);

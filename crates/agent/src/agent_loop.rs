@@ -206,7 +206,7 @@ impl<'o> AgentLoop<'o> {
         self.is_new = false;
         self.recall_incidents(node.as_ref());
         let believed = self.tracker.believed();
-        if believed.inventory != self.shown.inventory {
+        if believed.inventory != *self.shown.inventory {
             let name = self.parts.args.node_name.as_deref();
             self.shown = ShownInventory::new(believed.inventory.clone(), self.node_options, name);
         }

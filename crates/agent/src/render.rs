@@ -1,7 +1,8 @@
 //! Renders inventory and samples as the pages that are served.
 
 use std::{
-    sync::Arc,
+    borrow::Cow,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -14,8 +15,7 @@ use afd_derive::{
     series::{self, InCluster, SeriesDetail},
 };
 use afd_model::{Allocation, Inventory, Sampling};
-use afd_publish::page::{InventoryPages, Page, RenderedPages};
-use bytes::Bytes;
+use afd_publish::page::{InventoryPages, Page, PageContent, RenderedPages};
 use prometheus::{Encoder, TEXT_FORMAT, TextEncoder, proto::MetricFamily};
 
 use crate::{
@@ -123,26 +123,35 @@ pub fn compat_metrics(
 #[derive(Clone, Debug)]
 pub struct InventoryRendering {
     /// `/`, the status page, without what changes with each sample.
-    pub frame: PageFrame,
+    pub frame: SharedFrame,
     /// `/inventory`.
     pub inventory: Arc<InventoryPages>,
 }
 
-/// The pages that change only with the inventory. No part of `/` and of the public `/inventory` is made of what
-/// [`Inventory::without_serials`] removes.
+/// The frame of the status page, which is made on the first request for the page.
+pub type SharedFrame = Arc<LazyLock<PageFrame, Box<dyn FnOnce() -> PageFrame + Send>>>;
+
+/// The pages that change only with the inventory, each of which is rendered on its first request. No part of `/` and of the public
+/// `/inventory` is made of what [`Inventory::without_serials`] removes.
 ///
 /// # Panics
 /// Never: an inventory is JSON.
-pub fn inventory(inventory: &Inventory, node: Option<&str>) -> InventoryRendering {
-    let public = inventory.without_serials();
-    let json = |inventory| {
-        let text = crate::show::json(inventory).expect("every key of an inventory is a string");
-        Page::new("application/json", text)
+pub fn inventory(inventory: &Arc<Inventory>, node: Option<&str>) -> InventoryRendering {
+    let json = |select: fn(&Inventory) -> Cow<'_, Inventory>| {
+        let inventory = Arc::clone(inventory);
+        Page::rendered_on_request("application/json", move || {
+            let text = crate::show::json(&select(&inventory));
+            text.expect("every key of an inventory is a string").into()
+        })
     };
-    InventoryRendering {
-        frame: PageFrame::new(&public, node),
-        inventory: Arc::new(InventoryPages { public: json(&public), complete: json(inventory) }),
-    }
+    let pages = InventoryPages {
+        public: json(|inventory| Cow::Owned(inventory.without_serials())),
+        complete: json(|inventory| Cow::Borrowed(inventory)),
+    };
+    let (inventory, node) = (Arc::clone(inventory), node.map(str::to_owned));
+    let frame: Box<dyn FnOnce() -> PageFrame + Send> =
+        Box::new(move || PageFrame::new(&inventory.without_serials(), node.as_deref()));
+    InventoryRendering { frame: Arc::new(LazyLock::new(frame)), inventory: Arc::new(pages) }
 }
 
 /// `/`, `/live.html` and `/live`.
@@ -158,22 +167,29 @@ pub struct LivePages {
 
 const HTML: &str = "text/html; charset=utf-8";
 
-/// The pages that show the present values.
+/// The pages that show the present values, each of which is rendered on its first request.
 ///
-/// # Errors
-/// When something cannot be encoded.
-pub fn live(
-    frame: &PageFrame,
-    report: &LiveReport,
-    settings: PageSettings<'_>,
-) -> serde_json::Result<LivePages> {
-    let part = Bytes::from(status_page::part(report, settings.docs));
-    let whole = vec![frame.head.clone(), part.clone(), frame.tail.clone()];
-    Ok(LivePages {
-        status_page: Page::of_parts(HTML, whole).with_policy(&frame.policy),
-        part: Page::new(HTML, part).with_policy("default-src 'none'; frame-ancestors 'none'"),
-        json: Page::new("application/json", serde_json::to_vec(report)?),
-    })
+/// # Panics
+/// Never: a report is JSON.
+pub fn live(frame: &SharedFrame, report: LiveReport, docs: Option<&DocsUrl>) -> LivePages {
+    let (report, docs) = (Arc::new(report), docs.cloned());
+    let part = {
+        let report = Arc::clone(&report);
+        move || status_page::part(&report, docs.as_ref())
+    };
+    let (frame, whole_part) = (Arc::clone(frame), part.clone());
+    LivePages {
+        status_page: Page::rendered_on_request(HTML, move || {
+            let PageFrame { head, tail, policy } = &**frame;
+            PageContent::from([head, &*whole_part(), tail].concat()).with_policy(policy)
+        }),
+        part: Page::rendered_on_request(HTML, move || {
+            PageContent::from(part()).with_policy("default-src 'none'; frame-ancestors 'none'")
+        }),
+        json: Page::rendered_on_request("application/json", move || {
+            serde_json::to_vec(&*report).expect("every key of a report is a string").into()
+        }),
+    }
 }
 
 /// All pages.
@@ -186,7 +202,7 @@ pub fn pages(
     own: &[MetricFamily],
     settings: PageSettings<'_>,
 ) -> anyhow::Result<RenderedPages> {
-    let live = live(&rendered.frame, &LiveReport::new(inputs), settings)?;
+    let live = live(&rendered.frame, LiveReport::new(inputs), settings.docs);
     let inputs = inputs.page;
     let compat_pages = settings.compat_metrics.iter().flat_map(|set| set.pages().map(|page| (*set, page)));
     let compat_page = |(set, page): (CompatSet, &'static MetricSet)| {

@@ -11,7 +11,6 @@ mod part;
 
 use afd_model::Inventory;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use self::html::escaped;
@@ -26,9 +25,9 @@ const SCRIPT: &str = include_str!("status_page/page.js");
 #[derive(Clone, Debug)]
 pub struct PageFrame {
     /// What is before the part.
-    pub head: Bytes,
+    pub head: String,
     /// What is after it.
-    pub tail: Bytes,
+    pub tail: String,
     /// The Content-Security-Policy of the page.
     pub policy: String,
 }
@@ -60,7 +59,7 @@ impl PageFrame {
             source(&script),
             styles.join(" ")
         );
-        PageFrame { head: head.into(), tail: tail.into(), policy }
+        PageFrame { head, tail, policy }
     }
 }
 

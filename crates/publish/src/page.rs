@@ -1,8 +1,10 @@
-//! RenderedPages that are rendered when data changes, so that a request only copies bytes.
+//! The pages of one iteration of the loop. Those that are scraped are rendered when data changes, so that a request only copies
+//! bytes; those that people read are rendered on their first request.
 
 use std::{
+    fmt,
     io::Write,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -10,33 +12,50 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use hyper::header::HeaderValue;
 
-/// A rendered page, plain and, from its first compressed request on, compressed.
-#[derive(Debug)]
+/// A page, plain and, from its first compressed request on, compressed.
 pub struct Page {
     content_type: &'static str,
-    policy: Option<HeaderValue>,
-    parts: Vec<Bytes>,
-    plain: OnceLock<Bytes>,
+    content: LazyLock<PageContent, Renderer>,
     gzip: OnceLock<Bytes>,
+}
+
+/// What a page consists of.
+#[derive(Clone, Debug)]
+pub struct PageContent {
+    text: Bytes,
+    policy: Option<HeaderValue>,
+}
+
+type Renderer = Box<dyn FnOnce() -> PageContent + Send>;
+
+impl<T: Into<Bytes>> From<T> for PageContent {
+    fn from(text: T) -> Self {
+        PageContent { text: text.into(), policy: None }
+    }
+}
+
+impl PageContent {
+    /// The same with a Content-Security-Policy. What is not the value of a header is none.
+    #[must_use]
+    pub fn with_policy(mut self, policy: &str) -> PageContent {
+        self.policy = HeaderValue::from_str(policy).ok();
+        self
+    }
 }
 
 impl Page {
     /// A page of this media type.
-    pub fn new(content_type: &'static str, content: impl Into<Bytes>) -> Page {
-        let plain = OnceLock::from(content.into());
-        Page { content_type, policy: None, parts: Vec::new(), plain, gzip: OnceLock::new() }
+    pub fn new(content_type: &'static str, content: impl Into<PageContent>) -> Page {
+        let content = content.into();
+        Page::rendered_on_request(content_type, || content)
     }
 
-    /// A page of parts that other pages share; they are joined on the first request.
-    pub fn of_parts(content_type: &'static str, parts: Vec<Bytes>) -> Page {
-        Page { content_type, policy: None, parts, plain: OnceLock::new(), gzip: OnceLock::new() }
-    }
-
-    /// The same with a Content-Security-Policy. What is not the value of a header is none.
-    #[must_use]
-    pub fn with_policy(mut self, policy: &str) -> Page {
-        self.policy = HeaderValue::from_str(policy).ok();
-        self
+    /// A page that is rendered on its first request. `render` must not block: it runs in the thread that serves.
+    pub fn rendered_on_request(
+        content_type: &'static str,
+        render: impl FnOnce() -> PageContent + Send + 'static,
+    ) -> Page {
+        Page { content_type, content: LazyLock::new(Box::new(render)), gzip: OnceLock::new() }
     }
 
     /// Its media type.
@@ -46,12 +65,12 @@ impl Page {
 
     /// Its Content-Security-Policy.
     pub fn policy(&self) -> Option<&HeaderValue> {
-        self.policy.as_ref()
+        self.content.policy.as_ref()
     }
 
     /// The uncompressed content.
     pub fn plain(&self) -> Bytes {
-        self.plain.get_or_init(|| Bytes::from(self.parts.concat())).clone()
+        self.content.text.clone()
     }
 
     /// The content compressed by gzip. Compressed on the first request, and cached.
@@ -63,6 +82,12 @@ impl Page {
             Bytes::from(written.expect("writing to memory does not fail"))
         };
         self.gzip.get_or_init(compress).clone()
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("content_type", &self.content_type).finish_non_exhaustive()
     }
 }
 

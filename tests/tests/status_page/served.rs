@@ -13,7 +13,7 @@ use std::{
 
 use afd_agent::{
     live::{LiveInputs, LiveReport},
-    render::{self, DoorPage, PageInputs, PageSettings},
+    render::{self, DoorPage, PageInputs},
 };
 use afd_derive::{
     paths::PathRules,
@@ -94,14 +94,8 @@ impl ServedReport {
             interval: Duration::from_secs(1),
             stale_after: Duration::from_secs(16),
         };
-        let settings = PageSettings {
-            node: Some("gpu-7"),
-            compat_metrics: &[],
-            stale_after: inputs.stale_after,
-            docs: None,
-        };
-        let frame = render::inventory(inventory, Some("gpu-7")).frame;
-        let pages = render::live(&frame, &LiveReport::new(inputs), settings).expect("it can be encoded");
+        let frame = render::inventory(&Arc::new(inventory.clone()), Some("gpu-7")).frame;
+        let pages = render::live(&frame, LiveReport::new(inputs), None);
         assert!(matches!(inventory.devices[0].memory_bytes, Known::Value(_)));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("it has an address").to_string();

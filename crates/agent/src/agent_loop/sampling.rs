@@ -19,7 +19,7 @@ use crate::{
 
 /// What the pages show, and what is computed from it once.
 pub(super) struct ShownInventory<'o> {
-    pub(super) inventory: Inventory,
+    pub(super) inventory: Arc<Inventory>,
     paths: Vec<PathVerdict<'o>>,
     rendered: InventoryRendering,
 }
@@ -30,6 +30,7 @@ impl<'o> ShownInventory<'o> {
         options: &'o NodeOptions,
         node: Option<&str>,
     ) -> ShownInventory<'o> {
+        let inventory = Arc::new(inventory);
         let paths = options.paths(&inventory);
         let rendered = render::inventory(&inventory, node);
         ShownInventory { inventory, paths, rendered }

@@ -183,15 +183,13 @@ pub(super) fn text(status: StatusCode, message: &'static str) -> Response<Full<B
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::InventoryPages;
+    use crate::page::{InventoryPages, PageContent};
 
     fn pages(stale_after: Duration) -> RenderedPages {
         RenderedPages {
-            status_page: Page::of_parts(
-                "text/html; charset=utf-8",
-                vec!["<!doctype html>".into(), "<main></main>".into()],
-            )
-            .with_policy("default-src 'none'"),
+            status_page: Page::rendered_on_request("text/html; charset=utf-8", || {
+                PageContent::from("<!doctype html><main></main>").with_policy("default-src 'none'")
+            }),
             live_part: Page::new("text/html; charset=utf-8", "<main></main>"),
             live: Page::new("application/json", "{}"),
             metrics: Page::new("text/plain; version=0.0.4", "up 1\n"),
