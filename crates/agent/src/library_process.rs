@@ -15,12 +15,12 @@ use afd_model::PciAddress;
 use afd_probe::library::DISCOVER;
 use anyhow::Context;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::probes;
+use crate::{memory::UnusedMemory, probes};
 
-/// Responds to a request to a vendor's library, and sends events.
-pub type LibraryService = Box<dyn FnMut(&str, &EventSender) -> anyhow::Result<Value>>;
+/// Responds to a request to a vendor's library with JSON text, and sends events.
+pub type LibraryService = Box<dyn FnMut(&str, &EventSender) -> anyhow::Result<Box<RawValue>>>;
 
 /// By what the process queries a driver, each with the address of its device.
 #[derive(Debug, Default)]
@@ -54,6 +54,7 @@ pub fn serve(probe: &str, library: Option<&Path>, driver: QueriedDriver) -> anyh
     let policy = SandboxPolicy { may_count, ..policy(record, library, &device_files) };
     let sandbox = Sandbox::enter(&policy).context("confining this process")?;
     channel.report_confinement(sandbox.to_string())?;
+    let mut memory = UnusedMemory::new();
     let mut service = match library {
         Some(library) if driver.nodes.is_empty() && driver.counters.is_empty() => {
             probes::open_library(probe, library)
@@ -64,13 +65,20 @@ pub fn serve(probe: &str, library: Option<&Path>, driver: QueriedDriver) -> anyh
         Some(library) => format!("loading {}", library.display()),
         None => "querying the driver".to_owned(),
     })?;
-    channel.serve(|request, events| {
+    let respond = |request: &str, events: &EventSender| {
         // A driver that is loaded later makes device files which this process may not open.
         if request == DISCOVER && sandbox.has_new_device_files() {
             return Err(ServeError::Restart("there are new device files".to_owned()));
         }
         Ok(service(request, events)?)
-    })
+    };
+    let responded = |request: &str| {
+        if request == DISCOVER {
+            memory.request();
+        }
+        memory.return_unused();
+    };
+    channel.serve(respond, responded)
 }
 
 /// Serves requests to servers on the node until the agent ends. The process confines itself to their ports first.
@@ -98,7 +106,7 @@ pub fn serve_network(probe: &str, servers: &[(String, SocketAddr)]) -> anyhow::R
     let sandbox = Sandbox::enter(&policy).context("confining this process")?;
     channel.report_confinement(sandbox.to_string())?;
     let mut service = probes::open_network(probe, servers)?;
-    channel.serve(|request, events| Ok(service(request, events)?))
+    channel.serve(|request, events| Ok(service(request, events)?), |_| {})
 }
 
 /// The pattern of all device files that differ in their number only.

@@ -22,7 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, value::RawValue};
 
 pub use inbox::DroppedMessages;
 use inbox::{InboxEnd, MAX_EVENTS};
@@ -127,8 +128,18 @@ impl Child {
     /// The response to a request. Waits for it for the launcher's timeout at most.
     ///
     /// # Errors
-    /// When there is no response (yet).
-    pub fn request(&mut self, request: &'static str, deadline: Duration) -> Result<Value, RequestError> {
+    /// When there is no response (yet), or it is of another type.
+    pub fn request<R: DeserializeOwned>(
+        &mut self,
+        request: &'static str,
+        deadline: Duration,
+    ) -> Result<R, RequestError> {
+        let response = self.respond(request, deadline)?;
+        serde_json::from_str(response.get())
+            .map_err(|error| RequestError::Ended(format!("protocol error: {error}")))
+    }
+
+    fn respond(&mut self, request: &'static str, deadline: Duration) -> Result<Box<RawValue>, RequestError> {
         self.launcher.registry.reap_orphans();
         if self.released {
             return Err(RequestError::Released);
@@ -147,7 +158,7 @@ impl Child {
         &mut self,
         request: &'static str,
         deadline: Duration,
-    ) -> Result<Value, Option<RequestError>> {
+    ) -> Result<Box<RawValue>, Option<RequestError>> {
         self.start_if_due()?;
         let process = self.process.as_mut().expect("it was just started");
         if let Some(value) = process.inbox().take_response(request) {

@@ -8,7 +8,7 @@ mod rules;
 use std::collections::BTreeMap;
 
 use afd_model::{Device, DeviceId, Health, HealthState, Known};
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 pub use self::rules::{IntelRule, RULES};
 use crate::levelzero::{
@@ -77,7 +77,7 @@ impl SysmanEvidence {
         let number = |field: &str| answers.field::<u64>(STATE, field).into_value();
         let (reset, flags) = (number("reset"), number("flags").unwrap_or(0));
         let has_failed = |status: SysmanStatus| answers.errors().any(|(_, code)| code == status);
-        let is_failed = |(_, port): &(usize, Value)| port["status"] == FAILED_PORT;
+        let is_failed = |(_, port): &(usize, Value<'_>)| port.get("status").as_u64() == Some(FAILED_PORT);
         SysmanEvidence {
             has_state: reset.is_some(),
             is_wedged: reset.is_some_and(|reset| reset & RESET_WEDGED != 0) || flags & EXT_WEDGED != 0,
@@ -87,7 +87,7 @@ impl SysmanEvidence {
             requires_reset: has_failed(REQUIRES_RESET),
             memory_health: values(answers, MEMORY_STATE)
                 .iter()
-                .filter_map(|module| module["health"].as_u64())
+                .filter_map(|module| module.get("health").as_u64())
                 .filter(|health| *health <= WORST_MEMORY)
                 .max()
                 .unwrap_or(0),

@@ -44,6 +44,7 @@ use afd_probe::{
     report::{DeviceAnswers, LibraryAnswers, LibraryReport, ReportedUnit, Retention},
     status::{StatusCode, StatusRow, StatusTable, UnlistedStatus},
 };
+use serde::Deserialize;
 use serde_json::Value;
 
 pub use self::calls::STATUSES;
@@ -133,20 +134,24 @@ fn init_advice(status: SysmanStatus) -> &'static str {
     }
 }
 
+/// `zes_pci_address_t`.
+#[derive(Deserialize)]
+struct SysmanAddress {
+    domain: u32,
+    bus: u8,
+    device: u8,
+    function: u8,
+}
+
 /// The device that answers are about.
 pub(crate) fn unit_of(answers: &LevelZeroAnswers) -> Option<ReportedUnit> {
-    let Known::Value(address) = answers.field::<Value>(PCI_PROPERTIES, "address") else {
+    let Known::Value(address) = answers.field::<SysmanAddress>(PCI_PROPERTIES, "address") else {
         // Of the driver.
-        let text: String = answers.known(ADDRESS).into_value()?;
+        let text: &str = answers.known(ADDRESS).into_value()?;
         return Some(ReportedUnit { address: text.parse().ok()?, partition: 0 });
     };
-    let number = |field: &str| address.get(field)?.as_u64();
-    let address = PciAddress {
-        domain: u32::try_from(number("domain")?).ok()?,
-        bus: u8::try_from(number("bus")?).ok()?,
-        device: u8::try_from(number("device")?).ok()?,
-        function: u8::try_from(number("function")?).ok()?,
-    };
+    let SysmanAddress { domain, bus, device, function } = address;
+    let address = PciAddress { domain, bus, device, function };
     Some(ReportedUnit { address, partition: 0 })
 }
 
@@ -157,7 +162,8 @@ const NEEDED_FILES: [&str; 3] = ["libigdgmm.so.12", "libigsc.so.1", "libigsc.so.
 /// The paths of drivers, which the loader takes instead of searching.
 const DRIVER_PATHS: &str = "ZE_ENABLE_ALT_DRIVERS";
 
-/// The shortest time between two reads of a counter: the hardware updates them no sooner.
+/// The shortest time between two reads of a counter: the hardware updates them no sooner. Only the first sample is compared with a
+/// discovery.
 const COUNTER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Level Zero, loaded and queried.
@@ -165,7 +171,7 @@ pub struct LevelZero {
     api: SysmanApi,
     initialised: bool,
     slots: Vec<SysmanSlot>,
-    /// When the counters were last read.
+    /// When the first discovery has read the counters; none once a sample has read them.
     counted: Option<Instant>,
     /// Libraries that the driver finds because they are loaded.
     _needed: Vec<LoadedLibrary>,
@@ -205,7 +211,8 @@ impl LevelZero {
     /// next discovery tries again.
     pub fn discover(&mut self) -> LevelZeroReport {
         let mut report = LevelZeroReport::default();
-        if !self.initialised {
+        let is_first = !self.initialised;
+        if is_first {
             if let Err(status) = self.api.init() {
                 report.system.put(INIT, Err(status));
                 return report;
@@ -221,7 +228,9 @@ impl LevelZero {
             self.slots.push(slot);
             report.devices.push(DeviceAnswers { answers, ..DeviceAnswers::default() });
         }
-        self.counted = Some(Instant::now());
+        if is_first {
+            self.counted = Some(Instant::now());
+        }
         report
     }
 
@@ -289,8 +298,9 @@ impl LevelZero {
 
     /// The changing values of the devices of the last discovery, in the same order.
     pub fn sample(&mut self) -> LevelZeroReport {
-        let elapsed = self.counted.map_or(COUNTER_INTERVAL, |counted| counted.elapsed());
-        std::thread::sleep(COUNTER_INTERVAL.saturating_sub(elapsed));
+        if let Some(counted) = self.counted.take() {
+            std::thread::sleep(COUNTER_INTERVAL.saturating_sub(counted.elapsed()));
+        }
         let mut report = LevelZeroReport::default();
         report.system.put(INIT, Ok(Value::Null));
         for slot in &self.slots {
@@ -301,7 +311,6 @@ impl LevelZero {
             }
             report.devices.push(DeviceAnswers { answers, ..DeviceAnswers::default() });
         }
-        self.counted = Some(Instant::now());
         report
     }
 }

@@ -89,6 +89,8 @@ pub struct Intel {
     queried: BTreeSet<DeviceId>,
     /// The last answers of the library, from which its counters grow.
     before: LevelZeroReport,
+    /// The process of these answers.
+    counted_by: Option<u64>,
     options: IntelOptions,
     /// The ports of each GPU, with the device at the other end of each as it was last known.
     ports: BTreeMap<DeviceId, Vec<XelinkPort>>,
@@ -130,14 +132,19 @@ impl Intel {
         });
         findings.problems.extend((counted && !may_count && lacks_engines).then(problems::counters));
         let Some(report) = enrichment.report() else {
-            self.before = LevelZeroReport::default();
+            (self.before, self.counted_by) = (LevelZeroReport::default(), None);
             self.library_evidence.clear();
             return;
         };
         interpret::library::enrich(findings, report);
         links::update(&mut self.ports, &findings.devices);
         if enrichment.is_fresh() {
-            self.before.clone_from(report);
+            // Later discoveries are too close to the next sample: the counters grow from sample to sample.
+            let generation = enrichment.generation();
+            if self.counted_by != generation {
+                self.before.clone_from(report);
+                self.counted_by = generation;
+            }
             // A device that this report lacks has no evidence.
             self.library_evidence.clear();
             for device in &findings.devices {

@@ -118,7 +118,7 @@ impl Nvml {
     fn identify(&mut self, handle: NvmlHandle, answers: &mut NvmlAnswers) {
         match (value(answers, call::PCI_INFO), self.pci.get(&handle.key())) {
             (Some(pci), _) => {
-                self.pci.insert(handle.key(), pci.clone());
+                self.pci.insert(handle.key(), pci);
             }
             (None, Some(pci)) => answers.put(call::PCI_INFO, Ok(pci.clone())),
             (None, None) => {}
@@ -285,11 +285,11 @@ impl DiscoveredGpu {
         DiscoveredGpu {
             index,
             handle,
-            pci: value(answers, call::PCI_INFO).cloned(),
+            pci: value(answers, call::PCI_INFO),
             has_gpm: value(answers, call::GPM_SUPPORT)
                 .is_some_and(|support| support["isSupportedDevice"] == 1),
             is_vgpu: value(answers, call::VIRTUALIZATION_MODE)
-                .is_some_and(|mode| *mode == table::VIRTUALIZATION_VGPU),
+                .is_some_and(|mode| mode == table::VIRTUALIZATION_VGPU),
             links: (0..table::MAX_LINKS).filter(|link| may_be_link(answers, *link)).collect(),
             mig,
         }
@@ -335,9 +335,6 @@ fn calls(rows: &[NvmlRow]) -> impl Iterator<Item = LibraryCall> {
     rows.iter().map(|row| row.call)
 }
 
-fn value(answers: &NvmlAnswers, call: LibraryCall) -> Option<&Value> {
-    match answers.get(call) {
-        Some(Answer::Value(value)) => Some(value),
-        _ => None,
-    }
+fn value(answers: &NvmlAnswers, call: LibraryCall) -> Option<Value> {
+    answers.known(call).into_value()
 }

@@ -119,10 +119,7 @@ impl TpuSources {
     }
 
     fn request<T: DeserializeOwned>(&mut self, request: &'static str) -> Result<T, RequestError> {
-        self.child.request(request, REQUEST_DEADLINE).and_then(|value| {
-            serde_json::from_value(value)
-                .map_err(|error| RequestError::Ended(format!("protocol error: {error}")))
-        })
+        self.child.request(request, REQUEST_DEADLINE)
     }
 
     /// Queries the sources of values; whether they answered now.

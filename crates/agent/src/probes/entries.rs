@@ -14,6 +14,7 @@ use afd_probe::{
 };
 use afd_tpu::runtime::{RuntimeCallError, RuntimeConnection};
 use anyhow::{anyhow, bail};
+use serde_json::value::to_raw_value;
 
 use crate::{
     grpc::{GrpcConnection, GrpcError},
@@ -167,7 +168,7 @@ fn open_nvml(path: &Path) -> anyhow::Result<LibraryService> {
         } else {
             bail!("unknown request {request:?}")
         };
-        Ok(serde_json::to_value(report)?)
+        Ok(to_raw_value(&report)?)
     }))
 }
 
@@ -179,7 +180,7 @@ fn open_smi(path: &Path) -> anyhow::Result<LibraryService> {
             SAMPLE => library.sample(),
             other => bail!("unknown request {other:?}"),
         };
-        Ok(serde_json::to_value(report)?)
+        Ok(to_raw_value(&report)?)
     }))
 }
 
@@ -200,7 +201,7 @@ fn open_levelzero(library: Option<&Path>, driver: QueriedDriver) -> anyhow::Resu
             nodes.complete(&mut report);
         }
         counters.complete(&mut report);
-        Ok(serde_json::to_value(report)?)
+        Ok(to_raw_value(&report)?)
     }))
 }
 
@@ -213,7 +214,7 @@ fn open_gaudi(library: Option<&Path>, driver: QueriedDriver) -> anyhow::Result<L
                 SAMPLE => nodes.sample(),
                 other => bail!("unknown request {other:?}"),
             };
-            Ok(serde_json::to_value(report)?)
+            Ok(to_raw_value(&report)?)
         }));
     };
     let mut library = afd_gaudi::hlml::Hlml::open(path.as_os_str()).map_err(|error| anyhow!("{error}"))?;
@@ -232,7 +233,7 @@ fn open_gaudi(library: Option<&Path>, driver: QueriedDriver) -> anyhow::Result<L
             }
             other => bail!("unknown request {other:?}"),
         };
-        Ok(serde_json::to_value(report)?)
+        Ok(to_raw_value(&report)?)
     }))
 }
 
@@ -240,8 +241,8 @@ fn open_tpu(servers: &[(String, SocketAddr)]) -> anyhow::Result<LibraryService> 
     let addresses =
         afd_tpu::servers::SourceAddresses::from_named(servers).map_err(|name| anyhow!("no source {name}"))?;
     Ok(Box::new(move |request, _| match request {
-        DISCOVER => Ok(serde_json::to_value(addresses.query_metadata())?),
-        SAMPLE => Ok(serde_json::to_value(addresses.query(connect_runtime))?),
+        DISCOVER => Ok(to_raw_value(&addresses.query_metadata())?),
+        SAMPLE => Ok(to_raw_value(&addresses.query(connect_runtime))?),
         other => bail!("unknown request {other:?}"),
     }))
 }

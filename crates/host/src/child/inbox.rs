@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::protocol::ChildMessage;
 
@@ -65,7 +65,7 @@ pub(super) struct Inbox {
 
 #[derive(Debug, Default)]
 struct InboxState {
-    responses: BTreeMap<&'static str, Value>,
+    responses: BTreeMap<&'static str, Box<RawValue>>,
     /// The request that was sent and not answered.
     requested: Option<&'static str>,
     /// The request whose response the owner waits for.
@@ -179,7 +179,7 @@ impl Inbox {
     }
 
     /// Takes a response, if it has arrived.
-    pub(super) fn take_response(&self, request: &str) -> Option<Value> {
+    pub(super) fn take_response(&self, request: &str) -> Option<Box<RawValue>> {
         self.lock().responses.remove(request)
     }
 
@@ -188,7 +188,7 @@ impl Inbox {
     }
 
     /// Waits for a response until it arrives, the process ends or the timeout is over.
-    pub(super) fn wait(&self, request: &'static str, timeout: Duration) -> Option<Value> {
+    pub(super) fn wait(&self, request: &'static str, timeout: Duration) -> Option<Box<RawValue>> {
         let mut state = self.lock();
         state.awaited = Some(request);
         let waiting =
@@ -209,7 +209,7 @@ impl Inbox {
 }
 
 impl InboxState {
-    fn put_response(&mut self, response: &str, value: Value, line: &[u8]) -> LineEffect {
+    fn put_response(&mut self, response: &str, value: Box<RawValue>, line: &[u8]) -> LineEffect {
         let Some(request) = self.requested.take_if(|requested| *requested == response) else {
             self.dropped.responses += 1;
             self.drop_bytes(line.len());

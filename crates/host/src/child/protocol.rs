@@ -7,8 +7,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, value::RawValue};
 
 /// A line to the child.
 #[derive(Debug, Deserialize, Serialize)]
@@ -19,14 +19,14 @@ pub(super) struct ChildRequest {
 
 /// A line from the child.
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(untagged)]
+#[serde(try_from = "ChildLine", untagged)]
 pub(super) enum ChildMessage {
     /// The response to a request.
     Response {
         /// The name of the request.
         response: String,
-        /// What the library reports.
-        value: Value,
+        /// What the library reports, as JSON text: it is large.
+        value: Box<RawValue>,
     },
     /// An event, sent without a request.
     Event {
@@ -43,6 +43,40 @@ pub(super) enum ChildMessage {
         /// Why.
         restart: String,
     },
+}
+
+/// A line from the child, of whatever kind: a derived untagged enum cannot keep the text of a part.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ChildLine {
+    response: Option<String>,
+    #[serde(deserialize_with = "present")]
+    value: Option<Box<RawValue>>,
+    #[serde(deserialize_with = "present")]
+    event: Option<Value>,
+    confined: Option<String>,
+    restart: Option<String>,
+}
+
+/// A field that is there, be it null.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl TryFrom<ChildLine> for ChildMessage {
+    type Error = &'static str;
+
+    fn try_from(line: ChildLine) -> Result<ChildMessage, &'static str> {
+        Ok(match line {
+            ChildLine { response: Some(response), value: Some(value), .. } => {
+                ChildMessage::Response { response, value }
+            }
+            ChildLine { event: Some(event), .. } => ChildMessage::Event { event },
+            ChildLine { confined: Some(confined), .. } => ChildMessage::Confined { confined },
+            ChildLine { restart: Some(restart), .. } => ChildMessage::Restart { restart },
+            _ => return Err("no message"),
+        })
+    }
 }
 
 /// The child's side of the pipes. Standard output is claimed before the library is loaded: what it prints goes to standard error
@@ -87,20 +121,24 @@ impl ChildChannel {
     }
 
     /// Responds to the requests on standard input, one after the other, until the agent closes it. `respond` gets the name of the
-    /// request and a sender of events that works from any thread.
+    /// request and a sender of events that works from any thread; `responded` gets the name after the response was sent.
     ///
     /// # Errors
     /// When the agent has ended, or `respond` fails.
     pub fn serve<E: From<std::io::Error>>(
         &self,
-        mut respond: impl FnMut(&str, &EventSender) -> Result<Value, ServeError<E>>,
+        mut respond: impl FnMut(&str, &EventSender) -> Result<Box<RawValue>, ServeError<E>>,
+        mut responded: impl FnMut(&str),
     ) -> Result<(), E> {
         let sender = EventSender(self.clone());
         for line in std::io::stdin().lock().lines() {
             // An invalid request gets no response; the agent's deadline covers that.
             let Ok(ChildRequest { request }) = serde_json::from_str(&line?) else { continue };
             match respond(&request, &sender) {
-                Ok(value) => self.send_line(&ChildMessage::Response { response: request, value })?,
+                Ok(value) => {
+                    self.send_line(&ChildMessage::Response { response: request.clone(), value })?;
+                    responded(&request);
+                }
                 Err(ServeError::Failed(error)) => return Err(error),
                 Err(ServeError::Restart(restart)) => {
                     return Ok(self.send_line(&ChildMessage::Restart { restart })?);

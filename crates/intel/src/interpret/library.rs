@@ -5,7 +5,7 @@ use afd_model::{
     MemorySource, Missing, VendorFacts, XelinkPort, possible_memory,
 };
 use afd_probe::answers::{LibraryCall, trimmed};
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use crate::drm;
 use crate::levelzero::{
@@ -91,11 +91,14 @@ fn serial(answers: &LevelZeroAnswers) -> Known<String> {
 /// The sum of the device's modules.
 fn memory(answers: &LevelZeroAnswers) -> Option<u64> {
     let (properties, states) = (values(answers, MEMORY_PROPERTIES), values(answers, MEMORY_STATE));
-    let of_device = properties.iter().zip(&states).filter(|(module, _)| module["location"] == DEVICE_MEMORY);
+    let of_device = properties
+        .iter()
+        .zip(&states)
+        .filter(|(module, _)| module.get("location").as_u64() == Some(DEVICE_MEMORY));
     if properties.iter().any(Value::is_null) {
         return None;
     }
-    let mut sizes = of_device.map(|(_, state)| state["size"].as_u64());
+    let mut sizes = of_device.map(|(_, state)| state.get("size").as_u64());
     // A library may report any number.
     let sum = sizes.try_fold(0_u64, |sum, bytes| sum.checked_add(bytes?));
     sum.filter(|bytes| *bytes > 0)
@@ -115,7 +118,7 @@ fn facts(answers: &LevelZeroAnswers, ends: &PortEnds) -> IntelFacts {
         memory_modules: memory_modules(kinds(MEMORY_PROPERTIES, &MEMORY_TYPES), answers),
         engines: kinds(ENGINE_PROPERTIES, &ENGINES),
         power_domains: components(answers, POWER_PROPERTIES, |properties| {
-            name_of(&POWER_DOMAINS, properties["domain"].as_u64().unwrap_or(0))
+            name_of(&POWER_DOMAINS, properties.get("domain").as_u64().unwrap_or(0))
         }),
         sensors: kinds(TEMPERATURE_PROPERTIES, &SENSORS),
         frequency_domains: kinds(FREQUENCY_PROPERTIES, &FREQUENCIES),
@@ -127,12 +130,12 @@ fn facts(answers: &LevelZeroAnswers, ends: &PortEnds) -> IntelFacts {
 fn components(
     answers: &LevelZeroAnswers,
     call: LibraryCall,
-    kind: impl Fn(&Value) -> String,
+    kind: impl Fn(&Value<'_>) -> String,
 ) -> Vec<IntelComponent> {
-    let component = |properties: &Value| IntelComponent {
+    let component = |properties: &Value<'_>| IntelComponent {
         kind: kind(properties),
         tile: tile(properties),
-        is_of_system: properties["location"] == SYSTEM_MEMORY,
+        is_of_system: properties.get("location").as_u64() == Some(SYSTEM_MEMORY),
     };
     values(answers, call).iter().map(component).collect()
 }
@@ -152,8 +155,9 @@ fn memory_modules(by_library: Vec<IntelComponent>, answers: &LevelZeroAnswers) -
 }
 
 /// A firmware image. The driver writes `unknown` for the version of one that it cannot read.
-fn firmware(properties: &Value) -> Option<IntelFirmware> {
-    let text = |field: &str| properties[field].as_str().map(str::trim).filter(|text| !text.is_empty());
+fn firmware(properties: &Value<'_>) -> Option<IntelFirmware> {
+    let text =
+        |field: &'static str| properties.get(field).as_str().map(str::trim).filter(|text| !text.is_empty());
     let (name, version) = (text("name")?, text("version")?);
     if version.eq_ignore_ascii_case("unknown") {
         return None;
@@ -175,39 +179,39 @@ impl PortEnds {
             let is_unit = |device: &&Device| unit.is_some_and(|unit| unit.is_device(device.id.0));
             let Some(device) = devices.iter().find(is_unit) else { continue };
             for properties in values(&reported.answers, PORT_PROPERTIES) {
-                let Some(id) = tile_id(&properties["portId"]) else { continue };
+                let Some(id) = tile_id(properties.get("portId")) else { continue };
                 ends.push((id, device.id, tile(&properties)));
             }
         }
         PortEnds(ends)
     }
 
-    fn find(&self, port: &Value) -> Option<(DeviceId, Option<u32>)> {
+    fn find(&self, port: &Value<'_>) -> Option<(DeviceId, Option<u32>)> {
         let id = tile_id(port)?;
         self.0.iter().find(|(known, ..)| *known == id).map(|(_, device, tile)| (*device, *tile))
     }
 }
 
-fn tile_id(port: &Value) -> Option<TileId> {
-    Some((port["fabricId"].as_u64()?, port["attachId"].as_u64()?))
+fn tile_id(port: &Value<'_>) -> Option<TileId> {
+    Some((port.get("fabricId").as_u64()?, port.get("attachId").as_u64()?))
 }
 
 fn ports(answers: &LevelZeroAnswers, ends: &PortEnds) -> Vec<XelinkPort> {
     let states = values(answers, PORT_STATE);
     let port = |(index, properties): (usize, Value)| {
         // A port that is not up has no other end.
-        let is_up = |state: &&Value| matches!(state["status"].as_u64(), Some(1 | 2));
-        let peer = states.get(index).filter(is_up).and_then(|state| ends.find(&state["remotePortId"]));
+        let is_up = |state: &&Value<'_>| matches!(state.get("status").as_u64(), Some(1 | 2));
+        let peer = states.get(index).filter(is_up).and_then(|state| ends.find(state.get("remotePortId")));
         XelinkPort {
             number: Known::from_option(
-                properties["portId"]["portNumber"].as_u64().and_then(|number| number.try_into().ok()),
+                properties.get("portId").get("portNumber").as_u64().and_then(|number| number.try_into().ok()),
                 Missing::Unreadable,
             ),
             tile: tile(&properties),
             peer: Known::from_option(peer.map(|(device, _)| device), Missing::NotAvailable),
             peer_tile: peer.and_then(|(_, tile)| tile),
             lanes: Known::from_option(
-                properties["maxTxSpeed"]["width"].as_u64().and_then(|width| width.try_into().ok()),
+                properties.get("maxTxSpeed").get("width").as_u64().and_then(|width| width.try_into().ok()),
                 Missing::NotAvailable,
             ),
         }
@@ -229,7 +233,7 @@ fn links(devices: &[Device], report: &LevelZeroReport) -> Vec<Link> {
             if peer <= device.id {
                 continue;
             }
-            let bandwidth = bandwidth(&properties["maxTxSpeed"]);
+            let bandwidth = bandwidth(properties.get("maxTxSpeed"));
             match links.iter_mut().find(|link| (link.a, link.b) == (device.id, peer)) {
                 Some(link) => {
                     let known = link.bandwidth_bytes_per_second.value().copied();
@@ -250,8 +254,8 @@ fn links(devices: &[Device], report: &LevelZeroReport) -> Vec<Link> {
 }
 
 /// The bit rate is that of one lane.
-fn bandwidth(speed: &Value) -> Option<u64> {
-    let (rate, width) = (speed["bitRate"].as_u64()?, speed["width"].as_u64()?);
+fn bandwidth(speed: &Value<'_>) -> Option<u64> {
+    let (rate, width) = (speed.get("bitRate").as_u64()?, speed.get("width").as_u64()?);
     rate.checked_mul(width).map(|bits| bits / 8).filter(|bytes| *bytes > 0)
 }
 

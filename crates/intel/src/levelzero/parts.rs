@@ -2,7 +2,7 @@
 
 use afd_model::{Direction, Known, Missing};
 use afd_probe::answers::LibraryCall;
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::LevelZeroAnswers;
 
@@ -19,23 +19,23 @@ pub(crate) struct SampledDevice<'a> {
 
 /// A component: its position, its properties, and the value of a call on it, null where there is none.
 #[derive(Clone, Debug)]
-pub(crate) struct SampledComponent {
+pub(crate) struct SampledComponent<'a> {
     /// Its position in the order of the library.
     pub(crate) index: u8,
     /// Its properties.
-    pub(crate) properties: Value,
+    pub(crate) properties: Value<'a>,
     /// The value of the call.
-    pub(crate) now: Value,
+    pub(crate) now: Value<'a>,
     /// The value of the call before.
-    before: Option<Value>,
+    before: Option<Value<'a>>,
 }
 
-impl SampledDevice<'_> {
+impl<'a> SampledDevice<'a> {
     /// The components that have properties, with the values of a call; none if the library refused the call as a whole.
-    pub(crate) fn components(&self, properties: LibraryCall, call: LibraryCall) -> Vec<SampledComponent> {
+    pub(crate) fn components(&self, properties: LibraryCall, call: LibraryCall) -> Vec<SampledComponent<'a>> {
         let (properties, now) = (values(self.discovered, properties), values(self.now, call));
         let before = self.before.map(|before| values(before, call)).unwrap_or_default();
-        let component = |((index, properties), now): ((u8, Value), Value)| {
+        let component = |((index, properties), now): ((u8, Value<'a>), Value<'a>)| {
             let before = before.get(usize::from(index)).filter(|value| !value.is_null()).cloned();
             (!properties.is_null()).then_some(SampledComponent { index, properties, now, before })
         };
@@ -43,10 +43,10 @@ impl SampledDevice<'_> {
     }
 }
 
-impl SampledComponent {
+impl SampledComponent<'_> {
     /// Its type.
     pub(crate) fn kind(&self) -> Option<u64> {
-        self.properties.get("type")?.as_u64()
+        self.properties.get("type").as_u64()
     }
 
     /// The tile that it belongs to; none where it is of the whole device.
@@ -56,7 +56,7 @@ impl SampledComponent {
 
     /// A field of the value.
     pub(crate) fn number(&self, field: &str) -> Option<f64> {
-        self.now.get(field)?.as_f64()
+        self.now.get(field).as_f64()
     }
 
     /// How much a counter grew in a unit of the timestamp.
@@ -66,8 +66,8 @@ impl SampledComponent {
 }
 
 /// The values of a call on components, null where one has none; empty if the library refused the call as a whole.
-pub(crate) fn values(answers: &LevelZeroAnswers, call: LibraryCall) -> Vec<Value> {
-    let values: Vec<Known<Value>> = answers.components(call).into_value().unwrap_or_default();
+pub(crate) fn values(answers: &LevelZeroAnswers, call: LibraryCall) -> Vec<Value<'_>> {
+    let values: Vec<Known<Value<'_>>> = answers.components(call).into_value().unwrap_or_default();
     values.into_iter().map(|value| value.into_value().unwrap_or_default()).collect()
 }
 
@@ -76,19 +76,19 @@ pub(crate) const BYTE_COUNTERS: [(Direction, &str); 2] =
     [(Direction::Receive, "rxCounter"), (Direction::Transmit, "txCounter")];
 
 /// The tile of properties.
-pub(crate) fn tile(properties: &Value) -> Option<u32> {
-    let is_on_tile = properties.get("onSubdevice")?.as_bool()?;
-    is_on_tile.then(|| properties.get("subdeviceId")?.as_u64()?.try_into().ok())?
+pub(crate) fn tile(properties: &Value<'_>) -> Option<u32> {
+    let is_on_tile = properties.get("onSubdevice").as_bool()?;
+    is_on_tile.then(|| properties.get("subdeviceId").as_u64()?.try_into().ok())?
 }
 
 /// How much a counter of a struct grew; none if it started to count again.
-fn growth(now: &Value, before: &Value, field: &str) -> Option<f64> {
-    let counter = |value: &Value| value.get(field)?.as_u64();
+fn growth(now: &Value<'_>, before: &Value<'_>, field: &str) -> Option<f64> {
+    let counter = |value: &Value<'_>| value.get(field).as_u64();
     counter(now)?.checked_sub(counter(before)?).map(|growth| growth as f64)
 }
 
 /// How much a counter of a struct grew in a unit of its timestamp.
-pub(crate) fn rate(now: &Value, before: &Value, field: &str) -> Option<f64> {
+pub(crate) fn rate(now: &Value<'_>, before: &Value<'_>, field: &str) -> Option<f64> {
     let elapsed = growth(now, before, "timestamp").filter(|elapsed| *elapsed > 0.0)?;
     Some(growth(now, before, field)? / elapsed)
 }
@@ -101,8 +101,8 @@ pub(crate) fn name_of(names: &[&str], number: u64) -> String {
 }
 
 /// The name of a type in properties.
-pub(crate) fn kind_name(properties: &Value, names: &[&str]) -> Known<String> {
-    let kind = properties.get("type").and_then(Value::as_u64);
+pub(crate) fn kind_name(properties: &Value<'_>, names: &[&str]) -> Known<String> {
+    let kind = properties.get("type").as_u64();
     Known::from_option(kind.map(|kind| name_of(names, kind)), Missing::Malformed)
 }
 

@@ -281,6 +281,11 @@ impl<T: StatusTable> Enrichment<T> {
         self.process.is_running() && self.initialised == Some(self.process.generation())
     }
 
+    /// The process of the last report: a number that grows with each one that is started.
+    pub fn generation(&self) -> Option<u64> {
+        self.initialised
+    }
+
     /// Takes no samples until the next discovery: the kernel exposes all that the library would report.
     pub fn pause_sampling(&mut self) {
         if self.sampling == SamplingState::Active {

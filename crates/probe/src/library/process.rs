@@ -107,9 +107,7 @@ impl LibraryProcess {
             self.child.stop(source.arguments(self.vendor));
             self.source = Some(source);
         }
-        serde_json::from_value(self.child.request(request, deadline)?)
-            .map(Some)
-            .map_err(|error| RequestError::Ended(format!("protocol error: {error}")))
+        self.child.request(request, deadline).map(Some)
     }
 
     /// The events since the last call.

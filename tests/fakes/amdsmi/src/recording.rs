@@ -3,7 +3,7 @@
 use std::{ffi::c_void, sync::OnceLock};
 
 use afd_amd::smi::{AmdReport, amdsmi::STATUSES};
-use afd_fake_recorded::{FakeLibraryState, StatusNumbers, WriteError};
+use afd_fake_recorded::{FakeLibraryState, RecordedAnswers, StatusNumbers, WriteError};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,13 +14,23 @@ pub(crate) const SUCCESS: AmdSmiStatus = 0;
 const INVAL: AmdSmiStatus = 1;
 
 /// The content of `amdsmi.json`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct AmdSmiRecording {
-    #[serde(flatten)]
     pub(crate) report: AmdReport,
     /// The release of amdsmi.h whose structs the library fills. For an unknown release it fills unknown structs.
-    #[serde(default = "newest")]
     pub(crate) header: u32,
+}
+
+impl RecordedAnswers for AmdSmiRecording {
+    fn parse(text: &[u8]) -> serde_json::Result<AmdSmiRecording> {
+        #[derive(Deserialize)]
+        struct Others {
+            #[serde(default = "newest")]
+            header: u32,
+        }
+        let Others { header } = serde_json::from_slice(text)?;
+        Ok(AmdSmiRecording { report: RecordedAnswers::parse(text)?, header })
+    }
 }
 
 fn newest() -> u32 {

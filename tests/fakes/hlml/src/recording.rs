@@ -2,7 +2,7 @@
 
 use std::{ffi::c_void, sync::OnceLock};
 
-use afd_fake_recorded::{FakeLibraryState, StatusNumbers, WriteError};
+use afd_fake_recorded::{FakeLibraryState, RecordedAnswers, StatusNumbers, WriteError};
 use afd_gaudi::hlml::{HlmlReport, STATUSES};
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,16 +14,27 @@ pub(crate) const SUCCESS: HlmlReturn = 0;
 pub(crate) const INVALID_ARGUMENT: HlmlReturn = 2;
 
 /// The content of `hlml.json`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct HlmlRecording {
-    #[serde(flatten)]
     report: HlmlReport,
     /// The size of `hlml_pci_info_t`.
-    #[serde(default = "newest")]
     pub(crate) layout: usize,
     /// Events to deliver.
-    #[serde(default)]
     pub(crate) events: Vec<RecordedHlmlEvent>,
+}
+
+impl RecordedAnswers for HlmlRecording {
+    fn parse(text: &[u8]) -> serde_json::Result<HlmlRecording> {
+        #[derive(Deserialize)]
+        struct Others {
+            #[serde(default = "newest")]
+            layout: usize,
+            #[serde(default)]
+            events: Vec<RecordedHlmlEvent>,
+        }
+        let Others { layout, events } = serde_json::from_slice(text)?;
+        Ok(HlmlRecording { report: RecordedAnswers::parse(text)?, layout, events })
+    }
 }
 
 /// An event for the library to deliver.

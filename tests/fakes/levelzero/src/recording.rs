@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeMap,
     ffi::c_void,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use afd_fake_recorded::{FakeLibraryState, StatusNumbers, WriteError};
+use afd_fake_recorded::{FakeLibraryState, FakeRecording, StatusNumbers, WriteError};
 use afd_intel::levelzero::{
-    LevelZeroAnswers, LevelZeroReport, STATUSES, SysmanStatus, calls,
+    LevelZeroReport, STATUSES, SysmanStatus, calls,
     calls::{COMPONENTS, ComponentKind, DEVICE_CHANGING, DEVICE_CONSTANT, SysmanSource},
     layout,
 };
@@ -85,7 +85,10 @@ pub(crate) fn answer(symbol: &str, handle: *mut c_void) -> Result<Value, SysmanR
     let index = (handle as usize >> 16).checked_sub(1).ok_or(INVALID_ARGUMENT)?;
     let recording = state().recording();
     let answers = &recording.devices.get(index).ok_or(INVALID_ARGUMENT)?.answers;
-    let mut value = recorded(answers, symbol, handle as usize & 0xff)?;
+    let mut value = match (handle as usize & 0xff).checked_sub(1) {
+        None => state().value(answers, symbol)?,
+        Some(component) => recorded(&recording, index, symbol, component)?,
+    };
     let mut calls = CALLS.lock().unwrap_or_else(PoisonError::into_inner);
     let earlier = calls.entry((symbol.to_owned(), handle as usize)).or_default();
     grow(&mut value, *earlier);
@@ -93,17 +96,31 @@ pub(crate) fn answer(symbol: &str, handle: *mut c_void) -> Result<Value, SysmanR
     Ok(value)
 }
 
-fn recorded(answers: &LevelZeroAnswers, symbol: &str, component: usize) -> Result<Value, SysmanReturn> {
-    let value = state().value(answers, symbol)?;
-    let Some(component) = component.checked_sub(1) else { return Ok(value) };
-    let answer = value.get(component).cloned().ok_or(UNSUPPORTED_FEATURE)?;
-    match serde_json::from_value(answer) {
-        Ok(Answer::Value(value)) => Ok(value),
-        Ok(Answer::Error(status)) => {
-            let status: SysmanStatus = status;
-            Err(status.number(STATUSES).unwrap_or(UNSUPPORTED_FEATURE))
-        }
-        Err(_) => Err(INVALID_ARGUMENT),
+/// The answers of a call on all components of a device, by both.
+type ComponentAnswers = BTreeMap<(usize, String), Vec<Answer<SysmanStatus>>>;
+
+/// The answer of a call on a component. The answers on all components are one value of the recording, which is taken apart once.
+fn recorded(
+    recording: &Arc<FakeRecording<LevelZeroReport>>,
+    device: usize,
+    symbol: &str,
+    component: usize,
+) -> Result<Value, SysmanReturn> {
+    static CACHE: Mutex<Option<(Arc<FakeRecording<LevelZeroReport>>, ComponentAnswers)>> = Mutex::new(None);
+    let answers = &recording.devices.get(device).ok_or(INVALID_ARGUMENT)?.answers;
+    if let Some(error) = state().error(answers, symbol) {
+        return Err(error);
+    }
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (of, known) = cache.get_or_insert_with(|| (Arc::clone(recording), BTreeMap::new()));
+    if !Arc::ptr_eq(of, recording) {
+        (*of, *known) = (Arc::clone(recording), BTreeMap::new());
+    }
+    let parse = || answers.known(symbol).into_value().unwrap_or_default();
+    match known.entry((device, symbol.to_owned())).or_insert_with(parse).get(component) {
+        Some(Answer::Value(value)) => value.parse().ok_or(INVALID_ARGUMENT),
+        Some(Answer::Error(status)) => Err(status.number(STATUSES).unwrap_or(UNSUPPORTED_FEATURE)),
+        None => Err(UNSUPPORTED_FEATURE),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use afd_fake_recorded::{FakeLibraryState, StatusNumbers};
+use afd_fake_recorded::{FakeLibraryState, RecordedAnswers, StatusNumbers};
 use afd_nvidia::nvml::report::{NvmlReport, STATUSES};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 use serde::Deserialize;
@@ -11,12 +11,22 @@ use serde_json::Value;
 use crate::{INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_SUPPORTED, UNINITIALIZED};
 
 /// The content of `nvml.json`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 pub(crate) struct NvmlRecording {
-    #[serde(flatten)]
     pub(crate) report: NvmlReport,
-    #[serde(default)]
     pub(crate) events: Vec<RecordedEvent>,
+}
+
+impl RecordedAnswers for NvmlRecording {
+    fn parse(text: &[u8]) -> serde_json::Result<NvmlRecording> {
+        #[derive(Deserialize)]
+        struct Others {
+            #[serde(default)]
+            events: Vec<RecordedEvent>,
+        }
+        let Others { events } = serde_json::from_slice(text)?;
+        Ok(NvmlRecording { report: RecordedAnswers::parse(text)?, events })
+    }
 }
 
 impl std::ops::Deref for NvmlRecording {

@@ -18,15 +18,15 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use afd_probe::{
     answers::{Answer, Answers},
-    report::LibraryAnswers,
+    report::{LibraryAnswers, LibraryReport},
     status::{StatusCode, StatusRow, StatusTable},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::Value;
 
 pub use self::{
@@ -35,12 +35,39 @@ pub use self::{
 };
 
 /// The content of the file: the answers of the library, and the faults.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct FakeRecording<R> {
-    #[serde(flatten)]
     answers: R,
+    faults: Faults,
+}
+
+/// The part of the file that a library does not write.
+#[derive(Deserialize)]
+struct RecordedFaults {
     #[serde(default)]
     faults: Faults,
+}
+
+/// What is read from one file: a report keeps the text of its answers, which is lost where it is a flattened field.
+pub trait RecordedAnswers: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the file is no recording.
+    fn parse(text: &[u8]) -> serde_json::Result<Self>;
+}
+
+impl<T: StatusTable> RecordedAnswers for LibraryReport<T> {
+    fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(text)
+    }
+}
+
+impl<R: RecordedAnswers> FakeRecording<R> {
+    fn parse(text: &[u8]) -> serde_json::Result<FakeRecording<R>> {
+        let RecordedFaults { faults } = serde_json::from_slice(text)?;
+        Ok(FakeRecording { answers: R::parse(text)?, faults })
+    }
 }
 
 impl<R> std::ops::Deref for FakeRecording<R> {
@@ -87,11 +114,21 @@ pub struct FakeLibraryState<R> {
     initialised: Mutex<bool>,
 }
 
-type CachedRecording<R> = (FileVersion, Arc<FakeRecording<R>>);
+#[derive(Debug)]
+struct CachedRecording<R> {
+    version: FileVersion,
+    /// When the file had this version.
+    looked_at: Option<Instant>,
+    recording: Arc<FakeRecording<R>>,
+}
+
+/// How long the recording is used before its file is looked at again: a sample has hundreds of calls, which a look at each would
+/// make slower than those of a real library.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// Modification time and length.
 type FileVersion = (SystemTime, u64);
 
-impl<R: DeserializeOwned> FakeLibraryState<R> {
+impl<R: RecordedAnswers> FakeLibraryState<R> {
     /// The state of the library that this code is linked into, answering from a file with this name beside it. `init` is the
     /// symbol that initialises it.
     pub fn beside_library(
@@ -109,19 +146,34 @@ impl<R: DeserializeOwned> FakeLibraryState<R> {
     /// When the file is missing, or not a recording.
     pub fn recording(&self) -> Arc<FakeRecording<R>> {
         let mut cache = lock(&self.cache);
+        if let Some(cached) = &*cache
+            && cached.looked_at.is_some_and(|looked_at| looked_at.elapsed() < LOOK_INTERVAL)
+        {
+            return Arc::clone(&cached.recording);
+        }
         let version =
             fs::metadata(&self.file).ok().and_then(|file| Some((file.modified().ok()?, file.len())));
-        if let (Some(version), Some((cached, recording))) = (version, &*cache)
-            && version == *cached
-        {
-            return Arc::clone(recording);
+        if let Some(cached) = cache.as_mut().filter(|cached| version == Some(cached.version)) {
+            cached.looked_at = Some(Instant::now());
+            return Arc::clone(&cached.recording);
         }
         let text = fs::read(&self.file).unwrap_or_else(|error| panic!("{}: {error}", self.file.display()));
-        let recording: FakeRecording<R> =
-            serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", self.file.display()));
-        let recording = Arc::new(recording);
-        *cache = version.map(|version| (version, Arc::clone(&recording)));
+        let recording = FakeRecording::parse(&text);
+        let recording =
+            Arc::new(recording.unwrap_or_else(|error| panic!("{}: {error}", self.file.display())));
+        *cache = version.map(|version| CachedRecording {
+            version,
+            looked_at: Some(Instant::now()),
+            recording: Arc::clone(&recording),
+        });
         recording
+    }
+
+    /// Looks at the file of the recording at the next call: it may just have changed.
+    pub fn look_again(&self) {
+        if let Some(cached) = &mut *lock(&self.cache) {
+            cached.looked_at = None;
+        }
     }
 
     /// Watches for changes of the recording, from now on.
@@ -236,7 +288,7 @@ pub fn code(result: Result<(), u32>) -> u32 {
 /// The answer of a call; none if the recording has none.
 pub fn answer<C: Clone>(answers: &Answers<C>, call: &str) -> Option<Result<Value, C>> {
     Some(match answers.get(call)? {
-        Answer::Value(value) => Ok(value.clone()),
+        Answer::Value(value) => Ok(value.parse().expect("any JSON is a value")),
         Answer::Error(code) => Err(code.clone()),
     })
 }

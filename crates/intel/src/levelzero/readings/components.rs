@@ -1,7 +1,7 @@
 //! The readings of each component, for the names of Intel's own exporters.
 
 use afd_model::{Direction, IntelQuantity, IntelValue, Reading};
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::{
     device::{bandwidth_share, celsius, joules, limit_watts, pcie_counters, ras, share, watts},
@@ -50,7 +50,7 @@ pub(super) fn readings(device: &SampledDevice<'_>) -> Vec<Reading> {
 struct ComponentReadings(Vec<Reading>);
 
 impl ComponentReadings {
-    fn add(&mut self, component: &SampledComponent, value: IntelValue, number: Option<f64>) {
+    fn add(&mut self, component: &SampledComponent<'_>, value: IntelValue, number: Option<f64>) {
         self.put(component.index, value, number);
     }
 
@@ -61,9 +61,9 @@ impl ComponentReadings {
 
 fn memory(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
     let modules = device.components(MEMORY_PROPERTIES, MEMORY_STATE);
-    let used = |module: &SampledComponent| Some(module.number("size")? - module.number("free")?);
+    let used = |module: &SampledComponent<'_>| Some(module.number("size")? - module.number("free")?);
     // All free is what a reader without privilege sees; of several modules one may be unused.
-    let location = |module: &SampledComponent| module.properties["location"].as_u64();
+    let location = |module: &SampledComponent<'_>| module.properties.get("location").as_u64();
     let is_shown = |of: Option<u64>| {
         modules.iter().filter(|module| location(module) == of).filter_map(used).any(|used| used > 0.0)
     };
@@ -71,7 +71,7 @@ fn memory(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
         readings.add(module, IntelValue::MemorySize, module.number("size").filter(|size| *size > 0.0));
         let used = used(module).filter(|used| *used >= 0.0 && is_shown(location(module)));
         readings.add(module, IntelValue::MemoryUsed, used);
-        let health = module.now["health"].as_u64().and_then(|number| usize::try_from(number).ok());
+        let health = module.now.get("health").as_u64().and_then(|number| usize::try_from(number).ok());
         for (number, name) in MEMORY_HEALTH.into_iter().enumerate() {
             let state = health.map(|health| f64::from(u8::from(health == number)));
             readings.add(module, IntelValue::MemoryHealth(name), state);
@@ -104,11 +104,12 @@ fn power(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
         readings.add(&domain, IntelValue::Power, watts(&domain));
     }
     for domain in device.components(POWER_PROPERTIES, POWER_LIMITS) {
-        let name = |names: &[&'static str], number: &Value| {
+        let name = |names: &[&'static str], number: &Value<'_>| {
             names.get(usize::try_from(number.as_u64()?).ok()?).copied()
         };
         for limit in domain.now.as_array().into_iter().flatten() {
-            let names = name(&POWER_LEVELS, &limit["level"]).zip(name(&POWER_SOURCES, &limit["source"]));
+            let names =
+                name(&POWER_LEVELS, limit.get("level")).zip(name(&POWER_SOURCES, limit.get("source")));
             if let Some((level, source)) = names {
                 readings.add(&domain, IntelValue::PowerLimit { level, source }, limit_watts(limit));
             }
@@ -123,7 +124,7 @@ fn frequencies(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
         readings.add(&domain, IntelValue::Frequency, hertz(domain.number("actual")));
         readings.add(&domain, IntelValue::FrequencyRequest, hertz(domain.number("request")));
         for (bit, reason) in THROTTLE_REASONS.into_iter().enumerate() {
-            let is_set = domain.now["throttleReasons"].as_u64().map(|bits| bits >> bit & 1 == 1);
+            let is_set = domain.now.get("throttleReasons").as_u64().map(|bits| bits >> bit & 1 == 1);
             readings.add(&domain, IntelValue::Throttled(reason), is_set.map(|set| f64::from(u8::from(set))));
         }
     }
@@ -134,8 +135,8 @@ fn frequencies(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
 }
 
 /// 1 if a port with this state is up, else 0; none where its state is unknown.
-pub(super) fn is_port_up(port: &SampledComponent) -> Option<f64> {
-    let status = port.now["status"].as_u64().filter(|status| *status != 0)?;
+pub(super) fn is_port_up(port: &SampledComponent<'_>) -> Option<f64> {
+    let status = port.now.get("status").as_u64().filter(|status| *status != 0)?;
     Some(f64::from(u8::from(UP.contains(&status))))
 }
 
@@ -155,16 +156,16 @@ fn ports(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
 fn pcie(device: &SampledDevice<'_>, readings: &mut ComponentReadings) {
     if let Some(stats) = pcie_counters(device, "haveBandwidthCounters") {
         for (direction, field) in BYTE_COUNTERS {
-            readings.put(0, IntelValue::PcieBytes(direction), stats[field].as_f64());
+            readings.put(0, IntelValue::PcieBytes(direction), stats.get(field).as_f64());
         }
     }
     let Some(state) = device.now.known::<Value>(PCI_STATE).into_value() else { return };
     // 0 is unknown.
-    let Some(status) = state["status"].as_u64().filter(|status| *status != 0) else { return };
+    let Some(status) = state.get("status").as_u64().filter(|status| *status != 0) else { return };
     let flag = |set: bool| Some(f64::from(u8::from(set)));
     readings.put(0, IntelValue::PcieState("ok"), flag(status == 1));
     for (field, bit, name) in PCIE_ISSUES {
-        let is_set = state[field].as_u64().is_some_and(|bits| bits & bit != 0);
+        let is_set = state.get(field).as_u64().is_some_and(|bits| bits & bit != 0);
         readings.put(0, IntelValue::PcieState(name), flag(is_set));
     }
 }

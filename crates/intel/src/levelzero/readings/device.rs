@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use afd_model::{
     Clock, Engine, ErrorDetail, ErrorKind, LinkCounter, Quantity, Reading, Sensor, ThrottleCause,
 };
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::{KernelReadings, links::ERROR_COUNTERS, reading};
 use crate::levelzero::{
@@ -73,7 +73,10 @@ fn engines(device: &SampledDevice<'_>) -> Vec<Reading> {
 }
 
 /// The components of a type for the whole device, else those of its tiles.
-fn whole_or_tiles(components: &[SampledComponent], kind: u64) -> Vec<&SampledComponent> {
+fn whole_or_tiles<'c, 'a>(
+    components: &'c [SampledComponent<'a>],
+    kind: u64,
+) -> Vec<&'c SampledComponent<'a>> {
     let of_kind = || components.iter().filter(|component| component.kind() == Some(kind));
     let whole: Vec<_> = of_kind().filter(|component| component.tile().is_none()).collect();
     if whole.is_empty() { of_kind().collect() } else { whole }
@@ -88,10 +91,12 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-fn modules(device: &SampledDevice<'_>, call: afd_probe::answers::LibraryCall) -> Vec<SampledComponent> {
-    let is_own = |module: &SampledComponent| {
-        module.properties.get("location").and_then(Value::as_u64) == Some(DEVICE_MEMORY)
-    };
+fn modules<'a>(
+    device: &SampledDevice<'a>,
+    call: afd_probe::answers::LibraryCall,
+) -> Vec<SampledComponent<'a>> {
+    let is_own =
+        |module: &SampledComponent<'_>| module.properties.get("location").as_u64() == Some(DEVICE_MEMORY);
     device.components(MEMORY_PROPERTIES, call).into_iter().filter(is_own).collect()
 }
 
@@ -129,17 +134,15 @@ fn memory(device: &SampledDevice<'_>) -> Vec<Reading> {
 }
 
 /// The share of a module's bandwidth that was used. Timestamps are in microseconds.
-pub(super) fn bandwidth_share(module: &SampledComponent) -> Option<f64> {
+pub(super) fn bandwidth_share(module: &SampledComponent<'_>) -> Option<f64> {
     let limit = module.number("maxBandwidth").filter(|limit| *limit > 0.0)?;
     share((module.rate("readCounter")? + module.rate("writeCounter")?) * 1e6 / limit)
 }
 
 /// The domain of the card, else of the package, else one of the whole device that the driver does not name.
-fn main_domain(domains: &[SampledComponent]) -> Option<&SampledComponent> {
+fn main_domain<'c, 'a>(domains: &'c [SampledComponent<'a>]) -> Option<&'c SampledComponent<'a>> {
     let whole = || domains.iter().filter(|domain| domain.tile().is_none());
-    let of_kind = |kind: u64| {
-        whole().find(|domain| domain.properties.get("domain").and_then(Value::as_u64) == Some(kind))
-    };
+    let of_kind = |kind: u64| whole().find(|domain| domain.properties.get("domain").as_u64() == Some(kind));
     of_kind(1).or_else(|| of_kind(2)).or_else(|| of_kind(0))
 }
 
@@ -152,7 +155,8 @@ fn power(device: &SampledDevice<'_>, kernel_counts: bool) -> Vec<Reading> {
     }
     let domains = device.components(POWER_PROPERTIES, POWER_LIMITS);
     let limits = main_domain(&domains).and_then(|domain| domain.now.as_array());
-    let sustained = limits.into_iter().flatten().filter(|limit| limit["level"] == SUSTAINED);
+    let sustained =
+        limits.into_iter().flatten().filter(|limit| limit.get("level").as_u64() == Some(SUSTAINED));
     if let Some(watts) = sustained.filter_map(limit_watts).next() {
         readings.push(reading(Quantity::PowerLimitWatts, watts));
     }
@@ -160,24 +164,25 @@ fn power(device: &SampledDevice<'_>, kernel_counts: bool) -> Vec<Reading> {
 }
 
 /// The energy of a domain. 0 is what one reports that does not count.
-pub(super) fn joules(domain: &SampledComponent) -> Option<f64> {
+pub(super) fn joules(domain: &SampledComponent<'_>) -> Option<f64> {
     domain.number("energy").filter(|microjoules| *microjoules > 0.0).map(|microjoules| microjoules / 1e6)
 }
 
 /// The power of a domain that counts energy: microjoules in a microsecond.
-pub(super) fn watts(domain: &SampledComponent) -> Option<f64> {
+pub(super) fn watts(domain: &SampledComponent<'_>) -> Option<f64> {
     joules(domain).and_then(|_| domain.rate("energy"))
 }
 
 /// The temperature of a sensor. 0 is what one reports that does not measure.
-pub(super) fn celsius(sensor: &SampledComponent) -> Option<f64> {
+pub(super) fn celsius(sensor: &SampledComponent<'_>) -> Option<f64> {
     sensor.now.as_f64().filter(|celsius| *celsius > 0.0)
 }
 
 /// A limit that is in force, in watts.
-pub(super) fn limit_watts(limit: &Value) -> Option<f64> {
-    let is_in_force = limit["enabled"] == true && limit["limitUnit"] == MILLIWATTS;
-    let milliwatts = limit["limit"].as_f64().filter(|milliwatts| *milliwatts > 0.0);
+pub(super) fn limit_watts(limit: &Value<'_>) -> Option<f64> {
+    let is_in_force =
+        limit.get("enabled").as_bool() == Some(true) && limit.get("limitUnit").as_u64() == Some(MILLIWATTS);
+    let milliwatts = limit.get("limit").as_f64().filter(|milliwatts| *milliwatts > 0.0);
     milliwatts.filter(|_| is_in_force).map(|milliwatts| milliwatts / 1e3)
 }
 
@@ -195,19 +200,19 @@ fn clocks(device: &SampledDevice<'_>) -> Vec<Reading> {
     let domains = device.components(FREQUENCY_PROPERTIES, FREQUENCY_STATE);
     for (kind, clock) in CLOCKS {
         let of_kind = || domains.iter().filter(move |domain| domain.kind() == Some(kind));
-        let highest = |megahertz: fn(&SampledComponent) -> Option<f64>| {
+        let highest = |megahertz: fn(&SampledComponent<'_>) -> Option<f64>| {
             // A negative number is unknown.
             of_kind().filter_map(megahertz).filter(|megahertz| *megahertz >= 0.0).reduce(f64::max)
         };
         if let Some(megahertz) = highest(|domain| domain.number("actual")) {
             readings.push(reading(Quantity::ClockHertz(clock), megahertz * 1e6));
         }
-        let max = highest(|domain| domain.properties.get("max")?.as_f64());
+        let max = highest(|domain| domain.properties.get("max").as_f64());
         if let Some(megahertz) = max.filter(|megahertz| *megahertz > 0.0) {
             readings.push(reading(Quantity::ClockMaxHertz(clock), megahertz * 1e6));
         }
     }
-    let reasons = domains.iter().filter_map(|domain| domain.now["throttleReasons"].as_u64());
+    let reasons = domains.iter().filter_map(|domain| domain.now.get("throttleReasons").as_u64());
     if let Some(reasons) = reasons.reduce(|all, reasons| all | reasons) {
         let any = THROTTLE_BITS.iter().fold(0, |bits, (_, own)| bits | own);
         for (cause, bits) in THROTTLE_BITS.into_iter().chain([(ThrottleCause::Any, any)]) {
@@ -223,7 +228,7 @@ fn clocks(device: &SampledDevice<'_>) -> Vec<Reading> {
 }
 
 fn errors(device: &SampledDevice<'_>) -> Vec<Reading> {
-    let kind = |properties: &Value| match properties["type"].as_u64() {
+    let kind = |properties: &Value<'_>| match properties.get("type").as_u64() {
         Some(0) => Some(ErrorKind::RasCorrectable),
         Some(1) => Some(ErrorKind::RasUncorrectable),
         _ => None,
@@ -266,19 +271,19 @@ pub(crate) fn uncorrectable_errors(answers: &LevelZeroAnswers) -> Vec<(&'static 
 }
 
 /// The error counters of each set by category. The older call has those of the first seven categories.
-pub(super) fn ras(device: &SampledDevice<'_>) -> Vec<(SampledComponent, &'static str, f64)> {
-    let mut counters: Vec<(SampledComponent, &'static str, f64)> = Vec::new();
+pub(super) fn ras<'a>(device: &SampledDevice<'a>) -> Vec<(SampledComponent<'a>, &'static str, f64)> {
+    let mut counters: Vec<(SampledComponent<'a>, &'static str, f64)> = Vec::new();
     for set in device.components(RAS_PROPERTIES, RAS_STATE) {
-        let counts = set.now["category"].as_array().cloned().unwrap_or_default();
+        let counts = set.now.get("category").as_array().unwrap_or_default();
         for (category, count) in RAS_CATEGORIES.into_iter().zip(counts) {
             counters.extend(count.as_f64().map(|count| (set.clone(), category, count)));
         }
     }
     for set in device.components(RAS_PROPERTIES, RAS_STATE_EXP) {
-        for counter in set.now.as_array().cloned().unwrap_or_default() {
-            let number = counter["category"].as_u64().and_then(|number| usize::try_from(number).ok());
+        for counter in set.now.as_array().unwrap_or_default() {
+            let number = counter.get("category").as_u64().and_then(|number| usize::try_from(number).ok());
             let category = number.and_then(|number| RAS_CATEGORIES.get(number).copied());
-            let (Some(category), Some(count)) = (category, counter["errorCounter"].as_f64()) else {
+            let (Some(category), Some(count)) = (category, counter.get("errorCounter").as_f64()) else {
                 continue;
             };
             let known =
@@ -293,7 +298,7 @@ pub(super) fn ras(device: &SampledDevice<'_>) -> Vec<(SampledComponent, &'static
 }
 
 /// The counters of PCIe, where the device has them.
-pub(super) fn pcie_counters(device: &SampledDevice<'_>, having: &str) -> Option<Value> {
+pub(super) fn pcie_counters<'a>(device: &SampledDevice<'a>, having: &str) -> Option<Value<'a>> {
     let has = device.discovered.field(PCI_PROPERTIES, having).into_value() == Some(true);
     has.then(|| device.now.known::<Value>(PCI_STATS).into_value())?
 }
@@ -301,7 +306,7 @@ pub(super) fn pcie_counters(device: &SampledDevice<'_>, having: &str) -> Option<
 fn pcie(device: &SampledDevice<'_>) -> Vec<Reading> {
     let mut readings = Vec::new();
     if let Some(replays) =
-        pcie_counters(device, "haveReplayCounters").and_then(|stats| stats["replayCounter"].as_f64())
+        pcie_counters(device, "haveReplayCounters").and_then(|stats| stats.get("replayCounter").as_f64())
     {
         readings.push(reading(Quantity::Errors(ErrorKind::PcieReplay, ErrorDetail::Device), replays));
     }
@@ -327,7 +332,7 @@ fn links(device: &SampledDevice<'_>) -> Vec<Reading> {
         }
     }
     let ports = device.components(PORT_PROPERTIES, PORT_ERRORS);
-    let count = |port: &SampledComponent| {
+    let count = |port: &SampledComponent<'_>| {
         ERROR_COUNTERS.iter().map(|(_, field)| port.number(field)).sum::<Option<f64>>()
     };
     let errors: Option<f64> = ports.iter().map(count).sum();

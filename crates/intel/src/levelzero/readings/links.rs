@@ -18,13 +18,13 @@ pub(super) const ERROR_COUNTERS: [(LinkErrorKind, &str); 4] = [
 
 /// The readings of the ports of a device, which `ports` has in the order of the library; none of a port without a number.
 pub(super) fn readings(device: &SampledDevice<'_>, ports: &[XelinkPort]) -> Vec<Reading> {
-    let link = |component: &SampledComponent| {
+    let link = |component: &SampledComponent<'_>| {
         let port = ports.get(usize::from(component.index))?;
         let end = port.peer.value().map_or(LinkEnd::Unknown, |peer| LinkEnd::Device(*peer));
         Some(DeviceLink { kind: LinkKind::Xelink, tile: port.tile, number: *port.number.value()?, end })
     };
     let mut readings = Vec::new();
-    let mut add = |component: &SampledComponent, value: LinkValue, number: Option<f64>| {
+    let mut add = |component: &SampledComponent<'_>, value: LinkValue, number: Option<f64>| {
         let link = link(component).zip(number);
         readings.extend(link.map(|(link, number)| reading(Quantity::Link(link, value), number)));
     };
