@@ -197,14 +197,23 @@ impl IntelSource {
         readings
     }
 
-    /// The throttle causes that the GTs report. The GPU is throttled if one GT is.
+    /// The throttle causes that the GTs report. The GPU is throttled if one GT is. The drivers compute the file for any cause from the
+    /// register of all the others, so that these are not read where it is 0; a recording has all of them.
     fn throttled(&self, facts: &mut Facts<'_>) -> Vec<(ThrottleCause, bool)> {
         let mut causes: Vec<(ThrottleCause, bool)> = Vec::new();
-        for (cause, path) in self.gts.iter().flat_map(|gt| &gt.throttles) {
-            let Some(value) = facts.number::<u32>("throttled", path).into_value() else { continue };
-            match causes.iter_mut().find(|(other, _)| other == cause) {
-                Some((_, throttled)) => *throttled |= value != 0,
-                None => causes.push((*cause, value != 0)),
+        let is_recording = facts.host().is_recording();
+        for gt in &self.gts {
+            let mut read = |path: &str| facts.number::<u32>("throttled", path).into_value();
+            let any = gt.throttles.iter().find(|(cause, _)| *cause == ThrottleCause::Any);
+            let any = any.and_then(|(_, path)| read(path));
+            for (cause, path) in &gt.throttles {
+                let is_known = *cause == ThrottleCause::Any || any == Some(0) && !is_recording;
+                let value = if is_known { any } else { read(path) };
+                let Some(value) = value else { continue };
+                match causes.iter_mut().find(|(other, _)| other == cause) {
+                    Some((_, throttled)) => *throttled |= value != 0,
+                    None => causes.push((*cause, value != 0)),
+                }
             }
         }
         causes
