@@ -106,7 +106,11 @@ impl<'o> AgentLoop<'o> {
         memory.request();
         AgentLoop {
             tracker,
-            shown: ShownInventory::new(discovered.clone(), node_options, parts.args.node_name.as_deref()),
+            shown: ShownInventory::new(
+                Arc::new(discovered.clone()),
+                node_options,
+                parts.args.node_name.as_deref(),
+            ),
             parts,
             node_options,
             discovered,
@@ -206,9 +210,9 @@ impl<'o> AgentLoop<'o> {
         self.is_new = false;
         self.recall_incidents(node.as_ref());
         let believed = self.tracker.believed();
-        if believed.inventory != *self.shown.inventory {
+        if !Arc::ptr_eq(&believed.inventory, &self.shown.inventory) {
             let name = self.parts.args.node_name.as_deref();
-            self.shown = ShownInventory::new(believed.inventory.clone(), self.node_options, name);
+            self.shown = ShownInventory::new(Arc::clone(&believed.inventory), self.node_options, name);
         }
         let include_integrated = self.node_options.include_integrated();
         let former = self.last_seen.update(&believed.for_node);
@@ -216,7 +220,7 @@ impl<'o> AgentLoop<'o> {
         if let Some(skipped) = view.skipped_devices {
             self.parts.probes.metrics().slices_skipped(skipped);
         }
-        let for_node = believed.for_node.clone();
+        let for_node = Arc::clone(&believed.for_node);
         let offers = self.tracker.observe_offers(view.complete.then_some(&view.offers));
         let offered = offers.map(|offers| offer::offered(&for_node, offers, include_integrated));
         let verdict = offered.as_ref().map(|offered| offered.verdict.clone()).unwrap_or_default();

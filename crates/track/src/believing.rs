@@ -1,6 +1,6 @@
 //! From what was observed to what is believed of the devices.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use afd_model::{Device, Inventory};
 
@@ -11,6 +11,12 @@ use crate::{
     vendor::{TrackedVendor, VendorTrack},
     verdicts::VendorView,
 };
+
+/// An inventory, or the same one that is known already: it is held once, and is the same object as long as nothing changes.
+fn shared<'i>(new: Inventory, known: impl IntoIterator<Item = &'i Arc<Inventory>>) -> Arc<Inventory> {
+    let same = known.into_iter().find(|known| ***known == new).map(Arc::clone);
+    same.unwrap_or_else(|| Arc::new(new))
+}
 
 impl Track {
     pub(crate) fn believe(&mut self, observation: &Observation<'_>) -> Believed {
@@ -59,6 +65,8 @@ impl Track {
         let problems = self.problems.believed().chain(self.node.problems()).cloned().collect();
         let for_node = Inventory { problems, ..inventory.clone() };
         inventory.devices.retain(|device| !leaving.contains(&device.id));
+        let inventory = shared(inventory, [&self.believed.inventory]);
+        let for_node = shared(for_node, [&inventory, &self.believed.for_node]);
         Believed {
             inventory,
             for_node,

@@ -27,6 +27,7 @@ mod verdicts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -89,9 +90,9 @@ pub struct Observation<'o> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Believed {
     /// The devices that the kernel has, with what is known of them, and the missing ones.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
     /// The same with devices that the kernel lacks for too short a time, and without problems that may not last.
-    pub for_node: Inventory,
+    pub for_node: Arc<Inventory>,
     /// Whether the Node can be written: what it says of the devices has been compared with the kernel for long enough.
     pub is_settled: bool,
     /// Whether the Node describes this machine, so that what is undecided stays.

@@ -26,11 +26,10 @@ pub(super) struct ShownInventory<'o> {
 
 impl<'o> ShownInventory<'o> {
     pub(super) fn new(
-        inventory: Inventory,
+        inventory: Arc<Inventory>,
         options: &'o NodeOptions,
         node: Option<&str>,
     ) -> ShownInventory<'o> {
-        let inventory = Arc::new(inventory);
         let paths = options.paths(&inventory);
         let rendered = render::inventory(&inventory, node);
         ShownInventory { inventory, paths, rendered }
