@@ -108,19 +108,16 @@ impl AnsweredValue {
 /// [`Answer`] about a component, in the text of the answer about all.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum ComponentAnswer<'s, C> {
-    #[serde(borrow)]
-    Value(&'s RawValue),
+enum ComponentAnswer<T, C> {
+    Value(T),
     Error(C),
 }
 
-impl<'s, C: Into<Missing>> ComponentAnswer<'s, C> {
-    fn known<T: Deserialize<'s>>(self) -> Known<T> {
+impl<T, C: Into<Missing>> ComponentAnswer<T, C> {
+    fn known(self) -> Known<T> {
         match self {
             ComponentAnswer::Error(code) => Known::from(code.into()),
-            ComponentAnswer::Value(value) => {
-                Known::from_option(serde_json::from_str(value.get()).ok(), Missing::Malformed)
-            }
+            ComponentAnswer::Value(value) => Known::Value(value),
         }
     }
 }
@@ -234,8 +231,16 @@ impl<C: Clone + Into<Missing>> Answers<C> {
     where
         C: Deserialize<'s>,
     {
-        let answers: Known<Vec<ComponentAnswer<'s, C>>> = self.known(call);
-        answers.map(|answers| answers.into_iter().map(ComponentAnswer::known).collect())
+        let call = call.into();
+        // At once where each value is of the type, which is usual.
+        if let Known::Value(answers) = self.known::<Vec<ComponentAnswer<T, C>>>(&*call) {
+            return Known::Value(answers.into_iter().map(ComponentAnswer::known).collect());
+        }
+        let answers: Known<Vec<ComponentAnswer<&'s RawValue, C>>> = self.known(&*call);
+        let parse = |text: &'s RawValue| {
+            Known::from_option(serde_json::from_str(text.get()).ok(), Missing::Malformed)
+        };
+        answers.map(|answers| answers.into_iter().map(|answer| answer.known().and_then(parse)).collect())
     }
 
     /// Keeps the earlier values of calls that report nothing else now, if `retains` is true for the call.
