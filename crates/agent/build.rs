@@ -18,6 +18,8 @@ const GLIBC: (u32, u32) = (2, 36);
 const OLDEST: &str = "AFD_GLIBC";
 /// The linker script that discards the tables, as GNU's linkers and LLVM's understand it.
 const SCRIPT: &str = "discard-unwind-tables.ld";
+/// The script with the order of the functions as well, in the folder of build outputs.
+const WHOLE_SCRIPT: &str = "link.ld";
 /// The functions that the agent calls at rest, made by `cargo xtask function-order`.
 const FUNCTIONS: &str = "functions-at-rest.txt";
 
@@ -39,7 +41,7 @@ fn main() {
     }
     // The folder of build outputs keeps its path where the checkout has another one, as in the build of an image.
     let Ok(folder) = env::var("OUT_DIR") else { return };
-    let script = format!("{folder}/{SCRIPT}");
+    let script = format!("{folder}/{WHOLE_SCRIPT}");
     let content = format!("{}{}", include_str!("discard-unwind-tables.ld"), order());
     if fs::write(&script, content).is_ok() {
         // The linker refuses a header without the table that it lists.
@@ -47,8 +49,8 @@ fn main() {
     }
 }
 
-/// The command that puts the functions at rest next to each other. Each has a section of its own, of its name. A name that the
-/// program has no more, as after an update of the compiler, selects nothing.
+/// The command that puts the functions at rest next to each other. Each has a section of its own, of its name. A name that no longer
+/// exists in the program selects nothing.
 fn order() -> String {
     let names = include_str!("functions-at-rest.txt").lines().filter(|line| !line.starts_with('#'));
     let sections: String = names.map(|name| format!("    *(.text.{name})\n")).collect();

@@ -179,7 +179,7 @@ fn connections_are_counted_and_every_rejection_has_its_reason() {
         (0..5).map(|_| TcpStream::connect(agent.address()).expect("the agent accepts connections")).collect();
     agent.until("the connections are counted", |_| open() >= Some(5.0));
     drop(kept);
-    agent.until("they are gone", |_| open() < Some(5.0));
+    agent.until("they are gone", |_| open().is_some_and(|open| open < 5.0));
     let send = |text: &str| {
         let mut client = TcpStream::connect(agent.address()).expect("the agent accepts connections");
         client.write_all(text.as_bytes()).expect("a request can be sent");

@@ -263,7 +263,7 @@ families! {
         HttpConnections = "afd_http_connections", Gauge, Agent, ["listener"],
             "Open connections of a listener.";
         HttpRejectedTotal = "afd_http_rejected_total", Counter, Agent, ["listener", "reason"],
-            "Connections and requests that a listener rejected: for want of a place or of valid credentials, too slow, or malformed.";
+            "Connections and requests that a listener rejected, by reason.";
         HttpTakenPortsTotal = "afd_http_taken_ports_total", Counter, Agent, ["listener"],
             "Failed attempts to listen on a port that another program has.";
         WebConfigErrorsTotal = "afd_web_config_errors_total", Counter, Agent, [],

@@ -155,7 +155,7 @@ pub fn metrics() -> String {
          where the device has none) and `partition` (empty for the whole device), followed by the labels below.\n\n\
          The values of each link between devices are published only with `--per-link`: without it, or where they are not\n\
          counted, the bytes are the sum over all links of a type and have no labels `link` and `peer`. `link` is the number of\n\
-         the link (`7`), where tiles have their own numbers after that of the tile (`0.3`).\n"
+         the link (`7`), after the number of the tile where each tile numbers its own (`0.3`).\n"
         .to_owned();
     for (subject, title) in [
         (MetricSubject::Device, "Devices and partitions"),

@@ -162,8 +162,8 @@ const NEEDED_FILES: [&str; 3] = ["libigdgmm.so.12", "libigsc.so.1", "libigsc.so.
 /// The paths of drivers, which the loader takes instead of searching.
 const DRIVER_PATHS: &str = "ZE_ENABLE_ALT_DRIVERS";
 
-/// The shortest time between two reads of a counter: the hardware updates them no sooner. Only the first sample is compared with a
-/// discovery.
+/// The shortest time between two reads of a counter: the hardware updates them no sooner. A discovery counts as a read only before
+/// the first sample, which is compared with it.
 const COUNTER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Level Zero, loaded and queried.
@@ -171,7 +171,7 @@ pub struct LevelZero {
     api: SysmanApi,
     initialised: bool,
     slots: Vec<SysmanSlot>,
-    /// When the first discovery has read the counters; none once a sample has read them.
+    /// When the first discovery, or the last sample, has read the counters.
     counted: Option<Instant>,
     /// Libraries that the driver finds because they are loaded.
     _needed: Vec<LoadedLibrary>,
@@ -298,9 +298,8 @@ impl LevelZero {
 
     /// The changing values of the devices of the last discovery, in the same order.
     pub fn sample(&mut self) -> LevelZeroReport {
-        if let Some(counted) = self.counted.take() {
-            std::thread::sleep(COUNTER_INTERVAL.saturating_sub(counted.elapsed()));
-        }
+        let elapsed = self.counted.map_or(COUNTER_INTERVAL, |counted| counted.elapsed());
+        std::thread::sleep(COUNTER_INTERVAL.saturating_sub(elapsed));
         let mut report = LevelZeroReport::default();
         report.system.put(INIT, Ok(Value::Null));
         for slot in &self.slots {
@@ -311,6 +310,7 @@ impl LevelZero {
             }
             report.devices.push(DeviceAnswers { answers, ..DeviceAnswers::default() });
         }
+        self.counted = Some(Instant::now());
         report
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{DeviceId, Direction, LinkKind};
 
-/// A link of a device, by what identifies it there.
+/// A link of a device, and what is known of its other end.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct DeviceLink {
     /// Its type (metric label `type`).

@@ -25,8 +25,14 @@ impl NvlinkEnds {
             for link in 0..MAX_LINKS {
                 let end = reported.answers.field::<String>(call::NVLINK_REMOTE_PCI.with(&[link]), "busId");
                 let end = end.into_value().and_then(|end| end.parse().ok());
-                if let Some(end) = end.filter(|end| gpus.contains(end)) {
-                    self.0.insert((gpu, link), end);
+                match end {
+                    Some(end) if gpus.contains(&end) => {
+                        self.0.insert((gpu, link), end);
+                    }
+                    Some(_) => {
+                        self.0.remove(&(gpu, link));
+                    }
+                    None => {}
                 }
             }
         }
@@ -90,6 +96,9 @@ mod tests {
         ends.update(&both, &report(&[1, 2], None));
         assert_eq!(ends.of(gpu(1), 3), LinkEnd::Device(gpu(2).into()), "the link went down");
         assert_eq!(ends.of(gpu(1), 4), LinkEnd::Unknown);
+        ends.update(&both, &report(&[1], Some("00000000:07:00.0")));
+        assert_eq!(ends.of(gpu(1), 3), LinkEnd::Unknown, "a switch in its place");
+        ends.update(&both, &report(&[1], Some("00000000:02:00.0")));
         ends.update(&[gpu(1)], &report(&[1], None));
         assert_eq!(ends.of(gpu(1), 3), LinkEnd::Unknown, "the other GPU is gone");
     }

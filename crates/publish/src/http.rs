@@ -1,6 +1,7 @@
 //! The scrape endpoints: `/`, `/live`, `/metrics`, `/compat/dcgm`, `/inventory`, `/healthz`, `/readyz` over HTTP/1.1, with or without TLS.
 //!
-//! A request copies rendered bytes: it reads no file, queries no library, and takes no lock that the loop holds while it
+//! A request of a scraper copies rendered bytes; a page for people is rendered on its first request after a sample, within some
+//! milliseconds. No request reads a file, queries a library, or takes a lock that the loop holds while it
 //! works. Every connection has a place, every step of it a deadline, and every buffer a bound, so that no client can take
 //! the endpoints from others or make the agent grow.
 

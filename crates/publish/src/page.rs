@@ -124,3 +124,24 @@ pub struct RenderedPages {
     /// The age from which on the loop is considered stuck.
     pub stale_after: Duration,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_rendered_once_and_on_the_first_request_for_it() {
+        static RENDERED: AtomicUsize = AtomicUsize::new(0);
+        let page = Page::rendered_on_request("text/html", || {
+            RENDERED.fetch_add(1, Ordering::Relaxed);
+            PageContent::from("<main></main>").with_policy("default-src 'none'")
+        });
+        assert_eq!((page.content_type(), RENDERED.load(Ordering::Relaxed)), ("text/html", 0));
+        assert_eq!(page.plain(), "<main></main>");
+        assert_eq!(page.policy().map(HeaderValue::as_bytes), Some(b"default-src 'none'" as &[u8]));
+        assert!(page.gzip().starts_with(&[0x1f, 0x8b]));
+        assert_eq!(RENDERED.load(Ordering::Relaxed), 1);
+    }
+}

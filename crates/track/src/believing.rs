@@ -12,7 +12,7 @@ use crate::{
     verdicts::VendorView,
 };
 
-/// An inventory, or the same one that is known already: it is held once, and is the same object as long as nothing changes.
+/// Returns the known inventory if it is equal, so that it is held once and equal pointers mean that nothing changed.
 fn shared<'i>(new: Inventory, known: impl IntoIterator<Item = &'i Arc<Inventory>>) -> Arc<Inventory> {
     let same = known.into_iter().find(|known| ***known == new).map(Arc::clone);
     same.unwrap_or_else(|| Arc::new(new))

@@ -17,6 +17,7 @@ pub(crate) mod process;
 mod sample_times;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -24,6 +25,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use object::{Object, ObjectSection};
 
 pub(crate) use self::agents::{agents, nodes};
 use self::{
@@ -70,7 +72,7 @@ pub(crate) fn bench(
     let nvml = workspace.target.join("release/libafd_fake_nvml.so");
     let hosts = workspace.root.join("fixtures/hosts");
 
-    let mut figures = vec![binary(&afd)?];
+    let mut figures = vec![binary(&afd)?, code_at_rest(&afd)?];
     eprintln!("\n==> {STARTS} starts on a host with {} PCI functions", large_host::FUNCTIONS);
     figures.push(start(&afd, &hosts.join("nvidia-h100x8/root"))?);
     eprintln!("==> a running agent, for some minutes");
@@ -95,6 +97,14 @@ pub(crate) fn bench(
 fn binary(afd: &Path) -> anyhow::Result<Figure> {
     let bytes = afd.metadata().with_context(|| format!("{} was not built", afd.display()))?.len();
     Ok(Figure::at_most("binary, stripped", bytes, budgets::BINARY_BYTES, mebibytes))
+}
+
+/// The code that the list of functions at rest selects: none where the list is of another program.
+fn code_at_rest(afd: &Path) -> anyhow::Result<Figure> {
+    let data = fs::read(afd).with_context(|| format!("reading {}", afd.display()))?;
+    let file = object::File::parse(&*data).context("reading the program")?;
+    let bytes = file.section_by_name(".text.at_rest").map_or(0, |section| section.size());
+    Ok(Figure::unbudgeted("code that the list of functions at rest selects", mebibytes(bytes)))
 }
 
 /// From the start of `afd show` to its end, when the complete inventory is written.

@@ -58,7 +58,7 @@ struct ChildLine {
     restart: Option<String>,
 }
 
-/// A field that is there, be it null.
+/// A present field, even if it is null.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }

@@ -34,7 +34,9 @@ impl<'a> SampledDevice<'a> {
     /// The components that have properties, with the values of a call; none if the library refused the call as a whole.
     pub(crate) fn components(&self, properties: LibraryCall, call: LibraryCall) -> Vec<SampledComponent<'a>> {
         let (properties, now) = (values(self.discovered, properties), values(self.now, call));
+        // Components that are others than before have nothing to compare with.
         let before = self.before.map(|before| values(before, call)).unwrap_or_default();
+        let before = if before.len() == now.len() { before } else { Vec::new() };
         let component = |((index, properties), now): ((u8, Value<'a>), Value<'a>)| {
             let before = before.get(usize::from(index)).filter(|value| !value.is_null()).cloned();
             (!properties.is_null()).then_some(SampledComponent { index, properties, now, before })

@@ -70,7 +70,10 @@ pub(super) async fn serve_connection(
                 Ok(stream) => ClientStream::Tls(Box::new(stream)),
                 Err(error) => {
                     tracing::debug!(%peer, %error, "TLS handshake failed");
-                    site.count_rejected(RejectReason::HandshakeFailed);
+                    // A client that closes the connection, as checks of a load balancer do, was not rejected.
+                    if error.kind() != io::ErrorKind::UnexpectedEof {
+                        site.count_rejected(RejectReason::HandshakeFailed);
+                    }
                     return;
                 }
             }

@@ -22,8 +22,8 @@ use object::{Object, ObjectSymbol, SymbolKind};
 
 /// `int3`.
 const BREAKPOINT: u8 = 0xcc;
-/// How often the process is looked at while it runs.
-const LOOK: Duration = Duration::from_millis(1);
+/// How often the process is polled while it runs.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A process that is traced.
 struct Traced {
@@ -58,7 +58,7 @@ pub(super) fn called_functions(
         match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG))
             .context("waiting for the agent")?
         {
-            WaitStatus::StillAlive => thread::sleep(LOOK),
+            WaitStatus::StillAlive => thread::sleep(POLL_INTERVAL),
             WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) if pid.as_raw() as u32 == process => {
                 bail!("the agent ended while it was observed")
             }
@@ -107,14 +107,23 @@ impl Traced {
     }
 }
 
-/// Stops all threads, and all that they will start.
+/// Stops all threads, and all that they will start. One that is not stopped yet may start others meanwhile. At rest the agent starts no
+/// process, which would have the breakpoints as well.
 fn attach(process: u32) -> anyhow::Result<()> {
-    for thread in threads(process)? {
-        ptrace::attach(thread).context("tracing the agent")?;
-        waitpid(thread, Some(WaitPidFlag::__WALL)).context("waiting for the agent")?;
-        ptrace::setoptions(thread, ptrace::Options::PTRACE_O_TRACECLONE)?;
+    let mut attached = BTreeSet::new();
+    loop {
+        let new: Vec<Pid> =
+            threads(process)?.into_iter().filter(|thread| !attached.contains(thread)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        for thread in new {
+            ptrace::attach(thread).context("tracing the agent")?;
+            waitpid(thread, Some(WaitPidFlag::__WALL)).context("waiting for the agent")?;
+            ptrace::setoptions(thread, ptrace::Options::PTRACE_O_TRACECLONE)?;
+            attached.insert(thread);
+        }
     }
-    Ok(())
 }
 
 fn threads(process: u32) -> anyhow::Result<Vec<Pid>> {
@@ -137,28 +146,14 @@ fn base(process: u32, program: &Path) -> anyhow::Result<u64> {
 
 /// The functions of a program with their names, by their addresses.
 fn functions(program: &Path, base: u64) -> anyhow::Result<BTreeMap<u64, Vec<String>>> {
-    let mut functions: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    for (name, address, _) in symbols(program)? {
-        functions.entry(base + address).or_default().push(name);
-    }
-    Ok(functions)
-}
-
-/// The functions of a program with their sizes in bytes.
-pub(super) fn sizes(program: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
-    Ok(symbols(program)?.into_iter().map(|(name, _, size)| (name, size)).collect())
-}
-
-/// Name, address and size of each function of a program.
-fn symbols(program: &Path) -> anyhow::Result<Vec<(String, u64, u64)>> {
     let data = fs::read(program).with_context(|| format!("reading {}", program.display()))?;
     let file = object::File::parse(&*data).context("reading the program")?;
-    let functions = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0);
-    let symbols: Vec<_> = functions
-        .map(|symbol| Ok((symbol.name()?.to_owned(), symbol.address(), symbol.size())))
-        .collect::<anyhow::Result<_>>()?;
-    if symbols.is_empty() {
+    let mut functions: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for symbol in file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0) {
+        functions.entry(base + symbol.address()).or_default().push(symbol.name()?.to_owned());
+    }
+    if functions.is_empty() {
         bail!("{} has no symbols", program.display());
     }
-    Ok(symbols)
+    Ok(functions)
 }

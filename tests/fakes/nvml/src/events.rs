@@ -79,7 +79,7 @@ pub extern "C" fn nvmlEventSetWait_v2(
                 return Err(TIMEOUT);
             }
             set.recording.wait(left);
-            library().look_again();
+            library().invalidate();
         }
     }))
 }

@@ -118,13 +118,13 @@ pub struct FakeLibraryState<R> {
 struct CachedRecording<R> {
     version: FileVersion,
     /// When the file had this version.
-    looked_at: Option<Instant>,
+    checked_at: Option<Instant>,
     recording: Arc<FakeRecording<R>>,
 }
 
-/// How long the recording is used before its file is looked at again: a sample has hundreds of calls, which a look at each would
+/// How long the recording is used before its file is checked again: a sample has hundreds of calls, which a check for each would
 /// make slower than those of a real library.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Modification time and length.
 type FileVersion = (SystemTime, u64);
 
@@ -147,14 +147,14 @@ impl<R: RecordedAnswers> FakeLibraryState<R> {
     pub fn recording(&self) -> Arc<FakeRecording<R>> {
         let mut cache = lock(&self.cache);
         if let Some(cached) = &*cache
-            && cached.looked_at.is_some_and(|looked_at| looked_at.elapsed() < LOOK_INTERVAL)
+            && cached.checked_at.is_some_and(|checked_at| checked_at.elapsed() < CHECK_INTERVAL)
         {
             return Arc::clone(&cached.recording);
         }
         let version =
             fs::metadata(&self.file).ok().and_then(|file| Some((file.modified().ok()?, file.len())));
         if let Some(cached) = cache.as_mut().filter(|cached| version == Some(cached.version)) {
-            cached.looked_at = Some(Instant::now());
+            cached.checked_at = Some(Instant::now());
             return Arc::clone(&cached.recording);
         }
         let text = fs::read(&self.file).unwrap_or_else(|error| panic!("{}: {error}", self.file.display()));
@@ -163,16 +163,16 @@ impl<R: RecordedAnswers> FakeLibraryState<R> {
             Arc::new(recording.unwrap_or_else(|error| panic!("{}: {error}", self.file.display())));
         *cache = version.map(|version| CachedRecording {
             version,
-            looked_at: Some(Instant::now()),
+            checked_at: Some(Instant::now()),
             recording: Arc::clone(&recording),
         });
         recording
     }
 
-    /// Looks at the file of the recording at the next call: it may just have changed.
-    pub fn look_again(&self) {
+    /// Has the next call check the file of the recording: it may just have changed.
+    pub fn invalidate(&self) {
         if let Some(cached) = &mut *lock(&self.cache) {
-            cached.looked_at = None;
+            cached.checked_at = None;
         }
     }
 
