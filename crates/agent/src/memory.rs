@@ -13,9 +13,9 @@ use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
 use self::ffi::FileMapping;
 
-/// The least time between two times that pages of files are unmapped without a request, a little less than three of the default intervals
-/// of samples: it follows every third one. It costs one to two milliseconds of CPU time, most of it for the page faults that follow.
-const INTERVAL: Duration = Duration::from_secs(14);
+/// The least time between two times that pages of files are unmapped without a request, a little less than twelve of the default
+/// intervals of samples: it follows every twelfth one. It costs a millisecond of CPU time, most of it for the page faults that follow.
+const INTERVAL: Duration = Duration::from_secs(59);
 
 /// A larger buffer is a mapping of its own, and an arena keeps at most this much at its end: what the C library begins with. It
 /// would raise both with the first large buffer.

@@ -45,7 +45,7 @@ const STARTS: usize = 20;
 const SETTLE: Duration = Duration::from_secs(15);
 /// How long the idle process is observed.
 const IDLE: Duration = Duration::from_secs(60);
-/// Three samples, after which the agent unmaps what it does not use.
+/// Three samples: what differs from one to the next is seen.
 const CYCLE: Duration = Duration::from_secs(15);
 /// The scrapes of agent and peer alternate in this many rounds, so that noise of the machine affects both.
 const ROUNDS: usize = 10;

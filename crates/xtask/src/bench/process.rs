@@ -135,8 +135,8 @@ impl MeasuredProcess {
         read().context("reading the memory of a process")
     }
 
-    /// The most of each kind of memory over a time. The agent maps files for a sample, and unmaps them after every
-    /// third one.
+    /// The most of each kind of memory over a time. The agent maps files for a sample, and unmaps them once a
+    /// minute.
     pub(crate) fn most_memory(self, time: Duration) -> anyhow::Result<ProcessMemory> {
         let begun = Instant::now();
         let mut most = self.memory()?;
