@@ -139,7 +139,8 @@ mod tests {
         let names = list.strip_prefix(HEAD).expect("it begins as the command writes it");
         let names: Vec<&str> = names.lines().collect();
         assert!(names.is_sorted() && names.len() > 500, "{} functions", names.len());
-        assert!(names.iter().all(|name| *name == pattern(name) || name.ends_with('*')), "a name has a hash");
+        let has_hash = |name: &&str| name.rsplit_once("17h").is_some_and(|(_, hash)| hash.ends_with('E'));
+        assert_eq!(names.iter().copied().find(has_hash), None, "it differs from build to build");
         for own in ["agent_loop", "prometheus", "afd_derive"] {
             assert!(names.iter().any(|name| name.contains(own)), "nothing of {own} is called at rest");
         }
