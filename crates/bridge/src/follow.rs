@@ -41,6 +41,11 @@ pub(crate) struct FollowedStatus {
 }
 
 impl FollowedObject {
+    /// The resource version: of two of an object, the larger one is later (KEP-5504). 0 where it is not a number, so that none is later.
+    pub(crate) fn version(&self) -> u64 {
+        self.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+    }
+
     /// Whether a pod has ended, so that nothing routes to it.
     pub(crate) fn has_ended(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()

@@ -28,6 +28,8 @@ pub(crate) struct PodEntry {
     pub(crate) namespace: Box<str>,
     pub(crate) name: Box<str>,
     node: Rc<str>,
+    /// Of which version of the pod the digest is.
+    version: u64,
     digest: PodDigest,
     /// Keys of the selector of the pod's owner; known once the pod has been looked after.
     reserved: KeySet,
@@ -150,7 +152,11 @@ impl BridgeState {
     /// Takes in an event of one of the lists of pods.
     pub(crate) fn pod_event(&mut self, list: usize, event: FollowEvent<'_>) {
         match event {
-            FollowEvent::Listing => self.runs[list] = self.runs[list].wrapping_add(1),
+            FollowEvent::Listing => {
+                self.runs[list] = self.runs[list].wrapping_add(1);
+                // An API server that was restored from a backup begins with earlier versions.
+                self.pods.values_mut().for_each(|pod| pod.version = 0);
+            }
             FollowEvent::Seen(pod) => self.pod_seen(Some(list), pod),
             FollowEvent::Gone(pod) => {
                 let Some(uid) = pod.metadata.uid.as_deref() else { return };
@@ -178,6 +184,7 @@ impl BridgeState {
         else {
             return;
         };
+        let version = pod.version();
         let digest = PodKeys::new(metadata, &self.keys).digest();
         let opts_in = self.opts_in(pod);
         let runs = self.runs;
@@ -194,6 +201,7 @@ impl BridgeState {
                 namespace,
                 name,
                 node,
+                version,
                 digest,
                 reserved,
                 opts_in,
@@ -204,7 +212,10 @@ impl BridgeState {
             };
             self.pods.insert(uid, entry);
         } else if let Some(entry) = self.pods.get_mut(uid.as_str()) {
-            (entry.digest, entry.opts_in) = (digest, opts_in);
+            // Two lists, and the response to a write, may arrive in another order than that of the changes.
+            if version >= entry.version {
+                (entry.version, entry.digest, entry.opts_in) = (version, digest, opts_in);
+            }
             list.into_iter().for_each(|list| entry.lists[list] = Some(runs[list]));
         }
         self.examine(uid);
@@ -240,6 +251,16 @@ impl BridgeState {
             if node.view.is_none() && node.pods.is_empty() {
                 self.nodes.remove(&entry.node);
             }
+        }
+    }
+
+    /// A pod that was read, or written, has opted out and has nothing of ours: it is of no interest, unless a later version of it
+    /// is known, which may have opted in again.
+    pub(crate) fn cleaned(&mut self, uid: &str, pod: &FollowedObject) {
+        if self.pods.get(uid).is_some_and(|entry| entry.version > pod.version()) {
+            self.examine(uid);
+        } else {
+            self.forget(uid);
         }
     }
 

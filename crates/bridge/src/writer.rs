@@ -225,7 +225,7 @@ fn done(
     if opts_in {
         state.pod_seen(None, now);
     } else {
-        state.forget(pod.uid);
+        state.cleaned(pod.uid, now);
     }
     PodOutcome::Done
 }

@@ -129,17 +129,16 @@ fn tail(log: &Path) -> String {
 /// Repeats an attempt every 50 ms until it succeeds.
 ///
 /// # Errors
-/// When it has not succeeded after [`TIMEOUT`]; the error contains that of the last attempt.
+/// When it has not succeeded after [`TIMEOUT`]; the error contains that of the last attempt that ended.
 pub async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let end = Instant::now() + TIMEOUT;
-    loop {
-        let outcome = tokio::time::timeout_at(end.into(), attempt()).await;
-        match outcome.context("the attempt took too long").flatten() {
+    let mut last = anyhow::anyhow!("no attempt has ended");
+    while let Ok(outcome) = tokio::time::timeout_at(end.into(), attempt()).await {
+        match outcome {
             Ok(value) => return Ok(value),
-            Err(error) if Instant::now() >= end => {
-                return Err(error.context(format!("timed out waiting until {what}")));
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(error) => last = error,
         }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    Err(last.context(format!("timed out waiting until {what}")))
 }

@@ -122,6 +122,47 @@ fn a_pod_opts_out_by_the_marker_and_what_a_list_lacks_is_gone() {
     );
 }
 
+/// A pod at a version.
+fn version(number: u64, mut pod: FollowedObject) -> FollowedObject {
+    pod.metadata.resource_version = Some(number.to_string());
+    pod
+}
+
+#[test]
+fn a_pod_that_opts_in_again_before_the_response_that_cleaned_it_is_written() {
+    let owned = [(HOST, "n"), ("p.example/bridge", "true")];
+    let mut state = listed();
+    state.pod_event(MARKERS, FollowEvent::Seen(&version(9, pod("1", json!({}), &owned))));
+    assert_eq!(next(&mut state).as_deref(), Some("1"), "it has opted out");
+    // The write is version 10. The user has seen it, and the watch is faster than the response to the bridge.
+    state.pod_event(0, FollowEvent::Seen(&version(11, pod("1", decode(), &[]))));
+    state.cleaned("1", &version(10, pod("1", json!({}), &[])));
+    assert_eq!(next(&mut state).as_deref(), Some("1"));
+    state.cleaned("1", &version(12, pod("1", json!({}), &[])));
+    assert!(state.pods.is_empty(), "the response is of a later version than the watch");
+}
+
+#[test]
+fn a_list_that_is_behind_another_one_changes_nothing_back() {
+    let owned = [(HOST, "n"), ("p.example/bridge", "true")];
+    let opted_out = json!({ "llm-d.ai/role": "decode", "p.example/bridge": "false" });
+    let mut state = listed();
+    state.pod_event(MARKERS, FollowEvent::Seen(&version(9, pod("1", opted_out.clone(), &[]))));
+    state.pod_event(0, FollowEvent::Seen(&version(11, pod("1", decode(), &[]))));
+    state.pod_event(MARKERS, FollowEvent::Seen(&version(10, pod("1", opted_out.clone(), &[]))));
+    state.pod_event(MARKERS, FollowEvent::Gone(&version(11, pod("1", opted_out, &[]))));
+    assert_eq!(next(&mut state).as_deref(), Some("1"), "it opts in at its latest version");
+    // Nor does the response to an earlier write.
+    state.pod_seen(None, &version(13, pod("1", decode(), &[])));
+    state.pod_seen(None, &version(12, pod("1", decode(), &owned)));
+    assert_eq!(next(&mut state).as_deref(), Some("1"), "somebody has removed the labels");
+    // A backup of the API server was restored.
+    state.pod_event(0, FollowEvent::Listing);
+    state.pod_event(0, FollowEvent::Seen(&version(5, pod("1", decode(), &owned))));
+    state.pod_event(0, FollowEvent::Listed);
+    assert_eq!(next(&mut state), None, "the pod has the labels");
+}
+
 /// Whether the taints are woken.
 async fn wakes_taints(state: &BridgeState) -> bool {
     tokio::time::timeout(std::time::Duration::from_millis(1), state.taints_wake.notified()).await.is_ok()
