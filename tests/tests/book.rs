@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     Suite::new()
         .outside("every_page_is_in_the_summary", summary)
         .outside("every_link_leads_to_a_file_and_a_heading", links::links)
+        .outside("code_is_in_fenced_blocks_which_the_other_tests_read", fenced)
         .test("documented_commands_are_valid", commands::commands)
         .test("documented_manifests_are_valid", manifests::manifests)
         .main()
@@ -43,6 +44,8 @@ struct Page {
 struct CodeBlock<'a> {
     page: &'a Path,
     language: &'a str,
+    /// The word after the language: of what it is an example, where that is no manifest.
+    kind: &'a str,
     text: String,
 }
 
@@ -66,9 +69,10 @@ impl Page {
         let mut blocks = Vec::new();
         let mut lines = self.text.lines();
         while let Some(line) = lines.next() {
-            if let Some(language) = line.strip_prefix("```") {
+            if let Some(info) = line.strip_prefix("```") {
                 let text = lines.by_ref().take_while(|line| *line != "```").collect::<Vec<_>>().join("\n");
-                blocks.push(CodeBlock { page: &self.path, language, text });
+                let (language, kind) = info.split_once(' ').unwrap_or((info, ""));
+                blocks.push(CodeBlock { page: &self.path, language, kind, text });
             }
         }
         blocks
@@ -77,7 +81,13 @@ impl Page {
 
 /// The pages below `docs`, without the decisions, and those beside it that users read.
 fn pages() -> anyhow::Result<Vec<Page>> {
-    let others = ["README.md", "daemonset/README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"];
+    let others = [
+        "README.md",
+        "daemonset/README.md",
+        "daemonset/chart/README.md",
+        "CONTRIBUTING.md",
+        "ARCHITECTURE.md",
+    ];
     let mut paths: Vec<PathBuf> = others.iter().map(|name| workspace().join(name)).collect();
     for entry in fs::read_dir(workspace().join("docs"))? {
         let path = entry?.path();
@@ -96,6 +106,16 @@ async fn summary() -> anyhow::Result<()> {
         let name = page.path.file_name().unwrap_or_default().to_string_lossy();
         let is_listed = summary.contains(&format!("]({name})"));
         ensure!(is_listed || name == "SUMMARY.md", "docs/SUMMARY.md lacks {name}");
+    }
+    Ok(())
+}
+
+async fn fenced() -> anyhow::Result<()> {
+    for page in pages()? {
+        let prose: Vec<&str> = page.prose().collect();
+        // After a line of text or of a list it continues that.
+        let indented = prose.windows(2).find(|pair| pair[0].is_empty() && pair[1].starts_with("    "));
+        ensure!(indented.is_none(), "{} has an indented block: {indented:?}", page.path.display());
     }
     Ok(())
 }

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     Suite::new()
         .test("pods_that_opt_in_get_the_labels_of_their_node_and_nothing_of_others_is_changed", labels)
         .test("a_failed_device_is_not_scheduled_until_it_is_well", taints::taints)
+        .test("a_server_with_an_older_version_of_the_rules_has_them_in_that_version", taints::older_version)
         .main()
 }
 

@@ -32,6 +32,11 @@ pub fn bridge(args: BridgeArgs) -> anyhow::Result<()> {
             duration: args.lease_duration,
         },
     };
+    if let Some(key) = options.selected_own_key() {
+        anyhow::bail!(
+            "--pod-selector has the key {key}, which the bridge writes: select pods by another one"
+        );
+    }
     run::block_on(async {
         let stop = run::stop_signal(Default::default()).context("listening for signals")?;
         let client = cluster::connect(args.kubeconfig.as_deref(), MAX_LIST_BYTES).await?.client;

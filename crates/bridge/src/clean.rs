@@ -23,6 +23,8 @@ const PAGE_SIZE: u32 = 250;
 const MAX_CONCURRENT: usize = 8;
 /// How often a call is tried.
 const MAX_ATTEMPTS: usize = 8;
+/// How often the list begins again.
+const MAX_RESTARTS: usize = 32;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What was removed, and what was not.
@@ -61,7 +63,7 @@ async fn clean_rules(
     };
     let label = format!("{}={MARKED}", keys.marker());
     for rule in repeated(async || api.list(&label).await).await? {
-        match repeated(async || api.delete(&rule).await).await {
+        match repeated(async || api.delete(&rule, WRITE_TIMEOUT).await).await {
             Ok(()) => remains.rules += 1,
             Err(error) => {
                 let name = rule["metadata"]["name"].as_str().unwrap_or_default();
@@ -81,6 +83,7 @@ async fn clean_pods(
     remains: &mut BridgeRemains,
 ) -> Result<(), CallError> {
     let mut parameters = ListParams::default().labels(keys.marker()).limit(PAGE_SIZE);
+    let mut restarts = MAX_RESTARTS;
     loop {
         let page = repeated(async || {
             let list = Request::new("/api/v1/pods").list(&parameters).map_err(kube::Error::BuildRequest);
@@ -92,6 +95,12 @@ async fn clean_pods(
                 parameters.limit = parameters.limit.map(|size| size / 2);
                 continue;
             }
+            // It has taken longer than the server keeps an old version. Those that are clean do not come again.
+            Err(error) if is_expired(&error) && parameters.continue_token.is_some() && restarts > 0 => {
+                restarts -= 1;
+                parameters.continue_token = None;
+                continue;
+            }
             page => page?,
         };
         let own = page.items.iter().filter(|pod| PodKeys::new(&pod.metadata, keys).has_owned());
@@ -100,7 +109,8 @@ async fn clean_pods(
         for (pod, result) in cleaned {
             match result {
                 Ok(is_cleaned) => remains.pods += usize::from(is_cleaned),
-                Err(error) if is_overload(&error) => return Err(error),
+                // Without an answer it is this pod, or else the next list says so.
+                Err(error) if is_overload(&error) && error.status().is_some() => return Err(error),
                 Err(error) => {
                     let [namespace, name] = [&pod.metadata.namespace, &pod.metadata.name]
                         .map(|text| text.as_deref().unwrap_or_default());
@@ -113,6 +123,10 @@ async fn clean_pods(
             None => return Ok(()),
         }
     }
+}
+
+fn is_expired(error: &CallError) -> bool {
+    error.status().is_some_and(|status| status.code == 410)
 }
 
 /// Gives up the labels of a pod, which removes them; false if it does not exist any more.

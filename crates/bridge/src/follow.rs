@@ -43,7 +43,7 @@ pub(crate) struct FollowedStatus {
 impl FollowedObject {
     /// The resource version: of two of an object, the larger one is later (KEP-5504). 0 where it is not a number, so that none is later.
     pub(crate) fn version(&self) -> u64 {
-        self.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+        number(self.metadata.resource_version.as_deref())
     }
 
     /// Whether a pod has ended, so that nothing routes to it.
@@ -53,10 +53,17 @@ impl FollowedObject {
     }
 }
 
+/// The number of a resource version.
+fn number(version: Option<&str>) -> u64 {
+    version.and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
 /// A step of a list or a watch.
 pub(crate) enum FollowEvent<'e> {
     /// A list begins.
     Listing,
+    /// The list that has begun is older than what was seen before: a backup of the API server was restored.
+    Restored,
     /// An object that is there.
     Seen(&'e FollowedObject),
     /// An object that is not selected any more, or does not exist.
@@ -86,8 +93,9 @@ impl FollowedList {
         mut receive: impl FnMut(FollowEvent<'_>),
     ) -> Infallible {
         let (mut backoff, mut failing) = (Backoff::default(), false);
+        let mut latest = 0;
         loop {
-            let delay = match self.list_and_watch(client, calls, &mut receive).await {
+            let delay = match self.list_and_watch(client, calls, &mut latest, &mut receive).await {
                 Ok(duration) => {
                     failing = false;
                     backoff.after_watch(duration)
@@ -103,11 +111,13 @@ impl FollowedList {
         }
     }
 
-    /// Lists, and watches until a watch ends before its timeout; returns how long that one lasted.
+    /// Lists, and watches until a watch ends before its timeout; returns how long that one lasted. `latest` is the latest version of
+    /// the list that was seen.
     async fn list_and_watch(
         &self,
         client: &Client,
         calls: &ApiCalls,
+        latest: &mut u64,
         receive: &mut impl FnMut(FollowEvent<'_>),
     ) -> Result<Duration, CallError> {
         let request = Request::new(self.path);
@@ -132,6 +142,10 @@ impl FollowedList {
                 }
                 page => page?,
             };
+            let listed = number(page.metadata.resource_version.as_deref());
+            if listed < std::mem::replace(latest, listed) {
+                receive(FollowEvent::Restored);
+            }
             page.items.iter().for_each(|object| receive(FollowEvent::Seen(object)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters.continue_token = Some(token),
@@ -183,6 +197,7 @@ impl FollowedList {
                     // Usually the resource version is too old: list again.
                     WatchEvent::Error(_) => break false,
                 };
+                *latest = object.version().max(*latest);
                 version = object.metadata.resource_version.unwrap_or_default();
             };
             // Only a watch that the server ended by its timeout is resumed.
@@ -253,9 +268,9 @@ mod tests {
         let receive = &mut |event: FollowEvent<'_>| match event {
             FollowEvent::Seen(_) => seen += 1,
             FollowEvent::Listed => is_listed = true,
-            FollowEvent::Listing | FollowEvent::Gone(_) => {}
+            FollowEvent::Listing | FollowEvent::Restored | FollowEvent::Gone(_) => {}
         };
-        let _ = pods.list_and_watch(&client, &calls, receive).await;
+        let _ = pods.list_and_watch(&client, &calls, &mut 0, receive).await;
         assert_eq!((seen, is_listed), (PODS, true));
     }
 }

@@ -57,6 +57,15 @@ pub struct BridgeOptions {
     pub lease: LeaseOptions,
 }
 
+impl BridgeOptions {
+    /// A key of a selector that the bridge itself writes, which is a mistake: what it writes must not decide whether a pod opts in.
+    pub fn selected_own_key(&self) -> Option<String> {
+        let keys = BridgeKeys::new(&self.prefix, self.rack_label.as_deref()).keys.into_iter();
+        let selected = |key: &String| self.selectors.iter().any(|selector| selector.has_key(key));
+        keys.map(|key| key.pod).find(selected)
+    }
+}
+
 /// The Lease that one of the bridges holds.
 #[derive(Clone, Debug)]
 pub struct LeaseOptions {

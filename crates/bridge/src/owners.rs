@@ -25,10 +25,10 @@ const MUTABLE_KIND: &str = "ReplicationController";
 /// How many owners are remembered; then all are read again.
 const MAX_OWNERS: usize = 20_000;
 
-/// The keys of selectors by the uid of the owner, of the kinds whose selector never changes. That of a ReplicationController may, and
-/// is read each time.
+/// The keys of selectors by the path and the uid of the owner, of the kinds whose selector never changes. That of a
+/// ReplicationController may, and is read each time. By the path as well, since a pod of any namespace may name any uid.
 #[derive(Debug, Default)]
-pub(crate) struct OwnerSelectors(HashMap<String, KeySet>);
+pub(crate) struct OwnerSelectors(HashMap<(String, String), KeySet>);
 
 impl OwnerSelectors {
     /// The keys in the selector of the owner of a pod; none of an owner that has no selector or is gone.
@@ -48,20 +48,28 @@ impl OwnerSelectors {
         let Some((owner, path)) = controller.and_then(|owner| Some((owner, path(namespace, owner)?))) else {
             return Ok(KeySet::default());
         };
-        if let Some(known) = self.0.get(&owner.uid) {
+        let own = (path, owner.uid.clone());
+        if let Some(known) = self.0.get(&own) {
             return Ok(*known);
         }
-        let request = http::Request::get(path).body(Vec::new()).expect("the path is valid");
-        let reserved = match calls.call("get", "the owner of a pod", client.request::<Value>(request)).await {
-            Ok(object) => KeySet::named(selector_keys(&object["spec"]["selector"]), keys),
-            Err(error) if error.status().is_some_and(|status| status.code == 404) => KeySet::default(),
+        let request = http::Request::get(&own.0).body(Vec::new()).expect("the path is valid");
+        let object = match calls.call("get", "the owner of a pod", client.request::<Value>(request)).await {
+            Ok(object) => object,
+            Err(error) if error.status().is_some_and(|status| status.code == 404) => {
+                return Ok(KeySet::default());
+            }
             Err(error) => return Err(error),
         };
+        // Another object of this name does not own the pod.
+        if object["metadata"]["uid"] != owner.uid.as_str() {
+            return Ok(KeySet::default());
+        }
+        let reserved = KeySet::named(selector_keys(&object["spec"]["selector"]), keys);
         if self.0.len() >= MAX_OWNERS {
             self.0.clear();
         }
         if owner.kind != MUTABLE_KIND {
-            self.0.insert(owner.uid.clone(), reserved);
+            self.0.insert(own, reserved);
         }
         Ok(reserved)
     }
@@ -99,11 +107,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::FakeApiServer;
+    use crate::testing::{FakeApiServer, failure};
 
     #[tokio::test]
     async fn a_selector_that_may_change_is_read_each_time() {
-        let server = FakeApiServer::new(|_, _| (200, json!({ "spec": { "selector": {} } })));
+        let server = FakeApiServer::new(|request, _| {
+            let uid = if request.contains("replicasets") { "ReplicaSet" } else { "ReplicationController" };
+            (200, json!({ "metadata": { "uid": uid }, "spec": { "selector": {} } }))
+        });
         let keys = BridgeKeys::new("p.example", None);
         let mut owners = OwnerSelectors::default();
         for (kind, version) in [("ReplicationController", "v1"), ("ReplicaSet", "apps/v1")] {
@@ -116,6 +127,37 @@ mod tests {
             }
         }
         assert_eq!(["replicationcontrollers", "replicasets"].map(|kind| server.count(kind)), [2, 1]);
+    }
+
+    #[tokio::test]
+    async fn what_a_pod_says_of_its_owner_changes_nothing_for_the_pods_of_others() {
+        let server = FakeApiServer::new(|request, _| match request {
+            _ if request.contains("/prod/replicasets/own") => {
+                let excluded = json!({ "key": "kubernetes.io/hostname", "operator": "DoesNotExist" });
+                (
+                    200,
+                    json!({ "metadata": { "uid": "1" }, "spec": { "selector": { "matchExpressions": [excluded] } } }),
+                )
+            }
+            _ if request.contains("/evil/replicasets/mine") => (
+                200,
+                json!({ "metadata": { "uid": "2" }, "spec": { "selector": { "matchLabels": { "topology.kubernetes.io/zone": "a" } } } }),
+            ),
+            _ => failure(404),
+        });
+        let keys = BridgeKeys::new("p.example", None);
+        let mut owners = OwnerSelectors::default();
+        let mut reserved = async |namespace: &str, name: &str| {
+            let owner = json!({ "kind": "ReplicaSet", "apiVersion": "apps/v1", "name": name, "uid": "1", "controller": true });
+            let pod = json!({ "namespace": namespace, "ownerReferences": [owner] });
+            let pod: ObjectMeta = serde_json::from_value(pod).expect("they are metadata");
+            owners.reserved(&pod, &keys, &server.client, &server.calls).await.expect("the server responds")
+        };
+        // All of them name the uid of the one in `prod`.
+        assert_eq!(reserved("evil", "none").await, KeySet::default());
+        assert_eq!(reserved("evil", "mine").await, KeySet::default());
+        assert_eq!(reserved("prod", "gone").await, KeySet::default());
+        assert_eq!(reserved("prod", "own").await, KeySet::named(["kubernetes.io/hostname"], &keys));
     }
 
     #[test]

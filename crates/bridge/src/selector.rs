@@ -81,6 +81,12 @@ impl PodSelector {
     pub(crate) fn to_query(&self) -> String {
         self.0.to_string()
     }
+
+    /// Whether it has a key.
+    pub(crate) fn has_key(&self, key: &str) -> bool {
+        let query = self.to_query();
+        query.split(',').any(|part| part.trim_start_matches('!').split(['!', '=']).next() == Some(key))
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +108,13 @@ mod tests {
         let [_, serving] = DEFAULT_SELECTORS;
         let of = |value| matches(serving, &[("llm-d.ai/inference-serving", value)]);
         assert!(of("true") && !of("false") && !matches(serving, &[]));
+    }
+
+    #[test]
+    fn the_keys_of_every_form_are_known() {
+        let selector: PodSelector = "a,!b,c=d,e/f!=g".parse().expect("it is a selector");
+        assert!(["a", "b", "c", "e/f"].iter().all(|key| selector.has_key(key)));
+        assert!(["d", "g", "e", ""].iter().all(|key| !selector.has_key(key)));
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub(crate) struct BridgeState {
     nodes: HashMap<Rc<str>, NodeEntry>,
     pods: HashMap<PodUid, PodEntry>,
     queue: VecDeque<PodUid>,
+    /// Those that could not be written the last time, after all others: each may take until a timeout.
+    retries: VecDeque<PodUid>,
     runs: [u8; MAX_LISTS],
     node_run: u8,
     listed: HashSet<Option<usize>>,
@@ -85,6 +87,7 @@ impl BridgeState {
             nodes: HashMap::new(),
             pods: HashMap::new(),
             queue: VecDeque::new(),
+            retries: VecDeque::new(),
             runs: [0; MAX_LISTS],
             node_run: 0,
             listed: HashSet::new(),
@@ -97,6 +100,7 @@ impl BridgeState {
     pub(crate) fn node_event(&mut self, event: FollowEvent<'_>) {
         match event {
             FollowEvent::Listing => self.node_run = self.node_run.wrapping_add(1),
+            FollowEvent::Restored => {}
             FollowEvent::Seen(node) => self.node_seen(node),
             FollowEvent::Gone(node) => {
                 if let Some(name) = &node.metadata.name {
@@ -152,11 +156,8 @@ impl BridgeState {
     /// Takes in an event of one of the lists of pods.
     pub(crate) fn pod_event(&mut self, list: usize, event: FollowEvent<'_>) {
         match event {
-            FollowEvent::Listing => {
-                self.runs[list] = self.runs[list].wrapping_add(1);
-                // An API server that was restored from a backup begins with earlier versions.
-                self.pods.values_mut().for_each(|pod| pod.version = 0);
-            }
+            FollowEvent::Listing => self.runs[list] = self.runs[list].wrapping_add(1),
+            FollowEvent::Restored => self.pods.values_mut().for_each(|pod| pod.version = 0),
             FollowEvent::Seen(pod) => self.pod_seen(Some(list), pod),
             FollowEvent::Gone(pod) => {
                 let Some(uid) = pod.metadata.uid.as_deref() else { return };
@@ -217,6 +218,8 @@ impl BridgeState {
                 (entry.version, entry.digest, entry.opts_in) = (version, digest, opts_in);
             }
             list.into_iter().for_each(|list| entry.lists[list] = Some(runs[list]));
+            // What was read or written may be older than the end of the pod, which took it from all lists.
+            entry.opts_in &= entry.lists.iter().any(Option::is_some);
         }
         self.examine(uid);
     }
@@ -279,9 +282,10 @@ impl BridgeState {
         if let Some((uid, entry)) =
             self.pods.get_key_value(uid).filter(|(_, entry)| !entry.is_queued && !entry.is_held)
         {
-            let (uid, _) = (Rc::clone(uid), entry);
+            let queue = if entry.failures == 0 { &mut self.queue } else { &mut self.retries };
+            let uid = Rc::clone(uid);
+            queue.push_back(Rc::clone(&uid));
             self.pods.get_mut(&uid).into_iter().for_each(|entry| entry.is_queued = true);
-            self.queue.push_back(uid);
             self.pods_wake.notify_one();
         }
     }
@@ -331,7 +335,7 @@ impl BridgeState {
         if !self.is_listed() {
             return None;
         }
-        while let Some(uid) = self.queue.pop_front() {
+        while let Some(uid) = self.queue.pop_front().or_else(|| self.retries.pop_front()) {
             let Some(entry) = self.pods.get_mut(&uid) else { continue };
             entry.is_queued = false;
             if !entry.is_held && self.differs(&uid) == Some(true) {

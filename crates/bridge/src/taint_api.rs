@@ -2,6 +2,8 @@
 //!
 //! v1 from Kubernetes 1.37, v1beta2 from 1.36, v1alpha3 before; the fields used here are the same (`k8s.io/api/resource`).
 
+use std::time::Duration;
+
 use afd_apiserver::{ApiCalls, CallError};
 use kube::{
     Client,
@@ -9,6 +11,8 @@ use kube::{
     core::Request,
 };
 use serde_json::Value;
+
+use crate::writer::within;
 
 const GROUP: &str = "/apis/resource.k8s.io";
 const RESOURCE: &str = "devicetaintrules";
@@ -69,19 +73,19 @@ impl<'c> TaintApi<'c> {
     }
 
     /// Creates a rule.
-    pub(crate) async fn create(&self, mut rule: Value) -> Result<(), CallError> {
+    pub(crate) async fn create(&self, mut rule: Value, limit: Duration) -> Result<(), CallError> {
         rule["apiVersion"] = format!("resource.k8s.io/{}", self.version).into();
         rule["kind"] = "DeviceTaintRule".into();
         let body = serde_json::to_vec(&rule).expect("it can always be encoded");
         let create = async {
             let create = self.request.create(&PostParams::default(), body);
-            self.client.request::<Value>(create.map_err(kube::Error::BuildRequest)?).await
+            within(limit, self.client.request::<Value>(create.map_err(kube::Error::BuildRequest)?)).await
         };
         self.calls.call("create", OBJECT, create).await.map(drop)
     }
 
     /// Deletes a rule, if it is still the one with this uid.
-    pub(crate) async fn delete(&self, rule: &Value) -> Result<(), CallError> {
+    pub(crate) async fn delete(&self, rule: &Value, limit: Duration) -> Result<(), CallError> {
         let metadata = &rule["metadata"];
         let name = metadata["name"].as_str().unwrap_or_default();
         let body = serde_json::json!({
@@ -94,7 +98,8 @@ impl<'c> TaintApi<'c> {
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(body.to_string().into_bytes())
             .expect("the API server has returned the name");
-        let deleted = self.calls.call("delete", OBJECT, self.client.request::<Value>(request)).await;
+        let deletion = within(limit, self.client.request::<Value>(request));
+        let deleted = self.calls.call("delete", OBJECT, deletion).await;
         match deleted {
             Err(error) if error.status().is_none_or(|status| status.code != 404) => Err(error),
             _ => Ok(()),

@@ -134,12 +134,13 @@ impl BridgeWorker<'_> {
                 stale.extend(rules.iter().find(|rule| is_rule_of(rule, device, effect, &keys)));
             }
         }
+        let limit = self.term.write_timeout;
         // There are never more rules than the limit, not even for a moment.
         let mut present = rules.len();
         for rule in stale.into_iter().take_while(|_| self.term.is_valid()) {
             let name = rule["metadata"]["name"].as_str().unwrap_or_default();
             tracing::info!(rule = name, "removing the taint of a device");
-            present -= usize::from(memory.settled(name, self.term.write(api.delete(rule)).await)?);
+            present -= usize::from(memory.settled(name, self.term.write(api.delete(rule, limit)).await)?);
         }
         let mut refused = 0;
         for device in others {
@@ -152,7 +153,7 @@ impl BridgeWorker<'_> {
             }
             let rule = rule(device, effect, &keys);
             let name = rule["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            if memory.settled(&name, self.term.write(api.create(rule)).await)? {
+            if memory.settled(&name, self.term.write(api.create(rule, limit)).await)? {
                 let FailedDevice { driver, device: name, reason, .. } = &device.failed;
                 tracing::warn!(node = device.node, driver, device = name, reason, "tainted a failed device");
                 present += 1;
@@ -164,7 +165,7 @@ impl BridgeWorker<'_> {
             let (failed, limit) = (wanted.len(), self.options.max_taints);
             tracing::warn!(failed, limit, "more devices have failed than are tainted at a time");
         }
-        Ok(wanted.len())
+        Ok(wanted.len().max(present))
     }
 
     /// Whether the slices of the Node have the device, in the generation for which the agent has named it.

@@ -40,6 +40,9 @@ impl FakeApiServer {
                 let body = serde_json::from_slice(&body).unwrap_or_default();
                 log.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
                 let (code, object) = respond(&text, &body);
+                if code == NO_RESPONSE {
+                    std::future::pending::<()>().await;
+                }
                 let body = Body::from(object.to_string().into_bytes());
                 let response = http::Response::builder().status(code).body(body);
                 Ok::<_, Infallible>(response.expect("the response is valid"))
@@ -59,6 +62,14 @@ impl FakeApiServer {
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// The code of a response that never comes.
+const NO_RESPONSE: u16 = 0;
+
+/// A request is received, and there is no response.
+pub(crate) fn no_response() -> FakeResponse {
+    (NO_RESPONSE, Value::Null)
 }
 
 /// A failure with a code.

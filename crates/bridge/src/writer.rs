@@ -176,6 +176,11 @@ impl BridgeWorker<'_> {
                 Err(error) => match error.status().map(|status| status.code) {
                     // Another manager has taken a key, or it is another pod of this name.
                     Some(404 | 409) => {}
+                    // The server has just answered: it is this pod that takes so long, by a webhook. If it is not, the next read says so.
+                    None => {
+                        tracing::warn!(pod = pod.name, %error, "a write of a pod was not answered");
+                        return Ok(PodOutcome::Later);
+                    }
                     _ => return Err(error),
                 },
             }
@@ -238,9 +243,16 @@ pub(crate) async fn apply(
     limit: Duration,
 ) -> kube::Result<FollowedObject> {
     let patch = pod.request.patch(pod.name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(body));
-    let request = client.request::<FollowedObject>(patch.map_err(kube::Error::BuildRequest)?);
+    within(limit, client.request::<FollowedObject>(patch.map_err(kube::Error::BuildRequest)?)).await
+}
+
+/// A write that takes no longer than a limit.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    write: impl Future<Output = kube::Result<T>>,
+) -> kube::Result<T> {
     let timed_out = |_| kube::Error::Service("the write took too long".into());
-    timeout(limit, request).await.map_err(timed_out).flatten()
+    timeout(limit, write).await.map_err(timed_out).flatten()
 }
 
 /// A pod that is written.
@@ -267,7 +279,7 @@ mod tests {
         follow::FollowEvent,
         keys::BridgeKeys,
         lease::LeaseTerm,
-        testing::{FakeApiServer, failure, options},
+        testing::{FakeApiServer, failure, no_response, options},
     };
 
     /// A pod on Node `n`; with a label, if it is written and kept.
@@ -313,6 +325,19 @@ mod tests {
             assert!(patches[0].contains("/bad") && patches[1].contains("/well"), "{code}: {requests:?}");
             assert_eq!(patches.iter().filter(|patch| patch.contains("/bad")).count(), 1, "{code}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_whose_write_is_not_answered_keeps_no_other_from_being_written() {
+        let server = FakeApiServer::new(|request, _| match request {
+            _ if request.starts_with("GET") && request.contains("/slow") => (200, pod("slow")),
+            _ if request.starts_with("GET") => (200, pod("well")),
+            _ if request.contains("/slow") => no_response(),
+            _ => (200, pod("well")),
+        });
+        // A call takes 15 s at most; a back-off would take three quarters of a second more.
+        write(&server, &["slow", "well"], Duration::from_millis(15_500)).await;
+        assert!(server.count("/well") > 0, "{:?}", server.requests());
     }
 
     #[tokio::test(start_paused = true)]

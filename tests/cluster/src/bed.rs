@@ -52,6 +52,7 @@ pub enum Component {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BedBuilder {
     version: Option<KubernetesVersion>,
+    served: Option<&'static str>,
     node: bool,
 }
 
@@ -60,6 +61,7 @@ pub struct BedBuilder {
 pub struct Bed {
     folder: PathBuf,
     programs: ClusterPrograms,
+    served: Option<&'static str>,
     pub(crate) pki: Pki,
     components: BTreeMap<Component, BedProcess>,
 }
@@ -69,6 +71,12 @@ impl BedBuilder {
     #[must_use]
     pub fn version(self, version: KubernetesVersion) -> BedBuilder {
         BedBuilder { version: Some(version), ..self }
+    }
+
+    /// Has the API server serve a version of an API that is off by default: `resource.k8s.io/v1beta2`.
+    #[must_use]
+    pub fn serving(self, version: &'static str) -> BedBuilder {
+        BedBuilder { served: Some(version), ..self }
     }
 
     /// Adds scheduler, controller manager, containerd and a kubelet, whose Node is called [`Bed::NODE`].
@@ -86,7 +94,7 @@ impl BedBuilder {
         let folder = suite::folder()?;
         let programs = ClusterPrograms::find(self.version, |name| env::var_os(name), programs::version_of)?;
         let pki = Pki::make(&folder.join("pki"), NODE).context("a test starts one cluster only")?;
-        let mut bed = Bed { folder, programs, pki, components: BTreeMap::new() };
+        let mut bed = Bed { folder, programs, served: self.served, pki, components: BTreeMap::new() };
         bed.start_component(Component::Etcd)?;
         bed.ready(Component::Etcd).await?;
         bed.start_component(Component::ApiServer)?;
@@ -266,10 +274,12 @@ impl Bed {
     }
 
     fn start_component(&mut self, component: Component) -> anyhow::Result<()> {
-        let Bed { folder, programs, pki, .. } = self;
+        let Bed { folder, programs, served, pki, .. } = self;
         let (name, command) = match component {
             Component::Etcd => ("etcd", control_plane::etcd(programs, folder)),
-            Component::ApiServer => ("kube-apiserver", control_plane::api_server(programs, folder, pki)),
+            Component::ApiServer => {
+                ("kube-apiserver", control_plane::api_server(programs, folder, pki, *served))
+            }
             Component::Scheduler => {
                 let name = "kube-scheduler";
                 (name, control_plane::scheduler(programs.kubernetes(name)?, folder, pki))

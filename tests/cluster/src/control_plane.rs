@@ -30,7 +30,12 @@ pub(crate) fn etcd(programs: &ClusterPrograms, folder: &Path) -> Command {
     command
 }
 
-pub(crate) fn api_server(programs: &ClusterPrograms, folder: &Path, pki: &Pki) -> Command {
+pub(crate) fn api_server(
+    programs: &ClusterPrograms,
+    folder: &Path,
+    pki: &Pki,
+    served: Option<&str>,
+) -> Command {
     let mut command = Command::new(&programs.kube_apiserver);
     command
         .args(["--bind-address=0.0.0.0", "--secure-port=443", "--profiling=false"])
@@ -48,6 +53,7 @@ pub(crate) fn api_server(programs: &ClusterPrograms, folder: &Path, pki: &Pki) -
         .arg(flag("service-account-signing-key-file", pki.file("sa.key")))
         .args(["--service-cluster-ip-range=10.96.0.0/24", "--endpoint-reconciler-type=none"])
         .args(["--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction"])
+        .args(served.map(|version| format!("--runtime-config={version}=true")))
         .arg("--allow-privileged=true");
     command
 }

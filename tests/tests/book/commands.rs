@@ -15,14 +15,15 @@ const FILLED_IN: [(&str, &str); 4] =
     [("REGISTRY", "registry.example"), ("TAG", "0.1.0"), ("NODE", "node-1"), ("POD", "afd-1")];
 
 /// Commands that only a machine with a registry or a cluster can run: their arguments are checked where a test can.
-const OTHER_PROGRAMS: [&str; 4] = ["buildah", "cargo", "curl", "docker"];
+const OTHER_PROGRAMS: [&str; 7] = ["buildah", "cargo", "cosign", "curl", "docker", "gh", "sha256sum"];
 
 pub(super) async fn commands() -> anyhow::Result<()> {
     let bed = Bed::builder().start().await?;
     let pages = pages()?;
     let mut programs = BTreeSet::new();
     for block in pages.iter().flat_map(|page| page.code_blocks()).filter(|block| block.language == "sh") {
-        for line in block.text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let text = block.text.replace("\\\n", "");
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let command =
                 FILLED_IN.iter().fold(line.to_owned(), |line, (name, value)| line.replace(name, value));
             let words: Vec<&str> = command.split_whitespace().collect();

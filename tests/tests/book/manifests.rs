@@ -1,9 +1,12 @@
-//! The manifests of blocks that are marked `yaml`.
+//! The blocks that are marked `yaml`: manifests, values of the chart (`yaml values`) and web configurations (`yaml web-config`).
 
 use std::fs;
 
+use afd_publish::web_config::WebConfig;
 use afd_test_cluster::{Bed, KubernetesVersion, succeed};
-use anyhow::{Context, ensure};
+use afd_tests::chart::chart;
+use anyhow::{Context, bail, ensure};
+use rcgen::generate_simple_self_signed;
 use serde_json::Value;
 
 use super::{is_label, pages};
@@ -30,6 +33,21 @@ pub(super) async fn manifests() -> anyhow::Result<()> {
             let place = || format!("{}:\n{document}", block.page.display());
             let value: Value = serde_saphyr::from_str(document).with_context(place)?;
             labels(&value).with_context(place)?;
+            match block.kind {
+                "" => {}
+                "values" => {
+                    fs::write(&file, document)?;
+                    let mut helm = bed.helm()?;
+                    succeed(helm.args(["template", "afd"]).arg(chart()).arg("--values").arg(&file))
+                        .with_context(place)?;
+                    continue;
+                }
+                "web-config" => {
+                    web_config(document).with_context(place)?;
+                    continue;
+                }
+                kind => bail!("{kind} is checked by nothing: {}", place()),
+            }
             let version = value["apiVersion"].as_str().with_context(place)?;
             ensure!(value["kind"].is_string(), "no kind: {}", place());
             if API_VERSIONS.contains(&version) {
@@ -42,6 +60,20 @@ pub(super) async fn manifests() -> anyhow::Result<()> {
         }
     }
     ensure!(checked >= 5, "only {checked} manifests were checked");
+    Ok(())
+}
+
+/// The agent accepts a web configuration, with files of the names that it has.
+fn web_config(document: &str) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let certified = generate_simple_self_signed(["localhost".to_owned()])?;
+    for name in ["tls.crt", "ca.crt"] {
+        fs::write(folder.path().join(name), certified.cert.pem())?;
+    }
+    fs::write(folder.path().join("tls.key"), certified.signing_key.serialize_pem())?;
+    let file = folder.path().join("web-config.yml");
+    fs::write(&file, document)?;
+    WebConfig::load(&file)?;
     Ok(())
 }
 

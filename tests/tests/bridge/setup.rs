@@ -75,7 +75,7 @@ pub(crate) struct RunningBridge {
     pub(crate) proxy: std::rc::Rc<Proxy>,
 }
 
-/// Installs the chart with the bridge, without any pod; returns a token of the bridge's account.
+/// Installs the chart with the bridge, without any pod, or changes its value; returns a token of the bridge's account.
 pub(crate) fn install(bed: &Bed, device_taints: &str) -> anyhow::Result<String> {
     let nowhere = json!({ "no": "node" });
     let values = json!({
@@ -84,7 +84,7 @@ pub(crate) fn install(bed: &Bed, device_taints: &str) -> anyhow::Result<String> 
     });
     let values = values_option(bed.folder(), &values);
     let mut helm = bed.helm()?;
-    helm.args(["install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace"])
+    helm.args(["upgrade", "--install", NAMESPACE, "--namespace", NAMESPACE, "--create-namespace"])
         .arg(values)
         .arg(chart());
     succeed(&mut helm)?;

@@ -1,11 +1,19 @@
 //! A device of a DRA driver that fails, from the agent's verdict to the scheduler's, and back.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
+use afd_model::FAILED_DEVICES_VERSION;
+use afd_publish::node::FIELD_MANAGER;
 use afd_test_cluster::{
     Bed, BedProcess, KubernetesVersion,
     plugins::{DraDevice, DraDriver},
-    pods, succeed, until,
+    pods,
+    proxy::{Credentials, Fault, FaultScope, Proxy},
+    succeed, until,
 };
 use afd_tests::{agent::Agent, fixture::Fixture};
 use anyhow::{Context, bail, ensure};
@@ -44,7 +52,7 @@ pub(crate) async fn taints() -> anyhow::Result<()> {
     let devices = devices().await?;
     let driver = DraDriver::start(&bed, DRIVER).await?;
     driver.publish(&devices.iter().map(|(device, _)| device.clone()).collect::<Vec<_>>()).await?;
-    let bridge = start(&bed, &token)?;
+    let bridge = start(&bed, &token, "NoSchedule")?;
 
     let addresses: Vec<&str> = devices.iter().map(|(_, address)| address.as_str()).collect();
     let raise = |device: usize| {
@@ -136,13 +144,77 @@ pub(crate) async fn taints() -> anyhow::Result<()> {
     let output = succeed(cleanup.arg(bed.kubeconfig()))?;
     ensure!(output.starts_with("Removed the labels of 0 pods and 1 DeviceTaintRules.\n"), "{output}");
     ensure!(rules(&client).await?.is_empty());
+
+    // The pod that holds the failed device is evicted, and no other one.
+    let token = install(&bed, "NoExecute")?;
+    let bridge = start(&bed, &token, "NoExecute")?;
+    until("the pod that holds the failed device is evicted", async || {
+        let rules = rules(&client).await?;
+        let held = claims.get("eighth").await?.status.and_then(|status| status.allocation);
+        let pod = all_pods.get_opt("eighth").await?;
+        ensure!(pod.is_none(), "{rules:?}\n{held:?}\nthe bridge: {}", bridge.tail());
+        ensure!(rules[0]["spec"]["taint"]["effect"] == "NoExecute", "{rules:?}");
+        Ok(())
+    })
+    .await?;
+    let seven = all_pods.get("seven").await?;
+    ensure!(seven.metadata.deletion_timestamp.is_none(), "the devices of this pod are well");
     Ok(())
 }
 
-fn start(bed: &Bed, token: &str) -> anyhow::Result<BedProcess> {
+/// A server that has DeviceTaintRules only in a version before v1, as Kubernetes 1.36 does.
+pub(crate) async fn older_version() -> anyhow::Result<()> {
+    const OLDER: &str = "resource.k8s.io/v1beta2";
+    let bed = Bed::builder().version(KubernetesVersion::V1_37).serving(OLDER).start().await?;
+    let client = bed.client().await?;
+    let token = install(&bed, "NoSchedule")?;
+    let failed =
+        json!({ "driver": DRIVER, "pool": Bed::NODE, "generation": 1, "device": "gpu-0", "reason": "Xid79" });
+    let failed = json!({ "v": FAILED_DEVICES_VERSION, "devices": [failed] }).to_string();
+    let metadata = json!({ "name": Bed::NODE, "annotations": { ANNOTATION: failed } });
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": metadata });
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes.patch(Bed::NODE, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(&node)).await?;
+    let pool = json!({ "name": Bed::NODE, "generation": 1, "resourceSliceCount": 1 });
+    let spec =
+        json!({ "driver": DRIVER, "nodeName": Bed::NODE, "pool": pool, "devices": [{ "name": "gpu-0" }] });
+    let slice = serde_json::from_value(json!({ "metadata": { "name": "slice" }, "spec": spec }))?;
+    Api::<ResourceSlice>::all(client.clone()).create(&PostParams::default(), &slice).await?;
+
+    let begun = Instant::now();
+    let proxy = Proxy::start(&bed, Credentials::AsSent)?;
+    let scope = FaultScope::ExactPath("/apis/resource.k8s.io/v1");
+    proxy.fail(scope, Fault::error_response(404, "NotFound"));
+    let bridge = start_with(&bed, proxy.kubeconfig(&json!({ "token": token }))?, "NoSchedule")?;
+    until("the failed device has a rule", async || {
+        let rules = rules(&client).await?;
+        let [rule] = &rules[..] else { bail!("{rules:?}; the bridge: {}", bridge.tail()) };
+        ensure!(rule["spec"]["taint"]["value"] == "Xid79", "{rule}");
+        Ok(())
+    })
+    .await?;
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { ANNOTATION: null } } }));
+    nodes.patch(Bed::NODE, &PatchParams::default(), &patch).await?;
+    until("the rule is deleted", async || {
+        ensure!(rules(&client).await?.is_empty(), "the bridge: {}", bridge.tail());
+        Ok(())
+    })
+    .await?;
+    let requests = proxy.requests_since(begun);
+    let written: Vec<_> =
+        requests.iter().filter(|request| request.path.contains("devicetaintrules")).collect();
+    ensure!(!written.is_empty() && written.iter().all(|request| request.path.contains(OLDER)), "{written:?}");
+    Ok(())
+}
+
+fn start(bed: &Bed, token: &str, effect: &str) -> anyhow::Result<BedProcess> {
+    start_with(bed, kubeconfig(bed, token)?, effect)
+}
+
+fn start_with(bed: &Bed, kubeconfig: PathBuf, effect: &str) -> anyhow::Result<BedProcess> {
     let mut command = afd_tests::afd(["bridge", "--lease-namespace", NAMESPACE, "--lease-name", ACCOUNT]);
-    command.args(["--lease-duration", "6", "--device-taints", "NoSchedule", "--max-device-taints", "1"]);
-    command.arg("--kubeconfig").arg(kubeconfig(bed, token)?);
+    command.args(["--lease-duration", "6", "--device-taints", effect, "--max-device-taints", "1"]);
+    command.arg("--kubeconfig").arg(kubeconfig);
     bed.process("bridge", command)
 }
 

@@ -145,7 +145,7 @@ fn rules(bed: &Bed) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each file of the folder is a ConfigMap, exactly as it is: Grafana's templates are not Helm's.
+/// Each file of the folder is a ConfigMap, as it is but for the address of runbooks: Grafana's templates are not Helm's.
 fn dashboards(bed: &Bed) -> anyhow::Result<()> {
     let copy = bed.folder().join("chart");
     for entry in walk(&chart())? {
@@ -156,7 +156,7 @@ fn dashboards(bed: &Bed) -> anyhow::Result<()> {
     let folder = copy.join("dashboards");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
-    let dashboard = "{\"title\": \"Fleet\", \"legendFormat\": \"{{node}} $__rate_interval 'x'\"}\n";
+    let dashboard = "{\"title\": \"Fleet\", \"legendFormat\": \"{{node}} $__rate_interval 'x'\", \"query\": \"docs/alerts.md\"}\n";
     fs::write(folder.join("Fleet.json"), dashboard)?;
     fs::write(folder.join("node.json"), "{}")?;
     let rendered = |values: &str| -> anyhow::Result<Vec<Value>> {
@@ -180,6 +180,9 @@ fn dashboards(bed: &Bed) -> anyhow::Result<()> {
             && fleet["metadata"]["annotations"]["grafana_folder"] == "AI",
         "{fleet}"
     );
+    let address = "https://docs.example/alerts";
+    let moved = rendered(&format!("dashboards.enabled=true,prometheusRule.runbooks={address}"))?;
+    ensure!(moved[0]["data"]["Fleet.json"] == dashboard.replace("docs/alerts.md", address), "{}", moved[0]);
     let apart = rendered("dashboards.enabled=true,dashboards.namespace=grafana")?;
     let metadata = &apart[0]["metadata"];
     ensure!(

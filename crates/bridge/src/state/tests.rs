@@ -156,11 +156,37 @@ fn a_list_that_is_behind_another_one_changes_nothing_back() {
     state.pod_seen(None, &version(13, pod("1", decode(), &[])));
     state.pod_seen(None, &version(12, pod("1", decode(), &owned)));
     assert_eq!(next(&mut state).as_deref(), Some("1"), "somebody has removed the labels");
-    // A backup of the API server was restored.
+    // A new list changes nothing of that; one of a server that was restored from a backup does.
     state.pod_event(0, FollowEvent::Listing);
+    state.pod_event(0, FollowEvent::Seen(&version(5, pod("1", decode(), &owned))));
+    assert_eq!(next(&mut state).as_deref(), Some("1"), "it has no labels at its latest version");
+    state.pod_event(1, FollowEvent::Restored);
     state.pod_event(0, FollowEvent::Seen(&version(5, pod("1", decode(), &owned))));
     state.pod_event(0, FollowEvent::Listed);
     assert_eq!(next(&mut state), None, "the pod has the labels");
+}
+
+#[test]
+fn a_pod_that_could_not_be_written_is_tried_after_all_others() {
+    let mut state = listed();
+    state.pod_event(0, FollowEvent::Seen(&pod("refused", decode(), &[])));
+    assert_eq!(next(&mut state).as_deref(), Some("refused"));
+    assert_eq!(state.count_failure("refused", false), 1);
+    state.examine("refused");
+    state.pod_event(0, FollowEvent::Seen(&pod("new", decode(), &[])));
+    assert_eq!([next(&mut state), next(&mut state)].map(|uid| uid.expect("both differ")), ["new", "refused"]);
+}
+
+#[test]
+fn a_pod_that_has_ended_before_the_response_to_its_write_is_read_and_not_kept() {
+    let mut state = listed();
+    state.pod_event(0, FollowEvent::Seen(&version(9, pod("1", decode(), &[]))));
+    assert_eq!(next(&mut state).as_deref(), Some("1"));
+    let owned = [(HOST, "n"), ("p.example/bridge", "true")];
+    state.pod_event(0, FollowEvent::Seen(&version(10, pod("1", decode(), &owned))));
+    state.pod_event(0, FollowEvent::Gone(&version(11, pod("1", decode(), &owned))));
+    state.pod_seen(None, &version(10, pod("1", decode(), &owned)));
+    assert_eq!(next(&mut state).as_deref(), Some("1"));
 }
 
 /// Whether the taints are woken.

@@ -19,6 +19,8 @@ pub enum FaultScope {
     Calls,
     /// Requests whose path begins so.
     Path(&'static str),
+    /// Requests of this path alone.
+    ExactPath(&'static str),
 }
 
 impl FaultScope {
@@ -29,6 +31,7 @@ impl FaultScope {
             FaultScope::Watches => request.is_watch(),
             FaultScope::Calls => !request.is_watch(),
             FaultScope::Path(path) => request.path.starts_with(path),
+            FaultScope::ExactPath(path) => request.path == path,
         }
     }
 }
