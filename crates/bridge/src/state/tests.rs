@@ -155,7 +155,7 @@ fn a_list_that_is_behind_another_one_changes_nothing_back() {
     // Nor does the response to an earlier write.
     state.pod_seen(None, &version(13, pod("1", decode(), &[])));
     state.pod_seen(None, &version(12, pod("1", decode(), &owned)));
-    assert_eq!(next(&mut state).as_deref(), Some("1"), "somebody has removed the labels");
+    assert_eq!(next(&mut state).as_deref(), Some("1"), "another manager has removed the labels");
     // A new list changes nothing of that; one of a server that was restored from a backup does.
     state.pod_event(0, FollowEvent::Listing);
     state.pod_event(0, FollowEvent::Seen(&version(5, pod("1", decode(), &owned))));
