@@ -195,6 +195,110 @@ fn manifests_are_yaml_and_do_not_depend_on_the_order_of_nodes() {
     }
 }
 
+/// The Nodes of a host of the fixtures, changed.
+fn changed(host: &str, change: impl Fn(&mut Value)) -> Value {
+    let mut list = nodes::list();
+    let items = list["items"].as_array_mut().expect("it is a list");
+    items.retain(|node| node["metadata"]["name"].as_str().is_some_and(|name| name.starts_with(host)));
+    items.iter_mut().for_each(change);
+    list
+}
+
+fn text_over(arguments: &str, list: &Value) -> String {
+    let output = over(arguments, list);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("it is UTF-8")
+}
+
+#[test]
+fn only_taints_that_stay_are_in_manifests() {
+    let taint = |key: &str| json!({ "key": key, "effect": "NoSchedule" });
+    let keys =
+        ["node-role.kubernetes.io/gpu", "true", "karpenter.sh/disrupted", "amd-dcm", "node.kubernetes.io/x"];
+    let list = changed("mi300x", |node| node["spec"]["taints"] = json!(keys.map(taint)));
+    for manifest in ["kueue", "karpenter"] {
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(&text_over(&format!("generate {manifest}"), &list))
+                .expect("it is YAML");
+        let object = documents.last().expect("there is one");
+        let taints = object["spec"]["tolerations"]
+            .as_array()
+            .or_else(|| object["spec"]["template"]["spec"]["taints"].as_array())
+            .expect("there are some");
+        let found: Vec<&Value> = taints.iter().map(|taint| &taint["key"]).collect();
+        assert_eq!(found, [&json!(keys[0]), &json!(keys[1])], "{manifest}");
+    }
+}
+
+#[test]
+fn a_product_without_instance_types_gives_no_machine_of_another_one() {
+    let list = changed("mi300x", |node| {
+        node["metadata"]["labels"]
+            .as_object_mut()
+            .expect("it has labels")
+            .remove("node.kubernetes.io/instance-type");
+    });
+    let pool: Value = serde_saphyr::from_str(&text_over("generate karpenter", &list)).expect("it is YAML");
+    let types = &pool["spec"]["template"]["spec"]["requirements"][1];
+    assert_eq!((&types["key"], &types["values"]), (&json!("node.kubernetes.io/instance-type"), &json!([])));
+}
+
+#[test]
+fn nodes_with_other_products_and_without_a_known_one_count() {
+    let homogeneous = "accelerator.llm-d.ai/homogeneous";
+    let mixed = changed("mi300x-1", |node| node["metadata"]["labels"][homogeneous] = json!("false"));
+    for manifest in ["kueue", "karpenter", "nodeaffinity"] {
+        let text = text_over(&format!("generate {manifest}"), &mixed);
+        assert!(text.contains("1 of them have devices of other products as well."), "{text}");
+    }
+    let unnamed = changed("mi300x", |node| {
+        let labels = node["metadata"]["labels"].as_object_mut().expect("it has labels");
+        labels.retain(|key, _| !key.starts_with("accelerator.llm-d.ai/product"));
+    });
+    assert!(text_over("generate nodeaffinity", &unnamed).contains(": 2."), "memory and paths are known");
+    assert!(text_over("generate grove", &unnamed).contains("2 of 2 Nodes have it"));
+}
+
+#[test]
+fn a_majority_is_more_than_half_and_firmware_is_that_of_one_product() {
+    let version = "accelerator.llm-d.ai/driver-version";
+    let drivers = ["1", "1", "2", "3", "4"];
+    let mut list = changed("h100", |node| {
+        node["metadata"]["labels"]["accelerator.llm-d.ai/homogeneous"] = json!("false")
+    });
+    let items = list["items"].as_array_mut().expect("it is a list");
+    items.truncate(drivers.len());
+    items
+        .iter_mut()
+        .zip(drivers)
+        .for_each(|(node, driver)| node["metadata"]["labels"][version] = json!(driver));
+    let drifts: Value = serde_json::from_str(&text_over("nodes --drift -o json", &list)).expect("it is JSON");
+    let of = |fact: &str| {
+        drifts.as_array().into_iter().flatten().filter(|drift| drift["fact"] == fact).collect::<Vec<_>>()
+    };
+    assert!(
+        of("driver").len() == 5 && of("driver").iter().all(|drift| drift["majority"].is_null()),
+        "{drifts}"
+    );
+    assert!(of("firmware").is_empty(), "{drifts}");
+}
+
+#[test]
+fn what_others_have_written_breaks_no_table_whatever_its_length() {
+    let long = "x".repeat(100_000);
+    let list = changed("mi300x", |node| {
+        let report =
+            json!({ "firmware": [long], "paths": [{ "path": PATH, "ready": false, "reasons": [long] }] });
+        node["metadata"]["annotations"]["accelerator.llm-d.ai/report"] = json!(report.to_string());
+        node["status"]["conditions"][0]["status"] = json!("False");
+        node["status"]["conditions"][0]["reason"] = json!(long);
+    });
+    for arguments in ["nodes", "nodes -o wide", &format!("nodes --explain {PATH} -o wide"), "nodes --drift"] {
+        let text = text_over(arguments, &list);
+        assert!(text.lines().all(|line| line.len() < 1000), "{arguments}");
+    }
+}
+
 #[test]
 fn as_a_plugin_of_kubectl_it_shows_the_nodes() {
     let folder = TempDir::new().expect("a temporary folder can be made");
@@ -219,6 +323,18 @@ fn mistakes_are_named() {
     assert!(code == Some(64) && error.contains("is no requirement of a label selector"), "{error}");
     let (_, error) = mistake("generate kueue", json!({ "items": [] }));
     assert!(error.contains("no Node has the label accelerator.llm-d.ai/product"), "{error}");
+    let (_, error) = mistake("generate grove", json!({ "items": [] }));
+    assert!(error.contains("no Node has the label accelerator.llm-d.ai/present"), "{error}");
+    let mut page = nodes::list();
+    page["metadata"]["continue"] = json!("token");
+    let output_of_page = over("nodes", &page);
+    let error = String::from_utf8_lossy(&output_of_page.stderr);
+    assert!(
+        !output_of_page.status.success() && error.contains("is a page of a list that goes on"),
+        "{error}"
+    );
+    let empty = stdout(afd(["nodes", "-l", "", "--vendor", "amd", "--from"]).arg(fleet()));
+    assert!(empty.contains("mi300x-1") && !empty.contains("h100-1"), "{empty}");
     let missing = output(&mut afd(["nodes", "--from", "/no/such/file"]));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/no/such/file cannot be read"), "{missing:?}");
     assert!(

@@ -27,7 +27,7 @@ const FABRIC: &str = "fabric-domain";
 /// Writes the manifests.
 ///
 /// # Errors
-/// When the Nodes cannot be read, or none has a product.
+/// When the Nodes cannot be read, or none has what the manifests are made of.
 pub fn generate(args: &GenerateArgs, output: &mut dyn Write) -> anyhow::Result<()> {
     let prefix = &args.source.label_prefix;
     let mut products = FleetProducts::new(prefix);
@@ -35,7 +35,9 @@ pub fn generate(args: &GenerateArgs, output: &mut dyn Write) -> anyhow::Result<(
         None => products = FleetProducts::new(prefix),
         Some(node) => products.add(&FleetNode { node, prefix }),
     })?;
-    anyhow::ensure!(!products.is_empty(), "no Node has the label {prefix}/product");
+    let needs_product = matches!(args.manifest, Manifest::Kueue | Manifest::Karpenter);
+    anyhow::ensure!(!needs_product || products.has_named(), "no Node has the label {prefix}/product");
+    anyhow::ensure!(products.accelerated > 0, "no Node has the label {prefix}/present=true");
     let documents = match args.manifest {
         Manifest::Kueue => kueue::documents(&products),
         Manifest::Karpenter => karpenter::documents(&products),

@@ -47,8 +47,11 @@ impl DriftFacts {
     pub(super) fn add(&mut self, node: &FleetNode<'_>) {
         let Some(product) = node.label("product") else { return };
         let report = node.report();
+        // It is that of all devices of the Node.
+        let is_alone = node.label("homogeneous") == Some("true");
         let firmware = report["firmware"]
             .as_array()
+            .filter(|_| is_alone)
             .map(|versions| versions.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","));
         let label = |name: &str| node.label(name).map(str::to_owned);
         let [driver, memory, count, interconnect] =
@@ -69,9 +72,8 @@ impl DriftFacts {
                 known().for_each(|(_, value)| *counts.entry(value).or_default() += 1);
                 let all = known().count();
                 let agreeing = counts.values().copied().max().unwrap_or_default();
-                let mut most =
-                    counts.iter().filter(|(_, count)| **count == agreeing).map(|(value, _)| *value);
-                let majority = most.next().filter(|_| most.next().is_none());
+                let most = counts.iter().find(|(_, count)| **count * 2 > all);
+                let majority = most.map(|(value, _)| *value);
                 let differing = known().filter(|(_, value)| majority != Some(*value));
                 drifts.extend(differing.map(|(name, value)| Drift {
                     product,
@@ -101,7 +103,7 @@ impl DriftFacts {
         let header = ["NODE", "PRODUCT", "FACT", "VALUE", "MAJORITY"];
         write_columns(output, &header, drifts.len(), &|row| drifts[row].cells())?;
         let names: BTreeSet<&str> = drifts.iter().map(|drift| drift.name).collect();
-        writeln!(output, "\n{} of {nodes} Nodes differ from most Nodes with the same product.", names.len())?;
+        writeln!(output, "\n{} of {nodes} Nodes differ from others with the same product.", names.len())?;
         Ok(())
     }
 }

@@ -136,7 +136,7 @@ impl NodeRows {
         };
         let with_problem = self.rows.iter().filter(|row| row.status(1) == Some("True")).count();
         format!(
-            "{}: {} devices, {} known to be healthy, {} missing; {} with a confirmed fault.",
+            "{}: {} devices of primary products, {} known to be healthy, {} missing; {} with a confirmed fault.",
             count_of_nodes(self.rows.len()),
             sum("count"),
             sum("healthy"),

@@ -6,7 +6,7 @@ use afd_apiserver::{
     CallError,
     node_pages::{ListedNode, NodeListEvent, list_nodes, read_nodes},
 };
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use kube::core::SelectorExt;
 
 use super::selector;
@@ -26,7 +26,9 @@ impl<'a> NodeSource<'a> {
         let prefix = &args.label_prefix;
         let vendor = vendor.map(|vendor| format!("{prefix}/vendor={vendor}"));
         let path = path.map(|path| format!("{prefix}/path.{path}=true"));
-        let terms: Vec<String> = args.selector.iter().cloned().chain(vendor).chain(path).collect();
+        // One that is empty selects all, as that of an empty variable of the shell does.
+        let given = args.selector.iter().filter(|term| !term.trim().is_empty()).cloned();
+        let terms: Vec<String> = given.chain(vendor).chain(path).collect();
         NodeSource { args, selector: terms.join(",") }
     }
 
@@ -43,7 +45,9 @@ impl<'a> NodeSource<'a> {
                 take(Some(&node));
             }
         });
-        read.with_context(|| format!("{} is no output of `kubectl get nodes -o json`", file.display()))?;
+        let next =
+            read.with_context(|| format!("{} is no output of `kubectl get nodes -o json`", file.display()))?;
+        ensure!(next.is_empty(), "{} is a page of a list that goes on; get all Nodes", file.display());
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::products::FleetProducts;
 
 pub(super) fn documents(products: &FleetProducts<'_>) -> Vec<String> {
     let by_product = products.named().flat_map(|(product, _, nodes)| {
-        let all = format!("Nodes whose devices are {product}: {}.", nodes.nodes);
+        let all = format!("Nodes whose devices are {product}: {}.{}", nodes.nodes, nodes.about_mixed());
         let counted = products.key(&format!("{PRODUCT_KEY}{product}"));
         let count: Option<u64> = nodes.labels.get(&counted).and_then(|count| count.parse().ok());
         let at_least = count.filter(|count| *count > 0).map(|count| {

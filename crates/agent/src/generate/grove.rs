@@ -25,7 +25,7 @@ spec:
         ("rack", FABRIC, products.key(FABRIC)),
     ];
     for (domain, level, key) in levels {
-        let (all, with) = products.with_level(level);
+        let (all, with) = (products.accelerated, products.with_level(level));
         if with == 0 {
             let _ = writeln!(text, "  # No {domain}: no Node has the label {key}.");
         } else if key.len() > MAX_KEY {

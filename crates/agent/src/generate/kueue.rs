@@ -56,9 +56,10 @@ fn topology(products: &FleetProducts<'_>, levels: (bool, bool)) -> String {
 fn flavor(products: &FleetProducts<'_>, product: &str, name: &str, nodes: &ProductNodes) -> String {
     let count = count_of_nodes(nodes.nodes);
     let mut text = format!(
-        "# {product}: {count}. With a topology, Kueue lets nothing of a flavor be changed: delete and create it.\n\
+        "# {product}: {count}.{} With a topology, Kueue lets nothing of a flavor be changed: delete and create it.\n\
          apiVersion: kueue.x-k8s.io/v1beta2\nkind: ResourceFlavor\nmetadata:\n  name: {name}\nspec:\n  nodeLabels:\n    \
          {}: \"{product}\"\n",
+        nodes.about_mixed(),
         products.key("product")
     );
     if !nodes.taints.is_empty() {
@@ -66,7 +67,7 @@ fn flavor(products: &FleetProducts<'_>, product: &str, name: &str, nodes: &Produ
             writeln!(text, "  # For the taints of {count}; pods of this flavor get them.\n  tolerations:");
     }
     for taint in nodes.taints.iter().take(MAX_TOLERATIONS) {
-        let _ = writeln!(text, "  - key: {}\n    effect: {}", taint.key, taint.effect);
+        let _ = writeln!(text, "  - key: \"{}\"\n    effect: {}", taint.key, taint.effect);
         let _ = match taint.value.as_str() {
             "" => writeln!(text, "    operator: Exists"),
             value => writeln!(text, "    operator: Equal\n    value: \"{value}\""),

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use afd_apiserver::node_pages::ListedTaint;
-use afd_derive::labels::PRODUCT_KEY;
+use afd_derive::{
+    labels::PRODUCT_KEY,
+    vendors::{SignalPlace, VENDORS},
+};
 
 use super::{FABRIC, REGION, ZONE, names::object_names};
 use crate::fleet::FleetNode;
@@ -24,6 +27,10 @@ const STABLE_LABELS: [&str; 11] = [
 ];
 /// The labels that are levels of a topology.
 const LEVELS: [&str; 3] = [REGION, ZONE, FABRIC];
+/// The domains of controllers whose taints come and go.
+const CONTROLLERS: [&str; 3] = ["kubernetes.io", "k8s.io", "karpenter.sh"];
+/// The one domain of them whose taints stay: `node-role.kubernetes.io/control-plane`.
+const ROLES: &str = "node-role.kubernetes.io";
 const INSTANCE_TYPE: &str = "node.kubernetes.io/instance-type";
 
 /// The products of all Nodes.
@@ -32,6 +39,10 @@ pub(super) struct FleetProducts<'a> {
     /// The prefix of AFD's labels.
     pub(super) prefix: &'a str,
     products: BTreeMap<String, ProductNodes>,
+    /// How many Nodes have an accelerator, also one without a known product.
+    pub(super) accelerated: usize,
+    /// How many of them have each label of a level.
+    levels: LevelCounts,
     /// How many Nodes can serve each path.
     pub(super) paths: BTreeMap<String, usize>,
     /// How many Nodes have devices with this memory, in MiB.
@@ -43,6 +54,8 @@ pub(super) struct FleetProducts<'a> {
 pub(super) struct ProductNodes {
     /// How many there are.
     pub(super) nodes: usize,
+    /// How many of them have devices of other products as well.
+    pub(super) mixed: usize,
     /// The stable labels that all of them have with the same value, by their whole key.
     pub(super) labels: BTreeMap<String, String>,
     /// The taints that all of them have, except those that come and go.
@@ -50,17 +63,45 @@ pub(super) struct ProductNodes {
     /// Their instance types.
     pub(super) instance_types: BTreeSet<String>,
     /// How many of them have each label of a level.
-    levels: [usize; LEVELS.len()],
+    levels: LevelCounts,
+}
+
+/// How many Nodes have each label of a level.
+#[derive(Debug, Default)]
+struct LevelCounts([usize; LEVELS.len()]);
+
+impl LevelCounts {
+    fn add(&mut self, node: &FleetNode<'_>) {
+        for (count, level) in self.0.iter_mut().zip(LEVELS) {
+            *count += usize::from(node.label(level).is_some());
+        }
+    }
+
+    fn of(&self, level: &str) -> usize {
+        LEVELS.iter().position(|known| *known == level).map_or(0, |index| self.0[index])
+    }
 }
 
 impl<'a> FleetProducts<'a> {
     pub(super) fn new(prefix: &'a str) -> FleetProducts<'a> {
-        FleetProducts { prefix, products: BTreeMap::new(), paths: BTreeMap::new(), memories: BTreeMap::new() }
+        FleetProducts {
+            prefix,
+            products: BTreeMap::new(),
+            accelerated: 0,
+            levels: LevelCounts::default(),
+            paths: BTreeMap::new(),
+            memories: BTreeMap::new(),
+        }
     }
 
     pub(super) fn add(&mut self, node: &FleetNode<'_>) {
-        let Some(product) = node.label("product").filter(|product| is_value(product)) else { return };
-        self.products.entry(product.to_owned()).or_default().add(node, product, self.prefix);
+        if let Some(product) = node.label("product").filter(|product| is_value(product)) {
+            self.products.entry(product.to_owned()).or_default().add(node, product, self.prefix);
+        }
+        if node.label("present") == Some("true") {
+            self.accelerated += 1;
+            self.levels.add(node);
+        }
         for (path, _) in node.paths().filter(|(path, ready)| *ready && is_value(path)) {
             *self.paths.entry(path.to_owned()).or_default() += 1;
         }
@@ -69,8 +110,9 @@ impl<'a> FleetProducts<'a> {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.products.is_empty()
+    /// Whether a product is known.
+    pub(super) fn has_named(&self) -> bool {
+        !self.products.is_empty()
     }
 
     /// Each product with its name for an object, and its Nodes.
@@ -81,10 +123,9 @@ impl<'a> FleetProducts<'a> {
             .map(move |(product, nodes)| (product.as_str(), names[product.as_str()].clone(), nodes))
     }
 
-    /// How many Nodes there are, and how many of them have the label of a level.
-    pub(super) fn with_level(&self, level: &str) -> (usize, usize) {
-        let nodes = self.products.values();
-        nodes.fold((0, 0), |(all, with), nodes| (all + nodes.nodes, with + nodes.with_level(level)))
+    /// How many Nodes with accelerators have the label of a level.
+    pub(super) fn with_level(&self, level: &str) -> usize {
+        self.levels.of(level)
     }
 
     /// The whole key of a label of AFD.
@@ -110,21 +151,23 @@ impl ProductNodes {
             self.taints.retain(|taint| taints.contains(taint));
         }
         self.nodes += 1;
+        self.mixed += usize::from(node.label("homogeneous") == Some("false"));
         self.instance_types
             .extend(node.label(INSTANCE_TYPE).filter(|value| is_value(value)).map(str::to_owned));
-        for (count, level) in self.levels.iter_mut().zip(LEVELS) {
-            *count += usize::from(node.label(level).is_some());
-        }
+        self.levels.add(node);
     }
 
-    /// How many Nodes have the label of a level.
-    pub(super) fn with_level(&self, level: &str) -> usize {
-        LEVELS.iter().position(|known| *known == level).map_or(0, |index| self.levels[index])
+    /// A sentence about those with devices of other products; empty if there is none.
+    pub(super) fn about_mixed(&self) -> String {
+        match self.mixed {
+            0 => String::new(),
+            mixed => format!(" {mixed} of them have devices of other products as well."),
+        }
     }
 
     /// Whether all Nodes have the label of a level.
     pub(super) fn all_have(&self, level: &str) -> bool {
-        self.with_level(level) == self.nodes
+        self.levels.of(level) == self.nodes
     }
 }
 
@@ -138,6 +181,12 @@ fn is_value(text: &str) -> bool {
         && text.chars().all(is_inner)
 }
 
+/// The taints by which vendors' operators announce that they work on a Node.
+fn maintenance_taints() -> impl Iterator<Item = &'static str> {
+    let signals = VENDORS.iter().flat_map(|vendor| vendor.maintenance);
+    signals.filter(|signal| signal.place == SignalPlace::Taint).map(|signal| signal.key)
+}
+
 /// Whether a taint belongs to the machines, and is none of Kubernetes and its controllers, which come and go.
 fn is_lasting(taint: &ListedTaint) -> bool {
     let domain = taint.key.split_once('/').map_or("", |(domain, _)| domain);
@@ -145,6 +194,7 @@ fn is_lasting(taint: &ListedTaint) -> bool {
     is_key
         && (taint.value.is_empty() || is_value(&taint.value))
         && ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&taint.effect.as_str())
-        && !["kubernetes.io", "k8s.io"].iter().any(|own| domain.ends_with(own))
+        && (domain == ROLES || !CONTROLLERS.iter().any(|own| domain.ends_with(own)))
         && !taint.key.ends_with("ClusterAutoscaler")
+        && !maintenance_taints().any(|own| own == taint.key)
 }
