@@ -259,7 +259,8 @@ families! {
         LabelContestedTotal = "afd_label_contested_total", Counter, Agent, ["key", "owner"],
             "Label conflicts with other field managers.";
         LabelRefusedTotal = "afd_label_refused_total", Counter, Agent, ["key", "code"],
-            "Labels, annotations and conditions that the API server refused, while it accepted others.";
+            "Labels, annotations and conditions that the API server refused, while it accepted others; with the code `undone`, those \
+             whose accepted write had no effect, as with a webhook that changes them.";
         HttpConnections = "afd_http_connections", Gauge, Agent, ["listener"],
             "Open connections of a listener.";
         HttpRejectedTotal = "afd_http_rejected_total", Counter, Agent, ["listener", "reason"],

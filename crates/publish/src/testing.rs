@@ -9,7 +9,7 @@ use std::{
 };
 
 use afd_apiserver::{ApiCalls, WATCH_TIMEOUT_SECONDS};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame};
 use kube::Client;
@@ -63,6 +63,12 @@ pub enum FakeApiFault {
     Slow(Duration),
     /// Writes that change this field get this code, as from an admission policy.
     RefusesField(FakeNodeField, u16),
+    /// Writes that change a label or an annotation whose key begins so get this code.
+    RefusesKeys(&'static str, u16),
+    /// Every write succeeds, and a webhook removes this field.
+    Strips(FakeNodeField),
+    /// The events of a watch begin with a bookmark of this version.
+    Bookmarks(u64),
     /// Watches end after a duration.
     WatchEndsAfter(Duration),
 }
@@ -213,11 +219,16 @@ impl FakeApi {
             Some(FakeApiFault::RefusesNode(refused, code)) if path.get(3) == Some(&refused) => {
                 return response(code, &json!({ "kind": "Status", "status": "Failure", "code": code }));
             }
-            Some(FakeApiFault::WatchEndsAfter(time)) if verb == "watch" => return self.watch(&query, time),
+            Some(FakeApiFault::WatchEndsAfter(time)) if verb == "watch" => {
+                return self.watch(&query, time, None);
+            }
+            Some(FakeApiFault::Bookmarks(version)) if verb == "watch" => {
+                return self.watch(&query, Duration::from_secs(WATCH_TIMEOUT_SECONDS.into()), Some(version));
+            }
             _ => {}
         }
         match verb {
-            "watch" => self.watch(&query, Duration::from_secs(WATCH_TIMEOUT_SECONDS.into())),
+            "watch" => self.watch(&query, Duration::from_secs(WATCH_TIMEOUT_SECONDS.into()), None),
             "list" => self.list(&query),
             "create" => response(201, &body),
             _ => self.node_request(path.get(3).copied().unwrap_or_default(), verb, &query, &body),
@@ -254,10 +265,6 @@ impl FakeApi {
         let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
         let manager = manager.unwrap_or_default().to_owned();
         let force = query.contains("force=true");
-        let refused = match &state_fault {
-            Some(FakeApiFault::RefusesField(field, code)) => Some((field, *code)),
-            _ => None,
-        };
         let before = node.clone();
         let result = match verb {
             "get" => Ok(()),
@@ -266,9 +273,21 @@ impl FakeApi {
             "patch" => node.write(&PatchKind::Update, false, &manager, body),
             _ => node.write(&PatchKind::Update, true, &manager, body),
         };
-        if let Some((_, code)) = refused.filter(|(field, _)| node.value(field) != before.value(field)) {
+        let refused = match &state_fault {
+            Some(FakeApiFault::RefusesField(field, code)) => {
+                Some(*code).filter(|_| node.value(field) != before.value(field))
+            }
+            Some(FakeApiFault::RefusesKeys(prefix, code)) => {
+                Some(*code).filter(|_| node.changes_of(prefix, &before))
+            }
+            _ => None,
+        };
+        if let Some(code) = refused {
             *node = before;
             return response(code, &json!({ "kind": "Status", "status": "Failure", "code": code }));
+        }
+        if let Some(FakeApiFault::Strips(field)) = &state_fault {
+            node.strip(field, &before);
         }
         let answer = match result {
             Ok(()) => response(200, &node.to_json()),
@@ -288,8 +307,8 @@ impl FakeApi {
         answer
     }
 
-    /// Sends the Node whenever its version is another one than that of the request or of the last event.
-    fn watch(&self, query: &str, time: Duration) -> http::Response<ResponseBody> {
+    /// Sends the Node whenever its version is another one than that of the request or of the last event, after a bookmark.
+    fn watch(&self, query: &str, time: Duration, bookmark: Option<u64>) -> http::Response<ResponseBody> {
         let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)).unwrap_or_default();
         let name = value("fieldSelector=metadata.name%3D").to_owned();
         let sent: u64 = value("resourceVersion=").parse().unwrap_or_default();
@@ -320,7 +339,12 @@ impl FakeApi {
                 }
             }
         });
-        http::Response::new(BodyExt::boxed(StreamBody::new(events)))
+        let bookmark = bookmark.map(|version| {
+            let metadata = json!({ "resourceVersion": version.to_string(), "annotations": {} });
+            let object = json!({ "kind": "Node", "apiVersion": "v1", "metadata": metadata });
+            Ok(Frame::data(Bytes::from(format!("{}\n", json!({ "type": "BOOKMARK", "object": object })))))
+        });
+        http::Response::new(BodyExt::boxed(StreamBody::new(stream::iter(bookmark).chain(events))))
     }
 }
 

@@ -19,6 +19,8 @@ use super::{
 };
 
 const OBJECT: &str = "the Node";
+/// The code of a write that was accepted and has no effect.
+const UNDONE: &str = "undone";
 
 /// Counters of the communication with the API server.
 #[derive(Clone, Debug)]
@@ -186,6 +188,14 @@ impl NodeApi {
         for key in keys {
             tracing::warn!(key, %error, "the API server refuses a key; it stays as the Node has it");
             self.counters.refused.with_label_values(&[key, &code]).inc();
+        }
+    }
+
+    /// Counts and logs what the Node does not have although a write of it was accepted, as with a webhook that changes it.
+    pub(super) fn report_undone<'k>(&self, keys: impl Iterator<Item = &'k str>) {
+        for key in keys {
+            tracing::warn!(key, "an accepted write of a key has no effect; it stays as the Node has it");
+            self.counters.refused.with_label_values(&[key, UNDONE]).inc();
         }
     }
 

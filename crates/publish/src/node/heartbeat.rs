@@ -34,8 +34,10 @@ impl Heartbeat {
     pub(super) fn start(&mut self, age: Duration, now: Instant) {
         let Some(interval) = self.interval.filter(|_| self.next.is_none()) else { return };
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.next = Some(now + until_phase(wall, interval, self.phase));
-        self.is_overdue = age >= interval;
+        let until = until_phase(wall, interval, self.phase);
+        self.next = Some(now + until);
+        // A restart over the moment of the last one must not make the pause of two intervals.
+        self.is_overdue = age + until > interval + interval / MIN_SHARE;
     }
 
     /// How long until it is due, if it was started.

@@ -65,6 +65,18 @@ impl MetadataKeys {
         halves
     }
 
+    /// Each key by itself.
+    pub(super) fn singles(self) -> Vec<MetadataKeys> {
+        let label = |key| MetadataKeys { labels: BTreeSet::from([key]), ..MetadataKeys::default() };
+        let annotation = |key| MetadataKeys { annotations: BTreeSet::from([key]), ..MetadataKeys::default() };
+        self.labels.into_iter().map(label).chain(self.annotations.into_iter().map(annotation)).collect()
+    }
+
+    /// Whether all of them are among others.
+    pub(super) fn is_subset(&self, other: &MetadataKeys) -> bool {
+        self.labels.is_subset(&other.labels) && self.annotations.is_subset(&other.annotations)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
         self.labels.iter().chain(&self.annotations).map(String::as_str)
     }

@@ -44,6 +44,8 @@ pub(super) struct NodeReconciler {
     pub(super) watch_backoff: Backoff,
     /// For consecutive changes that came soon after a correction.
     pub(super) conflict_backoff: Backoff,
+    /// The version of a bookmark, from which the watch goes on after the version of the Node that is observed.
+    pub(super) bookmark: Option<(String, String)>,
     observer: NodeObserver,
 }
 
@@ -69,6 +71,7 @@ impl NodeReconciler {
             corrected_at: None,
             watch_backoff: Backoff::default(),
             conflict_backoff: Backoff::default(),
+            bookmark: None,
             observer,
         }
     }
@@ -188,6 +191,11 @@ impl NodeReconciler {
         desired: &DesiredNode,
     ) -> Result<Option<ObservedNode>, CallError> {
         if self.metadata_due(observed, desired) != Some(Duration::ZERO) {
+            let now = Instant::now();
+            let is_needed = || self.metadata_plan(observed, desired, &MetadataKeys::default()).is_needed();
+            if self.metadata_retry.is_due(now) && !is_needed() {
+                self.metadata_retry.succeeded();
+            }
             return Ok(None);
         }
         let held = self.metadata_retry.held(Instant::now()).clone();
@@ -195,7 +203,8 @@ impl NodeReconciler {
             self.api.report_contested(key, owner);
             self.corrected_at = Some(Instant::now());
         }
-        let written = self.writer().write_accepted_metadata(observed.clone(), desired, &held).await;
+        let before = self.metadata_retry.refused_before();
+        let written = self.writer().write_accepted_metadata(observed.clone(), desired, &held, before).await;
         let now = Instant::now();
         let written = written.inspect_err(|error| {
             let delay = self.metadata_retry.failed(error, now);
@@ -204,11 +213,17 @@ impl NodeReconciler {
         if is_another_version(observed, &written.node) {
             self.metadata_budget.spend(&self.settings.limits, now);
         }
-        if written.refused == MetadataKeys::default() {
+        let (error, mut refused) = (written.error, written.refused);
+        self.api.report_refused(refused.iter(), error.as_ref());
+        let plan = self.metadata_plan(&written.node, desired, &refused);
+        if error.is_none() && plan.is_needed() {
+            let undone = plan.changed(&written.node.metadata);
+            self.api.report_undone(undone.iter());
+            refused.extend(undone);
+        }
+        if refused == MetadataKeys::default() {
             self.metadata_retry.succeeded();
         } else {
-            let (error, refused) = (written.error, written.refused);
-            self.api.report_refused(refused.iter(), error.as_ref());
             self.metadata_retry.refused(refused, now);
         }
         Ok(Some(written.node))
@@ -225,6 +240,11 @@ impl NodeReconciler {
             self.heartbeat.start(age, Instant::now());
         }
         if self.status_due(observed, desired) != Some(Duration::ZERO) {
+            let now = Instant::now();
+            let is_needed = || self.status_plan(observed, desired, &BTreeSet::new()).is_needed();
+            if self.status_retry.is_due(now) && !is_needed() {
+                self.status_retry.succeeded();
+            }
             return Ok(None);
         }
         let held = self.status_retry.held(Instant::now()).clone();
@@ -238,11 +258,16 @@ impl NodeReconciler {
             self.status_budget.spend(&self.settings.limits, now);
         }
         self.heartbeat.written(now);
-        if written.refused.is_empty() {
+        let (error, mut refused) = (written.error, written.refused);
+        self.api.report_refused(refused.iter().map(String::as_str), error.as_ref());
+        let plan = self.status_plan(&written.node, desired, &refused);
+        if error.is_none() && plan.is_needed() {
+            self.api.report_undone(plan.differing.iter().map(String::as_str));
+            refused.extend(plan.differing);
+        }
+        if refused.is_empty() {
             self.status_retry.succeeded();
         } else {
-            let (error, refused) = (written.error, written.refused);
-            self.api.report_refused(refused.iter().map(String::as_str), error.as_ref());
             self.status_retry.refused(refused, now);
         }
         for transition in &transitions {

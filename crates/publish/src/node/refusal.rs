@@ -16,8 +16,12 @@ use super::{
     writer::NodeWriter,
 };
 
-/// How many parts of one write are tried. With sixty keys, of which one is refused, it is twelve.
+/// How many parts of one write are tried. With sixty keys, of which one is refused, it is twelve. What was not tried by then is not
+/// refused: the next write goes on with it.
 const MAX_TRIALS: usize = 24;
+/// How many of the keys that were refused before, and are again, are tried by themselves with one write. A policy that refuses many
+/// keys usually stays.
+const MAX_AGAIN: usize = 4;
 
 /// A Node with all that the API server accepted.
 pub(super) struct AcceptedWrite<K> {
@@ -36,12 +40,14 @@ pub(super) fn is_refusal(error: &CallError) -> bool {
 }
 
 impl NodeWriter<'_> {
-    /// Writes labels and annotations without those that the API server refuses. Those that are `held` are not tried.
+    /// Writes labels and annotations without those that the API server refuses. Those that are `held` are not tried. Of those that
+    /// were refused `before`, some are tried by themselves, with each turn others.
     pub(super) async fn write_accepted_metadata(
         self,
         observed: ObservedNode,
         desired: &DesiredNode,
         held: &MetadataKeys,
+        (before, turn): (&MetadataKeys, usize),
     ) -> Result<AcceptedWrite<MetadataKeys>, CallError> {
         let error = match self.write_metadata(observed, desired, held).await {
             Ok(node) => return Ok(AcceptedWrite { node, refused: held.clone(), error: None }),
@@ -62,7 +68,16 @@ impl NodeWriter<'_> {
             // Not for its keys: a role that is missing, or another policy for all writes.
             return Err(error);
         }
-        let mut untried = Vec::from(changed.halves());
+        // The first half is on top: the own keys come before those in the vendors' spelling, which policies refuse more often.
+        let mut untried: Vec<MetadataKeys> = if changed.is_subset(before) && changed.len() > MAX_AGAIN {
+            let mut keys = changed.singles();
+            let first = turn * MAX_AGAIN % keys.len();
+            keys.rotate_left(first);
+            keys.split_off(MAX_AGAIN).into_iter().for_each(|keys| refused.extend(keys));
+            keys
+        } else {
+            changed.halves().into_iter().rev().collect()
+        };
         for _ in 0..MAX_TRIALS {
             let Some(part) = untried.pop() else { break };
             let mut without = refused.clone();
@@ -70,11 +85,10 @@ impl NodeWriter<'_> {
             match self.write_metadata(node.clone(), desired, &without).await {
                 Ok(written) => node = written,
                 Err(error) if !is_refusal(&error) => return Err(error),
-                Err(_) if part.len() > 1 => untried.extend(part.halves()),
+                Err(_) if part.len() > 1 => untried.extend(part.halves().into_iter().rev()),
                 Err(_) => refused.extend(part),
             }
         }
-        untried.into_iter().for_each(|keys| refused.extend(keys));
         Ok(AcceptedWrite { node, refused, error: Some(error) })
     }
 

@@ -17,6 +17,8 @@ pub(super) struct PartRetry<K> {
     /// What the API server refused, while it accepted the rest. Nothing if the whole write failed.
     held: K,
     none: K,
+    /// How often something was refused.
+    turn: usize,
 }
 
 impl<K: Clone + Default + PartialEq> PartRetry<K> {
@@ -28,6 +30,16 @@ impl<K: Clone + Default + PartialEq> PartRetry<K> {
     /// How long until another attempt, if the last one failed.
     pub(super) fn delay(&self, now: Instant) -> Option<Duration> {
         Some(self.at?.saturating_duration_since(now))
+    }
+
+    /// What was refused with the last attempt, and how often something was.
+    pub(super) fn refused_before(&self) -> (&K, usize) {
+        (&self.held, self.turn)
+    }
+
+    /// Whether the time of another attempt has come.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| at <= now)
     }
 
     /// Whether nothing at all may be written for now.
@@ -52,6 +64,7 @@ impl<K: Clone + Default + PartialEq> PartRetry<K> {
     pub(super) fn refused(&mut self, refused: K, now: Instant) {
         if self.at.is_none_or(|at| at <= now) {
             self.at = Some(now + self.backoff.next_delay(None) * REFUSAL_FACTOR);
+            self.turn = self.turn.wrapping_add(1);
         }
         self.held = refused;
     }

@@ -21,8 +21,8 @@ pub(super) struct StatusPlan {
     pub(super) entries: Vec<OwnNodeCondition>,
     /// Types that an apply cannot remove, since the API server has no record of their owner. They are removed first.
     pub(super) removals: Vec<String>,
-    /// Whether the Node differs from what is decided, messages aside.
-    pub(super) change: bool,
+    /// The types that differ from what is decided, messages and times aside.
+    pub(super) differing: BTreeSet<String>,
     /// Whether a condition is decided, so that there is a heartbeat.
     pub(super) has_heartbeat: bool,
     /// The version of the Node whose undecided conditions are carried.
@@ -64,8 +64,11 @@ impl StatusPlan {
         self.resource_version = Some(observed.metadata.resource_version.clone());
     }
 
-    /// The types that it sets or removes.
+    /// The types that it sets or removes. Of a heartbeat, those whose time is another one.
     pub(super) fn changed(&self, observed: &ObservedNode) -> BTreeSet<String> {
+        if self.is_needed() {
+            return self.differing.clone();
+        }
         let owners = &observed.metadata.condition_owners;
         let entry = |kind: &str| self.entries.iter().find(|entry| entry.kind == kind);
         let set = self
@@ -102,7 +105,9 @@ impl StatusPlan {
             }
             Decision::Decided(condition) => {
                 let differs = events::differs(current, condition);
-                self.change |= differs || !owners.is_ours(kind);
+                if differs || !owners.is_ours(kind) {
+                    self.differing.insert(kind.clone());
+                }
                 self.has_heartbeat = true;
                 self.entries.push(entry(kind, condition, current, time));
                 if is_own && differs && events::is_transition(kind, current, condition) {
@@ -130,9 +135,8 @@ impl StatusPlan {
             if is_entry || held.contains(kind) || !owners.is_ours(kind) && !is_claimed {
                 continue;
             }
-            if owners.is_given_up_by_omission(kind) && (owners.other(kind).is_none() || !is_claimed) {
-                self.change = true;
-            } else {
+            self.differing.insert(kind.clone());
+            if !owners.is_given_up_by_omission(kind) || owners.other(kind).is_some() && is_claimed {
                 self.removals.push(kind.clone());
             }
         }
@@ -140,7 +144,7 @@ impl StatusPlan {
 
     /// Whether anything has to be written, heartbeats aside.
     pub(super) fn is_needed(&self) -> bool {
-        self.change || !self.removals.is_empty()
+        !self.differing.is_empty()
     }
 
     /// Whether the apply holds only for the version of the Node that it was planned on.

@@ -16,7 +16,10 @@ impl NodeReconciler {
     pub(super) async fn wait(&mut self, desired: &mut watch::Receiver<Option<DesiredNode>>) -> Option<()> {
         let Some(observed) = &self.observed else { return Some(()) };
         let begun = Instant::now();
-        let stream = match self.api.watch(&self.settings.name, &observed.metadata.resource_version).await {
+        let version = &observed.metadata.resource_version;
+        let bookmark = self.bookmark.as_ref().filter(|(of, _)| of == version);
+        let from = bookmark.map_or(version, |(_, bookmark)| bookmark);
+        let stream = match self.api.watch(&self.settings.name, from).await {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(%error, "watching the Node failed");
@@ -46,9 +49,9 @@ impl NodeReconciler {
                         }
                     }
                     Some(Ok(NodeWatchEvent::Bookmark(resource_version))) => {
-                        if let Some(observed) = &mut self.observed {
-                            observed.metadata.resource_version = resource_version;
-                        }
+                        // It is no version of this Node: a write that names it would be refused.
+                        let of = self.observed.as_ref().map(|node| node.metadata.resource_version.clone());
+                        self.bookmark = of.map(|of| (of, resource_version));
                     }
                     ended => {
                         let duration = begun.elapsed();

@@ -132,6 +132,30 @@ impl FakeNode {
         self.fields.keys()
     }
 
+    /// Removes a field from what was written over `before`. Without any other change nothing was written.
+    pub(super) fn strip(&mut self, field: &FakeNodeField, before: &FakeNode) {
+        self.fields.remove(field);
+        if self.fields == before.fields {
+            self.version = before.version;
+        }
+    }
+
+    /// Whether a label or an annotation whose key begins so is another one than before.
+    pub(super) fn changes_of(&self, prefix: &str, before: &FakeNode) -> bool {
+        let of = |node: &FakeNode| -> BTreeMap<FakeNodeField, OwnedField> {
+            let is_of = |field: &FakeNodeField| match field {
+                FakeNodeField::Label(key) | FakeNodeField::Annotation(key) => key.starts_with(prefix),
+                FakeNodeField::Condition(_) => false,
+            };
+            node.fields
+                .iter()
+                .filter(|(field, _)| is_of(field))
+                .map(|(a, b)| (a.clone(), b.clone()))
+                .collect()
+        };
+        of(self) != of(before)
+    }
+
     /// The Node as the API server returns it.
     pub fn to_json(&self) -> Value {
         let (mut labels, mut annotations, mut conditions) = (Map::new(), Map::new(), Vec::new());

@@ -72,7 +72,7 @@ fn an_unchanged_condition_is_written_by_the_heartbeat_only_which_changes_one_tim
 fn a_change_of_the_status_moves_the_transition_and_one_of_the_reason_does_not() {
     let node = node(&[(READY, "True", US)]);
     let failed = plan(&node, &[(READY, decided(ConditionStatus::False))]);
-    assert!(failed.change && failed.transitions.len() == 1);
+    assert!(failed.is_needed() && failed.transitions.len() == 1);
     assert_eq!(applied(&failed), json!([on_node(READY, "False", NOW, NOW)]));
     let degraded = Condition {
         status: ConditionStatus::True,
@@ -80,7 +80,7 @@ fn a_change_of_the_status_moves_the_transition_and_one_of_the_reason_does_not() 
         message: "message".to_owned(),
     };
     let degraded = plan(&node, &[(READY, Decision::Decided(degraded))]);
-    assert!(degraded.change && degraded.transitions.len() == 1);
+    assert!(degraded.is_needed() && degraded.transitions.len() == 1);
     assert_eq!(applied(&degraded)[0]["lastTransitionTime"], THEN);
 }
 
@@ -102,7 +102,7 @@ fn an_undecided_condition_is_carried_as_it_is_and_causes_no_write() {
     let idle = plan(&node, &[(READY, Decision::Undecided), (PROBLEM, Decision::Undecided)]);
     assert!(!idle.is_needed() && !idle.has_heartbeat);
     let failed = plan(&node, &[(READY, decided(ConditionStatus::False)), (PROBLEM, Decision::Undecided)]);
-    assert!(failed.change);
+    assert!(failed.is_needed());
     assert_eq!(applied(&failed)[1], on_node(PROBLEM, "False", THEN, THEN), "with its times");
     assert_eq!(failed.body("node", "u")["metadata"]["resourceVersion"], "7");
 }
@@ -112,7 +112,7 @@ fn on_a_node_without_the_condition_only_a_decision_is_written() {
     for state in [Decision::Undecided, Decision::Absent] {
         assert!(!plan(&node(&[]), &[(PROBLEM, state)]).is_needed());
     }
-    assert!(plan(&node(&[]), &[(PROBLEM, decided(ConditionStatus::False))]).change);
+    assert!(plan(&node(&[]), &[(PROBLEM, decided(ConditionStatus::False))]).is_needed());
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn an_undecided_condition_of_another_machine_is_removed() {
         ..desired(&[(READY, Decision::Undecided), (PROBLEM, Decision::Undecided)])
     };
     let plan = StatusPlan::new(&node, &desired, PREFIX, Some(NOW), &BTreeSet::new());
-    assert!(plan.change && plan.entries.is_empty());
+    assert!(plan.is_needed() && plan.entries.is_empty());
     assert_eq!(plan.body("node", "u").get("status"), None);
 }
 
@@ -132,7 +132,10 @@ fn an_absent_condition_is_removed_by_an_apply_without_it() {
     let node = node(&[(READY, "True", US), (PROBLEM, "False", US)]);
     let plan = plan(&node, &[(READY, Decision::Absent), (PROBLEM, Decision::Absent)]);
     assert!(
-        plan.change && plan.entries.is_empty() && plan.removals.is_empty() && plan.transitions.is_empty()
+        plan.is_needed()
+            && plan.entries.is_empty()
+            && plan.removals.is_empty()
+            && plan.transitions.is_empty()
     );
 }
 
@@ -141,7 +144,7 @@ fn own_conditions_without_an_owner_are_adopted_or_removed() {
     for owners in [&[][..], &["before-first-apply"]] {
         let node = node(&[(READY, "True", owners), (PROBLEM, "True", owners), ("Ready", "True", owners)]);
         let plan = plan(&node, &[(READY, decided(ConditionStatus::True)), (PROBLEM, Decision::Absent)]);
-        assert!(plan.change && plan.transitions.is_empty(), "it is to be owned, but it is the same");
+        assert!(plan.is_needed() && plan.transitions.is_empty(), "it is to be owned, but it is the same");
         assert_eq!(plan.removals, [PROBLEM]);
         assert_eq!(
             plan.removal_body("7")["status"]["conditions"],
@@ -154,21 +157,21 @@ fn own_conditions_without_an_owner_are_adopted_or_removed() {
 fn an_alias_is_written_like_any_condition_but_left_to_another_owner() {
     let wanted = [(ALIAS, decided(ConditionStatus::False))];
     let first = plan(&node(&[]), &wanted);
-    assert!(first.change && first.transitions.is_empty() && applied(&first)[0]["status"] == "False");
+    assert!(first.is_needed() && first.transitions.is_empty() && applied(&first)[0]["status"] == "False");
     let foreign = plan(&node(&[(ALIAS, "True", &["eks-node-monitoring-agent"])]), &wanted);
     assert!(!foreign.is_needed() && foreign.entries.is_empty());
     assert_eq!(foreign.refused.get(ALIAS).map(String::as_str), Some("eks-node-monitoring-agent"));
     let shared = plan(&node(&[(ALIAS, "False", &[FIELD_MANAGER, "eks-node-monitoring-agent"])]), &wanted);
-    assert!(shared.change && shared.entries.is_empty(), "it is given up to the other manager");
+    assert!(shared.is_needed() && shared.entries.is_empty(), "it is given up to the other manager");
     let own = plan(&node(&[(READY, "True", &["kubectl-edit"])]), &[(READY, decided(ConditionStatus::False))]);
-    assert!(own.change && own.refused.is_empty(), "one under the own prefix is corrected");
+    assert!(own.is_needed() && own.refused.is_empty(), "one under the own prefix is corrected");
 }
 
 #[test]
 fn a_condition_that_is_no_longer_known_is_removed() {
     let node = node(&[(READY, "True", US), (ALIAS, "True", US), ("Ready", "True", &["kubelet"])]);
     let plan = plan(&node, &[(READY, decided(ConditionStatus::True))]);
-    assert!(plan.change && plan.entries.len() == 1 && plan.removals.is_empty());
+    assert!(plan.is_needed() && plan.entries.len() == 1 && plan.removals.is_empty());
 }
 
 #[test]

@@ -49,6 +49,87 @@ async fn one_refused_key_keeps_no_other_from_being_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_for_a_whole_prefix_keeps_no_own_label_from_being_written() {
+    for keys in [3, 12, 30] {
+        let mut desired = many(ConditionStatus::True);
+        for number in 0..keys {
+            desired.compat.values.insert(format!("nvidia.com/gpu.{number:02}"), "1".to_owned());
+        }
+        let test = ReconcilerTest::with(FakeNode::new(NODE), Some(desired));
+        test.api.fail(Some(FakeApiFault::RefusesKeys("nvidia.com/", 403)));
+        test.run(Duration::from_secs(600)).await;
+        test.with_node(|node| assert_eq!(node.fields().count(), 60 + 1 + 2, "{keys} refused keys"));
+        assert_eq!(test.refused.with_label_values(&[COUNT, "403"]).get(), 0);
+        assert!(test.refused.with_label_values(&["nvidia.com/gpu.00", "403"]).get() > 0);
+        let applies = test.requested("apply");
+        assert!(applies <= 30 * 8, "{applies} requests for {keys} refused keys");
+        test.api.fail(None);
+        test.run(Duration::from_secs(400)).await;
+        test.with_node(|node| assert_eq!(node.fields().count(), 60 + 1 + 2 + keys));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_webhook_undoes_is_tried_more_and_more_rarely_and_keeps_nothing_else() {
+    for field in [label(MODEL), FakeNodeField::Condition(READY.to_owned())] {
+        let test = ReconcilerTest::with(FakeNode::new(NODE), Some(many(ConditionStatus::True)));
+        test.api.fail(Some(FakeApiFault::Strips(field.clone())));
+        test.run_while(HOUR, async || {
+            sleep(Duration::from_secs(1000)).await;
+            let mut changed = many(ConditionStatus::False);
+            changed.labels.values.insert(COUNT.to_owned(), "7".to_owned());
+            test.desired.send_replace(Some(changed));
+            sleep(Duration::from_secs(1)).await;
+            test.with_node(|node| {
+                assert_eq!(node.label(COUNT), Some("7"), "{field:?}");
+                assert_eq!(
+                    node.condition(PROBLEM).map(|problem| problem["status"].clone()),
+                    Some(json!("False"))
+                );
+            });
+        })
+        .await;
+        let (writes, watches) = (test.api.writes().len(), test.requested("watch"));
+        assert!(
+            writes <= 60 && watches <= 120,
+            "{field:?}: {writes} writes and {watches} watches in an hour"
+        );
+        test.api.fail(None);
+        test.run(Duration::from_secs(400)).await;
+        assert!(test.with_node(|node| node.value(&field).is_some()), "{field:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_alias_costs_no_write_of_the_other_conditions() {
+    const ALIAS: &str = "AcceleratedHardwareReady";
+    let state = || condition(ConditionStatus::True, "Reason");
+    let desired = with_conditions(&[(READY, state()), (PROBLEM, state()), (ALIAS, state())]);
+    let test = ReconcilerTest::with(FakeNode::new(NODE), Some(desired));
+    test.api.fail(refuses(FakeNodeField::Condition(ALIAS.to_owned()), 403));
+    test.run(HOUR / 6).await;
+    let before = test.with_node(|node| node.version());
+    test.run(HOUR / 2).await;
+    let written = test.with_node(|node| node.version()) - before;
+    assert!(written <= 2, "{written} versions of the Node in half an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_was_stored_without_a_response_is_over_once_that_is_seen() {
+    let test = ReconcilerTest::new();
+    test.api.fail(Some(FakeApiFault::Refuses("apply", 500)));
+    test.run_while(HOUR, async || {
+        sleep(Duration::from_secs(30)).await;
+        // By then it has failed; the Node has it nevertheless.
+        test.api.fail(None);
+        test.with_node(|node| node.update(FIELD_MANAGER, label(COUNT), Some(json!("8"))));
+    })
+    .await;
+    let gets = test.requested("get");
+    assert!(gets <= 10, "{gets} reads in an hour");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_removal_keeps_the_key_and_nothing_else() {
     let mut node = FakeNode::new(NODE);
     node.update(FIELD_MANAGER, label(OLD), Some(json!("8")));

@@ -30,6 +30,31 @@ async fn changes_of_others_end_no_watch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_for_one_version_of_the_node_names_no_version_of_a_bookmark() {
+    // What carries the version of the Node: a condition that is not decided.
+    let state =
+        |ready| with_conditions(&[(READY, condition(ready, "Reason")), (PROBLEM, Decision::Undecided)]);
+    let mut node = FakeNode::new(NODE);
+    let problem = json!({ "type": PROBLEM, "status": "False", "reason": "NoProblem", "message": "" });
+    node.update(FIELD_MANAGER, FakeNodeField::Condition(PROBLEM.to_owned()), Some(problem));
+    let mut first = state(ConditionStatus::True);
+    first.inherits = true;
+    let test = ReconcilerTest::with(node, Some(first));
+    test.api.fail(Some(FakeApiFault::Bookmarks(1_000_000)));
+    test.run_while(Duration::from_secs(120), async || {
+        sleep(Duration::from_secs(60)).await;
+        let mut second = state(ConditionStatus::False);
+        second.inherits = true;
+        test.desired.send_replace(Some(second));
+    })
+    .await;
+    test.with_node(|node| {
+        assert_eq!(node.condition(READY).map(|ready| ready["status"].clone()), Some(json!("False")));
+    });
+    assert_eq!((test.counted("apply status", "409"), test.requested("get")), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn watches_that_end_at_once_are_restarted_with_a_back_off() {
     let test = ReconcilerTest::new();
     test.api.fail(Some(FakeApiFault::WatchEndsAfter(Duration::ZERO)));
