@@ -74,9 +74,15 @@ pub(crate) fn built(target: &[&str], file: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("AFD_BUILD_FOLDER") {
         return Path::new(&folder).join(file);
     }
+    let test = std::env::current_exe().expect("a test has a path");
+    let folder = test.parent().and_then(Path::parent).expect("tests are built into target/<profile>/deps");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet"]).args(target).current_dir(workspace());
+    // That of the test, as with `cargo test --release`.
+    if folder.ends_with("release") {
+        build.arg("--release");
+    }
     // Cargo sets variables about the test's package. A build script that reads them (ring's does) would run again each time.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_"))
     {
@@ -85,8 +91,6 @@ pub(crate) fn built(target: &[&str], file: &str) -> PathBuf {
     build.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_LINKS");
     let built = build.status();
     assert!(built.is_ok_and(|status| status.success()), "{file} cannot be built");
-    let test = std::env::current_exe().expect("a test has a path");
-    let folder = test.parent().and_then(Path::parent).expect("tests are built into target/<profile>/deps");
     folder.join(file)
 }
 

@@ -65,7 +65,9 @@ const START_REQUESTS: u64 = 4;
 const WRITE_INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
 fn main() -> ExitCode {
+    // Built before the bed starts, because the bed has no access to the registry.
     afd_tests::binary();
+    afd_tests::fake_nvml();
     Suite::new()
         .parallel(2)
         .test("fifty_agents_start_together_become_idle_and_follow_a_rollout", || {
