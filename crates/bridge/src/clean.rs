@@ -23,6 +23,8 @@ const PAGE_SIZE: u32 = 250;
 const MAX_CONCURRENT: usize = 8;
 /// How often a call is tried.
 const MAX_ATTEMPTS: usize = 8;
+/// How the names of pods begin in what has failed.
+const POD: &str = "pod ";
 /// How often the list begins again.
 const MAX_RESTARTS: usize = 32;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -99,6 +101,8 @@ async fn clean_pods(
             Err(error) if is_expired(&error) && parameters.continue_token.is_some() && restarts > 0 => {
                 restarts -= 1;
                 parameters.continue_token = None;
+                // They come again.
+                remains.failed.retain(|(name, _)| !name.starts_with(POD));
                 continue;
             }
             page => page?,
@@ -109,12 +113,12 @@ async fn clean_pods(
         for (pod, result) in cleaned {
             match result {
                 Ok(is_cleaned) => remains.pods += usize::from(is_cleaned),
-                // Without an answer it is this pod, or else the next list says so.
+                // Without an answer it is this pod, or else the next list fails.
                 Err(error) if is_overload(&error) && error.status().is_some() => return Err(error),
                 Err(error) => {
                     let [namespace, name] = [&pod.metadata.namespace, &pod.metadata.name]
                         .map(|text| text.as_deref().unwrap_or_default());
-                    remains.failed.push((format!("pod {namespace}/{name}"), error));
+                    remains.failed.push((format!("{POD}{namespace}/{name}"), error));
                 }
             }
         }

@@ -36,7 +36,7 @@ const MAX_ATTEMPTS: usize = 3;
 enum PodOutcome {
     /// It was looked after, or is gone.
     Done,
-    /// The API server refuses it, or the term is over.
+    /// The API server refuses it or does not answer, or the term is over.
     Later,
 }
 
@@ -176,7 +176,7 @@ impl BridgeWorker<'_> {
                 Err(error) => match error.status().map(|status| status.code) {
                     // Another manager has taken a key, or it is another pod of this name.
                     Some(404 | 409) => {}
-                    // The server has just answered: it is this pod that takes so long, by a webhook. If it is not, the next read says so.
+                    // The server has just answered: it is this pod that takes so long, by a webhook. If it is not, the next read fails.
                     None => {
                         tracing::warn!(pod = pod.name, %error, "a write of a pod was not answered");
                         return Ok(PodOutcome::Later);

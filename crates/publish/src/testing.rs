@@ -67,6 +67,8 @@ pub enum FakeApiFault {
     RefusesKeys(&'static str, u16),
     /// Every write succeeds, and a webhook removes this field.
     Strips(FakeNodeField),
+    /// Every write succeeds, and a webhook restores this label where it is removed.
+    Restores(String),
     /// The events of a watch begin with a bookmark of this version.
     Bookmarks(u64),
     /// Watches end after a duration.
@@ -286,8 +288,10 @@ impl FakeApi {
             *node = before;
             return response(code, &json!({ "kind": "Status", "status": "Failure", "code": code }));
         }
-        if let Some(FakeApiFault::Strips(field)) = &state_fault {
-            node.strip(field, &before);
+        match &state_fault {
+            Some(FakeApiFault::Strips(field)) => node.strip(field, &before),
+            Some(FakeApiFault::Restores(key)) => node.restore(&FakeNodeField::Label(key.clone()), &before),
+            _ => {}
         }
         let answer = match result {
             Ok(()) => response(200, &node.to_json()),

@@ -133,12 +133,16 @@ fn tail(log: &Path) -> String {
 pub async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let end = Instant::now() + TIMEOUT;
     let mut last = anyhow::anyhow!("no attempt has ended");
-    while let Ok(outcome) = tokio::time::timeout_at(end.into(), attempt()).await {
-        match outcome {
-            Ok(value) => return Ok(value),
-            Err(error) => last = error,
+    loop {
+        match tokio::time::timeout_at(end.into(), attempt()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => last = error,
+            // The last one that ended says more.
+            Err(_) => {}
+        }
+        if Instant::now() >= end {
+            return Err(last.context(format!("timed out waiting until {what}")));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Err(last.context(format!("timed out waiting until {what}")))
 }

@@ -99,6 +99,19 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_over_the_moment_of_a_heartbeat_makes_no_pause_of_two_intervals() {
+        let start = Instant::now();
+        let due = |age: Duration| {
+            let mut heartbeat = Heartbeat::new(Some(HOUR), "node");
+            heartbeat.start(age, start);
+            heartbeat.due(start).expect("it was started")
+        };
+        let until = due(Duration::ZERO);
+        assert_eq!(due(HOUR + HOUR / 10 - until), Duration::ZERO);
+        assert!(due(HOUR - until) > Duration::ZERO, "it comes an hour after the last one");
+    }
+
+    #[test]
     fn no_interval_is_no_heartbeat() {
         let mut heartbeat = Heartbeat::new(None, "node");
         heartbeat.start(HOUR, Instant::now());

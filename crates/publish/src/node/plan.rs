@@ -72,6 +72,14 @@ impl MetadataKeys {
         self.labels.into_iter().map(label).chain(self.annotations.into_iter().map(annotation)).collect()
     }
 
+    /// Those that are not among others.
+    pub(super) fn without(&self, other: &MetadataKeys) -> MetadataKeys {
+        MetadataKeys {
+            labels: self.labels.difference(&other.labels).cloned().collect(),
+            annotations: self.annotations.difference(&other.annotations).cloned().collect(),
+        }
+    }
+
     /// Whether all of them are among others.
     pub(super) fn is_subset(&self, other: &MetadataKeys) -> bool {
         self.labels.is_subset(&other.labels) && self.annotations.is_subset(&other.annotations)

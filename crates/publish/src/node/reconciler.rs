@@ -83,7 +83,7 @@ impl NodeReconciler {
     /// When the Node cannot be read, or the server asks for a delay.
     pub(super) async fn reconcile(&mut self, desired: Option<&DesiredNode>) -> Result<(), CallError> {
         let now = Instant::now();
-        if [self.metadata_retry.delay(now), self.status_retry.delay(now)].contains(&Some(Duration::ZERO)) {
+        if self.metadata_retry.is_due(now) || self.status_retry.is_due(now) {
             // What failed may have been written nevertheless.
             self.observed = None;
         }
@@ -214,10 +214,14 @@ impl NodeReconciler {
             self.metadata_budget.spend(&self.settings.limits, now);
         }
         let (error, mut refused) = (written.error, written.refused);
-        self.api.report_refused(refused.iter(), error.as_ref());
+        self.api.report_refused(refused.without(&written.untried).iter(), error.as_ref());
         let plan = self.metadata_plan(&written.node, desired, &refused);
         if error.is_none() && plan.is_needed() {
-            let undone = plan.changed(&written.node.metadata);
+            // Removals come first: with one that is undone nothing else was written.
+            let undone = match plan.has_removals() {
+                true => plan.removals,
+                false => plan.changed(&written.node.metadata),
+            };
             self.api.report_undone(undone.iter());
             refused.extend(undone);
         }
@@ -250,7 +254,7 @@ impl NodeReconciler {
         let held = self.status_retry.held(Instant::now()).clone();
         let written = self.writer().write_accepted_status(observed.clone(), desired, &held).await;
         let now = Instant::now();
-        let (written, transitions) = written.inspect_err(|error| {
+        let (written, mut transitions) = written.inspect_err(|error| {
             let delay = self.status_retry.failed(error, now);
             tracing::warn!(%error, retry_seconds = delay.as_secs(), "conditions cannot be written; retrying");
         })?;
@@ -259,11 +263,17 @@ impl NodeReconciler {
         }
         self.heartbeat.written(now);
         let (error, mut refused) = (written.error, written.refused);
-        self.api.report_refused(refused.iter().map(String::as_str), error.as_ref());
+        let tried = refused.difference(&written.untried);
+        self.api.report_refused(tried.map(String::as_str), error.as_ref());
         let plan = self.status_plan(&written.node, desired, &refused);
         if error.is_none() && plan.is_needed() {
-            self.api.report_undone(plan.differing.iter().map(String::as_str));
-            refused.extend(plan.differing);
+            let undone = match plan.removals.is_empty() {
+                true => plan.differing,
+                false => plan.removals.into_iter().collect(),
+            };
+            self.api.report_undone(undone.iter().map(String::as_str));
+            transitions.retain(|transition| !undone.contains(&transition.kind));
+            refused.extend(undone);
         }
         if refused.is_empty() {
             self.status_retry.succeeded();

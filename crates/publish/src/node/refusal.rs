@@ -28,6 +28,8 @@ pub(super) struct AcceptedWrite<K> {
     pub(super) node: ObservedNode,
     /// What it refused.
     pub(super) refused: K,
+    /// What of that it was not asked for this time.
+    pub(super) untried: K,
     /// Why.
     pub(super) error: Option<CallError>,
 }
@@ -50,7 +52,9 @@ impl NodeWriter<'_> {
         (before, turn): (&MetadataKeys, usize),
     ) -> Result<AcceptedWrite<MetadataKeys>, CallError> {
         let error = match self.write_metadata(observed, desired, held).await {
-            Ok(node) => return Ok(AcceptedWrite { node, refused: held.clone(), error: None }),
+            Ok(node) => {
+                return Ok(AcceptedWrite { node, refused: held.clone(), untried: held.clone(), error: None });
+            }
             Err(error) if is_refusal(&error) => error,
             Err(error) => return Err(error),
         };
@@ -60,7 +64,7 @@ impl NodeWriter<'_> {
         let mut refused = held.clone();
         if changed.len() < 2 {
             refused.extend(changed);
-            return Ok(AcceptedWrite { node, refused, error: Some(error) });
+            return Ok(AcceptedWrite { node, refused, untried: held.clone(), error: Some(error) });
         }
         let mut all = changed.clone();
         all.extend(held.clone());
@@ -68,12 +72,14 @@ impl NodeWriter<'_> {
             // Not for its keys: a role that is missing, or another policy for all writes.
             return Err(error);
         }
-        // The first half is on top: the own keys come before those in the vendors' spelling, which policies refuse more often.
+        // The first half is on top: labels under the own prefix come before most of those in the vendors' spelling, which policies
+        // refuse more often.
+        let mut rest = MetadataKeys::default();
         let mut untried: Vec<MetadataKeys> = if changed.is_subset(before) && changed.len() > MAX_AGAIN {
             let mut keys = changed.singles();
             let first = turn * MAX_AGAIN % keys.len();
             keys.rotate_left(first);
-            keys.split_off(MAX_AGAIN).into_iter().for_each(|keys| refused.extend(keys));
+            keys.split_off(MAX_AGAIN).into_iter().for_each(|keys| rest.extend(keys));
             keys
         } else {
             changed.halves().into_iter().rev().collect()
@@ -81,15 +87,22 @@ impl NodeWriter<'_> {
         for _ in 0..MAX_TRIALS {
             let Some(part) = untried.pop() else { break };
             let mut without = refused.clone();
+            without.extend(rest.clone());
             untried.iter().for_each(|keys| without.extend(keys.clone()));
             match self.write_metadata(node.clone(), desired, &without).await {
-                Ok(written) => node = written,
+                Ok(written) => {
+                    node = written;
+                    // The policy is another one now.
+                    untried.extend(Some(std::mem::take(&mut rest)).filter(|rest| rest.len() > 0));
+                }
                 Err(error) if !is_refusal(&error) => return Err(error),
                 Err(_) if part.len() > 1 => untried.extend(part.halves().into_iter().rev()),
                 Err(_) => refused.extend(part),
             }
         }
-        Ok(AcceptedWrite { node, refused, error: Some(error) })
+        refused.extend(rest.clone());
+        rest.extend(held.clone());
+        Ok(AcceptedWrite { node, refused, untried: rest, error: Some(error) })
     }
 
     /// Applies what the Node has already.
@@ -113,7 +126,8 @@ impl NodeWriter<'_> {
     ) -> Result<(AcceptedWrite<BTreeSet<String>>, Vec<ConditionTransition>), CallError> {
         let error = match self.write_status(observed, desired, held).await {
             Ok((node, transitions)) => {
-                return Ok((AcceptedWrite { node, refused: held.clone(), error: None }, transitions));
+                let (refused, untried) = (held.clone(), held.clone());
+                return Ok((AcceptedWrite { node, refused, untried, error: None }, transitions));
             }
             Err(error) if is_refusal(&error) => error,
             Err(error) => return Err(error),
@@ -121,10 +135,12 @@ impl NodeWriter<'_> {
         let mut node = self.api.get(self.name).await?;
         let time = api::wall_time(node.metadata.created);
         let plan = StatusPlan::new(&node, desired, self.prefix, time.as_deref(), held);
-        let changed = plan.changed(&node);
+        let all = plan.changed(&node);
+        // Only the heartbeat of the others would be written: they stay as they are, and are tried if there is nothing else.
+        let changed = if plan.is_needed() { plan.differing } else { all.clone() };
         let (mut refused, mut transitions) = (held.clone(), Vec::new());
-        refused.extend(changed.iter().cloned());
-        if changed.len() > 1 {
+        refused.extend(all.iter().cloned());
+        if all.len() > 1 {
             for kind in &changed {
                 let mut without = refused.clone();
                 without.remove(kind);
@@ -142,6 +158,7 @@ impl NodeWriter<'_> {
         if refused.is_superset(&changed) && changed.len() > 1 {
             return Err(error);
         }
-        Ok((AcceptedWrite { node, refused, error: Some(error) }, transitions))
+        refused.retain(|kind| changed.contains(kind) || held.contains(kind));
+        Ok((AcceptedWrite { node, refused, untried: held.clone(), error: Some(error) }, transitions))
     }
 }

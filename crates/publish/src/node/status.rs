@@ -64,11 +64,8 @@ impl StatusPlan {
         self.resource_version = Some(observed.metadata.resource_version.clone());
     }
 
-    /// The types that it sets or removes. Of a heartbeat, those whose time is another one.
+    /// The types that it sets or removes, also those of which only the time is another one.
     pub(super) fn changed(&self, observed: &ObservedNode) -> BTreeSet<String> {
-        if self.is_needed() {
-            return self.differing.clone();
-        }
         let owners = &observed.metadata.condition_owners;
         let entry = |kind: &str| self.entries.iter().find(|entry| entry.kind == kind);
         let set = self

@@ -23,7 +23,7 @@ impl NodeReconciler {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(%error, "watching the Node failed");
-                self.observed = None;
+                (self.observed, self.bookmark) = (None, None);
                 let retry_after = error.retry_after.unwrap_or_default();
                 let delay = self.watch_backoff.next_delay(None).saturating_sub(retry_after);
                 sleep(retry_after).await;
@@ -60,7 +60,7 @@ impl NodeReconciler {
                         }
                         // Only a watch that the server ended by its timeout is resumed.
                         if duration <= MAX_BACKOFF || ended.is_some() {
-                            self.observed = None;
+                            (self.observed, self.bookmark) = (None, None);
                         }
                         let delay = self.watch_backoff.after_watch(duration);
                         return sleep_or_changed(desired, delay).await;

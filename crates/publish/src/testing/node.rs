@@ -140,6 +140,16 @@ impl FakeNode {
         }
     }
 
+    /// Restores a field of `before` that was removed. Without any other change nothing was written.
+    pub(super) fn restore(&mut self, field: &FakeNodeField, before: &FakeNode) {
+        if let Some(value) = before.fields.get(field) {
+            self.fields.entry(field.clone()).or_insert_with(|| value.clone());
+        }
+        if self.fields == before.fields {
+            self.version = before.version;
+        }
+    }
+
     /// Whether a label or an annotation whose key begins so is another one than before.
     pub(super) fn changes_of(&self, prefix: &str, before: &FakeNode) -> bool {
         let of = |node: &FakeNode| -> BTreeMap<FakeNodeField, OwnedField> {

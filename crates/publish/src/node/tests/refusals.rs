@@ -101,6 +101,57 @@ async fn what_a_webhook_undoes_is_tried_more_and_more_rarely_and_keeps_nothing_e
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_removal_that_a_webhook_undoes_keeps_nothing_else() {
+    let mut node = FakeNode::new(NODE);
+    node.update(FIELD_MANAGER, label(OLD), Some(json!("8")));
+    node.forget_owners();
+    let test = ReconcilerTest::with(node, Some(many(ConditionStatus::True)));
+    test.api.fail(Some(FakeApiFault::Restores(OLD.to_owned())));
+    test.run(HOUR).await;
+    test.with_node(|node| assert_eq!((node.label(COUNT), node.label(OLD)), (Some("8"), Some("8"))));
+    let undone = |key: &str| test.refused.with_label_values(&[key, "undone"]).get();
+    assert!(undone(OLD) > 0 && undone(COUNT) == 0);
+    let writes = test.api.writes().len();
+    assert!(writes <= 80, "{writes} writes in an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_narrowed_to_one_key_keeps_the_others_no_longer() {
+    let mut desired = many(ConditionStatus::True);
+    for number in 0..30 {
+        desired.compat.values.insert(format!("nvidia.com/gpu.{number:02}"), "1".to_owned());
+    }
+    let test = ReconcilerTest::with(FakeNode::new(NODE), Some(desired));
+    test.api.fail(Some(FakeApiFault::RefusesKeys("nvidia.com/", 403)));
+    test.run(Duration::from_secs(1000)).await;
+    test.api.fail(Some(FakeApiFault::RefusesKeys("nvidia.com/gpu.17", 403)));
+    test.run(Duration::from_secs(800)).await;
+    test.with_node(|node| assert_eq!(node.fields().count(), 60 + 1 + 2 + 29));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_whose_changes_are_refused_keeps_no_other_from_being_changed() {
+    const ALIAS: &str = "AcceleratedHardwareReady";
+    let state = |ready| {
+        let good = || condition(ConditionStatus::True, "Reason");
+        with_conditions(&[(READY, condition(ready, "Reason")), (PROBLEM, good()), (ALIAS, good())])
+    };
+    let test = ReconcilerTest::with(FakeNode::new(NODE), Some(state(ConditionStatus::True)));
+    test.run_while(Duration::from_secs(300), async || {
+        sleep(Duration::from_secs(100)).await;
+        // Its time in the fake server is the wall clock's, which has whole seconds.
+        std::thread::sleep(Duration::from_millis(1100));
+        test.api.fail(refuses(FakeNodeField::Condition(ALIAS.to_owned()), 403));
+        test.desired.send_replace(Some(state(ConditionStatus::False)));
+    })
+    .await;
+    test.with_node(|node| {
+        assert_eq!(node.condition(READY).map(|ready| ready["status"].clone()), Some(json!("False")));
+    });
+    assert_eq!(test.refused.with_label_values(&[READY, "403"]).get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_alias_costs_no_write_of_the_other_conditions() {
     const ALIAS: &str = "AcceleratedHardwareReady";
     let state = || condition(ConditionStatus::True, "Reason");
