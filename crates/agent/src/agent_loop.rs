@@ -97,10 +97,14 @@ struct AgentLoop<'o> {
 impl<'o> AgentLoop<'o> {
     /// Discovers for the first time.
     fn new(mut parts: LoopParts, node_options: &'o NodeOptions) -> AgentLoop<'o> {
-        let discovered = parts.probes.discover();
-        tracing::info!(devices = discovered.devices.len(), nics = discovered.nics.len(), "first inventory");
         let options = parts.args.track_options();
         let mut tracker = Tracker::new(parts.probes.host(), options, parts.args.state_dir.as_deref());
+        for probe in tracker.released_at_start() {
+            parts.releases.announce(probe, true);
+        }
+        parts.releases.apply(&mut parts.probes, &Inventory::default());
+        let discovered = parts.probes.discover();
+        tracing::info!(devices = discovered.devices.len(), nics = discovered.nics.len(), "first inventory");
         parts.probes.restore_error_counts(&tracker.take_error_counts());
         let mut memory = UnusedMemory::new();
         memory.request();
@@ -160,14 +164,14 @@ impl<'o> AgentLoop<'o> {
             let version = devices
                 .filter(|device| record.is_some_and(|record| record.vendor == device.vendor))
                 .find_map(|device| device.driver_version.value());
-            if let Some(version) = version.filter(|version| self.tracker.may_end_for(probe, version)) {
+            let may_end = |version: &&String| self.tracker.may_end_for(probe, version, &self.parts.probes);
+            if let Some(version) = version.filter(may_end) {
                 tracing::warn!(
                     probe,
                     driver = version,
                     "LibraryStale: the library in this container is not of the version of the loaded driver; ending, so \
                      that the container is created again with the current one"
                 );
-                self.tracker.save(&self.parts.probes);
                 self.parts.end.notify_one();
                 loop {
                     thread::park();

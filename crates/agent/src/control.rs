@@ -101,7 +101,8 @@ impl LoopRequest {
 }
 
 fn forget(tracker: &mut Tracker, id: Option<&str>) -> ControlReply {
-    let forgotten = tracker.forget(id);
+    let forgotten =
+        tracker.forget(id).map_err(|source| format!("the devices are still expected: {source}"))?;
     match (forgotten.is_empty(), id) {
         (false, _) => Ok(format!("No longer expected: {}.\n", forgotten.join(", "))),
         (true, Some(id)) => Err(format!(

@@ -29,13 +29,15 @@ pub(crate) struct AgentState {
 #[derive(Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,
-    written: AgentState,
+    written: Option<AgentState>,
+    /// Whether the last attempt failed.
+    is_failing: bool,
 }
 
 impl StateFile {
     /// The file in a folder.
     pub(crate) fn new(folder: &Path) -> StateFile {
-        StateFile { path: folder.join(NAME), written: AgentState::default() }
+        StateFile { path: folder.join(NAME), written: None, is_failing: false }
     }
 
     /// What an earlier agent saved. A file that cannot be used is as good as none.
@@ -49,15 +51,24 @@ impl StateFile {
             .ok()
     }
 
-    /// Saves a state that differs from the last one. A failure costs a grace or a count after the next restart, nothing more.
-    pub(crate) fn write(&mut self, state: AgentState) {
-        if state == self.written {
-            return;
+    /// Saves a state that differs from the last one; whether the file has it then. A failure costs a grace or a count after the next
+    /// restart.
+    pub(crate) fn write(&mut self, state: AgentState) -> bool {
+        if self.written.as_ref() == Some(&state) {
+            return true;
         }
-        if let Err(error) = replace(&self.path, &state) {
-            tracing::warn!(path = %self.path.display(), %error, "the state cannot be saved");
+        let is_first_failure = !std::mem::replace(&mut self.is_failing, true);
+        match replace(&self.path, &state) {
+            Ok(()) => {
+                self.is_failing = false;
+                self.written = Some(state);
+            }
+            Err(error) if is_first_failure => {
+                tracing::warn!(path = %self.path.display(), %error, "the state cannot be saved; retrying");
+            }
+            Err(_) => {}
         }
-        self.written = state;
+        !self.is_failing
     }
 }
 

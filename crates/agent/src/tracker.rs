@@ -87,6 +87,11 @@ impl Tracker {
         self.boot_id.as_deref().unwrap_or_default()
     }
 
+    /// The probes whose library must not be queried before the Node is read.
+    pub fn released_at_start(&self) -> impl Iterator<Item = &'static str> {
+        self.track.released_at_start()
+    }
+
     /// What is believed after the last observation.
     pub fn believed(&self) -> &Believed {
         self.track.believed()
@@ -112,24 +117,30 @@ impl Tracker {
         std::mem::take(&mut self.error_counts)
     }
 
-    /// Saves what must survive a restart of the container.
-    pub fn save(&mut self, probes: &Probes) {
+    /// Saves what must survive a restart of the container; whether the next agent will know it.
+    pub fn save(&mut self, probes: &Probes) -> bool {
         let boot_id = self.boot_id().to_owned();
-        let Some(file) = &mut self.state else { return };
+        let Some(file) = &mut self.state else { return false };
         let track = self.track.save(&boot_id);
         let ended_for = self.ended_for.clone();
-        file.write(AgentState { boot_id, track, error_counts: probes.error_counts(), ended_for });
+        file.write(AgentState { boot_id, track, error_counts: probes.error_counts(), ended_for })
     }
 
     /// Whether the agent may end so that its container is created again, with a library for this driver: once per version of the
-    /// driver and boot, and only where the next agent will know.
-    pub fn may_end_for(&mut self, probe: &str, driver_version: &str) -> bool {
-        let may_end =
-            self.state.is_some() && self.ended_for.get(probe).is_none_or(|ended| ended != driver_version);
-        if may_end {
-            self.ended_for.insert(probe.to_owned(), driver_version.to_owned());
+    /// driver and boot, and only where the next agent will know. That it ends is saved.
+    pub fn may_end_for(&mut self, probe: &str, driver_version: &str, probes: &Probes) -> bool {
+        if self.ended_for.get(probe).is_some_and(|ended| ended == driver_version) {
+            return false;
         }
-        may_end
+        let earlier = self.ended_for.insert(probe.to_owned(), driver_version.to_owned());
+        let is_saved = self.save(probes);
+        if !is_saved {
+            match earlier {
+                Some(earlier) => drop(self.ended_for.insert(probe.to_owned(), earlier)),
+                None => drop(self.ended_for.remove(probe)),
+            }
+        }
+        is_saved
     }
 
     /// Whether the machine got devices of other kinds in place of the earlier ones since the last call.
@@ -138,8 +149,11 @@ impl Tracker {
     }
 
     /// Accepts that missing devices stay away; returns their ids.
-    pub fn forget(&mut self, id: Option<&str>) -> Vec<String> {
-        self.track.forget(id).into_iter().map(|missing| missing.id).collect()
+    ///
+    /// # Errors
+    /// See [`Track::forget`].
+    pub fn forget(&mut self, id: Option<&str>) -> Result<Vec<String>, String> {
+        Ok(self.track.forget(id)?.into_iter().map(|missing| missing.id).collect())
     }
 
     /// When, since boot, what is believed may change by time alone.

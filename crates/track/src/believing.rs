@@ -6,7 +6,7 @@ use afd_model::{Device, Inventory};
 
 use crate::{
     Believed, Graces, Observation, Track,
-    expected::PresentDevice,
+    expected::{GoneDevice, PresentDevice},
     presence,
     vendor::{TrackedVendor, VendorTrack},
     verdicts::VendorView,
@@ -49,11 +49,16 @@ impl Track {
         let is_settled = self.learn(&present, now, &graces, observation);
         let expectation = self.node.expectation(&self.surroundings, observation.node);
         let mut gone = self.gone.clone();
-        gone.extend(self.node.gone(&present));
+        // The Node remembers devices as well that this agent has seen.
+        let is_seen = |device: &GoneDevice| {
+            device.uuid.is_some() && self.gone.iter().any(|seen| seen.uuid == device.uuid)
+        };
+        gone.extend(self.node.gone(&present).into_iter().filter(|device| !is_seen(device)));
         let vendors: Vec<TrackedVendor> = self.vendors.iter().map(|vendor| vendor.vendor).collect();
         let mut missing =
             if is_settled { expectation.missing(&present, &gone, &vendors) } else { Vec::new() };
         missing.iter_mut().for_each(|missing| self.node.name(missing));
+        self.other_source = expectation.other_source();
         let expected = observation.node.map(|_| expectation.numbers(&present, &vendors));
         drop(present);
         // What is confirmed again soon is not worth a write.

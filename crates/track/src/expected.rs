@@ -67,6 +67,19 @@ pub(crate) struct GoneDevice {
 }
 
 impl Expectation {
+    /// Who says so, where that is not what was learnt of the machine, and how to change it.
+    pub(crate) fn other_source(&self) -> Option<String> {
+        match self {
+            Expectation::Nothing | Expectation::Learnt(_) => None,
+            Expectation::Admin(_) => {
+                Some("the annotation expect or --expect says so; change that".to_owned())
+            }
+            Expectation::InstanceType { count, name, .. } => Some(format!(
+                "the instance type {name} has {count} devices; set the annotation expect to the number that there are"
+            )),
+        }
+    }
+
     /// The devices that are expected and not there: for each kind `max(0, expected - present)`.
     pub(crate) fn missing(
         &self,

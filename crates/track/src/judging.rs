@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use afd_model::{
-    Decision, Device, DeviceId, HealthState, LibraryStatus, MissingDevice, OTHER_DRIVER, OfferVerdict,
+    Decision, Device, DeviceId, Fact, HealthState, LibraryStatus, MissingDevice, OTHER_DRIVER, OfferVerdict,
     reason::ReasonClass,
 };
 
@@ -53,7 +53,7 @@ impl Track {
             true => faults.next().is_some(),
             false => has_begun && faults.any(|(_, is_problem)| !is_problem),
         };
-        if inputs.is_verdict_outstanding() || may_be_more {
+        if inputs.is_verdict_outstanding() || may_be_more || self.faults.has_earlier() {
             Decision::Undecided
         } else if failed.is_empty() {
             Decision::Absent
@@ -133,8 +133,21 @@ impl Track {
             .chain(missing.map(|missing| missing.id.clone()))
             .chain(maintained.iter().map(|probe| (*probe).to_owned()))
             .collect();
+        let open = inputs.devices.iter().filter(|device| device.undecided.contains(Fact::Health));
+        let silent = self.vendors.iter().filter(|vendor| vendor.library().may_answer_later());
+        let open: BTreeSet<String> = open
+            .map(|device| device.id.to_string())
+            .chain(silent.map(|vendor| vendor.vendor.probe.to_owned()))
+            .collect();
         drop(inputs);
-        let verdict = self.faults.observe(&faults, |subject| frozen.contains(subject), now, &graces);
+        let is_settled = self.believed.is_settled;
+        let verdict = self.faults.observe(
+            &faults,
+            |subject| frozen.contains(subject),
+            |subject| !is_settled || open.contains(subject),
+            now,
+            &graces,
+        );
         let confirmed: &[ObservedFault] = match &verdict {
             FaultVerdict::Problem(faults) => faults,
             FaultVerdict::None | FaultVerdict::Undecided => &[],

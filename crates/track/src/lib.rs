@@ -140,6 +140,8 @@ pub struct Track {
     /// How many devices that the Node remembers are not there, and since when, for an earlier agent as well.
     lacking: Option<(usize, Duration)>,
     believed: Believed,
+    /// Who expects devices, where that is not what was learnt.
+    other_source: Option<String>,
     is_offered: bool,
     is_refitted: bool,
 }
@@ -165,6 +167,7 @@ impl Track {
             gone: Vec::new(),
             lacking: None,
             believed: Believed::default(),
+            other_source: None,
             is_offered: true,
             is_refitted: false,
         }
@@ -181,6 +184,12 @@ impl Track {
         self.observe_node(observation);
         self.believed = self.believe(observation);
         &self.believed
+    }
+
+    /// The probes whose library must not be queried before the Node is read: when an earlier agent ended, maintenance was announced.
+    pub fn released_at_start(&self) -> impl Iterator<Item = &'static str> {
+        let vendors = self.vendors.iter().filter(|vendor| vendor.may_be_announced());
+        vendors.map(|vendor| vendor.vendor.probe)
     }
 
     /// What is believed after the last observation.
@@ -200,17 +209,23 @@ impl Track {
     }
 
     /// Accepts that what is missing now stays away; returns the missing devices. `id` selects one of them.
-    pub fn forget(&mut self, id: Option<&str>) -> Vec<MissingDevice> {
+    ///
+    /// # Errors
+    /// Only what was learnt can be forgotten. Where another source expects the devices, the error says which.
+    pub fn forget(&mut self, id: Option<&str>) -> Result<Vec<MissingDevice>, String> {
         let missing = &self.believed.for_node.missing;
         let is_selected = |missing: &&MissingDevice| id.is_none_or(|id| missing.id == id);
         let forgotten: Vec<MissingDevice> = missing.iter().filter(is_selected).cloned().collect();
+        if let Some(source) = self.other_source.as_ref().filter(|_| !forgotten.is_empty()) {
+            return Err(source.clone());
+        }
         for device in &forgotten {
             let kind = device.vendor_id.zip(device.device_id);
             let kind = kind.map(|(vendor, device)| PciKind { vendor, device });
             self.node.forget(kind, device.uuid.as_deref());
             self.gone.retain(|gone| Some(gone.kind) != kind || gone.uuid != device.uuid);
         }
-        forgotten
+        Ok(forgotten)
     }
 
     /// When what is believed may change by time alone.
@@ -267,7 +282,10 @@ impl Track {
         self.presence.observe(&inventory.devices, now, &self.options.graces);
         // As long as a device: what comes and goes is no change of the node.
         self.problems.observe(&inventory.problems, now, self.options.graces.removal);
-        let is_there = |gone: &GoneDevice| gone.id.is_some_and(|id| self.presence.devices.contains_key(&id));
+        let is_there = |gone: &GoneDevice| {
+            let of_uuid = gone.uuid.as_deref().is_some_and(|uuid| self.presence.contains_uuid(uuid));
+            of_uuid || gone.id.is_some_and(|id| self.presence.devices.contains_key(&id))
+        };
         self.gone.extend(before);
         self.gone.retain(|gone| !is_there(gone));
         self.gone.sort_by_key(|gone| gone.id);
@@ -282,7 +300,15 @@ impl Track {
             let devices = self.presence.devices.values().map(|tracked| &tracked.observed);
             let devices = judging::without_bystanders(devices.filter(|device| own.covers(device)).collect());
             let devices = devices.into_iter();
-            vendor.observe(observed, devices, self.is_offered, observation.now, &self.options.graces);
+            let knows_node = observation.node.is_some() || !self.options.has_node;
+            vendor.observe(
+                observed,
+                devices,
+                self.is_offered,
+                knows_node,
+                observation.now,
+                &self.options.graces,
+            );
         }
     }
 

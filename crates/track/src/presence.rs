@@ -106,9 +106,19 @@ impl Presence {
             if devices.iter().any(|device| device.id == *id) {
                 return true;
             }
+            // It has another address now.
+            let uuid = tracked.known.uuid.value();
+            if uuid.is_some_and(|uuid| devices.iter().any(|device| device.uuid.value() == Some(uuid))) {
+                return false;
+            }
             let since = *tracked.absent_since.get_or_insert(now);
             now.saturating_sub(since) < grace
         });
+    }
+
+    /// Whether a device has this UUID.
+    pub(crate) fn contains_uuid(&self, uuid: &str) -> bool {
+        self.devices.values().any(|tracked| tracked.known.uuid.value().is_some_and(|own| own == uuid))
     }
 
     /// Restarts all graces.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use afd_model::DeviceId;
 use serde::{Deserialize, Serialize};
 
-use crate::Track;
+use crate::{Track, faults::FaultTimes};
 
 /// When graces began, in seconds since boot.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -14,8 +14,12 @@ pub struct SavedState {
     boot_id: String,
     /// Since when verdicts are unconfirmed, by the name of the probe.
     unconfirmed: BTreeMap<String, u64>,
-    /// Since when a device or a library has a fault.
-    faults: BTreeMap<String, u64>,
+    /// The fault of a device or a library.
+    #[serde(default)]
+    known_faults: BTreeMap<String, SavedFault>,
+    /// Since when maintenance is announced, by the name of the probe.
+    #[serde(default)]
+    maintenance: BTreeMap<String, u64>,
     /// Since when a device is in a state that counts after a grace only, with the code of that state.
     tentative: Vec<(DeviceId, String, u64)>,
     /// Since when offers are incomplete.
@@ -24,13 +28,28 @@ pub struct SavedState {
     lacking: Option<(usize, u64)>,
 }
 
+/// When a fault began and ended, and whether it was a problem.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct SavedFault {
+    since: u64,
+    ended: Option<u64>,
+    is_problem: bool,
+}
+
 impl Track {
     /// What a later agent continues from.
     pub fn save(&self, boot_id: &str) -> SavedState {
         let unconfirmed = self.vendors.iter().filter_map(|vendor| {
             Some((vendor.vendor.probe.to_owned(), vendor.unconfirmed_since()?.as_secs()))
         });
-        let faults = self.faults.since().into_iter().map(|(subject, since)| (subject, since.as_secs()));
+        let faults = self.faults.times().into_iter().map(|(subject, times)| {
+            let FaultTimes { since, ended, is_problem } = times;
+            let ended = ended.map(|ended| ended.as_secs());
+            (subject, SavedFault { since: since.as_secs(), ended, is_problem })
+        });
+        let maintenance = self.vendors.iter().filter_map(|vendor| {
+            Some((vendor.vendor.probe.to_owned(), vendor.maintenance_since()?.as_secs()))
+        });
         let tentative = self.presence.devices.iter().filter_map(|(id, tracked)| {
             let (code, since) = tracked.tentative.as_ref()?;
             Some((*id, code.clone(), since.as_secs()))
@@ -38,7 +57,8 @@ impl Track {
         SavedState {
             boot_id: boot_id.to_owned(),
             unconfirmed: unconfirmed.collect(),
-            faults: faults.collect(),
+            known_faults: faults.collect(),
+            maintenance: maintenance.collect(),
             tentative: tentative.collect(),
             incomplete_offers: self.offers.incomplete_since().map(|since| since.as_secs()),
             lacking: self.lacking.map(|(count, since)| (count, since.as_secs())),
@@ -54,9 +74,15 @@ impl Track {
             if let Some(since) = state.unconfirmed.get(vendor.vendor.probe) {
                 vendor.restore(since_boot(*since));
             }
+            if let Some(since) = state.maintenance.get(vendor.vendor.probe) {
+                vendor.restore_maintenance(since_boot(*since));
+            }
         }
-        let since = |(subject, seconds)| (subject, since_boot(seconds));
-        self.faults.restore(state.faults.into_iter().map(since).collect());
+        let faults = state.known_faults.into_iter().map(|(subject, fault)| {
+            let SavedFault { since, ended, is_problem } = fault;
+            (subject, FaultTimes { since: since_boot(since), ended: ended.map(since_boot), is_problem })
+        });
+        self.faults.restore(faults.collect());
         let tentative = state.tentative.into_iter();
         self.presence.earlier = tentative.map(|(id, code, since)| (id, (code, since_boot(since)))).collect();
         self.lacking = state.lacking.map(|(count, seconds)| (count, since_boot(seconds)));

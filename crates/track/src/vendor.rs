@@ -74,6 +74,10 @@ pub(crate) struct VendorTrack {
     /// Whether a device was seen with a driver since the agent was started.
     was_bound: bool,
     maintenance: Option<AnnouncedMaintenance>,
+    /// Since when an operator has had the driver released.
+    released_since: Option<Duration>,
+    /// Since when a signal announced maintenance when an earlier agent ended; until the Node was read.
+    earlier_maintenance: Option<Duration>,
     /// Whether the present signal has lasted longer than any maintenance.
     is_exhausted: bool,
 }
@@ -91,16 +95,20 @@ impl VendorTrack {
             unbound_since: None,
             was_bound: false,
             maintenance: None,
+            released_since: None,
+            earlier_maintenance: None,
             is_exhausted: false,
         }
     }
 
-    /// Takes in the state of the library and of the drivers of `devices`. `is_offered`: whether the devices are offered.
+    /// Takes in the state of the library and of the drivers of `devices`. `is_offered`: whether the devices are offered;
+    /// `knows_node`: whether the Node was read, if there is one.
     pub(crate) fn observe<'d>(
         &mut self,
         observed: VendorObservation,
         devices: impl Iterator<Item = &'d Device> + Clone,
         is_offered: bool,
+        knows_node: bool,
         now: Duration,
         graces: &Graces,
     ) {
@@ -119,6 +127,11 @@ impl VendorTrack {
         self.earlier = None;
         let is_back = !any_unbound && !self.is_outstanding(now, graces) && is_offered;
         self.observe_signal(observed.signal, is_back, now, graces);
+        let is_over = |since: &Duration| now.saturating_sub(*since) >= graces.maintenance;
+        self.earlier_maintenance = self.earlier_maintenance.filter(|since| !knows_node && !is_over(since));
+        // What a signal had released is a maintenance of its own.
+        let is_operators = observed.library == LibraryStatus::Released && self.maintenance.is_none();
+        self.released_since = is_operators.then(|| self.released_since.unwrap_or(now));
     }
 
     fn observe_library(&mut self, observed: VendorObservation, now: Duration) {
@@ -158,7 +171,8 @@ impl VendorTrack {
         if self.is_exhausted {
             return;
         }
-        let since = self.maintenance.map_or(now, |maintenance| maintenance.since);
+        let earlier = self.earlier_maintenance.unwrap_or(now);
+        let since = self.maintenance.map_or(earlier, |maintenance| maintenance.since);
         self.maintenance = Some(AnnouncedMaintenance { kind, since, signal_ended: None });
         if now.saturating_sub(since) >= graces.maintenance {
             self.maintenance = None;
@@ -180,6 +194,21 @@ impl VendorTrack {
         for own in [&mut self.unconfirmed_since, &mut self.unbound_since].into_iter().flatten() {
             *own = since.min(*own);
         }
+    }
+
+    /// Continues announced maintenance that began before this agent was started, if it still goes on.
+    pub(crate) fn restore_maintenance(&mut self, since: Duration) {
+        self.earlier_maintenance = Some(since);
+    }
+
+    /// Since when there is maintenance that a signal announced.
+    pub(crate) fn maintenance_since(&self) -> Option<Duration> {
+        self.maintenance.map(|maintenance| maintenance.since).or(self.earlier_maintenance)
+    }
+
+    /// Whether maintenance was announced when an earlier agent ended, and the Node was not read yet.
+    pub(crate) fn may_be_announced(&self) -> bool {
+        self.earlier_maintenance.is_some()
     }
 
     /// Since when verdicts are unconfirmed, by a silent library or for want of a driver.
@@ -232,8 +261,12 @@ impl VendorTrack {
     /// The maintenance that is going on.
     pub(crate) fn maintenance(&self, now: Duration, graces: &Graces) -> Option<MaintenanceKind> {
         let announced = self.maintenance.map(|maintenance| maintenance.kind);
-        let released =
-            || (self.observed.library == LibraryStatus::Released).then_some(MaintenanceKind::DriverUpgrade);
+        let released = || {
+            let is_released = self.observed.library == LibraryStatus::Released;
+            let is_over =
+                self.released_since.is_some_and(|since| now.saturating_sub(since) >= graces.maintenance);
+            (is_released && !is_over).then_some(MaintenanceKind::DriverUpgrade)
+        };
         let installing = || {
             let until = self.driver_expected_until(graces)?;
             (now < until).then_some(MaintenanceKind::DriverInstalling)
@@ -241,9 +274,10 @@ impl VendorTrack {
         announced.or_else(released).or_else(installing)
     }
 
-    /// Whether a signal announces maintenance now.
+    /// Whether a signal announces maintenance now, or did when an earlier agent ended and the Node was not read yet.
     pub(crate) fn is_announced(&self) -> bool {
-        self.maintenance.is_some_and(|maintenance| maintenance.signal_ended.is_none())
+        let is_announced = self.maintenance.is_some_and(|maintenance| maintenance.signal_ended.is_none());
+        is_announced || self.may_be_announced()
     }
 
     /// What the library last did.

@@ -124,12 +124,21 @@ impl TrackedDevice {
             }
             (_, false) => {
                 self.verdict = None;
-                let is_silent = view.vendor.library().may_answer_later()
-                    && view.vendor.library() != LibraryStatus::NotFound;
-                if is_silent && code.is_none() {
-                    let message = "the vendor's library does not answer; see the kernel log, and reset the device or \
-                                   restart the node if it hangs in the driver";
-                    device.health = unknown(LIBRARY_NOT_RESPONDING, message);
+                match view.vendor.library() {
+                    _ if code.is_some() => {}
+                    LibraryStatus::Starting | LibraryStatus::Silent => {
+                        let message = "the vendor's library does not answer; see the kernel log, and reset the device or \
+                                       restart the node if it hangs in the driver";
+                        device.health = unknown(LIBRARY_NOT_RESPONDING, message);
+                    }
+                    LibraryStatus::Released => {
+                        let message = format!(
+                            "its driver was released longer ago than any maintenance takes; run `afd release {} --end`",
+                            view.vendor.vendor.probe
+                        );
+                        device.health = unknown(MaintenanceKind::DriverUpgrade.reason(), &message);
+                    }
+                    LibraryStatus::Unused | LibraryStatus::NotFound | LibraryStatus::Answering => {}
                 }
             }
         }
@@ -147,7 +156,10 @@ impl TrackedDevice {
             Some(WORKLOAD_RESET) => view.graces.workload,
             Some(EVIDENCE_UNREADABLE) => view.graces.library,
             _ => {
-                self.tentative = None;
+                // Without an answer the state may be what it was.
+                if code.is_some() || device.health.state != HealthState::Unknown {
+                    self.tentative = None;
+                }
                 let is_unbound = device.driver.missing() == Some(Missing::DriverNotBound);
                 return match code {
                     Some(DRIVER_MISSING) if is_unbound => view.vendor.driver_expected_until(view.graces),

@@ -93,10 +93,11 @@ pub struct GraceArgs {
 }
 
 impl GraceArgs {
-    /// The graces of an agent that discovers at an interval.
-    pub(super) fn graces(&self, discovery_interval: Duration) -> Graces {
-        // The loop observes at least at this interval. Libraries that hang delay it by seconds.
-        Graces { gap: (discovery_interval * 3).max(SHORTEST_GAP), ..self.graces }
+    /// The graces of an agent that discovers and samples at these intervals.
+    pub(super) fn graces(&self, discovery_interval: Duration, sample_interval: Duration) -> Graces {
+        // The loop discovers between two samples, so that it observes at the longer interval. Libraries that hang delay it by seconds.
+        let observation_interval = discovery_interval.max(sample_interval);
+        Graces { gap: (observation_interval * 3).max(SHORTEST_GAP), ..self.graces }
     }
 }
 
@@ -159,7 +160,12 @@ mod tests {
 
     #[test]
     fn a_slow_observation_is_no_suspension_however_short_the_interval_is() {
-        let gap = |seconds| GraceArgs::default().graces(Duration::from_secs(seconds)).gap;
-        assert_eq!([gap(1), gap(60)], [Duration::from_secs(60), Duration::from_secs(180)]);
+        let gap = |discovery, sample| {
+            GraceArgs::default()
+                .graces(Duration::from_secs(discovery), Duration::from_secs(sample))
+                .gap
+                .as_secs()
+        };
+        assert_eq!([gap(1, 1), gap(60, 5), gap(60, 300)], [60, 180, 900]);
     }
 }

@@ -273,7 +273,7 @@ impl RunArgs {
     /// How the node is tracked.
     pub fn track_options(&self) -> TrackOptions {
         TrackOptions {
-            graces: self.graces.graces(self.discovery_interval),
+            graces: self.graces.graces(self.discovery_interval, self.sample_interval),
             prefix: self.labels.label_prefix.clone(),
             include_integrated: self.labels.include_integrated,
             problem_reasons: self.problem_reasons.clone(),

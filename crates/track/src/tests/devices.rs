@@ -1,4 +1,4 @@
-use afd_model::{Known, OfferVerdict};
+use afd_model::{Device, Known, OfferVerdict};
 
 use super::player::{Player, device, without_library};
 
@@ -47,7 +47,7 @@ fn a_node_without_any_device_left_is_not_ready() {
     player.restart_pod();
     player.play(60);
     assert_eq!((player.missing(), player.ready().as_str()), (8, "False DeviceMissing"));
-    assert_eq!(player.track.forget(None).len(), 8);
+    assert_eq!(player.track.forget(None).expect("they were learnt").len(), 8);
     player.play(5);
     assert_eq!((player.ready(), player.missing()), ("none".to_owned(), 0));
 }
@@ -155,4 +155,30 @@ fn devices_on_a_driver_for_virtual_machines_are_passed_through() {
         player.play(60);
         assert_eq!(player.ready(), "True Passthrough", "{driver}");
     }
+}
+
+#[test]
+fn each_device_that_is_gone_is_named_once() {
+    let mut player = Player::settled(8);
+    player.restart_pod();
+    player.devices.pop();
+    player.play(60);
+    player.devices.remove(0);
+    player.play(60);
+    let missing = &player.believed().for_node.missing;
+    let mut uuids: Vec<_> = missing.iter().filter_map(|missing| missing.uuid.as_deref()).collect();
+    uuids.sort_unstable();
+    assert_eq!(uuids, ["uuid-1", "uuid-8"]);
+}
+
+#[test]
+fn a_device_at_another_address_is_the_same_one() {
+    let mut player = Player::settled(8);
+    let writes = player.writes;
+    let moved = device(9);
+    player.devices[7] = Device { uuid: player.devices[7].uuid.clone(), ..moved };
+    player.play(5);
+    assert_eq!((player.count(), player.missing()), (8, 0));
+    player.play(600);
+    assert_eq!((player.count(), player.missing(), player.writes), (8, 0, writes));
 }

@@ -1,4 +1,4 @@
-use afd_model::{Health, HealthState, LibraryStatus};
+use afd_model::{Device, Health, HealthState, LibraryStatus};
 
 use super::player::{Player, device, without_library};
 
@@ -161,4 +161,56 @@ fn a_crash_loop_does_not_lengthen_the_grace_of_a_device_that_is_gone() {
         player.play(20);
     }
     assert_eq!(player.ready(), "False DeviceMissing");
+}
+
+#[test]
+fn a_crash_loop_does_not_lengthen_the_grace_of_a_fabric() {
+    let mut player = Player::settled(8);
+    let in_progress: Vec<_> = (1..=8)
+        .map(device)
+        .map(|device| Device { health: Health::failed("FabricNotReady", "it is in progress"), ..device })
+        .collect();
+    for _ in 0..25 {
+        // An agent that starts has no answer of the library at first.
+        player.library = LibraryStatus::Starting;
+        player.devices = in_progress.iter().cloned().map(without_library).collect();
+        player.restart_container();
+        player.play(10);
+        answer(&mut player);
+        player.devices.clone_from(&in_progress);
+        player.play(15);
+    }
+    assert_eq!(player.ready(), "False FabricNotReady");
+}
+
+#[test]
+fn a_restart_neither_forgets_nor_invents_a_fault() {
+    let mut player = Player::settled(8);
+    player.devices[1].health = Health::failed("GpuLost", "it is lost");
+    player.play(130);
+    assert_eq!(player.problem(), "True GpuLost");
+    player.devices[1].health = Health::healthy();
+    player.restart_container();
+    player.play(290);
+    assert_eq!(player.problem(), "True GpuLost", "it has just ended");
+    player.play(20);
+    assert_eq!(player.problem(), "False NoDeviceFault");
+
+    player.devices[1].health = Health::failed("GpuLost", "it is lost");
+    player.play(20);
+    player.restart_container();
+    player.devices[1].health = Health::healthy();
+    player.play(5000);
+    player.devices[1].health = Health::failed("GpuLost", "it is lost");
+    player.play(10);
+    assert_eq!(player.problem(), "False NoDeviceFault", "the fault of before is none of now");
+
+    let mut player = Player::settled(8);
+    player.devices[1].health = Health::failed("GpuLost", "it is lost");
+    player.play(130);
+    player.devices[1].health = Health::healthy();
+    player.play(60);
+    player.restart_container();
+    player.play(60);
+    assert_eq!(player.problem(), "True GpuLost", "it ended two minutes ago");
 }

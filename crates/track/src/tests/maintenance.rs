@@ -199,3 +199,46 @@ fn only_a_lasting_fault_of_a_device_itself_is_confirmed_and_none_in_maintenance(
     // `Problem` keeps its value meanwhile.
     assert_eq!(player.problem(), "True DeviceMissing");
 }
+
+#[test]
+fn a_release_that_is_forgotten_does_not_keep_a_verdict() {
+    let mut player = Player::settled(8);
+    player.library = LibraryStatus::Released;
+    player.devices = player.devices.drain(..).map(without_library).collect();
+    player.play(7100);
+    assert_eq!((player.ready().as_str(), player.health()), ("Unknown DriverUpgrade", None));
+    player.play(120);
+    assert_eq!(
+        (player.ready().as_str(), player.health()),
+        ("Unknown DriverUpgrade", Some(HealthState::Unknown))
+    );
+    let message = player.ready.as_ref().map(|ready| ready.message.clone()).unwrap_or_default();
+    assert!(message.contains("afd release amd --end"), "{message}");
+    assert!(player.keeps_memory(), "a fact stays what it was");
+    load(&mut player);
+    player.play(5);
+    assert_eq!(player.ready(), "True AllHealthy");
+}
+
+#[test]
+fn a_restart_in_maintenance_neither_prolongs_it_nor_queries_the_library() {
+    let mut player = Player::settled(8);
+    player.signal = Some(MaintenanceKind::DriverUpgrade);
+    for _ in 0..7 {
+        player.play(1000);
+        player.restart_container();
+        assert_eq!(player.track.released_at_start().collect::<Vec<_>>(), [PROBE]);
+        // The Node is read after the first discovery.
+        let signal = player.signal.take();
+        player.observe_parts(true, false);
+        assert!(player.believed().released.contains(PROBE));
+        player.signal = signal;
+    }
+    assert_eq!(player.ready(), "Unknown DriverUpgrade");
+    player.play(300);
+    assert_eq!(player.ready(), "True AllHealthy");
+    player.signal = None;
+    player.play(5);
+    player.restart_container();
+    assert_eq!(player.track.released_at_start().next(), None);
+}

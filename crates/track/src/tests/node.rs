@@ -144,6 +144,9 @@ fn an_instance_type_expects_devices_that_were_never_seen() {
     assert_eq!(player.missing(), 0);
     player.play(20);
     assert_eq!((player.missing(), player.ready().as_str()), (1, "False DeviceMissing"));
+    let refused = player.track.forget(Some("missing-1")).expect_err("it was not learnt");
+    assert!(refused.contains("instance type Standard_ND96isr_MI300X_v5"), "{refused}");
+    assert_eq!(player.track.forget(Some("missing-2")), Ok(Vec::new()));
 }
 
 #[test]
