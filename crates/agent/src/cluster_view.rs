@@ -13,8 +13,8 @@ use afd_derive::{
 };
 use afd_kubelet::{DraAttributes, KubeletReport, NamedDevice, UnitNames};
 use afd_model::{
-    Allocation, Decision, DeviceId, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks, Problem,
-    PublishedOffers, Variant, Vendor,
+    Allocation, Decision, DeviceId, Handle, Inventory, NodeFacts, OfferedUnit, Offers, PodName, PodNetworks,
+    Problem, PublishedOffers, Variant, Vendor,
 };
 use afd_publish::node::ExtendedResources;
 use tokio::sync::watch;
@@ -151,13 +151,19 @@ impl ClusterReceivers {
     }
 }
 
-/// The inventory with devices under the names that they had.
+/// The inventory with devices under the names that they had, as far as no device that is there has such a name now.
 fn with_former<'i>(inventory: &'i Inventory, former: &[FormerDevice]) -> Cow<'i, Inventory> {
     if former.is_empty() {
         return Cow::Borrowed(inventory);
     }
     let mut all = inventory.clone();
-    all.devices.extend(former.iter().map(|former| former.device.clone()));
+    let taken: BTreeSet<Handle> =
+        inventory.devices.iter().flat_map(|device| device.handles.clone()).collect();
+    all.devices.extend(former.iter().map(|former| {
+        let mut device = former.device.clone();
+        device.handles.retain(|handle| !taken.contains(handle));
+        device
+    }));
     Cow::Owned(all)
 }
 

@@ -145,7 +145,12 @@ impl Probes {
         let mut findings = Vec::with_capacity(self.probes.len());
         for probe in &mut self.probes {
             let started = Instant::now();
-            findings.push(probe.discover(&self.host, &bus));
+            let found = probe.discover(&self.host, &bus);
+            if found.devices.is_empty() {
+                // Without a device nothing is sampled, and nothing grows old.
+                self.metrics.not_sampled(probe.name(), "kernel");
+            }
+            findings.push(found);
             self.metrics.observe_duration(probe.name(), "discover", started.elapsed());
             if let Some(restarts) = probe.restarts() {
                 self.metrics.set_restarts(probe.name(), restarts);
