@@ -29,7 +29,13 @@ const H100: &str = "nvidia-h100x8-nvml";
 const POWER: &str = "accelerator_device_power_watts{";
 
 fn start(host: &FixtureHost) -> Agent {
-    let agent = Agent::start(host.afd(RUN));
+    start_with(host, &[])
+}
+
+fn start_with(host: &FixtureHost, options: &[&str]) -> Agent {
+    let mut command = host.afd(RUN);
+    command.args(options);
+    let agent = Agent::start(command);
     agent.until("NVML is sampled", |agent| agent.count(POWER) > 0);
     agent
 }

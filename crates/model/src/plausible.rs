@@ -15,15 +15,24 @@ const BYTES: RangeInclusive<f64> = 0.0..=(1_u64 << 46) as f64;
 /// A count of 63 bits: all ones are above it.
 const COUNT: RangeInclusive<f64> = 0.0..=(1_u64 << 63) as f64;
 
-/// The memory that a library reports of a device, if it can have as much.
+/// The memory that a library reports of a device, if it can have as much. 0 is the answer of one that does not know.
 pub fn possible_memory(bytes: u64) -> Known<u64> {
-    if BYTES.contains(&(bytes as f64)) { Known::Value(bytes) } else { Missing::Malformed.into() }
+    match bytes {
+        0 => Missing::NotAvailable.into(),
+        bytes if BYTES.contains(&(bytes as f64)) => Known::Value(bytes),
+        _ => Missing::Malformed.into(),
+    }
 }
 
 impl Quantity {
     /// The values that are possible, in the unit of the quantity. What is outside is no reading.
     pub fn plausible_range(self) -> RangeInclusive<f64> {
         self.row().1
+    }
+
+    /// The value to publish for one that is possible: a share that exceeds 1 a little is a full one.
+    pub fn settled(self, value: f64) -> f64 {
+        if self.plausible_range() == RATIO { value.min(1.0) } else { value }
     }
 
     /// The name of the quantity, as the fact of a problem.
@@ -80,6 +89,7 @@ mod tests {
     #[test]
     fn no_device_has_a_memory_of_all_ones() {
         assert_eq!(possible_memory(1 << 46), Known::Value(1 << 46));
+        assert_eq!(possible_memory(0), Missing::NotAvailable.into());
         for bytes in [(1 << 46) + 1, u64::MAX / 10 * 9, u64::MAX] {
             assert_eq!(possible_memory(bytes).missing(), Some(Missing::Malformed));
         }

@@ -151,10 +151,13 @@ impl Nvidia {
         for device in devices {
             self.incidents.discovered(device, device::driver_binding(host, device.id));
             let address = device.id.0;
+            // What the kernel reports takes precedence: a GPU without its driver, or one that the driver excludes.
+            if device.health != Health::unknown() {
+                continue;
+            }
             if let Some(mismatch) = &mismatch {
                 device.health = mismatch.clone();
-            } else if device.health == Health::unknown() {
-                // What the kernel reports takes precedence: a GPU that the driver excludes is not healthy.
+            } else {
                 let evidence = GpuHealthEvidence {
                     discovered: report.and_then(|report| accessible(report, address)),
                     inaccessible: self.inaccessible.get(&address),

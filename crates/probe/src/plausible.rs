@@ -9,8 +9,9 @@ use afd_model::{Missing, Problem, Sampling};
 pub fn retain(sampling: &mut Sampling, probe: &str) {
     for sample in &mut sampling.samples {
         let device = sample.unit.device;
-        sample.readings.retain(|reading| {
+        sample.readings.retain_mut(|reading| {
             if reading.quantity.plausible_range().contains(&reading.value) {
+                reading.value = reading.quantity.settled(reading.value);
                 return true;
             }
             sampling.problems.push(Problem {
@@ -38,6 +39,7 @@ mod tests {
         let address = PciAddress { domain: 0, bus: 1, device: 0, function: 0 };
         let readings = [
             (Quantity::Utilization(Engine::Compute), 8_083_349.05),
+            (Quantity::Utilization(Engine::Copy), 1.004),
             (Quantity::TemperatureCelsius(Sensor::Junction), 61.0),
             (Quantity::TemperatureCelsius(Sensor::Memory), 2112.0),
             (Quantity::PowerWatts, f64::NAN),
@@ -47,7 +49,7 @@ mod tests {
         let mut sampling = Sampling { samples, ..Sampling::default() };
         retain(&mut sampling, "acme");
         let kept: Vec<f64> = sampling.samples[0].readings.iter().map(|reading| reading.value).collect();
-        assert_eq!(kept, [61.0]);
+        assert_eq!(kept, [1.0, 61.0], "a full share is 1");
         let problems: Vec<_> = sampling
             .problems
             .iter()

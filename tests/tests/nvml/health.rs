@@ -6,7 +6,7 @@ use afd_model::HealthState;
 use afd_tests::{agent::Agent, fixture::Fixture};
 use serde_json::{Value, json};
 
-use crate::{H100, POWER, metrics, start, states};
+use crate::{H100, POWER, metrics, start, start_with, states};
 
 #[test]
 fn an_xid_event_fails_its_gpu_at_once_until_the_driver_recommends_no_action() {
@@ -85,7 +85,7 @@ fn mig_devices_that_are_created_at_run_time_appear() {
 #[test]
 fn a_driver_of_another_version_than_the_library_is_a_reason() {
     let host = Fixture::named("nvidia-l40sx2").copy();
-    let agent = start(&host);
+    let agent = start_with(&host, &["--driver-grace", "1"]);
     host.driver_root().fault("abort", &["nvmlDeviceGetName"]);
     host.driver_root().update(|recording| {
         recording["system"]["nvmlInit_v2"] = json!({ "error": "LIB_RM_VERSION_MISMATCH" });
@@ -96,6 +96,15 @@ fn a_driver_of_another_version_than_the_library_is_a_reason() {
             .reasons
             .first()
             .is_some_and(|reason| reason.code == "DriverLibraryMismatch")
+    });
+    // What the kernel reports of a GPU takes precedence.
+    let inventory = agent.inventory();
+    let address = inventory.devices[1].id;
+    fs::remove_file(host.root().join(format!("sys/bus/pci/devices/{address}/driver"))).expect("it is bound");
+    agent.until("the GPU without a driver is published", |agent| {
+        let devices = agent.inventory().devices;
+        let code = |number: usize| devices[number].health.reasons.first().map(|reason| reason.code.clone());
+        code(0).as_deref() == Some("DriverLibraryMismatch") && code(1).as_deref() == Some("DriverMissing")
     });
     host.driver_root().update(|recording| {
         recording["system"]["nvmlInit_v2"] = json!({ "value": Value::Null });

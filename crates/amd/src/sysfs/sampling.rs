@@ -239,11 +239,13 @@ impl AmdSource {
     }
 }
 
-/// The file with the used part of the memory: of the pool whose size KFD reports, where that is system memory.
+/// The file with the used part of the memory: of the pool whose size KFD reports, where that is system memory. It is where the device
+/// has no memory of its own (MI300A), whatever share of the system's memory KFD ascribes to each socket.
 fn memory_used(facts: &mut Facts<'_>, function: &PciFunction, device: &Device) -> &'static str {
+    let mut total = |file: &str| facts.number::<u64>("memory_bytes", &function.attribute(file));
     let is_system_memory = device.memory_source == Known::Value(MemorySource::Kfd) && {
-        let total = facts.number::<u64>("memory_bytes", &function.attribute("mem_info_gtt_total"));
-        total.is_known() && total == device.memory_bytes
+        let shared = total("mem_info_gtt_total");
+        total("mem_info_vram_total") == Known::Value(0) || shared.is_known() && shared == device.memory_bytes
     };
     if is_system_memory { "mem_info_gtt_used" } else { "mem_info_vram_used" }
 }

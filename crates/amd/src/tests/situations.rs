@@ -89,6 +89,8 @@ fn the_memory_is_that_which_rocm_can_allocate() {
     let gtt = "/sys/bus/pci/devices/0000:c4:00.0/mem_info_gtt_total";
     let reading = |value| Reading { quantity: Quantity::MemoryUsedBytes, value };
     assert_eq!(used(phoenix.file(gtt, "51539607552\n")), reading(8192.0), "of the same pool");
+    let of_four_sockets = with("0x74a0", Some("0\n"), 1 << 37).file(gtt, "549755813888\n");
+    assert_eq!(used(of_four_sockets), reading(8192.0), "KFD ascribes a part of the pool to each");
     assert_eq!(used(with("0x74a5", Some("274877906944\n"), 1 << 38).file(gtt, "1024\n")), reading(4096.0));
 }
 

@@ -11,10 +11,9 @@ use crate::hlml::HlmlAnswers;
 const KILO: ValueScale = ValueScale::times(1e3);
 const MILLI: ValueScale = ValueScale::per(1000.0);
 
-const ROWS: [LibraryRow<()>; 6] = [
+const ROWS: [LibraryRow<()>; 5] = [
     row(DEVICE_UTILIZATION, None, Quantity::Utilization(Engine::Compute), ValueScale::PERCENT),
     row(TOTAL_ENERGY, None, Quantity::EnergyJoules, MILLI),
-    row(PENDING_ROWS, None, Quantity::RowsRemapped(Rows::Pending), ValueScale::ONE),
     row(PCI_COUNTERS, Some("tx"), Quantity::PcieBytesPerSecond(Direction::Transmit), KILO),
     row(PCI_COUNTERS, Some("rx"), Quantity::PcieBytesPerSecond(Direction::Receive), KILO),
     row(
@@ -36,7 +35,13 @@ const fn row(
 
 /// The readings of a device.
 pub(crate) fn readings(answers: &HlmlAnswers) -> impl Iterator<Item = Reading> {
-    ROWS.iter().filter_map(|row| row.reading(answers)).chain(memory(answers))
+    ROWS.iter().filter_map(|row| row.reading(answers)).chain(memory(answers)).chain(pending_rows(answers))
+}
+
+/// Whether rows wait for their replacement: the driver counts them.
+fn pending_rows(answers: &HlmlAnswers) -> Option<Reading> {
+    let count = answers.known::<u64>(PENDING_ROWS.call).into_value()?;
+    Some(Reading { quantity: Quantity::RowsRemapped(Rows::Pending), value: f64::from(u8::from(count > 0)) })
 }
 
 /// Memory in use: neither what can be used nor what is free includes what is reserved. A driver that does not report what is
@@ -55,4 +60,22 @@ fn memory(answers: &HlmlAnswers) -> impl Iterator<Item = Reading> {
     ]
     .into_iter()
     .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rows_wait_however_many_they_are() {
+        let pending = |count: u32| {
+            let mut answers = HlmlAnswers::default();
+            answers.put(PENDING_ROWS.call, Ok(json!(count)));
+            readings(&answers).map(|reading| (reading.quantity, reading.value)).collect::<Vec<_>>()
+        };
+        let expected = |value: f64| vec![(Quantity::RowsRemapped(Rows::Pending), value)];
+        assert_eq!([pending(0), pending(1), pending(7)], [0.0, 1.0, 1.0].map(expected));
+    }
 }

@@ -43,6 +43,18 @@ impl<'a> SampledDevice<'a> {
         };
         (0..=u8::MAX).zip(properties).zip(now).filter_map(component).collect()
     }
+
+    /// The same, to be taken together; none where a component has no properties, since it may be a part of the whole.
+    pub(crate) fn all_components(
+        &self,
+        properties: LibraryCall,
+        call: LibraryCall,
+    ) -> Vec<SampledComponent<'a>> {
+        if values(self.discovered, properties).iter().any(Value::is_null) {
+            return Vec::new();
+        }
+        self.components(properties, call)
+    }
 }
 
 impl SampledComponent<'_> {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Clock, Engine, Known, ThrottleCause};
+use crate::{Clock, Engine, ErrorKind, Known, ThrottleCause};
 
 /// Facts of one AMD GPU, as AMD's tools report them.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -87,6 +87,8 @@ pub enum AmdQuantity {
     ThrottledShare(ThrottleCause),
     /// Firmware cycles in which one XCC ran below the clock limit of the host.
     BelowHostLimit(HostLimitCause, u8),
+    /// Errors of this kind of all blocks; absent where the count of a block could not be read.
+    AllErrors(ErrorKind),
     /// Compute units in use by the process with this id.
     ProcessComputeUnits(u32),
 }

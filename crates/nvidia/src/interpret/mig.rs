@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Device, Handle, HandleKind, Known, MigInstance, Missing, Partition, PartitionName};
+use afd_model::{
+    Device, Handle, HandleKind, Known, MigInstance, Missing, Partition, PartitionName, possible_memory,
+};
 use serde_json::Value;
 
 use crate::{
@@ -56,7 +58,8 @@ pub(super) fn devices(device: &Device, reported: &NvmlDeviceReport) -> Vec<Parti
             profile,
             memory_bytes: field::<u64>(answers, call::MIG_ATTRIBUTES, "memorySizeMB")
                 .and_then(|mebibytes| Known::from_option(mebibytes.checked_mul(1 << 20), Missing::Malformed))
-                .or_else(|| field(answers, call::MEMORY, "total")),
+                .and_then(possible_memory)
+                .or_else(|| field(answers, call::MEMORY, "total").and_then(possible_memory)),
             compute_units: attribute("multiprocessorCount"),
             numa_node: device.numa_node,
             handles,

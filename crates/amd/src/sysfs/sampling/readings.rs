@@ -1,5 +1,7 @@
 //! The readings of a device, one per quantity, from files and from the table `gpu_metrics`.
 
+use std::collections::BTreeMap;
+
 use afd_model::{
     AmdQuantity, Clock, Direction, Engine, ErrorDetail, ErrorKind, Known, LinkCounter, Missing, PageState,
     Quantity, Reading, Sensor,
@@ -54,15 +56,26 @@ pub(super) fn binary<T>(
 
 /// Adds error counts and bad pages.
 pub(super) fn errors(facts: &mut Facts<'_>, ras: &RasFiles, readings: &mut ReadingSet) {
+    let mut sums: BTreeMap<ErrorKind, f64> = BTreeMap::new();
+    let mut is_complete = true;
     for (block, counts) in ras.counts(facts) {
+        is_complete &= counts.is_known();
         let counts = counts.into_value().unwrap_or_default();
         for (kind, count) in [
             (ErrorKind::EccUncorrectable, counts.uncorrectable),
             (ErrorKind::EccCorrectable, counts.correctable),
             (ErrorKind::EccDeferred, counts.deferred),
         ] {
-            readings.add(Quantity::Errors(kind, ErrorDetail::Block(block)), count.map(|count| count as f64));
+            let count = count.map(|count| count as f64);
+            readings.add(Quantity::Errors(kind, ErrorDetail::Block(block)), count);
+            if let Some(count) = count {
+                *sums.entry(kind).or_default() += count;
+            }
         }
+    }
+    // Without one of the blocks a sum would fall.
+    for (kind, sum) in sums.into_iter().filter(|_| is_complete) {
+        readings.add(AmdQuantity::AllErrors(kind).into(), Some(sum));
     }
     if let Known::Value(pages) = ras.pages(facts) {
         for (state, count) in [

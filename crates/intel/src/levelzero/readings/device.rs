@@ -59,7 +59,7 @@ pub(super) fn readings(device: &SampledDevice<'_>, kernel: KernelReadings) -> Ve
 }
 
 fn engines(device: &SampledDevice<'_>) -> Vec<Reading> {
-    let groups = device.components(ENGINE_PROPERTIES, ENGINE_ACTIVITY);
+    let groups = device.all_components(ENGINE_PROPERTIES, ENGINE_ACTIVITY);
     let utilization = |(engine, kinds): (Engine, &[u64])| {
         let group =
             kinds.iter().map(|kind| whole_or_tiles(&groups, *kind)).find(|group| !group.is_empty())?;
@@ -97,7 +97,7 @@ fn modules<'a>(
 ) -> Vec<SampledComponent<'a>> {
     let is_own =
         |module: &SampledComponent<'_>| module.properties.get("location").as_u64() == Some(DEVICE_MEMORY);
-    device.components(MEMORY_PROPERTIES, call).into_iter().filter(is_own).collect()
+    device.all_components(MEMORY_PROPERTIES, call).into_iter().filter(is_own).collect()
 }
 
 /// The bytes of all modules, and those that are free, by the library, or else by the driver. None if a module did not answer.
@@ -242,8 +242,10 @@ fn errors(device: &SampledDevice<'_>) -> Vec<Reading> {
         *sum += count;
     }
     // Without one of its sets a sum would fall.
-    let is_complete =
-        |of: ErrorKind, added: usize| sets.iter().filter(|set| kind(set) == Some(of)).count() == added;
+    let is_any_unread = sets.iter().any(Value::is_null);
+    let is_complete = |of: ErrorKind, added: usize| {
+        !is_any_unread && sets.iter().filter(|set| kind(set) == Some(of)).count() == added
+    };
     let of_category = |((kind, category), (added, sum))| {
         is_complete(kind, added).then(|| reading(Quantity::Errors(kind, ErrorDetail::Block(category)), sum))
     };
@@ -324,14 +326,14 @@ fn pcie(device: &SampledDevice<'_>) -> Vec<Reading> {
 
 fn links(device: &SampledDevice<'_>) -> Vec<Reading> {
     let mut readings = Vec::new();
-    let ports = device.components(PORT_PROPERTIES, PORT_THROUGHPUT);
+    let ports = device.all_components(PORT_PROPERTIES, PORT_THROUGHPUT);
     for (direction, field) in BYTE_COUNTERS {
         let bytes: Option<f64> = ports.iter().map(|port| port.number(field)).sum();
         if let Some(bytes) = bytes.filter(|_| !ports.is_empty()) {
             readings.push(reading(Quantity::LinkBytes(LinkCounter::Xelink, direction), bytes));
         }
     }
-    let ports = device.components(PORT_PROPERTIES, PORT_ERRORS);
+    let ports = device.all_components(PORT_PROPERTIES, PORT_ERRORS);
     let count = |port: &SampledComponent<'_>| {
         ERROR_COUNTERS.iter().map(|(_, field)| port.number(field)).sum::<Option<f64>>()
     };

@@ -76,6 +76,12 @@ fn the_utilization_of_a_device_is_that_of_its_group_else_the_mean_of_its_tiles()
         None,
         "one is not the mean of two"
     );
+    let unread = vec![tile(1, 0), Value::Null];
+    assert_eq!(
+        utilization(unread, before(), vec![busy(50, 100), busy(200, 100)]),
+        None,
+        "the other may be a tile"
+    );
     assert_eq!(utilization(tiles(), before(), vec![busy(0, 0), busy(100, 0)]), None, "no time has passed");
     assert_eq!(
         utilization(tiles(), before(), vec![busy(50, 100), busy(10, 100)]),
@@ -100,6 +106,13 @@ fn memory_that_is_all_free_is_no_value() {
     assert_eq!(used(vec![state(100), state(100)]), None);
     assert_eq!(used(vec![state(40), Value::Null]), None);
     assert_eq!(used(vec![state(140), state(100)]), None, "more is free than there is");
+    let unread = answers(&[(MEMORY_PROPERTIES, vec![module(1), Value::Null])]);
+    let now = answers(&[(MEMORY_STATE, vec![state(40), state(50)])]);
+    assert_eq!(
+        value(&read(&unread, &now, &now), Quantity::MemoryUsedBytes),
+        None,
+        "the other may be a module"
+    );
     let hidden = |free: u64| {
         is_memory_hidden(&answers(&[(MEMORY_PROPERTIES, vec![module(1)]), (MEMORY_STATE, vec![state(free)])]))
     };

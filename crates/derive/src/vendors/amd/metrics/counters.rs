@@ -5,7 +5,7 @@ use afd_model::{
 };
 
 use super::{amd_value, scaled};
-use crate::compat::metrics::{CompatFamily, ExporterUnit, UnitSeries, compat_families, plain};
+use crate::compat::metrics::{CompatFamily, ExporterUnit, UnitSeries, compat_families};
 
 const TO_PERCENT: f64 = 100.0;
 
@@ -14,11 +14,7 @@ fn errors(unit: &ExporterUnit<'_>, kind: ErrorKind, block: &'static str) -> Unit
 }
 
 fn all_errors(unit: &ExporterUnit<'_>, kind: ErrorKind) -> UnitSeries {
-    let counts = unit.filter_readings(|quantity, count| match quantity {
-        Quantity::Errors(other, ErrorDetail::Block(_)) if *other == kind => Some(count),
-        _ => None,
-    });
-    plain(counts.into_iter().reduce(|sum, count| sum + count))
+    amd_value(unit, AmdQuantity::AllErrors(kind), 1.0)
 }
 
 macro_rules! errors {

@@ -1,6 +1,6 @@
 use afd_model::{
-    ErrorDetail, ErrorKind, Health, Inventory, Known, Missing, Partition, PciAddress, Product, Reading,
-    Sample, UnitId, Variant, Vendor, XcpComputeMode, XcpMemoryMode,
+    AmdQuantity, ErrorDetail, ErrorKind, Health, Inventory, Known, Missing, Partition, PciAddress, Product,
+    Reading, Sample, UnitId, Variant, Vendor, XcpComputeMode, XcpMemoryMode,
 };
 use prometheus::{Encoder, TextEncoder};
 
@@ -77,6 +77,7 @@ fn a_value_that_was_not_read_is_absent_and_255_is_a_value() {
         (Quantity::PowerWatts, 255.0),
         (Quantity::Errors(ErrorKind::EccUncorrectable, ErrorDetail::Block("umc")), 255.0),
         (Quantity::Errors(ErrorKind::EccUncorrectable, ErrorDetail::Block("gfx")), 1.0),
+        (AmdQuantity::AllErrors(ErrorKind::EccUncorrectable).into(), 256.0),
     ];
     let samples = [sample(gpu.id, &readings)];
     assert_eq!(
