@@ -103,28 +103,38 @@ fn nodes_of_a_product_are_compared_and_a_tie_is_no_majority() {
     assert_eq!((of("mi300x-1").len(), of("mi300x-2").len()), (1, 1));
 }
 
-/// Agents report no number of links: what a report has besides is no fact of the Node.
 #[test]
-fn only_what_agents_report_is_compared() {
+fn a_node_with_fewer_links_differs_and_one_of_unknown_links_does_not() {
     let mut list = nodes::list();
-    let before = output_of_drift(&list);
-    for (number, node) in list["items"].as_array_mut().expect("it is a list").iter_mut().enumerate() {
-        let Some(Value::String(text)) =
-            node.pointer_mut("/metadata/annotations/accelerator.llm-d.ai~1report")
-        else {
-            continue;
-        };
-        let mut report: Value = serde_json::from_str(text).expect("a report is JSON");
-        report["links"] = json!(number);
-        *text = report.to_string();
-    }
-    assert_eq!(output_of_drift(&list), before);
+    let drifts = |list: &Value| -> Vec<Value> {
+        let output = over("nodes --drift -o json", list);
+        assert!(output.status.success(), "{output:?}");
+        let drifts: Vec<Value> = serde_json::from_slice(&output.stdout).expect("it is JSON");
+        drifts.into_iter().filter(|drift| drift["fact"] == "linked-devices").collect()
+    };
+    let of = |drifts: &[Value]| -> Vec<(String, String)> {
+        let text = |drift: &Value, field: &str| drift[field].as_str().unwrap_or_default().to_owned();
+        drifts.iter().map(|drift| (text(drift, "node"), text(drift, "value"))).collect()
+    };
+    let lost = ("h100-lost".to_owned(), "6".to_owned());
+    assert_eq!(of(&drifts(&list)), std::slice::from_ref(&lost));
+    set_links(&mut list, "h100-3", |linked| *linked = json!(5));
+    let found = drifts(&list);
+    assert_eq!(of(&found), [("h100-3".to_owned(), "5".to_owned()), lost.clone()]);
+    assert_eq!((&found[0]["majority"], &found[0]["compared_nodes"]), (&json!("7"), &json!(5)));
+    set_links(&mut list, "h100-3", |linked| *linked = Value::Null);
+    assert_eq!(of(&drifts(&list)), [lost], "what is not known is not compared");
 }
 
-fn output_of_drift(list: &Value) -> String {
-    let output = over("nodes --drift", list);
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).expect("it is text")
+/// Changes the number of linked devices of each device in the report of a Node.
+fn set_links(list: &mut Value, name: &str, change: impl Fn(&mut Value)) {
+    let nodes = list["items"].as_array_mut().expect("it is a list");
+    let node = nodes.iter_mut().find(|node| node["metadata"]["name"] == name).expect("it is listed");
+    let report = &mut node["metadata"]["annotations"]["accelerator.llm-d.ai/report"];
+    let mut content: Value = serde_json::from_str(report.as_str().expect("it is text")).expect("it is JSON");
+    let devices = content["devices"].as_array_mut().expect("there are devices");
+    devices.iter_mut().for_each(|device| change(&mut device["linked_devices"]));
+    *report = json!(content.to_string());
 }
 
 #[test]

@@ -34,7 +34,10 @@ pub(crate) struct KfdNode {
     pub(crate) compute_units: Option<u32>,
     pub(crate) simds_per_compute_unit: Option<u32>,
     pub(crate) memory_bytes: Known<u64>,
+    /// Those that could be read.
     pub(crate) links: Vec<KfdLink>,
+    /// Why a link could not be read, if one could not.
+    pub(crate) unread_link: Option<Missing>,
 }
 
 /// An XGMI link to another node.
@@ -100,6 +103,8 @@ fn gpu(
     let location = KfdLocation { domain: get("domain"), location_id: get("location_id")? };
     let (device, partition) = location.resolve(devices)?;
     let per_unit = get("simd_per_cu").filter(|per_unit| *per_unit > 0);
+    let mut links = KfdLinks::default();
+    ["io_links", "p2p_links"].into_iter().for_each(|kind| links.read(facts, directory, kind));
     let compute_units = per_unit.map(|per_unit| simds / per_unit);
     Some(KfdNode {
         number,
@@ -113,7 +118,8 @@ fn gpu(
         compute_units: compute_units.and_then(|units| u32::try_from(units).ok()),
         simds_per_compute_unit: per_unit.and_then(|simds| u32::try_from(simds).ok()),
         memory_bytes: memory(facts, directory),
-        links: ["io_links", "p2p_links"].into_iter().flat_map(|kind| links(facts, directory, kind)).collect(),
+        links: links.links,
+        unread_link: links.unread,
     })
 }
 
@@ -154,23 +160,43 @@ fn memory(facts: &mut Facts<'_>, directory: &str) -> Known<u64> {
     total
 }
 
-fn links(facts: &mut Facts<'_>, directory: &str, kind: &str) -> Vec<KfdLink> {
-    let parent = format!("{directory}/{kind}");
-    let names = facts.names("links", &parent);
-    names
-        .into_iter()
-        .filter_map(|name| {
-            let path = format!("{parent}/{name}/properties");
-            let properties = properties(facts, "links", &path).into_value()?;
-            let get = |key: &str| properties.get(key).copied();
-            (get("type") == Some(XGMI)).then_some(())?;
-            Some(KfdLink {
-                to: u32::try_from(get("node_to")?).ok()?,
-                weight: get("weight").unwrap_or(0),
-                max_bandwidth: get("max_bandwidth").unwrap_or(0),
-            })
-        })
-        .collect()
+/// The XGMI links of a node.
+#[derive(Default)]
+struct KfdLinks {
+    links: Vec<KfdLink>,
+    unread: Option<Missing>,
+}
+
+impl KfdLinks {
+    /// Adds those in one of the node's directories. A kernel may have no such directory.
+    fn read(&mut self, facts: &mut Facts<'_>, directory: &str, kind: &str) {
+        let parent = format!("{directory}/{kind}");
+        let names = facts.listing("links", &parent);
+        self.unread = self.unread.or(names.missing().filter(|missing| missing.is_undecided()));
+        for name in names.into_value().unwrap_or_default() {
+            let properties = properties(facts, "links", &format!("{parent}/{name}/properties"));
+            match properties.and_then(|properties| xgmi_link(&properties)) {
+                Known::Value(link) => self.links.extend(link),
+                Known::Missing { missing } => {
+                    self.unread = self.unread.or(Some(missing).filter(|missing| missing.is_undecided()));
+                }
+            }
+        }
+    }
+}
+
+/// The link that a file describes; `None` if it is of another type.
+fn xgmi_link(properties: &BTreeMap<String, u64>) -> Known<Option<KfdLink>> {
+    let get = |key: &str| Known::from_option(properties.get(key).copied(), Missing::Malformed);
+    get("type").and_then(|kind| match kind {
+        XGMI => get("node_to")
+            .and_then(|to| Known::from_option(u32::try_from(to).ok(), Missing::Malformed))
+            .map(|to| {
+                let or_zero = |key: &str| get(key).into_value().unwrap_or(0);
+                Some(KfdLink { to, weight: or_zero("weight"), max_bandwidth: or_zero("max_bandwidth") })
+            }),
+        _ => Known::Value(None),
+    })
 }
 
 /// The content of a file of properties.

@@ -115,13 +115,14 @@ impl Probe for Amd {
         }
         let mut facts = Facts::new(host, NAME);
         let addresses: Vec<PciAddress> = functions.iter().map(|function| function.address).collect();
-        let kfd::KfdTopology { nodes, unread } = kfd::topology(&mut facts, &addresses);
+        let kfd = kfd::topology(&mut facts, &addresses);
         let xcp_devices = xcp_devices(&mut facts);
         let mut findings = Findings::default();
         self.sources.clear();
         for function in functions {
             let mut device = describe(&mut facts, bus, function);
-            let topology = PartitionTopology { nodes: &nodes, unread, xcp_devices: &xcp_devices };
+            let topology =
+                PartitionTopology { nodes: &kfd.nodes, unread: kfd.unread, xcp_devices: &xcp_devices };
             interpret::partitions(&mut device, &topology);
             if let Some(row) = row_of(function, &device) {
                 interpret::model(&mut device, row);
@@ -134,7 +135,7 @@ impl Probe for Amd {
             self.sources.push(AmdSource::find(&mut facts, function, link, &device));
             findings.devices.push(device);
         }
-        findings.links = interpret::links::links(&mut findings.devices, &nodes);
+        findings.links = interpret::links::links(&mut findings.devices, &kfd);
         self.units_by_kfd_id = interpret::units_by_kfd_id(&findings.devices);
         let evidence: BTreeMap<DeviceId, HealthEvidence> = self
             .sources
@@ -156,7 +157,7 @@ impl Probe for Amd {
                 interpret::library::enrich(&mut findings, report);
             }
         }
-        health::judge(&mut findings.devices, evidence, &mut self.histories, unread.is_none());
+        health::judge(&mut findings.devices, evidence, &mut self.histories, kfd.unread.is_none());
         self.throttle_times.retain(|device, _| self.histories.contains_key(device));
         findings
     }

@@ -2,8 +2,8 @@ mod situations;
 
 use afd_host::testing::TestHost;
 use afd_model::{
-    Direction, ErrorDetail, ErrorKind, HandleKind, HealthState, LinkCounter, LinkKind, LinkValue,
-    MemorySource, PartitionName, Partitioning, Quantity, Reading, XcpComputeMode, XcpMemoryMode,
+    AmdQuantity, Direction, ErrorDetail, ErrorKind, HandleKind, HealthState, LinkCounter, LinkKind,
+    LinkValue, MemorySource, PartitionName, Partitioning, Quantity, Reading, XcpComputeMode, XcpMemoryMode,
 };
 use afd_probe::plausible;
 
@@ -107,6 +107,41 @@ fn equal_locations_in_different_domains_are_different_devices() {
     assert_eq!(findings.links.len(), 1);
     assert_eq!(findings.links[0].bandwidth_bytes_per_second, Known::Value(64_000_000_000));
     assert!(findings.devices.iter().all(|device| device.interconnect == Known::Value(LinkKind::Xgmi)));
+}
+
+#[test]
+fn a_link_that_cannot_be_read_may_be_one_to_another_device() {
+    let of_first = |properties: Option<&str>| {
+        let mut folder = TestHost::new();
+        for number in 0..3_u32 {
+            folder = function(folder, &format!("000{number}:02:00.0"), "0x74a0");
+            folder = node(folder, number, &format!("location_id 512\ndomain {number}\n"), 1 << 37);
+        }
+        let path = |to: u32| format!("/sys/class/kfd/kfd/topology/nodes/0/io_links/{to}/properties");
+        folder = folder.file(&path(1), "type 11\nnode_to 1\nweight 15\n");
+        if let Some(properties) = properties {
+            folder = folder.file(&path(2), properties);
+        }
+        let findings = discovered(&folder);
+        let inventory = afd_model::Inventory::default().assemble([findings]);
+        let facts = |device: &Device| (device.interconnect, device.linked_devices);
+        [facts(&inventory.devices[0]), facts(&inventory.devices[2])]
+    };
+    let (xgmi, pcie) = (Known::Value(LinkKind::Xgmi), Known::Value(LinkKind::Pcie));
+    let complete = [(xgmi, Known::Value(1)), (pcie, Known::Value(0))];
+    assert_eq!(of_first(None), complete);
+    assert_eq!(of_first(Some("type 2\nnode_to 2\n")), complete);
+    assert_eq!(of_first(Some("weight 15\n"))[0], (xgmi, Missing::Malformed.into()));
+
+    let unread = {
+        let mut folder = TestHost::new();
+        for number in 0..2_u32 {
+            folder = function(folder, &format!("000{number}:02:00.0"), "0x74a0");
+            folder = node(folder, number, &format!("location_id 512\ndomain {number}\n"), 1 << 37);
+        }
+        discovered(&folder.file("/sys/class/kfd/kfd/topology/nodes/0/io_links/0/properties", "type 11\n"))
+    };
+    assert_eq!(unread.devices[0].interconnect, Missing::Malformed.into(), "it is not PCIe alone");
 }
 
 #[test]
@@ -357,6 +392,15 @@ fn counters_of_the_newer_error_architecture_are_read() {
         samples[0].readings.iter().find(|reading| reading.quantity == quantity).map(|reading| reading.value)
     };
     assert_eq!((count("umc"), count("mmsch"), count("gfx")), (Some(5.0), Some(1.0), None));
+    let all = |probe: &mut Amd| {
+        let quantity = AmdQuantity::AllErrors(ErrorKind::EccCorrectable).into();
+        let samples = probe.sample(&host, Instant::now()).samples;
+        samples[0].readings.iter().find(|reading| reading.quantity == quantity).map(|reading| reading.value)
+    };
+    assert_eq!(all(&mut probe), Some(6.0));
+    let _folder = folder
+        .file("/sys/bus/pci/devices/0000:05:00.0/ras/mmsch_err_count", "Query currently inaccessible\n");
+    assert_eq!(all(&mut probe), None, "without one of the blocks it is no sum of all");
 }
 
 #[test]

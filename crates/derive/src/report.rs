@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use afd_model::{Decision, DeviceId, Fact, Inventory, OfferVerdict, PartitionName, PciAddress};
+use afd_model::{Decision, Device, DeviceId, Fact, Inventory, OfferVerdict, PartitionName, PciAddress};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -37,6 +37,8 @@ struct ReportedDevice<'a> {
     reasons: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     partitions: Vec<PartitionName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linked_devices: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -78,7 +80,7 @@ struct ReportedProblem<'a> {
 }
 
 /// The report as it is decided: absent where no device is present or missing, and undecided while no source has judged a device
-/// or reported its firmware yet.
+/// or reported its firmware or links yet.
 pub fn decided_report(
     inventory: &Inventory,
     offered: &Offered,
@@ -86,14 +88,22 @@ pub fn decided_report(
 ) -> Decision<String> {
     if inventory.devices.is_empty() && inventory.missing.is_empty() {
         Decision::Absent
-    } else if is_undecided(&inventory.devices, &[Fact::Health, Fact::FirmwareVersion]) {
+    } else if is_undecided(&inventory.devices, &[Fact::Health, Fact::FirmwareVersion])
+        || is_undecided(inventory.devices.iter().filter(awaits_links), &[Fact::LinkedDevices])
+    {
         Decision::Undecided
     } else {
         Decision::Decided(report(inventory, offered, paths))
     }
 }
 
-/// Compact JSON: devices with product, health and partitions, their firmware, missing devices, what Kubernetes offers, paths with reasons, and
+/// Whether the source of a device's links has not answered. One that answers, and cannot say, leaves nothing undecided: their number
+/// is left out.
+fn awaits_links(device: &&Device) -> bool {
+    device.linked_devices.missing().is_some_and(|missing| !missing.is_undecided())
+}
+
+/// Compact JSON: devices with product, health, partitions and the number of linked devices, their firmware, missing devices, what Kubernetes offers, paths with reasons, and
 /// problems. Nothing in it moves by itself. To fit, entries are removed from the end: problems first, then firmware, then
 /// partitions, then devices, then missing ones.
 pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerdict<'_>]) -> String {
@@ -103,6 +113,7 @@ pub fn report(inventory: &Inventory, offered: &Offered, paths: &[paths::PathVerd
         health: device.health.state.as_str(),
         reasons: device.health.reasons.iter().map(|reason| reason.code.as_str()).collect(),
         partitions: device.partitions.iter().map(|partition| partition.name).collect(),
+        linked_devices: device.linked_devices.value().copied(),
     });
     let problems = inventory.problems.iter().map(|problem| ReportedProblem {
         probe: &problem.probe,
@@ -185,7 +196,7 @@ pub fn devices(report: &str) -> BTreeSet<DeviceId> {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::{Device, Missing, MissingDevice, Problem};
+    use afd_model::{Missing, MissingDevice, Problem};
 
     use super::*;
     use crate::{paths::PathRules, vendors::bare_device};
@@ -268,5 +279,14 @@ mod tests {
         inventory.devices = vec![bare_device(1)];
         assert_eq!(decided(&inventory), Decision::Decided(()));
         assert_eq!(decided(&Inventory::default()), Decision::Absent);
+        let of_links = |linked_devices| {
+            let undecided = [Fact::LinkedDevices].into_iter().collect();
+            decided(&Inventory {
+                devices: vec![Device { linked_devices, undecided, ..bare_device(1) }],
+                ..Inventory::default()
+            })
+        };
+        assert_eq!(of_links(Missing::NotExposed.into()), Decision::Undecided, "its source has not answered");
+        assert_eq!(of_links(Missing::Unreadable.into()), Decision::Decided(()), "it may never say");
     }
 }

@@ -87,6 +87,7 @@ fn remove(device: &mut Device, fact: Fact) {
         }
         Fact::LogicalDevices => pending(&mut device.logical_devices),
         Fact::Interconnect => pending(&mut device.interconnect),
+        Fact::LinkedDevices => pending(&mut device.linked_devices),
         Fact::LinkDomain => pending(&mut device.link_domain),
         Fact::FabricDomain => pending(&mut device.fabric_domain),
         Fact::FabricPartition => pending(&mut device.fabric_partition),

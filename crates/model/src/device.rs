@@ -57,6 +57,9 @@ pub struct Device {
     pub logical_devices: Known<u32>,
     /// The fastest link from this device to another one of the node.
     pub interconnect: Known<LinkKind>,
+    /// How many devices of the node it is directly linked with; 0 where it reaches them over PCIe alone.
+    #[serde(default)]
+    pub linked_devices: Known<u32>,
     /// Devices with the same value reach each other over that link (the XGMI hive).
     pub link_domain: Known<String>,
     /// Devices of different nodes with the same value are in one scale-up fabric: `<cluster uuid>`.
@@ -196,6 +199,7 @@ impl Device {
             partitions: Vec::new(),
             logical_devices: Known::default(),
             interconnect: Known::default(),
+            linked_devices: Known::default(),
             link_domain: Known::default(),
             fabric_domain: Known::default(),
             fabric_partition: Known::default(),

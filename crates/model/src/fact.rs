@@ -41,6 +41,8 @@ pub enum Fact {
     LogicalDevices,
     /// [`Device::interconnect`].
     Interconnect,
+    /// [`Device::linked_devices`].
+    LinkedDevices,
     /// [`Device::link_domain`].
     LinkDomain,
     /// [`Device::fabric_domain`].
@@ -55,7 +57,7 @@ pub enum Fact {
 
 impl Fact {
     /// All facts.
-    pub const ALL: [Fact; 20] = [
+    pub const ALL: [Fact; 21] = [
         Fact::Product,
         Fact::Model,
         Fact::Architecture,
@@ -71,6 +73,7 @@ impl Fact {
         Fact::Partitioning,
         Fact::LogicalDevices,
         Fact::Interconnect,
+        Fact::LinkedDevices,
         Fact::LinkDomain,
         Fact::FabricDomain,
         Fact::FabricPartition,
@@ -133,6 +136,7 @@ impl Device {
             Fact::Partitioning => self.partitioning.missing(),
             Fact::LogicalDevices => self.logical_devices.missing(),
             Fact::Interconnect => self.interconnect.missing(),
+            Fact::LinkedDevices => self.linked_devices.missing(),
             Fact::LinkDomain => self.link_domain.missing(),
             Fact::FabricDomain => self.fabric_domain.missing(),
             Fact::FabricPartition => self.fabric_partition.missing(),
@@ -170,6 +174,7 @@ impl Device {
             }
             Fact::LogicalDevices => self.logical_devices.fill(|| known.logical_devices),
             Fact::Interconnect => self.interconnect.fill(|| known.interconnect),
+            Fact::LinkedDevices => self.linked_devices.fill(|| known.linked_devices),
             Fact::LinkDomain => self.link_domain.fill(|| known.link_domain.clone()),
             Fact::FabricDomain => self.fabric_domain.fill(|| known.fabric_domain.clone()),
             Fact::FabricPartition => self.fabric_partition.fill(|| known.fabric_partition.clone()),

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, HostFacts, Known, LibraryStatus, Link, Missing, MissingDevice, Nic, Problem};
+use crate::{Device, HostFacts, Known, LibraryStatus, Link, LinkKind, Missing, MissingDevice, Nic, Problem};
 
 /// What one probe found, and what it could not read.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -94,10 +94,27 @@ impl Inventory {
         }
         self.links.sort_by_key(|link| (link.a, link.b, link.kind));
         self.links.dedup_by_key(|link| (link.a, link.b, link.kind));
+        self.count_links();
         self.nics.sort_by(|left, right| natural(&left.name).cmp(&natural(&right.name)));
         self.problems.sort();
         self.problems.dedup();
         self
+    }
+
+    /// Counts the devices that each one is linked with, unless its probe could not read all links.
+    fn count_links(&mut self) {
+        let is_unread = |device: &Device| device.linked_devices.missing().is_some_and(Missing::is_undecided);
+        for device in self.devices.iter_mut().filter(|device| !is_unread(device)) {
+            let is_end = |link: &&Link| link.kind != LinkKind::Pcie && [link.a, link.b].contains(&device.id);
+            let linked = self.links.iter().filter(is_end).count() as u32;
+            device.linked_devices = match device.interconnect {
+                Known::Value(LinkKind::Pcie) => Known::Value(0),
+                // The source reports that there are links, and not where they lead.
+                Known::Value(_) if linked == 0 => Missing::NotExposed.into(),
+                Known::Value(_) => Known::Value(linked),
+                Known::Missing { missing } => missing.into(),
+            };
+        }
     }
 }
 
@@ -110,11 +127,48 @@ fn natural(name: &str) -> (&str, u64, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{PciAddress, Variant, Vendor};
 
     #[test]
     fn nics_are_sorted_by_number() {
         let mut names = ["mlx5_10", "mlx5_2", "bnxt_re0"];
         names.sort_by(|left, right| natural(left).cmp(&natural(right)));
         assert_eq!(names, ["bnxt_re0", "mlx5_2", "mlx5_10"]);
+    }
+
+    #[test]
+    fn linked_devices_are_counted_where_the_links_are_known() {
+        let device = |bus, interconnect| {
+            let address = PciAddress { domain: 0, bus, device: 0, function: 0 };
+            Device { interconnect, ..Device::bare(address, Vendor::Nvidia, Variant::Gpu) }
+        };
+        let nvlink = Known::Value(LinkKind::Nvlink);
+        let unreadable: Known<LinkKind> = Missing::Unreadable.into();
+        let mut unread = device(3, nvlink);
+        unread.linked_devices = Missing::Pending.into();
+        let devices =
+            vec![device(1, nvlink), device(2, nvlink), unread, device(4, Known::Value(LinkKind::Pcie))];
+        let unlinked = [device(5, nvlink), device(6, unreadable)];
+        let link = |a: usize, b: usize| Link {
+            a: devices[a].id,
+            b: devices[b].id,
+            kind: LinkKind::Nvlink,
+            weight: Known::default(),
+            bandwidth_bytes_per_second: Known::default(),
+        };
+        let links = vec![link(0, 1), link(1, 2)];
+        let found =
+            Findings { devices: devices.into_iter().chain(unlinked).collect(), links, ..Findings::default() };
+        let inventory = Inventory::default().assemble([found]);
+        let counts: Vec<Known<u32>> = inventory.devices.iter().map(|device| device.linked_devices).collect();
+        let expected = [
+            Known::Value(1),
+            Known::Value(2),
+            Missing::Pending.into(),
+            Known::Value(0),
+            Missing::NotExposed.into(),
+            Missing::Unreadable.into(),
+        ];
+        assert_eq!(counts, expected);
     }
 }

@@ -46,6 +46,7 @@ pub(crate) fn enrich(devices: &mut [Device], links: &mut Vec<Link>, report: &Nvm
         let Some(device) = devices.iter_mut().find(|device| device.id.0 == address) else { continue };
         describe(device, Some(index).filter(|index| *index < indices), &report.system, reported);
         links.extend(peers(address, index, report));
+        device.linked_devices = unread_peer(index, report).unwrap_or(Missing::NotExposed).into();
     }
     links.retain(|link| [link.a, link.b].iter().all(|id| devices.iter().any(|device| device.id == *id)));
 }
@@ -230,6 +231,15 @@ fn handles(device: &mut Device, index: Option<usize>, answers: &NvmlAnswers) {
     }
 }
 
+/// Why it is not known whether this GPU reaches one of the others over NVLink, or the other one this, if it is not.
+fn unread_peer(index: usize, report: &NvmlReport) -> Option<Missing> {
+    let answer = |from: usize, to: usize| {
+        let call = call::P2P_STATUS.with(&[u32::try_from(to).ok()?, table::P2P_NVLINK]);
+        report.devices[from].answers.known::<u32>(call).missing().filter(|missing| missing.is_undecided())
+    };
+    (0..report.devices.len()).find_map(|other| answer(index, other).or_else(|| answer(other, index)))
+}
+
 /// The GPUs of a higher index that this one reaches over NVLink.
 fn peers(address: PciAddress, index: usize, report: &NvmlReport) -> Vec<Link> {
     let others = report.devices.iter().enumerate().skip(index + 1);
@@ -288,6 +298,21 @@ mod tests {
         assert_eq!(of(&[Ok(0), Ok(0), Err(INVALID_ARGUMENT)]), pcie, "it has two links");
         assert_eq!(of(&[Err(report::NOT_SUPPORTED)]), pcie);
         assert_eq!(of(&[]), Missing::NotExposed.into());
+    }
+
+    #[test]
+    fn a_peer_whose_status_could_not_be_read_leaves_the_number_of_links_unknown() {
+        let of = |status: Result<u32, NvmlCode>| {
+            let mut answers = NvmlAnswers::default();
+            answers.put(call::P2P_STATUS.with(&[1, table::P2P_NVLINK]), status.map(|status| json!(status)));
+            let device = |answers| NvmlDeviceReport { answers, ..NvmlDeviceReport::default() };
+            let devices = vec![device(answers), device(NvmlAnswers::default())];
+            let report = NvmlReport { devices, ..NvmlReport::default() };
+            [0, 1].map(|index| unread_peer(index, &report))
+        };
+        assert_eq!(of(Ok(0)), [None; 2]);
+        assert_eq!(of(Err(NvmlCode::named("NOT_SUPPORTED"))), [None; 2]);
+        assert_eq!(of(Err(NvmlCode::named("UNKNOWN"))), [Some(Missing::Unreadable); 2]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{node::FleetNode, rows::write_json, strings::SharedStrings};
 use crate::{args::FleetOutput, text_table::write_columns, visible::visible_line};
 
 /// The facts that are compared.
-const FACTS: [&str; 5] = ["driver", "firmware", "memory-mib", "count", "interconnect"];
+const FACTS: [&str; 6] = ["driver", "firmware", "memory-mib", "count", "interconnect", "linked-devices"];
 
 /// The compared facts of all Nodes, by product.
 #[derive(Debug, Default)]
@@ -53,10 +53,15 @@ impl DriftFacts {
             .as_array()
             .filter(|_| is_alone)
             .map(|versions| versions.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","));
+        // How many others each device is linked with: `7`, or `6,7` where it is not the same for all.
+        let devices = report["devices"].as_array().filter(|_| is_alone).into_iter().flatten();
+        let linked: BTreeSet<u64> = devices.filter_map(|device| device["linked_devices"].as_u64()).collect();
+        let linked: Vec<String> = linked.iter().map(u64::to_string).collect();
+        let linked = Some(linked.join(",")).filter(|counts| !counts.is_empty());
         let label = |name: &str| node.label(name).map(str::to_owned);
         let [driver, memory, count, interconnect] =
             ["driver-version", "memory-mib", "count", "interconnect"].map(label);
-        let values = [driver, firmware, memory, count, interconnect];
+        let values = [driver, firmware, memory, count, interconnect, linked];
         let values = values.map(|value| Some(self.strings.get(&value?)));
         let product = self.strings.get(product);
         self.products.entry(product).or_default().push(NodeValues { name: node.name().into(), values });

@@ -154,7 +154,7 @@ fn links(findings: &mut Findings, report: &AmdReport) {
             findings.devices.iter().map(|device| device.id).find(|id| unit.is_device(id.0))
         })
         .collect();
-    let mut added = Vec::new();
+    let (mut added, mut unread) = (Vec::new(), Vec::new());
     for (index, (from, reported)) in ids.iter().zip(&report.devices).enumerate() {
         for (other, to) in (0_u32..).zip(&ids).skip(index + 1) {
             let (Some(from), Some(to)) = (from, to) else { continue };
@@ -162,10 +162,19 @@ fn links(findings: &mut Findings, report: &AmdReport) {
             if a == b || findings.links.iter().any(|link| (link.a, link.b) == (a, b)) {
                 continue;
             }
-            if let Some(weight) = xgmi_weight(&reported.answers, other) {
-                let bandwidth_bytes_per_second = Missing::NotExposed.into();
-                added.push(Link { a, b, kind: LinkKind::Xgmi, weight, bandwidth_bytes_per_second });
+            match xgmi_weight(&reported.answers, other) {
+                Known::Value(weight) => {
+                    let bandwidth_bytes_per_second = Missing::NotExposed.into();
+                    added.push(Link { a, b, kind: LinkKind::Xgmi, weight, bandwidth_bytes_per_second });
+                }
+                Known::Missing { missing } if missing.is_undecided() => unread.push((a, b, missing)),
+                Known::Missing { .. } => {}
             }
+        }
+    }
+    for device in findings.devices.iter_mut().filter(|device| !device.interconnect.is_known()) {
+        if let Some((.., missing)) = unread.iter().find(|(a, b, _)| [*a, *b].contains(&device.id)) {
+            device.linked_devices = (*missing).into();
         }
     }
     for device in &mut findings.devices {
@@ -176,13 +185,16 @@ fn links(findings: &mut Findings, report: &AmdReport) {
     findings.links.extend(added);
 }
 
-/// The weight of the link to the processor with an index, if it is an XGMI link.
-fn xgmi_weight(answers: &AmdAnswers, other: u32) -> Option<Known<u32>> {
+/// The weight of the link to the processor with an index; not available if it is no XGMI link.
+fn xgmi_weight(answers: &AmdAnswers, other: u32) -> Known<Known<u32>> {
     let [amd_type, rocm_type, amd_weight, rocm_weight] =
         [amd::LINK_TYPE, rocm::LINK_TYPE, amd::LINK_WEIGHT, rocm::LINK_WEIGHT]
             .map(|call| call.with(&[other]));
     let kind = answers.field::<u32>(&amd_type, "type").or_else(|| answers.field(&rocm_type, "type"));
-    (kind == Known::Value(XGMI)).then(|| answers.known(&amd_weight).or_else(|| answers.known(&rocm_weight)))
+    kind.and_then(|kind| match kind {
+        XGMI => Known::Value(answers.known(&amd_weight).or_else(|| answers.known(&rocm_weight))),
+        _ => Missing::NotAvailable.into(),
+    })
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use afd_model::{Device, DeviceId, Known, Link, LinkKind, Missing};
 
-use crate::kfd::KfdNode;
+use crate::kfd::{KfdNode, KfdTopology};
 
-/// The XGMI links between devices; sets the fastest interconnect of each device.
-pub(crate) fn links(devices: &mut [Device], nodes: &[KfdNode]) -> Vec<Link> {
+/// The XGMI links between devices; sets the fastest interconnect of each device. What could not be read may be a link.
+pub(crate) fn links(devices: &mut [Device], KfdTopology { nodes, unread }: &KfdTopology) -> Vec<Link> {
     let devices_by_node: BTreeMap<u32, DeviceId> =
         nodes.iter().map(|node| (node.number, node.device)).collect();
     let mut links: BTreeMap<(DeviceId, DeviceId), Link> = BTreeMap::new();
@@ -40,10 +40,15 @@ pub(crate) fn links(devices: &mut [Device], nodes: &[KfdNode]) -> Vec<Link> {
     }
     let has_peers = devices.len() > 1;
     for device in devices.iter_mut() {
-        let has_node = devices_by_node.values().any(|owner| *owner == device.id);
+        let mut own = nodes.iter().filter(|node| node.device == device.id).peekable();
+        let has_node = own.peek().is_some();
+        let unread = own.find_map(|node: &KfdNode| node.unread_link).or(*unread).filter(|_| has_peers);
+        device.linked_devices = unread.unwrap_or(Missing::NotExposed).into();
         let is_linked = links.keys().any(|(a, b)| *a == device.id || *b == device.id);
         if is_linked {
             device.interconnect = Known::Value(LinkKind::Xgmi);
+        } else if let Some(unread) = unread {
+            device.interconnect = unread.into();
         } else if has_node && has_peers {
             device.interconnect = Known::Value(LinkKind::Pcie);
         }

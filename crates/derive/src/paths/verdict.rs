@@ -167,7 +167,9 @@ fn families(inventory: &Inventory, verdicts: &[PathVerdict<'_>], options: &Label
 /// Whether anything that rules read may become known: a fact of a device that has not failed, of a port or of the host.
 fn is_unread(inventory: &Inventory, include_integrated: bool) -> bool {
     let mut devices = inventory.devices.iter().filter(|device| include_integrated || !device.integrated);
-    let of_device = devices.any(|device| !has_failed(device) && is_undecided([device], &Fact::ALL));
+    // No rule reads how many devices are linked.
+    let facts: Vec<Fact> = Fact::ALL.into_iter().filter(|fact| *fact != Fact::LinkedDevices).collect();
+    let of_device = devices.any(|device| !has_failed(device) && is_undecided([device], &facts));
     let own = inventory.nics.iter().filter(|nic| !nic.of_accelerator);
     let of_nics = own.flat_map(|nic| {
         let of_nic = [nic.driver.missing(), nic.firmware_version.missing(), nic.numa_node.missing()];

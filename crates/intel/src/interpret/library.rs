@@ -46,6 +46,7 @@ pub(crate) fn enrich(findings: &mut Findings, report: &LevelZeroReport) {
         }
     }
     let links = links(&findings.devices, report);
+    let has_unread_port = report.devices.iter().any(|reported| has_unread_port(&reported.answers));
     let has_peers = findings.devices.len() > 1;
     for device in &mut findings.devices {
         let is_linked = links.iter().any(|link| link.a == device.id || link.b == device.id);
@@ -58,6 +59,9 @@ pub(crate) fn enrich(findings: &mut Findings, report: &LevelZeroReport) {
             device.interconnect = Known::Value(LinkKind::Xelink);
         } else if has_peers && is_known && !device.integrated {
             device.interconnect = Known::Value(LinkKind::Pcie);
+        }
+        if has_unread_port {
+            device.linked_devices = Missing::Unreadable.into();
         }
     }
     findings.links.extend(links);
@@ -217,6 +221,11 @@ fn ports(answers: &LevelZeroAnswers, ends: &PortEnds) -> Vec<XelinkPort> {
         }
     };
     values(answers, PORT_PROPERTIES).into_iter().enumerate().map(port).collect()
+}
+
+/// Whether a port may lead to another device that could not be asked for.
+fn has_unread_port(answers: &LevelZeroAnswers) -> bool {
+    [PORT_PROPERTIES, PORT_STATE].iter().any(|call| values(answers, *call).iter().any(Value::is_null))
 }
 
 /// One link for each pair of devices with a port between them, with the bandwidth of all its ports in one direction.

@@ -108,6 +108,23 @@ fn links_are_taken_from_the_library_where_the_kernel_reports_none() {
 }
 
 #[test]
+fn a_link_that_the_library_could_not_report_leaves_their_number_unknown() {
+    let mut bare = findings(vec![device(1), device(2), device(3)]);
+    bare.devices[2].interconnect = Known::Value(LinkKind::Pcie);
+    let answers = json!({
+        "amdsmi_topo_get_link_type(1)": { "error": 34 },
+        "amdsmi_topo_get_link_type(2)": { "error": 34 },
+    });
+    enrich(&mut bare, &report(&[answers, json!({}), json!({})]));
+    let unread = |device: &Device| device.linked_devices.missing().is_some_and(Missing::is_undecided);
+    assert_eq!(
+        bare.devices.iter().map(unread).collect::<Vec<_>>(),
+        [true, true, false],
+        "the kernel knows the last"
+    );
+}
+
+#[test]
 fn the_memory_of_a_first_partition_is_not_the_devices() {
     let memory_with = |partitions: u32| {
         let mut device = device(1);

@@ -67,6 +67,19 @@ fn ports_link_the_devices_whose_tiles_they_name() {
 }
 
 #[test]
+fn a_port_that_could_not_be_read_leaves_the_number_of_links_unknown() {
+    let of = |state| {
+        let mut first = reported(1, 10, &[(0, (20, 0), 1)]);
+        first.answers.put_components(PORT_STATE, [state]);
+        let findings = enriched(vec![first, reported(2, 20, &[(0, (10, 0), 1)])]);
+        findings.devices.iter().map(|device| device.linked_devices.missing()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(Ok(json!({ "status": 4 }))), [Some(Missing::NotExposed); 3], "links are counted later");
+    let unknown = Err(crate::levelzero::SysmanStatus::named("UNKNOWN"));
+    assert_eq!(of(unknown), [Some(Missing::Unreadable); 3]);
+}
+
+#[test]
 fn a_device_whose_ports_are_not_known_has_no_interconnect() {
     let mut unknown = reported(1, 10, &[]);
     unknown.answers.put(PORTS, Err(crate::levelzero::SysmanStatus::named("UNKNOWN")));
