@@ -82,6 +82,7 @@ async fn layout() -> anyhow::Result<()> {
     let table = DashboardTable::read();
     let runbook = fs::read_to_string(workspace().join("docs/alerts.md"))?;
     let term = regex::Regex::new("<[a-z_]+>")?;
+    let once_per_target = regex::Regex::new(r"max by \(job, instance, [a-z, ]+\) \($")?;
     let mut uids = BTreeSet::new();
     for file in files()? {
         let name = file.display();
@@ -116,10 +117,14 @@ async fn layout() -> anyhow::Result<()> {
                 let query = target["expr"].as_str().context("a query is a text")?;
                 ensure!(!term.is_match(query), "{name}: {title} has an unknown term: {query}");
                 for family in ["accelerator_devices", "accelerator_resource_devices"] {
-                    let selects = query.matches(&format!("{family}{{state=\"")).count();
+                    let selector = format!("{family}{{state=\"");
                     ensure!(
-                        selects == query.matches(family).count(),
+                        query.matches(&selector).count() == query.matches(family).count(),
                         "{name}: {title} does not select one state: {query}"
+                    );
+                    ensure!(
+                        query.rsplit(&selector).skip(1).all(|before| once_per_target.is_match(before)),
+                        "{name}: {title} counts a node twice while its agent is replaced: {query}"
                     );
                 }
             }

@@ -162,8 +162,9 @@ fn the_panel_of_idle_devices_has_the_measure_of_the_alert() {
     let read = |path: &str| fs::read_to_string(chart.join(path)).expect("it can be read");
     let rules = read("rules.yaml");
     let (_, alert) = rules.split_once("- alert: AcceleratorIdleButHeld").expect("there is the alert");
-    let measure = r#"avg_over_time(accelerator_device_utilization_ratio{engine="compute"}[2h])"#;
-    assert!(alert.split_whitespace().collect::<Vec<_>>().join(" ").contains(&format!("({measure} < 0.01 ")));
-    let query = format!("({measure}) < 0.01)").replace('"', "\\\"");
+    let average = r#"avg_over_time(accelerator_device_utilization_ratio{engine="compute"}[2h])"#;
+    let measure = format!("(max by (job, instance, vendor, device, partition) ({average}) < 0.01");
+    assert!(alert.split_whitespace().collect::<Vec<_>>().join(" ").contains(&format!("{measure} and ")));
+    let query = format!("{measure})").replace('"', "\\\"");
     assert!(read("dashboards/holders.json").contains(&query), "{query}");
 }

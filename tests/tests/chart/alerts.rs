@@ -4,6 +4,8 @@
 mod devices;
 #[path = "alerts/records.rs"]
 mod records;
+#[path = "alerts/rollout.rs"]
+mod rollout;
 
 use std::{fs, process::Command};
 
@@ -52,6 +54,7 @@ fn with_monitor(bed: &Bed, values: &str, job: &str, set: &str) -> anyhow::Result
             { "interval": "1m", "input_series": devices::series(true), "promql_expr_test": devices::alerts(), "alert_rule_test": devices::texts() },
             { "interval": "1m", "input_series": devices::series(false), "promql_expr_test": devices::alerts() },
             { "interval": "1m", "input_series": records::series(), "promql_expr_test": records::recorded() },
+            { "interval": "1m", "input_series": rollout::series(), "promql_expr_test": rollout::idle() },
             { "interval": "1m", "input_series": [], "alert_rule_test": [
                 { "eval_time": "14m", "alertname": "AcceleratorAgentAbsent", "exp_alerts": [] },
                 { "eval_time": "20m", "alertname": "AcceleratorAgentAbsent", "exp_alerts": [{

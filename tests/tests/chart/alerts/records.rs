@@ -26,10 +26,12 @@ pub(super) fn series() -> Value {
         all.push(series("accelerator_device_energy_joules_total", node, ", pod=\"afd-2\"", "0+60x60"));
     }
     for (node, healthy) in [("a", "7x60"), ("b", "8x60")] {
-        for (state, values) in [("present", "8x60"), ("healthy", healthy)] {
-            let series = format!(
-                "accelerator_devices{{instance=\"{node}\", vendor=\"v\", product=\"p\", state=\"{state}\"}}"
-            );
+        let states = [("present", "8x60"), ("healthy", healthy), ("allocatable", "6x60"), ("allocated", "5x60")];
+        // Those of the agent's pod before an upgrade are scraped beside those of the pod after it.
+        for ((state, values), pod) in states.iter().flat_map(|state| [(state, "afd-1"), (state, "afd-2")]) {
+            let target = format!("job=\"j\", instance=\"{node}\", pod=\"{pod}\"");
+            let series =
+                format!("accelerator_devices{{{target}, vendor=\"v\", product=\"p\", state=\"{state}\"}}");
             all.push(json!({ "series": series, "values": values }));
         }
     }
@@ -48,6 +50,8 @@ pub(super) fn recorded() -> Value {
     json!([
         samples("cluster:accelerator_count:sum", &[("vendor=\"v\", product=\"p\"", 16.0)]),
         samples("cluster:accelerator_healthy:sum", &[("vendor=\"v\", product=\"p\"", 15.0)]),
+        samples("cluster:accelerator_allocatable:sum", &[("vendor=\"v\", product=\"p\"", 12.0)]),
+        samples("cluster:accelerator_allocated:sum", &[("vendor=\"v\", product=\"p\"", 10.0)]),
         samples("pod:accelerator_utilization:avg", &[(x, 0.4), (y, 0.6)]),
         samples("pod:accelerator_memory_used:sum", &[(x, 140.0), (y, 40.0)]),
         samples(
