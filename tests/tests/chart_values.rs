@@ -6,6 +6,8 @@
     reason = "tests lay out hosts and start programs"
 )]
 
+#[path = "chart/accepted.rs"]
+mod accepted;
 #[path = "chart/documented.rs"]
 mod documented;
 #[path = "chart/knobs.rs"]
@@ -150,6 +152,7 @@ fn main() -> ExitCode {
         .parallel(2)
         .test("the_chart_is_valid_and_the_plain_manifests_are_its_output", manifests)
         .test("every_option_of_the_agent_is_a_value_of_the_chart", options)
+        .test("what_the_chart_gives_to_the_programs_they_accept", accepted::accepted)
         .test("the_schema_refuses_what_no_path_and_no_name_can_be", refused_values)
         .test("only_what_is_read_is_mounted", mounts::mounts)
         .test("the_chart_is_documented_by_the_comments_of_its_values", documented::values)
