@@ -19,10 +19,15 @@ monitor of its own, with a suffix of its name.
 {{- $pages | toJson -}}
 {{- end -}}
 
-{{/* A regular expression of the jobs of /metrics: what the monitors give, by the label that is jobLabel where it has one. */}}
+{{/*
+A regular expression of the jobs of /metrics: what the monitors give, by the label that is jobLabel where it has one. It is escaped for a
+string of PromQL.
+*/}}
 {{- define "afd.jobs" -}}
 {{- if .Values.prometheusRule.job -}}
-{{- .Values.prometheusRule.job -}}
+{{- /* Fails where it is no regular expression. */}}
+{{- $_ := mustRegexMatch .Values.prometheusRule.job "" -}}
+{{- printf "%q" .Values.prometheusRule.job | trimPrefix "\"" | trimSuffix "\"" -}}
 {{- else -}}
 {{- $name := include "afd.name" . -}}
 {{- $pods := include "afd.podLabels" (dict "Values" .Values "Chart" .Chart "Release" .Release "way" (dict "name" "")) | fromYaml -}}
@@ -55,8 +60,11 @@ monitor of its own, with a suffix of its name.
   "RUNBOOKS" .Values.prometheusRule.runbooks
   "HOLDERS" $holders -}}
 {{- $rules := .Files.Get "rules.yaml" | regexFind "(?s)groups:.*" -}}
-{{- range $word, $value := $words -}}
-{{- $rules = regexReplaceAllLiteral (printf "\\b%s\\b" $word) $rules $value -}}
+{{- $pattern := keys $words | sortAlpha | join "|" | printf "\\b(%s)\\b" -}}
+{{- $found := regexFindAll $pattern $rules -1 -}}
+{{- /* In one pass: a value may have one of the words. */}}
+{{- range $index, $text := regexSplit $pattern $rules -1 -}}
+{{- if $index -}}{{- get $words (index $found (sub $index 1)) -}}{{- end -}}
+{{- $text -}}
 {{- end -}}
-{{- $rules -}}
 {{- end -}}

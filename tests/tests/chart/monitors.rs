@@ -1,9 +1,9 @@
 //! Monitors, rules and dashboards: they cover the agents of all DaemonSets, and none of them the port of the endpoint picker, whose values
 //! are made for routing.
 
-use std::fs;
+use std::{fs, process::Command};
 
-use afd_test_cluster::Bed;
+use afd_test_cluster::{Bed, succeed};
 use afd_tests::chart::{chart, values_option};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -142,6 +142,29 @@ fn rules(bed: &Bed) -> anyhow::Result<()> {
         let file = map["data"]["accelerators.rules.yaml"].as_str().context("it has the file")?;
         ensure!(serde_saphyr::from_str::<Value>(file)? == rule["spec"], "{file}");
     }
+    special_jobs(bed)
+}
+
+/// A job may have what is special in PromQL, in YAML or in the file of rules. Prometheus loads the rules, with the job as it is.
+fn special_jobs(bed: &Bed) -> anyhow::Result<()> {
+    for (job, literal) in [
+        (r"node-\d+", r"node-\\d+"),
+        (r#"a"b"#, r#"a\"b"#),
+        ("a: b #c\nd", r"a: b #c\nd"),
+        ("NAME|JOB <é>", "NAME|JOB <é>"),
+    ] {
+        let values = json!({ "prometheusRule": { "job": job }, "rulesConfigMap": { "enabled": true, "key": "rules" } });
+        let objects = objects(bed, &[&values_option(bed.folder(), &values)])?;
+        let map = of_kind(&objects, "ConfigMap").first().copied().context("there is a ConfigMap")?;
+        let text = map["data"]["rules"].as_str().context("it has the file")?;
+        let selectors = text.matches(&format!("up{{job=~\"{literal}\"}}")).count();
+        ensure!(selectors == 2, "{job}: {text}");
+        let file = bed.folder().join("rules.yaml");
+        fs::write(&file, text)?;
+        succeed(Command::new("promtool").args(["check", "rules"]).arg(&file)).with_context(|| job.to_owned())?;
+    }
+    let refused = render(bed, &["--set", "prometheusRule.enabled=true,prometheusRule.job=(a"]);
+    ensure!(refused.is_err(), "the chart accepts a job that is no regular expression");
     Ok(())
 }
 
@@ -162,7 +185,7 @@ fn dashboards(bed: &Bed) -> anyhow::Result<()> {
     let rendered = |values: &str| -> anyhow::Result<Vec<Value>> {
         let mut helm = bed.helm()?;
         helm.args(["template", "afd", "--namespace", "afd"]).arg(&copy).args(["--set", values]);
-        let text = afd_test_cluster::succeed(&mut helm)?;
+        let text = succeed(&mut helm)?;
         let all: Vec<Value> = serde_saphyr::from_multiple(&text)?;
         Ok(all.into_iter().filter(|object| object["kind"] == "ConfigMap").collect())
     };

@@ -26,7 +26,8 @@ pub(super) fn series() -> Value {
         all.push(series("accelerator_device_energy_joules_total", node, ", pod=\"afd-2\"", "0+60x60"));
     }
     for (node, healthy) in [("a", "7x60"), ("b", "8x60")] {
-        let states = [("present", "8x60"), ("healthy", healthy), ("allocatable", "6x60"), ("allocated", "5x60")];
+        let states =
+            [("present", "8x60"), ("healthy", healthy), ("allocatable", "6x60"), ("allocated", "5x60")];
         // Those of the agent's pod before an upgrade are scraped beside those of the pod after it.
         for ((state, values), pod) in states.iter().flat_map(|state| [(state, "afd-1"), (state, "afd-2")]) {
             let target = format!("job=\"j\", instance=\"{node}\", pod=\"{pod}\"");

@@ -30,8 +30,9 @@ pub(super) fn series() -> Value {
         let held = format!("accelerator_device_allocation{{{device}, namespace=\"ns\", pod=\"job\"}}");
         all.push(json!({ "series": held, "values": "1x480" }));
         for (pod, values) in [("afd-1", old), ("afd-2", new)] {
-            let series =
-                format!("accelerator_device_utilization_ratio{{{device}, engine=\"compute\", pod=\"{pod}\"}}");
+            let series = format!(
+                "accelerator_device_utilization_ratio{{{device}, engine=\"compute\", pod=\"{pod}\"}}"
+            );
             all.push(json!({ "series": series, "values": values }));
         }
     }
