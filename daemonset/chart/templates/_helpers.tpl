@@ -31,21 +31,29 @@
 {{- .Values.cleanup.serviceAccountName | default (printf "%s-cleanup" (include "afd.name" .)) -}}
 {{- end -}}
 
-{{- /* The labels of every object. */}}
-{{- define "afd.labels" -}}
-{{- $own := dict
+{{- /* The standard labels of every object, which no value changes. */}}
+{{- define "afd.standardLabels" -}}
+{{- dict
   "app.kubernetes.io/name" (include "afd.chartName" .)
   "app.kubernetes.io/instance" .Release.Name
   "app.kubernetes.io/version" .Chart.AppVersion
   "app.kubernetes.io/managed-by" .Release.Service
-  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") -}}
-{{- merge $own .Values.commonLabels | toYaml -}}
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") | toYaml -}}
 {{- end -}}
 
-{{- /* The labels of the agents' pods. That of the chart's version is not among them, as it would restart the agents. */}}
+{{- /* The labels of an object: root, and its own labels, which take precedence over those of commonLabels. */}}
+{{- define "afd.labels" -}}
+{{- merge (include "afd.standardLabels" .root | fromYaml) (.labels | default dict) .root.Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{- /* The labels of pods: root, and their own labels. That of the chart's version is not among them, as it would restart the pods. */}}
+{{- define "afd.labelsOfPods" -}}
+{{- omit (include "afd.labels" . | fromYaml) "helm.sh/chart" | toYaml -}}
+{{- end -}}
+
+{{- /* The labels of the agents' pods. */}}
 {{- define "afd.podLabels" -}}
-{{- $own := merge (include "afd.wayLabels" . | fromYaml) (omit (include "afd.labels" . | fromYaml) "helm.sh/chart") -}}
-{{- merge $own .Values.podLabels | toYaml -}}
+{{- include "afd.labelsOfPods" (dict "root" . "labels" (merge (include "afd.wayLabels" . | fromYaml) .Values.podLabels)) -}}
 {{- end -}}
 
 {{- define "afd.selector" -}}
@@ -65,7 +73,7 @@ name: {{ .name }}
 {{- with .namespace }}
 namespace: {{ . }}
 {{- end }}
-labels: {{- merge (include "afd.labels" .root | fromYaml) (.labels | default dict) | toYaml | nindent 2 }}
+labels: {{- include "afd.labels" . | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}

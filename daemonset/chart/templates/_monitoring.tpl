@@ -19,6 +19,11 @@ monitor of its own, with a suffix of its name.
 {{- $pages | toJson -}}
 {{- end -}}
 
+{{/* The labels of the Service beside the standard ones. The ServiceMonitor selects it by the component. */}}
+{{- define "afd.serviceLabels" -}}
+{{- merge (dict "app.kubernetes.io/component" "agent") .Values.service.labels | toYaml -}}
+{{- end -}}
+
 {{/*
 A regular expression of the jobs of /metrics: what the monitors give, by the label that is jobLabel where it has one. It is escaped for a
 string of PromQL.
@@ -31,7 +36,7 @@ string of PromQL.
 {{- else -}}
 {{- $name := include "afd.name" . -}}
 {{- $pods := include "afd.podLabels" (dict "Values" .Values "Chart" .Chart "Release" .Release "way" (dict "name" "")) | fromYaml -}}
-{{- $service := merge (include "afd.labels" . | fromYaml) (dict "app.kubernetes.io/component" "agent") .Values.service.labels -}}
+{{- $service := include "afd.labels" (dict "root" . "labels" (include "afd.serviceLabels" . | fromYaml)) | fromYaml -}}
 {{- $ofPods := get $pods .Values.podMonitor.jobLabel | default (printf "%s/%s" (include "afd.namespace" .) $name) -}}
 {{- $ofService := get $service .Values.serviceMonitor.jobLabel | default $name -}}
 {{- $jobs := list $ofPods $ofService -}}

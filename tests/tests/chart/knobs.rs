@@ -75,7 +75,7 @@ fn extras(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>, bed: &Bed) -> any
 }
 
 fn names_and_labels(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Result<()> {
-    let common = json!({ "team": "ml", "app.kubernetes.io/instance": "other" });
+    let common = json!({ "team": "ml", "app.kubernetes.io/instance": "other", "app.kubernetes.io/component": "other" });
     let objects = with(
         json!({ "fullnameOverride": "gpu", "nameOverride": "short", "namespaceOverride": "apart",
         "commonLabels": common, "commonAnnotations": { "owner": "us" }, "podLabels": { "app.kubernetes.io/name": "other" } }),
@@ -111,6 +111,11 @@ fn names_and_labels(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyh
         pod["labels"]["helm.sh/chart"].is_null() && pod["labels"]["app.kubernetes.io/name"] == "short",
         "{pod}"
     );
+    let job = &of_kind(&objects, "Job")[0]["spec"]["template"]["metadata"];
+    ensure!(job["labels"]["team"] == "ml" && job["labels"]["helm.sh/chart"].is_null(), "{job}");
+    for (pod, component) in [(pod, "agent"), (job, "cleanup")] {
+        ensure!(pod["labels"]["app.kubernetes.io/component"] == component, "{pod}");
+    }
     let named = with(json!({ "nameOverride": "gpus" }))?;
     ensure!(set(&named)?["metadata"]["name"] == "afd-gpus", "{named:?}");
     Ok(())

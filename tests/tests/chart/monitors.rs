@@ -32,6 +32,10 @@ pub(crate) async fn monitors() -> anyhow::Result<()> {
             "nvidia": { "mode": "auto" },
             "metrics": { "compat": ["amd", "intel", "gaudi", "tpu"], "webConfigSecret": "web" },
             "networkPolicy": { "enabled": true },
+            // What the chart or a value sets of one object takes precedence.
+            "commonLabels": { "app.kubernetes.io/component": "other", "release": "other", "team": "other" },
+            "service": { "labels": { "team": "ml" } }, "podLabels": { "team": "ml" },
+            "prometheusRule": { "enabled": true },
             value: { "enabled": true, "dcgm": true, "labels": { "release": "prometheus" }, "interval": "30s", "scrapeTimeout": "9s",
                 "relabelings": [relabeling], "metricRelabelings": [relabeling], "jobLabel": "team", "attachMetadata": { "node": true },
                 "endpoint": { "basicAuth": { "username": { "name": "web", "key": "user" } } } },
@@ -60,6 +64,8 @@ pub(crate) async fn monitors() -> anyhow::Result<()> {
         ensure!(paths == PAGES, "{paths:?}");
         // Two targets of one address have the same series `up`, unless they have another job.
         ensure!((0..jobs.len()).all(|index| !jobs[..index].contains(&jobs[index])), "{jobs:?}");
+        let rules = of_kind(&objects, "PrometheusRule")[0].to_string();
+        ensure!(rules.contains("up{job=~\\\"ml\\\"}"), "{rules}");
         no_port_of_the_endpoint_picker(&monitors, &objects)?;
         let policy = of_kind(&objects, "NetworkPolicy")[0];
         selects_all(&objects, "PodMonitor", &policy["spec"]["podSelector"]["matchLabels"])?;
