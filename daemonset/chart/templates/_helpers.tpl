@@ -67,6 +67,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: agent
 {{- end -}}
 
+{{- define "afd.cleanupSelector" -}}
+{{ include "afd.selector" . }}
+app.kubernetes.io/component: cleanup
+{{- end -}}
+
 {{- /* The metadata of an object: root, name, and as needed namespace, labels and annotations. */}}
 {{- define "afd.metadata" -}}
 name: {{ .name }}

@@ -24,6 +24,7 @@ pub(crate) async fn knobs() -> anyhow::Result<()> {
     names_and_labels(&with)?;
     accounts(&with)?;
     containers(&with)?;
+    cleanup(&with)?;
     no_collision(&bed)
 }
 
@@ -235,6 +236,35 @@ fn containers(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Re
         json!({ "updateStrategy": { "rollingUpdate": { "maxSurge": 1 } } }),
     ] {
         ensure!(with(looser.clone()).is_err(), "the schema accepts {looser}");
+    }
+    Ok(())
+}
+
+/// The cleanup job runs after everything that is no hook is deleted: its NetworkPolicy is there as long as it is.
+fn cleanup(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Result<()> {
+    let objects = with(json!({ "bridge": { "enabled": true } }))?;
+    let job = of_kind(&objects, "Job")[0];
+    let pods = of_kind(&objects, "Deployment").into_iter().chain(of_kind(&objects, "DaemonSet")).chain([job]);
+    for pod in pods {
+        let labels = &pod["spec"]["template"]["metadata"]["labels"];
+        let is_selecting = |policy: &&Value| {
+            let selector = policy["spec"]["podSelector"]["matchLabels"].as_object();
+            selector.is_some_and(|own| own.iter().all(|(key, value)| labels[key] == *value))
+        };
+        let policies = of_kind(&objects, "NetworkPolicy");
+        let selecting: Vec<_> = policies.into_iter().filter(is_selecting).collect();
+        let [policy] = selecting[..] else { anyhow::bail!("{selecting:?} select {labels}") };
+        let hook = |object: &Value, name: &str| {
+            object["metadata"]["annotations"][format!("helm.sh/{name}")].as_str().map(str::to_owned)
+        };
+        for name in ["hook", "hook-delete-policy"] {
+            ensure!(hook(policy, name) == hook(pod, name), "{name} of {policy} for {pod}");
+        }
+        let weight =
+            |object: &Value| hook(object, "hook-weight").and_then(|own| own.parse::<i8>().ok()).unwrap_or(0);
+        ensure!(pod != job || weight(policy) < weight(pod), "{policy} is created after {pod}");
+        let ports = [443, 6443, 53].map(|port| json!({ "port": port }));
+        ensure!(has_all(&policy["spec"]["egress"][0]["ports"], &ports), "{policy}");
     }
     Ok(())
 }
