@@ -266,6 +266,33 @@ fn cleanup(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Resul
         let ports = [443, 6443, 53].map(|port| json!({ "port": port }));
         ensure!(has_all(&policy["spec"]["egress"][0]["ports"], &ports), "{policy}");
     }
+    // It gets no node on which the agent does not end, and no node keeps it that does not answer.
+    let other = json!({ "key": "pool", "operator": "Exists" });
+    let selected = with(json!({ "cleanup": { "tolerations": [other] } }))?;
+    for (objects, own) in
+        [(&objects, json!({ "operator": "Exists", "effect": "NoSchedule" })), (&selected, other.clone())]
+    {
+        let job = of_kind(objects, "Job")[0];
+        let pod = &job["spec"]["template"];
+        let tolerations = pod["spec"]["tolerations"].as_array().context("it has tolerations")?;
+        ensure!(tolerations[0] == own, "{tolerations:?}");
+        let gone: Vec<_> = tolerations[1..]
+            .iter()
+            .map(|one| (one["key"].as_str(), one["effect"].as_str(), one["tolerationSeconds"].as_u64()))
+            .collect();
+        let expected = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+            .map(|key| (Some(key), Some("NoExecute"), Some(30)));
+        ensure!(gone == expected, "{tolerations:?}");
+        let other = &pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0];
+        let selector = other["labelSelector"]["matchLabels"].as_object().context("it has a selector")?;
+        let labels = &set(objects)?["spec"]["template"]["metadata"]["labels"];
+        ensure!(
+            selector.len() > 2 && selector.iter().all(|(key, value)| labels[key] == *value),
+            "{selector:?} and {labels}"
+        );
+        ensure!(pod["spec"]["terminationGracePeriodSeconds"] == 0, "{pod}");
+        ensure!(other["topologyKey"] == "kubernetes.io/hostname", "{other}");
+    }
     Ok(())
 }
 
