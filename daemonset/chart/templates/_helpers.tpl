@@ -72,6 +72,11 @@ app.kubernetes.io/component: agent
 app.kubernetes.io/component: cleanup
 {{- end -}}
 
+{{- /* Whether the cleanup job removes what a bridge wrote: `true` or nothing. Not what another release's bridge keeps writing. */}}
+{{- define "afd.cleansBridge" -}}
+{{- if and .Values.admissionPolicy.enabled (or .Values.bridge.enabled .Values.cleanup.otherReleases) -}}true{{- end -}}
+{{- end -}}
+
 {{- /* The metadata of an object: root, name, and as needed namespace, labels and annotations. */}}
 {{- define "afd.metadata" -}}
 name: {{ .name }}

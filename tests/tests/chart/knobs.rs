@@ -283,7 +283,8 @@ fn cleanup(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Resul
         let expected = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
             .map(|key| (Some(key), Some("NoExecute"), Some(30)));
         ensure!(gone == expected, "{tolerations:?}");
-        let other = &pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0];
+        let other =
+            &pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0];
         let selector = other["labelSelector"]["matchLabels"].as_object().context("it has a selector")?;
         let labels = &set(objects)?["spec"]["template"]["metadata"]["labels"];
         ensure!(

@@ -165,7 +165,8 @@ fn special_jobs(bed: &Bed) -> anyhow::Result<()> {
         ensure!(selectors == 2, "{job}: {text}");
         let file = bed.folder().join("rules.yaml");
         fs::write(&file, text)?;
-        succeed(Command::new("promtool").args(["check", "rules"]).arg(&file)).with_context(|| job.to_owned())?;
+        succeed(Command::new("promtool").args(["check", "rules"]).arg(&file))
+            .with_context(|| job.to_owned())?;
     }
     let refused = render(bed, &["--set", "prometheusRule.enabled=true,prometheusRule.job=(a"]);
     ensure!(refused.is_err(), "the chart accepts a job that is no regular expression");

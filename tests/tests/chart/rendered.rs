@@ -113,14 +113,25 @@ pub(crate) fn bridge(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> any
     // Of no release, so that Helm refuses a second bridge.
     let of_cluster = "name: accelerator-feature-discovery-bridge\n";
     ensure!(policy.contains(&format!("metadata:\n  {of_cluster}")), "{policy}");
-    // What a bridge that was turned off has left is removed with the release.
-    let hooks = "--no-hooks=false";
-    ensure!(render(&[hooks])?.contains("        - --bridge\n"), "the cleanup job leaves what a bridge wrote");
-    let unrestricted = render(&[hooks, "--set", "admissionPolicy.enabled=false"])?;
-    ensure!(
-        !unrestricted.contains("- --bridge") && !unrestricted.contains("devicetaintrules"),
-        "{unrestricted}"
-    );
+    // What the bridge of another release keeps writing is left alone, and without its policy the job has no right.
+    for (values, is_cleaned) in [
+        ("bridge.enabled=true", true),
+        ("cleanup.otherReleases=true", true),
+        ("bridge.enabled=false", false),
+        ("cleanup.otherReleases=true,admissionPolicy.enabled=false", false),
+    ] {
+        let text = render(&["--no-hooks=false", "--set", values])?;
+        ensure!(text.contains("        - --bridge\n") == is_cleaned, "{values}: {text}");
+        let (_, role) = text
+            .split_once("kind: ClusterRole\nmetadata:\n  name: afd-cleanup.afd\n")
+            .context("it has a role")?;
+        let (role, _) = role.split_once("---").context("it has a binding")?;
+        ensure!(
+            role.contains("devicetaintrules") == is_cleaned && role.contains("pods") == is_cleaned,
+            "{role}"
+        );
+        ensure!(text.contains("name: afd-bridge-cleanup.afd\n") == is_cleaned, "{values}: {text}");
+    }
     let opts_in = "('a/b' in variables.labels) || (!('c' in variables.labels) && ('d' in variables.labels";
     ensure!(policy.contains(opts_in), "{policy}");
     Ok(())
