@@ -17,6 +17,11 @@
 {{- if eq (include "afd.value" .) "true" -}}on{{- end -}}
 {{- end -}}
 
+{{/* The root of a vendor's libraries, by the vendor's name. Without libraries there is none. */}}
+{{- define "afd.driverRoot" -}}
+{{- if .values.libraries -}}{{- dig "driverRoot" "" (index .values .name | default dict) -}}{{- end -}}
+{{- end -}}
+
 {{/*
 The paths of the host that are mounted, as JSON by path: those that the records of the vendors list (mounts.json, vendors.json), and
 the roots of libraries that are configured. Only paths that every Linux has are mounted by their name. The root of a library may
@@ -28,7 +33,7 @@ come later, as that of a driver container does.
 {{- $_ := set $mounts .hostPath (dict "type" .type "reason" .reason) -}}
 {{- end -}}
 {{- range $vendor := .Files.Get "vendors.json" | fromJsonArray -}}
-{{- $root := dig "driverRoot" "" (index $.Values .name | default dict) -}}
+{{- $root := include "afd.driverRoot" (dict "values" $.Values "name" .name) -}}
 {{- range .mounts -}}
 {{- $isLibrary := eq .when "libraryOnHost" -}}
 {{- $isOn := eq .when "always" -}}

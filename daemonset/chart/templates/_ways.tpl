@@ -19,7 +19,8 @@ The nodes of a way that is switched off are among the other ones.
 {{- $auto := .Values.libraries | ternary $nvidia.auto $off -}}
 {{- $ways := list -}}
 {{- if ne $nvidia.mode "auto" -}}
-{{- $ways = list (dict "name" "" "runtimeClassName" $nvidia.runtimeClassName "driverRoot" $nvidia.driverRoot) -}}
+{{- $root := include "afd.driverRoot" (dict "values" .Values "name" "nvidia") -}}
+{{- $ways = list (dict "name" "" "runtimeClassName" $nvidia.runtimeClassName "driverRoot" $root) -}}
 {{- else -}}
 {{- if or $nvidia.runtimeClassName $nvidia.driverRoot -}}
 {{- fail "nvidia.mode: auto takes nvidia.auto.runtimeClassName, nvidia.auto.hostRoot and nvidia.auto.containerRoot: leave nvidia.runtimeClassName and nvidia.driverRoot empty" -}}
@@ -131,7 +132,7 @@ accelerator.llm-d.ai/nvidia: {{ . }}
 {{- end -}}
 {{- range .Files.Get "vendors.json" | fromJsonArray -}}
 {{- if and .library .library.value (ne .library.value "nvidia.driverRoot") -}}
-{{- $roots = append $roots (include "afd.value" (dict "values" $.Values "name" .library.value)) -}}
+{{- $roots = append $roots (include "afd.driverRoot" (dict "values" $.Values "name" .name)) -}}
 {{- end -}}
 {{- end -}}
 {{- if compact $roots -}}true{{- end -}}

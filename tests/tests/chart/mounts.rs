@@ -1,6 +1,7 @@
 //! Which paths of the host the chart mounts for which values, and as which user the agent reads them.
 
 use afd_test_cluster::Bed;
+use afd_tests::chart::values_option;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
@@ -55,6 +56,17 @@ pub(crate) async fn mounts() -> anyhow::Result<()> {
         let paths = host_paths(&bed, &values)?;
         ensure!(paths == with(more), "with {values} it mounts {paths:#?}");
     }
+    // Without libraries no root of theirs is used, and nothing needs a privilege.
+    let every_root = json!({ "libraries": false, "openshift": { "scc": true }, "nvidia": { "driverRoot": "/" }, "amd": { "driverRoot": "/" },
+        "intel": { "driverRoot": "/run/intel" }, "gaudi": { "driverRoot": "/" } });
+    let paths = host_paths(&bed, &every_root)?;
+    ensure!(paths == with(&[pods]), "without libraries it mounts {paths:#?}");
+    let set = daemonset(&bed, &every_root)?;
+    let own = &agent(&set)["securityContext"];
+    ensure!(own["privileged"].is_null() && own["capabilities"] == json!({ "drop": ["ALL"] }), "{own}");
+    ensure!(!super::arguments(&set).iter().any(|argument| argument.contains("-root=/host/")), "{set}");
+    let scc = render(&bed, &[&values_option(bed.folder(), &every_root)])?;
+    ensure!(scc.contains("allowPrivilegedContainer: false"), "{scc}");
     let fewer = host_paths(&bed, &json!({ "skipHostPaths": ["/proc/driver"], "profile": "labels" }))?;
     ensure!(fewer.len() + 1 == read.len(), "{fewer:#?}");
     // A host whose root is no shared mount refuses propagation.
