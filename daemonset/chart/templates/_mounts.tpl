@@ -50,10 +50,34 @@ come later, as that of a driver container does.
 {{- $_ := set $mounts ($root | trimSuffix "/") (dict "type" "DirectoryOrCreate" "later" true "reason" (printf "%s.driverRoot" .name)) -}}
 {{- end -}}
 {{- end -}}
+{{- $paths := include "afd.hostPaths" . | fromJsonArray -}}
 {{- range .Values.skipHostPaths -}}
-{{- $_ := unset $mounts . -}}
+{{- $path := trimSuffix "/" . -}}
+{{- if not (has $path $paths) -}}
+{{- fail (printf "skipHostPaths: %s is never mounted: it is none of %s" . (join ", " $paths)) -}}
+{{- end -}}
+{{- $_ := unset $mounts $path -}}
 {{- end -}}
 {{- $mounts | toJson -}}
+{{- end -}}
+
+{{/* Every path of the host that some value mounts, as JSON. */}}
+{{- define "afd.hostPaths" -}}
+{{- $paths := list .Values.nvidia.auto.hostRoot .Values.nvidia.auto.containerRoot -}}
+{{- range .Files.Get "mounts.json" | fromJsonArray -}}
+{{- $paths = append $paths .hostPath -}}
+{{- end -}}
+{{- range $vendor := .Files.Get "vendors.json" | fromJsonArray -}}
+{{- $paths = append $paths (dig "driverRoot" "" (index $.Values .name | default dict)) -}}
+{{- range .mounts -}}
+{{- $paths = append $paths .hostPath -}}
+{{- end -}}
+{{- end -}}
+{{- $trimmed := list -}}
+{{- range $paths -}}
+{{- $trimmed = append $trimmed (trimSuffix "/" .) -}}
+{{- end -}}
+{{- $trimmed | compact | uniq | sortAlpha | toJson -}}
 {{- end -}}
 
 {{/* The name of the volume of a path. */}}

@@ -69,6 +69,17 @@ pub(crate) async fn mounts() -> anyhow::Result<()> {
     ensure!(scc.contains("allowPrivilegedContainer: false"), "{scc}");
     let fewer = host_paths(&bed, &json!({ "skipHostPaths": ["/proc/driver"], "profile": "labels" }))?;
     ensure!(fewer.len() + 1 == read.len(), "{fewer:#?}");
+    let same = host_paths(&bed, &json!({ "skipHostPaths": ["/proc/driver/"], "profile": "labels" }))?;
+    ensure!(same == fewer, "{same:#?}");
+    // Also what no value mounts now.
+    let unmounted = json!(["/opt", "/etc/tpu", "/run/nvidia/driver/"]);
+    let all = host_paths(&bed, &json!({ "skipHostPaths": unmounted, "profile": "labels" }))?;
+    ensure!(all.len() == read.len(), "{all:#?}");
+    for near in ["/proc/drivers", "/sys", "/sys/bus/pci", "/"] {
+        let refused = daemonset(&bed, &json!({ "skipHostPaths": [near] })).err();
+        let error = format!("{:#}", refused.with_context(|| format!("the chart accepts {near}"))?);
+        ensure!(error.contains(&format!("skipHostPaths: {near} is never mounted")), "{error}");
+    }
     // A host whose root is no shared mount refuses propagation.
     for (propagates, count) in [(true, 1), (false, 0)] {
         let values =
