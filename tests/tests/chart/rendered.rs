@@ -84,6 +84,21 @@ pub(crate) fn bridge(render: &impl Fn(&[&str]) -> anyhow::Result<String>) -> any
     let refused = render(&["--set", "bridge.enabled=true,admissionPolicy.enabled=false"]);
     let error = format!("{:#}", refused.err().context("it is installed without a policy")?);
     ensure!(error.contains("bridge.enabled needs admissionPolicy.enabled"), "{error}");
+    // Without a heartbeat its rules would be deleted, and created again with the next one.
+    for (heartbeat, is_accepted) in [
+        ("heartbeatIntervalSeconds=0", false),
+        ("heartbeatIntervalSeconds=86400", false),
+        ("heartbeatIntervalSeconds=10800", false),
+        ("writeIntervalSeconds=10800", false),
+        ("heartbeatIntervalSeconds=1", true),
+        ("heartbeatIntervalSeconds=8940,writeIntervalSeconds=60", true),
+    ] {
+        let values = format!("bridge.enabled=true,bridge.deviceTaints=None,{heartbeat}");
+        let error = render(&["--set", &values]).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        let is_refused = error.contains("bridge.deviceTaints: heartbeatIntervalSeconds must not");
+        ensure!(error.is_empty() == is_accepted && is_refused != is_accepted, "{heartbeat}: {error}");
+        render(&["--set", &format!("bridge.enabled=true,{heartbeat}")])?;
+    }
     let selectors = "bridge.podSelectors={a/b,!c\\,d=e\\,f!=g}";
     let more = "bridge.enabled=true,bridge.deviceTaints=None,bridge.maxDeviceTaints=7,bridge.rackLabel=x/rack,bridge.writesPerSecond=3";
     let text = render(&["--show-only", "templates/bridge.yaml", "--set", more, "--set", selectors])?;
