@@ -3,6 +3,11 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- /* A switch as the programs name it: YAML 1.1, which Helm reads, makes a boolean of `on` and `off` without quotes. */}}
+{{- define "afd.switch" -}}
+{{- if kindIs "bool" . -}}{{ . | ternary "on" "off" }}{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
 {{- /* The name of what the release has in its namespace. */}}
 {{- define "afd.name" -}}
 {{- $name := .Release.Name -}}

@@ -9,7 +9,7 @@
 {{- range splitList "." .name -}}
 {{- $value = index $value . -}}
 {{- end -}}
-{{ $value }}
+{{ if .isSwitch }}{{ include "afd.switch" $value }}{{ else }}{{ $value }}{{ end }}
 {{- end -}}
 
 {{/* Whether such a value is true. */}}
