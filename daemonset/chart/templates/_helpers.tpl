@@ -19,6 +19,13 @@
 {{- $name | trunc 45 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- /* The name of the Service, which begins with a letter and has no dot. */}}
+{{- define "afd.serviceName" -}}
+{{- $name := include "afd.name" . | replace "." "-" -}}
+{{- if not (regexMatch "^[a-z]" $name) -}}{{- $name = printf "afd-%s" $name -}}{{- end -}}
+{{- $name -}}
+{{- end -}}
+
 {{- define "afd.namespace" -}}
 {{- .Values.namespaceOverride | default .Release.Namespace -}}
 {{- end -}}
@@ -62,8 +69,8 @@
 {{- end -}}
 
 {{- define "afd.selector" -}}
-app.kubernetes.io/name: {{ include "afd.chartName" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "afd.chartName" . | toYaml }}
+app.kubernetes.io/instance: {{ .Release.Name | toYaml }}
 {{- end -}}
 
 {{- /* Selects the agents of all DaemonSets of the release. */}}
@@ -84,9 +91,9 @@ app.kubernetes.io/component: cleanup
 
 {{- /* The metadata of an object: root, name, and as needed namespace, labels and annotations. */}}
 {{- define "afd.metadata" -}}
-name: {{ .name }}
+name: {{ .name | toYaml }}
 {{- with .namespace }}
-namespace: {{ . }}
+namespace: {{ . | toYaml }}
 {{- end }}
 labels: {{- include "afd.labels" . | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}

@@ -38,7 +38,7 @@ string of PromQL.
 {{- $pods := include "afd.podLabels" (dict "Values" .Values "Chart" .Chart "Release" .Release "way" (dict "name" "")) | fromYaml -}}
 {{- $service := include "afd.labels" (dict "root" . "labels" (include "afd.serviceLabels" . | fromYaml)) | fromYaml -}}
 {{- $ofPods := get $pods .Values.podMonitor.jobLabel | default (printf "%s/%s" (include "afd.namespace" .) $name) -}}
-{{- $ofService := get $service .Values.serviceMonitor.jobLabel | default $name -}}
+{{- $ofService := get $service .Values.serviceMonitor.jobLabel | default (include "afd.serviceName" .) -}}
 {{- $jobs := list $ofPods $ofService -}}
 {{- if .Values.podMonitor.enabled -}}
 {{- $jobs = list $ofPods -}}

@@ -1,9 +1,9 @@
 //! The values that charts usually have: what each of them changes, and what it cannot.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
-use afd_test_cluster::Bed;
-use afd_tests::chart::values_option;
+use afd_test_cluster::{Bed, succeed};
+use afd_tests::chart::{chart, values_option};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
@@ -25,7 +25,41 @@ pub(crate) async fn knobs() -> anyhow::Result<()> {
     accounts(&with)?;
     containers(&with)?;
     cleanup(&with)?;
+    release_names(&bed)?;
     no_collision(&bed)
+}
+
+/// A release may have any name that Helm accepts: with a dot, which no Service may have, or one that is a number or a boolean in YAML.
+fn release_names(bed: &Bed) -> anyhow::Result<()> {
+    for (release, service) in [
+        ("gpus.west", "gpus-west"),
+        ("1.5", "afd-1-5"),
+        ("123", "afd-123"),
+        ("true", "true"),
+        ("1e3", "afd-1e3"),
+    ] {
+        let mut helm = bed.helm()?;
+        helm.args(["template", release, "--namespace", "default", "--no-hooks"]).arg(chart());
+        let builtin = "service.enabled=true,bridge.enabled=true,networkPolicy.enabled=true,openshift.monitoring=true,\
+                       resourceQuota.enabled=true,rulesConfigMap.enabled=true,pathRules=# none";
+        let text = succeed(helm.args(["--set", builtin]))?;
+        ensure!(
+            text.contains(&format!("up{{job=~\\\"default/{}|{service}\\\"}}", release.replace('.', "[.]"))),
+            "{text}"
+        );
+        let file = bed.folder().join("rendered.yaml");
+        fs::write(&file, text)?;
+        let mut apply = bed.kubectl()?;
+        apply.args(["apply", "--dry-run=server", "--validate=strict", "--output=json", "-f"]);
+        let applied: Value =
+            serde_json::from_str(&succeed(apply.arg(&file)).with_context(|| release.to_owned())?)?;
+        let items = applied["items"].as_array().context("it is a list")?;
+        let names = |kind: &str| -> Vec<_> {
+            of_kind(items, kind).iter().map(|one| one["metadata"]["name"].clone()).collect()
+        };
+        ensure!(names("Service") == [service] && names("DaemonSet") == [release], "{release}: {items:?}");
+    }
+    Ok(())
 }
 
 fn set(objects: &[Value]) -> anyhow::Result<&Value> {
