@@ -85,6 +85,14 @@ fn every_alert_is_tested_and_explained(rules: &str) -> anyhow::Result<()> {
             devices::ALERTS.iter().any(|(name, ..)| name == alert) || AGENT_ALERTS.contains(alert);
         ensure!(is_tested, "{alert} is not tested");
     }
+    // What it forgets is named by its id.
+    for command in runbook.split("`afd forget ").skip(1) {
+        ensure!(
+            command.starts_with("missing-"),
+            "no device has the id {}",
+            command.lines().next().unwrap_or_default()
+        );
+    }
     let explained = runbook.lines().filter_map(|line| line.strip_prefix("## "));
     for section in explained {
         ensure!(alerts.contains(&section), "there is no alert {section}");
