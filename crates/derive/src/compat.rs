@@ -59,7 +59,7 @@ pub enum CompatSwitch {
     /// Keys that no other field manager owns. Only a cluster knows the owners, so without one nothing is published.
     #[default]
     Auto,
-    /// All keys of the set.
+    /// All keys of the set. In a cluster it is the same as `Auto`: a key of another field manager is never taken over.
     On,
     /// None.
     Off,

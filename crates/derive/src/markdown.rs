@@ -42,9 +42,9 @@ pub fn labels() -> String {
         );
     }
     text += "\n## Labels as the vendors' tools spell them\n\n\
-         `--compat SET=on` publishes all keys of a set, `off` none. `auto`, the default, fills in keys that no other field\n\
-         manager owns; only a cluster knows the owners, so `afd show` prints none then. Text in `<>` is filled in: such a key\n\
-         stands for any number of labels.\n";
+         `--compat SET=auto`, the default, fills in keys that no other field manager owns, `off` none. `on` is the same as `auto`\n\
+         in a cluster: a key of another manager is never taken over. It differs for `afd show` alone, which knows no owners: with\n\
+         `on` it prints all keys of the set, with `auto` none. Text in `<>` is filled in: such a key stands for any number of labels.\n";
     for (set, labels) in CompatSet::with_labels() {
         text += &format!(
             "\n### `{name}`: {}\n\nWhat is left out or differs, and why: [compat-{name}.md](compat-{name}.md).{}{}\n\n\

@@ -111,8 +111,8 @@ pub struct LabelArgs {
     /// Include integrated GPUs.
     #[arg(long)]
     pub include_integrated: bool,
-    /// Labels in the spelling of a vendor's own tools. auto, the default, writes keys without another owner; it writes none
-    /// without a cluster, where the owners are not known.
+    /// Labels in the spelling of a vendor's own tools. In a cluster auto, the default, and on are the same: keys that no other field
+    /// manager owns. Without a cluster, where the owners are not known, auto prints none, and on all of them.
     #[arg(long, value_name = "SET=auto|on|off", value_parser = values::compat)]
     pub compat: Vec<(CompatSet, CompatSwitch)>,
     /// How the vendors' device plugins are configured.
