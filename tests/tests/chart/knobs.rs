@@ -22,7 +22,7 @@ pub(crate) async fn knobs() -> anyhow::Result<()> {
     };
     extras(&with, &bed)?;
     names_and_labels(&with)?;
-    accounts(&with)?;
+    accounts(&with, &bed)?;
     containers(&with)?;
     cleanup(&with)?;
     release_names(&bed)?;
@@ -156,7 +156,7 @@ fn names_and_labels(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyh
     Ok(())
 }
 
-fn accounts(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Result<()> {
+fn accounts(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>, bed: &Bed) -> anyhow::Result<()> {
     let names = |objects: &[Value], kind: &str| -> Vec<String> {
         of_kind(objects, kind)
             .iter()
@@ -191,6 +191,19 @@ fn accounts(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Resu
         text.contains("system:serviceaccount:afd:mine\\\"")
             && text.contains("system:serviceaccount:afd:mine-too\\\"")
     );
+    // Such agents keep their rights until their pods have ended.
+    for (values, waits) in [
+        ("rbac.create=true", false),
+        ("serviceAccount.create=false,serviceAccount.name=mine", true),
+        ("rbac.create=false", true),
+        ("rbac.create=false,cleanup.enabled=false", false),
+    ] {
+        let mut helm = bed.helm()?;
+        helm.args(["install", "afd", "--namespace", "afd", "--dry-run=client", "--set", values]).arg(chart());
+        let notes = succeed(&mut helm)?;
+        let command = "\n  helm uninstall afd --namespace afd --cascade foreground --wait\n";
+        ensure!(notes.contains(command) == waits, "{values}: {notes}");
+    }
     let unnamed =
         with(json!({ "serviceAccount": { "create": false } })).err().context("an account without a name")?;
     ensure!(format!("{unnamed:#}").contains("set serviceAccount.name"), "{unnamed:#}");
