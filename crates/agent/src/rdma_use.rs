@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
 };
 
@@ -31,9 +32,17 @@ pub struct RdmaUse {
 /// A time without traffic.
 #[derive(Debug)]
 struct UseWindow {
-    bytes: u64,
+    counted: CountedBytes,
     last: Instant,
     busy_for: Duration,
+}
+
+/// What ports have counted together, and which ports: bytes of others are no traffic.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct CountedBytes {
+    bytes: u64,
+    /// A digest of the names of the ports.
+    ports: u64,
 }
 
 /// What is observed at one time.
@@ -44,7 +53,7 @@ struct Observed {
     /// Whether such a pod keeps its accelerator busy.
     is_busy: bool,
     /// What all active ports have counted; none where one does not count.
-    bytes: Option<u64>,
+    counted: Option<CountedBytes>,
 }
 
 impl RdmaUse {
@@ -66,33 +75,33 @@ impl RdmaUse {
         let observed = Observed {
             is_held: !devices.is_empty(),
             is_busy: is_busy(sampling, &devices),
-            bytes: bytes(inventory, &sampling.ports),
+            counted: counted(inventory, &sampling.ports),
         };
         self.observe(now, observed)
     }
 
     fn observe(&mut self, now: Instant, observed: Observed) -> bool {
         let before = self.verdict;
-        match observed.bytes.filter(|_| observed.is_held) {
+        match observed.counted.filter(|_| observed.is_held) {
             None => {
                 self.window = None;
                 self.verdict = Missing::NotExposed.into();
             }
-            Some(bytes) => self.count(now, bytes, observed.is_busy),
+            Some(counted) => self.count(now, counted, observed.is_busy),
         }
         self.verdict != before
     }
 
-    fn count(&mut self, now: Instant, bytes: u64, is_busy: bool) {
-        let window = self.window.get_or_insert(UseWindow { bytes, last: now, busy_for: Duration::ZERO });
+    fn count(&mut self, now: Instant, counted: CountedBytes, is_busy: bool) {
+        let window = self.window.get_or_insert(UseWindow { counted, last: now, busy_for: Duration::ZERO });
         if is_busy {
             window.busy_for += now.saturating_duration_since(window.last).min(LONGEST_STEP);
         }
         window.last = now;
-        // Counters that were reset begin a new window.
-        let traffic = bytes.checked_sub(window.bytes);
+        // Counters that were reset begin a new window, and so do other ports.
+        let traffic = counted.since(&window.counted);
         if traffic.is_none_or(|traffic| traffic >= TRAFFIC_BYTES) {
-            *window = UseWindow { bytes, last: now, busy_for: Duration::ZERO };
+            *window = UseWindow { counted, last: now, busy_for: Duration::ZERO };
             if traffic.is_some() {
                 self.verdict = Known::Value(true);
             }
@@ -124,24 +133,32 @@ fn is_busy(sampling: &Sampling, devices: &BTreeSet<DeviceId>) -> bool {
         .any(|reading| reading.quantity == Quantity::Utilization(Engine::Compute) && reading.value >= BUSY)
 }
 
-/// What all active ports of NICs have counted together.
-fn bytes(inventory: &Inventory, counters: &[PortCounters]) -> Option<u64> {
+impl CountedBytes {
+    /// What the same ports have counted since then.
+    fn since(&self, earlier: &CountedBytes) -> Option<u64> {
+        self.bytes.checked_sub(earlier.bytes).filter(|_| self.ports == earlier.ports)
+    }
+}
+
+/// What all active ports of NICs have counted together; none if there is none, or one does not count.
+fn counted(inventory: &Inventory, counters: &[PortCounters]) -> Option<CountedBytes> {
     let nics = inventory.nics.iter().filter(|nic| !nic.of_accelerator);
     let active = nics.flat_map(|nic| {
         let ports = nic.ports.iter().filter(|port| port.state.value() == Some(&PortState::Active));
         ports.map(move |port| (&nic.name, port.number))
     });
-    let mut sum = None;
+    let (mut sum, mut ports) = (None, DefaultHasher::new());
     for (nic, number) in active {
         let port = counters.iter().find(|port| port.nic == *nic && port.port == number)?;
         sum = Some(port.bytes()?.checked_add(sum.unwrap_or_default())?);
+        (nic, number).hash(&mut ports);
     }
-    sum
+    Some(CountedBytes { bytes: sum?, ports: ports.finish() })
 }
 
 #[cfg(test)]
 mod tests {
-    use afd_model::{AllocationMechanism, PciAddress, Reading, Sample};
+    use afd_model::{AllocationMechanism, Nic, NicPort, PciAddress, PortCount, Reading, Sample};
 
     use super::*;
 
@@ -149,7 +166,8 @@ mod tests {
     fn verdicts(observed: &[(u64, Option<u64>, bool, bool)]) -> Vec<Option<bool>> {
         let (mut rdma_use, start) = (RdmaUse::default(), Instant::now());
         let verdicts = observed.iter().map(|(minutes, bytes, is_held, is_busy)| {
-            let observed = Observed { is_held: *is_held, is_busy: *is_busy, bytes: *bytes };
+            let counted = bytes.map(|bytes| CountedBytes { bytes, ports: 1 });
+            let observed = Observed { is_held: *is_held, is_busy: *is_busy, counted };
             let before = rdma_use.verdict();
             let has_changed = rdma_use.observe(start + Duration::from_mins(*minutes), observed);
             assert_eq!(has_changed, rdma_use.verdict() != before);
@@ -187,6 +205,44 @@ mod tests {
         assert!(verdicts(&reset).iter().all(Option::is_none));
         // A suspended machine was not busy.
         assert_eq!(verdicts(&[(0, Some(7), true, true), (60, Some(7), true, true)]), [None, None]);
+    }
+
+    #[test]
+    fn what_another_port_has_counted_is_no_traffic() {
+        let port = |number, state| NicPort {
+            number,
+            state: Known::Value(state),
+            link_layer: Known::default(),
+            protocol: Known::default(),
+            rate_bits_per_second: Known::default(),
+        };
+        let inventory = |second| {
+            let nic = Nic {
+                name: "mlx5_0".to_owned(),
+                pci_address: Known::default(),
+                vendor_id: Known::default(),
+                device_id: Known::default(),
+                product: Known::default(),
+                driver: Known::default(),
+                firmware_version: Known::default(),
+                numa_node: Known::default(),
+                upstream: Vec::new(),
+                virtual_function: false,
+                of_accelerator: false,
+                ports: vec![port(1, PortState::Active), port(2, second)],
+            };
+            Inventory { nics: vec![nic], ..Inventory::default() }
+        };
+        let counters = |number, bytes| PortCounters {
+            nic: "mlx5_0".to_owned(),
+            port: number,
+            counts: vec![(PortCount::ReceiveBytes, bytes), (PortCount::TransmitBytes, 0)],
+        };
+        let all = [counters(1, 7), counters(2, 1 << 40)];
+        let one = counted(&inventory(PortState::Down), &all).expect("it counts");
+        let both = counted(&inventory(PortState::Active), &all).expect("they count");
+        assert_eq!((one.bytes, both.bytes), (7, 7 + (1 << 40)));
+        assert_eq!((both.since(&one), both.since(&both)), (None, Some(0)));
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The RDMA ports of a node.
 
-use afd_model::{Device, Inventory, Known, Nic, NicProtocol, PortState};
+use afd_model::{Device, Inventory, Known, Nic, NicPort, NicProtocol, PortState};
 
 /// The RDMA protocol of the node's active ports, `none` if no port is active, `None` if that is not known. Ports that are part of
 /// an accelerator do not count.
 pub(crate) fn protocol(inventory: &Inventory) -> Option<&'static str> {
     let ports = inventory.nics.iter().filter(|nic| !nic.of_accelerator).flat_map(|nic| &nic.ports);
-    let unknown = ports.clone().any(|port| !port.state.is_known());
+    let is_active = |port: &&NicPort| port.state.value() == Some(&PortState::Active);
+    let unknown =
+        ports.clone().any(|port| !port.state.is_known() || is_active(&port) && !port.protocol.is_known());
     let active = ports
-        .filter(|port| port.state.value() == Some(&PortState::Active))
+        .filter(is_active)
         .filter_map(|port| port.protocol.value().copied())
         .filter(|protocol| *protocol != NicProtocol::Other)
         .min();
@@ -38,4 +40,44 @@ pub fn nearest_device<'i>(inventory: &'i Inventory, nic: &Nic) -> Option<&'i Dev
     let most = inventory.devices.iter().map(shared).max().filter(|bridges| *bridges > 0)?;
     let mut nearest = inventory.devices.iter().filter(|device| shared(device) == most);
     nearest.next().filter(|_| nearest.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_model::Missing;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_active_by_an_unread_protocol_is_no_evidence_that_there_is_none() {
+        let of = |state: Known<PortState>, protocol: Known<NicProtocol>| {
+            let port = NicPort {
+                number: 1,
+                state,
+                link_layer: Known::default(),
+                protocol,
+                rate_bits_per_second: Known::default(),
+            };
+            let nic = Nic {
+                name: "mlx5_0".to_owned(),
+                pci_address: Known::default(),
+                vendor_id: Known::default(),
+                device_id: Known::default(),
+                product: Known::default(),
+                driver: Known::default(),
+                firmware_version: Known::default(),
+                numa_node: Known::default(),
+                upstream: Vec::new(),
+                virtual_function: false,
+                of_accelerator: false,
+                ports: vec![port],
+            };
+            super::protocol(&Inventory { nics: vec![nic], ..Inventory::default() })
+        };
+        let (active, down) = (Known::Value(PortState::Active), Known::Value(PortState::Down));
+        assert_eq!(of(active, Known::Value(NicProtocol::Other)), Some("none"));
+        assert_eq!(of(active, Missing::Unreadable.into()), None);
+        assert_eq!(of(down, Missing::Unreadable.into()), Some("none"));
+        assert_eq!(of(Missing::Unreadable.into(), Known::Value(NicProtocol::Other)), None);
+    }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Known;
+use crate::{Known, Missing};
 
 /// What the host offers to pods.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -31,6 +31,23 @@ pub struct HostFacts {
     /// The distribution.
     #[serde(default, skip_serializing_if = "Known::is_not_exposed")]
     pub os: Known<OsRelease>,
+}
+
+impl HostFacts {
+    /// Why facts are not known, of those that are not.
+    pub fn missing(&self) -> impl Iterator<Item = Missing> + use<> {
+        let reasons = [
+            self.memory_bytes.missing(),
+            self.rdma_device_files.missing(),
+            self.threads_per_core.missing(),
+            self.hugepages_bytes.missing(),
+            self.local_nvme_bytes.missing(),
+            self.locked_memory_bytes.missing(),
+            self.rdma_carries_traffic.missing(),
+            self.os.missing(),
+        ];
+        reasons.into_iter().flatten()
+    }
 }
 
 /// A distribution, as `/etc/os-release` identifies it (os-release(5)).

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Known;
+use crate::{Known, Missing};
 
 /// What the driver of a device and the modules beside it offer for transfers between devices and NICs.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -24,6 +24,19 @@ pub struct PeerFacts {
 }
 
 impl PeerFacts {
+    /// Why facts are not known, of those that are not.
+    pub fn missing(&self) -> impl Iterator<Item = Missing> + use<> {
+        let reasons = [
+            self.peer_memory_module.missing(),
+            self.dma_buf.missing(),
+            self.gdr_copy.missing(),
+            self.peer_mapping.missing(),
+            self.import_channels.missing(),
+            self.library_version.missing(),
+        ];
+        reasons.into_iter().flatten()
+    }
+
     /// Whether NICs can reach the memory of the device; missing unless one way is known to work, or all are known not to.
     pub fn direct_access(&self) -> Known<bool> {
         match (&self.peer_memory_module, &self.dma_buf) {

@@ -151,7 +151,8 @@ impl<'h> Facts<'h> {
     }
 }
 
-fn reason(cause: ReadErrorKind) -> Missing {
+/// Why a fact is not known whose file could not be read.
+pub(crate) fn reason(cause: ReadErrorKind) -> Missing {
     match cause {
         ReadErrorKind::Absent => Missing::NotExposed,
         ReadErrorKind::Denied(_) => Missing::NotPermitted,

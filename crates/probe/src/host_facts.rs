@@ -1,12 +1,13 @@
 //! What the host offers to pods besides its accelerators: memory, huge pages, local disks, limits, and the distribution.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use afd_host::Host;
+use afd_host::{Host, ReadErrorKind};
 use afd_model::{HostFacts, Known, Missing, OsRelease};
 
 use crate::{
     Facts,
+    facts::reason,
     node::{MEMORY, memory_total},
     pci::numbered,
 };
@@ -107,9 +108,7 @@ fn local_nvme(facts: &mut Facts<'_>) -> Known<u64> {
         let mut total = Known::Value(0_u64);
         for name in names.iter().filter(|name| is_namespace(name)) {
             let folder = format!("{BLOCK_DEVICES}/{name}");
-            // Disks over a network say so; a device with several paths does not say it, and is local by its model.
-            let transport = facts.text(FACT, &format!("{folder}/device/transport"));
-            if transport.value().is_some_and(|transport| transport != "pcie") {
+            if is_remote(facts, FACT, &folder) {
                 continue;
             }
             let model = facts.text(FACT, &format!("{folder}/device/model"));
@@ -128,6 +127,19 @@ fn local_nvme(facts: &mut Facts<'_>) -> Known<u64> {
     })
 }
 
+/// Whether a disk says that it is reached over a network: itself, or the controllers of one with several paths. One that says nothing
+/// is local by its model.
+fn is_remote(facts: &mut Facts<'_>, fact: &str, folder: &str) -> bool {
+    let device = format!("{folder}/device");
+    let controllers = facts.names(fact, &device).into_iter().filter(|name| numbered(name, "nvme").is_some());
+    let mut paths: Vec<String> = controllers.map(|name| format!("{device}/{name}")).collect();
+    paths.push(device);
+    paths.iter().any(|path| {
+        let transport = facts.text(fact, &format!("{path}/transport"));
+        transport.value().is_some_and(|transport| transport != "pcie")
+    })
+}
+
 /// `nvme0n1`, and neither the partition `nvme0n1p1` nor the path `nvme0c1n1`.
 fn is_namespace(name: &str) -> bool {
     let parts = name.rsplit_once('n');
@@ -137,24 +149,60 @@ fn is_namespace(name: &str) -> bool {
 }
 
 /// The limit of the service that runs containers, which they inherit: that of its unit, as drop-ins change it. Where no unit says
-/// it, it is not known.
+/// it, or a file that could change it cannot be read, it is not known.
 fn locked_memory(host: &Host) -> Known<u64> {
     for runtime in RUNTIMES {
-        let unit = format!("{runtime}.service");
-        let texts = |path: String| host.read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let units = UNIT_FOLDERS.iter().rev().filter_map(|folder| texts(format!("{folder}/{unit}")).ok());
-        let Some(own) = units.into_iter().next() else { continue };
-        let drop_ins = UNIT_FOLDERS.iter().flat_map(|folder| {
-            let folder = format!("{folder}/{unit}.d");
-            let names: BTreeSet<String> = host.list(&folder).unwrap_or_default().into_iter().collect();
-            let names = names.into_iter().filter(|name| name.ends_with(".conf"));
-            names.map(|name| format!("{folder}/{name}")).collect::<Vec<_>>()
-        });
-        let all = [own].into_iter().chain(drop_ins.filter_map(|path| texts(path).ok()));
-        let limit = all.filter_map(|text| parse_locked_memory(&text)).last();
-        return Known::from_option(limit, Missing::NotExposed);
+        match settings_of_unit(host, &format!("{runtime}.service")) {
+            Ok(None) => {}
+            Ok(Some(texts)) => {
+                let limit = texts.iter().filter_map(|text| parse_locked_memory(text)).next_back();
+                return Known::from_option(limit, Missing::NotExposed);
+            }
+            Err(missing) => return missing.into(),
+        }
     }
     Missing::NotExposed.into()
+}
+
+/// The text of a unit and of its drop-ins, in their order: by name, of which that of the folder with the highest priority counts
+/// (systemd.unit(5)). `None` if there is no such unit.
+fn settings_of_unit(host: &Host, unit: &str) -> Result<Option<Vec<String>>, Missing> {
+    let mut texts = Vec::new();
+    for folder in UNIT_FOLDERS.iter().rev() {
+        if texts.is_empty() {
+            texts.extend(setting(host, &format!("{folder}/{unit}"))?);
+        }
+    }
+    if texts.is_empty() {
+        return Ok(None);
+    }
+    let mut drop_ins = BTreeMap::new();
+    for folder in UNIT_FOLDERS {
+        let folder = format!("{folder}/{unit}.d");
+        let names = match host.list(&folder) {
+            Ok(names) => names,
+            Err(error) if error.kind == ReadErrorKind::Absent => continue,
+            Err(error) => return Err(reason(error.kind)),
+        };
+        let names = names.into_iter().filter(|name| name.ends_with(".conf"));
+        drop_ins.extend(names.map(|name| (name.clone(), format!("{folder}/{name}"))));
+    }
+    for path in drop_ins.values() {
+        texts.extend(setting(host, path)?);
+    }
+    Ok(Some(texts))
+}
+
+/// The text of a file of settings; `None` if there is none. A link to `/dev/null` has no settings, and hides those of other folders.
+fn setting(host: &Host, path: &str) -> Result<Option<String>, Missing> {
+    if host.link(path).is_ok_and(|target| target == "/dev/null") {
+        return Ok(Some(String::new()));
+    }
+    match host.read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind == ReadErrorKind::Absent => Ok(None),
+        Err(error) => Err(reason(error.kind)),
+    }
 }
 
 /// The last setting `LimitMEMLOCK=` of a unit, as the hard limit in bytes: `infinity`, `64M`, `8388608:infinity`

@@ -25,6 +25,14 @@ fn what_to_do_is_printed_for_the_distribution_of_the_host_and_for_all_where_it_i
     let ubuntu = fixes("nvidia-h200x8-infiniband", &["wide-ep"]);
     assert!(ubuntu.starts_with("Distribution: ubuntu 24.04, as Debian, Ubuntu.\n"), "{ubuntu}");
     assert!(ubuntu.contains("\n    apt-get install gdrdrv-dkms\n") && !ubuntu.contains("dnf"), "{ubuntu}");
+    let small = fixes("nvidia-t4", &[]);
+    let few = small
+        .split("\nTooFewDevices\n")
+        .nth(1)
+        .and_then(|text| text.split("\n\n").next())
+        .expect("there are few");
+    let needs = |line: &str| few.lines().any(|text| text.starts_with("  ") && text.contains(line));
+    assert!(needs("pd-disaggregation: ") && needs("wide-ep"), "each path has a message of its own: {few}");
     let amazon = fixes("nvidia-h100x8-efa", &["pd-disaggregation"]);
     assert!(amazon.contains("\nHugePagesMissing (pd-disaggregation)\n"), "{amazon}");
     assert!(amazon.contains("\n    echo 'vm.nr_hugepages = 5128'"), "{amazon}");

@@ -8,11 +8,11 @@ use afd_derive::paths::{
 };
 use afd_model::Inventory;
 
-/// A reason, the paths that have it, and what is wrong.
+/// A reason, and what is wrong with the paths that have it.
 struct Shortfall<'v> {
     reason: &'v str,
-    message: &'v str,
-    paths: Vec<&'v str>,
+    /// Each message with its paths.
+    messages: Vec<(&'v str, Vec<&'v str>)>,
 }
 
 /// What to do about each reason against the paths, and about each note. Each reason is there once.
@@ -36,13 +36,17 @@ pub fn fixes(verdicts: &[PathVerdict<'_>], inventory: &Inventory, include_integr
     };
     text += "These commands are for you to read and to adapt; afd runs none of them.\n";
     for shortfall in &shortfalls {
-        let _ = write!(
-            text,
-            "\n{} ({})\n  {}\n",
-            shortfall.reason,
-            shortfall.paths.join(", "),
-            shortfall.message
-        );
+        match shortfall.messages.as_slice() {
+            [(message, paths)] => {
+                let _ = write!(text, "\n{} ({})\n  {message}\n", shortfall.reason, paths.join(", "));
+            }
+            messages => {
+                let _ = writeln!(text, "\n{}", shortfall.reason);
+                for (message, paths) in messages {
+                    let _ = writeln!(text, "  {}: {message}", paths.join(", "));
+                }
+            }
+        }
         match remedies.find(shortfall.reason, inventory, include_integrated) {
             Some(remedy) => add_remedy(&mut text, remedy, distribution),
             None => text += "  A rule of yours has this reason: it says what to do.\n",
@@ -75,10 +79,15 @@ fn shortfalls<'v>(verdicts: &'v [PathVerdict<'_>]) -> Vec<Shortfall<'v>> {
     let notes = verdicts.iter().flat_map(|verdict| verdict.notes().map(move |outcome| (verdict, outcome)));
     for (verdict, outcome) in unmet.chain(notes) {
         let (reason, path) = (outcome.requirement.reason.as_str(), verdict.path.name.as_str());
-        match shortfalls.iter_mut().find(|known| known.reason == reason) {
-            Some(known) if known.paths.contains(&path) => {}
-            Some(known) => known.paths.push(path),
-            None => shortfalls.push(Shortfall { reason, message: &outcome.message, paths: vec![path] }),
+        let position = shortfalls.iter().position(|known| known.reason == reason).unwrap_or_else(|| {
+            shortfalls.push(Shortfall { reason, messages: Vec::new() });
+            shortfalls.len() - 1
+        });
+        let messages = &mut shortfalls[position].messages;
+        match messages.iter_mut().find(|(message, _)| *message == outcome.message) {
+            Some((_, paths)) if paths.contains(&path) => {}
+            Some((_, paths)) => paths.push(path),
+            None => messages.push((&outcome.message, vec![path])),
         }
     }
     shortfalls

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use afd_model::{Fact, Inventory, Missing};
+use afd_model::{Fact, Inventory, Missing, PeerFacts};
 use cel::Context;
 
 use super::{
@@ -179,10 +179,12 @@ fn is_unread(inventory: &Inventory, include_integrated: bool) -> bool {
         });
         of_nic.into_iter().chain(of_ports).flatten()
     });
-    let host = &inventory.host;
-    let of_host = [host.memory_bytes.missing(), host.rdma_device_files.missing()];
+    let peers = inventory.devices.iter().filter(|device| !has_failed(device));
+    let of_peers = peers.filter_map(|device| device.peering.as_deref()).flat_map(PeerFacts::missing);
+    let cpus = inventory.numa_nodes.iter().filter_map(|node| node.cpus.missing());
     let of_system = [inventory.kernel_release.missing(), inventory.machine.missing()];
-    of_device || of_nics.chain(of_host.into_iter().chain(of_system).flatten()).any(Missing::is_undecided)
+    let of_host = inventory.host.missing().chain(cpus).chain(of_system.into_iter().flatten());
+    of_device || of_nics.chain(of_host).chain(of_peers).any(Missing::is_undecided)
 }
 
 #[cfg(test)]
@@ -220,6 +222,13 @@ mod tests {
         let absent = two(None, &[]);
         assert!(absent.values.is_empty() && absent.undecided.is_empty());
         assert!(two(None, &[Fact::Memory]).undecided.contains(key));
+        let mut inventory = Inventory { devices: vec![device(1, None, &[])], ..Inventory::default() };
+        inventory.host.local_nvme_bytes = Missing::Unreadable.into();
+        assert!(is_unread(&inventory, false), "a rule may ask for the disks");
+        inventory.host.local_nvme_bytes = Known::default();
+        let unread = PeerFacts { gdr_copy: Missing::NotPermitted.into(), ..PeerFacts::default() };
+        inventory.devices[0].peering = Some(Box::new(unread));
+        assert!(is_unread(&inventory, false));
         let failed = Device { health: Health::failed("Lost", ""), ..device(1, None, &[Fact::Memory]) };
         assert!(decided(vec![failed]).undecided.is_empty());
     }

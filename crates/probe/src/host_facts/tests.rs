@@ -74,6 +74,14 @@ fn local_disks_are_nvme_namespaces_that_are_not_of_a_network() {
     assert_eq!(bytes(&[local]), Some(7_501_476_528 * 512));
     assert_eq!(bytes(&[local, ("nvme1n1", "10", "nvme_card", "pcie")]), Some(7_501_476_538 * 512));
     assert_eq!(bytes(&[("nvme0n1", "10", "x", "")]), Some(5120), "several paths");
+    let of_subsystem = |transport: &str| {
+        let controller = |number| format!("{BLOCK_DEVICES}/nvme0n1/device/nvme{number}/transport");
+        let folder = disk(TestHost::new(), "nvme0n1", "10", "Linux", "");
+        let folder =
+            folder.file(&controller(0), transport.to_owned()).file(&controller(1), transport.to_owned());
+        facts_of(&folder).local_nvme_bytes.into_value()
+    };
+    assert_eq!((of_subsystem("tcp\n"), of_subsystem("pcie\n")), (Some(0), Some(5120)), "by its controllers");
     for network in NETWORK_DISKS {
         assert_eq!(bytes(&[("nvme0n1", "10", network, "pcie")]), Some(0), "{network}");
     }
@@ -106,6 +114,23 @@ fn containers_inherit_the_limit_of_their_runtime() {
         of(&[(unit, "1"), ("/etc/systemd/system/containerd.service", "2")]),
         Some(2),
         "/etc replaces it"
+    );
+    let packaged = "/usr/lib/systemd/system/containerd.service.d/99-last.conf";
+    assert_eq!(of(&[(unit, "1"), (drop_in, "2"), (packaged, "3")]), Some(3), "their names order them");
+    let hidden = "/usr/lib/systemd/system/containerd.service.d/50-memlock.conf";
+    assert_eq!(of(&[(unit, "1"), (hidden, "2"), (drop_in, "3")]), Some(3), "/etc replaces it");
+    let masked = TestHost::new()
+        .file(unit, "[Service]\nLimitMEMLOCK=1\n")
+        .file(hidden, "[Service]\nLimitMEMLOCK=2\n")
+        .link(drop_in, "/dev/null");
+    assert_eq!(facts_of(&masked).locked_memory_bytes.into_value(), Some(1));
+    let unread = TestHost::new()
+        .file(unit, "[Service]\nLimitMEMLOCK=1\n")
+        .file(&format!("{drop_in}/x"), "it is a folder");
+    assert_eq!(
+        facts_of(&unread).locked_memory_bytes,
+        Missing::Unreadable.into(),
+        "it may have another limit"
     );
     assert_eq!(of(&[("/etc/systemd/system/crio.service", "3")]), Some(3));
     assert_eq!(of(&[(drop_in, "1")]), None, "there is no such service");
