@@ -99,8 +99,8 @@ impl<'o> AgentLoop<'o> {
     fn new(mut parts: LoopParts, node_options: &'o NodeOptions) -> AgentLoop<'o> {
         let options = parts.args.track_options();
         let mut tracker = Tracker::new(parts.probes.host(), options, parts.args.state_dir.as_deref());
-        for probe in tracker.released_at_start() {
-            parts.releases.announce(probe, true);
+        for record in VENDORS {
+            parts.releases.expect(record.probe, tracker.is_released_at_start(record.probe));
         }
         parts.releases.apply(&mut parts.probes, &Inventory::default());
         let discovered = parts.probes.discover();
@@ -267,6 +267,7 @@ impl<'o> AgentLoop<'o> {
         let released = &self.tracker.believed().released;
         for record in VENDORS {
             self.parts.releases.announce(record.probe, released.contains(record.probe));
+            self.parts.releases.expect(record.probe, self.tracker.is_released_at_start(record.probe));
         }
     }
 

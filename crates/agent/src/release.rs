@@ -32,11 +32,13 @@ struct ReleaseRequests {
     operator: bool,
     /// Something on the Node announces work on the driver.
     announced: bool,
+    /// It did when an earlier agent ended, and the Node was not read yet.
+    expected: bool,
 }
 
 impl ReleaseRequests {
     fn any(self) -> bool {
-        self.operator || self.announced
+        self.operator || self.announced || self.expected
     }
 }
 
@@ -84,6 +86,11 @@ impl Releases {
         });
     }
 
+    /// Whether work on the driver may be announced on the Node, which was not read yet.
+    pub fn expect(&self, probe: &str, expected: bool) {
+        self.update(probe, |requests| requests.expected = expected);
+    }
+
     /// Whether the release of the driver of a probe is requested.
     pub fn is_requested(&self, probe: &str) -> bool {
         self.drivers.get(probe).is_some_and(|driver| driver.requests.borrow().any())
@@ -127,6 +134,11 @@ impl ReleaseController {
         self.releases.announce(probe, announced);
     }
 
+    /// Whether work on the driver of a probe may be announced.
+    pub fn expect(&self, probe: &str, expected: bool) {
+        self.releases.expect(probe, expected);
+    }
+
     /// All drivers are held.
     pub fn new(releases: Releases) -> ReleaseController {
         ReleaseController { releases, released: BTreeMap::new() }
@@ -137,8 +149,11 @@ impl ReleaseController {
         let releases = self.releases.clone();
         for (probe, driver) in releases.drivers.iter() {
             let version = driver_version(driver.record, inventory);
-            if self.released.get(probe).is_some_and(|old| version.is_some() && version != *old) {
-                self.releases.request(probe, false);
+            match self.released.get_mut(probe) {
+                // It was released before the first discovery.
+                Some(old @ None) => old.clone_from(&version),
+                Some(old) if version.is_some() && version != *old => self.releases.request(probe, false),
+                _ => {}
             }
             match (self.released.contains_key(probe), self.releases.is_requested(probe)) {
                 (false, true) => {
@@ -204,6 +219,13 @@ mod tests {
         releases.request(probe, true);
         releases.announce(probe, false);
         assert!(releases.is_requested(probe), "a Node without signals changes nothing");
+        releases.expect(probe, true);
+        releases.announce(probe, false);
+        releases.expect(probe, false);
+        assert!(releases.is_requested(probe), "what was only expected ends no request");
+        releases.request(probe, false);
+        releases.expect(probe, true);
+        assert!(releases.is_requested(probe));
     }
 
     #[test]

@@ -87,9 +87,9 @@ impl Tracker {
         self.boot_id.as_deref().unwrap_or_default()
     }
 
-    /// The probes whose library must not be queried before the Node is read.
-    pub fn released_at_start(&self) -> impl Iterator<Item = &'static str> {
-        self.track.released_at_start()
+    /// Whether the library of a probe must not be queried before the Node is read.
+    pub fn is_released_at_start(&self, probe: &str) -> bool {
+        self.track.is_released_at_start(probe, clock::since_boot())
     }
 
     /// What is believed after the last observation.

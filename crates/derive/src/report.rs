@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use afd_model::{Decision, Device, DeviceId, Fact, Inventory, OfferVerdict, PartitionName, PciAddress};
+use afd_model::{
+    Decision, Device, DeviceId, Fact, Inventory, Missing, OfferVerdict, PartitionName, PciAddress,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -97,10 +99,10 @@ pub fn decided_report(
     }
 }
 
-/// Whether the source of a device's links has not answered. One that answers, and cannot say, leaves nothing undecided: their number
-/// is left out.
+/// Whether the number of a device's links can be undecided. Where its source answers and cannot say it, the number is left out.
 fn awaits_links(device: &&Device) -> bool {
-    device.linked_devices.missing().is_some_and(|missing| !missing.is_undecided())
+    use Missing::{Malformed, NotPermitted, Unreadable};
+    !matches!(device.linked_devices.missing(), Some(Malformed | NotPermitted | Unreadable))
 }
 
 /// Compact JSON: devices with product, health, partitions and the number of linked devices, their firmware, missing devices, what Kubernetes offers, paths with reasons, and
@@ -196,7 +198,7 @@ pub fn devices(report: &str) -> BTreeSet<DeviceId> {
 
 #[cfg(test)]
 mod tests {
-    use afd_model::{Missing, MissingDevice, Problem};
+    use afd_model::{MissingDevice, Problem};
 
     use super::*;
     use crate::{paths::PathRules, vendors::bare_device};

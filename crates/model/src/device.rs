@@ -57,7 +57,8 @@ pub struct Device {
     pub logical_devices: Known<u32>,
     /// The fastest link from this device to another one of the node.
     pub interconnect: Known<LinkKind>,
-    /// How many devices of the node it is directly linked with; 0 where it reaches them over PCIe alone.
+    /// How many devices of the node it is directly linked with; 0 where it reaches them over PCIe alone. A device that the vendor's
+    /// library has lost is none of them.
     #[serde(default)]
     pub linked_devices: Known<u32>,
     /// Devices with the same value reach each other over that link (the XGMI hive).

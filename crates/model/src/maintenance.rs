@@ -1,7 +1,10 @@
 //! Work on a vendor's driver or devices that is not a fault.
 
+use serde::{Deserialize, Serialize};
+
 /// Why a vendor's devices cannot take work although nothing is wrong with them.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MaintenanceKind {
     /// The driver is replaced.
     DriverUpgrade,

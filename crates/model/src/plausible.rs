@@ -75,6 +75,7 @@ impl Quantity {
             Quantity::LinkBytes(..) | Quantity::Link(_, LinkValue::Bytes(_)) => ("link_bytes", 0.0..=1e22),
             Quantity::Link(_, LinkValue::Up) => ("link_up", FLAG),
             Quantity::Link(_, LinkValue::Errors(_)) => ("link_errors", COUNT),
+            Quantity::Vendor(quantity) if quantity.is_error_count() => ("errors", COUNT),
             // Each in the unit of its exporter.
             Quantity::Vendor(_) => ("vendor_quantity", f64::MIN..=f64::MAX),
         }
@@ -84,7 +85,7 @@ impl Quantity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Clock, Engine, ErrorDetail, ErrorKind, Sensor};
+    use crate::{AmdQuantity, Clock, Engine, ErrorDetail, ErrorKind, Sensor};
 
     #[test]
     fn no_device_has_a_memory_of_all_ones() {
@@ -105,6 +106,11 @@ mod tests {
             (Quantity::MemoryUsedBytes, vec![0.0, 2e12], vec![u64::MAX as f64]),
             (Quantity::Errors(ErrorKind::Xid, ErrorDetail::Device), vec![0.0, 1e15], vec![u64::MAX as f64]),
             (Quantity::PcieWidth(crate::Which::Current), vec![1.0, 16.0], vec![255.0]),
+            (
+                AmdQuantity::AllErrors(ErrorKind::EccCorrectable).into(),
+                vec![0.0, 1e15],
+                vec![u64::MAX as f64],
+            ),
         ];
         for (quantity, plausible, implausible) in cases {
             let range = quantity.plausible_range();

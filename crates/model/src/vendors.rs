@@ -48,6 +48,13 @@ pub enum VendorQuantity {
     Nvidia(NvidiaQuantity),
 }
 
+impl VendorQuantity {
+    /// Whether it counts errors.
+    pub(crate) fn is_error_count(self) -> bool {
+        matches!(self, VendorQuantity::Amd(AmdQuantity::AllErrors(_)))
+    }
+}
+
 impl From<AmdQuantity> for Quantity {
     fn from(quantity: AmdQuantity) -> Self {
         Quantity::Vendor(VendorQuantity::Amd(quantity))

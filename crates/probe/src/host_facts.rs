@@ -108,15 +108,17 @@ fn local_nvme(facts: &mut Facts<'_>) -> Known<u64> {
         let mut total = Known::Value(0_u64);
         for name in names.iter().filter(|name| is_namespace(name)) {
             let folder = format!("{BLOCK_DEVICES}/{name}");
-            if is_remote(facts, FACT, &folder) {
-                continue;
-            }
+            let is_local = match is_remote(facts, FACT, &folder) {
+                Known::Value(true) => continue,
+                is_remote => is_remote.map(|_| ()),
+            };
             let model = facts.text(FACT, &format!("{folder}/device/model"));
             if model.value().is_some_and(|model| NETWORK_DISKS.contains(&model.as_str())) {
                 continue;
             }
             let sectors = facts.number::<u64>(FACT, &format!("{folder}/size"));
-            let bytes = model
+            let bytes = is_local
+                .and_then(|()| model)
                 .and_then(|_| sectors)
                 .and_then(|sectors| Known::from_option(sectors.checked_mul(SECTOR), Missing::Malformed));
             total = total.and_then(|total| {
@@ -128,16 +130,23 @@ fn local_nvme(facts: &mut Facts<'_>) -> Known<u64> {
 }
 
 /// Whether a disk says that it is reached over a network: itself, or the controllers of one with several paths. One that says nothing
-/// is local by its model.
-fn is_remote(facts: &mut Facts<'_>, fact: &str, folder: &str) -> bool {
+/// is local by its model; of one that could not be read it is not known.
+fn is_remote(facts: &mut Facts<'_>, fact: &str, folder: &str) -> Known<bool> {
     let device = format!("{folder}/device");
-    let controllers = facts.names(fact, &device).into_iter().filter(|name| numbered(name, "nvme").is_some());
+    let names = facts.listing(fact, &device);
+    let mut unread = names.missing().filter(|missing| missing.is_undecided());
+    let names = names.into_value().unwrap_or_default().into_iter();
+    let controllers = names.filter(|name| numbered(name, "nvme").is_some());
     let mut paths: Vec<String> = controllers.map(|name| format!("{device}/{name}")).collect();
     paths.push(device);
-    paths.iter().any(|path| {
-        let transport = facts.text(fact, &format!("{path}/transport"));
-        transport.value().is_some_and(|transport| transport != "pcie")
-    })
+    for path in paths {
+        match facts.text(fact, &format!("{path}/transport")) {
+            Known::Value(transport) if transport != "pcie" => return Known::Value(true),
+            Known::Missing { missing } if missing.is_undecided() => unread = Some(missing),
+            _ => {}
+        }
+    }
+    unread.map_or(Known::Value(false), Known::from)
 }
 
 /// `nvme0n1`, and neither the partition `nvme0n1p1` nor the path `nvme0c1n1`.
@@ -167,15 +176,19 @@ fn locked_memory(host: &Host) -> Known<u64> {
 /// The text of a unit and of its drop-ins, in their order: by name, of which that of the folder with the highest priority counts
 /// (systemd.unit(5)). `None` if there is no such unit.
 fn settings_of_unit(host: &Host, unit: &str) -> Result<Option<Vec<String>>, Missing> {
-    let mut texts = Vec::new();
+    let mut own = None;
     for folder in UNIT_FOLDERS.iter().rev() {
-        if texts.is_empty() {
-            texts.extend(setting(host, &format!("{folder}/{unit}"))?);
+        let path = format!("{folder}/{unit}");
+        if is_masked(host, &path) {
+            return Ok(None);
+        }
+        own = setting(host, &path)?;
+        if own.is_some() {
+            break;
         }
     }
-    if texts.is_empty() {
-        return Ok(None);
-    }
+    let Some(own) = own else { return Ok(None) };
+    let mut texts = vec![own];
     let mut drop_ins = BTreeMap::new();
     for folder in UNIT_FOLDERS {
         let folder = format!("{folder}/{unit}.d");
@@ -187,17 +200,19 @@ fn settings_of_unit(host: &Host, unit: &str) -> Result<Option<Vec<String>>, Miss
         let names = names.into_iter().filter(|name| name.ends_with(".conf"));
         drop_ins.extend(names.map(|name| (name.clone(), format!("{folder}/{name}"))));
     }
-    for path in drop_ins.values() {
+    for path in drop_ins.values().filter(|path| !is_masked(host, path)) {
         texts.extend(setting(host, path)?);
     }
     Ok(Some(texts))
 }
 
-/// The text of a file of settings; `None` if there is none. A link to `/dev/null` has no settings, and hides those of other folders.
+/// Whether a file is a link to `/dev/null`: it stands for nothing, and hides that of another folder.
+fn is_masked(host: &Host, path: &str) -> bool {
+    host.link(path).is_ok_and(|target| target == "/dev/null")
+}
+
+/// The text of a file of settings; `None` if there is none.
 fn setting(host: &Host, path: &str) -> Result<Option<String>, Missing> {
-    if host.link(path).is_ok_and(|target| target == "/dev/null") {
-        return Ok(Some(String::new()));
-    }
     match host.read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind == ReadErrorKind::Absent => Ok(None),
@@ -208,8 +223,11 @@ fn setting(host: &Host, path: &str) -> Result<Option<String>, Missing> {
 /// The last setting `LimitMEMLOCK=` of a unit, as the hard limit in bytes: `infinity`, `64M`, `8388608:infinity`
 /// (systemd.exec(5), "Process Properties").
 pub(crate) fn parse_locked_memory(text: &str) -> Option<u64> {
-    let mut values = text.lines().filter_map(|line| line.trim().strip_prefix("LimitMEMLOCK="));
-    let limit = values.next_back()?.trim();
+    // A line that ends with a backslash is continued (systemd.syntax(7)).
+    let text = text.replace("\\\n", " ");
+    let settings = text.lines().filter_map(|line| line.split_once('='));
+    let mut limits = settings.filter(|(name, _)| name.trim() == "LimitMEMLOCK");
+    let limit = limits.next_back()?.1.trim();
     let hard = limit.rsplit(':').next()?.trim();
     if hard == "infinity" {
         return Some(u64::MAX);

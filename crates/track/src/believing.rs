@@ -23,16 +23,19 @@ impl Track {
         let (now, graces) = (observation.now, self.options.graces);
         let mut devices = Vec::with_capacity(self.presence.devices.len());
         let mut leaving = BTreeSet::new();
-        let views: Vec<VendorView<'_>> = self
-            .vendors
-            .iter()
-            .map(|vendor| VendorView {
-                vendor,
-                maintenance: vendor.maintenance(now, &graces),
-                now,
-                graces: &graces,
-            })
-            .collect();
+        let views: Vec<VendorView<'_>> =
+            self.vendors
+                .iter()
+                .map(|vendor| VendorView {
+                    vendor,
+                    maintenance: vendor.maintenance(now, &graces),
+                    is_any_leaving: self.presence.devices.values().any(|tracked| {
+                        tracked.absent_since.is_some() && vendor.vendor.covers(&tracked.observed)
+                    }),
+                    now,
+                    graces: &graces,
+                })
+                .collect();
         for (id, tracked) in &mut self.presence.devices {
             let view = views.iter().find(|view| view.vendor.vendor.covers(&tracked.observed));
             devices.push(match view {

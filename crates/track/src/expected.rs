@@ -87,17 +87,25 @@ impl Expectation {
         gone: &[GoneDevice],
         vendors: &[TrackedVendor],
     ) -> Vec<MissingDevice> {
-        let mut list = MissingList { gone: gone.to_vec(), missing: Vec::new(), present, vendors };
+        let advice = match self.other_source() {
+            None => "or run `afd forget` if it was removed on purpose".to_owned(),
+            Some(source) => format!("if it was removed on purpose: {source}"),
+        };
+        let source = match self {
+            Expectation::Admin(_) => "the annotation expect",
+            _ => "what was here before",
+        };
+        let mut list = MissingList { gone: gone.to_vec(), missing: Vec::new(), advice, present, vendors };
         match self {
             Expectation::Nothing | Expectation::Admin(Expect::Off) => {}
             Expectation::Admin(Expect::Numbers { any, kinds }) => {
                 for (kind, count) in kinds {
-                    list.add_kind(*kind, *count);
+                    list.add_kind(*kind, *count, source);
                 }
                 if let Some(total) = any {
                     let known = present.len() + list.missing.len();
                     let probe = present.first().map_or("", |present| present.probe);
-                    list.add(probe, None, (*total as usize).saturating_sub(known), "the annotation expect");
+                    list.add(probe, None, (*total as usize).saturating_sub(known), source);
                 }
             }
             Expectation::InstanceType { probe, count, name } => {
@@ -111,7 +119,7 @@ impl Expectation {
             }
             Expectation::Learnt(kinds) => {
                 for (kind, count) in kinds {
-                    list.add_kind(*kind, *count);
+                    list.add_kind(*kind, *count, source);
                 }
             }
         }
@@ -160,6 +168,8 @@ fn probe_of(kind: PciKind, present: &[PresentDevice<'_>], vendors: &[TrackedVend
 struct MissingList<'a> {
     gone: Vec<GoneDevice>,
     missing: Vec<MissingDevice>,
+    /// What to do where it was removed on purpose.
+    advice: String,
     present: &'a [PresentDevice<'a>],
     vendors: &'a [TrackedVendor],
 }
@@ -168,10 +178,10 @@ struct MissingList<'a> {
 const MAX_MISSING: usize = 256;
 
 impl MissingList<'_> {
-    fn add_kind(&mut self, kind: PciKind, count: u32) {
+    fn add_kind(&mut self, kind: PciKind, count: u32, source: &str) {
         let there = self.present.iter().filter(|present| PciKind::of(present.device) == Some(kind)).count();
         let probe = probe_of(kind, self.present, self.vendors);
-        self.add(probe, Some(kind), (count as usize).saturating_sub(there), "what was here before");
+        self.add(probe, Some(kind), (count as usize).saturating_sub(there), source);
     }
 
     fn add(&mut self, probe: &str, kind: Option<PciKind>, count: usize, source: &str) {
@@ -190,9 +200,9 @@ impl MissingList<'_> {
                 uuid: gone.as_ref().and_then(|gone| gone.uuid.clone()),
                 last_id: gone.as_ref().and_then(|gone| gone.id),
                 message: format!(
-                    "{what} is expected by {source} and not on the PCI bus{}; see the kernel log, reseat or replace \
-                     it, or run `afd forget` if it was removed on purpose",
-                    place.unwrap_or_default()
+                    "{what} is expected by {source} and not on the PCI bus{}; see the kernel log, reseat or replace it, {}",
+                    place.unwrap_or_default(),
+                    self.advice
                 ),
             });
         }

@@ -134,7 +134,7 @@ impl Track {
             .chain(maintained.iter().map(|probe| (*probe).to_owned()))
             .collect();
         let open = inputs.devices.iter().filter(|device| device.undecided.contains(Fact::Health));
-        let silent = self.vendors.iter().filter(|vendor| vendor.library().may_answer_later());
+        let silent = self.vendors.iter().filter(|vendor| vendor.is_outstanding(now, &graces));
         let open: BTreeSet<String> = open
             .map(|device| device.id.to_string())
             .chain(silent.map(|vendor| vendor.vendor.probe.to_owned()))

@@ -186,10 +186,11 @@ impl Track {
         &self.believed
     }
 
-    /// The probes whose library must not be queried before the Node is read: when an earlier agent ended, maintenance was announced.
-    pub fn released_at_start(&self) -> impl Iterator<Item = &'static str> {
-        let vendors = self.vendors.iter().filter(|vendor| vendor.may_be_announced());
-        vendors.map(|vendor| vendor.vendor.probe)
+    /// Whether the library of a probe must not be queried before the Node is read: when an earlier agent ended, maintenance was
+    /// announced.
+    pub fn is_released_at_start(&self, probe: &str, now: Duration) -> bool {
+        let mut vendors = self.vendors.iter().filter(|vendor| vendor.vendor.probe == probe);
+        vendors.any(|vendor| vendor.may_be_announced(now, &self.options.graces))
     }
 
     /// What is believed after the last observation.

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use afd_model::DeviceId;
+use afd_model::{DeviceId, MaintenanceKind};
 use serde::{Deserialize, Serialize};
 
-use crate::{Track, faults::FaultTimes};
+use crate::{Track, faults::FaultTimes, vendor::AnnouncedMaintenance};
 
 /// When graces began, in seconds since boot.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -17,9 +17,9 @@ pub struct SavedState {
     /// The fault of a device or a library.
     #[serde(default)]
     known_faults: BTreeMap<String, SavedFault>,
-    /// Since when maintenance is announced, by the name of the probe.
+    /// The maintenance that is announced, by the name of the probe.
     #[serde(default)]
-    maintenance: BTreeMap<String, u64>,
+    maintenance: BTreeMap<String, SavedMaintenance>,
     /// Since when a device is in a state that counts after a grace only, with the code of that state.
     tentative: Vec<(DeviceId, String, u64)>,
     /// Since when offers are incomplete.
@@ -36,6 +36,14 @@ struct SavedFault {
     is_problem: bool,
 }
 
+/// Announced maintenance, and when its signal ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct SavedMaintenance {
+    kind: MaintenanceKind,
+    since: u64,
+    signal_ended: Option<u64>,
+}
+
 impl Track {
     /// What a later agent continues from.
     pub fn save(&self, boot_id: &str) -> SavedState {
@@ -48,7 +56,10 @@ impl Track {
             (subject, SavedFault { since: since.as_secs(), ended, is_problem })
         });
         let maintenance = self.vendors.iter().filter_map(|vendor| {
-            Some((vendor.vendor.probe.to_owned(), vendor.maintenance_since()?.as_secs()))
+            let AnnouncedMaintenance { kind, since, signal_ended } = vendor.announced_maintenance()?;
+            let signal_ended = signal_ended.map(|ended| ended.as_secs());
+            let saved = SavedMaintenance { kind, since: since.as_secs(), signal_ended };
+            Some((vendor.vendor.probe.to_owned(), saved))
         });
         let tentative = self.presence.devices.iter().filter_map(|(id, tracked)| {
             let (code, since) = tracked.tentative.as_ref()?;
@@ -74,8 +85,10 @@ impl Track {
             if let Some(since) = state.unconfirmed.get(vendor.vendor.probe) {
                 vendor.restore(since_boot(*since));
             }
-            if let Some(since) = state.maintenance.get(vendor.vendor.probe) {
-                vendor.restore_maintenance(since_boot(*since));
+            if let Some(saved) = state.maintenance.get(vendor.vendor.probe) {
+                let SavedMaintenance { kind, since, signal_ended } = *saved;
+                let (since, signal_ended) = (since_boot(since), signal_ended.map(since_boot));
+                vendor.restore_maintenance(AnnouncedMaintenance { kind, since, signal_ended });
             }
         }
         let faults = state.known_faults.into_iter().map(|(subject, fault)| {

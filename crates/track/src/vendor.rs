@@ -49,10 +49,10 @@ pub struct VendorObservation {
 
 /// Maintenance that a signal announced.
 #[derive(Clone, Copy, Debug)]
-struct AnnouncedMaintenance {
-    kind: MaintenanceKind,
-    since: Duration,
-    signal_ended: Option<Duration>,
+pub(crate) struct AnnouncedMaintenance {
+    pub(crate) kind: MaintenanceKind,
+    pub(crate) since: Duration,
+    pub(crate) signal_ended: Option<Duration>,
 }
 
 /// What is believed of one vendor.
@@ -76,10 +76,10 @@ pub(crate) struct VendorTrack {
     maintenance: Option<AnnouncedMaintenance>,
     /// Since when an operator has had the driver released.
     released_since: Option<Duration>,
-    /// Since when a signal announced maintenance when an earlier agent ended; until the Node was read.
-    earlier_maintenance: Option<Duration>,
-    /// Whether the present signal has lasted longer than any maintenance.
-    is_exhausted: bool,
+    /// What a signal announced when an earlier agent ended; until the Node was read.
+    earlier_maintenance: Option<AnnouncedMaintenance>,
+    /// What the present signal announced, once that has lasted longer than any maintenance.
+    exhausted: Option<AnnouncedMaintenance>,
 }
 
 impl VendorTrack {
@@ -97,7 +97,7 @@ impl VendorTrack {
             maintenance: None,
             released_since: None,
             earlier_maintenance: None,
-            is_exhausted: false,
+            exhausted: None,
         }
     }
 
@@ -126,9 +126,9 @@ impl VendorTrack {
         }
         self.earlier = None;
         let is_back = !any_unbound && !self.is_outstanding(now, graces) && is_offered;
-        self.observe_signal(observed.signal, is_back, now, graces);
-        let is_over = |since: &Duration| now.saturating_sub(*since) >= graces.maintenance;
-        self.earlier_maintenance = self.earlier_maintenance.filter(|since| !knows_node && !is_over(since));
+        if knows_node {
+            self.observe_signal(observed.signal, is_back, now, graces);
+        }
         // What a signal had released is a maintenance of its own.
         let is_operators = observed.library == LibraryStatus::Released && self.maintenance.is_none();
         self.released_since = is_operators.then(|| self.released_since.unwrap_or(now));
@@ -159,8 +159,12 @@ impl VendorTrack {
         now: Duration,
         graces: &Graces,
     ) {
+        let is_over = |since: Duration| now.saturating_sub(since) >= graces.maintenance;
+        let earlier = self.earlier_maintenance.take();
+        let earlier = earlier.filter(|earlier| signal.is_some() || !is_over(earlier.since));
+        self.maintenance = self.maintenance.or(earlier);
         let Some(kind) = signal else {
-            self.is_exhausted = false;
+            self.exhausted = None;
             let Some(maintenance) = &mut self.maintenance else { return };
             let ended = *maintenance.signal_ended.get_or_insert(now);
             if is_back || now.saturating_sub(ended) >= graces.maintenance_end {
@@ -168,24 +172,20 @@ impl VendorTrack {
             }
             return;
         };
-        if self.is_exhausted {
+        if self.exhausted.is_some() {
             return;
         }
-        let earlier = self.earlier_maintenance.unwrap_or(now);
-        let since = self.maintenance.map_or(earlier, |maintenance| maintenance.since);
-        self.maintenance = Some(AnnouncedMaintenance { kind, since, signal_ended: None });
-        if now.saturating_sub(since) >= graces.maintenance {
-            self.maintenance = None;
-            self.is_exhausted = true;
-        }
+        let since = self.maintenance.map_or(now, |maintenance| maintenance.since);
+        let announced = Some(AnnouncedMaintenance { kind, since, signal_ended: None });
+        (self.maintenance, self.exhausted) =
+            if is_over(since) { (None, announced) } else { (announced, None) };
     }
 
     /// Restarts all graces.
     pub(crate) fn restart(&mut self, now: Duration) {
         self.started = now;
-        for since in [&mut self.unconfirmed_since, &mut self.unbound_since].into_iter().flatten() {
-            *since = now;
-        }
+        let graces = [&mut self.unconfirmed_since, &mut self.unbound_since, &mut self.released_since];
+        graces.into_iter().flatten().for_each(|since| *since = now);
     }
 
     /// Continues graces that began before this agent was started.
@@ -197,18 +197,20 @@ impl VendorTrack {
     }
 
     /// Continues announced maintenance that began before this agent was started, if it still goes on.
-    pub(crate) fn restore_maintenance(&mut self, since: Duration) {
-        self.earlier_maintenance = Some(since);
+    pub(crate) fn restore_maintenance(&mut self, announced: AnnouncedMaintenance) {
+        self.earlier_maintenance = Some(announced);
     }
 
-    /// Since when there is maintenance that a signal announced.
-    pub(crate) fn maintenance_since(&self) -> Option<Duration> {
-        self.maintenance.map(|maintenance| maintenance.since).or(self.earlier_maintenance)
+    /// The maintenance that a signal announced, also where it has lasted longer than any.
+    pub(crate) fn announced_maintenance(&self) -> Option<AnnouncedMaintenance> {
+        self.maintenance.or(self.exhausted).or(self.earlier_maintenance)
     }
 
     /// Whether maintenance was announced when an earlier agent ended, and the Node was not read yet.
-    pub(crate) fn may_be_announced(&self) -> bool {
-        self.earlier_maintenance.is_some()
+    pub(crate) fn may_be_announced(&self, now: Duration, graces: &Graces) -> bool {
+        self.earlier_maintenance.is_some_and(|earlier| {
+            earlier.signal_ended.is_none() && now.saturating_sub(earlier.since) < graces.maintenance
+        })
     }
 
     /// Since when verdicts are unconfirmed, by a silent library or for want of a driver.
@@ -274,10 +276,9 @@ impl VendorTrack {
         announced.or_else(released).or_else(installing)
     }
 
-    /// Whether a signal announces maintenance now, or did when an earlier agent ended and the Node was not read yet.
+    /// Whether a signal announces maintenance now.
     pub(crate) fn is_announced(&self) -> bool {
-        let is_announced = self.maintenance.is_some_and(|maintenance| maintenance.signal_ended.is_none());
-        is_announced || self.may_be_announced()
+        self.maintenance.is_some_and(|maintenance| maintenance.signal_ended.is_none())
     }
 
     /// What the library last did.

@@ -27,6 +27,8 @@ const CONFIGURATION: [Fact; 2] = [Fact::Partitioning, Fact::RuntimeVersion];
 pub(crate) struct VendorView<'v> {
     pub(crate) vendor: &'v VendorTrack,
     pub(crate) maintenance: Option<MaintenanceKind>,
+    /// Whether a device of the vendor is gone, and not yet for long enough.
+    pub(crate) is_any_leaving: bool,
     pub(crate) now: Duration,
     pub(crate) graces: &'v Graces,
 }
@@ -50,6 +52,10 @@ impl TrackedDevice {
     /// Fills in what was known of facts that a source may still supply; marks those of which nothing was known.
     fn believe_facts(&mut self, device: &mut Device, view: &VendorView<'_>) {
         let is_outstanding = view.maintenance.is_some() || view.vendor.is_outstanding(view.now, view.graces);
+        if view.is_any_leaving && self.known.linked_devices.is_known() {
+            // It counts as there, and so do its links.
+            device.linked_devices = self.known.linked_devices;
+        }
         let mut any_configuration = false;
         for fact in Fact::ALL {
             let may_come = match (fact, device.missing(fact)) {

@@ -46,21 +46,20 @@ pub(crate) fn enrich(findings: &mut Findings, report: &LevelZeroReport) {
         }
     }
     let links = links(&findings.devices, report);
-    let has_unread_port = report.devices.iter().any(|reported| has_unread_port(&reported.answers));
+    let are_read = findings.devices.iter().filter(|device| !device.integrated).all(|device| {
+        report.device(device.id.0, unit_of).is_some_and(|reported| are_links_read(&reported.answers, &ends))
+    });
     let has_peers = findings.devices.len() > 1;
     for device in &mut findings.devices {
         let is_linked = links.iter().any(|link| link.a == device.id || link.b == device.id);
-        // Where the library does not say which ports there are, there may be one.
-        let is_known = report.device(device.id.0, unit_of).is_some_and(|reported| {
-            let ports: Known<u32> = reported.answers.known(PORTS);
-            ports.is_known() || ports.missing() == Some(Missing::NotAvailable)
-        });
+        let is_known =
+            report.device(device.id.0, unit_of).is_some_and(|reported| are_ports_known(&reported.answers));
         if is_linked {
             device.interconnect = Known::Value(LinkKind::Xelink);
         } else if has_peers && is_known && !device.integrated {
             device.interconnect = Known::Value(LinkKind::Pcie);
         }
-        if has_unread_port {
+        if !are_read && !device.integrated {
             device.linked_devices = Missing::Unreadable.into();
         }
     }
@@ -203,9 +202,10 @@ fn tile_id(port: &Value<'_>) -> Option<TileId> {
 fn ports(answers: &LevelZeroAnswers, ends: &PortEnds) -> Vec<XelinkPort> {
     let states = values(answers, PORT_STATE);
     let port = |(index, properties): (usize, Value)| {
-        // A port that is not up has no other end.
-        let is_up = |state: &&Value<'_>| matches!(state.get("status").as_u64(), Some(1 | 2));
-        let peer = states.get(index).filter(is_up).and_then(|state| ends.find(state.get("remotePortId")));
+        let peer = states
+            .get(index)
+            .filter(|state| is_up(state))
+            .and_then(|state| ends.find(state.get("remotePortId")));
         XelinkPort {
             number: Known::from_option(
                 properties.get("portId").get("portNumber").as_u64().and_then(|number| number.try_into().ok()),
@@ -223,9 +223,26 @@ fn ports(answers: &LevelZeroAnswers, ends: &PortEnds) -> Vec<XelinkPort> {
     values(answers, PORT_PROPERTIES).into_iter().enumerate().map(port).collect()
 }
 
-/// Whether a port may lead to another device that could not be asked for.
-fn has_unread_port(answers: &LevelZeroAnswers) -> bool {
-    [PORT_PROPERTIES, PORT_STATE].iter().any(|call| values(answers, *call).iter().any(Value::is_null))
+/// Whether the library says which ports there are. Where it does not, there may be one.
+fn are_ports_known(answers: &LevelZeroAnswers) -> bool {
+    let ports: Known<u32> = answers.known(PORTS);
+    ports.is_known() || ports.missing() == Some(Missing::NotAvailable)
+}
+
+/// Whether it is known where each port leads.
+fn are_links_read(answers: &LevelZeroAnswers, ends: &PortEnds) -> bool {
+    let states = values(answers, PORT_STATE);
+    let is_read = |state: &Value<'_>| {
+        !state.is_null() && (!is_up(state) || ends.find(state.get("remotePortId")).is_some())
+    };
+    are_ports_known(answers)
+        && values(answers, PORT_PROPERTIES).iter().all(|properties| !properties.is_null())
+        && states.iter().all(is_read)
+}
+
+/// A port that is not up has no other end.
+fn is_up(state: &Value<'_>) -> bool {
+    matches!(state.get("status").as_u64(), Some(1 | 2))
 }
 
 /// One link for each pair of devices with a port between them, with the bandwidth of all its ports in one direction.

@@ -52,7 +52,7 @@ pub struct BlockFirmware {
     pub feature: Known<u32>,
 }
 
-/// A quantity of AMD's device metrics exporter; read only where those families are enabled.
+/// A quantity of AMD's device metrics exporter; most are read only where those families are enabled.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum AmdQuantity {
     /// System memory that the device can map (GTT), bytes.

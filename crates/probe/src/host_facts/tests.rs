@@ -77,8 +77,7 @@ fn local_disks_are_nvme_namespaces_that_are_not_of_a_network() {
     let of_subsystem = |transport: &str| {
         let controller = |number| format!("{BLOCK_DEVICES}/nvme0n1/device/nvme{number}/transport");
         let folder = disk(TestHost::new(), "nvme0n1", "10", "Linux", "");
-        let folder =
-            folder.file(&controller(0), transport.to_owned()).file(&controller(1), transport.to_owned());
+        let folder = folder.file(&controller(0), transport).file(&controller(1), transport);
         facts_of(&folder).local_nvme_bytes.into_value()
     };
     assert_eq!((of_subsystem("tcp\n"), of_subsystem("pcie\n")), (Some(0), Some(5120)), "by its controllers");
@@ -115,6 +114,12 @@ fn containers_inherit_the_limit_of_their_runtime() {
         Some(2),
         "/etc replaces it"
     );
+    let in_unit = |line: &str| {
+        facts_of(&TestHost::new().file(unit, format!("[Service]\n{line}\n"))).locked_memory_bytes
+    };
+    assert_eq!(in_unit("LimitMEMLOCK = 5"), Known::Value(5));
+    let of_command = "ExecStart=/usr/bin/x \\\nLimitMEMLOCK=5";
+    assert!(!in_unit(of_command).is_known(), "it continues the line before");
     let packaged = "/usr/lib/systemd/system/containerd.service.d/99-last.conf";
     assert_eq!(of(&[(unit, "1"), (drop_in, "2"), (packaged, "3")]), Some(3), "their names order them");
     let hidden = "/usr/lib/systemd/system/containerd.service.d/50-memlock.conf";
@@ -124,6 +129,11 @@ fn containers_inherit_the_limit_of_their_runtime() {
         .file(hidden, "[Service]\nLimitMEMLOCK=2\n")
         .link(drop_in, "/dev/null");
     assert_eq!(facts_of(&masked).locked_memory_bytes.into_value(), Some(1));
+    let without_containerd = TestHost::new()
+        .file(unit, "[Service]\nLimitMEMLOCK=1\n")
+        .link("/etc/systemd/system/containerd.service", "/dev/null")
+        .file("/etc/systemd/system/crio.service", "[Service]\nLimitMEMLOCK=4\n");
+    assert_eq!(facts_of(&without_containerd).locked_memory_bytes.into_value(), Some(4), "it is masked");
     let unread = TestHost::new()
         .file(unit, "[Service]\nLimitMEMLOCK=1\n")
         .file(&format!("{drop_in}/x"), "it is a folder");

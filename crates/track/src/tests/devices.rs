@@ -182,3 +182,25 @@ fn a_device_at_another_address_is_the_same_one() {
     player.play(600);
     assert_eq!((player.count(), player.missing(), player.writes), (8, 0, writes));
 }
+
+#[test]
+fn the_links_to_a_device_that_is_gone_count_as_long_as_it_does() {
+    let mut player = Player::settled(8);
+    let linked = |player: &mut Player, count: u32| {
+        player.devices.iter_mut().for_each(|device| device.linked_devices = Known::Value(count));
+    };
+    let believed = |player: &Player| player.believed().for_node.devices[0].linked_devices;
+    linked(&mut player, 7);
+    player.play(5);
+    let gone = player.devices.pop();
+    linked(&mut player, 6);
+    player.play(20);
+    assert_eq!(believed(&player), Known::Value(7));
+    player.devices.extend(gone);
+    linked(&mut player, 7);
+    player.play(5);
+    player.devices.pop();
+    linked(&mut player, 6);
+    player.play(40);
+    assert_eq!(believed(&player), Known::Value(6));
+}

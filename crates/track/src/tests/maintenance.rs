@@ -227,18 +227,47 @@ fn a_restart_in_maintenance_neither_prolongs_it_nor_queries_the_library() {
     for _ in 0..7 {
         player.play(1000);
         player.restart_container();
-        assert_eq!(player.track.released_at_start().collect::<Vec<_>>(), [PROBE]);
+        assert!(player.track.is_released_at_start(PROBE, player.now));
         // The Node is read after the first discovery.
         let signal = player.signal.take();
         player.observe_parts(true, false);
-        assert!(player.believed().released.contains(PROBE));
+        assert!(player.track.is_released_at_start(PROBE, player.now));
         player.signal = signal;
+        player.observe();
+        assert!(!player.track.is_released_at_start(PROBE, player.now));
+        assert!(player.believed().released.contains(PROBE));
     }
     assert_eq!(player.ready(), "Unknown DriverUpgrade");
     player.play(300);
     assert_eq!(player.ready(), "True AllHealthy");
+    player.restart_container();
+    assert!(!player.track.is_released_at_start(PROBE, player.now));
+    player.play(5);
+    assert_eq!(player.ready(), "True AllHealthy", "the same signal announces nothing more");
     player.signal = None;
     player.play(5);
     player.restart_container();
-    assert_eq!(player.track.released_at_start().next(), None);
+    player.play(5);
+    assert_eq!(player.ready(), "True AllHealthy");
+}
+
+#[test]
+fn the_end_of_a_signal_is_remembered_over_a_restart() {
+    let mut player = Player::settled(8);
+    player.signal = Some(MaintenanceKind::DriverUpgrade);
+    unload(&mut player, LibraryStatus::Released);
+    player.play(60);
+    player.signal = None;
+    player.library = LibraryStatus::Starting;
+    player.devices = (1..=8).map(device).map(without_library).collect();
+    player.play(300);
+    for _ in 0..2 {
+        player.restart_container();
+        player.observe_parts(true, false);
+        assert!(!player.track.is_released_at_start(PROBE, player.now), "the signal has ended");
+        player.play(100);
+        assert_eq!(player.ready(), "Unknown DriverUpgrade");
+    }
+    player.play(110);
+    assert_ne!(player.ready(), "Unknown DriverUpgrade", "ten minutes have passed since it ended");
 }

@@ -71,12 +71,22 @@ fn a_port_that_could_not_be_read_leaves_the_number_of_links_unknown() {
     let of = |state| {
         let mut first = reported(1, 10, &[(0, (20, 0), 1)]);
         first.answers.put_components(PORT_STATE, [state]);
-        let findings = enriched(vec![first, reported(2, 20, &[(0, (10, 0), 1)])]);
+        let others = [reported(2, 20, &[(0, (10, 0), 1)]), reported(3, 30, &[])];
+        let findings = enriched([first].into_iter().chain(others).collect());
         findings.devices.iter().map(|device| device.linked_devices.missing()).collect::<Vec<_>>()
     };
     assert_eq!(of(Ok(json!({ "status": 4 }))), [Some(Missing::NotExposed); 3], "links are counted later");
     let unknown = Err(crate::levelzero::SysmanStatus::named("UNKNOWN"));
     assert_eq!(of(unknown), [Some(Missing::Unreadable); 3]);
+    let remote = json!({ "fabricId": 99, "attachId": 0, "portNumber": 1 });
+    let elsewhere = json!({ "status": 1, "remotePortId": remote });
+    assert_eq!(
+        of(Ok(elsewhere)),
+        [Some(Missing::Unreadable); 3],
+        "it may lead to a device that was not examined"
+    );
+    let unlisted = enriched(vec![reported(1, 10, &[]), reported(2, 20, &[])]);
+    assert_eq!(unlisted.devices[0].linked_devices.missing(), Some(Missing::Unreadable));
 }
 
 #[test]
