@@ -2,10 +2,13 @@
 //!
 //! Every secret is replaced by a placeholder of the same form whose digits are a counter, so that equal secrets stay equal,
 //! different ones stay different, and every parser still accepts them. Secrets are recognized by the name of the file, by
-//! the beginning of the line in files of many lines, or by the library call; the vendor records add theirs.
+//! the beginning of the line in files of many lines, by the form of a word, or by the library call; the vendor records add
+//! theirs. Of units of systemd only what AFD reads of them stays.
 
 mod pci_config;
 mod rewrite;
+mod unit;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -55,6 +58,13 @@ impl Redaction {
                 SecretForm::Text => placeholder(secret, number),
             }
         })
+    }
+
+    /// A path, or the target of a link, with the secrets in the names replaced.
+    pub fn path(&mut self, path: &str) -> String {
+        let mut replace = |secret: &str| self.replaced(secret);
+        let names = path.split('/').map(|name| words::rewrite_name(name, &mut replace));
+        names.collect::<Vec<_>>().join("/")
     }
 
     /// The responses of a vendor's library with their secrets replaced.

@@ -2,6 +2,8 @@
 
 use afd_derive::vendors::{SecretForm, VENDORS};
 
+use super::{unit, words};
+
 /// Files that contain one secret, whatever the vendor.
 const SECRET_FILES: &[&str] = &[
     "serial_number",
@@ -31,28 +33,48 @@ const SECRET_FILES: &[&str] = &[
 /// Folders whose files contain one secret each: the addresses of an RDMA port.
 const SECRET_FOLDERS: &[&str] = &["gids"];
 
-/// A file's content with `replace` applied to each of its secrets.
+/// A file's content with `replace` applied to each of its secrets. Content that is not UTF-8 may have secrets as well.
 pub(super) fn rewrite(
     path: &str,
     content: &[u8],
     replace: &mut impl FnMut(&str, SecretForm) -> String,
 ) -> Vec<u8> {
-    let Ok(text) = str::from_utf8(content) else { return content.to_vec() };
+    if unit::is_unit(path) {
+        return unit::settings(&String::from_utf8_lossy(content)).into_bytes();
+    }
     let name = path.rsplit('/').next().unwrap_or_default();
     let folder = path.rsplit('/').nth(1).unwrap_or_default();
     let form = form_of_file(name).or_else(|| SECRET_FOLDERS.contains(&folder).then_some(SecretForm::Text));
     if let Some(form) = form {
+        let text = String::from_utf8_lossy(content);
         let secret = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
         if is_unset(secret) {
-            return content.to_vec();
+            return encode(&text, content);
         }
-        return text.replacen(secret, &replace(secret, form), 1).into_bytes();
+        return encode(&text.replacen(secret, &replace(secret, form), 1), content);
     }
-    let lines = text.split_inclusive('\n').map(|line| match secret_of_line(line) {
-        Some((secret, form)) => line.replacen(secret, &replace(secret, form), 1),
-        None => line.to_owned(),
-    });
-    lines.collect::<String>().into_bytes()
+    let lines = content.split_inclusive(|byte| *byte == b'\n');
+    lines.flat_map(|line| rewrite_line(line, replace).unwrap_or_else(|| line.to_vec())).collect()
+}
+
+/// A line with its secrets replaced, if it has any.
+fn rewrite_line(line: &[u8], replace: &mut impl FnMut(&str, SecretForm) -> String) -> Option<Vec<u8>> {
+    let text = String::from_utf8_lossy(line);
+    let rewritten = match secret_of_line(&text) {
+        Some((secret, form)) => text.replacen(secret, &replace(secret, form), 1),
+        None => words::rewrite(&text, &mut |secret| {
+            if is_unset(secret) { secret.to_owned() } else { replace(secret, SecretForm::Text) }
+        }),
+    };
+    (rewritten != text).then(|| encode(&rewritten, line))
+}
+
+/// The text as bytes that are UTF-8 only where the original is: a reader finds the same fault.
+fn encode(text: &str, original: &[u8]) -> Vec<u8> {
+    if str::from_utf8(original).is_ok() {
+        return text.as_bytes().to_vec();
+    }
+    text.split(char::REPLACEMENT_CHARACTER).map(str::as_bytes).collect::<Vec<_>>().join(&0xff_u8)
 }
 
 /// The form of the secret in a file of this name, if it contains one.
@@ -92,7 +114,7 @@ pub(super) fn placeholder(secret: &str, number: u64) -> String {
         if is_digit {
             *character = char::from_digit((remaining % 10) as u32, 10).expect("a digit is less than ten");
             remaining /= 10;
-        } else if character.is_alphabetic() {
+        } else if character.is_alphanumeric() {
             *character = 'x';
         }
     }

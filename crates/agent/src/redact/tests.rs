@@ -126,3 +126,55 @@ fn what_names_a_port_a_switch_or_the_machine_is_replaced() {
     let unset = "0000:0000:0000:0000\n";
     assert_eq!(redacted(&[("/sys/class/infiniband/irdma0/node_guid", unset)]), [unset]);
 }
+
+#[test]
+fn secrets_that_are_not_utf_8_are_replaced() {
+    let redacted = |path: &str, content: &[u8]| {
+        let read = RecordedRead::File(content.to_vec());
+        Redaction::new([(path, &read)].into_iter()).apply(path, content)
+    };
+    for path in ["/a/serial_number", "/sys/class/infiniband/mlx5_0/ports/1/gids/0"] {
+        assert_eq!(redacted(path, b"S3CR\xfe7\n"), b"x0xx\xff1\n");
+    }
+    assert_eq!(redacted("/a/serial_number", b"\xfe\xfd\n"), b"\xff\xff\n");
+    assert_eq!(
+        redacted("/c/information", b"Model: \xfe\nGPU UUID: \t S3CR\xfe7\nX: \xfd\n"),
+        b"Model: \xfe\nGPU UUID: \t x0xx\xff1\nX: \xfd\n"
+    );
+}
+
+#[test]
+fn who_built_a_module_and_where_is_replaced() {
+    let version = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.71.05  Release Build  (root@gpu-7.example)  Fri\n\
+                   GCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n";
+    let expected = version.replace("root@gpu-7.example", "xxxx@xxx-1.xxxxxxx");
+    assert_eq!(redacted(&[("/proc/driver/nvidia/version", version)]), [expected]);
+    let linux = "Linux version 6.8.0 (buildd@lcy02-amd64-115) (x86_64-linux-gnu-gcc-13) #1 SMP\n";
+    assert!(!redacted(&[("/proc/version", linux)])[0].contains("lcy02"));
+}
+
+#[test]
+fn a_unit_keeps_only_the_limit_of_locked_memory() {
+    let path = "/etc/systemd/system/containerd.service.d/http-proxy.conf";
+    let text = "[Service]\nEnvironment=\"HTTP_PROXY=http://user:pass@proxy.corp:3128\"\nLimitMEMLOCK=64M\n";
+    assert_eq!(redacted(&[(path, text)]), ["[Service]\nLimitMEMLOCK=64M\n"]);
+}
+
+#[test]
+fn a_secret_in_a_path_is_the_same_as_in_files() {
+    let guid = "6d71a2f4-1111-2222-3333-444444444444";
+    let uevent = RecordedRead::File(format!("DEVICE={{{guid}}}\n").into_bytes());
+    let mut redaction = Redaction::new([("/sys/uevent", &uevent)].into_iter());
+    let placeholder = "00000000-0000-0000-0000-000000000001";
+    assert_eq!(
+        redaction.path(&format!("../VMBUS:00/{}/pci6d71:00/6d71:00:00.0", guid.to_uppercase())),
+        format!("../VMBUS:00/{placeholder}/pci6d71:00/6d71:00:00.0")
+    );
+    assert_eq!(redaction.path("/sys/class/net/enx3c6d661faa01/"), "/sys/class/net/enx000000000002/");
+    assert_eq!(
+        redaction.path("/a/00000000-0000-0000-0000-000000000000"),
+        "/a/00000000-0000-0000-0000-000000000000"
+    );
+    let RecordedRead::File(content) = &uevent else { unreachable!("it is a file") };
+    assert_eq!(redaction.apply("/sys/uevent", content), format!("DEVICE={{{placeholder}}}\n").into_bytes());
+}
