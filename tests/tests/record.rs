@@ -5,7 +5,12 @@
     reason = "tests lay out hosts and start programs"
 )]
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::Command,
+};
 
 use afd_model::Inventory;
 use afd_tests::{
@@ -19,18 +24,29 @@ use afd_tests::{
 
 fn show(root: &Path) -> Inventory {
     let root = root.to_string_lossy();
-    serde_json::from_str(&stdout(&mut afd(["show", "--output", "json", "--host-root", &root])))
-        .expect("the inventory is JSON")
+    inventory(&mut afd(["show", "--output", "json", "--host-root", &root]))
+}
+
+fn inventory(command: &mut Command) -> Inventory {
+    serde_json::from_str(&stdout(command)).expect("the inventory is JSON")
 }
 
 #[test]
 fn a_recording_of_every_host_shows_the_same() {
-    for fixture in fixture::all().into_iter().filter(|fixture| fixture.name != "unhappy") {
+    for fixture in fixture::all() {
         let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+        // The user that may not read everything makes it.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("it is ours");
         let copy = folder.path().join("copy");
         let host = fixture.lay_out();
         stdout(host.afd(["record", "--no-redact"]).arg(&copy));
-        assert_eq!(show(&copy.join("root")), show(host.root()), "{}", fixture.name);
+        let before = if fixture.name == "unhappy" {
+            // Root can read more.
+            inventory(&mut host.afd(["show", "--output", "json"]))
+        } else {
+            show(host.root())
+        };
+        assert_eq!(show(&copy.join("root")), before, "{}", fixture.name);
     }
 }
 
@@ -53,6 +69,78 @@ fn a_redacted_recording_contains_no_secret_and_shows_the_same_number_of_devices(
             fs::read_to_string(folder.path().join("copy/host.toml")).expect("there is a host.toml");
         assert!(manifest.contains("redacted = true") && manifest.contains("absent = ["), "{manifest}");
     }
+}
+
+/// All paths, targets of links and contents.
+fn everything_in(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).expect("the recording can be listed") {
+        let path = entry.expect("the recording can be listed").path();
+        text += &format!("{}\n", path.display());
+        if let Ok(target) = fs::read_link(&path) {
+            text += &format!("{}\n", target.display());
+        } else if path.is_dir() {
+            text += &everything_in(&path);
+        } else {
+            text += &String::from_utf8_lossy(&fs::read(&path).expect("the recording can be read"));
+        }
+    }
+    text
+}
+
+#[test]
+fn a_redacted_recording_names_no_host_no_proxy_and_no_bus_of_a_virtual_machine() {
+    let host = Fixture::named("nvidia-wsl2").copy();
+    let write = |path: &str, content: &[u8]| {
+        let path = host.root().join(path);
+        fs::create_dir_all(path.parent().expect("it has a folder")).expect("a folder can be made");
+        fs::write(path, content).expect("a file can be written");
+    };
+    write("etc/systemd/system/containerd.service", b"[Service]\nExecStart=/bin/x --token secret\n");
+    let drop_ins = "etc/systemd/system/containerd.service.d";
+    let drop_in =
+        "[Service]\nEnvironment=\"HTTP_PROXY=http://secret:secret@secret:3128\"\nLimitMEMLOCK=64M\n";
+    write(&format!("{drop_ins}/http-proxy.conf"), drop_in.as_bytes());
+    symlink("circle.conf", host.root().join(drop_ins).join("circle.conf")).expect("a link can be made");
+    write(
+        "proc/driver/nvidia/version",
+        b"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.71.05  Release Build  (root@secret)  Fri\n",
+    );
+    let (_, function) = host.pci_link("0x008e");
+    let function = host.root().join("sys/bus/pci/devices").join(function);
+    let guid = function.ancestors().find_map(|folder| {
+        let name = folder.file_name()?.to_str()?;
+        (name.len() == 36).then(|| name.to_owned())
+    });
+    let guid = guid.expect("the function is on a virtual bus");
+    let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+    let copy = folder.path().join("copy");
+    stdout(host.afd(["record"]).arg(&copy));
+    let text = everything_in(&copy);
+    for secret in ["secret", &guid] {
+        let line = text.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} is in the recording");
+    }
+    assert!(text.contains("LimitMEMLOCK=64M"));
+    assert_eq!(show(&copy.join("root")), show(host.root()));
+}
+
+#[test]
+fn nothing_is_left_of_a_recording_that_cannot_be_written() {
+    let host = Fixture::named("nvidia-h100x8").lay_out();
+    let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+    // So long that `root` fits into the longest path of the kernel, and what is deep under it does not.
+    let mut directory = folder.path().to_owned();
+    while directory.as_os_str().len() < 4050 {
+        let room = 4050 - directory.as_os_str().len();
+        directory.push("d".repeat((room - 1).clamp(1, 200)));
+    }
+    fs::create_dir_all(&directory).expect("a folder can be made");
+    let output = output(host.afd(["record"]).arg(&directory));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.contains("File name too long"), "{error}");
+    assert_eq!(fs::read_dir(&directory).expect("it can be listed").count(), 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use afd_host::{
-    Host, RootError,
+    RootError,
     child::{ChildNote, ChildRegistry, Launcher},
 };
 use afd_publish::node::CleanOptions;
@@ -29,7 +29,7 @@ use crate::{
     node_options::NodeOptions,
     path_rules::{self, RulesError},
     probes::{ProbeOptions, Probes},
-    record,
+    record::{self, replay},
     run::{self, AgentConfig},
     show,
     text_table::TextStyle,
@@ -57,7 +57,7 @@ pub fn execute(
     output: &mut impl Write,
 ) -> anyhow::Result<()> {
     let Args { host_root, libraries, command } = args;
-    let host = || Host::open(&host_root);
+    let host = || replay::open(&host_root);
     let probes = |host, metrics: &MetricArgs| {
         let log = |note: ChildNote<'_>| match note {
             ChildNote::Confined(confinement) => {

@@ -3,13 +3,19 @@
 //! The copy contains everything that the probes read and nothing else. Beside it, `host.toml` records its provenance, which
 //! of the paths were absent, and which could not be read.
 
-use std::path::Path;
+pub mod replay;
+
+use std::{cell::RefCell, path::Path};
 
 use afd_host::{HostRecording, RecordedRead};
 use anyhow::{Context, bail};
+use replay::{FailedRead, NOTES, ROOT};
 use serde::Serialize;
 
 use crate::{probes::Probes, redact::Redaction};
+
+/// The folder of a recording with the answers of vendor libraries.
+const LIBRARIES: &str = "libraries";
 
 /// The content of `host.toml`.
 #[derive(Serialize)]
@@ -18,15 +24,8 @@ struct RecordingNotes<'a> {
     recorded_by: String,
     kernel_release: Option<&'a str>,
     redacted: bool,
-    absent: Vec<&'a str>,
-    failed: Vec<FailedRead<'a>>,
-}
-
-/// A path that exists and could not be read.
-#[derive(Serialize)]
-struct FailedRead<'a> {
-    path: &'a str,
-    cause: String,
+    absent: Vec<String>,
+    failed: Vec<FailedRead>,
 }
 
 /// Runs all probes of a recording host, and writes what they read and what vendor libraries responded; returns a message
@@ -40,31 +39,44 @@ pub fn record(probes: Probes, directory: &Path, redact: bool) -> anyhow::Result<
 }
 
 #[expect(clippy::disallowed_methods, reason = "the copy is written to our own disk, never to the host")]
-fn write_recording(mut probes: Probes, directory: &Path, redact: bool) -> anyhow::Result<String> {
-    let root = directory.join("root");
+fn write_recording(probes: Probes, directory: &Path, redact: bool) -> anyhow::Result<String> {
     std::fs::create_dir_all(directory)?;
     if std::fs::read_dir(directory)?.next().is_some() {
         bail!("the directory is not empty; choose one that is empty or does not exist");
     }
+    // What is incomplete is removed, so that the next attempt finds the directory empty.
+    fill(probes, directory, redact).inspect_err(|_| {
+        let _ = std::fs::remove_dir_all(directory.join(ROOT));
+        let _ = std::fs::remove_dir_all(directory.join(LIBRARIES));
+        let _ = std::fs::remove_file(directory.join(NOTES));
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the copy is written to our own disk, never to the host")]
+fn fill(mut probes: Probes, directory: &Path, redact: bool) -> anyhow::Result<String> {
+    let root = directory.join(ROOT);
     std::fs::create_dir(&root)?;
 
     let inventory = probes.discover();
     probes.sample(None);
     let recording = probes.host().recording();
 
-    let mut redaction = Redaction::new(recording.reads());
-    recording.copy(probes.host(), &root, |path, content| {
-        if redact { redaction.apply(path, content) } else { content.to_vec() }
-    })?;
-    let libraries = directory.join("libraries");
+    let redaction = RefCell::new(Redaction::new(recording.reads()));
+    let redacted = |path: &str, content: &[u8]| {
+        if redact { redaction.borrow().apply(path, content) } else { content.to_vec() }
+    };
+    let renamed = |path: &str| if redact { redaction.borrow_mut().path(path) } else { path.to_owned() };
+    recording.copy(probes.host(), &root, redacted, renamed)?;
+    let libraries = directory.join(LIBRARIES);
     for (file, responses) in probes.library_recordings() {
         std::fs::create_dir_all(&libraries)?;
-        let responses = if redact { redaction.apply_to_responses(responses) } else { responses };
+        let responses = if redact { redaction.borrow_mut().apply_to_responses(responses) } else { responses };
         std::fs::write(libraries.join(file), serde_json::to_string_pretty(&responses)? + "\n")?;
     }
     let kernel_release = inventory.kernel_release.value().map(String::as_str);
-    let notes = toml::to_string(&notes(&recording, kernel_release, redact)).context("writing host.toml")?;
-    std::fs::write(directory.join("host.toml"), notes)?;
+    let notes = toml::to_string_pretty(&notes(&recording, kernel_release, redact, renamed))
+        .context("writing host.toml")?;
+    std::fs::write(directory.join(NOTES), notes)?;
     Ok(format!(
         "Recorded {} devices and {} RDMA devices to {}{}.\nShow it with: afd show --host-root {}\n",
         inventory.devices.len(),
@@ -83,10 +95,11 @@ fn notes<'a>(
     recording: &'a HostRecording,
     kernel_release: Option<&'a str>,
     redacted: bool,
+    renamed: impl Fn(&str) -> String,
 ) -> RecordingNotes<'a> {
     let absent = recording.reads().filter(|(_, read)| **read == RecordedRead::Absent);
     let failed = recording.reads().filter_map(|(path, read)| match read {
-        RecordedRead::Failed(cause) => Some(FailedRead { path, cause: cause.to_string() }),
+        RecordedRead::Failed(kind) => Some(FailedRead::new(renamed(path), *kind)),
         _ => None,
     });
     RecordingNotes {
@@ -94,7 +107,7 @@ fn notes<'a>(
         recorded_by: format!("afd {}", env!("CARGO_PKG_VERSION")),
         kernel_release,
         redacted,
-        absent: absent.map(|(path, _)| path).collect(),
+        absent: absent.map(|(path, _)| renamed(path)).collect(),
         failed: failed.collect(),
     }
 }

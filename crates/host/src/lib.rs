@@ -16,6 +16,7 @@ pub mod sandbox;
 pub mod testing;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -38,6 +39,7 @@ pub struct Host {
     root_path: PathBuf,
     containment: Containment,
     recording: Option<Mutex<HostRecording>>,
+    failures: BTreeMap<String, ReadErrorKind>,
 }
 
 /// How paths are kept under the root.
@@ -84,7 +86,15 @@ impl Host {
             Err(Errno::NOSYS) => return Err(RootError::NoContainment { path: path.to_owned() }),
             Err(errno) => return Err(open_error(errno)),
         };
-        Ok(Host { root, root_path: path.to_owned(), containment, recording: None })
+        Ok(Host { root, root_path: path.to_owned(), containment, recording: None, failures: BTreeMap::new() })
+    }
+
+    /// The same host, on which these paths cannot be read or listed: a recording holds what was read, and this is how it is
+    /// replayed that a read failed.
+    #[must_use]
+    pub fn with_failures(mut self, failures: BTreeMap<String, ReadErrorKind>) -> Host {
+        self.failures = failures;
+        self
     }
 
     /// The same host, which records all reads from now on.
@@ -110,7 +120,7 @@ impl Host {
     /// When it is absent, unreadable or too long, or access is denied.
     pub fn read(&self, path: &str) -> Result<Vec<u8>, ReadError> {
         let result = self
-            .open_under_root(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .open_unless_failed(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
             .and_then(|file| read::bounded(file.as_fd()))
             .map_err(|kind| ReadError::new(path, kind));
         self.record(path, || RecordedRead::file(&result));
@@ -124,7 +134,7 @@ impl Host {
     /// When it is absent, unreadable or larger than `max_bytes`, or access is denied.
     pub fn read_once(&self, path: &str, max_bytes: usize) -> Result<Vec<u8>, ReadError> {
         let result = self
-            .open_under_root(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .open_unless_failed(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
             .and_then(|file| read::once(file.as_fd(), max_bytes))
             .map_err(|kind| ReadError::new(path, kind));
         self.record(path, || RecordedRead::file(&result));
@@ -140,7 +150,7 @@ impl Host {
         let mut content = Vec::new();
         let is_recorded = self.recording.is_some();
         let result = self
-            .open_under_root(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+            .open_unless_failed(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
             .and_then(|file| {
                 read::lines(file.as_fd(), |text| {
                     if is_recorded {
@@ -161,7 +171,7 @@ impl Host {
     /// When it is absent or no directory, or access is denied.
     pub fn list(&self, path: &str) -> Result<Vec<String>, ReadError> {
         let result = self
-            .open_under_root(path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .open_unless_failed(path, OFlags::RDONLY | OFlags::DIRECTORY)
             .and_then(|directory| read::names(directory.as_fd(), usize::MAX))
             .map_err(|kind| ReadError::new(path, kind));
         self.record(path, || RecordedRead::listing(&result));
@@ -189,7 +199,7 @@ impl Host {
     /// When it is absent or no link, or access is denied.
     pub fn link(&self, path: &str) -> Result<String, ReadError> {
         let result = self
-            .open_under_root(path, OFlags::PATH | OFlags::NOFOLLOW)
+            .open_unless_failed(path, OFlags::PATH | OFlags::NOFOLLOW)
             .and_then(|link| read::link_target(link.as_fd()))
             .map_err(|kind| ReadError::new(path, kind));
         self.record(path, || RecordedRead::link(&result));
@@ -227,6 +237,10 @@ impl Host {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
             ReadError::new(path, ReadErrorKind::from(errno))
         })
+    }
+
+    fn open_unless_failed(&self, path: &str, flags: OFlags) -> Result<OwnedFd, ReadErrorKind> {
+        self.failures.get(path).map_or_else(|| self.open_under_root(path, flags), |kind| Err(*kind))
     }
 
     fn open_under_root(&self, path: &str, flags: OFlags) -> Result<OwnedFd, ReadErrorKind> {

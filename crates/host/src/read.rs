@@ -38,6 +38,26 @@ pub enum ReadErrorKind {
     Failed(i32),
 }
 
+impl ReadErrorKind {
+    /// The kind of an error by its number; without one, a file that is too long.
+    pub fn from_errno(errno: Option<i32>) -> ReadErrorKind {
+        let Some(errno) = errno else { return ReadErrorKind::TooLong };
+        let error = std::io::Error::from_raw_os_error(errno);
+        Errno::from_io_error(&error).map_or(ReadErrorKind::Failed(errno), ReadErrorKind::from)
+    }
+
+    /// The number of the error; none of a file that is too long.
+    pub fn errno(self) -> Option<i32> {
+        match self {
+            ReadErrorKind::Absent => Some(Errno::NOENT.raw_os_error()),
+            ReadErrorKind::TooLong => None,
+            ReadErrorKind::Denied(errno) | ReadErrorKind::NoValue(errno) | ReadErrorKind::Failed(errno) => {
+                Some(errno)
+            }
+        }
+    }
+}
+
 impl From<Errno> for ReadErrorKind {
     fn from(errno: Errno) -> ReadErrorKind {
         let number = errno.raw_os_error();

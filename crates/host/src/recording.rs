@@ -74,10 +74,13 @@ impl HostRecording {
         self.reads.iter().map(|(path, read)| (path.as_str(), read))
     }
 
+    /// A success takes precedence over a failure, and both over the existence: a path that was read may also be examined in other
+    /// ways, such as whether it is a link.
     pub(crate) fn add(&mut self, path: &str, read: RecordedRead) {
-        // The content of a file takes precedence over its existence.
-        match self.reads.get(path) {
-            Some(earlier) if read == RecordedRead::Present && *earlier != RecordedRead::Absent => {}
+        use RecordedRead::{Absent, Failed, File, Link, Listing, Present};
+        match (self.reads.get(path), &read) {
+            (Some(File(_) | Listing(_) | Link(_)), Present | Failed(_))
+            | (Some(Failed(_)), Present | Absent) => {}
             _ => {
                 self.reads.insert(path.to_owned(), read);
             }
@@ -85,8 +88,8 @@ impl HostRecording {
     }
 
     /// Writes what was read to `target`, which must be an empty directory: files with their redacted content, links as
-    /// links, and directories with all names that were listed (an entry that was only listed is an empty file or
-    /// directory).
+    /// links, and directories with all names that were listed (an entry that was only listed, or whose read failed, is an
+    /// empty file or directory). `rename` replaces names in a path or in the target of a link, each by itself.
     ///
     /// # Errors
     /// When a file or link cannot be written.
@@ -95,13 +98,15 @@ impl HostRecording {
         host: &Host,
         target: &Path,
         redact: impl Fn(&str, &[u8]) -> Vec<u8>,
+        rename: impl FnMut(&str) -> String,
     ) -> Result<(), CopyError> {
-        let mut copy = RecordingCopy { host, target, done: BTreeSet::new() };
+        let mut copy = RecordingCopy { host, target, rename, done: BTreeSet::new() };
         for (path, read) in self.reads() {
             let written = match read {
                 RecordedRead::File(content) => copy.file(path, &redact(path, content)),
                 RecordedRead::Listing(names) => copy.listing(path, names),
                 RecordedRead::Link(_) | RecordedRead::Present => copy.placeholder(path),
+                RecordedRead::Failed(_) if host.exists(path) => copy.placeholder(path),
                 RecordedRead::Absent | RecordedRead::Failed(_) => Ok(()),
             };
             written.map_err(|source| CopyError { path: path.to_owned(), source })?;
@@ -110,15 +115,16 @@ impl HostRecording {
     }
 }
 
-struct RecordingCopy<'a> {
+struct RecordingCopy<'a, Rename> {
     host: &'a Host,
     target: &'a Path,
+    rename: Rename,
     done: BTreeSet<PathBuf>,
 }
 
-impl RecordingCopy<'_> {
+impl<Rename: FnMut(&str) -> String> RecordingCopy<'_, Rename> {
     fn file(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
-        let destination = self.destination(path)?;
+        let Some(destination) = self.destination(path)? else { return Ok(()) };
         if self.done.insert(destination.clone()) {
             // An entry that was listed before it was read exists already, empty.
             if destination.exists() {
@@ -130,26 +136,34 @@ impl RecordingCopy<'_> {
     }
 
     fn listing(&mut self, path: &str, names: &[String]) -> io::Result<()> {
-        let destination = self.destination(path)?;
+        let Some(destination) = self.destination(path)? else { return Ok(()) };
         fs::create_dir_all(destination)?;
         names.iter().try_for_each(|name| self.placeholder(&format!("{}/{name}", path.trim_end_matches('/'))))
     }
 
     /// Makes the path exist: its links, and an empty directory or file if it does not exist yet.
     fn placeholder(&mut self, path: &str) -> io::Result<()> {
-        let destination = self.destination(path)?;
+        let Some(destination) = self.destination(path)? else { return Ok(()) };
         if destination.exists() || destination.is_symlink() || !self.host.exists(path) {
             return Ok(());
         }
-        if self.host.list(path).is_ok() {
+        if self.is_directory(path) {
             fs::create_dir_all(destination)
         } else {
             crate::create(&destination).map(drop)
         }
     }
 
-    /// Where a path is in the copy. Every link in the path is copied, and followed as on the host.
-    fn destination(&mut self, path: &str) -> io::Result<PathBuf> {
+    /// Whether it is one, though it may not be listed: files in it may be readable.
+    fn is_directory(&self, path: &str) -> bool {
+        let no_directory = ReadErrorKind::from(rustix::io::Errno::NOTDIR);
+        self.host.list(path).map_or_else(|error| error.kind != no_directory, |_| true)
+    }
+
+    /// Where a path is in the copy; nowhere if its links lead in a circle. Every link in the path is copied, and followed as
+    /// on the host.
+    fn destination(&mut self, path: &str) -> io::Result<Option<PathBuf>> {
+        // The maximum of the kernel.
         const MAX_LINKS: usize = 40;
         let mut remaining: VecDeque<String> = components(path).collect();
         let mut resolved: Vec<String> = Vec::new();
@@ -160,18 +174,18 @@ impl RecordingCopy<'_> {
                 continue;
             }
             resolved.push(name);
-            let current = format!("/{}", resolved.join("/"));
-            let Ok(target) = self.host.link(&current) else { continue };
+            let current = resolved.join("/");
+            let Ok(target) = self.host.link(&format!("/{current}")) else { continue };
             links += 1;
-            let copy = self.target.join(&current[1..]);
+            let copy = self.target.join((self.rename)(&current));
             if let Some(parent) = copy.parent() {
                 fs::create_dir_all(parent)?;
             }
             if !copy.is_symlink() {
-                symlink(&target, &copy)?;
+                symlink((self.rename)(&target), &copy)?;
             }
             if links > MAX_LINKS {
-                return Err(io::Error::other("too many links"));
+                return Ok(None);
             }
             resolved.pop();
             if target.starts_with('/') {
@@ -181,11 +195,11 @@ impl RecordingCopy<'_> {
                 remaining.push_front(name);
             }
         }
-        let destination = self.target.join(resolved.join("/"));
+        let destination = self.target.join((self.rename)(&resolved.join("/")));
         if let Some(parent) = destination.parent() {
             fs::create_dir_all(parent)?;
         }
-        Ok(destination)
+        Ok(Some(destination))
     }
 }
 

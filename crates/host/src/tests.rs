@@ -93,9 +93,14 @@ fn a_copy_reads_like_the_recorded_host() {
 
     let copy = TestHost::new();
     recording
-        .copy(&host, copy.path(), |path, content| {
-            if path.ends_with("serial") { b"redacted".to_vec() } else { content.to_vec() }
-        })
+        .copy(
+            &host,
+            copy.path(),
+            |path, content| {
+                if path.ends_with("serial") { b"redacted".to_vec() } else { content.to_vec() }
+            },
+            str::to_owned,
+        )
         .expect("the copy can be written");
     let copied = copy.open();
     assert_eq!(read_all(&copied), expected);
@@ -160,4 +165,79 @@ fn a_list_of_any_length_is_read_line_by_line() {
     let recorded: Vec<_> =
         host.recording().reads().map(|(path, read)| (path.to_owned(), read.clone())).collect();
     assert_eq!(recorded, [("/padded".to_owned(), RecordedRead::File(b"one\n\n\n\ntwo\n".to_vec()))]);
+}
+
+#[test]
+fn a_circle_of_links_is_copied_and_does_not_stop_the_copy() {
+    let folder = TestHost::new()
+        .file("/etc/units/a.conf", "[Service]\n")
+        .link("/etc/units/b.conf", "b.conf")
+        .link("/etc/units/c.conf", "../units/d.conf")
+        .link("/etc/units/d.conf", "c.conf");
+    let host = folder.open().with_recording();
+    let read_all = |host: &Host| {
+        let names = host.list("/etc/units").expect("it is a directory");
+        let read = |name: &String| host.read(&format!("/etc/units/{name}"));
+        names.iter().map(read).collect::<Vec<_>>()
+    };
+    let expected = read_all(&host);
+    assert_eq!(expected.iter().filter(|read| read.is_ok()).count(), 1);
+    let copy = TestHost::new();
+    host.recording()
+        .copy(&host, copy.path(), |_, content| content.to_vec(), str::to_owned)
+        .expect("the copy can be written");
+    assert_eq!(read_all(&copy.open()), expected);
+}
+
+#[test]
+fn names_are_replaced_where_they_are_a_folder_a_file_and_in_targets_of_links() {
+    let folder = TestHost::new()
+        .file("/sys/devices/SECRET/pci/vendor", "0x10de\n")
+        .file("/sys/class/net/SECRET", "")
+        .link("/sys/bus/pci", "../devices/SECRET/pci")
+        .link("/sys/absolute", "/sys/devices/SECRET");
+    let host = folder.open().with_recording();
+    host.read("/sys/bus/pci/vendor").expect("it is there");
+    host.list("/sys/class/net").expect("it is there");
+    host.list("/sys/absolute").expect("it is there");
+    let copy = TestHost::new();
+    host.recording()
+        .copy(&host, copy.path(), |_, content| content.to_vec(), |path| path.replace("SECRET", "x"))
+        .expect("the copy can be written");
+    let copied = copy.open();
+    assert_eq!(copied.read("/sys/bus/pci/vendor"), Ok(b"0x10de\n".to_vec()));
+    assert_eq!(copied.link("/sys/bus/pci").as_deref(), Ok("../devices/x/pci"));
+    assert_eq!(copied.list("/sys/devices"), Ok(vec!["x".to_owned()]));
+    assert_eq!(copied.list("/sys/class/net"), Ok(vec!["x".to_owned()]));
+    assert_eq!(copied.list("/sys/absolute"), Ok(vec!["pci".to_owned()]));
+}
+
+#[test]
+fn a_success_is_kept_whatever_else_fails_on_the_path() {
+    let folder = TestHost::new().file("/vendor", "1").link("/circle", "circle");
+    let host = folder.open().with_recording();
+    host.read("/vendor").expect("it is there");
+    host.link("/vendor").expect_err("it is no link");
+    host.read("/circle").expect_err("it is a circle");
+    assert!(!host.exists("/circle"));
+    let recording = host.recording();
+    let read = |path: &str| recording.reads().find(|(own, _)| *own == path).map(|(_, read)| read.clone());
+    assert_eq!(read("/vendor"), Some(RecordedRead::File(b"1".to_vec())));
+    assert!(matches!(read("/circle"), Some(RecordedRead::Failed(_))));
+}
+
+#[test]
+fn reads_that_failed_fail_again() {
+    let folder = TestHost::new().file("/a", "").file("/b", "1").file("/c/d", "");
+    let kinds = [ReadErrorKind::TooLong, ReadErrorKind::Denied(13), ReadErrorKind::NoValue(61)];
+    let failures = ["/a", "/b", "/c"].map(str::to_owned).into_iter().zip(kinds).collect();
+    let host = folder.open().with_failures(failures);
+    assert_eq!(host.read("/a").map_err(|error| error.kind), Err(kinds[0]));
+    assert_eq!(host.read_once("/b", 10).map_err(|error| error.kind), Err(kinds[1]));
+    assert_eq!(host.list("/c").map_err(|error| error.kind), Err(kinds[2]));
+    assert_eq!(host.read("/c/d"), Ok(Vec::new()));
+    assert!(host.exists("/a") && host.exists("/c"));
+    for kind in kinds.into_iter().chain([ReadErrorKind::Absent, ReadErrorKind::Failed(5)]) {
+        assert_eq!(ReadErrorKind::from_errno(kind.errno()), kind);
+    }
 }
