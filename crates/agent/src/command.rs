@@ -176,7 +176,10 @@ pub fn execute(
             }
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "afd", output);
+            // It panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "afd", &mut script);
+            output.write_all(&script)?;
         }
         Command::Man => clap_mangen::Man::new(Args::command()).render(output)?,
     }
