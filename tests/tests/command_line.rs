@@ -102,3 +102,27 @@ fn completions_and_the_manual_page_are_printed() {
     assert!(stdout(&mut afd(["completions", "bash"])).contains("_afd()"));
     assert!(stdout(&mut afd(["man"])).contains(".TH afd 1"));
 }
+
+#[test]
+fn a_reader_that_closes_the_pipe_is_no_failure() {
+    for arguments in [&["completions", "bash"][..], &["man"], &["show"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+        drop(reader);
+        let mut command = afd(arguments.iter().copied());
+        let output = output(command.stdout(writer));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn a_vendors_metrics_have_the_name_of_the_node() {
+    let host = Fixture::named("tpu-v6e-x8-servers").lay_out();
+    let arguments = ["show", "--output", "metrics", "--compat-metrics", "tpu", "--node-name", "node-7"];
+    let page = stdout(&mut host.afd(arguments));
+    assert!(page.contains("accelerator_id=\"node-7-0\""), "{page}");
+}

@@ -90,7 +90,14 @@ pub fn execute(
                     let sets = &metrics.compat_metrics;
                     let detail = metrics.series_detail();
                     let integrated = labels.include_integrated;
-                    visible_metrics(&show::metrics(&mut probes, sets, detail, &rules, integrated)?)
+                    visible_metrics(&show::metrics(
+                        &mut probes,
+                        sets,
+                        detail,
+                        &rules,
+                        integrated,
+                        node_name.as_deref(),
+                    )?)
                 }
                 ShowOutput::Dcgm => visible_metrics(&show::dcgm(&mut probes, node_name.as_deref())?),
             };

@@ -38,7 +38,8 @@ pub fn labels(
     labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
-/// The metrics of one sample, without the agent's own: AFD's, or those of the given sets if there are any.
+/// The metrics of one sample, without the agent's own: AFD's, or those of the given sets if there are any, some of which name
+/// the node.
 ///
 /// # Errors
 /// When they cannot be encoded.
@@ -48,6 +49,7 @@ pub fn metrics(
     detail: SeriesDetail,
     rules: &PathRules,
     include_integrated: bool,
+    node: Option<&str>,
 ) -> anyhow::Result<String> {
     let inventory = probes.discover();
     let sampling = probes.sample(None);
@@ -60,7 +62,7 @@ pub fn metrics(
     }
     let pages = sets.iter().flat_map(|set| set.pages().map(|page| (*set, page)));
     let pages: Result<Vec<_>, _> =
-        pages.map(|(set, page)| render::compat_metrics(set, page, inputs, None)).collect();
+        pages.map(|(set, page)| render::compat_metrics(set, page, inputs, node)).collect();
     Ok(String::from_utf8(pages?.concat())?)
 }
 
