@@ -3,7 +3,7 @@
 use std::{fmt::Write, path::Path};
 
 use afd_derive::vendors::VENDORS;
-use afd_model::{Device, HealthState, Inventory, Nic, PortState};
+use afd_model::{Device, HealthState, Inventory, Nic, NicPort, PortState};
 use comfy_table::{Cell, Color};
 
 use crate::{
@@ -79,8 +79,7 @@ fn device_row(device: &Device, style: TextStyle) -> Vec<Cell> {
 }
 
 fn nic_row(inventory: &Inventory, nic: &Nic) -> Vec<String> {
-    let active = nic.ports.iter().filter(|port| port.state.value() == Some(&PortState::Active)).count();
-    let mut ports = format!("{active}/{} active", nic.ports.len());
+    let mut ports = active_ports(&nic.ports);
     if let Some(port) = nic.ports.first() {
         if let Some(protocol) = port.protocol.value() {
             let _ = write!(ports, " {}", protocol.as_str());
@@ -100,6 +99,17 @@ fn nic_row(inventory: &Inventory, nic: &Nic) -> Vec<String> {
     ]
 }
 
+/// `1/2 active`; `?/1 active` where the state of no port is known, and `1/2 active, 1 not known` where that of some is not.
+fn active_ports(ports: &[NicPort]) -> String {
+    let count = |is_counted: fn(&NicPort) -> bool| ports.iter().filter(|port| is_counted(port)).count();
+    let active = count(|port| port.state.value() == Some(&PortState::Active));
+    match (count(|port| port.state.value().is_none()), ports.len()) {
+        (0, all) => format!("{active}/{all} active"),
+        (unknown, all) if unknown == all => format!("?/{all} active"),
+        (unknown, all) => format!("{active}/{all} active, {unknown} not known"),
+    }
+}
+
 fn counted(count: u32, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
@@ -109,5 +119,33 @@ fn enumerated(names: &[&str]) -> String {
     match names {
         [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
         _ => names.concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use afd_model::{Known, Missing};
+
+    use super::*;
+
+    #[test]
+    fn a_port_of_unknown_state_is_not_counted_as_inactive() {
+        let ports = |states: &[Known<PortState>]| {
+            let port = |state: &Known<PortState>| NicPort {
+                number: 1,
+                state: *state,
+                link_layer: Known::default(),
+                protocol: Known::default(),
+                rate_bits_per_second: Known::default(),
+            };
+            active_ports(&states.iter().map(port).collect::<Vec<_>>())
+        };
+        let (active, down) = (Known::Value(PortState::Active), Known::Value(PortState::Down));
+        let unknown = Known::from(Missing::Malformed);
+        assert_eq!(ports(&[]), "0/0 active");
+        assert_eq!(ports(&[active, down]), "1/2 active");
+        assert_eq!(ports(&[unknown]), "?/1 active");
+        assert_eq!(ports(&[active, unknown, down]), "1/3 active, 1 not known");
+        assert_eq!(ports(&[unknown, unknown]), "?/2 active");
     }
 }
