@@ -9,7 +9,7 @@ use ratatui::{
 };
 
 use super::{
-    columns::{TopColumn, columns},
+    columns::{MAX_DEVICE_WIDTH, TopColumn, columns},
     rows::TopRow,
     state::{TopPanel, TopState},
 };
@@ -17,6 +17,9 @@ use crate::live::{LiveReport, format::LiveValue};
 
 /// Eighths of a cell.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// Before the name of a partition.
+const INDENT: &str = "  ";
 
 const HELP: &str = "q, Esc    end\n\
                     up, down  select a device (also k and j, PgUp, PgDn, Home, End)\n\
@@ -199,7 +202,7 @@ impl Screen<'_> {
     }
 
     fn table(&mut self, state: &TopState, rows: &[TopRow<'_>], selected: usize, height: usize) {
-        let columns = columns(self.area.width.into());
+        let columns = columns(self.area.width.into(), width_of_devices(state));
         let header = Style::new().add_modifier(Modifier::REVERSED);
         self.line(2, &" ".repeat(self.area.width.into()), header);
         for (column, x, width) in &columns {
@@ -233,7 +236,7 @@ impl Screen<'_> {
     fn cell(&self, state: &TopState, row: &TopRow<'_>, column: TopColumn, width: usize) -> (String, Style) {
         let plain = Style::new();
         match column {
-            TopColumn::Device if row.is_partition => (format!("  {}", row.id), plain),
+            TopColumn::Device if row.is_partition => (format!("{INDENT}{}", row.id), plain),
             TopColumn::Device => (row.id.to_owned(), plain),
             TopColumn::Product => (row.name.to_owned(), plain),
             TopColumn::Health => match (row.health, row.unit) {
@@ -249,6 +252,18 @@ impl Screen<'_> {
             TopColumn::Pods => (row.pods(), plain),
         }
     }
+}
+
+/// The width of the longest name of a device or partition that fits, whichever rows are shown.
+fn width_of_devices(state: &TopState) -> usize {
+    let Some(report) = &state.report else { return 0 };
+    let missing = report.missing.iter().map(|missing| Span::raw(&missing.id).width());
+    let present = report.devices.iter().flat_map(|device| {
+        let partitions = device.partitions.iter();
+        let partitions = partitions.map(|partition| INDENT.len() + Span::raw(&partition.id).width());
+        partitions.chain([Span::raw(&device.id).width()])
+    });
+    missing.chain(present).filter(|width| *width <= MAX_DEVICE_WIDTH).max().unwrap_or_default()
 }
 
 /// The last values as bars. A value that was not known is a space.

@@ -302,3 +302,16 @@ fn what_is_old_or_fails_is_said() {
     state.observe(TopEvent::Failed("no agent answers".to_owned()));
     assert!(seen(&mut state, 80, 24).contains("no agent answers"));
 }
+
+#[test]
+fn an_address_with_a_large_domain_is_complete() {
+    for (domain, address) in [(0x1_0000, "10000:19:00.0"), (0xffff_ffff, "ffffffff:19:00.0")] {
+        let mut inventory = inventory();
+        let device = &mut inventory.devices[0];
+        device.pci.address = PciAddress { domain, ..device.pci.address };
+        device.id = device.pci.address.into();
+        inventory.missing[0].id = "GPU-00000000-0000-0000-0000-000000000001".to_owned();
+        let shown = seen(&mut state(&inventory), 80, 24);
+        assert!(shown.contains(&format!("{address} healthy ")), "{shown}");
+    }
+}
