@@ -101,7 +101,7 @@ fn a_redacted_recording_names_no_host_no_proxy_and_no_bus_of_a_virtual_machine()
     let drop_in =
         "[Service]\nEnvironment=\"HTTP_PROXY=http://secret:secret@secret:3128\"\nLimitMEMLOCK=64M\n";
     write(&format!("{drop_ins}/http-proxy.conf"), drop_in.as_bytes());
-    symlink("circle.conf", host.root().join(drop_ins).join("circle.conf")).expect("a link can be made");
+    symlink("last.conf", host.root().join(drop_ins).join("last.conf")).expect("a link can be made");
     write(
         "proc/driver/nvidia/version",
         b"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.71.05  Release Build  (root@secret)  Fri\n",
