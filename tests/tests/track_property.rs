@@ -31,8 +31,8 @@ use world::{Event, KINDS, MAX_LATE, SLOTS, World};
 
 /// So many sequences are played, always the same ones.
 const SEQUENCES: u32 = 32;
-/// After an hour and a half without any event all graces are over, but for that of a signal that does not end.
-const REST: [Duration; 40] = [Duration::from_secs(170); 40];
+/// After so long without any event all graces are over: ten minutes after the end of a signal, and two hours of an operator's release.
+const REST: [Duration; 50] = [Duration::from_secs(170); 50];
 
 /// A machine, and what happens to it.
 #[derive(Clone, Debug)]

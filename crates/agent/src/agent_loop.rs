@@ -102,7 +102,7 @@ impl<'o> AgentLoop<'o> {
         for record in VENDORS {
             parts.releases.expect(record.probe, tracker.is_released_at_start(record.probe));
         }
-        parts.releases.apply(&mut parts.probes, &Inventory::default());
+        parts.releases.apply(&mut parts.probes, None);
         let discovered = parts.probes.discover();
         tracing::info!(devices = discovered.devices.len(), nics = discovered.nics.len(), "first inventory");
         parts.probes.restore_error_counts(&tracker.take_error_counts());
@@ -146,7 +146,7 @@ impl<'o> AgentLoop<'o> {
             self.notify(NodeNotice { reason: "MachineRefitted", note: note.to_owned() });
         }
         self.announce_releases();
-        self.parts.releases.apply(&mut self.parts.probes, &self.shown.inventory);
+        self.parts.releases.apply(&mut self.parts.probes, Some(&self.shown.inventory));
         let is_due = self.discovered_at.elapsed() >= self.parts.args.discovery_interval
             || self.pace.due_in(self.discovered_at.elapsed()) == Some(Duration::ZERO)
             || self.deadline.is_some_and(|deadline| clock::since_boot() >= deadline);
@@ -190,7 +190,7 @@ impl<'o> AgentLoop<'o> {
             Ok(()) => {
                 // A release does not wait for further events: the replacement of the driver waits for it.
                 self.announce_releases();
-                self.parts.releases.apply(&mut self.parts.probes, &self.shown.inventory);
+                self.parts.releases.apply(&mut self.parts.probes, Some(&self.shown.inventory));
                 thread::sleep(SETTLE_TIME);
             }
         }

@@ -101,8 +101,7 @@ impl LoopRequest {
 }
 
 fn forget(tracker: &mut Tracker, id: Option<&str>) -> ControlReply {
-    let forgotten =
-        tracker.forget(id).map_err(|source| format!("the devices are still expected: {source}"))?;
+    let forgotten = tracker.forget(id).map_err(|how| format!("another source expects the devices; {how}"))?;
     match (forgotten.is_empty(), id) {
         (false, _) => Ok(format!("No longer expected: {}.\n", forgotten.join(", "))),
         (true, Some(id)) => Err(format!(

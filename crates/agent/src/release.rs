@@ -124,8 +124,16 @@ impl Releases {
 /// The loop's part: releases and reacquires drivers as requested.
 pub struct ReleaseController {
     releases: Releases,
-    /// The driver version at the time of the release, by probe; only of drivers that are released.
-    released: BTreeMap<&'static str, Option<String>>,
+    /// The driver at the time of the release, by probe; only of drivers that are released.
+    released: BTreeMap<&'static str, ReleasedDriver>,
+}
+
+/// A driver at the time of its release.
+enum ReleasedDriver {
+    /// There was no discovery yet.
+    Undiscovered,
+    /// Its version, if one was loaded.
+    Version(Option<String>),
 }
 
 impl ReleaseController {
@@ -144,21 +152,27 @@ impl ReleaseController {
         ReleaseController { releases, released: BTreeMap::new() }
     }
 
-    /// Releases and reacquires drivers as currently requested.
-    pub fn apply(&mut self, probes: &mut Probes, inventory: &Inventory) {
+    /// Releases and reacquires drivers as currently requested. `inventory` is none before the first discovery.
+    pub fn apply(&mut self, probes: &mut Probes, inventory: Option<&Inventory>) {
         let releases = self.releases.clone();
         for (probe, driver) in releases.drivers.iter() {
-            let version = driver_version(driver.record, inventory);
-            match self.released.get_mut(probe) {
-                // It was released before the first discovery.
-                Some(old @ None) => old.clone_from(&version),
-                Some(old) if version.is_some() && version != *old => self.releases.request(probe, false),
+            let version = inventory.map(|inventory| driver_version(driver.record, inventory));
+            match (self.released.get_mut(probe), &version) {
+                (Some(old @ ReleasedDriver::Undiscovered), Some(version)) => {
+                    *old = ReleasedDriver::Version(version.clone());
+                }
+                (Some(ReleasedDriver::Version(old)), Some(version))
+                    if version.is_some() && version != old =>
+                {
+                    self.releases.request(probe, false);
+                }
                 _ => {}
             }
             match (self.released.contains_key(probe), self.releases.is_requested(probe)) {
                 (false, true) => {
                     let living = probes.release(probe);
-                    self.released.insert(probe, version);
+                    let released = version.map_or(ReleasedDriver::Undiscovered, ReleasedDriver::Version);
+                    self.released.insert(probe, released);
                     tracing::info!(
                         probe,
                         ?living,

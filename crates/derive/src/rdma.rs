@@ -25,7 +25,10 @@ pub(crate) fn protocol(inventory: &Inventory) -> Option<&'static str> {
 pub(crate) fn is_undecided(inventory: &Inventory) -> bool {
     let mut ports = inventory.nics.iter().filter(|nic| !nic.of_accelerator).flat_map(|nic| &nic.ports);
     ports.any(|port| {
-        [port.state.missing(), port.protocol.missing()].iter().flatten().any(|missing| missing.is_undecided())
+        // The protocol of a port that is down does not count.
+        let may_be_active = port.state.value().is_none_or(|state| *state == PortState::Active);
+        let protocol = port.protocol.missing().filter(|_| may_be_active);
+        [port.state.missing(), protocol].iter().flatten().any(|missing| missing.is_undecided())
     })
 }
 
@@ -72,12 +75,13 @@ mod tests {
                 of_accelerator: false,
                 ports: vec![port],
             };
-            super::protocol(&Inventory { nics: vec![nic], ..Inventory::default() })
+            let inventory = Inventory { nics: vec![nic], ..Inventory::default() };
+            (super::protocol(&inventory), is_undecided(&inventory))
         };
         let (active, down) = (Known::Value(PortState::Active), Known::Value(PortState::Down));
-        assert_eq!(of(active, Known::Value(NicProtocol::Other)), Some("none"));
-        assert_eq!(of(active, Missing::Unreadable.into()), None);
-        assert_eq!(of(down, Missing::Unreadable.into()), Some("none"));
-        assert_eq!(of(Missing::Unreadable.into(), Known::Value(NicProtocol::Other)), None);
+        assert_eq!(of(active, Known::Value(NicProtocol::Other)), (Some("none"), false));
+        assert_eq!(of(active, Missing::Unreadable.into()), (None, true));
+        assert_eq!(of(down, Missing::Unreadable.into()), (Some("none"), false));
+        assert_eq!(of(Missing::Unreadable.into(), Known::Value(NicProtocol::Other)), (None, true));
     }
 }

@@ -74,12 +74,12 @@ impl HostRecording {
         self.reads.iter().map(|(path, read)| (path.as_str(), read))
     }
 
-    /// A success takes precedence over a failure, and both over the existence: a path that was read may also be examined in other
-    /// ways, such as whether it is a link.
+    /// A success takes precedence over a failure, and both over whether the path exists: a path that was read may also be examined in
+    /// other ways, such as whether it is a link, and may be gone later.
     pub(crate) fn add(&mut self, path: &str, read: RecordedRead) {
         use RecordedRead::{Absent, Failed, File, Link, Listing, Present};
         match (self.reads.get(path), &read) {
-            (Some(File(_) | Listing(_) | Link(_)), Present | Failed(_))
+            (Some(File(_) | Listing(_) | Link(_)), Present | Absent | Failed(_))
             | (Some(Failed(_)), Present | Absent) => {}
             _ => {
                 self.reads.insert(path.to_owned(), read);
@@ -126,6 +126,7 @@ impl<Rename: FnMut(&str) -> String> RecordingCopy<'_, Rename> {
     fn file(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
         let Some(destination) = self.destination(path)? else { return Ok(()) };
         if self.done.insert(destination.clone()) {
+            make_parent(&destination)?;
             // An entry that was listed before it was read exists already, empty.
             if destination.exists() {
                 fs::remove_file(&destination)?;
@@ -150,6 +151,7 @@ impl<Rename: FnMut(&str) -> String> RecordingCopy<'_, Rename> {
         if self.is_directory(path) {
             fs::create_dir_all(destination)
         } else {
+            make_parent(&destination)?;
             crate::create(&destination).map(drop)
         }
     }
@@ -178,9 +180,7 @@ impl<Rename: FnMut(&str) -> String> RecordingCopy<'_, Rename> {
             let Ok(target) = self.host.link(&format!("/{current}")) else { continue };
             links += 1;
             let copy = self.target.join((self.rename)(&current));
-            if let Some(parent) = copy.parent() {
-                fs::create_dir_all(parent)?;
-            }
+            make_parent(&copy)?;
             if !copy.is_symlink() {
                 symlink((self.rename)(&target), &copy)?;
             }
@@ -195,14 +195,42 @@ impl<Rename: FnMut(&str) -> String> RecordingCopy<'_, Rename> {
                 remaining.push_front(name);
             }
         }
-        let destination = self.target.join((self.rename)(&resolved.join("/")));
-        if let Some(parent) = destination.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        Ok(Some(destination))
+        Ok(Some(self.target.join((self.rename)(&resolved.join("/")))))
     }
+}
+
+/// Creates the folder that a file is to be in.
+fn make_parent(file: &Path) -> io::Result<()> {
+    file.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
 fn components(path: &str) -> impl Iterator<Item = String> {
     path.split('/').filter(|name| !name.is_empty() && *name != ".").map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestHost;
+
+    #[test]
+    fn what_was_read_stays_when_it_is_gone_later() {
+        let mut recording = HostRecording::default();
+        recording.add("/a", RecordedRead::Absent);
+        recording.add("/a", RecordedRead::File(b"1".to_vec()));
+        recording.add("/a", RecordedRead::Absent);
+        assert_eq!(recording.reads().collect::<Vec<_>>(), [("/a", &RecordedRead::File(b"1".to_vec()))]);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_makes_no_folder() {
+        let folder = TestHost::new().link("/etc/unit", "/dev/null");
+        let host = folder.open().with_recording();
+        assert!(host.link("/etc/unit").is_ok() && host.read("/etc/unit").is_err());
+        let copy = tempfile::TempDir::new().expect("a temporary folder can be made");
+        host.recording()
+            .copy(&host, copy.path(), |_, content| content.to_vec(), str::to_owned)
+            .expect("it can be written");
+        assert!(copy.path().join("etc/unit").is_symlink() && !copy.path().join("dev").exists());
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
     facts::reason,
     node::{MEMORY, memory_total},
     pci::numbered,
+    systemd::logical_lines,
 };
 
 /// Where udev and devtmpfs put the files of `drivers/infiniband/core/uverbs_main.c`.
@@ -220,14 +221,17 @@ fn setting(host: &Host, path: &str) -> Result<Option<String>, Missing> {
     }
 }
 
-/// The last setting `LimitMEMLOCK=` of a unit, as the hard limit in bytes: `infinity`, `64M`, `8388608:infinity`
+/// The last setting `LimitMEMLOCK=` of a unit that is a limit, as the hard limit in bytes: `infinity`, `64M`, `8388608:infinity`
 /// (systemd.exec(5), "Process Properties").
 pub(crate) fn parse_locked_memory(text: &str) -> Option<u64> {
-    // A line that ends with a backslash is continued (systemd.syntax(7)).
-    let text = text.replace("\\\n", " ");
-    let settings = text.lines().filter_map(|line| line.split_once('='));
-    let mut limits = settings.filter(|(name, _)| name.trim() == "LimitMEMLOCK");
-    let limit = limits.next_back()?.1.trim();
+    const LIMIT: &str = "LimitMEMLOCK=";
+    let lines = logical_lines(text);
+    let settings = lines.iter().filter_map(|line| line.split_once('='));
+    let limits = settings.filter(|(name, _)| Some(name.trim()) == LIMIT.strip_suffix('='));
+    limits.filter_map(|(_, limit)| parse_limit(limit)).next_back()
+}
+
+fn parse_limit(limit: &str) -> Option<u64> {
     let hard = limit.rsplit(':').next()?.trim();
     if hard == "infinity" {
         return Some(u64::MAX);

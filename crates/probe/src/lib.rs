@@ -21,6 +21,7 @@ pub mod rdma;
 pub mod report;
 pub mod row;
 pub mod status;
+pub mod systemd;
 
 use std::time::Instant;
 

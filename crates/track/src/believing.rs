@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use afd_model::{Device, Inventory};
+use afd_model::{Device, Inventory, Known};
 
 use crate::{
     Believed, Graces, Observation, Track,
@@ -61,7 +61,7 @@ impl Track {
         let mut missing =
             if is_settled { expectation.missing(&present, &gone, &vendors) } else { Vec::new() };
         missing.iter_mut().for_each(|missing| self.node.name(missing));
-        self.other_source = expectation.other_source();
+        self.how_to_change = expectation.how_to_change();
         let expected = observation.node.map(|_| expectation.numbers(&present, &vendors));
         drop(present);
         // What is confirmed again soon is not worth a write.
@@ -72,7 +72,10 @@ impl Track {
         inventory.problems.extend(self.node.problems().cloned());
         let problems = self.problems.believed().chain(self.node.problems()).cloned().collect();
         let for_node = Inventory { problems, ..inventory.clone() };
-        inventory.devices.retain(|device| !leaving.contains(&device.id));
+        if !leaving.is_empty() {
+            inventory.devices.retain(|device| !leaving.contains(&device.id));
+            self.observe_links(&mut inventory.devices);
+        }
         let inventory = shared(inventory, [&self.believed.inventory]);
         let for_node = shared(for_node, [&inventory, &self.believed.for_node]);
         Believed {
@@ -83,6 +86,17 @@ impl Track {
             memory: self.node.memory(unconfirmed, observation),
             expected,
             released,
+        }
+    }
+
+    /// Puts the numbers of links back that were observed: without a device that is leaving.
+    fn observe_links(&self, devices: &mut [Device]) {
+        for device in devices {
+            let tracked = self.presence.devices.get(&device.id);
+            let observed = tracked.map(|tracked| tracked.observed.linked_devices);
+            if let Some(observed) = observed.filter(Known::is_known) {
+                device.linked_devices = observed;
+            }
         }
     }
 

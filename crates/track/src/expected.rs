@@ -66,17 +66,18 @@ pub(crate) struct GoneDevice {
     pub(crate) product: Option<String>,
 }
 
+/// Where an admin says what is expected.
+const ADMIN: &str = "the annotation expect or --expect";
+
 impl Expectation {
-    /// Who says so, where that is not what was learnt of the machine, and how to change it.
-    pub(crate) fn other_source(&self) -> Option<String> {
+    /// How to expect less, where that is not learnt.
+    pub(crate) fn how_to_change(&self) -> Option<String> {
         match self {
             Expectation::Nothing | Expectation::Learnt(_) => None,
-            Expectation::Admin(_) => {
-                Some("the annotation expect or --expect says so; change that".to_owned())
+            Expectation::Admin(_) => Some(format!("change {ADMIN}")),
+            Expectation::InstanceType { count, name, .. } => {
+                Some(format!("set the annotation expect: instance type {name} has {count} devices"))
             }
-            Expectation::InstanceType { count, name, .. } => Some(format!(
-                "the instance type {name} has {count} devices; set the annotation expect to the number that there are"
-            )),
         }
     }
 
@@ -87,12 +88,9 @@ impl Expectation {
         gone: &[GoneDevice],
         vendors: &[TrackedVendor],
     ) -> Vec<MissingDevice> {
-        let advice = match self.other_source() {
-            None => "or run `afd forget` if it was removed on purpose".to_owned(),
-            Some(source) => format!("if it was removed on purpose: {source}"),
-        };
+        let advice = self.how_to_change().unwrap_or_else(|| "run `afd forget`".to_owned());
         let source = match self {
-            Expectation::Admin(_) => "the annotation expect",
+            Expectation::Admin(_) => ADMIN,
             _ => "what was here before",
         };
         let mut list = MissingList { gone: gone.to_vec(), missing: Vec::new(), advice, present, vendors };
@@ -200,7 +198,8 @@ impl MissingList<'_> {
                 uuid: gone.as_ref().and_then(|gone| gone.uuid.clone()),
                 last_id: gone.as_ref().and_then(|gone| gone.id),
                 message: format!(
-                    "{what} is expected by {source} and not on the PCI bus{}; see the kernel log, reseat or replace it, {}",
+                    "{what} is expected by {source} and not on the PCI bus{}; see the kernel log, reseat or replace it, or, \
+                     if it was removed on purpose, {}",
                     place.unwrap_or_default(),
                     self.advice
                 ),

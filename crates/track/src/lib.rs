@@ -140,8 +140,8 @@ pub struct Track {
     /// How many devices that the Node remembers are not there, and since when, for an earlier agent as well.
     lacking: Option<(usize, Duration)>,
     believed: Believed,
-    /// Who expects devices, where that is not what was learnt.
-    other_source: Option<String>,
+    /// How to expect fewer devices, where that is not learnt.
+    how_to_change: Option<String>,
     is_offered: bool,
     is_refitted: bool,
 }
@@ -167,7 +167,7 @@ impl Track {
             gone: Vec::new(),
             lacking: None,
             believed: Believed::default(),
-            other_source: None,
+            how_to_change: None,
             is_offered: true,
             is_refitted: false,
         }
@@ -212,13 +212,13 @@ impl Track {
     /// Accepts that what is missing now stays away; returns the missing devices. `id` selects one of them.
     ///
     /// # Errors
-    /// Only what was learnt can be forgotten. Where another source expects the devices, the error says which.
+    /// Only what was learnt can be forgotten. Where another source expects the devices, the error says how to change that.
     pub fn forget(&mut self, id: Option<&str>) -> Result<Vec<MissingDevice>, String> {
         let missing = &self.believed.for_node.missing;
         let is_selected = |missing: &&MissingDevice| id.is_none_or(|id| missing.id == id);
         let forgotten: Vec<MissingDevice> = missing.iter().filter(is_selected).cloned().collect();
-        if let Some(source) = self.other_source.as_ref().filter(|_| !forgotten.is_empty()) {
-            return Err(source.clone());
+        if let Some(how) = self.how_to_change.as_ref().filter(|_| !forgotten.is_empty()) {
+            return Err(how.clone());
         }
         for device in &forgotten {
             let kind = device.vendor_id.zip(device.device_id);

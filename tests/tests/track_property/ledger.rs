@@ -55,9 +55,11 @@ pub(crate) struct Ledger {
     most: [u64; KINDS.len()],
     /// Since when boards that the Node expects have not been there, for all containers of a pod.
     incomplete_since: Option<i64>,
-    /// The first signal of maintenance that goes on, for this agent.
+    /// The first signal of maintenance that goes on, for all containers of a pod.
     signal_since: Option<i64>,
     signal_ended: Option<i64>,
+    /// Since when the library has been released.
+    released_since: Option<i64>,
     /// How the Node identifies the machines.
     machines: BTreeMap<u32, String>,
     /// The Node as this agent has read it last, if it describes this boot.
@@ -72,10 +74,9 @@ impl Ledger {
             (slot.believed, slot.absent_since, slot.present) = (None, None, None);
         }
         (self.last, self.seen, self.inherits) = (None, None, false);
-        (self.signal_since, self.signal_ended) = (None, None);
         self.is_new_pod = !has_state;
         if !has_state {
-            self.incomplete_since = None;
+            (self.incomplete_since, self.signal_since, self.signal_ended) = (None, None, None);
         }
     }
 
@@ -121,6 +122,8 @@ impl Ledger {
     }
 
     fn observe_signal(&mut self, world: &World) {
+        let is_released = world.library == LibraryStatus::Released;
+        self.released_since = is_released.then(|| self.released_since.unwrap_or(self.now));
         if world.signal.is_some() {
             self.signal_ended = None;
             self.signal_since.get_or_insert(self.now);
@@ -212,10 +215,10 @@ impl Ledger {
         self.seen.is_none() || is_incomplete
     }
 
-    /// Whether maintenance goes on by a signal, or because the library is released.
+    /// Whether maintenance goes on by a signal, or because the library is released, and for no longer than any does.
     pub(crate) fn is_maintained(&self, world: &World) -> bool {
-        let is_announced = self.signal_since.is_some_and(|since| self.now - since < MAINTENANCE);
-        world.signal.is_some() && is_announced || world.library == LibraryStatus::Released
+        let is_recent = |since: Option<i64>| since.is_some_and(|since| self.now - since < MAINTENANCE);
+        world.signal.is_some() && is_recent(self.signal_since) || is_recent(self.released_since)
     }
 }
 

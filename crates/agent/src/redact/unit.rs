@@ -1,8 +1,9 @@
 //! Units of systemd, of which AFD reads one setting. Their other settings may hold secrets: the password of a proxy in
 //! `Environment=`, a token in `ExecStart=`.
 //!
-//! The format is that of systemd.syntax(7): sections in brackets, lines `key=value`, comments that begin with `#` or `;`. A
-//! backslash at the end of a line continues it on the next one that is no comment.
+//! The format is that of systemd.syntax(7): sections in brackets, lines `key=value`.
+
+use afd_probe::systemd::logical_lines;
 
 /// The setting that stays, with its section.
 const SETTING: &str = "LimitMEMLOCK";
@@ -15,23 +16,7 @@ pub(super) fn is_unit(path: &str) -> bool {
 /// The names of the sections and the limit of locked memory.
 pub(super) fn settings(text: &str) -> String {
     let mut kept = String::new();
-    let mut continued = String::new();
-    for line in text.lines() {
-        let line = line.trim();
-        if line.starts_with(['#', ';']) {
-            continue;
-        }
-        // Two are one that is part of the value.
-        let backslashes = line.len() - line.trim_end_matches('\\').len();
-        if backslashes % 2 == 1 {
-            continued += &line[..line.len() - 1];
-            continued.push(' ');
-            continue;
-        }
-        continued += line;
-        keep(&std::mem::take(&mut continued), &mut kept);
-    }
-    keep(&continued, &mut kept);
+    logical_lines(text).iter().for_each(|line| keep(line, &mut kept));
     kept
 }
 
@@ -49,7 +34,7 @@ fn keep(line: &str, kept: &mut String) {
     }
 }
 
-/// `infinity`, `64M`, `8388608:infinity`, or nothing, which removes the limit.
+/// `infinity`, `64M`, `8388608:infinity`, or nothing.
 fn is_limit(value: &str) -> bool {
     value.split(':').all(|limit| {
         let limit = limit.trim();

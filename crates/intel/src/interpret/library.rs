@@ -52,14 +52,20 @@ pub(crate) fn enrich(findings: &mut Findings, report: &LevelZeroReport) {
     let has_peers = findings.devices.len() > 1;
     for device in &mut findings.devices {
         let is_linked = links.iter().any(|link| link.a == device.id || link.b == device.id);
-        let is_known =
-            report.device(device.id.0, unit_of).is_some_and(|reported| are_ports_known(&reported.answers));
+        if device.integrated {
+            continue;
+        }
+        let reported = report.device(device.id.0, unit_of);
+        let ports = reported.and_then(|reported| number_of_ports(&reported.answers));
+        let is_read = are_read || ports == Some(0);
         if is_linked {
             device.interconnect = Known::Value(LinkKind::Xelink);
-        } else if has_peers && is_known && !device.integrated {
-            device.interconnect = Known::Value(LinkKind::Pcie);
+        } else if has_peers && ports.is_some() {
+            // A port that could not be read may lead to another device.
+            let unread = Missing::Unreadable.into();
+            device.interconnect = if is_read { Known::Value(LinkKind::Pcie) } else { unread };
         }
-        if !are_read && !device.integrated {
+        if !is_read {
             device.linked_devices = Missing::Unreadable.into();
         }
     }
@@ -223,26 +229,35 @@ fn ports(answers: &LevelZeroAnswers, ends: &PortEnds) -> Vec<XelinkPort> {
     values(answers, PORT_PROPERTIES).into_iter().enumerate().map(port).collect()
 }
 
-/// Whether the library says which ports there are. Where it does not, there may be one.
-fn are_ports_known(answers: &LevelZeroAnswers) -> bool {
-    let ports: Known<u32> = answers.known(PORTS);
-    ports.is_known() || ports.missing() == Some(Missing::NotAvailable)
+/// How many ports there are. Where the library does not say it, there may be one.
+fn number_of_ports(answers: &LevelZeroAnswers) -> Option<usize> {
+    match answers.known::<u32>(PORTS) {
+        Known::Value(count) => usize::try_from(count).ok(),
+        Known::Missing { missing: Missing::NotAvailable } => Some(0),
+        Known::Missing { .. } => None,
+    }
 }
 
 /// Whether it is known where each port leads.
 fn are_links_read(answers: &LevelZeroAnswers, ends: &PortEnds) -> bool {
-    let states = values(answers, PORT_STATE);
+    let (properties, states) = (values(answers, PORT_PROPERTIES), values(answers, PORT_STATE));
     let is_read = |state: &Value<'_>| {
-        !state.is_null() && (!is_up(state) || ends.find(state.get("remotePortId")).is_some())
+        is_without_end(state) || is_up(state) && ends.find(state.get("remotePortId")).is_some()
     };
-    are_ports_known(answers)
-        && values(answers, PORT_PROPERTIES).iter().all(|properties| !properties.is_null())
+    let ports = number_of_ports(answers);
+    [properties.len(), states.len()].iter().all(|count| Some(*count) == ports)
+        && !properties.iter().any(Value::is_null)
         && states.iter().all(is_read)
 }
 
-/// A port that is not up has no other end.
+/// `ZES_FABRIC_PORT_STATUS_HEALTHY` or `DEGRADED`.
 fn is_up(state: &Value<'_>) -> bool {
     matches!(state.get("status").as_u64(), Some(1 | 2))
+}
+
+/// `ZES_FABRIC_PORT_STATUS_FAILED` or `DISABLED`: the port has no other end. Of another status it may have one.
+fn is_without_end(state: &Value<'_>) -> bool {
+    matches!(state.get("status").as_u64(), Some(3 | 4))
 }
 
 /// One link for each pair of devices with a port between them, with the bandwidth of all its ports in one direction.

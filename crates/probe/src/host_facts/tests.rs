@@ -120,6 +120,12 @@ fn containers_inherit_the_limit_of_their_runtime() {
     assert_eq!(in_unit("LimitMEMLOCK = 5"), Known::Value(5));
     let of_command = "ExecStart=/usr/bin/x \\\nLimitMEMLOCK=5";
     assert!(!in_unit(of_command).is_known(), "it continues the line before");
+    assert_eq!(
+        in_unit("#ExecStart=/usr/bin/x \\\nLimitMEMLOCK=6"),
+        Known::Value(6),
+        "nothing continues a comment"
+    );
+    assert_eq!(in_unit("LimitMEMLOCK=64\nLimitMEMLOCK="), Known::Value(64), "it is no limit");
     let packaged = "/usr/lib/systemd/system/containerd.service.d/99-last.conf";
     assert_eq!(of(&[(unit, "1"), (drop_in, "2"), (packaged, "3")]), Some(3), "their names order them");
     let hidden = "/usr/lib/systemd/system/containerd.service.d/50-memlock.conf";

@@ -130,8 +130,6 @@ impl<T: StatusTable> Enrichment<T> {
                     let absence = self.spec.absence(was_there, self.root.as_deref(), &findings.devices);
                     self.problems = absence.into_iter().collect();
                     self.sampling = SamplingState::Unavailable;
-                    // What one that is gone refused says nothing of the next one.
-                    self.refused = None;
                 }
                 Err(error) => findings.problems.extend(self.failure(&error)),
             }

@@ -196,6 +196,12 @@ fn the_links_to_a_device_that_is_gone_count_as_long_as_it_does() {
     linked(&mut player, 6);
     player.play(20);
     assert_eq!(believed(&player), Known::Value(7));
+    let shown = &player.believed().inventory.devices;
+    assert_eq!(
+        (shown.len(), shown[0].linked_devices),
+        (7, Known::Value(6)),
+        "without it as long as it is gone"
+    );
     player.devices.extend(gone);
     linked(&mut player, 7);
     player.play(5);

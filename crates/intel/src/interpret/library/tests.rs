@@ -73,20 +73,33 @@ fn a_port_that_could_not_be_read_leaves_the_number_of_links_unknown() {
         first.answers.put_components(PORT_STATE, [state]);
         let others = [reported(2, 20, &[(0, (10, 0), 1)]), reported(3, 30, &[])];
         let findings = enriched([first].into_iter().chain(others).collect());
-        findings.devices.iter().map(|device| device.linked_devices.missing()).collect::<Vec<_>>()
+        let unread = findings.devices.iter().map(|device| device.linked_devices.missing());
+        let unread: Vec<Option<Missing>> = unread.collect();
+        assert_eq!(unread[2], Some(Missing::NotExposed), "it has no port");
+        assert_eq!(findings.devices[2].interconnect, Known::Value(LinkKind::Pcie));
+        if unread[0] == Some(Missing::Unreadable) {
+            let interconnects = [0, 1].map(|index| findings.devices[index].interconnect.missing());
+            assert_eq!(interconnects, [Some(Missing::Unreadable); 2], "it is not PCIe alone");
+        }
+        [unread[0], unread[1]]
     };
-    assert_eq!(of(Ok(json!({ "status": 4 }))), [Some(Missing::NotExposed); 3], "links are counted later");
+    assert_eq!(of(Ok(json!({ "status": 4 }))), [Some(Missing::NotExposed); 2], "links are counted later");
     let unknown = Err(crate::levelzero::SysmanStatus::named("UNKNOWN"));
-    assert_eq!(of(unknown), [Some(Missing::Unreadable); 3]);
+    assert_eq!(of(unknown), [Some(Missing::Unreadable); 2]);
+    assert_eq!(of(Ok(json!({ "status": 0 }))), [Some(Missing::Unreadable); 2], "it cannot be determined");
     let remote = json!({ "fabricId": 99, "attachId": 0, "portNumber": 1 });
     let elsewhere = json!({ "status": 1, "remotePortId": remote });
     assert_eq!(
         of(Ok(elsewhere)),
-        [Some(Missing::Unreadable); 3],
+        [Some(Missing::Unreadable); 2],
         "it may lead to a device that was not examined"
     );
-    let unlisted = enriched(vec![reported(1, 10, &[]), reported(2, 20, &[])]);
-    assert_eq!(unlisted.devices[0].linked_devices.missing(), Some(Missing::Unreadable));
+    let unlisted = enriched(vec![reported(1, 10, &[(0, (20, 0), 1)]), reported(2, 20, &[(0, (10, 0), 1)])]);
+    assert_eq!(
+        unlisted.devices[0].linked_devices.missing(),
+        Some(Missing::Unreadable),
+        "the third may have ports"
+    );
 }
 
 #[test]
