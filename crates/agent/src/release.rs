@@ -1,6 +1,7 @@
 //! Releasing vendors' drivers so that they can be replaced: the requests, and the loop's part that fulfils them.
 //!
-//! A driver is released while something on the Node announces work on it, and after `afd release <vendor>` until `--end`,
+//! A driver is released while something on the Node announces work on it, or did when an earlier agent ended and the Node was not
+//! read yet, and after `afd release <vendor>` until `--end`,
 //! until another version of the driver is loaded, or until announced work is over. Each vendor's driver is released on its own.
 
 use std::{collections::BTreeMap, sync::Arc};
