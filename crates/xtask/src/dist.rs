@@ -34,7 +34,7 @@ use self::{
     tools::{BuildTools, PackTools},
     tree::FileTree,
 };
-use crate::{image, steps::Steps, workspace::Workspace};
+use crate::{containerfile::ImageStage, image, steps::Steps, workspace::Workspace};
 
 /// What makes artefacts, and for whom.
 struct Packing<'a> {
@@ -134,8 +134,7 @@ impl Packing<'_> {
         if output.exists() {
             fs::remove_dir_all(output).with_context(|| format!("removing {}", output.display()))?;
         }
-        let containerfile = source.join("daemonset/Containerfile");
-        let containerfile = fs::read_to_string(&containerfile).context("reading the Containerfile")?;
+        let stage = ImageStage::read(source)?;
         let mut stated = Vec::new();
         for (binary, _) in platforms {
             let glibc = binaries::check(binary, source)?;
@@ -146,7 +145,7 @@ impl Packing<'_> {
         for (binary, _) in platforms {
             self.pack_program(source, binary, Some(&texts), output)?;
         }
-        let image = layers::image(self.release, &containerfile, platforms)?;
+        let image = layers::image(self.release, &stage, platforms)?;
         write(&output.join(format!("afd-{version}-image.oci.tar")), &image)?;
         self.finish(source, output)?;
         steps.print(&stated.join("\n"));

@@ -15,6 +15,7 @@ mod captured;
 mod cargo_tool;
 mod ci;
 mod cluster;
+mod containerfile;
 mod cpu_time;
 mod dist;
 #[cfg(target_arch = "x86_64")]

@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use super::{
     budgets,
     figures::{Figure, kibibytes},
+    process::image_environment,
 };
 use crate::{test_run::BUILD_FOLDER, workspace::Workspace};
 
@@ -30,8 +31,8 @@ struct AttackCost {
 /// Plays the attacks against the binary in a folder, beside which the fake libraries are.
 pub(super) fn measure(workspace: &Workspace, folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut command: Command = workspace.cargo(TESTS);
-    let output =
-        command.env(BUILD_FOLDER, folder).stderr(Stdio::inherit()).output().context("starting cargo")?;
+    command.env(BUILD_FOLDER, folder).envs(image_environment()?);
+    let output = command.stderr(Stdio::inherit()).output().context("starting cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);
     // A test that fails because of a budget has printed its figures.
     let costs: Vec<AttackCost> = text.lines().filter_map(cost).collect();

@@ -26,8 +26,7 @@ const PERIOD: Duration = Duration::from_millis(50);
 pub(super) const LOAD: Duration = Duration::from_secs(180);
 /// A few cycles in which the agent returns memory: the least that it holds in them is what it cannot return.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Load before the measurement, in which connections and pages get their memory and the heap is fragmented. What is allocated stays
-/// the same from the first minute on; what is resident rises for ten minutes, by ever less, and not in the half hour that follows.
+/// Load before the measurement, in which connections and pages get their memory and the heap is fragmented.
 pub(super) const WARM_UP: Duration = Duration::from_secs(120);
 /// A path of the listener, and a family that it must contain.
 const PATH: &str = "/metrics";

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 use super::http::KeptConnection;
-use crate::cpu_time::CpuTime;
+use crate::{containerfile::ImageStage, cpu_time::CpuTime, workspace::Workspace};
 
 /// How long a process may take until it serves.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,10 +42,16 @@ pub(crate) struct ProcessMemory {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MeasuredProcess(u32);
 
+/// The environment that the image sets.
+pub(super) fn image_environment() -> anyhow::Result<Vec<(String, String)>> {
+    ImageStage::read(&Workspace::find()?.root)?.environment()
+}
+
 impl ServingProcess {
-    /// Starts the agent, which chooses a port and logs it.
+    /// Starts the agent with the environment that its image sets. It chooses a port and logs it.
     pub(crate) fn agent(mut command: Command) -> anyhow::Result<ServingProcess> {
         let mut child = command
+            .envs(image_environment()?)
             .env("NO_COLOR", "1")
             .env("AFD_LOG", "info")
             .stdout(Stdio::null())

@@ -11,10 +11,10 @@ use super::{
     debian::DebianArchive,
     oci::{INDEX, MANIFEST, OciBlobs, hexadecimal},
     platform::Platform,
-    source::{ReleaseSource, instruction},
+    source::ReleaseSource,
     tree::{EXECUTABLE, FileTree, READABLE, gzip},
 };
-use crate::steps::Steps;
+use crate::{containerfile::ImageStage, steps::Steps};
 
 const PACKAGES: [&str; 3] = ["libc6", "libgcc-s1", "libstdc++6"];
 /// As in the Containerfile.
@@ -94,7 +94,7 @@ fn program(binary: &BuiltBinary) -> anyhow::Result<FileTree> {
 /// The image as an archive.
 pub(super) fn image(
     release: &ReleaseSource,
-    containerfile: &str,
+    stage: &ImageStage,
     platforms: &[(BuiltBinary, FileTree)],
 ) -> anyhow::Result<Vec<u8>> {
     let mut blobs = OciBlobs::default();
@@ -107,7 +107,7 @@ pub(super) fn image(
             digests.push(format!("sha256:{}", hexadecimal(&layer)));
             layers.push(blobs.add(LAYER, &gzip(&layer)?));
         }
-        let config = config(release, containerfile, binary.platform, &digests)?;
+        let config = config(release, stage, binary.platform, &digests)?;
         let config = blobs.add_json(CONFIG, &config)?;
         let manifest =
             json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
@@ -136,24 +136,24 @@ pub(super) fn annotations(release: &ReleaseSource) -> Value {
     })
 }
 
-/// The configuration of a platform's image, from the last stage of the Containerfile.
+/// The configuration of a platform's image.
 fn config(
     release: &ReleaseSource,
-    containerfile: &str,
+    stage: &ImageStage,
     platform: Platform,
     digests: &[String],
 ) -> anyhow::Result<Value> {
-    let (_, stage) = containerfile.rsplit_once("\nFROM scratch\n").context("the last stage is empty")?;
-    let ports = instruction(stage, "EXPOSE")?.into_iter().map(|port| (format!("{port}/tcp"), json!({})));
+    let ports = stage.instruction("EXPOSE")?.into_iter().map(|port| (format!("{port}/tcp"), json!({})));
     Ok(json!({
         "created": release.written_time,
         "architecture": platform.architecture,
         "os": "linux",
         "config": {
-            "User": instruction(stage, "USER")?.concat(),
+            "User": stage.instruction("USER")?.concat(),
+            "Env": stage.instruction("ENV")?,
             "ExposedPorts": ports.collect::<serde_json::Map<_, _>>(),
-            "Entrypoint": instruction(stage, "ENTRYPOINT")?,
-            "Cmd": instruction(stage, "CMD")?,
+            "Entrypoint": stage.instruction("ENTRYPOINT")?,
+            "Cmd": stage.instruction("CMD")?,
             "Labels": annotations(release),
         },
         "rootfs": { "type": "layers", "diff_ids": digests },
@@ -168,18 +168,20 @@ mod tests {
     #[test]
     fn the_image_runs_what_the_containerfile_says() {
         let workspace = Workspace::find().expect("the tests run in the workspace");
-        let containerfile = fs::read_to_string(workspace.root.join("daemonset/Containerfile"));
+        let stage = ImageStage::read(&workspace.root).expect("there is a Containerfile");
         let release = ReleaseSource::example();
         let platform = Platform::native().expect("the tests run on one of the platforms");
-        let containerfile = containerfile.expect("it can be read");
-        let config = config(&release, &containerfile, platform, &["sha256:0".to_owned()]);
+        let config = config(&release, &stage, platform, &["sha256:0".to_owned()]);
         let config = config.expect("it has all instructions");
         let run = &config["config"];
         assert_eq!(run["User"], "65532:65532");
+        assert_eq!(run["Env"], json!(["GLIBC_TUNABLES=glibc.malloc.tcache_count=0"]));
         assert_eq!(run["Entrypoint"], json!(["/usr/bin/afd"]));
         assert_eq!(run["Cmd"], json!(["run"]));
         assert!(run["ExposedPorts"]["9109/tcp"].is_object(), "{run}");
         assert_eq!(config["architecture"], platform.architecture);
+        let containerfile = fs::read_to_string(workspace.root.join("daemonset/Containerfile"));
+        let containerfile = containerfile.expect("it can be read");
         // Both images have the same libraries.
         let missing: Vec<_> = LIBRARIES.iter().filter(|name| !containerfile.contains(*name)).collect();
         assert_eq!(missing, [&"libc.so.6"], "the program is linked to it");

@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use serde_json::Value;
 
 /// The commit, with its version and its time.
 #[derive(Clone, Debug)]
@@ -133,18 +132,6 @@ fn check_tags(version: &str, tags: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The words that a line of a Containerfile has after an instruction: those of a JSON list, or all of them.
-pub(super) fn instruction(stage: &str, name: &str) -> anyhow::Result<Vec<String>> {
-    let mut lines = stage.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let rest = lines.next_back().with_context(|| format!("there is no {name}"))?.trim();
-    match serde_json::from_str::<Value>(rest) {
-        Ok(Value::Array(words)) => {
-            words.iter().map(|word| Ok(word.as_str().context("a word is a string")?.to_owned())).collect()
-        }
-        _ => Ok(rest.split_whitespace().map(str::to_owned).collect()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,14 +150,5 @@ mod tests {
         check_tags("1.2.3", "nightly").expect("it is no release");
         check_tags("1.2.3", "v1.2.3\nv1.2.3-rc.1").expect("one of them is the version");
         check_tags("1.2.3", "v1.2.4").expect_err("it is another version");
-    }
-
-    #[test]
-    fn an_instruction_is_a_list_or_words() {
-        let stage = "FROM scratch\nUSER 1:2\nEXPOSE 1 2\nENTRYPOINT [\"/usr/bin/afd\", \"a b\"]\n";
-        assert_eq!(instruction(stage, "USER").expect("it is there"), ["1:2"]);
-        assert_eq!(instruction(stage, "EXPOSE").expect("it is there"), ["1", "2"]);
-        assert_eq!(instruction(stage, "ENTRYPOINT").expect("it is there"), ["/usr/bin/afd", "a b"]);
-        instruction(stage, "CMD").expect_err("there is none");
     }
 }
