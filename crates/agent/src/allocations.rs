@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use afd_kubelet::{Kubelet, KubeletReport, UnitNames};
+use afd_kubelet::{Kubelet, KubeletReport, MAX_AGE, UnitNames};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -19,8 +19,6 @@ use crate::{agent_metrics::AgentMetrics, run};
 
 /// Time between two requests. The kubelet serves a hundred per second to all its clients together.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// A report expires when the kubelet has not responded for this long.
-const MAX_AGE: Duration = Duration::from_secs(60);
 /// Reading responses needs little stack.
 const STACK_BYTES: usize = 512 << 10;
 
@@ -59,7 +57,7 @@ async fn follow(
 ) {
     let mut kubelet = Kubelet::new(directory);
     let mut responded_at = Instant::now();
-    let (mut failing, mut skipping) = (false, false);
+    let (mut failing, mut allocatable_failing, mut skipping) = (false, false, false);
     let mut interval = interval(INTERVAL);
     // A kubelet that responds slowly is not asked more often afterwards.
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,6 +68,17 @@ async fn follow(
                     tracing::info!("the kubelet responds again");
                 }
                 (failing, responded_at) = (false, Instant::now());
+                let error = kubelet.allocatable_error();
+                if let Some(error) = error {
+                    metrics.kubelet_failed();
+                    if !allocatable_failing {
+                        tracing::warn!(
+                            %error,
+                            "PodResources does not say what is allocatable, so what device plugins offer is not updated; retrying"
+                        );
+                    }
+                }
+                allocatable_failing = error.is_some();
                 metrics.kubelet_skipped(report.skipped);
                 if report.skipped > 0 && !skipping {
                     tracing::warn!(

@@ -29,6 +29,8 @@ const SOCKET: &str = "kubelet.sock";
 pub(crate) const MAX_RESPONSE_BYTES: u64 = 64 << 20;
 /// How long after its start a kubelet may still lack its running pods (about a second was observed).
 const STARTUP_GRACE: Duration = Duration::from_secs(10);
+/// What the kubelet has said expires when it has not responded for this long.
+pub const MAX_AGE: Duration = Duration::from_secs(60);
 
 /// Why a PodResources request failed.
 #[derive(Debug, thiserror::Error)]
@@ -78,15 +80,21 @@ pub struct Kubelet {
     names: Option<Arc<UnitNames>>,
     held: KnownResponse,
     allocatable: KnownResponse,
+    /// When the kubelet last said what is allocatable.
+    allocatable_at: Option<Instant>,
+    /// Why it did not say so at the last request.
+    allocatable_error: Option<KubeletError>,
     /// What was last reported as held.
     reported: JoinedResponse,
 }
 
 #[derive(Debug)]
 struct KubeletConnection {
-    channel: Channel,
+    /// None after a failure: the next request opens another one.
+    channel: Option<Channel>,
     /// The socket that it uses: a kubelet that restarts creates a new file.
     socket: SocketId,
+    /// When this socket was first connected to.
     since: Instant,
 }
 
@@ -111,25 +119,29 @@ impl Kubelet {
             names: None,
             held: None,
             allocatable: None,
+            allocatable_at: None,
+            allocatable_error: None,
             reported: JoinedResponse::default(),
         }
     }
 
-    /// The current allocations and allocatable devices, by their names. In the first seconds of a connection the previous
-    /// allocations are kept as well, because the kubelet may have restarted and lack its running pods.
+    /// The current allocations and allocatable devices, by their names. In the first seconds of a socket the previous
+    /// allocations are kept as well, because the kubelet may have restarted and lack its running pods. While the request for the
+    /// allocatable devices alone fails, the last ones are reported until they expire ([`MAX_AGE`]).
     ///
     /// # Errors
-    /// When a request fails; the next call opens a new connection.
+    /// When the allocations cannot be requested; the next call opens a new connection.
     pub async fn list(&mut self, names: &Arc<UnitNames>) -> Result<KubeletReport, KubeletError> {
         if self.names.as_ref().is_none_or(|known| !Arc::ptr_eq(known, names)) {
             self.names = Some(Arc::clone(names));
             (self.held, self.allocatable) = (None, None);
         }
         let responses = self.request(names).await;
-        if responses.is_err() {
-            self.connection = None;
+        let is_failed = responses.is_err() || self.allocatable_error.is_some();
+        if let Some(connection) = self.connection.as_mut().filter(|_| is_failed) {
+            connection.channel = None;
         }
-        let serves_allocatable = responses?;
+        responses?;
         let complete =
             self.connection.as_ref().is_some_and(|connection| connection.since.elapsed() >= STARTUP_GRACE);
         let (_, mut held) = self.held.clone().unwrap_or_default();
@@ -137,7 +149,8 @@ impl Kubelet {
             held.merge(mem::take(&mut self.reported));
         }
         self.reported = held.clone();
-        let allocatable = self.allocatable.as_ref().filter(|_| serves_allocatable);
+        let is_current = self.allocatable_at.is_some_and(|at| at.elapsed() < MAX_AGE);
+        let allocatable = self.allocatable.as_ref().filter(|_| is_current);
         let skipped = allocatable.map_or(0, |(_, allocatable)| allocatable.skipped);
         Ok(KubeletReport {
             allocations: held.allocations,
@@ -149,21 +162,31 @@ impl Kubelet {
         })
     }
 
-    /// Brings both responses up to date; whether the kubelet serves the second.
-    async fn request(&mut self, names: &UnitNames) -> Result<bool, KubeletError> {
+    /// Why the kubelet did not say at the last request what is allocatable, if it says so at all.
+    pub fn allocatable_error(&self) -> Option<&KubeletError> {
+        self.allocatable_error.as_ref()
+    }
+
+    /// Brings both responses up to date, the second as far as the kubelet responds.
+    async fn request(&mut self, names: &UnitNames) -> Result<(), KubeletError> {
+        self.allocatable_error = None;
         let path = self.directory.join(SOCKET);
         let socket = socket_id(&path)?;
-        if self.connection.as_ref().is_none_or(|connection| connection.socket != socket) {
-            let channel = connect(&path).await?;
-            self.connection = Some(KubeletConnection { channel, socket, since: Instant::now() });
+        self.connection = self.connection.take().filter(|connection| connection.socket == socket);
+        let known = self.connection.as_ref().and_then(|connection| connection.channel.clone());
+        let mut channel = match known {
+            Some(channel) => channel,
+            None => connect(&path).await?,
+        };
+        let first = || KubeletConnection { channel: None, socket, since: Instant::now() };
+        self.connection.get_or_insert_with(first).channel = Some(channel.clone());
+        refresh(&mut channel, LIST, &PODS, names, &mut self.held).await?;
+        match refresh(&mut channel, GET_ALLOCATABLE, &ALLOCATABLE, names, &mut self.allocatable).await {
+            Ok(()) => self.allocatable_at = Some(Instant::now()),
+            Err(KubeletError::Failed { code: Code::Unimplemented, .. }) => self.allocatable_at = None,
+            Err(error) => self.allocatable_error = Some(error),
         }
-        let channel = &mut self.connection.as_mut().expect("it was just opened").channel;
-        refresh(channel, LIST, &PODS, names, &mut self.held).await?;
-        match refresh(channel, GET_ALLOCATABLE, &ALLOCATABLE, names, &mut self.allocatable).await {
-            Ok(()) => Ok(true),
-            Err(KubeletError::Failed { code: Code::Unimplemented, .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(())
     }
 }
 

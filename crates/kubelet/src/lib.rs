@@ -14,7 +14,7 @@ mod report;
 pub mod testing;
 mod wire;
 
-pub use client::{Kubelet, KubeletError};
+pub use client::{Kubelet, KubeletError, MAX_AGE};
 pub use names::{DraAttributes, IDENTIFYING_ATTRIBUTES, NamedDevice, UnitNames};
 pub use report::KubeletReport;
 

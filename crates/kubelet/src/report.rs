@@ -39,8 +39,8 @@ pub struct KubeletReport {
     pub held: BTreeMap<(AllocationMechanism, String), u64>,
     /// The pods that hold RDMA devices: namespace and name.
     pub rdma_pods: BTreeSet<(String, String)>,
-    /// The healthy devices of all device plugins, held or not. None where the kubelet does not serve them, or has just started
-    /// and its plugins may not have registered yet.
+    /// The healthy devices of all device plugins, held or not. None where the kubelet does not serve them, has not for
+    /// [`MAX_AGE`](crate::MAX_AGE), or has just started and its plugins may not have registered yet.
     pub ready: Option<BTreeSet<OfferedUnit>>,
     /// How many ids were not read, because there are too many or they are no names.
     pub skipped: u64,

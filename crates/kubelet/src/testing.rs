@@ -22,8 +22,20 @@ use crate::v1::{
 #[derive(Clone, Debug, Default)]
 pub struct FakeKubelet {
     pods: Arc<Mutex<Vec<PodResources>>>,
-    offered: Arc<Mutex<Option<Vec<ContainerDevices>>>>,
+    offered: Arc<Mutex<Offered>>,
     calls: Arc<AtomicUsize>,
+}
+
+/// How it answers what its device plugins offer.
+#[derive(Clone, Debug, Default)]
+enum Offered {
+    /// As a kubelet that does not serve it.
+    #[default]
+    NotServed,
+    /// With an error.
+    Failing(Status),
+    /// With these devices.
+    Devices(Vec<ContainerDevices>),
 }
 
 impl FakeKubelet {
@@ -35,7 +47,16 @@ impl FakeKubelet {
     /// Reports that a device plugin offers these devices of a resource. Otherwise what is offered is not answered.
     pub fn offer(&self, resource: &str, ids: &[String]) {
         let devices = ContainerDevices { resource_name: resource.to_owned(), device_ids: ids.to_vec() };
-        *self.offered.lock().unwrap_or_else(PoisonError::into_inner) = Some(vec![devices]);
+        self.set_offered(Offered::Devices(vec![devices]));
+    }
+
+    /// Answers with an error what is offered.
+    pub fn fail_offered(&self, status: Status) {
+        self.set_offered(Offered::Failing(status));
+    }
+
+    fn set_offered(&self, offered: Offered) {
+        *self.offered.lock().unwrap_or_else(PoisonError::into_inner) = offered;
     }
 
     /// How often its pods were requested.
@@ -79,8 +100,11 @@ impl PodResourcesLister for FakeKubelet {
         _: Request<AllocatableResourcesRequest>,
     ) -> Result<Response<AllocatableResourcesResponse>, Status> {
         let offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let devices = offered.ok_or_else(|| Status::unimplemented("no test has set what is offered"))?;
-        Ok(Response::new(AllocatableResourcesResponse { devices }))
+        match offered {
+            Offered::NotServed => Err(Status::unimplemented("no test has set what is offered")),
+            Offered::Failing(status) => Err(status),
+            Offered::Devices(devices) => Ok(Response::new(AllocatableResourcesResponse { devices })),
+        }
     }
 }
 

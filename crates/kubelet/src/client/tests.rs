@@ -1,8 +1,11 @@
 #![allow(clippy::disallowed_methods, reason = "the socket is the test's own")]
 
+use std::collections::BTreeSet;
+
 use afd_model::{Device, Inventory, PciAddress, Variant, Vendor};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
+use tonic::Status;
 
 use super::*;
 use crate::{
@@ -46,6 +49,36 @@ async fn holds_outlive_a_restarted_kubelet_that_lacks_its_pods() {
     connection.since = Instant::now().checked_sub(STARTUP_GRACE).expect("the machine runs long enough");
     let report = kubelet.list(&names).await.expect("it responds");
     assert_eq!((pods(&report).len(), report.complete), (0, true), "the grace period is over");
+}
+
+#[tokio::test]
+async fn what_is_held_does_not_depend_on_the_request_for_what_is_allocatable() {
+    let directory = TempDir::new().expect("a temporary directory can be created");
+    let names = names();
+    let (fake, mut kubelet) = (FakeKubelet::default(), Kubelet::new(directory.path()));
+    fake.set_pods(vec![pod("a", GPU, &[FIRST])]);
+    fake.fail_offered(Status::unknown("PodResources API GetAllocatableResources disabled"));
+    fake.start(directory.path()).expect("a socket can be created");
+    let report = kubelet.list(&names).await.expect("it says what is held");
+    assert_eq!((pods(&report), report.ready), (vec!["a"], None));
+    let error = kubelet.allocatable_error().expect("it failed").to_string();
+    assert!(error.contains("disabled"), "{error}");
+
+    fake.offer(GPU, &[FIRST.to_owned()]);
+    let past = |by| Instant::now().checked_sub(by).expect("the machine runs long enough");
+    kubelet.connection.as_mut().expect("it is connected").since = past(STARTUP_GRACE);
+    let ready = kubelet.list(&names).await.expect("it responds").ready;
+    assert_eq!((ready.as_ref().map(BTreeSet::len), kubelet.allocatable_error().is_none()), (Some(1), true));
+    fake.fail_offered(Status::internal("for a moment"));
+    fake.set_pods(vec![pod("b", GPU, &[SECOND])]);
+    for _ in 0..2 {
+        let report = kubelet.list(&names).await.expect("it says what is held");
+        assert_eq!((pods(&report), &report.ready), (vec!["b"], &ready), "the last response is kept");
+        assert!(report.complete, "another connection to the same kubelet is no other kubelet");
+        assert!(kubelet.allocatable_error().is_some());
+    }
+    kubelet.allocatable_at = Some(past(MAX_AGE));
+    assert_eq!(kubelet.list(&names).await.expect("it says what is held").ready, None, "it has expired");
 }
 
 #[tokio::test]
