@@ -13,6 +13,8 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
+use crate::bounded;
+
 /// A call of a library, as a report names it: the C symbol and, in parentheses, the arguments that select what it returns, as
 /// C numbers: `get_clock(1)`.
 ///
@@ -68,8 +70,9 @@ impl From<LibraryCall> for String {
 
 /// Answers by the name of the call ([`LibraryCall`]). `C` is the status code of the library, which determines why a fact is missing.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(transparent)]
+#[serde(transparent, bound(deserialize = "C: Deserialize<'de>"))]
 pub struct Answers<C> {
+    #[serde(deserialize_with = "bounded::calls")]
     answers: BTreeMap<String, Answer<C>>,
     /// Errors in whose place an earlier value stands.
     #[serde(skip, default = "BTreeMap::new")]
@@ -88,9 +91,20 @@ pub enum Answer<C> {
 }
 
 /// The value of a call as JSON text, which is a tenth as large in memory as its tree, and is parsed where it is read.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub struct AnsweredValue(Box<RawValue>);
+
+impl<'de> Deserialize<'de> for AnsweredValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        if bounded::has_short_strings(json.get()) {
+            Ok(AnsweredValue(json))
+        } else {
+            Err(de::Error::custom("a string of an answer is too long"))
+        }
+    }
+}
 
 impl AnsweredValue {
     /// The value as a type; none if it is of another one.
@@ -193,6 +207,12 @@ impl<C> Answers<C> {
         self.answers.get(&*call.into())
     }
 
+    /// How many calls have an answer.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.answers.len()
+    }
+
     /// Whether there is no answer at all.
     pub fn is_empty(&self) -> bool {
         self.answers.is_empty()
@@ -252,6 +272,9 @@ impl<C: Clone + Into<Missing>> Answers<C> {
         let retained: Vec<_> =
             retained.into_iter().map(|(call, answer)| (call.clone(), answer.clone())).collect();
         for (call, answer) in retained {
+            if self.answers.len() >= bounded::MAX_CALLS && !self.answers.contains_key(&call) {
+                continue;
+            }
             if let Some(Answer::Error(code)) = self.answers.insert(call.clone(), answer) {
                 self.retained.insert(call, code);
             }
@@ -266,7 +289,8 @@ impl<C: Clone + Into<Missing>> Answers<C> {
             Some(answer) => answer.is_undecided(),
             None => self
                 .answers
-                .iter()
+                .range(symbol.to_owned()..)
+                .take_while(|(name, _)| name.starts_with(symbol))
                 .filter(|(name, _)| name.split('(').next() == Some(symbol))
                 .all(|(_, answer)| answer.is_undecided()),
         }

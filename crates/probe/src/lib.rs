@@ -6,6 +6,7 @@
 //! `answers`, `ffi`, `report`, `row` and `status`.
 
 pub mod answers;
+mod bounded;
 pub mod device;
 pub mod facts;
 pub mod ffi;

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     answers::{Answer, Answers, LibraryCall},
+    bounded,
+    ffi::MAX_HANDLES,
     status::{StatusCode, StatusTable},
 };
 
@@ -17,8 +19,8 @@ pub type LibraryAnswers<T> = Answers<StatusCode<T>>;
 pub struct LibraryReport<T: StatusTable> {
     /// Calls that concern no device. The one that initialises the library is always among them.
     pub system: LibraryAnswers<T>,
-    /// One element per device handle, in the library's order.
-    #[serde(default)]
+    /// One element per device handle, in the library's order; at most [`MAX_HANDLES`].
+    #[serde(default, deserialize_with = "bounded::list")]
     pub devices: Vec<DeviceAnswers<T>>,
 }
 
@@ -33,7 +35,12 @@ pub struct DeviceAnswers<T: StatusTable> {
     pub answers: LibraryAnswers<T>,
     /// Calls on the partitions of the device, by their index; null where no partition has the index. Reports have them under
     /// `mig`.
-    #[serde(default, rename = "mig", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        rename = "mig",
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::list"
+    )]
     pub partitions: Vec<Option<LibraryAnswers<T>>>,
 }
 
@@ -121,7 +128,8 @@ impl<T: StatusTable> LibraryReport<T> {
                 None => {
                     let mut lost = DeviceAnswers { socket: known.socket, ..DeviceAnswers::default() };
                     lost.retain_missing(known, retention);
-                    self.devices.extend((!lost.answers.is_empty()).then_some(lost));
+                    let has_room = self.devices.len() < MAX_HANDLES;
+                    self.devices.extend((has_room && !lost.answers.is_empty()).then_some(lost));
                 }
             }
         }

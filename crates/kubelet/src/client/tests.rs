@@ -60,7 +60,7 @@ async fn what_is_held_does_not_depend_on_the_request_for_what_is_allocatable() {
     fake.fail_offered(Status::unknown("PodResources API GetAllocatableResources disabled"));
     fake.start(directory.path()).expect("a socket can be created");
     let report = kubelet.list(&names).await.expect("it says what is held");
-    assert_eq!((pods(&report), report.ready), (vec!["a"], None));
+    assert_eq!((pods(&report), report.ready.as_ref()), (vec!["a"], None));
     let error = kubelet.allocatable_error().expect("it failed").to_string();
     assert!(error.contains("disabled"), "{error}");
 
