@@ -62,8 +62,8 @@ fn xe_engines(facts: &mut Facts<'_>, pmu: &str, device: &Device) -> Option<Vec<C
         |name: &str| ConfigField::parse(&facts.text(FACT, &format!("{pmu}/format/{name}")).into_value()?);
     let fields = [field("event")?, field("gt")?, field("engine_class")?, field("engine_instance")?];
     let config = |values: [u64; 4]| {
-        let placed = fields.iter().zip(values).map(|(field, value)| field.place(value));
-        placed.sum::<Option<u64>>()
+        let mut placed = fields.iter().zip(values).map(|(field, value)| field.place(value));
+        placed.try_fold(0_u64, |sum, value| sum.checked_add(value?))
     };
     let mut engines = Vec::new();
     for tile in numbered(facts, &format!("/sys/bus/pci/devices/{}", device.id), "tile") {
@@ -182,6 +182,13 @@ mod tests {
             ["31@3:rcs=2/3,ccs=1000000000400002/1000000000400003,ccs=1000000000401002/1000000000401003,\
               ccs=1000000000402002/1000000000402003,ccs=1000000000403002/1000000000403003"]
         );
+        // A description that no kernel gives has no counters, and does no harm.
+        let unfit = XE.map(|(path, text)| match path {
+            "events/engine-active-ticks" => (path, "event=0xffffffffffffffff\n"),
+            "format/event" | "format/gt" => (path, "config:0-63\n"),
+            _ => (path, text),
+        });
+        assert_eq!(found("xe", "0xe211\n", &unfit, &["tile1/gt1/engines/ccs"]), Vec::<String>::new());
         // A kernel before 6.15 has no engine events.
         let older: Vec<_> = XE.into_iter().filter(|(path, _)| !path.starts_with("events")).collect();
         assert_eq!(found("xe", "0xe211\n", &older, &gts), Vec::<String>::new());
