@@ -84,15 +84,20 @@ impl IncidentMemory {
 
 /// As many errors as there is room for, the oldest first.
 fn text(open: &[IncidentRecord], boot_id: &str) -> String {
-    let mut list = IncidentList { v: VERSION, boot: boot_id.to_owned(), incidents: open.to_vec() };
-    list.incidents.sort_by_key(|incident| incident.first_seen);
-    loop {
-        let text = serde_json::to_string(&list).expect("strings and lists can be encoded");
-        if text.len() <= MAX_BYTES {
-            return text;
-        }
-        list.incidents.pop();
-    }
+    let encode = |incidents: Vec<IncidentRecord>| {
+        let list = IncidentList { v: VERSION, boot: boot_id.to_owned(), incidents };
+        serde_json::to_string(&list).expect("strings and lists can be encoded")
+    };
+    let mut incidents = open.to_vec();
+    incidents.sort_by_key(|incident| incident.first_seen);
+    let mut bytes = encode(Vec::new()).len();
+    let has_room = |incident: &IncidentRecord| {
+        let text = serde_json::to_string(incident).expect("strings and lists can be encoded");
+        // With its comma.
+        bytes += text.len() + 1;
+        bytes <= MAX_BYTES
+    };
+    encode(incidents.into_iter().take_while(has_room).collect())
 }
 
 #[cfg(test)]
@@ -123,5 +128,7 @@ mod tests {
         let list: IncidentList = serde_json::from_str(&text).expect("it is readable");
         assert_eq!(list.incidents[0].first_seen, Some(0), "the oldest first");
         assert!(list.incidents.len() > 5);
+        let next = serde_json::to_string(&list.incidents[0]).expect("it can be encoded");
+        assert!(text.len() + next.len() + 2 > MAX_BYTES, "there is no room for another one");
     }
 }

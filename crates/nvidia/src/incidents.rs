@@ -20,6 +20,8 @@ use crate::{
     xid_counts::XidCounts,
 };
 
+/// The open incidents of a GPU, at most. There are some dozens of codes; the process of a library may send any.
+const MAX_OPEN: usize = 32;
 /// The instance of an event that concerns the whole GPU.
 const WHOLE_GPU: u32 = u32::MAX;
 
@@ -92,9 +94,11 @@ impl Incidents {
         let Some(address) = event.bus_id.as_deref().and_then(|id| id.parse::<PciAddress>().ok()) else {
             return false;
         };
+        // The process of the library may name any.
+        let Some(gpu) = self.gpus.get_mut(&address) else { return false };
         let code = if event.event_type == XID_EVENT {
             let Ok(number) = u32::try_from(event.event_data) else { return false };
-            self.gpus.entry(address).or_default().counts.add(number);
+            gpu.counts.add(number);
             format!("Xid{number}")
         } else {
             let listed = EVENT_TYPES.iter().find(|(kind, ..)| *kind == event.event_type);
@@ -120,7 +124,8 @@ impl Incidents {
         let is_open = self.open.iter().any(|incident| {
             (incident.address, &incident.code, incident.instance) == (address, &code, instance)
         });
-        let is_new = severity != XidSeverity::Notice && !is_open;
+        let has_room = self.of(address).count() < MAX_OPEN;
+        let is_new = severity != XidSeverity::Notice && !is_open && has_room;
         if is_new {
             self.open.push(Incident { address, instance, severity, code, message, first_seen });
         }
@@ -142,7 +147,8 @@ impl Incidents {
 
     /// Notes the recovery action that the driver requests for a GPU.
     pub(crate) fn recovery_action(&mut self, address: PciAddress, action: u64) {
-        let before = self.gpus.entry(address).or_default().recovery_action.replace(action);
+        let Some(gpu) = self.gpus.get_mut(&address) else { return };
+        let before = gpu.recovery_action.replace(action);
         if action == 0 && before.is_some_and(|before| before != 0) {
             self.close(address);
         }
@@ -150,7 +156,7 @@ impl Incidents {
 
     /// Notes the energy that a GPU has counted, which begins again with a reset; whether this closed incidents.
     pub(crate) fn energy(&mut self, address: PciAddress, energy: f64) -> bool {
-        let before = self.gpus.entry(address).or_default().energy.replace(energy);
+        let before = self.gpus.get_mut(&address).and_then(|gpu| gpu.energy.replace(energy));
         before.is_some_and(|before| energy < before) && self.close(address)
     }
 
@@ -160,7 +166,7 @@ impl Incidents {
         self.gpus.values_mut().for_each(KnownGpu::restart);
     }
 
-    /// Notes whether the XIDs of a GPU are watched.
+    /// Notes whether the XIDs of a GPU, which the kernel reports, are watched.
     pub(crate) fn watched(&mut self, address: PciAddress, is_watched: bool) {
         self.gpus.entry(address).or_default().is_watched = is_watched;
     }

@@ -6,6 +6,11 @@ use afd_model::{ErrorDetail, ErrorKind, Quantity, Reading};
 
 use crate::xid;
 
+/// The numbers that are counted apart, at most. NVIDIA documents fewer; the process of a library may send any.
+const MAX_NUMBERS: usize = 256;
+/// Stands for all other numbers. It is no XID, which has three digits.
+const OTHERS: u32 = u32::MAX;
+
 /// The XIDs of one GPU.
 #[derive(Debug, Default)]
 pub(crate) struct XidCounts {
@@ -16,8 +21,7 @@ pub(crate) struct XidCounts {
 impl XidCounts {
     /// Counts an XID.
     pub(crate) fn add(&mut self, number: u32) {
-        let count = self.numbers.entry(number).or_default();
-        *count = count.saturating_add(1);
+        self.add_many(number, 1);
         self.last = number;
     }
 
@@ -32,9 +36,14 @@ impl XidCounts {
             self.last = last;
         }
         for (number, count) in counts {
-            let own = self.numbers.entry(*number).or_default();
-            *own = own.saturating_add(*count);
+            self.add_many(*number, *count);
         }
+    }
+
+    fn add_many(&mut self, number: u32, added: u64) {
+        let is_counted_apart = self.numbers.len() < MAX_NUMBERS || self.numbers.contains_key(&number);
+        let count = self.numbers.entry(if is_counted_apart { number } else { OTHERS }).or_default();
+        *count = count.saturating_add(added);
     }
 
     /// A counter for each number of [`xid::COUNTED`], one for all others, and the last number; 0 while there was none.

@@ -69,6 +69,7 @@ fn a_failure_comes_before_what_could_not_be_read() {
     judge(&mut device, evidence, &Incidents::default());
     assert_eq!(device.health, lost);
     let mut incidents = Incidents::default();
+    incidents.watched(GPU, true);
     incidents.add(&json!({
         "busId": "00000000:01:00.0", "eventType": 8, "eventData": 79,
         "gpuInstanceId": u32::MAX, "computeInstanceId": u32::MAX,

@@ -25,9 +25,14 @@ fn device(uuid: &str, driver_version: &str) -> Device {
     device
 }
 
-fn with_xid_48() -> Incidents {
+fn of_discovered_gpu() -> Incidents {
     let mut incidents = Incidents::default();
     incidents.discovered(&device("GPU-a", "580.1"), Some(7));
+    incidents
+}
+
+fn with_xid_48() -> Incidents {
+    let mut incidents = of_discovered_gpu();
     incidents.watched(GPU, true);
     incidents.add(&event(XID_EVENT, 48));
     assert_eq!(open(&incidents), ["Xid48"]);
@@ -122,7 +127,7 @@ fn incidents_survive_in_records_unless_gpu_or_driver_is_another_one() {
 
 #[test]
 fn a_notice_is_counted_and_opens_no_incident() {
-    let mut incidents = Incidents::default();
+    let mut incidents = of_discovered_gpu();
     incidents.add(&event(XID_EVENT, 31));
     incidents.add(&event(XID_EVENT, 31));
     incidents.add(&event(0x40, 0));
@@ -143,8 +148,24 @@ fn a_wait_that_fails_is_known_until_it_succeeds() {
 
 #[test]
 fn an_xid_that_the_table_lacks_is_degraded() {
-    let mut incidents = Incidents::default();
+    let mut incidents = of_discovered_gpu();
     incidents.add(&event(XID_EVENT, 9999));
     let severities: Vec<_> = incidents.of(GPU).map(|incident| incident.severity).collect();
     assert_eq!(severities, [XidSeverity::Degraded]);
+}
+
+#[test]
+fn events_without_end_open_a_limited_number_of_incidents() {
+    let mut incidents = of_discovered_gpu();
+    incidents.watched(GPU, true);
+    let news = (1000..2000).filter(|number| incidents.add(&event(XID_EVENT, *number))).count();
+    assert_eq!((news, open(&incidents).len()), (MAX_OPEN, MAX_OPEN));
+    let [record] = &incidents.count_records()[..] else { panic!("there is one GPU") };
+    assert_eq!((record.counts.len(), record.counts.values().sum::<u64>(), record.last), (257, 1000, 1999));
+
+    let mut other = event(XID_EVENT, 48);
+    other["busId"] = json!("00000000:02:00.0");
+    assert!(!incidents.add(&other), "no discovery has found it");
+    incidents.energy(PciAddress { bus: 2, ..GPU }, 1.0);
+    assert_eq!(incidents.gpus.len(), 1);
 }
