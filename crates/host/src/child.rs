@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 
 pub use inbox::DroppedMessages;
-use inbox::{InboxEnd, MAX_EVENTS};
+use inbox::{InboxEnd, MAX_EVENTS, shortened};
 use killed::KilledProcess;
 pub use launcher::{ChildNote, Launcher};
 use process::ChildProcess;
@@ -136,7 +136,7 @@ impl Child {
     ) -> Result<R, RequestError> {
         let response = self.respond(request, deadline)?;
         serde_json::from_str(response.get())
-            .map_err(|error| RequestError::Ended(format!("protocol error: {error}")))
+            .map_err(|error| RequestError::Ended(shortened(&format!("protocol error: {error}"))))
     }
 
     fn respond(&mut self, request: &'static str, deadline: Duration) -> Result<Box<RawValue>, RequestError> {

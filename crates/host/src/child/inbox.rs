@@ -25,8 +25,8 @@ const MAX_DROPPED_BYTES: usize = 16 << 20;
 const LINE_COST: usize = 64;
 /// What a process may write to the log per minute. One message of the loader must fit.
 const LOG_BYTES_PER_MINUTE: usize = 16 << 10;
-/// The longest line of the log.
-const MAX_LOG_LINE_BYTES: usize = 1 << 10;
+/// The longest line of the log, and the longest text of a problem.
+const MAX_TEXT_BYTES: usize = 1 << 10;
 
 /// Messages of a process that were dropped, by kind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -120,10 +120,10 @@ impl Inbox {
             Some(ChildMessage::Event { event }) => state.put_event(event, line),
             Some(ChildMessage::Confined { confined }) if !state.is_confined => {
                 state.is_confined = true;
-                LineEffect::Confined(confined)
+                LineEffect::Confined(shortened(&confined))
             }
             Some(ChildMessage::Restart { restart }) => {
-                state.ended.get_or_insert(InboxEnd::Restart(restart));
+                state.ended.get_or_insert(InboxEnd::Restart(shortened(&restart)));
                 LineEffect::Wake
             }
             Some(ChildMessage::Confined { .. }) | None => {
@@ -141,7 +141,7 @@ impl Inbox {
     pub(super) fn put_log_line(&self, line: &[u8]) -> LineEffect {
         let mut state = self.lock();
         if state.log.admits(line.len(), Instant::now()) {
-            let line = &line[..line.len().min(MAX_LOG_LINE_BYTES)];
+            let line = &line[..line.len().min(MAX_TEXT_BYTES)];
             return LineEffect::Log(String::from_utf8_lossy(line).into_owned());
         }
         state.dropped.log += 1;
@@ -240,6 +240,11 @@ impl InboxState {
     }
 }
 
+/// The beginning of a text, as much as a log or a problem needs of it.
+pub(super) fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned()
+}
+
 /// The message of a line, if it is one.
 fn parse(line: &[u8]) -> Option<ChildMessage> {
     let values = line.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
@@ -258,7 +263,7 @@ impl LogBudget {
         if self.minute.is_none_or(|begun| now.duration_since(begun) >= Duration::from_secs(60)) {
             *self = LogBudget { minute: Some(now), bytes: 0 };
         }
-        self.bytes += bytes.min(MAX_LOG_LINE_BYTES) + 1;
+        self.bytes += bytes.min(MAX_TEXT_BYTES) + 1;
         self.bytes <= LOG_BYTES_PER_MINUTE
     }
 }

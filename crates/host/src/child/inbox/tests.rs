@@ -55,6 +55,20 @@ fn only_the_report_of_the_confinement_before_the_library_is_loaded_is_logged() {
 }
 
 #[test]
+fn the_texts_of_a_process_are_short() {
+    let inbox = Inbox::default();
+    let long = "\u{e9}".repeat(MAX_TEXT_BYTES);
+    let line = json!({ "confined": long }).to_string();
+    let LineEffect::Confined(text) = inbox.put_line(line.as_bytes()) else {
+        panic!("it is the first report of the confinement");
+    };
+    assert_eq!(text.len(), MAX_TEXT_BYTES);
+    inbox.put_line(json!({ "restart": format!("a{long}") }).to_string().as_bytes());
+    let Some(InboxEnd::Restart(reason)) = inbox.ended() else { panic!("it asked for a restart") };
+    assert_eq!(reason.len(), MAX_TEXT_BYTES - 1, "no character is cut");
+}
+
+#[test]
 fn a_process_that_writes_too_much_between_two_answers_is_given_up() {
     let inbox = requested("sample");
     let line = vec![b'x'; 1 << 20];
@@ -76,7 +90,7 @@ fn the_log_has_a_limit_per_minute() {
     let mut budget = LogBudget::default();
     let now = Instant::now();
     let admitted = (0..100).filter(|_| budget.admits(usize::MAX >> 1, now)).count();
-    assert_eq!(admitted, LOG_BYTES_PER_MINUTE / (MAX_LOG_LINE_BYTES + 1));
+    assert_eq!(admitted, LOG_BYTES_PER_MINUTE / (MAX_TEXT_BYTES + 1));
     assert!(budget.admits(10, now + Duration::from_secs(60)));
 }
 
