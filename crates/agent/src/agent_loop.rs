@@ -7,10 +7,7 @@ mod desired;
 mod sampling;
 
 use std::{
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::{Arc, mpsc::Receiver},
     thread,
     time::{Duration, Instant},
 };
@@ -30,6 +27,7 @@ use crate::{
     control::LoopRequest,
     discovery_pace::DiscoveryPace,
     door::LastSeen,
+    early_samples::EarlySamples,
     incidents::{INCIDENTS, IncidentMemory},
     memory::UnusedMemory,
     node_options::NodeOptions,
@@ -81,6 +79,7 @@ struct AgentLoop<'o> {
     /// Whether it was not yet taken in.
     is_new: bool,
     pace: DiscoveryPace,
+    early_samples: EarlySamples,
     /// When what is believed may change by time alone.
     deadline: Option<Duration>,
     shown: ShownInventory<'o>,
@@ -121,6 +120,7 @@ impl<'o> AgentLoop<'o> {
             discovered_at: Instant::now(),
             is_new: true,
             pace: DiscoveryPace::default(),
+            early_samples: EarlySamples::default(),
             deadline: None,
             desired_for: None,
             incidents: IncidentMemory::default(),
@@ -182,18 +182,29 @@ impl<'o> AgentLoop<'o> {
 
     /// Waits for the next sample, an event, or a discovery that is due earlier.
     fn wait(&mut self, started: Instant) {
-        let until_sample = self.parts.args.sample_interval.saturating_sub(started.elapsed());
-        let until_discovery = self.pace.due_in(self.discovered_at.elapsed());
-        let wait = until_discovery.map_or(until_sample, |until| until.min(until_sample));
-        match self.parts.wake_ups.wait(wait) {
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-            Ok(()) => {
-                // A release does not wait for further events: the replacement of the driver waits for it.
-                self.announce_releases();
-                self.parts.releases.apply(&mut self.parts.probes, Some(&self.shown.inventory));
-                thread::sleep(SETTLE_TIME);
+        loop {
+            let until_sample = self.parts.args.sample_interval.saturating_sub(started.elapsed());
+            let until_discovery = self.pace.due_in(self.discovered_at.elapsed());
+            let wait = until_discovery.map_or(until_sample, |until| until.min(until_sample));
+            if wait.is_zero() || self.parts.wake_ups.wait(wait).is_err() {
+                self.early_samples.waited();
+                break;
             }
+            // A release does not wait for further events: the replacement of the driver waits for it.
+            self.announce_releases();
+            self.parts.releases.apply(&mut self.parts.probes, Some(&self.shown.inventory));
+            thread::sleep(SETTLE_TIME);
+            if self.early_samples.take() {
+                break;
+            }
+            self.answer_requests();
+            self.take_wake_ups();
         }
+        self.take_wake_ups();
+    }
+
+    /// Takes in what those who wake the loop leave for it.
+    fn take_wake_ups(&mut self) {
         for (device, binding) in self.parts.wake_ups.take_wedged() {
             self.parts.probes.wedged(device, binding);
         }

@@ -18,6 +18,7 @@ pub mod control;
 mod device_text;
 pub mod discovery_pace;
 pub mod door;
+pub mod early_samples;
 pub mod explain;
 pub mod failed_devices;
 pub mod fleet;
