@@ -112,11 +112,16 @@ impl<'a> OffersOfVendor<'a> {
     }
 
     pub(super) fn verdict(&self) -> OfferVerdict {
-        match (self.has_plugin(), self.has_published_devices()) {
+        let verdict = match (self.has_plugin(), self.has_published_devices()) {
             (false, false) => self.verdict_without_offers(),
             (true, false) => self.plugin_verdict(),
             (false, true) => self.driver_verdict(),
             (true, true) => self.verdict_of_both(),
+        };
+        match verdict {
+            // A slice that was not read may publish the devices that nothing else offers.
+            OfferVerdict::Incomplete(_) if !self.slices_are_known() => OfferVerdict::Unknown,
+            verdict => verdict,
         }
     }
 

@@ -152,6 +152,27 @@ fn a_driver_is_compared_device_by_device() {
 }
 
 #[test]
+fn a_device_that_the_plugin_does_not_offer_may_be_published_in_slices_that_were_not_read() {
+    let inventory = gpus(3);
+    let of = |published| Offers {
+        resources: resources(&[(GPU, 1, 1)]),
+        published,
+        ready: Some(units(GPU, &[1])),
+        ..Offers::default()
+    };
+    let half = |buses: &[u8]| PublishedOffers {
+        units: units(DRIVER, buses),
+        incomplete: BTreeSet::from([DRIVER.to_owned()]),
+        ..PublishedOffers::default()
+    };
+    check(&inventory, &of(None), None, "unknown");
+    check(&inventory, &of(Some(half(&[]))), None, "unknown");
+    check(&inventory, &of(Some(half(&[2]))), Some("both"), "unknown");
+    check(&inventory, &of(published(&[2])), Some("both"), "incomplete: neither");
+    check(&inventory, &of(no_slices()), Some("device-plugin"), "incomplete: 3 devices");
+}
+
+#[test]
 fn a_device_of_both_mechanisms_is_a_duplicate_and_one_of_each_is_not() {
     let inventory = gpus(2);
     let of = |count, buses: &[u8], ready: Option<&[u8]>| Offers {
