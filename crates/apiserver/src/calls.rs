@@ -61,6 +61,12 @@ impl CallError {
         }
     }
 
+    /// Whether the API server says that there is no such object. A 404 for a path that is not served, or from a proxy, has
+    /// another reason.
+    pub fn is_not_found(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 404 && status.reason == "NotFound")
+    }
+
     /// Whether the response was longer than the client's limit.
     pub fn is_too_long(&self) -> bool {
         let CallErrorCause::Failed(error) = &self.cause else { return false };

@@ -263,7 +263,7 @@ async fn read(
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
     let request = http::Request::get(path).body(Vec::new()).expect("the path is valid");
     match calls.call("get", "a pod", client.request(request)).await {
-        Err(error) if error.status().is_some_and(|status| status.code == 404) => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
         pod => pod.map(Some),
     }
 }

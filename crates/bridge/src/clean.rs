@@ -145,7 +145,9 @@ async fn clean_pod(client: &Client, calls: &ApiCalls, pod: &FollowedObject) -> R
     match result.await {
         Ok(_) => Ok(true),
         // Without the pod, or with another one of this name.
-        Err(error) if error.status().is_some_and(|status| [404, 409].contains(&status.code)) => Ok(false),
+        Err(error) if error.is_not_found() || error.status().is_some_and(|status| status.code == 409) => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }

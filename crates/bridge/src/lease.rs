@@ -153,7 +153,7 @@ impl LeaderLease {
         };
         let lease = match self.calls.call("get", OBJECT, get).await {
             Ok(lease) => lease,
-            Err(error) if has_code(&error, 404) => Value::Null,
+            Err(error) if error.is_not_found() => Value::Null,
             Err(error) => return Err(error),
         };
         let before = &lease["spec"];

@@ -55,9 +55,7 @@ impl OwnerSelectors {
         let request = http::Request::get(&own.0).body(Vec::new()).expect("the path is valid");
         let object = match calls.call("get", "the owner of a pod", client.request::<Value>(request)).await {
             Ok(object) => object,
-            Err(error) if error.status().is_some_and(|status| status.code == 404) => {
-                return Ok(KeySet::default());
-            }
+            Err(error) if error.is_not_found() => return Ok(KeySet::default()),
             Err(error) => return Err(error),
         };
         // Another object of this name does not own the pod.

@@ -101,7 +101,7 @@ impl<'c> TaintApi<'c> {
         let deletion = within(limit, self.client.request::<Value>(request));
         let deleted = self.calls.call("delete", OBJECT, deletion).await;
         match deleted {
-            Err(error) if error.status().is_none_or(|status| status.code != 404) => Err(error),
+            Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }
     }

@@ -74,8 +74,8 @@ pub(crate) fn no_response() -> FakeResponse {
 
 /// A failure with a code.
 pub(crate) fn failure(code: u16) -> FakeResponse {
-    let status =
-        json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no" });
+    let reason = if code == 404 { "NotFound" } else { "" };
+    let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "no" });
     (code, status)
 }
 

@@ -194,7 +194,7 @@ impl BridgeWorker<'_> {
         let get = async { self.client.request::<FollowedObject>(get?).await };
         match self.calls.call("get", "a pod", get).await {
             Ok(read) => Ok(Some(read).filter(|read| read.metadata.uid.as_deref() == Some(pod.uid))),
-            Err(error) if error.status().is_some_and(|status| status.code == 404) => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -55,6 +55,8 @@ pub enum FakeApiFault {
     Refuses(&'static str, u16),
     /// Requests about the Node of this name get this code.
     RefusesNode(&'static str, u16),
+    /// Requests about the Node of this name get this code and a page of text, as from a proxy.
+    ProxyRefusesNode(&'static str, u16),
     /// This many requests, lists aside, get a 429 with this `retryAfterSeconds`; then all is well.
     BusyTimes(u32, u32),
     /// This many requests for a further page of a list get a 410; then all is well.
@@ -212,14 +214,17 @@ impl FakeApi {
                 return response(429, &json!({ "code": 429, "details": details }));
             }
             Some(FakeApiFault::ListExpires(1..)) if query.contains("continue=") => {
-                return response(410, &json!({ "kind": "Status", "status": "Failure", "code": 410 }));
+                return failure(410);
             }
             Some(FakeApiFault::Slow(time)) => tokio::time::sleep(time).await,
             Some(FakeApiFault::Refuses(refused, code)) if refused == verb => {
-                return response(code, &json!({ "kind": "Status", "status": "Failure", "code": code }));
+                return failure(code);
             }
             Some(FakeApiFault::RefusesNode(refused, code)) if path.get(3) == Some(&refused) => {
-                return response(code, &json!({ "kind": "Status", "status": "Failure", "code": code }));
+                return failure(code);
+            }
+            Some(FakeApiFault::ProxyRefusesNode(refused, code)) if path.get(3) == Some(&refused) => {
+                return response(code, &json!("default backend"));
             }
             Some(FakeApiFault::WatchEndsAfter(time)) if verb == "watch" => {
                 return self.watch(&query, time, None);
@@ -262,7 +267,7 @@ impl FakeApi {
         let mut state = self.state();
         let state_fault = state.fault.clone();
         let Some(node) = state.nodes.iter_mut().find(|node| node.name() == name) else {
-            return response(404, &json!({ "kind": "Status", "status": "Failure", "code": 404 }));
+            return failure(404);
         };
         let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
         let manager = manager.unwrap_or_default().to_owned();
@@ -286,7 +291,7 @@ impl FakeApi {
         };
         if let Some(code) = refused {
             *node = before;
-            return response(code, &json!({ "kind": "Status", "status": "Failure", "code": code }));
+            return failure(code);
         }
         match &state_fault {
             Some(FakeApiFault::Strips(field)) => node.strip(field, &before),
@@ -350,6 +355,12 @@ impl FakeApi {
         });
         http::Response::new(BodyExt::boxed(StreamBody::new(stream::iter(bookmark).chain(events))))
     }
+}
+
+/// The Status of an error.
+fn failure(code: u16) -> http::Response<ResponseBody> {
+    let reason = if code == 404 { "NotFound" } else { "" };
+    response(code, &json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason }))
 }
 
 fn response(code: u16, body: &Value) -> http::Response<ResponseBody> {

@@ -9,11 +9,21 @@ use super::*;
 
 /// The pods that are known this long after the start, of a server with what `answer` makes of the name of a pod and the time.
 async fn known_after(passed: Duration, wanted: &[&str], answer: fn(&str, Duration) -> String) -> PodNetworks {
+    known_after_responses(passed, wanted, move |name, passed| (200, answer(name, passed))).await
+}
+
+/// The same of a server that responds with a code and a text.
+async fn known_after_responses(
+    passed: Duration,
+    wanted: &[&str],
+    respond: impl Fn(&str, Duration) -> (u16, String) + Clone + Send + 'static,
+) -> PodNetworks {
     let begun = Instant::now();
     let service = service_fn(move |request: http::Request<kube::client::Body>| {
         let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let text = answer(name, begun.elapsed());
-        async move { Ok::<_, Infallible>(http::Response::new(Full::<Bytes>::from(text))) }
+        let (code, text) = respond(name, begun.elapsed());
+        let response = http::Response::builder().status(code).body(Full::<Bytes>::from(text));
+        async move { Ok::<_, Infallible>(response.expect("the response is valid")) }
     });
     let counter = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"]);
     let calls = ApiCalls::new(counter.expect("the names are valid"));
@@ -171,4 +181,19 @@ async fn a_pair_that_names_a_pod_which_is_not_there_costs_two_requests_in_half_a
     assert_eq!(known.len(), 1);
     let requests = REQUESTS.load(std::sync::atomic::Ordering::Relaxed);
     assert!((18..=24).contains(&requests), "{requests} requests");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_gone_when_the_api_server_says_so_and_not_a_proxy() {
+    let known = async |missing: &'static str| {
+        let respond = move |_: &str, passed: Duration| match passed < Duration::from_secs(10) {
+            true => (200, running("10.0.0.1")),
+            false => (404, missing.to_owned()),
+        };
+        known_after_responses(REFRESH * 2, &["main"], respond).await.len()
+    };
+    assert_eq!(known(r#"{"kind":"Status","status":"Failure","code":404,"reason":"NotFound"}"#).await, 0);
+    for proxy in ["default backend - 404", r#"{"error":"no route","code":404}"#, "404 page not found"] {
+        assert_eq!(known(proxy).await, 1, "{proxy}");
+    }
 }

@@ -211,7 +211,7 @@ impl<'a> NodeCleaner<'a> {
                 None => match self.api.get(name).await {
                     Ok(node) if self.is_traced(&node.metadata) || self.has_conditions(&node) => node.metadata,
                     Ok(_) => return Ok(CleanOutcome::Untouched),
-                    Err(error) if overload::has_code(&error, 404) => return Ok(CleanOutcome::Untouched),
+                    Err(error) if error.is_not_found() => return Ok(CleanOutcome::Untouched),
                     Err(error) => return Err(error),
                 },
             };
@@ -222,7 +222,7 @@ impl<'a> NodeCleaner<'a> {
                 Ok(after) => return self.finish(name, &before, after).await,
                 Err(error) if is_conflict(&error) && attempt < MAX_ATTEMPTS => attempt += 1,
                 // It was deleted since it was listed.
-                Err(error) if overload::has_code(&error, 404) => return Ok(CleanOutcome::Untouched),
+                Err(error) if error.is_not_found() => return Ok(CleanOutcome::Untouched),
                 Err(error) => return Err(error),
             }
         }

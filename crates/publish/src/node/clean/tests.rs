@@ -145,6 +145,17 @@ async fn a_node_that_was_deleted_meanwhile_is_no_failure() {
     assert_eq!((cleaned.cleaned, cleaned.failed.len()), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_does_not_find_a_node_does_not_mean_that_it_was_deleted() {
+    let api = FakeApi::new([full("a"), full("b")]);
+    api.fail(Some(FakeApiFault::ProxyRefusesNode("a", 404)));
+    let cleaned = clean_all(api.client(), ALL, counters()).await;
+    let failed: Vec<&str> = cleaned.failed.iter().map(|(name, _)| &name[..]).collect();
+    assert_eq!((cleaned.cleaned, &failed[..]), (1, &["a"][..]));
+    assert_eq!(api.requests("get").len(), MAX_ROUNDS - 1, "it is tried again");
+    assert!(clean(api.client(), "a", PREFIX, counters()).await.is_err());
+}
+
 /// A Node that the agents of a release keep.
 fn kept_by(release: &str, prefix: &str, name: &str) -> FakeNode {
     let mut node = full(name);
