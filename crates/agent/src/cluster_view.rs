@@ -122,9 +122,21 @@ impl ClusterReceivers {
         }
     }
 
-    /// The annotation of the devices that have failed, by the names that DRA drivers publish.
-    pub fn failed_devices(&self, failed: &Decision<BTreeMap<DeviceId, String>>) -> Decision<String> {
-        failed_devices::annotation(failed, &self.slices.borrow(), self.names.borrow().as_deref())
+    /// The annotation of the devices that have failed, by the names that DRA drivers publish. `key` is its own; with `inherits`
+    /// what the Node has is of this machine.
+    pub fn failed_devices(
+        &self,
+        failed: &Decision<BTreeMap<DeviceId, String>>,
+        key: &str,
+        inherits: bool,
+    ) -> Decision<String> {
+        let node = self.node.borrow();
+        let earlier = node.as_ref().map(|node| match inherits {
+            true => failed_devices::of_node(node, key),
+            false => Vec::new(),
+        });
+        let names = self.names.borrow();
+        failed_devices::annotation(failed, &self.slices.borrow(), names.as_deref(), earlier.as_deref())
     }
 
     /// Has the pods read that hold devices. Without a report of the kubelet the last ones stay.

@@ -25,7 +25,8 @@ impl AgentLoop<'_> {
             return;
         }
         let incidents = self.incidents.annotation(&self.parts.probes, self.tracker.boot_id());
-        let failed_devices = self.parts.reports.failed_devices(&conditions.failed);
+        let key = self.node_options.key(FAILED_DEVICES);
+        let failed_devices = self.parts.reports.failed_devices(&conditions.failed, &key, believed.inherits);
         let inputs =
             DesiredInputs { believed: believed.clone(), offered, conditions, incidents, failed_devices };
         if self.desired_for.as_ref() == Some(&inputs) {
