@@ -199,7 +199,14 @@ pub async fn follow(
                     }
                 }
                 // What was known stays.
-                Err(failure) => error = Some(failure),
+                Err(failure) => {
+                    let asks_for_delay = failure.retry_after.is_some();
+                    error = Some(failure);
+                    // The server is overloaded: the others stay due.
+                    if asks_for_delay {
+                        break;
+                    }
+                }
             }
         }
         sender.send_if_modified(|last| {

@@ -197,3 +197,22 @@ async fn a_pod_is_gone_when_the_api_server_says_so_and_not_a_proxy() {
         assert_eq!(known(proxy).await, 1, "{proxy}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_a_delay_gets_no_further_request_before_it_is_over() {
+    static REQUESTS: std::sync::Mutex<Vec<(String, u64)>> = std::sync::Mutex::new(Vec::new());
+    let respond = |name: &str, passed: Duration| {
+        let mut requests = REQUESTS.lock().expect("no test panics with the lock");
+        requests.push((name.to_owned(), passed.as_secs()));
+        match (name, requests.len()) {
+            ("b", 2) => (429, r#"{"code":429,"details":{"retryAfterSeconds":30}}"#.to_owned()),
+            _ => (200, running("10.0.0.1")),
+        }
+    };
+    let known = known_after_responses(Duration::from_secs(60), &["a", "b", "c"], respond).await;
+    assert_eq!(known.len(), 3);
+    let requests = REQUESTS.lock().expect("no test panics with the lock");
+    let names: Vec<&str> = requests.iter().map(|(name, _)| &name[..]).collect();
+    assert_eq!(names, ["a", "b", "b", "c"]);
+    assert!(requests.iter().skip(2).all(|(_, second)| (30..32).contains(second)), "{requests:?}");
+}
