@@ -81,20 +81,30 @@ pub async fn follow(client: Client, node: &str, calls: ApiCalls, sender: watch::
     let mut failing = false;
     let mut group_known = false;
     loop {
-        let delay = match list_and_watch(&client, node, &calls, &sender, &mut group_known).await {
-            Ok(SliceWatchEnd::NoApi) => NO_DRA_INTERVAL,
-            Ok(SliceWatchEnd::Ended(duration)) => backoff.after_watch(duration),
+        let begun = Instant::now();
+        let end = list_and_watch(&client, node, &calls, &sender, &mut group_known).await;
+        // Only a watch lasts that long: a failure after it is the first one.
+        if begun.elapsed() > MAX_BACKOFF {
+            backoff.reset();
+            failing = false;
+        }
+        let delay = match end {
+            Ok(end) => {
+                failing = false;
+                match end {
+                    SliceWatchEnd::NoApi => NO_DRA_INTERVAL,
+                    SliceWatchEnd::Ended => backoff.next_delay(None),
+                }
+            }
             Err(error) => {
                 if !failing {
                     tracing::warn!(%error, "ResourceSlices cannot be read; retrying");
                 }
                 failing = true;
                 send_unavailable(&sender);
-                sleep(backoff.next_delay(error.retry_after)).await;
-                continue;
+                backoff.next_delay(error.retry_after)
             }
         };
-        failing = false;
         sleep(delay).await;
     }
 }
@@ -116,8 +126,8 @@ pub async fn read(client: &Client, node: &str, calls: &ApiCalls) -> Result<Publi
 enum SliceWatchEnd {
     /// The server has no ResourceSlices.
     NoApi,
-    /// A watch of this duration ended.
-    Ended(Duration),
+    /// A watch ended.
+    Ended,
 }
 
 /// Lists the slices, and watches them until a watch ends before its timeout. `group_known` is set once the server has served
@@ -180,13 +190,17 @@ async fn list_and_watch(
             }
             send(sender, slices.published());
             if slices.has_more_room(before) {
-                return Ok(SliceWatchEnd::Ended(Duration::ZERO));
+                return Ok(SliceWatchEnd::Ended);
             }
         };
+        match &ended {
+            Err(_) => calls.watch_timed_out(),
+            Ok(Some(Err(error))) => calls.watch_failed(error),
+            Ok(_) => {}
+        }
         // Only a watch that the server ended by its timeout is resumed.
-        let duration = begun.elapsed();
-        if !matches!(ended, Ok(None)) || duration <= MAX_BACKOFF {
-            return Ok(SliceWatchEnd::Ended(duration));
+        if !matches!(ended, Ok(None)) || begun.elapsed() <= MAX_BACKOFF {
+            return Ok(SliceWatchEnd::Ended);
         }
     }
 }
@@ -205,7 +219,7 @@ async fn api_version(client: &Client, calls: &ApiCalls) -> Result<Option<Resourc
 fn too_many(sender: &watch::Sender<NodeSlices>) -> SliceWatchEnd {
     tracing::warn!(limit = MAX_SLICES, "the node has too many ResourceSlices");
     send_unavailable(sender);
-    SliceWatchEnd::Ended(Duration::ZERO)
+    SliceWatchEnd::Ended
 }
 
 /// Says that there is no list, unless there was one.

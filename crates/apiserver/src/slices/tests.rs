@@ -194,3 +194,69 @@ async fn a_server_without_the_group_is_asked_rarely() {
     assert_eq!(*slices.borrow(), NodeSlices::Known(PublishedDevices::default()), "there is no DRA");
     assert!((6..=7).contains(&*groups.lock().expect("no test panics with the lock")));
 }
+
+/// A server that responds to the watch of this number with a text, after a duration.
+fn watched_server(
+    respond: impl Fn(usize) -> (u16, String, Duration) + Clone + Send + 'static,
+) -> (Client, Arc<Mutex<Vec<(&'static str, Instant)>>>) {
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let received = Arc::clone(&requests);
+    let service = service_fn(move |request: http::Request<kube::client::Body>| {
+        let is_watch = request.uri().query().unwrap_or_default().contains("watch=true");
+        let is_group = request.uri().path() == "/apis/resource.k8s.io";
+        let mut requests = received.lock().expect("no test panics with the lock");
+        requests.push((if is_watch { "watch" } else { "other" }, Instant::now()));
+        let watches = requests.iter().filter(|(kind, _)| *kind == "watch").count();
+        let (code, body) = match (is_watch, is_group) {
+            (true, _) => {
+                let (code, text, delay) = respond(watches);
+                let end =
+                    stream::once(sleep(delay)).map(move |()| Ok(Frame::data(Bytes::from(text.clone()))));
+                (code, BodyExt::boxed(StreamBody::new(end)))
+            }
+            (false, true) => (200, body(0, Duration::ZERO)),
+            (false, false) => (200, body(1, Duration::ZERO)),
+        };
+        let response = http::Response::builder().status(code).body(body);
+        async move { Ok::<_, Infallible>(response.expect("the response is valid")) }
+    });
+    (Client::new(service, "default"), requests)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_with_an_error_is_counted() {
+    let (client, _) = watched_server(|number| match number {
+        1 => {
+            let status = json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired" });
+            let event = json!({ "type": "ERROR", "object": status });
+            (200, format!("{event}\n"), Duration::from_secs(90))
+        }
+        2 => (200, String::new(), MAX_WATCH_DURATION * 2),
+        _ => (200, String::new(), Duration::from_secs(WATCH_TIMEOUT_SECONDS.into())),
+    });
+    let counter = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"]);
+    let counter = counter.expect("the names are valid");
+    let calls = ApiCalls::new(counter.clone());
+    let follow = follow(client, "node", calls, watch::Sender::new(NodeSlices::Pending));
+    timeout(HOUR, follow).await.expect_err("it follows forever");
+    let counted = ["410", "timeout", "error"].map(|code| counter.with_label_values(&["watch", code]).get());
+    assert_eq!(counted, [1, 1, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_after_a_long_watch_begins_with_the_initial_delay() {
+    let (client, requests) = watched_server(|number| match number % 2 {
+        1 => (200, String::new(), Duration::from_secs(WATCH_TIMEOUT_SECONDS.into())),
+        _ => (500, "etcd leader changed".to_owned(), Duration::ZERO),
+    });
+    let counter = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"]);
+    let calls = ApiCalls::new(counter.expect("the names are valid"));
+    let follow = follow(client, "node", calls, watch::Sender::new(NodeSlices::Pending));
+    timeout(HOUR, follow).await.expect_err("it follows forever");
+    let requests = requests.lock().expect("no test panics with the lock");
+    let watches: Vec<usize> = (0..requests.len()).filter(|at| requests[*at].0 == "watch").collect();
+    let refused = watches.into_iter().skip(1).step_by(2);
+    let delays: Vec<u64> =
+        refused.filter_map(|at| Some((requests.get(at + 1)?.1 - requests[at].1).as_secs())).collect();
+    assert!(delays.len() > 10 && delays.iter().all(|seconds| *seconds <= 1), "{delays:?}");
+}
