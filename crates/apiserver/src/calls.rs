@@ -12,8 +12,12 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// would be of no use for that long.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
-/// What a server answers that is overloaded or restarts, or a proxy in front of it: too many requests, unavailable, timed out.
-const TEMPORARY: [u16; 3] = [429, 503, 504];
+/// What a server answers that is overloaded or restarts, or a proxy in front of it: too many requests, bad gateway, unavailable,
+/// timed out.
+const TEMPORARY: [u16; 4] = [429, 502, 503, 504];
+/// What it answers while etcd has another leader. To a write this may also be the answer of a webhook that fails.
+const TEMPORARY_OF_READS: u16 = 500;
+const READS: [&str; 3] = ["get", "list", "watch"];
 
 /// Seconds after which the server ends a watch: as in client-go, shorter than the timeouts of proxies.
 pub const WATCH_TIMEOUT_SECONDS: u32 = 290;
@@ -50,7 +54,10 @@ impl CallError {
     /// Whether the server may be overloaded or restart, or the connection was lost: the call may succeed later. A call without a
     /// status had no answer.
     pub fn is_temporary(&self) -> bool {
-        self.status().is_none_or(|status| TEMPORARY.contains(&status.code))
+        let is_read = READS.contains(&self.verb);
+        self.status().is_none_or(|status| {
+            TEMPORARY.contains(&status.code) || (is_read && status.code == TEMPORARY_OF_READS)
+        })
     }
 
     /// The Status that the server returned, if any.
@@ -128,5 +135,35 @@ fn code(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.code.to_string(),
         _ => "error".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Opts;
+
+    use super::*;
+
+    async fn failed(verb: &'static str, code: u16) -> CallError {
+        let requests = IntCounterVec::new(Opts::new("requests", "Requests."), &["verb", "code"]);
+        let calls = ApiCalls::new(requests.expect("the names are valid"));
+        let status = kube::core::Status::failure("no", "X").with_code(code).boxed();
+        let call = async { Err::<(), _>(kube::Error::Api(status)) };
+        calls.call(verb, "a pod", call).await.expect_err("it fails")
+    }
+
+    #[tokio::test]
+    async fn a_500_is_temporary_for_reads_and_a_gateways_code_for_all() {
+        for verb in ["get", "list", "watch", "apply", "patch status", "create", "delete"] {
+            let mut temporary = Vec::new();
+            for code in [400, 401, 403, 404, 409, 429, 500, 501, 502, 503, 504] {
+                temporary.extend(failed(verb, code).await.is_temporary().then_some(code));
+            }
+            let expected: &[u16] = match verb {
+                "get" | "list" | "watch" => &[429, 500, 502, 503, 504],
+                _ => &[429, 502, 503, 504],
+            };
+            assert_eq!(temporary, expected, "{verb}");
+        }
     }
 }

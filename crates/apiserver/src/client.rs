@@ -2,12 +2,12 @@
 //!
 //! - The token file is read for each request, of which there are few. kube caches the token for a minute by the wall clock:
 //!   one that was replaced and revoked fails for that long, and much longer if the clock jumps back.
-//! - `Retry-After` reaches the caller. It is a header, and responses of priority and fairness do not repeat it in the body
-//!   (`k8s.io/apiserver`, `tooManyRequests`); kube's error contains the body only.
+//! - `Retry-After` and the code of an error reach the caller. The first is a header, and responses of priority and fairness do not
+//!   repeat it in the body (`k8s.io/apiserver`, `tooManyRequests`); kube's error contains the body only.
 //! - A response is bounded, and so is each event of a watch: kube reads either completely before it parses it.
 
+mod error_status;
 mod response_limit;
-mod retry_after;
 mod token;
 
 use std::sync::Arc;
@@ -58,7 +58,7 @@ fn build(
     builder
         .with_layer(&ResponseLimitLayer { max_bytes: max_response })
         .with_layer(&MapRequestLayer::new(with_token))
-        .with_layer(&AndThenLayer::new(retry_after::add_to_status))
+        .with_layer(&AndThenLayer::new(error_status::complete))
         .build()
 }
 
@@ -123,6 +123,15 @@ mod tests {
             (status.reason.as_str(), status.details.map(|details| details.name)),
             ("X", Some("n".to_owned()))
         );
+    }
+
+    #[tokio::test]
+    async fn an_error_of_a_gateway_has_the_code_of_its_response() {
+        for body in [r#"{"message":"bad gateway","code":1001}"#, r#"{"error":"no upstream"}"#, "<html>", ""] {
+            let (client, _) = fake_server(StatusCode::BAD_GATEWAY, "", body, None);
+            let status = error_status(&client).await;
+            assert_eq!((status.code, seconds(&status)), (502, None), "{body}");
+        }
     }
 
     #[tokio::test]

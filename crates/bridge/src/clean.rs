@@ -16,7 +16,7 @@ use crate::{
     keys::{BridgeKeys, MARKED},
     plan::PodKeys,
     taint_api::TaintApi,
-    writer::{WrittenPod, apply, is_overload},
+    writer::{WrittenPod, apply},
 };
 
 const PAGE_SIZE: u32 = 250;
@@ -114,7 +114,7 @@ async fn clean_pods(
             match result {
                 Ok(is_cleaned) => remains.pods += usize::from(is_cleaned),
                 // Without an answer it is this pod, or else the next list fails.
-                Err(error) if is_overload(&error) && error.status().is_some() => return Err(error),
+                Err(error) if error.is_temporary() && error.status().is_some() => return Err(error),
                 Err(error) => {
                     let [namespace, name] = [&pod.metadata.namespace, &pod.metadata.name]
                         .map(|text| text.as_deref().unwrap_or_default());
@@ -157,7 +157,7 @@ async fn repeated<T>(mut call: impl AsyncFnMut() -> Result<T, CallError>) -> Res
     let mut backoff = Backoff::default();
     for _ in 1..MAX_ATTEMPTS {
         match call().await {
-            Err(error) if is_overload(&error) && !error.is_too_long() => {
+            Err(error) if error.is_temporary() && !error.is_too_long() => {
                 sleep(backoff.next_delay(error.retry_after)).await;
             }
             result => return result,

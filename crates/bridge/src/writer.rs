@@ -208,9 +208,9 @@ impl BridgeWorker<'_> {
     }
 }
 
-/// Whether a failure concerns all calls: the server is overloaded, or does not respond.
-pub(crate) fn is_overload(error: &CallError) -> bool {
-    error.status().is_none_or(|status| [429, 503, 504].contains(&status.code))
+/// Whether a failure concerns all pods: the server is overloaded, or does not respond. A 500 may be about one that cannot be read.
+fn is_overload(error: &CallError) -> bool {
+    error.is_temporary() && error.status().is_none_or(|status| status.code != 500)
 }
 
 /// For how long a pod is not looked after that was not as it should be so often in a row.

@@ -108,6 +108,14 @@ async fn pages_follow_each_other_and_an_expired_list_begins_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_leader_of_etcd_and_a_bad_gateway_do_not_end_the_list() {
+    let responses = vec![refused(500), page("a", "1"), refused(502), refused(500), page("b", "")];
+    let (result, taken, _) = listed(responses).await;
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(taken, ["begin", "a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_ends_the_list_and_an_overload_does_after_some_attempts() {
     let (result, _, queries) = listed(vec![refused(403)]).await;
     assert_eq!(result.expect_err("it is refused").status().map(|status| status.code), Some(403));
