@@ -34,10 +34,10 @@ pub(super) struct AcceptedWrite<K> {
     pub(super) error: Option<CallError>,
 }
 
-/// Whether a write was refused for what it contains, and not for the state of the server or of the Node.
+/// Whether a write was refused for what it contains, and not for the credentials, or the state of the server or of the Node.
 pub(super) fn is_refusal(error: &CallError) -> bool {
     error.status().is_some_and(|status| {
-        (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code)
+        (400..500).contains(&status.code) && ![401, 404, 408, 409, 429].contains(&status.code)
     })
 }
 

@@ -49,6 +49,20 @@ async fn one_refused_key_keeps_no_other_from_being_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn credentials_that_are_not_accepted_are_no_refusal_of_keys() {
+    let test = ReconcilerTest::new();
+    test.api.fail(Some(FakeApiFault::Refuses("apply", 401)));
+    test.run_while(Duration::from_secs(120), async || {
+        sleep(Duration::from_secs(20)).await;
+        test.api.fail(None);
+        sleep(Duration::from_secs(40)).await;
+        assert_eq!(test.with_node(|node| node.label(COUNT).map(str::to_owned)).as_deref(), Some("8"));
+    })
+    .await;
+    assert_eq!(test.refused.with_label_values(&[COUNT, "401"]).get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_for_a_whole_prefix_keeps_no_own_label_from_being_written() {
     for keys in [3, 12, 30] {
         let mut desired = many(ConditionStatus::True);
