@@ -28,6 +28,7 @@ pub mod incidents;
 pub mod library_process;
 mod listeners;
 pub mod live;
+pub mod log_filter;
 mod memory;
 pub mod node_claim;
 pub mod node_options;

@@ -9,12 +9,12 @@ use std::{
 use afd_agent::{
     args::{Args, Command},
     command,
+    log_filter::log_filter,
     text_table::TextStyle,
     top::is_interactive,
     visible::visible,
 };
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Exit status after wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
@@ -51,14 +51,15 @@ fn program() -> PathBuf {
 }
 
 fn log_to_stderr() {
-    let setting = environment("AFD_LOG").unwrap_or_else(|| "info".to_owned());
-    let targets = setting.parse::<Targets>();
+    const DEFAULT: &str = "info";
+    let setting = environment("AFD_LOG").unwrap_or_else(|| DEFAULT.to_owned());
+    let selected = log_filter(&setting);
     let ansi = io::stderr().is_terminal() && environment("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(ansi);
-    let default = || Targets::new().with_default(LevelFilter::INFO);
-    let filter = targets.as_ref().map_or_else(|_| default(), Clone::clone);
+    let default = || log_filter(DEFAULT).expect("the default is valid");
+    let filter = selected.as_ref().map_or_else(|_| default(), Clone::clone);
     tracing_subscriber::registry().with(lines).with(filter).init();
-    if let Err(error) = targets {
+    if let Err(error) = selected {
         tracing::warn!(AFD_LOG = setting, %error, "not a log level, such as debug or info,afd_publish=debug; using info");
     }
 }

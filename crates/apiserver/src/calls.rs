@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prometheus::IntCounterVec;
+use serde_json::error::Category;
 
 use crate::client::ResponseTooLong;
 
@@ -18,6 +19,9 @@ const TEMPORARY: [u16; 4] = [429, 502, 503, 504];
 /// What it answers while etcd has another leader. To a write this may also be the answer of a webhook that fails.
 const TEMPORARY_OF_READS: u16 = 500;
 const READS: [&str; 3] = ["get", "list", "watch"];
+
+/// Characters of an error that are shown.
+const MAX_DESCRIPTION: usize = 300;
 
 /// Seconds after which the server ends a watch: as in client-go, shorter than the timeouts of proxies.
 pub const WATCH_TIMEOUT_SECONDS: u32 = 290;
@@ -46,8 +50,44 @@ pub struct CallError {
 enum CallErrorCause {
     #[error("no response within {} s", DEADLINE.as_secs())]
     TimedOut,
-    #[error("{0}")]
+    #[error("{}", description(.0))]
     Failed(#[from] kube::Error),
+}
+
+/// What is shown of an error: no more than a part of the response, which may be a page of a proxy, or have secrets.
+fn description(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => {
+            let (code, reason) = (status.code, &status.reason);
+            let reason = if reason.is_empty() { String::new() } else { format!(" {reason}") };
+            short_line(&format!("{code}{reason}: {}", status.message))
+        }
+        kube::Error::SerdeError(error) => {
+            let what = match error.classify() {
+                Category::Data => "is not the expected object",
+                Category::Eof => "ends too early",
+                Category::Io | Category::Syntax => "is not JSON",
+            };
+            format!("the response {what} (line {}, column {})", error.line(), error.column())
+        }
+        other => short_line(&other.to_string()),
+    }
+}
+
+/// The begin of a text in one line, with escapes for what a terminal obeys or hides.
+fn short_line(text: &str) -> String {
+    let mut line = String::new();
+    let mut rest = text.chars();
+    for c in rest.by_ref().take(MAX_DESCRIPTION) {
+        match c {
+            '"' | '\'' | '\\' => line.push(c),
+            _ => line.extend(c.escape_debug()),
+        }
+    }
+    if rest.next().is_some() {
+        line.push_str("...");
+    }
+    line
 }
 
 impl CallError {
@@ -150,6 +190,14 @@ mod tests {
         let status = kube::core::Status::failure("no", "X").with_code(code).boxed();
         let call = async { Err::<(), _>(kube::Error::Api(status)) };
         calls.call(verb, "a pod", call).await.expect_err("it fails")
+    }
+
+    #[tokio::test]
+    async fn an_error_is_described_without_the_response() {
+        assert_eq!(failed("get", 403).await.to_string(), "get of a pod: 403 X: no");
+        let secret = serde_json::from_str::<u8>(r#""s3cret""#).expect_err("it is a string");
+        let description = description(&kube::Error::SerdeError(secret));
+        assert_eq!(description, "the response is not the expected object (line 1, column 8)");
     }
 
     #[tokio::test]
