@@ -175,9 +175,11 @@ async fn folder() -> anyhow::Result<()> {
     scene.until_idle().await?;
     let mark = scene.witness.mark().await?;
     let third = "127.0.0.1:9111";
-    let _second = further(&scene.setup, "second", third, &lock)?;
+    let second = further(&scene.setup, "second", third, &lock)?;
     until_status(third, "/readyz", 503).await?;
     tokio::time::sleep(OBSERVED).await;
+    let logged = second.tail().matches("another agent on this machine holds the lock").count();
+    ensure!(logged == 1, "it is logged {logged} times: {}", second.tail());
     ensure!(status(third, "/readyz") == Some(503) && status(third, "/healthz") == Some(200));
     first.kill()?;
     until_status(third, "/readyz", 200).await?;

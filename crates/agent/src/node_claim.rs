@@ -21,6 +21,8 @@ use socket::ClaimSocket;
 const LOCK_FOLDER: &str = "/sys/devices";
 /// How often the lock of the folder is tried.
 const LOCK_INTERVAL: Duration = Duration::from_millis(500);
+/// After how long it is logged that another agent has the lock. One that ends has it for a moment.
+const LOCK_LOG_DELAY: Duration = Duration::from_secs(1);
 
 /// What the claim is made with.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl NodeClaim {
         };
         let mut attempt = match lock {
             NodeLockKind::Off => ClaimAttempt::Done,
-            NodeLockKind::File(file) => ClaimAttempt::File(file),
+            NodeLockKind::File(file) => ClaimAttempt::File { file, waited: Duration::ZERO },
             NodeLockKind::Socket => {
                 ClaimAttempt::Socket(ClaimSocket::new(&cluster.server, node, &identity(args)))
             }
@@ -111,7 +113,7 @@ fn identity(args: &RunArgs) -> String {
 /// An attempt to claim the Node, and what holds the claim afterwards.
 enum ClaimAttempt {
     Socket(ClaimSocket),
-    File(LockFile),
+    File { file: LockFile, waited: Duration },
     Done,
 }
 
@@ -121,7 +123,7 @@ impl ClaimAttempt {
         let result = match self {
             ClaimAttempt::Done => Ok(true),
             ClaimAttempt::Socket(socket) => socket.try_bind().map_err(anyhow::Error::from),
-            ClaimAttempt::File(file) => file.try_lock().map_err(anyhow::Error::from),
+            ClaimAttempt::File { file, .. } => file.try_lock().map_err(anyhow::Error::from),
         };
         result.unwrap_or_else(|error| {
             tracing::warn!(%error, "another agent on this machine would not be noticed");
@@ -134,7 +136,16 @@ impl ClaimAttempt {
     async fn wait(&mut self) {
         match self {
             ClaimAttempt::Socket(socket) => socket.wait_for_holder().await,
-            ClaimAttempt::File(_) => tokio::time::sleep(LOCK_INTERVAL).await,
+            ClaimAttempt::File { waited, .. } => {
+                tokio::time::sleep(LOCK_INTERVAL).await;
+                *waited += LOCK_INTERVAL;
+                if *waited == LOCK_LOG_DELAY {
+                    tracing::warn!(
+                        folder = LOCK_FOLDER,
+                        "another agent on this machine holds the lock; waiting until it ends"
+                    );
+                }
+            }
             ClaimAttempt::Done => {}
         }
     }
@@ -143,7 +154,7 @@ impl ClaimAttempt {
     async fn hold(self) {
         match self {
             ClaimAttempt::Socket(socket) => socket.introduce().await,
-            ClaimAttempt::File(_) => std::future::pending().await,
+            ClaimAttempt::File { .. } => std::future::pending().await,
             ClaimAttempt::Done => {}
         }
     }

@@ -26,9 +26,11 @@ const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// The shortest time between two attempts.
 const RETRY: Duration = Duration::from_millis(100);
-/// The same after a connection to a process that is no agent.
+/// The same after a connection to a process that is no agent, or while none can be made.
 const SLOW_RETRY: Duration = Duration::from_secs(2);
 
+/// For how long no connection can be made while a holder begins or ends.
+const UNREACHABLE_GRACE: Duration = Duration::from_secs(1);
 /// The shortest time between two log lines about holders: any process can have the name, and send another line each time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -38,6 +40,8 @@ pub(super) struct ClaimSocket {
     /// The line about this agent.
     identity: String,
     listener: Option<UnixListener>,
+    /// Since when another process has the name and no connection can be made.
+    unreachable_since: Option<Instant>,
     logged: HolderLog,
 }
 
@@ -62,7 +66,7 @@ impl HolderLog {
 impl ClaimSocket {
     pub(super) fn new(server: &str, node: &str, identity: &str) -> ClaimSocket {
         let (name, identity) = (name(server, node), format!("{identity}\n"));
-        ClaimSocket { name, identity, listener: None, logged: HolderLog::default() }
+        ClaimSocket { name, identity, listener: None, unreachable_since: None, logged: HolderLog::default() }
     }
 
     /// Binds the name; false where another process has it.
@@ -78,19 +82,35 @@ impl ClaimSocket {
     /// Waits until the holder ends, and logs who it is.
     pub(super) async fn wait_for_holder(&mut self) {
         let Ok(mut stream) = UnixStream::connect(&self.name).await else {
-            return sleep(RETRY).await;
+            let since = *self.unreachable_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < UNREACHABLE_GRACE {
+                return sleep(RETRY).await;
+            }
+            self.log_holder("");
+            return sleep(SLOW_RETRY).await;
         };
+        self.unreachable_since = None;
         let mut line = vec![0; MAX_LINE];
         let length = timeout(LINE_TIMEOUT, stream.read(&mut line)).await;
         line.truncate(length.unwrap_or(Ok(0)).unwrap_or_default());
         let holder = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if self.logged.is_due(&holder, Instant::now()) {
-            tracing::warn!(?holder, "another agent keeps this Node; waiting until it ends");
-        }
+        self.log_holder(&holder);
         // Nothing more is sent: this ends with the connection.
         let ended = timeout(MAX_WAIT, stream.read(&mut [0])).await;
         let is_agent = !line.is_empty() && (ended.is_err() || matches!(ended, Ok(Ok(0))));
         sleep(if is_agent { RETRY } else { SLOW_RETRY }).await;
+    }
+
+    /// Logs who the holder is, if it has said so.
+    fn log_holder(&mut self, holder: &str) {
+        if !self.logged.is_due(holder, Instant::now()) {
+            return;
+        }
+        if holder.is_empty() {
+            tracing::warn!("another process has the claim and does not say who it is; waiting until it ends");
+        } else {
+            tracing::warn!(?holder, "another agent keeps this Node; waiting until it ends");
+        }
     }
 
     /// Sends the line about this agent to each that connects, until the agent ends.
@@ -127,6 +147,8 @@ fn name(server: &str, node: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UnixSocket;
+
     use super::*;
 
     #[test]
@@ -176,6 +198,25 @@ mod tests {
         }
         let logged = waiting.logged.0.expect("the first one is logged");
         assert_eq!(logged.0, "release 0/evil", "no other one is, within a minute");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_has_the_name_and_does_not_listen_is_logged_and_asked_rarely() {
+        let server = format!("https://silent-{}", std::process::id());
+        let mut waiting = ClaimSocket::new(&server, "node", "release a/b");
+        let silent = UnixSocket::new_stream().expect("sockets can be created");
+        silent.bind(&waiting.name).expect("sockets can be bound");
+        assert!(!waiting.try_bind().expect("another one has the name"));
+        timeout(Duration::from_millis(300), waiting.wait_for_holder()).await.expect("it tries again soon");
+        assert!(waiting.logged.0.is_none(), "a holder that ends is not logged");
+        let grace = async {
+            while waiting.logged.0.is_none() {
+                waiting.wait_for_holder().await;
+            }
+        };
+        let begun = Instant::now();
+        timeout(UNREACHABLE_GRACE * 2 + SLOW_RETRY, grace).await.expect("it is logged");
+        assert!(begun.elapsed() >= SLOW_RETRY, "it is asked rarely then");
     }
 
     #[test]
