@@ -74,9 +74,9 @@ impl Releases {
         Releases { drivers: Arc::new(drivers), wake }
     }
 
-    /// An operator requests that the driver of a probe is released, or reacquired.
-    pub fn request(&self, probe: &str, release: bool) {
-        self.update(probe, |requests| requests.operator = release);
+    /// An operator requests that the driver of a probe is released, or reacquired. Returns whether none had requested it before.
+    pub fn request(&self, probe: &str, release: bool) -> bool {
+        self.update(probe, |requests| requests.operator = release)
     }
 
     /// Whether work on the driver is announced. When it is over, an operator's request for it is, too.
@@ -109,8 +109,9 @@ impl Releases {
         }
     }
 
-    fn update(&self, probe: &str, change: impl FnOnce(&mut ReleaseRequests)) {
-        let Some(driver) = self.drivers.get(probe) else { return };
+    /// Changes the requests for a driver. Returns whether they are others now.
+    fn update(&self, probe: &str, change: impl FnOnce(&mut ReleaseRequests)) -> bool {
+        let Some(driver) = self.drivers.get(probe) else { return false };
         let changed = driver.requests.send_if_modified(|requests| {
             let before = *requests;
             change(requests);
@@ -119,6 +120,7 @@ impl Releases {
         if changed {
             (self.wake)();
         }
+        changed
     }
 }
 
