@@ -69,7 +69,8 @@ mod tests {
             let call = calls.call("get", "the version", client.apiserver_version());
             let respond = async {
                 let (mut stream, _) = listener.accept().await.expect("the client connects");
-                stream.read(&mut [0; 4096]).await.expect("it sends a request");
+                let bytes = stream.read(&mut [0; 4096]).await.expect("it can be read");
+                assert!(bytes > 0, "it sends a request");
                 let head = format!("HTTP/1.1 {code} X\r\nContent-Length: {}\r\n\r\n", body.len());
                 stream.write_all((head + body).as_bytes()).await.expect("the client reads");
                 stream

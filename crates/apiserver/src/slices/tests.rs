@@ -195,10 +195,13 @@ async fn a_server_without_the_group_is_asked_rarely() {
     assert!((6..=7).contains(&*groups.lock().expect("no test panics with the lock")));
 }
 
+/// The kinds and the times of requests.
+type RequestTimes = Arc<Mutex<Vec<(&'static str, Instant)>>>;
+
 /// A server that responds to the watch of this number with a text, after a duration.
 fn watched_server(
     respond: impl Fn(usize) -> (u16, String, Duration) + Clone + Send + 'static,
-) -> (Client, Arc<Mutex<Vec<(&'static str, Instant)>>>) {
+) -> (Client, RequestTimes) {
     let requests = Arc::new(Mutex::new(Vec::new()));
     let received = Arc::clone(&requests);
     let service = service_fn(move |request: http::Request<kube::client::Body>| {
