@@ -56,6 +56,16 @@ const VENDORS: [VendorFiles; 5] = [
     },
 ];
 
+/// The tests run another build than users do.
+#[test]
+fn a_release_checks_its_arithmetic_and_a_panic_ends_it() {
+    let manifest = fs::read_to_string(workspace().join("Cargo.toml")).expect("it can be read");
+    let manifest: toml::Table = manifest.parse().expect("it is TOML");
+    let release = &manifest["profile"]["release"];
+    assert_eq!(release["overflow-checks"].as_bool(), Some(true));
+    assert_eq!(release["panic"].as_str(), Some("abort"));
+}
+
 #[test]
 fn a_vendor_is_named_in_its_crate_its_record_and_few_other_files() {
     let sources = sources(&["crates"]);

@@ -22,13 +22,13 @@ use crate::v1::{
 #[derive(Clone, Debug, Default)]
 pub struct FakeKubelet {
     pods: Arc<Mutex<Vec<PodResources>>>,
-    offered: Arc<Mutex<Offered>>,
+    offered: Arc<Mutex<OfferedAnswer>>,
     calls: Arc<AtomicUsize>,
 }
 
 /// How it answers what its device plugins offer.
 #[derive(Clone, Debug, Default)]
-enum Offered {
+enum OfferedAnswer {
     /// As a kubelet that does not serve it.
     #[default]
     NotServed,
@@ -47,15 +47,15 @@ impl FakeKubelet {
     /// Reports that a device plugin offers these devices of a resource. Otherwise what is offered is not answered.
     pub fn offer(&self, resource: &str, ids: &[String]) {
         let devices = ContainerDevices { resource_name: resource.to_owned(), device_ids: ids.to_vec() };
-        self.set_offered(Offered::Devices(vec![devices]));
+        self.set_offered(OfferedAnswer::Devices(vec![devices]));
     }
 
     /// Answers with an error what is offered.
     pub fn fail_offered(&self, status: Status) {
-        self.set_offered(Offered::Failing(status));
+        self.set_offered(OfferedAnswer::Failing(status));
     }
 
-    fn set_offered(&self, offered: Offered) {
+    fn set_offered(&self, offered: OfferedAnswer) {
         *self.offered.lock().unwrap_or_else(PoisonError::into_inner) = offered;
     }
 
@@ -101,9 +101,9 @@ impl PodResourcesLister for FakeKubelet {
     ) -> Result<Response<AllocatableResourcesResponse>, Status> {
         let offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match offered {
-            Offered::NotServed => Err(Status::unimplemented("no test has set what is offered")),
-            Offered::Failing(status) => Err(status),
-            Offered::Devices(devices) => Ok(Response::new(AllocatableResourcesResponse { devices })),
+            OfferedAnswer::NotServed => Err(Status::unimplemented("no test has set what is offered")),
+            OfferedAnswer::Failing(status) => Err(status),
+            OfferedAnswer::Devices(devices) => Ok(Response::new(AllocatableResourcesResponse { devices })),
         }
     }
 }

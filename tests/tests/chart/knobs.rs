@@ -291,6 +291,10 @@ fn containers(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Re
 fn cleanup(with: &impl Fn(Value) -> anyhow::Result<Vec<Value>>) -> anyhow::Result<()> {
     let objects = with(json!({ "bridge": { "enabled": true } }))?;
     let job = of_kind(&objects, "Job")[0];
+    // Helm waits for it, and one that has failed is removed.
+    for limit in ["backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
+        ensure!(job["spec"][limit].as_u64().is_some_and(|limit| limit > 0), "the job has no {limit}");
+    }
     let pods = of_kind(&objects, "Deployment").into_iter().chain(of_kind(&objects, "DaemonSet")).chain([job]);
     for pod in pods {
         let labels = &pod["spec"]["template"]["metadata"]["labels"];

@@ -3,15 +3,16 @@
 use afd_test_cluster::{KubernetesVersion, until};
 use afd_tests::fixture::Fixture;
 use anyhow::Context;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
-    ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    Api, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::setup::{
-    ALIAS, CONDITION, COUNT, NODE, PROBLEM, PolicySetup, annotation, as_agent, condition, condition_types,
-    create_node, forbidden, removal,
+    ALIAS, CONDITION, COUNT, IMAGE, NAMESPACE, NODE, PROBLEM, PolicySetup, annotation, as_agent, condition,
+    condition_types, create_node, forbidden, removal,
 };
 
 const OTHER_NODE: &str = "other-node";
@@ -47,7 +48,7 @@ pub(crate) async fn policy(version: KubernetesVersion) -> anyhow::Result<()> {
 /// Writes that the policy allows: what the contract names, and the removal of what was written under other values of the chart.
 async fn own_conditions_and_annotations(setup: &PolicySetup) -> anyhow::Result<()> {
     let label = |value: Value| json!({ "metadata": { "labels": { "nvidia.com/gpu.count": value } } });
-    for name in ["report", "expected", "incidents", "managed-by"] {
+    for name in ["report", "expected", "incidents", "failed-devices", "managed-by"] {
         let key = format!("accelerator.llm-d.ai/{name}");
         for value in [json!("1"), Value::Null] {
             setup.merge(annotation(&key, value)).await.context(key.clone())?;
@@ -81,7 +82,12 @@ async fn refused(setup: &PolicySetup) -> anyhow::Result<()> {
     const EXPECT: &str = "accelerator.llm-d.ai/expect";
     setup.patch_as("kubectl-annotate", annotation(EXPECT, json!("any=8"))).await?;
     let label = |key: &str| json!({ "metadata": { "labels": { key: "1" } } });
+    let half = "x".repeat(17 << 10);
+    let two_halves = ["report", "expected"].map(|name| (format!("accelerator.llm-d.ai/{name}"), json!(half)));
+    let many = (0..1025).map(|number| (format!("accelerator.llm-d.ai/{number}"), json!("1")));
     for (what, patch) in [
+        ("long annotations", json!({ "metadata": { "annotations": Map::from_iter(two_halves) } })),
+        ("many labels", json!({ "metadata": { "labels": Map::from_iter(many) } })),
         ("a similar prefix", label("accelerator.llm-d.ai.evil/count")),
         ("a key of a vendor that is not in the set", label("nvidia.com/gpu.deploy.driver")),
         ("the removal of a foreign label", json!({ "metadata": { "labels": { "foreign": null } } })),
@@ -99,7 +105,13 @@ async fn refused(setup: &PolicySetup) -> anyhow::Result<()> {
     }
     let mut long = condition(CONDITION);
     long["status"]["conditions"][0]["message"] = "x".repeat(33 << 10).into();
+    let conditions = [CONDITION, PROBLEM].map(|kind| {
+        let mut half_long = condition(kind)["status"]["conditions"][0].clone();
+        half_long["message"] = half.as_str().into();
+        half_long
+    });
     for (what, patch) in [
+        ("long messages", json!({ "status": { "conditions": conditions } })),
         ("a foreign condition", condition("Ready")),
         ("the removal of a foreign condition", removal("Ready")),
         ("an alias that is not configured", condition(ALIAS)),
@@ -127,5 +139,16 @@ async fn refused(setup: &PolicySetup) -> anyhow::Result<()> {
     forbidden("a condition of another node", other)?;
     let node = serde_json::from_value(json!({ "metadata": { "name": "third-node" } }))?;
     forbidden("a new node", nodes.create(&PostParams::default(), &node).await)?;
-    forbidden("a deletion", nodes.delete(OTHER_NODE, &Default::default()).await)
+    forbidden("a deletion", nodes.delete(OTHER_NODE, &Default::default()).await)?;
+    let (client, list) = (&setup.agent_client, ListParams::default());
+    forbidden("a list of secrets", Api::<Secret>::all(client.clone()).list(&list).await)?;
+    forbidden("a list of pods", Api::<Pod>::all(client.clone()).list(&list).await)?;
+    let own: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
+    forbidden("a secret of its namespace", own.get("any").await)?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let pod = serde_json::from_value(json!({
+        "metadata": { "name": "mine" },
+        "spec": { "containers": [{ "name": "mine", "image": IMAGE }] },
+    }))?;
+    forbidden("a new pod", pods.create(&PostParams::default(), &pod).await)
 }
