@@ -3,13 +3,16 @@
 //! A list of what is forbidden: what a vendor's library calls is not documented and changes from release to release. A forbidden
 //! call fails with EPERM, so that a library which only tries goes on.
 
+mod conditions;
+
 use std::collections::BTreeMap;
 
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, apply_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpOp, SeccompFilter, SeccompRule, TargetArch,
+    apply_filter,
 };
 
+use self::conditions::{is_none_of, when, when_long};
 use super::SandboxError;
 
 /// Forbidden whatever their arguments.
@@ -225,148 +228,5 @@ fn counting_conditions() -> Vec<SeccompRule> {
     vec![when(1, SeccompCmpOp::Ne, all_processes), is_none_of(4, [0, CLOSE_COUNTER_ON_EXEC as i32])]
 }
 
-fn is_none_of(argument: u8, values: [i32; 2]) -> SeccompRule {
-    let is_not = |value: i32| {
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value as u64)
-            .expect("a system call has six arguments")
-    };
-    SeccompRule::new(values.map(is_not).into()).expect("it has conditions")
-}
-
-fn when(argument: u8, operator: SeccompCmpOp, value: u64) -> SeccompRule {
-    condition(argument, SeccompCmpArgLen::Dword, operator, value)
-}
-
-fn when_long(argument: u8, operator: SeccompCmpOp, value: u64) -> SeccompRule {
-    condition(argument, SeccompCmpArgLen::Qword, operator, value)
-}
-
-fn condition(argument: u8, length: SeccompCmpArgLen, operator: SeccompCmpOp, value: u64) -> SeccompRule {
-    SeccompCondition::new(argument, length, operator, value)
-        .and_then(|condition| SeccompRule::new(vec![condition]))
-        .expect("a system call has six arguments")
-}
-
 #[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-
-    #[test]
-    fn the_filters_can_be_installed() {
-        for (connecting, counting) in [(false, false), (false, true), (true, false), (true, true)] {
-            let rules = rules(AllowedCalls { connecting, counting });
-            let length = program(rules, libc::EPERM).expect("it compiles").len();
-            assert!(length < 4096, "the limit of the kernel");
-        }
-    }
-
-    /// What the kernel would do with a call by a filter: the instructions that filters of seccompiler have.
-    fn carried_out(program: &BpfProgram, call: i64, arguments: [u64; 6]) -> u32 {
-        // `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_AARCH64`.
-        let architecture: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
-        let mut data = (call as u32).to_ne_bytes().to_vec();
-        data.extend(architecture.to_ne_bytes());
-        data.extend([0; 8]);
-        data.extend(arguments.iter().flat_map(|argument| argument.to_ne_bytes()));
-        let (mut at, mut value) = (0, 0);
-        loop {
-            let instruction = &program[at];
-            let k = instruction.k;
-            let jump = |is_met: bool| usize::from(if is_met { instruction.jt } else { instruction.jf });
-            at += 1;
-            match u32::from(instruction.code) {
-                0x20 => value = u32::from_ne_bytes(*data[k as usize..].first_chunk().expect("it is within")),
-                0x54 => value &= k,
-                0x05 => at += k as usize,
-                0x15 => at += jump(value == k),
-                0x25 => at += jump(value > k),
-                0x35 => at += jump(value >= k),
-                0x06 => return k,
-                other => panic!("an instruction that is not expected: {other:#x}"),
-            }
-        }
-    }
-
-    #[test]
-    fn counters_are_opened_by_whom_the_record_allows_it_and_never_of_a_process() {
-        let is_forbidden = |counting, pid: i32, flags: u64| {
-            let rules = rules(AllowedCalls { connecting: false, counting });
-            let program = program(rules, libc::EPERM).expect("it compiles");
-            let arguments = [0x7000, pid as u32 as u64, 0, u64::MAX, flags, 0];
-            let action = carried_out(&program, libc::SYS_perf_event_open, arguments);
-            assert!([0x7fff_0000, 0x0005_0000 | libc::EPERM as u32].contains(&action), "{action:#x}");
-            action != 0x7fff_0000
-        };
-        // As Level Zero opens them, and as this program does.
-        for flags in [0, CLOSE_COUNTER_ON_EXEC] {
-            assert!(!is_forbidden(true, -1, flags));
-            assert!(is_forbidden(false, -1, flags), "the record does not name it");
-            assert!(is_forbidden(true, 0, flags), "its own process");
-            assert!(is_forbidden(true, 1, flags), "another one");
-        }
-        // Those of the output to another counter and of a control group, and one that the kernel does not have.
-        for flags in [1 << 1, 1 << 2, 1 << 4] {
-            assert!(is_forbidden(true, -1, flags), "{flags}");
-        }
-    }
-
-    /// A filter is of the thread that installs it.
-    #[test]
-    fn a_process_that_may_connect_makes_sockets_of_tcp_alone() {
-        use rustix::{
-            io::Errno,
-            net::{AddressFamily, Protocol, RawProtocol, SendFlags, SocketType, ipproto, send, socket},
-        };
-        let thread = std::thread::spawn(|| {
-            if filter(AllowedCalls { connecting: true, counting: false })
-                .expect("the filters can be installed")
-                != "seccomp"
-            {
-                return;
-            }
-            let tcp = |kind, protocol| socket(AddressFamily::INET, kind, protocol);
-            let stream = tcp(SocketType::STREAM, Some(ipproto::TCP)).expect("TCP is allowed");
-            tcp(SocketType::STREAM, None).expect("it is TCP by default");
-            let raw = |number| RawProtocol::new(number).map(Protocol::from_raw);
-            for (kind, protocol) in [
-                (SocketType::STREAM, raw(libc::IPPROTO_MPTCP as u32)),
-                (SocketType::STREAM, raw(libc::IPPROTO_SCTP as u32)),
-                (SocketType::DGRAM, None),
-                (SocketType::from_raw(6), raw(33)),
-            ] {
-                assert_eq!(tcp(kind, protocol).err(), Some(Errno::PERM), "{kind:?} {protocol:?}");
-            }
-            assert_eq!(socket(AddressFamily::UNIX, SocketType::STREAM, None).err(), Some(Errno::PERM));
-            let fast_open = SendFlags::from_bits_retain(libc::MSG_FASTOPEN as u32);
-            assert_eq!(send(&stream, b"x", fast_open), Err(Errno::PERM));
-            assert_eq!(send(&stream, b"x", SendFlags::NOSIGNAL), Err(Errno::PIPE), "it is not connected");
-        });
-        thread.join().expect("the thread ends");
-    }
-
-    #[test]
-    fn what_was_applied_is_said_of_each_filter() {
-        let refuse = |errno: i32| seccompiler::Error::Seccomp(io::Error::from_raw_os_error(errno));
-        for (refused, expected) in [
-            ([false, false], "seccomp"),
-            ([false, true], "seccomp except for clone3"),
-            ([true, false], "seccomp for clone3 only"),
-            ([true, true], "no seccomp"),
-        ] {
-            let mut filters = refused.into_iter();
-            let applied = install(AllowedCalls::default(), |_| match filters.next() {
-                Some(true) => Err(refuse(libc::EINVAL)),
-                Some(false) => Ok(()),
-                None => panic!("there are two filters"),
-            });
-            assert_eq!(applied.expect("a refusal is no error"), expected);
-            assert_eq!(filters.next(), None, "both were tried");
-        }
-        assert!(
-            install(AllowedCalls::default(), |_| Err(refuse(libc::EFAULT))).is_err(),
-            "any other failure is an error"
-        );
-    }
-}
+mod tests;
