@@ -168,7 +168,7 @@ fn a_library_that_answers_what_it_was_not_asked_is_killed() {
 #[test]
 fn a_library_that_takes_memory_is_refused_it_or_killed() {
     is_killed("allocate 2048", "the process that queries the library ended (signal: 6 (SIGABRT)");
-    is_killed("share 300", "was killed: it grew to 3");
+    is_killed("allocate 288", "was killed: it grew to ");
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn attempts() -> (BTreeMap<String, String>, String) {
 /// What a library can do wherever the agent runs.
 const ALLOWED: [&str; 4] = ["read sysfs", "read procfs", "open a harmless device", "start a thread"];
 /// What seccomp forbids.
-const FORBIDDEN_CALLS: [&str; 14] = [
+const FORBIDDEN_CALLS: &[&str] = &[
     "connect to a socket",
     "connect to a port",
     "trace the agent",
@@ -325,9 +325,13 @@ const FORBIDDEN_CALLS: [&str; 14] = [
     "outlive the agent",
     "raise a limit",
     "make a ring",
+    "share memory",
+    "make a file in memory",
+    "make a queue",
+    "make semaphores",
 ];
 /// What Landlock forbids.
-const FORBIDDEN_FILES: [&str; 11] = [
+const FORBIDDEN_FILES: &[&str] = &[
     "read a secret",
     "list a folder",
     "write a file",
@@ -347,7 +351,7 @@ fn a_library_can_neither_use_the_node_nor_leave_its_process() {
     for name in ALLOWED {
         assert_eq!(attempts[name], "succeeded", "{name}");
     }
-    for (feature, names) in [("seccomp", &FORBIDDEN_CALLS[..]), ("Landlock ABI", &FORBIDDEN_FILES)] {
+    for (feature, names) in [("seccomp", FORBIDDEN_CALLS), ("Landlock ABI", FORBIDDEN_FILES)] {
         if messages.contains(&format!("no {feature}")) || !messages.contains(feature) {
             eprintln!("this kernel has no {feature}, so that this part did not run: {messages}");
             continue;

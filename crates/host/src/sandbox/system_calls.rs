@@ -82,8 +82,13 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
-    // Memory that is neither private nor in a file that a limit bounds.
+    // Memory that is neither private nor in a file that a limit bounds. Segments and queues outlive the process besides.
     libc::SYS_shmget,
+    libc::SYS_semget,
+    libc::SYS_msgget,
+    libc::SYS_mq_open,
+    libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
     // Raising a limit again, which `limits.rs` has lowered.
     libc::SYS_setrlimit,
 ];
@@ -128,6 +133,9 @@ const FORBIDDEN_CLONES: [i32; 8] = [
     libc::CLONE_NEWCGROUP,
     libc::CLONE_PARENT,
 ];
+
+/// Flags of a mapping that is of memory and can be shared, `MAP_SHARED_VALIDATE` included.
+const SHARED_MEMORY: u64 = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u64;
 
 /// What a process may do that others may not.
 #[derive(Clone, Copy, Debug, Default)]
@@ -203,6 +211,8 @@ fn rules(allowed: AllowedCalls) -> BTreeMap<i64, Vec<SeccompRule>> {
     // It would outlive the agent.
     let prctl = [libc::PR_SET_PDEATHSIG, libc::PR_SET_CHILD_SUBREAPER];
     rules.insert(libc::SYS_prctl, prctl.map(|option| when(0, SeccompCmpOp::Eq, option as u64)).into());
+    // It counts for the container, and for no limit of the process.
+    rules.insert(libc::SYS_mmap, vec![when(3, SeccompCmpOp::MaskedEq(SHARED_MEMORY), SHARED_MEMORY)]);
     let flags = FORBIDDEN_CLONES.map(|flag| flag as u32 as u64);
     rules.insert(libc::SYS_clone, flags.map(|flag| when(0, SeccompCmpOp::MaskedEq(flag), flag)).into());
     #[cfg(target_arch = "x86_64")]

@@ -67,7 +67,6 @@ pub extern "C" fn nvmlInit_v2() -> u32 {
         "hang" => hang(),
         "fork" => attempts::fork_and_hold(),
         "allocate" => attempts::allocate(argument.parse().expect("a number of MiB")),
-        "share" => attempts::share(argument.parse().expect("a number of MiB")),
         "attempt" => attempts::all(argument),
         "fork-and-hang" => {
             attempts::fork_and_hold();

@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn the_filters_can_be_installed() {
-    for (connecting, counting) in [(false, false), (false, true), (true, false), (true, true)] {
-        let rules = rules(AllowedCalls { connecting, counting });
+    for allowed in all_allowed() {
+        let rules = rules(allowed);
         let length = program(rules, libc::EPERM).expect("it compiles").len();
         assert!(length < 4096, "the limit of the kernel");
     }
@@ -38,15 +38,56 @@ fn carried_out(program: &BpfProgram, call: i64, arguments: [u64; 6]) -> u32 {
     }
 }
 
+/// Whether a call is forbidden; it is allowed otherwise.
+fn is_forbidden(allowed: AllowedCalls, call: i64, arguments: [u64; 6]) -> bool {
+    let program = program(rules(allowed), libc::EPERM).expect("it compiles");
+    let action = carried_out(&program, call, arguments);
+    assert!([0x7fff_0000, 0x0005_0000 | libc::EPERM as u32].contains(&action), "{action:#x}");
+    action != 0x7fff_0000
+}
+
+/// What processes may do: nothing of their own, each thing, and all.
+fn all_allowed() -> Vec<AllowedCalls> {
+    let none = AllowedCalls::default();
+    vec![
+        none,
+        AllowedCalls { connecting: true, ..none },
+        AllowedCalls { counting: true, ..none },
+        AllowedCalls { connecting: true, counting: true },
+    ]
+}
+
+#[test]
+fn memory_that_no_limit_bounds_is_forbidden() {
+    let calls = [
+        libc::SYS_shmget,
+        libc::SYS_semget,
+        libc::SYS_msgget,
+        libc::SYS_mq_open,
+        libc::SYS_memfd_create,
+        libc::SYS_memfd_secret,
+    ];
+    for allowed in all_allowed() {
+        for call in calls {
+            assert!(is_forbidden(allowed, call, [0; 6]), "{call} {allowed:?}");
+        }
+        let maps = |flags: i32| {
+            let arguments = [0, 4096, 3, flags as u64, u64::from(u32::MAX), 0];
+            !is_forbidden(allowed, libc::SYS_mmap, arguments)
+        };
+        assert!(maps(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE));
+        assert!(maps(libc::MAP_PRIVATE) && maps(libc::MAP_SHARED | libc::MAP_FIXED), "of files and devices");
+        assert!(!maps(libc::MAP_SHARED | libc::MAP_ANONYMOUS));
+        assert!(!maps(libc::MAP_SHARED_VALIDATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE));
+    }
+}
+
 #[test]
 fn counters_are_opened_by_whom_the_record_allows_it_and_never_of_a_process() {
     let is_forbidden = |counting, pid: i32, flags: u64| {
-        let rules = rules(AllowedCalls { connecting: false, counting });
-        let program = program(rules, libc::EPERM).expect("it compiles");
         let arguments = [0x7000, pid as u32 as u64, 0, u64::MAX, flags, 0];
-        let action = carried_out(&program, libc::SYS_perf_event_open, arguments);
-        assert!([0x7fff_0000, 0x0005_0000 | libc::EPERM as u32].contains(&action), "{action:#x}");
-        action != 0x7fff_0000
+        let allowed = AllowedCalls { counting, ..AllowedCalls::default() };
+        is_forbidden(allowed, libc::SYS_perf_event_open, arguments)
     };
     // As Level Zero opens them, and as this program does.
     for flags in [0, CLOSE_COUNTER_ON_EXEC] {
@@ -69,9 +110,8 @@ fn a_process_that_may_connect_makes_sockets_of_tcp_alone() {
         net::{AddressFamily, Protocol, RawProtocol, SendFlags, SocketType, ipproto, send, socket},
     };
     let thread = std::thread::spawn(|| {
-        if filter(AllowedCalls { connecting: true, counting: false }).expect("the filters can be installed")
-            != "seccomp"
-        {
+        let allowed = AllowedCalls { connecting: true, ..AllowedCalls::default() };
+        if filter(allowed).expect("the filters can be installed") != "seccomp" {
             return;
         }
         let tcp = |kind, protocol| socket(AddressFamily::INET, kind, protocol);
