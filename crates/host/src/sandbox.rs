@@ -78,7 +78,12 @@ impl Sandbox {
         let device_files = files::matching(policy.device_files);
         let files = files::restrict(policy, &device_files).map_err(SandboxError::Files)?;
         // Last: it forbids what the others need.
-        let allowed = AllowedCalls { connecting: !policy.ports.is_empty(), counting: policy.may_count };
+        let allowed = AllowedCalls {
+            connecting: !policy.ports.is_empty(),
+            counting: policy.may_count,
+            executing: !policy.programs.is_empty(),
+            sharing: !policy.shared_folders.is_empty(),
+        };
         let system_calls = system_calls::filter(allowed)?;
         let device_patterns = policy.device_files.iter().copied().map(str::to_owned).collect();
         Ok(Sandbox { device_patterns, device_files, files, system_calls })

@@ -89,9 +89,32 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_mq_open,
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
+    // What is written of a file beside its content, which Landlock does not know; and its length by its path, which it knows from
+    // its third version on.
+    libc::SYS_fchown,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    SETXATTRAT,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    REMOVEXATTRAT,
+    FILE_SETATTR,
+    libc::SYS_utimensat,
+    libc::SYS_truncate,
     // Raising a limit again, which `limits.rs` has lowered.
     libc::SYS_setrlimit,
 ];
+
+/// Forbidden where no program may be executed: a program that makes a device file sets its owner and its mode by its path.
+const FORBIDDEN_WITHOUT_PROGRAMS: [i64; 3] = [libc::SYS_fchmodat, FCHMODAT2, libc::SYS_fchownat];
+
+/// Calls for which the C library has no names on every platform: their numbers are the same on all.
+const FCHMODAT2: i64 = 452;
+const SETXATTRAT: i64 = 463;
+const REMOVEXATTRAT: i64 = 466;
+const FILE_SETATTR: i64 = 469;
 
 /// Forbidden where no port may be connected to: no library needs a socket, and the agent's host has many that would serve root.
 const FORBIDDEN_OFFLINE: [i64; 2] = [libc::SYS_socket, libc::SYS_connect];
@@ -108,19 +131,33 @@ const SENDING: [(i64, u8); 3] = [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), 
 /// `PERF_FLAG_FD_CLOEXEC`: of the flags of a counter, the one that says nothing of what it counts.
 const CLOSE_COUNTER_ON_EXEC: u64 = 1 << 3;
 
-/// Forbidden on x86 in addition: access to ports.
+/// Forbidden on x86 in addition: access to ports, and older forms of other calls.
 #[cfg(target_arch = "x86_64")]
-const FORBIDDEN_HERE: &[i64] = &[libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_modify_ldt];
+const FORBIDDEN_HERE: &[i64] = &[
+    libc::SYS_ioperm,
+    libc::SYS_iopl,
+    libc::SYS_modify_ldt,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+];
 #[cfg(not(target_arch = "x86_64"))]
 const FORBIDDEN_HERE: &[i64] = &[];
+/// The same where no program may be executed.
+#[cfg(target_arch = "x86_64")]
+const FORBIDDEN_HERE_WITHOUT_PROGRAMS: &[i64] = &[libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown];
+#[cfg(not(target_arch = "x86_64"))]
+const FORBIDDEN_HERE_WITHOUT_PROGRAMS: &[i64] = &[];
 
 /// The bit that turns the number of a call into that of the x32 ABI, which has the same architecture for a filter.
 #[cfg(target_arch = "x86_64")]
 const X32: i64 = 0x4000_0000;
-/// Calls that have a number of their own in that ABI: ptrace, kexec_load, rt_sigqueueinfo, rt_tgsigqueueinfo, process_vm_readv,
-/// process_vm_writev.
+/// Calls that have a number of their own in that ABI. Nothing here needs them.
 #[cfg(target_arch = "x86_64")]
-const X32_OWN: &[i64] = &[521, 528, 524, 536, 539, 540];
+const X32_OWN: std::ops::RangeInclusive<i64> = 512..=547;
+
+/// Calls of `ioctl` that change what is written of a file beside its content: `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`.
+const FORBIDDEN_IOCTLS: [u64; 2] = [0x4008_6602, 0x401c_5820];
 
 /// Flags of `clone` that make a namespace or a sibling of this process.
 const FORBIDDEN_CLONES: [i32; 8] = [
@@ -144,6 +181,10 @@ pub(super) struct AllowedCalls {
     pub(super) connecting: bool,
     /// Open counters of a processor or a device, not of a process.
     pub(super) counting: bool,
+    /// Execute programs, which set the owner and the mode of device files that they make.
+    pub(super) executing: bool,
+    /// Make files that other processes use, and set the mode of what is open.
+    pub(super) sharing: bool,
 }
 
 /// Installs the filters; what was applied.
@@ -201,6 +242,14 @@ fn rules(allowed: AllowedCalls) -> BTreeMap<i64, Vec<SeccompRule>> {
     } else {
         rules.extend(FORBIDDEN_OFFLINE.map(|call| (call, Vec::new())));
     }
+    if !allowed.executing {
+        let calls = FORBIDDEN_WITHOUT_PROGRAMS.iter().chain(FORBIDDEN_HERE_WITHOUT_PROGRAMS);
+        rules.extend(calls.map(|call| (*call, Vec::new())));
+    }
+    if !allowed.sharing {
+        rules.insert(libc::SYS_fchmod, Vec::new());
+    }
+    rules.insert(libc::SYS_ioctl, FORBIDDEN_IOCTLS.map(|request| when(1, SeccompCmpOp::Eq, request)).into());
     let own = u64::from(std::process::id());
     // Signals to itself are how a process aborts.
     for call in [libc::SYS_kill, libc::SYS_tgkill] {
@@ -219,7 +268,7 @@ fn rules(allowed: AllowedCalls) -> BTreeMap<i64, Vec<SeccompRule>> {
     {
         let x32: Vec<_> = rules.iter().map(|(call, conditions)| (call | X32, conditions.clone())).collect();
         rules.extend(x32);
-        rules.extend(X32_OWN.iter().map(|call| (call | X32, Vec::new())));
+        rules.extend(X32_OWN.map(|call| (call | X32, Vec::new())));
     }
     rules
 }

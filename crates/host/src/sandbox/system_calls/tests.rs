@@ -53,7 +53,9 @@ fn all_allowed() -> Vec<AllowedCalls> {
         none,
         AllowedCalls { connecting: true, ..none },
         AllowedCalls { counting: true, ..none },
-        AllowedCalls { connecting: true, counting: true },
+        AllowedCalls { executing: true, ..none },
+        AllowedCalls { sharing: true, ..none },
+        AllowedCalls { connecting: true, counting: true, executing: true, sharing: true },
     ]
 }
 
@@ -79,6 +81,61 @@ fn memory_that_no_limit_bounds_is_forbidden() {
         assert!(maps(libc::MAP_PRIVATE) && maps(libc::MAP_SHARED | libc::MAP_FIXED), "of files and devices");
         assert!(!maps(libc::MAP_SHARED | libc::MAP_ANONYMOUS));
         assert!(!maps(libc::MAP_SHARED_VALIDATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE));
+    }
+}
+
+#[test]
+fn what_is_written_of_a_file_beside_its_content_is_set_by_programs_and_for_shared_files_alone() {
+    let mut always = vec![
+        libc::SYS_fchown,
+        libc::SYS_setxattr,
+        libc::SYS_lsetxattr,
+        libc::SYS_fsetxattr,
+        463,
+        libc::SYS_removexattr,
+        libc::SYS_lremovexattr,
+        libc::SYS_fremovexattr,
+        466,
+        469,
+        libc::SYS_utimensat,
+        libc::SYS_truncate,
+    ];
+    let mut without_programs = vec![libc::SYS_fchmodat, 452, libc::SYS_fchownat];
+    #[cfg(target_arch = "x86_64")]
+    {
+        always.extend([libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat]);
+        without_programs.extend([libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown]);
+    }
+    for allowed in all_allowed() {
+        let is_forbidden = |call| is_forbidden(allowed, call, [0; 6]);
+        assert!(always.iter().all(|call| is_forbidden(*call)), "{allowed:?}");
+        let are_forbidden = without_programs.iter().all(|call| is_forbidden(*call));
+        assert_eq!(are_forbidden, !allowed.executing, "{allowed:?}");
+        assert_eq!(without_programs.iter().any(|call| is_forbidden(*call)), !allowed.executing);
+        assert_eq!(is_forbidden(libc::SYS_fchmod), !allowed.sharing, "{allowed:?}");
+        // The length of what is open for writing.
+        assert!(!is_forbidden(libc::SYS_ftruncate));
+    }
+}
+
+#[test]
+fn ioctls_of_devices_are_allowed_and_those_of_files_are_not() {
+    let is_forbidden =
+        |request| is_forbidden(AllowedCalls::default(), libc::SYS_ioctl, [3, request, 0, 0, 0, 0]);
+    assert!(is_forbidden(0x4008_6602), "FS_IOC_SETFLAGS");
+    assert!(is_forbidden(0x401c_5820), "FS_IOC_FSSETXATTR");
+    // Of drivers, whose types are `d`, `F` and `K`; and `FIONREAD`.
+    for request in [0xc040_6400, 0xca00_46c8, 0x8008_4b01, libc::FIONREAD] {
+        assert!(!is_forbidden(request), "{request:#x}");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn no_call_gets_past_the_filter_by_the_numbers_of_the_x32_abi() {
+    let ioctl = 514 | X32;
+    for call in [libc::SYS_bind | X32, libc::SYS_setxattr | X32, ioctl, 521 | X32, 540 | X32] {
+        assert!(all_allowed().into_iter().all(|allowed| is_forbidden(allowed, call, [0; 6])), "{call:#x}");
     }
 }
 
