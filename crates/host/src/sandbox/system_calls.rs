@@ -156,8 +156,21 @@ const X32: i64 = 0x4000_0000;
 #[cfg(target_arch = "x86_64")]
 const X32_OWN: std::ops::RangeInclusive<i64> = 512..=547;
 
-/// Calls of `ioctl` that change what is written of a file beside its content: `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`.
-const FORBIDDEN_IOCTLS: [u64; 2] = [0x4008_6602, 0x401c_5820];
+/// Calls of `ioctl` that change what is written of a file beside its content (`FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`), or whom the
+/// kernel signals for a socket (`FIOSETOWN`, `SIOCSPGRP`).
+const FORBIDDEN_IOCTLS: [u64; 4] = [0x4008_6602, 0x401c_5820, 0x8901, 0x8902];
+/// Commands of `fcntl` by which the kernel signals another process for a file, with a signal of choice. The C library has no names
+/// for the last two on every platform: `F_SETSIG`, `F_SETOWN_EX`.
+const FORBIDDEN_FILE_COMMANDS: [u64; 3] = [libc::F_SETOWN as u64, 10, 15];
+/// Calls that schedule the process, or the thread, of their first argument. Its own thread is 0.
+const SCHEDULING: [i64; 4] = [
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setaffinity,
+];
+/// The kind of a target that is all processes of a user, for `setpriority` and for `ioprio_set`.
+const OF_A_USER: [(i64, u64); 2] = [(libc::SYS_setpriority, 2), (libc::SYS_ioprio_set, 3)];
 
 /// Flags of `clone` that make a namespace or a sibling of this process.
 const FORBIDDEN_CLONES: [i32; 8] = [
@@ -255,6 +268,13 @@ fn rules(allowed: AllowedCalls) -> BTreeMap<i64, Vec<SeccompRule>> {
     for call in [libc::SYS_kill, libc::SYS_tgkill] {
         rules.insert(call, vec![when(0, SeccompCmpOp::Ne, own)]);
     }
+    let is_of_another = |argument| is_none_of(argument, [0, own as i32]);
+    rules.extend(SCHEDULING.map(|call| (call, vec![is_of_another(0)])));
+    for (call, user) in OF_A_USER {
+        rules.insert(call, vec![is_of_another(1), when(0, SeccompCmpOp::Eq, user)]);
+    }
+    let commands = FORBIDDEN_FILE_COMMANDS.map(|command| when(1, SeccompCmpOp::Eq, command));
+    rules.insert(libc::SYS_fcntl, commands.into());
     // The new limit is a pointer; without it the call reads one.
     rules.insert(libc::SYS_prlimit64, vec![when_long(2, SeccompCmpOp::Ne, 0)]);
     // It would outlive the agent.

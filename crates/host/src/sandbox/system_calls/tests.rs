@@ -124,9 +124,44 @@ fn ioctls_of_devices_are_allowed_and_those_of_files_are_not() {
         |request| is_forbidden(AllowedCalls::default(), libc::SYS_ioctl, [3, request, 0, 0, 0, 0]);
     assert!(is_forbidden(0x4008_6602), "FS_IOC_SETFLAGS");
     assert!(is_forbidden(0x401c_5820), "FS_IOC_FSSETXATTR");
+    assert!(is_forbidden(0x8901) && is_forbidden(0x8902), "who is signalled for a socket");
     // Of drivers, whose types are `d`, `F` and `K`; and `FIONREAD`.
     for request in [0xc040_6400, 0xca00_46c8, 0x8008_4b01, libc::FIONREAD] {
         assert!(!is_forbidden(request), "{request:#x}");
+    }
+}
+
+#[test]
+fn a_process_schedules_and_has_signalled_itself_alone() {
+    let own = u64::from(std::process::id());
+    let is_forbidden = |call, arguments: [u64; 2]| {
+        let [first, second] = arguments;
+        is_forbidden(AllowedCalls::default(), call, [first, second, 0, 0, 0, 0])
+    };
+    for call in [
+        libc::SYS_sched_setscheduler,
+        libc::SYS_sched_setattr,
+        libc::SYS_sched_setparam,
+        libc::SYS_sched_setaffinity,
+    ] {
+        assert!(!is_forbidden(call, [0, 0]) && !is_forbidden(call, [own, 0]), "{call}");
+        assert!(is_forbidden(call, [own + 1, 0]) && is_forbidden(call, [1, 0]), "{call}");
+    }
+    // Kinds of a target: a process, a group, all of a user.
+    for (call, [process, group, user]) in
+        [(libc::SYS_setpriority, [0, 1, 2]), (libc::SYS_ioprio_set, [1, 2, 3])]
+    {
+        for kind in [process, group] {
+            assert!(!is_forbidden(call, [kind, 0]) && !is_forbidden(call, [kind, own]), "{call} {kind}");
+            assert!(is_forbidden(call, [kind, 1]), "{call} {kind}");
+        }
+        assert!(is_forbidden(call, [user, 0]), "{call}");
+    }
+    for command in [libc::F_SETOWN, 15, 10] {
+        assert!(is_forbidden(libc::SYS_fcntl, [3, command as u64]), "{command}");
+    }
+    for command in [libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC, libc::F_SETLK, libc::F_GETOWN] {
+        assert!(!is_forbidden(libc::SYS_fcntl, [3, command as u64]), "{command}");
     }
 }
 
