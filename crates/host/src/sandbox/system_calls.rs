@@ -263,6 +263,7 @@ fn rules(allowed: AllowedCalls) -> BTreeMap<i64, Vec<SeccompRule>> {
         rules.insert(libc::SYS_fchmod, Vec::new());
     }
     rules.insert(libc::SYS_ioctl, FORBIDDEN_IOCTLS.map(|request| when(1, SeccompCmpOp::Eq, request)).into());
+    rules.insert(libc::SYS_socketpair, pair_conditions());
     let own = u64::from(std::process::id());
     // Signals to itself are how a process aborts.
     for call in [libc::SYS_kill, libc::SYS_tgkill] {
@@ -293,11 +294,19 @@ fn rules(allowed: AllowedCalls) -> BTreeMap<i64, Vec<SeccompRule>> {
     rules
 }
 
+/// Pairs that are not of streams within the machine. A socket of another kind is not bound to its pair: it sends to any socket.
+fn pair_conditions() -> Vec<SeccompRule> {
+    forbidden_kinds().chain([when(0, SeccompCmpOp::Ne, libc::AF_UNIX as u64)]).collect()
+}
+
+fn forbidden_kinds() -> impl Iterator<Item = SeccompRule> {
+    FORBIDDEN_SOCKETS.into_iter().map(|kind| when(1, SeccompCmpOp::MaskedEq(SOCKET_KIND), kind as u64))
+}
+
 /// Sockets that are not of IP, or not of TCP: SCTP and MPTCP have streams as well.
 fn socket_conditions() -> Vec<SeccompRule> {
-    let kinds = FORBIDDEN_SOCKETS.map(|kind| when(1, SeccompCmpOp::MaskedEq(SOCKET_KIND), kind as u64));
     let others = [is_none_of(0, [libc::AF_INET, libc::AF_INET6]), is_none_of(2, [0, libc::IPPROTO_TCP])];
-    kinds.into_iter().chain(others).collect()
+    forbidden_kinds().chain(others).collect()
 }
 
 /// A counter that is not of all processes, or is opened in another way than that its descriptor alone reads it. What it counts is in

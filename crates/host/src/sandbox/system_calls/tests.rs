@@ -1,4 +1,8 @@
-use std::io;
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::{UnixDatagram, UnixStream},
+    thread,
+};
 
 use super::*;
 
@@ -201,7 +205,7 @@ fn a_process_that_may_connect_makes_sockets_of_tcp_alone() {
         io::Errno,
         net::{AddressFamily, Protocol, RawProtocol, SendFlags, SocketType, ipproto, send, socket},
     };
-    let thread = std::thread::spawn(|| {
+    let thread = thread::spawn(|| {
         let allowed = AllowedCalls { connecting: true, ..AllowedCalls::default() };
         if filter(allowed).expect("the filters can be installed") != "seccomp" {
             return;
@@ -224,6 +228,41 @@ fn a_process_that_may_connect_makes_sockets_of_tcp_alone() {
         assert_eq!(send(&stream, b"x", SendFlags::NOSIGNAL), Err(Errno::PIPE), "it is not connected");
     });
     thread.join().expect("the thread ends");
+}
+
+/// A filter is of the thread that installs it.
+#[test]
+fn a_pair_of_sockets_is_a_stream_and_reaches_no_other_socket() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = folder.path().join("socket");
+    let other = UnixDatagram::bind(&path).expect("a socket can be bound");
+    other.set_nonblocking(true).expect("it can be set");
+    let thread = thread::spawn(move || {
+        let unfiltered = UnixDatagram::pair().expect("without the filter there are such pairs");
+        unfiltered.0.send_to(b"x", &path).expect("it reaches the other socket");
+        if filter(AllowedCalls::default()).expect("the filters can be installed") != "seccomp" {
+            return;
+        }
+        // As tokio makes for signals.
+        let (mut one, mut two) = UnixStream::pair().expect("a stream is allowed");
+        one.write_all(b"x").expect("it is connected");
+        two.read_exact(&mut [0]).expect("it is connected");
+        let error = UnixDatagram::pair().expect_err("it is forbidden");
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    });
+    thread.join().expect("the thread ends");
+    other.recv(&mut [0]).expect("it was reached once");
+    assert!(other.recv(&mut [0]).is_err(), "and not again");
+    for allowed in all_allowed() {
+        let pair = |domain: i32, kind: i32| {
+            is_forbidden(allowed, libc::SYS_socketpair, [domain as u64, kind as u64, 0, 0, 0, 0])
+        };
+        assert!(!pair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK));
+        for kind in FORBIDDEN_SOCKETS {
+            assert!(pair(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC), "{kind} {allowed:?}");
+        }
+        assert!(pair(libc::AF_TIPC, libc::SOCK_STREAM), "a protocol whose module the kernel would load");
+    }
 }
 
 #[test]
