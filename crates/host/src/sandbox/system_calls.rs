@@ -145,7 +145,8 @@ const FORBIDDEN_HERE: &[i64] = &[
 const FORBIDDEN_HERE: &[i64] = &[];
 /// The same where no program may be executed.
 #[cfg(target_arch = "x86_64")]
-const FORBIDDEN_HERE_WITHOUT_PROGRAMS: &[i64] = &[libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown];
+const FORBIDDEN_HERE_WITHOUT_PROGRAMS: &[i64] =
+    &[libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_fork, libc::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
 const FORBIDDEN_HERE_WITHOUT_PROGRAMS: &[i64] = &[];
 
@@ -194,7 +195,7 @@ pub(super) struct AllowedCalls {
     pub(super) connecting: bool,
     /// Open counters of a processor or a device, not of a process.
     pub(super) counting: bool,
-    /// Execute programs, which set the owner and the mode of device files that they make.
+    /// Start processes and execute programs, which set the owner and the mode of device files that they make.
     pub(super) executing: bool,
     /// Make files that other processes use, and set the mode of what is open.
     pub(super) sharing: bool,
@@ -283,8 +284,7 @@ fn rules(allowed: AllowedCalls) -> BTreeMap<i64, Vec<SeccompRule>> {
     rules.insert(libc::SYS_prctl, prctl.map(|option| when(0, SeccompCmpOp::Eq, option as u64)).into());
     // It counts for the container, and for no limit of the process.
     rules.insert(libc::SYS_mmap, vec![when(3, SeccompCmpOp::MaskedEq(SHARED_MEMORY), SHARED_MEMORY)]);
-    let flags = FORBIDDEN_CLONES.map(|flag| flag as u32 as u64);
-    rules.insert(libc::SYS_clone, flags.map(|flag| when(0, SeccompCmpOp::MaskedEq(flag), flag)).into());
+    rules.insert(libc::SYS_clone, clone_conditions(allowed.executing));
     #[cfg(target_arch = "x86_64")]
     {
         let x32: Vec<_> = rules.iter().map(|(call, conditions)| (call | X32, conditions.clone())).collect();
@@ -292,6 +292,14 @@ fn rules(allowed: AllowedCalls) -> BTreeMap<i64, Vec<SeccompRule>> {
         rules.extend(X32_OWN.map(|call| (call | X32, Vec::new())));
     }
     rules
+}
+
+/// Namespaces, siblings, and without programs whatever is no thread: each process has limits of memory of its own.
+fn clone_conditions(executing: bool) -> Vec<SeccompRule> {
+    let flags = FORBIDDEN_CLONES.map(|flag| flag as u32 as u64);
+    let forbidden = flags.map(|flag| when(0, SeccompCmpOp::MaskedEq(flag), flag)).into_iter();
+    let is_process = when(0, SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64), 0);
+    forbidden.chain((!executing).then_some(is_process)).collect()
 }
 
 /// Pairs that are not of streams within the machine. A socket of another kind is not bound to its pair: it sends to any socket.

@@ -1,6 +1,7 @@
 use std::{
     io::{self, Read, Write},
     os::unix::net::{UnixDatagram, UnixStream},
+    process::Command,
     thread,
 };
 
@@ -262,6 +263,42 @@ fn a_pair_of_sockets_is_a_stream_and_reaches_no_other_socket() {
             assert!(pair(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC), "{kind} {allowed:?}");
         }
         assert!(pair(libc::AF_TIPC, libc::SOCK_STREAM), "a protocol whose module the kernel would load");
+    }
+}
+
+/// A filter is of the thread that installs it.
+#[test]
+fn a_process_without_programs_starts_threads_alone() {
+    for executing in [false, true] {
+        let thread = thread::spawn(move || {
+            let allowed = AllowedCalls { executing, ..AllowedCalls::default() };
+            if filter(allowed).expect("the filters can be installed") != "seccomp" {
+                return;
+            }
+            thread::spawn(|| ()).join().expect("threads are allowed");
+            match Command::new("/bin/true").status() {
+                Ok(status) => assert!(executing && status.success(), "{status}"),
+                Err(error) => {
+                    assert_eq!((executing, error.kind()), (false, io::ErrorKind::PermissionDenied));
+                }
+            }
+        });
+        thread.join().expect("the thread ends");
+    }
+    for allowed in all_allowed() {
+        let clone =
+            |flags: i32| !is_forbidden(allowed, libc::SYS_clone, [flags as u32 as u64, 0, 0, 0, 0, 0]);
+        let thread = libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+        assert!(clone(thread), "{allowed:?}");
+        assert!(!clone(thread | libc::CLONE_NEWUSER) && !clone(libc::CLONE_PARENT | libc::SIGCHLD));
+        // As fork, and as vfork and posix_spawn.
+        for process in [libc::SIGCHLD, libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD] {
+            assert_eq!(clone(process), allowed.executing, "{allowed:?}");
+        }
+        #[cfg(target_arch = "x86_64")]
+        for call in [libc::SYS_fork, libc::SYS_vfork] {
+            assert_eq!(is_forbidden(allowed, call, [0; 6]), !allowed.executing, "{allowed:?}");
+        }
     }
 }
 
