@@ -172,6 +172,14 @@ fn a_library_that_takes_memory_is_refused_it_or_killed() {
 }
 
 #[test]
+fn memory_of_what_a_library_forks_counts_as_its_own() {
+    let setup = HostileSetup::new("fork-and-allocate 160");
+    let figures = setup.watch("fork", |setup| setup.has_problem("was killed: it grew to 3"));
+    assert!(figures.processes <= 2, "{figures:?}");
+    setup.end();
+}
+
+#[test]
 fn a_short_line_that_stands_for_much_memory_is_dropped() {
     let setup = HostileSetup::new("print-values");
     let figures = setup.watch("print-values", |setup| setup.dropped("output") >= 1.0);

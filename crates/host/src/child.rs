@@ -165,9 +165,8 @@ impl Child {
             process.pending = process.pending.filter(|pending| pending.request != request);
             return Ok(value);
         }
-        if let Some(resident) =
-            process.resident_bytes().filter(|size| *size > self.launcher.max_resident_bytes)
-        {
+        let resident = process.resident_bytes(&self.launcher.registry);
+        if let Some(resident) = resident.filter(|size| *size > self.launcher.max_resident_bytes) {
             self.end();
             return Err(Some(RequestError::Killed(format!("it grew to {} MiB", resident >> 20))));
         }

@@ -14,11 +14,12 @@ use procfs::process::Process;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{
-    ChildNote, Launcher,
+    ChildNote, ChildRegistry, Launcher,
     inbox::{DroppedMessages, Inbox, InboxEnd, LineEffect},
     killed::KilledProcess,
     lines::{LineBuffer, MAX_LINE_BYTES},
     protocol::ChildRequest,
+    registry::children,
 };
 
 /// How much is read at once.
@@ -99,10 +100,21 @@ impl ChildProcess {
         self.inbox.ended().is_some()
     }
 
-    /// The memory that it has resident; none if it has exited.
-    pub(super) fn resident_bytes(&self) -> Option<u64> {
-        let statm = Process::new(self.process.id() as i32).and_then(|process| process.statm()).ok()?;
-        Some(statm.resident * procfs::page_size())
+    /// The memory that it and all that it started have resident; none if it has exited. What they share counts for each of them.
+    pub(super) fn resident_bytes(&self, registry: &ChildRegistry) -> Option<u64> {
+        let leader = self.process.id();
+        let process = Process::new(leader as i32).ok()?;
+        let mut sum = resident_bytes(&process)?;
+        let mut started = children(&process);
+        started.extend(registry.orphans_of(leader));
+        while let Some(pid) = started.pop() {
+            // One that has ended meanwhile has none.
+            if let Ok(process) = Process::new(pid as i32) {
+                sum += resident_bytes(&process).unwrap_or(0);
+                started.extend(children(&process));
+            }
+        }
+        Some(sum)
     }
 
     /// Kills the process, whatever its pipes say. Returns why no more messages came, what was dropped, and the process.
@@ -112,6 +124,10 @@ impl ChildProcess {
         let killed = KilledProcess::new(self.process, launcher.registry.clone(), closed_output);
         (end, self.inbox.dropped(), killed)
     }
+}
+
+fn resident_bytes(process: &Process) -> Option<u64> {
+    Some(process.statm().ok()?.resident * procfs::page_size())
 }
 
 /// Reads what a process writes to standard output and standard error, until both are closed or it is given up.

@@ -70,6 +70,16 @@ impl ChildRegistry {
         living
     }
 
+    /// The living orphans in the group of a process that was started here.
+    pub(super) fn orphans_of(&self, leader: u32) -> Vec<u32> {
+        let registered = self.lock();
+        let orphans = own_children().filter(|pid| {
+            let process = Process::new(*pid as i32).and_then(|process| process.stat());
+            process.is_ok_and(|process| process.pgrp as u32 == leader && registered.is_orphan(&process))
+        });
+        orphans.collect()
+    }
+
     /// Reaps orphans that have ended: as process 1, this program is the only one that can.
     pub(super) fn reap_orphans(&self) {
         let registered = self.lock();
@@ -124,8 +134,13 @@ fn processes() -> impl Iterator<Item = Stat> {
 }
 
 fn own_children() -> impl Iterator<Item = u32> {
-    let tasks = Process::myself().and_then(|own| own.tasks()).into_iter().flatten();
-    tasks.filter_map(|task| task.ok()?.children().ok()).flatten()
+    Process::myself().into_iter().flat_map(|own| children(&own))
+}
+
+/// The children of a process; none where the kernel has no lists of them (`CONFIG_PROC_CHILDREN`).
+pub(super) fn children(process: &Process) -> Vec<u32> {
+    let tasks = process.tasks().into_iter().flatten();
+    tasks.filter_map(|task| task.ok()?.children().ok()).flatten().collect()
 }
 
 /// Whether a process is a zombie, or being removed.

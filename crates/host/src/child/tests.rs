@@ -264,6 +264,28 @@ fn a_process_that_grows_is_killed() {
 }
 
 #[test]
+fn memory_of_what_a_process_started_counts_as_its_own() {
+    let resident = |child: &Child| {
+        let process = child.process.as_ref().expect("it runs");
+        process.resident_bytes(&registry()).expect("it runs")
+    };
+    let (mut child, _) = shell(ECHO, LONG);
+    child.request::<Value>("sample", LONG).expect("it responds");
+    let alone = resident(&child);
+    let many = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 100 & done";
+    // Children, children of a child, and orphans.
+    for started in [many.to_owned(), format!("({many}; wait) &"), format!("({many})")] {
+        let (mut child, _) = shell(&format!("{started}\n{ECHO}"), LONG);
+        child.request::<Value>("sample", LONG).expect("it responds");
+        until(|| resident(&child) > 4 * alone);
+        child.launcher.max_resident_bytes = 4 * alone;
+        let error = child.request::<Value>("sample", LONG).expect_err("it is killed");
+        assert!(matches!(error, RequestError::Killed(_)), "{started}: {error}");
+        until(|| child.release().is_empty());
+    }
+}
+
+#[test]
 fn a_process_that_asks_for_it_is_replaced_without_a_back_off() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let flag = folder.path().join("flag");

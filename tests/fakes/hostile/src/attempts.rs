@@ -27,6 +27,13 @@ pub(crate) fn fork_and_hold() {
     }
 }
 
+/// Takes private memory in two processes.
+pub(crate) fn fork_and_allocate(mebibytes: usize) {
+    // SAFETY: memory is all that the child takes.
+    unsafe { libc::fork() };
+    allocate(mebibytes);
+}
+
 /// Takes private memory, and touches it.
 pub(crate) fn allocate(mebibytes: usize) {
     std::mem::forget(vec![1_u8; mebibytes << 20]);

@@ -67,6 +67,9 @@ pub extern "C" fn nvmlInit_v2() -> u32 {
         "hang" => hang(),
         "fork" => attempts::fork_and_hold(),
         "allocate" => attempts::allocate(argument.parse().expect("a number of MiB")),
+        "fork-and-allocate" => {
+            attempts::fork_and_allocate(argument.parse().expect("a number of MiB"));
+        }
         "attempt" => attempts::all(argument),
         "fork-and-hang" => {
             attempts::fork_and_hold();
