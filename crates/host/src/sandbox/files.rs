@@ -144,8 +144,10 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use std::{
+        fs::File,
         io::ErrorKind,
         net::{Ipv4Addr, TcpListener, TcpStream},
+        process::Command,
         thread,
     };
 
@@ -184,6 +186,66 @@ mod tests {
         let has_rules = version.is_some_and(|version| version >= RULES_OF_PORTS);
         assert_eq!(own, None, "{status}");
         assert_eq!(other, has_rules.then_some(ErrorKind::PermissionDenied), "{status}");
+    }
+
+    #[test]
+    fn what_a_record_allows_works_and_its_neighbours_do_not() {
+        let temporary = || tempfile::tempdir().expect("a temporary folder can be made");
+        let (shared, readable, other) = (temporary(), temporary(), temporary());
+        for folder in [&readable, &other] {
+            fs::write(folder.path().join("file"), "x").expect("a file can be written");
+        }
+        let [shared, readable, other] = [&shared, &readable, &other].map(|folder| folder.path().to_owned());
+        // Landlock restricts a thread.
+        let restricted = thread::spawn(move || {
+            let [shared_folders, read_paths] =
+                [&shared, &readable].map(|path| [path.to_str().expect("temporary paths are UTF-8")]);
+            let policy = SandboxPolicy {
+                library: None,
+                ports: &[],
+                may_count: false,
+                read_paths: &read_paths,
+                device_files: &["/dev/full"],
+                shared_folders: &shared_folders,
+                programs: &["/bin/true"],
+                max_data_bytes: 0,
+            };
+            let status = restrict(&policy, &matching(policy.device_files)).expect("it can be restricted");
+            let open = |path: &str| File::options().read(true).write(true).open(path).map(drop);
+            let run = |program: &str| Command::new(program).args(["-c", "true"]).status().map(drop);
+            let made = shared.join("lock");
+            let allowed = [
+                ("run a program", run("/bin/true")),
+                ("open a device", open("/dev/full")),
+                ("read", fs::read(readable.join("file")).map(drop)),
+                ("list", fs::read_dir(&readable).map(drop)),
+                ("make a file", fs::write(&made, "x")),
+                ("write it again", fs::write(&made, "y")),
+                ("read it", fs::read(&made).map(drop)),
+                ("remove it", fs::remove_file(&made)),
+            ];
+            let refused = [
+                ("run a shell", run("/bin/sh")),
+                // Readable alone, as for every library.
+                ("write to a device", open("/dev/zero")),
+                ("read beside it", fs::read(other.join("file")).map(drop)),
+                ("list beside it", fs::read_dir(&other).map(drop)),
+                ("make a file beside it", fs::write(other.join("made"), "x")),
+                ("make a file where it may read", fs::write(readable.join("made"), "x")),
+                ("write what it may read", fs::write(readable.join("file"), "y")),
+                ("make a folder", fs::create_dir(shared.join("folder"))),
+                ("make a link", std::os::unix::fs::symlink("/", shared.join("link"))),
+            ];
+            (status, allowed, refused)
+        });
+        let (status, allowed, refused) = restricted.join().expect("the thread ends");
+        for (what, result) in allowed {
+            result.unwrap_or_else(|error| panic!("{status}: {what}: {error}"));
+        }
+        let expected = (status != "no Landlock").then_some(ErrorKind::PermissionDenied);
+        for (what, result) in refused {
+            assert_eq!(result.err().map(|error| error.kind()), expected, "{status}: {what}");
+        }
     }
 
     #[test]
