@@ -3,8 +3,8 @@
 //! | what | by | where the kernel has it |
 //! |---|---|---|
 //! | memory, open files, core dumps, size of files | resource limits | always |
-//! | the kernel ends this process first when memory runs out | `oom_score_adj` | always |
-//! | system calls that no library needs | seccomp | nearly always |
+//! | the kernel chooses this process when memory runs out; with `memory.oom.group` it ends the agent as well | `oom_score_adj` | always |
+//! | system calls that no library needs, owner, mode and times of files, other processes | seccomp | nearly always |
 //! | files, programs, signals, sockets | Landlock | Linux 5.13 and later, by what its version supports |
 //!
 //! Each is applied as far as the kernel supports it, and reported. Everything here works without privileges. The process keeps its

@@ -17,7 +17,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// # Errors
 /// When a limit is lower already and cannot be raised.
 pub(super) fn set(max_data_bytes: u64) -> io::Result<()> {
-    // Raising it needs no privilege. The kernel ends this process before the agent, whose memory it shares.
+    // Raising it needs no privilege. The kernel chooses this process before the agent, with which it shares a limit. Where the control
+    // group has `memory.oom.group`, as the kubelet sets it, the kernel ends the agent all the same.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     lower(Resource::Data, max_data_bytes)?;
     lower(Resource::Fsize, MAX_FILE_BYTES)?;
