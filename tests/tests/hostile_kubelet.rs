@@ -35,6 +35,9 @@ const MAX_WARM_UP_KIB: u64 = 2 << 10;
 /// Ten times what a scrape may take on a busy machine.
 const MAX_SCRAPE: Duration = Duration::from_secs(2);
 
+/// How long the agent may take to end: less than a request to the kubelet waits.
+const MAX_END: Duration = Duration::from_secs(8);
+
 fn start(folder: &TempDir) -> Agent {
     let host = Fixture::named("amd-mi300x8-spx").lay_out();
     let folder = folder.path().to_str().expect("temporary paths are UTF-8");
@@ -189,6 +192,23 @@ async fn garbage_and_silence_of_a_kubelet_are_errors_and_delay_no_scrape() {
     kubelet.set_pods(vec![pod("well", "amd.com/gpu", &["0000:0c:00.0"])]);
     kubelet.start(folder.path()).expect("a socket can be made");
     agent.until("the allocation is published", |agent| agent.count(ALLOCATED) == 1);
+}
+
+#[test]
+fn an_agent_ends_while_the_kubelet_is_silent() {
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let (connected, connections) = std::sync::mpsc::channel();
+    answering(&folder.path().join("kubelet.sock"), move |stream| {
+        // The stream stays open.
+        let _ = connected.send(stream);
+    });
+    let agent = start(&folder);
+    let silence = connections.recv_timeout(afd_tests::agent::TIMEOUT).expect("the agent connects");
+    let terminated = Instant::now();
+    agent.terminate();
+    assert!(agent.wait(), "it exits with success");
+    assert!(terminated.elapsed() < MAX_END, "it took {:?}", terminated.elapsed());
+    drop(silence);
 }
 
 /// A socket whose connections a function gets, until the test ends.
