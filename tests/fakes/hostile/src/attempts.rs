@@ -1,8 +1,16 @@
 //! What a library may try against the node, and processes and memory that it may take.
 
 use std::{
-    ffi::CString, fs, io, net::TcpStream, os::unix::net::UnixStream, process::Command, time::Duration,
+    ffi::CString,
+    fs, io,
+    net::TcpStream,
+    os::unix::net::{UnixDatagram, UnixStream},
+    process::Command,
+    time::Duration,
 };
+
+/// A command of `fcntl` for which the C library has no name on every platform.
+const F_SETSIG: i32 = 10;
 
 /// Starts children that hold everything open: one in the group of the process, one in a session of its own.
 pub(crate) fn fork_and_hold() {
@@ -57,6 +65,7 @@ pub(crate) fn all(folder: &str) {
     report("open a foreign device", fs::OpenOptions::new().write(true).open("/dev/tty").map(drop));
     report("connect to a socket", UnixStream::connect(path("socket")).map(drop));
     let port = fs::read_to_string(path("port")).ok().and_then(|port| port.trim().parse().ok()).unwrap_or(1);
+    report("make a pair of datagram sockets", UnixDatagram::pair().map(drop));
     report("connect to a port", TcpStream::connect(("127.0.0.1", port)).map(drop));
     report("execute a shell", Command::new("/bin/sh").args(["-c", "true"]).status().map(drop));
     report(
@@ -97,6 +106,31 @@ pub(crate) fn all(folder: &str) {
         call("make a file in memory", i64::from(libc::memfd_create(c"afd".as_ptr(), 0)));
         call("make a queue", i64::from(libc::msgget(libc::IPC_PRIVATE, 0o600)));
         call("make semaphores", i64::from(libc::semget(libc::IPC_PRIVATE, 1, 0o600)));
+        let secret = CString::new(path("secret")).unwrap_or_default();
+        call("truncate a file", i64::from(libc::truncate(secret.as_ptr(), 0)));
+        call(
+            "change the times of a file",
+            i64::from(libc::utimensat(libc::AT_FDCWD, secret.as_ptr(), std::ptr::null(), 0)),
+        );
+        call(
+            "set an attribute",
+            i64::from(libc::setxattr(
+                secret.as_ptr(),
+                c"user.afd".as_ptr(),
+                empty.as_ptr().cast(),
+                0,
+                libc::XATTR_CREATE,
+            )),
+        );
+        call("change the mode of what is open", i64::from(libc::fchmod(0, 0o600)));
+        call("have the agent signalled", i64::from(libc::fcntl(0, libc::F_SETOWN, parent)));
+        call("choose a signal", i64::from(libc::fcntl(0, F_SETSIG, libc::SIGUSR1)));
+        call("slow the agent down", i64::from(libc::setpriority(libc::PRIO_PROCESS, parent as u32, 1)));
+        let processors: libc::cpu_set_t = std::mem::zeroed();
+        call(
+            "bind the agent to a processor",
+            i64::from(libc::sched_setaffinity(parent, size_of_val(&processors), &raw const processors)),
+        );
         call("make a ring", libc::syscall(libc::SYS_io_uring_setup, 1, std::ptr::null::<u8>()));
     }
     report("read the agent's environment", fs::read(format!("/proc/{}/environ", parent())).map(drop));
@@ -108,6 +142,7 @@ pub(crate) fn all(folder: &str) {
     eprintln!("{}", core.split_whitespace().collect::<Vec<_>>().join(" "));
     // What a library needs goes on working.
     report("read sysfs", fs::read_dir("/sys/devices").map(drop));
+    report("make a pair of sockets", UnixStream::pair().map(drop));
     report("read procfs", fs::read("/proc/meminfo").map(drop));
     report("open a harmless device", fs::OpenOptions::new().write(true).open("/dev/null").map(drop));
     report("start a thread", std::thread::Builder::new().spawn(|| ()).map(|thread| drop(thread.join())));
