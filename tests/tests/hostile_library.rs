@@ -130,6 +130,12 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+/// Says that a part of a test did not run, on the standard error of the program: what a macro prints of a test that passes is dropped.
+fn did_not_run(why: &str) {
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "{test}: a part did not run: {why}");
+}
+
 /// The anonymous memory of a process.
 fn anonymous_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -223,7 +229,7 @@ fn what_a_library_forks_does_not_outlive_its_process() {
 fn a_process_that_cannot_be_killed_is_reported_and_no_other_one_is_started() {
     // A frozen process of cgroup v1 survives SIGKILL; one of cgroup v2 does not.
     let Some(freezer) = Freezer::new() else {
-        eprintln!("no part of this test ran: there is no freezer of cgroup v1 here that this user may use");
+        did_not_run("there is no freezer of cgroup v1 here that this user may use");
         return;
     };
     let setup = HostileSetup::new("hang");
@@ -371,7 +377,7 @@ fn a_library_can_neither_use_the_node_nor_leave_its_process() {
     }
     for (feature, names) in [("seccomp", FORBIDDEN_CALLS), ("Landlock ABI", FORBIDDEN_FILES)] {
         if messages.contains(&format!("no {feature}")) || !messages.contains(feature) {
-            eprintln!("this kernel has no {feature}, so that this part did not run: {messages}");
+            did_not_run(&format!("this kernel has no {feature}: {messages}"));
             continue;
         }
         for name in names {

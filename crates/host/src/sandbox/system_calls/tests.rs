@@ -43,6 +43,16 @@ fn carried_out(program: &BpfProgram, call: i64, arguments: [u64; 6]) -> u32 {
     }
 }
 
+/// Installs the filters for this thread. Where the kernel has none, the test ends early and says so on the standard error of the
+/// program: what a macro prints of a test that passes is dropped.
+fn is_filtered(allowed: AllowedCalls) -> bool {
+    let applied = filter(allowed).expect("the filters can be installed");
+    if applied != "seccomp" {
+        let _ = writeln!(io::stderr(), "a part of a test did not run: {applied}");
+    }
+    applied == "seccomp"
+}
+
 /// Whether a call is forbidden; it is allowed otherwise.
 fn is_forbidden(allowed: AllowedCalls, call: i64, arguments: [u64; 6]) -> bool {
     let program = program(rules(allowed), libc::EPERM).expect("it compiles");
@@ -106,10 +116,10 @@ fn what_is_written_of_a_file_beside_its_content_is_set_by_programs_and_for_share
         libc::SYS_truncate,
     ];
     let mut without_programs = vec![libc::SYS_fchmodat, 452, libc::SYS_fchownat];
-    #[cfg(target_arch = "x86_64")]
-    {
-        always.extend([libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat]);
-        without_programs.extend([libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown]);
+    // The older forms that this platform alone has: `utime`, `utimes`, `futimesat`, and `chmod`, `chown`, `lchown`.
+    if cfg!(target_arch = "x86_64") {
+        always.extend([132, 235, 261]);
+        without_programs.extend([90, 92, 94]);
     }
     for allowed in all_allowed() {
         let is_forbidden = |call| is_forbidden(allowed, call, [0; 6]);
@@ -207,8 +217,7 @@ fn a_process_that_may_connect_makes_sockets_of_tcp_alone() {
         net::{AddressFamily, Protocol, RawProtocol, SendFlags, SocketType, ipproto, send, socket},
     };
     let thread = thread::spawn(|| {
-        let allowed = AllowedCalls { connecting: true, ..AllowedCalls::default() };
-        if filter(allowed).expect("the filters can be installed") != "seccomp" {
+        if !is_filtered(AllowedCalls { connecting: true, ..AllowedCalls::default() }) {
             return;
         }
         let tcp = |kind, protocol| socket(AddressFamily::INET, kind, protocol);
@@ -241,7 +250,7 @@ fn a_pair_of_sockets_is_a_stream_and_reaches_no_other_socket() {
     let thread = thread::spawn(move || {
         let unfiltered = UnixDatagram::pair().expect("without the filter there are such pairs");
         unfiltered.0.send_to(b"x", &path).expect("it reaches the other socket");
-        if filter(AllowedCalls::default()).expect("the filters can be installed") != "seccomp" {
+        if !is_filtered(AllowedCalls::default()) {
             return;
         }
         // As tokio makes for signals.
@@ -271,8 +280,7 @@ fn a_pair_of_sockets_is_a_stream_and_reaches_no_other_socket() {
 fn a_process_without_programs_starts_threads_alone() {
     for executing in [false, true] {
         let thread = thread::spawn(move || {
-            let allowed = AllowedCalls { executing, ..AllowedCalls::default() };
-            if filter(allowed).expect("the filters can be installed") != "seccomp" {
+            if !is_filtered(AllowedCalls { executing, ..AllowedCalls::default() }) {
                 return;
             }
             thread::spawn(|| ()).join().expect("threads are allowed");
