@@ -36,9 +36,11 @@ pub struct SandboxPolicy<'a> {
     /// Device files that may be opened. A name that ends in `*` stands for all that begin so, and in a folder below `/dev` for all
     /// of the folder.
     pub device_files: &'a [&'a str],
-    /// Folders in which files may be made, read and written: for what processes with the library share.
+    /// Folders in which files may be made, read and written: for what processes with the library share. Where there are some, the mode
+    /// of what is open may be set.
     pub shared_folders: &'a [&'a str],
-    /// Programs that may be executed. They are confined as well, but may make device files.
+    /// Programs that may be executed. They are confined as well, but may make device files, and set owner and mode by path. Without any
+    /// no process may be started.
     pub programs: &'a [&'a str],
     /// Private memory that the process may have.
     pub max_data_bytes: u64,

@@ -33,7 +33,7 @@ pub struct VendorLibrary {
     pub shared_folders: &'static [&'static str],
     /// Whether the process opens counters of the kernel that are of devices (`perf_event_open`). It never opens those of processes.
     pub opens_counters: bool,
-    /// Programs that the library executes.
+    /// Programs that the library executes. Without any its process cannot start another one.
     pub programs: &'static [&'static str],
     /// Device files that the library opens. A name that ends in `*` stands for all that begin so, and in a folder below `/dev` for
     /// all of the folder.
