@@ -8,6 +8,7 @@
 )]
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     fs,
     io::Write,
@@ -24,6 +25,7 @@ use afd_tests::{
     agent::{Agent, TIMEOUT},
     fixture::{Fixture, FixtureHost},
     hostile::HostileDriverRoot,
+    memory::{AttackMemory, RETURNED},
     output,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -96,10 +98,14 @@ impl HostileSetup {
         figures
     }
 
+    /// Releases the driver. On a busy machine a killed process takes its time.
+    fn until_released(&self) {
+        self.agent.until("the driver is released", |_| self.release(&[]).status.success());
+    }
+
     /// A release ends all that the library has, and SIGTERM ends the agent.
     fn end(self) {
-        // On a busy machine a killed process takes its time.
-        self.agent.until("the driver is released", |_| self.release(&[]).status.success());
+        self.until_released();
         assert_eq!(self.root.processes(), Vec::<u32>::new(), "the command ends when they have ended");
         assert!(self.release(&["--end"]).status.success());
         self.terminate();
@@ -154,6 +160,26 @@ fn is_killed(behavior: &str, problem: &str) {
 #[test]
 fn a_library_that_prints_without_end_and_without_a_newline_is_killed() {
     is_killed("print-without-newline", "was killed: it wrote a line of more than 4 MiB");
+}
+
+#[test]
+fn a_library_that_prints_without_end_takes_little_memory() {
+    const KILLED: &str = "was killed: it wrote a line of more than 4 MiB";
+    let setup = HostileSetup::new("print-without-newline");
+    setup.watch("the first process is killed", |setup| setup.has_problem(KILLED));
+    setup.until_released();
+    until("what was is not shown any more", || !setup.has_problem(KILLED));
+    thread::sleep(RETURNED);
+    let memory = RefCell::new(AttackMemory::before(&setup.agent));
+    assert!(setup.release(&["--end"]).status.success());
+    setup.watch("another one is killed", |setup| {
+        memory.borrow_mut().observe(&setup.agent);
+        setup.has_problem(KILLED)
+    });
+    setup.until_released();
+    let memory = memory.into_inner();
+    memory.assert_within_limits("a library that prints without end", &setup.agent, MAX_ANONYMOUS_KIB);
+    setup.end();
 }
 
 #[test]

@@ -65,8 +65,8 @@ pub(crate) fn bench(
         steps.run("micro-benchmarks", &mut workspace.cargo("bench --package afd-tests"))?;
     }
     steps.run("binary", &mut workspace.cargo("build --release --package afd-agent --bin afd"))?;
-    let fakes =
-        "build --release --package afd-fake-nvml --package afd-fake-amdsmi --package afd-fake-levelzero";
+    let fakes = "build --release --package afd-fake-nvml --package afd-fake-amdsmi --package afd-fake-levelzero \
+                 --package afd-fake-hostile";
     steps.run("fake libraries", &mut workspace.cargo(fakes))?;
     let afd = workspace.target.join("release/afd");
     let nvml = workspace.target.join("release/libafd_fake_nvml.so");
@@ -88,7 +88,7 @@ pub(crate) fn bench(
         (dcgm_listener::WARM_UP + dcgm_listener::LOAD).as_secs()
     );
     figures.extend(dcgm_listener::measure(&afd, &hosts.join("amd-mi300x8-spx/root"))?);
-    eprintln!("==> attacks, for two minutes");
+    eprintln!("==> attacks, for three minutes");
     figures.extend(attacks::measure(workspace, &workspace.target.join("release"))?);
     println!("\n{}", figures::table(&figures));
     Ok(())

@@ -1,4 +1,4 @@
-//! Memory under attack: the hostile tests of the HTTP endpoints and of the kubelet's API, played against the release binary.
+//! Memory under attack: hostile tests of the HTTP endpoints, of the kubelet's API and of a library, played against the release binary.
 
 use std::{
     path::Path,
@@ -15,9 +15,11 @@ use super::{
 use crate::{test_run::BUILD_FOLDER, workspace::Workspace};
 
 /// The tests that play an attack, and print a line of what it cost.
-const TESTS: &str = "test --quiet --no-fail-fast --package afd-tests --test hostile_http --test hostile_kubelet -- --nocapture --test-threads=1 \
-                     clients_that_never_read_are_withstood huge_headers_are_withstood hundreds_of_thousands_of_ids";
-const ATTACKS: usize = 3;
+const TESTS: &str = "test --quiet --no-fail-fast --package afd-tests --test hostile_http --test hostile_kubelet --test hostile_library \
+                     -- --nocapture --test-threads=1 \
+                     clients_that_never_read_are_withstood huge_headers_are_withstood hundreds_of_thousands_of_ids \
+                     prints_without_end_takes_little_memory";
+const ATTACKS: usize = 4;
 const LINE: &str = "memory under attack: ";
 
 /// What an attack cost, in KiB.
