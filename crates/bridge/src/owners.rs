@@ -128,6 +128,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_owner_that_a_proxy_does_not_find_may_have_a_selector() {
+        let owner = json!({ "kind": "ReplicaSet", "apiVersion": "apps/v1", "name": "own", "uid": "1", "controller": true });
+        let pod = json!({ "namespace": "ml", "ownerReferences": [owner] });
+        let pod: ObjectMeta = serde_json::from_value(pod).expect("they are metadata");
+        let keys = BridgeKeys::new("p.example", None);
+        let reserved = async |server: FakeApiServer| {
+            OwnerSelectors::default().reserved(&pod, &keys, &server.client, &server.calls).await
+        };
+        let gone = reserved(FakeApiServer::new(|_, _| failure(404))).await;
+        assert_eq!(gone.expect("it is gone"), KeySet::default());
+        assert!(reserved(FakeApiServer::new(|_, _| (404, json!("default backend")))).await.is_err());
+    }
+
+    #[tokio::test]
     async fn what_a_pod_says_of_its_owner_changes_nothing_for_the_pods_of_others() {
         let server = FakeApiServer::new(|request, _| match request {
             _ if request.contains("/prod/replicasets/own") => {
