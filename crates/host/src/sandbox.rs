@@ -80,13 +80,7 @@ impl Sandbox {
         let device_files = files::matching(policy.device_files);
         let files = files::restrict(policy, &device_files).map_err(SandboxError::Files)?;
         // Last: it forbids what the others need.
-        let allowed = AllowedCalls {
-            connecting: !policy.ports.is_empty(),
-            counting: policy.may_count,
-            executing: !policy.programs.is_empty(),
-            sharing: !policy.shared_folders.is_empty(),
-        };
-        let system_calls = system_calls::filter(allowed)?;
+        let system_calls = system_calls::filter(allowed_calls(policy))?;
         let device_patterns = policy.device_files.iter().copied().map(str::to_owned).collect();
         Ok(Sandbox { device_patterns, device_files, files, system_calls })
     }
@@ -95,6 +89,16 @@ impl Sandbox {
     pub fn has_new_device_files(&self) -> bool {
         let patterns: Vec<&str> = self.device_patterns.iter().map(String::as_str).collect();
         !files::matching(&patterns).is_subset(&self.device_files)
+    }
+}
+
+/// The system calls that a policy needs besides those of every library.
+fn allowed_calls(policy: &SandboxPolicy<'_>) -> AllowedCalls {
+    AllowedCalls {
+        connecting: !policy.ports.is_empty(),
+        counting: policy.may_count,
+        executing: !policy.programs.is_empty(),
+        sharing: !policy.shared_folders.is_empty(),
     }
 }
 
@@ -107,6 +111,31 @@ impl fmt::Display for Sandbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_part_of_a_policy_allows_its_own_system_calls() {
+        let none = SandboxPolicy {
+            library: None,
+            ports: &[],
+            may_count: false,
+            read_paths: &["/proc/driver"],
+            device_files: &["/dev/acme*"],
+            shared_folders: &[],
+            programs: &[],
+            max_data_bytes: 0,
+        };
+        let allowed = |policy: SandboxPolicy<'_>| {
+            let AllowedCalls { connecting, counting, executing, sharing } = allowed_calls(&policy);
+            [connecting, counting, executing, sharing]
+        };
+        assert_eq!(allowed(none), [false; 4]);
+        assert_eq!(allowed(SandboxPolicy { ports: &[80], ..none }), [true, false, false, false]);
+        assert_eq!(allowed(SandboxPolicy { may_count: true, ..none }), [false, true, false, false]);
+        let programs = SandboxPolicy { programs: &["/usr/bin/acme"], ..none };
+        assert_eq!(allowed(programs), [false, false, true, false]);
+        let shared = SandboxPolicy { shared_folders: &["/dev/shm"], ..none };
+        assert_eq!(allowed(shared), [false, false, false, true]);
+    }
 
     #[test]
     fn a_device_file_that_was_made_later_is_new() {
