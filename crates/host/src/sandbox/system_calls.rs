@@ -185,9 +185,6 @@ const FORBIDDEN_CLONES: [i32; 8] = [
     libc::CLONE_PARENT,
 ];
 
-/// Flags of a mapping that is of memory and can be shared, `MAP_SHARED_VALIDATE` included.
-const SHARED_MEMORY: u64 = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u64;
-
 /// What a process may do that others may not.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AllowedCalls {
@@ -282,8 +279,6 @@ fn rules(allowed: AllowedCalls) -> BTreeMap<i64, Vec<SeccompRule>> {
     // It would outlive the agent.
     let prctl = [libc::PR_SET_PDEATHSIG, libc::PR_SET_CHILD_SUBREAPER];
     rules.insert(libc::SYS_prctl, prctl.map(|option| when(0, SeccompCmpOp::Eq, option as u64)).into());
-    // It counts for the container, and for no limit of the process.
-    rules.insert(libc::SYS_mmap, vec![when(3, SeccompCmpOp::MaskedEq(SHARED_MEMORY), SHARED_MEMORY)]);
     rules.insert(libc::SYS_clone, clone_conditions(allowed.executing));
     #[cfg(target_arch = "x86_64")]
     {

@@ -48,6 +48,18 @@ pub(crate) fn allocate(mebibytes: usize) {
     super::hang()
 }
 
+/// Takes memory that could be shared, which no limit of private memory counts.
+pub(crate) fn share(mebibytes: usize) {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), mebibytes << 20, protection, flags, -1, 0) };
+    if memory != libc::MAP_FAILED {
+        // SAFETY: the mapping has this length.
+        unsafe { memory.cast::<u8>().write_bytes(1, mebibytes << 20) };
+    }
+    super::hang()
+}
+
 /// Tries everything, and prints what succeeded or how it failed, a line each. `folder` has a file `secret`, a socket `socket` and
 /// the port of a listener in the file `port`, and belongs to the test.
 pub(crate) fn all(folder: &str) {
@@ -99,10 +111,6 @@ pub(crate) fn all(folder: &str) {
         call("outlive the agent", i64::from(libc::prctl(libc::PR_SET_PDEATHSIG, 0)));
         let more = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
         call("raise a limit", i64::from(libc::setrlimit(libc::RLIMIT_DATA, &raw const more)));
-        let (protection, flags) =
-            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        let memory = libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0);
-        call("share memory", if memory == libc::MAP_FAILED { -1 } else { 0 });
         call("make a file in memory", i64::from(libc::memfd_create(c"afd".as_ptr(), 0)));
         call("make a queue", i64::from(libc::msgget(libc::IPC_PRIVATE, 0o600)));
         call("make semaphores", i64::from(libc::semget(libc::IPC_PRIVATE, 1, 0o600)));

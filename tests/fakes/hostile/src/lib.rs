@@ -67,6 +67,7 @@ pub extern "C" fn nvmlInit_v2() -> u32 {
         "hang" => hang(),
         "fork" => attempts::fork_and_hold(),
         "allocate" => attempts::allocate(argument.parse().expect("a number of MiB")),
+        "share" => attempts::share(argument.parse().expect("a number of MiB")),
         "fork-and-allocate" => {
             attempts::fork_and_allocate(argument.parse().expect("a number of MiB"));
         }
