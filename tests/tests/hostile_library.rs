@@ -207,7 +207,7 @@ fn a_library_that_takes_memory_is_refused_it_or_killed() {
 #[test]
 fn memory_of_what_a_library_forks_counts_as_its_own() {
     let setup = HostileSetup::new("fork-and-allocate 160");
-    let figures = setup.watch("fork", |setup| setup.has_problem("was killed: it grew to 3"));
+    let figures = setup.watch("fork", |setup| setup.has_problem("was killed: it grew to "));
     assert!(figures.processes <= 2, "{figures:?}");
     setup.end();
 }

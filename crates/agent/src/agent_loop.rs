@@ -145,8 +145,7 @@ impl<'o> AgentLoop<'o> {
                 "the machine has other devices in place of the earlier ones; these are expected from now on";
             self.notify(NodeNotice { reason: "MachineRefitted", note: note.to_owned() });
         }
-        self.announce_releases();
-        self.parts.releases.apply(&mut self.parts.probes, Some(&self.shown.inventory));
+        self.apply_releases();
         let is_due = self.discovered_at.elapsed() >= self.parts.args.discovery_interval
             || self.pace.due_in(self.discovered_at.elapsed()) == Some(Duration::ZERO)
             || self.deadline.is_some_and(|deadline| clock::since_boot() >= deadline);
@@ -187,18 +186,21 @@ impl<'o> AgentLoop<'o> {
             let until_discovery = self.pace.due_in(self.discovered_at.elapsed());
             let wait = until_discovery.map_or(until_sample, |until| until.min(until_sample));
             if wait.is_zero() || self.parts.wake_ups.wait(wait).is_err() {
-                self.early_samples.waited();
                 break;
             }
             // A release does not wait for further events: the replacement of the driver waits for it.
-            self.announce_releases();
-            self.parts.releases.apply(&mut self.parts.probes, Some(&self.shown.inventory));
+            self.apply_releases();
             thread::sleep(SETTLE_TIME);
             if self.early_samples.take() {
                 break;
             }
-            self.answer_requests();
+            // What has woken the loop meanwhile does so once: first it is taken in, then it is looked at.
             self.take_wake_ups();
+            self.answer_requests();
+            self.apply_releases();
+        }
+        if started.elapsed() >= self.parts.args.sample_interval {
+            self.early_samples.waited();
         }
         self.take_wake_ups();
     }
@@ -272,7 +274,8 @@ impl<'o> AgentLoop<'o> {
         let _ = self.parts.outputs.notices.try_send(notice);
     }
 
-    fn announce_releases(&mut self) {
+    /// Releases and reacquires the drivers that the Node and the operator say.
+    fn apply_releases(&mut self) {
         let node = self.parts.reports.node.borrow().clone();
         self.tracker.observe(None, &self.parts.probes, node.as_ref());
         let released = &self.tracker.believed().released;
@@ -280,6 +283,7 @@ impl<'o> AgentLoop<'o> {
             self.parts.releases.announce(record.probe, released.contains(record.probe));
             self.parts.releases.expect(record.probe, self.tracker.is_released_at_start(record.probe));
         }
+        self.parts.releases.apply(&mut self.parts.probes, Some(&self.shown.inventory));
     }
 
     fn rediscover(&mut self) {

@@ -320,7 +320,6 @@ mod tests {
         let (_client, server) = sent(&request).await;
         stuck.serve(server).await;
         assert!(stuck.releases.is_requested(stuck.probe), "an earlier request stays");
-        assert!(REPLY_TIMEOUT > 2 * REQUEST_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 /// The samples that events may cause in close succession.
 const MAX: u8 = 64;
 
-/// The samples that events may still cause. Each sample that nothing hastened adds one: events without end, as the errors of a
+/// The samples that events may still cause. Each regular sample adds one: events without end, as the errors of a
 /// job that fails again and again, double the number of samples at most.
 #[derive(Clone, Copy, Debug)]
 pub struct EarlySamples(u8);
@@ -22,7 +22,7 @@ impl EarlySamples {
         is_left
     }
 
-    /// The wait for the next sample was not cut short.
+    /// The next regular sample is due.
     pub fn waited(&mut self) {
         self.0 = (self.0 + 1).min(MAX);
     }

@@ -78,10 +78,11 @@ fn description(error: &kube::Error) -> String {
 fn short_line(text: &str) -> String {
     let mut line = String::new();
     let mut rest = text.chars();
-    for c in rest.by_ref().take(MAX_DESCRIPTION) {
-        match c {
-            '"' | '\'' | '\\' => line.push(c),
-            _ => line.extend(c.escape_debug()),
+    while line.len() < MAX_DESCRIPTION {
+        match rest.next() {
+            Some(c @ ('"' | '\'' | '\\')) => line.push(c),
+            Some(c) => line.extend(c.escape_debug()),
+            None => break,
         }
     }
     if rest.next().is_some() {

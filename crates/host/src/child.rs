@@ -165,10 +165,9 @@ impl Child {
             process.pending = process.pending.filter(|pending| pending.request != request);
             return Ok(value);
         }
-        let resident = process.resident_bytes(&self.launcher.registry);
-        if let Some(resident) = resident.filter(|size| *size > self.launcher.max_resident_bytes) {
+        if let Some(reason) = process.excess(&self.launcher.registry, self.launcher.max_resident_bytes) {
             self.end();
-            return Err(Some(RequestError::Killed(format!("it grew to {} MiB", resident >> 20))));
+            return Err(Some(RequestError::Killed(reason)));
         }
         if process.pending.is_none_or(|pending| process.inbox().has_response(pending.request))
             && process.send(request, deadline).is_err()
@@ -337,6 +336,9 @@ impl Drop for Child {
         self.end();
     }
 }
+
+#[cfg(test)]
+pub(crate) use tests::run_registered;
 
 #[cfg(test)]
 mod tests;

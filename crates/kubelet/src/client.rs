@@ -94,8 +94,8 @@ struct KubeletConnection {
     channel: Option<Channel>,
     /// The socket that it uses: a kubelet that restarts creates a new file.
     socket: SocketId,
-    /// When this socket was first connected to.
-    since: Instant,
+    /// When the kubelet first responded through this socket; none if it has not.
+    since: Option<Instant>,
 }
 
 impl From<WireError> for KubeletError {
@@ -137,13 +137,14 @@ impl Kubelet {
             (self.held, self.allocatable) = (None, None);
         }
         let responses = self.request(names).await;
-        let is_failed = responses.is_err() || self.allocatable_error.is_some();
-        if let Some(connection) = self.connection.as_mut().filter(|_| is_failed) {
+        // An error that the kubelet responds with needs no other connection.
+        let is_silent = matches!(self.allocatable_error, Some(KubeletError::TimedOut));
+        if let Some(connection) = self.connection.as_mut().filter(|_| responses.is_err() || is_silent) {
             connection.channel = None;
         }
         responses?;
-        let complete =
-            self.connection.as_ref().is_some_and(|connection| connection.since.elapsed() >= STARTUP_GRACE);
+        let since = self.connection.as_ref().and_then(|connection| connection.since);
+        let complete = since.is_some_and(|since| since.elapsed() >= STARTUP_GRACE);
         let (_, mut held) = self.held.clone().unwrap_or_default();
         if !complete {
             held.merge(mem::take(&mut self.reported));
@@ -178,9 +179,11 @@ impl Kubelet {
             Some(channel) => channel,
             None => connect(&path).await?,
         };
-        let first = || KubeletConnection { channel: None, socket, since: Instant::now() };
-        self.connection.get_or_insert_with(first).channel = Some(channel.clone());
+        let first = || KubeletConnection { channel: None, socket, since: None };
+        let connection = self.connection.get_or_insert_with(first);
+        connection.channel = Some(channel.clone());
         refresh(&mut channel, LIST, &PODS, names, &mut self.held).await?;
+        connection.since.get_or_insert_with(Instant::now);
         match refresh(&mut channel, GET_ALLOCATABLE, &ALLOCATABLE, names, &mut self.allocatable).await {
             Ok(()) => self.allocatable_at = Some(Instant::now()),
             Err(KubeletError::Failed { code: Code::Unimplemented, .. }) => self.allocatable_at = None,

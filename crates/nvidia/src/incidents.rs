@@ -20,7 +20,7 @@ use crate::{
     xid_counts::XidCounts,
 };
 
-/// The open incidents of a GPU, at most. There are some dozens of codes; the process of a library may send any.
+/// The open incidents of a GPU that are of one severity, at most. There are some dozens of codes; the process of a library may send any.
 const MAX_OPEN: usize = 32;
 /// The instance of an event that concerns the whole GPU.
 const WHOLE_GPU: u32 = u32::MAX;
@@ -124,7 +124,9 @@ impl Incidents {
         let is_open = self.open.iter().any(|incident| {
             (incident.address, &incident.code, incident.instance) == (address, &code, instance)
         });
-        let has_room = self.of(address).count() < MAX_OPEN;
+        // A failure finds room beside any number of what is less.
+        let is_alike = |incident: &&Incident| incident.severity == severity;
+        let has_room = self.of(address).filter(is_alike).count() < MAX_OPEN;
         let is_new = severity != XidSeverity::Notice && !is_open && has_room;
         if is_new {
             self.open.push(Incident { address, instance, severity, code, message, first_seen });

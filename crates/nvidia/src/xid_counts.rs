@@ -41,7 +41,9 @@ impl XidCounts {
     }
 
     fn add_many(&mut self, number: u32, added: u64) {
-        let is_counted_apart = self.numbers.len() < MAX_NUMBERS || self.numbers.contains_key(&number);
+        let is_counted_apart = self.numbers.len() < MAX_NUMBERS
+            || self.numbers.contains_key(&number)
+            || xid::COUNTED.contains(&number);
         let count = self.numbers.entry(if is_counted_apart { number } else { OTHERS }).or_default();
         *count = count.saturating_add(added);
     }

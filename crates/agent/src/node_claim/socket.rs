@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(logged.0, "release 0/evil", "no other one is, within a minute");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_process_that_has_the_name_and_does_not_listen_is_logged_and_asked_rarely() {
         let server = format!("https://silent-{}", std::process::id());
         let mut waiting = ClaimSocket::new(&server, "node", "release a/b");

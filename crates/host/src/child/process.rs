@@ -22,6 +22,8 @@ use super::{
     registry::children,
 };
 
+/// The processes that one may have started, with itself. No library needs more than one other.
+const MAX_PROCESSES: usize = 64;
 /// How much is read at once.
 const READ_BYTES: usize = 16 << 10;
 /// The longest line of standard error that is kept for the log.
@@ -100,21 +102,26 @@ impl ChildProcess {
         self.inbox.ended().is_some()
     }
 
-    /// The memory that it and all that it started have resident; none if it has exited. What they share counts for each of them.
-    pub(super) fn resident_bytes(&self, registry: &ChildRegistry) -> Option<u64> {
+    /// Why it has to be killed, if the memory that it and all that it started have resident exceeds a limit. What they share counts
+    /// for each of them. Not more processes than [`MAX_PROCESSES`] are looked at: a library could fork them faster.
+    pub(super) fn excess(&self, registry: &ChildRegistry, max_resident_bytes: u64) -> Option<String> {
         let leader = self.process.id();
-        let process = Process::new(leader as i32).ok()?;
-        let mut sum = resident_bytes(&process)?;
-        let mut started = children(&process);
-        started.extend(registry.orphans_of(leader));
-        while let Some(pid) = started.pop() {
-            // One that has ended meanwhile has none.
-            if let Ok(process) = Process::new(pid as i32) {
-                sum += resident_bytes(&process).unwrap_or(0);
-                started.extend(children(&process));
+        let (mut sum, mut number, mut unread) = (0, 0, registry.orphans_of(leader, MAX_PROCESSES));
+        unread.push(leader);
+        while let Some(pid) = unread.pop() {
+            number += 1;
+            if number > MAX_PROCESSES {
+                return Some(format!("it started more than {MAX_PROCESSES} processes"));
             }
+            // One that has ended meanwhile has none.
+            let Ok(process) = Process::new(pid as i32) else { continue };
+            sum += resident_bytes(&process).unwrap_or(0);
+            if sum > max_resident_bytes {
+                return Some(format!("it grew to {} MiB", sum >> 20));
+            }
+            unread.extend(children(&process));
         }
-        Some(sum)
+        None
     }
 
     /// Kills the process, whatever its pipes say. Returns why no more messages came, what was dropped, and the process.

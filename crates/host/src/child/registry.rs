@@ -70,14 +70,14 @@ impl ChildRegistry {
         living
     }
 
-    /// The living orphans in the group of a process that was started here.
-    pub(super) fn orphans_of(&self, leader: u32) -> Vec<u32> {
+    /// The orphans in the group of a process that was started here, as far as a number of them.
+    pub(super) fn orphans_of(&self, leader: u32, max: usize) -> Vec<u32> {
         let registered = self.lock();
         let orphans = own_children().filter(|pid| {
             let process = Process::new(*pid as i32).and_then(|process| process.stat());
             process.is_ok_and(|process| process.pgrp as u32 == leader && registered.is_orphan(&process))
         });
-        orphans.collect()
+        orphans.take(max).collect()
     }
 
     /// Reaps orphans that have ended: as process 1, this program is the only one that can.

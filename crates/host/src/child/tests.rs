@@ -1,5 +1,7 @@
 use std::{
+    io,
     os::unix::process::CommandExt,
+    process::{Command, ExitStatus},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -15,6 +17,15 @@ use super::*;
 fn registry() -> ChildRegistry {
     static REGISTRY: OnceLock<ChildRegistry> = OnceLock::new();
     REGISTRY.get_or_init(ChildRegistry::adopting_orphans).clone()
+}
+
+/// Runs a program. One that is not registered is killed by the tests that end what processes have left behind.
+pub(crate) fn run_registered(command: &mut Command) -> io::Result<ExitStatus> {
+    let registry = registry();
+    let mut child = registry.start(command)?;
+    let status = child.wait();
+    registry.forget(child.id());
+    status
 }
 
 /// A child that is a shell script, and how often it called `wake` or `wake_for_event`.
@@ -83,7 +94,8 @@ fn a_late_response_wakes_the_owner_also_while_it_waits_for_another_one() {
     assert!(matches!(child.request::<Value>("discover", LONG), Err(RequestError::Pending)));
     child.launcher.timeout = Duration::from_millis(600);
     assert!(matches!(child.request::<Value>("sample", LONG), Err(RequestError::Pending)));
-    assert_eq!(woken.load(Ordering::SeqCst), 1, "else the response waits for the next regular discovery");
+    // Else the response waits for the next regular discovery.
+    until(|| woken.load(Ordering::SeqCst) == 1);
 }
 
 #[test]
@@ -236,7 +248,7 @@ fn a_process_that_has_not_ended_is_reported_and_no_other_one_is_started() {
     let (mut child, _) = shell(ECHO, LONG);
     child.request::<Value>("sample", LONG).expect("it responds");
     // Stands for one that hangs within the driver, and so outlives its signal.
-    let stuck = registry().start(std::process::Command::new("sleep").arg("1000").process_group(0));
+    let stuck = registry().start(Command::new("sleep").arg("1000").process_group(0));
     let stuck = stuck.expect("sleep can be started");
     let pid = stuck.id();
     assert!(child.release().is_empty());
@@ -265,24 +277,27 @@ fn a_process_that_grows_is_killed() {
 
 #[test]
 fn memory_of_what_a_process_started_counts_as_its_own() {
-    let resident = |child: &Child| {
-        let process = child.process.as_ref().expect("it runs");
-        process.resident_bytes(&registry()).expect("it runs")
-    };
+    let excess = |child: &Child, limit| child.process.as_ref().expect("it runs").excess(&registry(), limit);
     let (mut child, _) = shell(ECHO, LONG);
     child.request::<Value>("sample", LONG).expect("it responds");
-    let alone = resident(&child);
+    let steps = (1..).map(|step: u64| step << 16);
+    let alone = steps.into_iter().find(|limit| excess(&child, *limit).is_none()).expect("there is a limit");
     let many = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 100 & done";
     // Children, children of a child, and orphans.
     for started in [many.to_owned(), format!("({many}; wait) &"), format!("({many})")] {
         let (mut child, _) = shell(&format!("{started}\n{ECHO}"), LONG);
         child.request::<Value>("sample", LONG).expect("it responds");
-        until(|| resident(&child) > 4 * alone);
+        until(|| excess(&child, 4 * alone).is_some());
         child.launcher.max_resident_bytes = 4 * alone;
         let error = child.request::<Value>("sample", LONG).expect_err("it is killed");
         assert!(matches!(error, RequestError::Killed(_)), "{started}: {error}");
         until(|| child.release().is_empty());
     }
+    let (mut child, _) = shell(&format!("for i in $(seq 70); do sleep 100 & done\n{ECHO}"), LONG);
+    child.request::<Value>("sample", LONG).expect("it responds");
+    let reason = excess(&child, u64::MAX).expect("there are too many");
+    assert_eq!(reason, "it started more than 64 processes");
+    until(|| child.release().is_empty());
 }
 
 #[test]

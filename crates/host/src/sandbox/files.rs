@@ -152,6 +152,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::child::run_registered;
 
     /// The version of Landlock that has rules of ports (Linux 6.7).
     const RULES_OF_PORTS: u32 = 4;
@@ -212,7 +213,7 @@ mod tests {
             };
             let status = restrict(&policy, &matching(policy.device_files)).expect("it can be restricted");
             let open = |path: &str| File::options().read(true).write(true).open(path).map(drop);
-            let run = |program: &str| Command::new(program).args(["-c", "true"]).status().map(drop);
+            let run = |program: &str| run_registered(Command::new(program).args(["-c", "true"])).map(drop);
             let made = shared.join("lock");
             let allowed = [
                 ("run a program", run("/bin/true")),

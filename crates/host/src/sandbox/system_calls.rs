@@ -163,13 +163,11 @@ const FORBIDDEN_IOCTLS: [u64; 4] = [0x4008_6602, 0x401c_5820, 0x8901, 0x8902];
 /// Commands of `fcntl` by which the kernel signals another process for a file, with a signal of choice. The C library has no names
 /// for the last two on every platform: `F_SETSIG`, `F_SETOWN_EX`.
 const FORBIDDEN_FILE_COMMANDS: [u64; 3] = [libc::F_SETOWN as u64, 10, 15];
-/// Calls that schedule the process, or the thread, of their first argument. Its own thread is 0.
-const SCHEDULING: [i64; 4] = [
-    libc::SYS_sched_setscheduler,
-    libc::SYS_sched_setattr,
-    libc::SYS_sched_setparam,
-    libc::SYS_sched_setaffinity,
-];
+/// Calls that schedule the process, or the thread, of their first argument: 0 for the thread that makes them. A filter cannot
+/// distinguish another thread from another process. On which processors something runs is left out: libraries bind threads that
+/// they start.
+const SCHEDULING: [i64; 3] =
+    [libc::SYS_sched_setscheduler, libc::SYS_sched_setattr, libc::SYS_sched_setparam];
 /// The kind of a target that is all processes of a user, for `setpriority` and for `ioprio_set`.
 const OF_A_USER: [(i64, u64); 2] = [(libc::SYS_setpriority, 2), (libc::SYS_ioprio_set, 3)];
 

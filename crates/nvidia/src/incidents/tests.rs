@@ -162,6 +162,8 @@ fn events_without_end_open_a_limited_number_of_incidents() {
     assert_eq!((news, open(&incidents).len()), (MAX_OPEN, MAX_OPEN));
     let [record] = &incidents.count_records()[..] else { panic!("there is one GPU") };
     assert_eq!((record.counts.len(), record.counts.values().sum::<u64>(), record.last), (257, 1000, 1999));
+    assert!(incidents.add(&event(XID_EVENT, 79)), "a failure finds room");
+    assert_eq!(incidents.count_records()[0].counts[&79], 1, "it has a counter of its own");
 
     let mut other = event(XID_EVENT, 48);
     other["busId"] = json!("00000000:02:00.0");
