@@ -377,7 +377,6 @@ const FORBIDDEN_CALLS: &[&str] = &[
     "have the agent signalled",
     "choose a signal",
     "slow the agent down",
-    "bind the agent to a processor",
     "make a pair of datagram sockets",
 ];
 /// What Landlock forbids.

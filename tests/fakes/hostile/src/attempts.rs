@@ -134,11 +134,6 @@ pub(crate) fn all(folder: &str) {
         call("have the agent signalled", i64::from(libc::fcntl(0, libc::F_SETOWN, parent)));
         call("choose a signal", i64::from(libc::fcntl(0, F_SETSIG, libc::SIGUSR1)));
         call("slow the agent down", i64::from(libc::setpriority(libc::PRIO_PROCESS, parent as u32, 1)));
-        let processors: libc::cpu_set_t = std::mem::zeroed();
-        call(
-            "bind the agent to a processor",
-            i64::from(libc::sched_setaffinity(parent, size_of_val(&processors), &raw const processors)),
-        );
         call("make a ring", libc::syscall(libc::SYS_io_uring_setup, 1, std::ptr::null::<u8>()));
     }
     report("read the agent's environment", fs::read(format!("/proc/{}/environ", parent())).map(drop));
